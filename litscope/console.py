@@ -1,0 +1,39 @@
+"""What a person reads while a command runs: lines and progress bars, always on standard error.
+
+Standard output belongs to results (tables, ``--json``), so that a command can be piped.
+On a terminal rich draws bars; elsewhere every message is one plain line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def is_terminal() -> bool:
+    """Whether standard error is a terminal that can redraw a line."""
+    return sys.stderr.isatty()
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """One line about something that is not as the person may expect."""
+    say(f"warning: {message}")
+
+
+def track(items: Iterable[T], what: str, total: int | None = None, show: bool = True) -> Iterator[T]:
+    """Yield `items`, with a rich progress bar named `what` when standard error is a terminal."""
+    if not (show and is_terminal()):
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)

@@ -1,0 +1,84 @@
+"""The exceptions that litscope raises on purpose, and the exit code each one ends a command with.
+
+    LitscopeError            1   a run or a file failed
+    ├── UserError            2   the user can mend it: a flag, a path, a file, a missing extra
+    │   ├── ConfigError          a flag, a YAML key or a combination of them
+    │   ├── DataError            the data set, its labels, its files
+    │   ├── ModelError           an architecture or weights file
+    │   ├── RunError             a run folder or a checkpoint that is missing, taken or damaged
+    │   └── MissingExtra         an optional dependency is not installed
+    ├── LedgerError          1   signals could not be recorded or read
+    ├── NonFiniteLossError   1   the loss became NaN or infinite
+    └── Interrupted        130   Ctrl-C or SIGTERM; the checkpoint is written
+
+A message says what was wrong, with the value; what is allowed; and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LitscopeError(Exception):
+    """Root of the tree. A command ends with `exit_code` and prints the message, no traceback."""
+
+    exit_code = 1
+
+
+class UserError(LitscopeError, ValueError):
+    """Something that the user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A flag, a YAML key, or a combination of them, is not valid."""
+
+
+class DataError(UserError):
+    """The data set cannot be used as it is."""
+
+
+class ModelError(UserError):
+    """An architecture name or a weights file cannot be used."""
+
+
+class RunError(UserError):
+    """A run folder or a checkpoint is missing, taken or damaged."""
+
+
+class MissingExtra(UserError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed. "
+            f"Install it with: pip install 'litscope[{extra}]'"
+        )
+
+
+class LedgerError(LitscopeError):
+    """Signals could not be recorded or read."""
+
+
+class NonFiniteLossError(LitscopeError):
+    """The loss became NaN or infinite."""
+
+
+class Interrupted(LitscopeError):
+    """Ctrl-C or SIGTERM ended the run after its checkpoint was written."""
+
+    exit_code = 130
+
+
+def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """A sentence with the closest known names, or an empty string when none is close.
+
+    >>> did_you_mean("resnet81", ["resnet18", "resnet34", "vit_b_16"], limit=1)
+    " Did you mean 'resnet18'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(repr(c) for c in close) + "?"

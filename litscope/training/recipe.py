@@ -1,0 +1,236 @@
+"""The configuration of a run: one tree of dataclasses, a docstring under every field.
+
+From this tree come the flags, the YAML keys, the table in the docs and the strict checks
+(`training/flags.py` builds them). `None` means "choose from the data"; `training/choices.py`
+fills it in and says so, and `recipe.yaml` in the run's folder holds what was chosen.
+
+No torch here: `litscope fit --help` reads this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from litscope.errors import ConfigError
+
+Precision = Literal[
+    "auto", "16", "bf16", "32", "64", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true"
+]
+
+
+def _also(default: Any, *names: str) -> Any:
+    """A field that has further names: `names` are flags without the dashes; with underscores they are YAML keys."""
+    return field(default=default, metadata={"also": names})
+
+
+@dataclass
+class ModelConfig:
+    """Which network is trained, and from which weights it starts."""
+
+    arch: str | None = _also(None, "model", "model-type")
+    """Architecture: any timm or torchvision classifier, `convnet` (small images) or `mlp`. Default: chosen from the data."""
+    num_classes: int | None = None
+    """Number of classes; checked against the data. Default: what the data hold."""
+    pretrained: bool | None = None
+    """Start from pretrained weights. Default: where they help and can be had, else from scratch, said in one line."""
+    weights: str | None = None
+    """A local weights file to start from; the classifier head is left out where its shape differs."""
+    dropout_rate: float = 0.0
+    """Dropout before the classifier head, in [0, 1)."""
+    in_channels: int | None = None
+    """Number of image bands; checked against the data. Default: what the data hold."""
+    compile: bool = _also(False, "compile-model")
+    """Compile the network with torch.compile (needs a C++ compiler)."""
+
+
+@dataclass
+class DataConfig:
+    """Which samples, how they are split, and how they reach the device."""
+
+    dataset: str | None = None
+    """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV, Parquet or .npz file."""
+    data_dir: str = _also("data", "data-root")
+    """Where named data sets lie, or are downloaded to."""
+    download: bool = True
+    """Download a named data set that is not under the data folder."""
+    target: str | None = None
+    """Tables: the column that holds the label. Default: `label`, `target` or `class`."""
+    val_split: float = 0.1
+    """Share of the training data used for validation when the data bring no validation split, in [0, 1)."""
+    test_split: float = 0.0
+    """Share of the data set aside as test set when the data bring none, in [0, 1)."""
+    group_column: str | None = None
+    """Column whose rows of one value stay in one split. Default: `group` where it exists."""
+    batch_size: int | None = None
+    """Samples per step and device. Default: chosen from the data."""
+    num_workers: int | None = None
+    """Processes (or, while the cache is built, threads) that decode images. Default: one per core, 0 for data in memory."""
+    pin_memory: bool | None = None
+    """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
+    image_size: int | None = None
+    """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
+    augment: Literal["none", "default", "strong", "autoaugment"] = _also("default", "augmentation")
+    """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing), autoaugment."""
+    cache: bool | None = None
+    """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
+    cache_dir: str | None = None
+    """Where caches lie. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    strict_data: bool = False
+    """Stop at the first unreadable file, instead of setting it aside and reporting it."""
+
+
+@dataclass
+class TrainingConfig:
+    """How long, how fast, against which loss, and what is kept."""
+
+    epochs: int | None = _also(None, "max-epochs")
+    """Passes over the training data. Default: chosen from the data."""
+    max_steps: int | None = None
+    """Stop after this many optimizer steps."""
+    max_time: str | None = None
+    """Stop after this time: DD:HH:MM:SS, HH:MM:SS or a number with a unit (90s, 30m, 2h)."""
+    lr: float | None = _also(None, "learning-rate")
+    """Learning rate at the schedule's peak. Default: chosen from the data."""
+    optimizer: str = "adamw"
+    """adamw, adam, sgd (Nesterov), rmsprop, or any optimizer name that timm knows."""
+    weight_decay: float | None = None
+    """Weight decay; never applied to norms and biases. Default: 0.05 for adamw, 5e-4 for sgd."""
+    momentum: float = 0.9
+    """Momentum of sgd and rmsprop; the first beta of the Adam family."""
+    scheduler_type: Literal["cosine", "onecycle", "step", "plateau", "constant"] = _also("cosine", "scheduler")
+    """How the learning rate changes: cosine to zero, one cycle, ten-fold steps, on plateaus of the monitor, or not at all."""
+    warmup_epochs: float | None = None
+    """Epochs of linear warm-up from near zero. Default: a twentieth of the run, at most five epochs."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, in [0, 1)."""
+    mixup: float = 0.0
+    """Alpha of mixup (Zhang et al. 2018); 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix (Yun et al. 2019); 0 is off. With both, each batch draws one of the two."""
+    class_weights: str = "none"
+    """Weights of the classes in the loss: none, balanced (inverse frequency), or a JSON or CSV file of class,weight."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """cross_entropy, or focal with gamma 2 (Lin et al. 2017)."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the weights, used for validation and kept in checkpoints; 0 is off."""
+    gradient_clip_val: float | None = None
+    """Clip the gradient's norm to this value."""
+    accumulate_grad_batches: int = 1
+    """Batches per optimizer step."""
+    early_stopping: bool = False
+    """Stop when the monitor no longer improves."""
+    patience: int | None = None
+    """Epochs without improvement before early stopping. Alone it turns early stopping on. Default: 5."""
+    min_delta: float = 0.0
+    """Least change of the monitor that counts as an improvement."""
+    monitor: str | None = None
+    """Metric that decides the best checkpoint. Default: val/accuracy, val/ap for a rare positive class, train/loss without validation."""
+    mode: Literal["min", "max"] | None = None
+    """Whether the monitor should fall or rise. Default: known from its name."""
+    checkpoint_dir: str | None = None
+    """Where checkpoints lie. Default: checkpoints/ in the run's folder."""
+    save_top_k: int = 1
+    """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
+    save_last: bool = True
+    """Keep last.ckpt, from which an interrupted run resumes exactly."""
+    resume: str | None = _also(None, "resume-from-checkpoint")
+    """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the newest run)."""
+    seed: int = 42
+    """Seed of weights, order, augmentation and splits."""
+    deterministic: bool = False
+    """Deterministic algorithms only (bit-equal repeats on a GPU too)."""
+    fast_dev_run: bool = False
+    """One batch of training, validation and test, to see that everything holds."""
+    limit_train_batches: float | None = None
+    """Use only this share (at most 1.0) or number (above 1) of training batches in each epoch."""
+    limit_val_batches: float | None = None
+    """Likewise for validation batches."""
+    limit_test_batches: float | None = None
+    """Likewise for test batches."""
+    overfit_batches: float | None = None
+    """Train and validate on this share or number of training batches, the same in each epoch."""
+
+
+@dataclass
+class HardwareConfig:
+    """Where the run computes."""
+
+    accelerator: str = "auto"
+    """auto, cpu, gpu (cuda), mps, tpu."""
+    devices: str = "auto"
+    """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
+    num_nodes: int = 1
+    """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
+    strategy: str = "auto"
+    """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
+    precision: Precision = "auto"
+    """auto (bf16-mixed on a GPU that has it, else 32), 32, bf16, 16, or Lightning's full names."""
+    sync_batchnorm: bool = False
+    """Batch-norm statistics over all devices (GPUs only)."""
+    use_distributed_sampler: bool = True
+    """Each device sees its own share of the data; off, every device sees all of it."""
+
+
+@dataclass
+class LoggingConfig:
+    """What is recorded, and where."""
+
+    name: str | None = None
+    """Name of the run; its folder is runs/<name>. Default: data set, model and a number."""
+    run_dir: str | None = None
+    """The run's folder, exactly. Default: runs/<name>."""
+    ledger: bool = True
+    """Record loss, prediction, probability and margin of every sample at every visit."""
+    logger: list[Literal["csv", "tensorboard", "wandb", "mlflow", "none"]] = field(default_factory=lambda: ["csv"])
+    """Where metrics go besides the run's own files; may be given several times."""
+    log_dir: str | None = None
+    """Where loggers write. Default: logs/ in the run's folder."""
+    log_every_n_steps: int = 50
+    """Steps between two logged training losses."""
+    use_wandb: bool = False
+    """Short for --logger wandb."""
+    wandb_project: str = "litscope"
+    """Weights & Biases: project."""
+    wandb_name: str | None = None
+    """Weights & Biases: display name. Default: the run's name."""
+    wandb_entity: str | None = None
+    """Weights & Biases: user or team."""
+    wandb_tags: list[str] = field(default_factory=list)
+    """Weights & Biases: tags."""
+    wandb_notes: str | None = None
+    """Weights & Biases: notes."""
+    wandb_mode: Literal["online", "offline", "disabled"] = "online"
+    """Weights & Biases: online, offline (files only) or disabled."""
+    wandb_log_model: bool = False
+    """Weights & Biases: upload checkpoints."""
+    wandb_watch: bool = False
+    """Weights & Biases: record gradient histograms."""
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    """Lightning's profiler; its report goes to the run's logs."""
+    progress: bool = True
+    """A progress bar on a terminal, one line an epoch elsewhere."""
+
+
+@dataclass
+class Recipe:
+    """Everything that a run depends on."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def check(self) -> None:
+        """Check each value's range and the combinations that cannot work.
+
+        Raises:
+            ConfigError: naming the flag, its value and what is allowed.
+        """
+        raise ConfigError("not written yet")
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The tree as plain nested dictionaries (numbers, strings, lists), for YAML and JSON."""
+        return dataclasses.asdict(self)
