@@ -1,0 +1,416 @@
+"""What this machine has, and whether a run's hardware settings can work on it.
+
+`plan` turns the `hardware` part of a recipe into one `Plan`, or stops with a sentence that says
+what exists here. It runs before the first step: in `fit`, in the preflight of `litscope check`,
+and `litscope doctor` prints `find_machine()`. Torch is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from litscope.errors import ConfigError, did_you_mean
+from litscope.training.recipe import HardwareConfig, Recipe
+
+DeviceType = Literal["cpu", "cuda", "mps"]
+
+ACCELERATORS = {"auto": None, "cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "mps": "mps", "tpu": "tpu"}
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+PRECISIONS = {
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+    "32": "32-true",
+    "64": "64-true",
+    "16-mixed": "16-mixed",
+    "bf16-mixed": "bf16-mixed",
+    "16-true": "16-true",
+    "bf16-true": "bf16-true",
+    "32-true": "32-true",
+    "64-true": "64-true",
+}
+"""Every spelling that `--precision` takes, and Lightning's full name for it."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. Memory in bytes."""
+
+    name: str
+    memory_bytes: int
+    has_bf16: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What can compute here. Cores and memory respect affinity and cgroup limits (containers, SLURM)."""
+
+    num_cores: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    has_mps: bool = False
+    compiler: str | None = None
+
+    def lines(self) -> list[str]:
+        """The machine in words, one line for each part."""
+        lines = [f"cpu: {self.num_cores} cores, {self.memory_bytes / 2**30:.1f} GiB of memory"]
+        lines += [f"gpu {i}: {g.name}, {g.memory_bytes / 2**30:.1f} GiB" for i, g in enumerate(self.gpus)]
+        if self.has_mps:
+            lines.append("mps: Apple GPU")
+        lines.append(f"C++ compiler: {self.compiler or 'none (needed by --compile-model)'}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hardware settings that were checked against the machine, in the words of `L.Trainer`.
+
+    Attributes:
+        device_type: "cpu", "cuda" or "mps"; on "cuda" `accelerator` is "gpu".
+        devices: a count, or a list of GPU numbers.
+        num_devices: processes on this machine.
+        world_size: processes on all machines: `num_devices * num_nodes`.
+        precision: Lightning's full name, never "auto".
+        notes: lines to tell the person.
+    """
+
+    accelerator: str
+    device_type: DeviceType
+    devices: int | list[int]
+    num_devices: int
+    num_nodes: int
+    strategy: str
+    precision: str
+    sync_batchnorm: bool
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes on all machines."""
+        return self.num_devices * self.num_nodes
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The keywords of `L.Trainer` that this plan fixes."""
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": self.strategy,
+            "precision": self.precision,
+            "sync_batchnorm": self.sync_batchnorm,
+        }
+
+
+def check_hardware(recipe: Recipe, machine: Machine | None = None) -> Plan:
+    """The plan of a whole recipe: `plan` of its hardware, and a compiler where `--compile-model` needs one.
+
+    Raises:
+        ConfigError: as `plan`, or when `--compile-model` has no C++ compiler.
+    """
+    machine = machine or find_machine()
+    if recipe.model.compile and machine.compiler is None:
+        raise ConfigError(
+            "--compile-model needs a C++ compiler, and neither $CXX nor g++, clang++ or c++ is here. "
+            "Install one (Debian: apt-get install g++), or leave --compile-model out."
+        )
+    return plan(recipe.hardware, machine)
+
+
+def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
+    """Check the hardware settings against the machine and fill in what is "auto".
+
+    Args:
+        hardware: the settings as given.
+        machine: what is here; default: looked up now.
+
+    Raises:
+        ConfigError: naming the flag, its value, and what exists on this machine.
+    """
+    machine = machine or find_machine()
+    device_type = _device_type(hardware.accelerator, machine)
+    devices = _devices(hardware.devices, device_type, machine)
+    num_devices = len(devices) if isinstance(devices, list) else devices
+    _check_nodes(hardware)
+    world_size = num_devices * hardware.num_nodes
+    _check_strategy(hardware.strategy, world_size, device_type)
+    _check_sync_batchnorm(hardware.sync_batchnorm, world_size, device_type)
+    precision, notes = _precision(hardware.precision, device_type, machine, devices)
+    if device_type == "cpu" and num_devices > machine.num_cores:
+        notes.append(
+            f"--devices {num_devices}: more processes than the {machine.num_cores} cores here; they take turns."
+        )
+    return Plan(
+        accelerator="gpu" if device_type == "cuda" else device_type,
+        device_type=device_type,
+        devices=devices,
+        num_devices=num_devices,
+        num_nodes=hardware.num_nodes,
+        strategy="ddp" if hardware.strategy == "auto" and world_size > 1 else hardware.strategy,
+        precision=precision,
+        sync_batchnorm=hardware.sync_batchnorm and world_size > 1,
+        notes=notes,
+    )
+
+
+def find_machine() -> Machine:
+    """Look at this machine: cores, memory, GPUs, compiler. Imports torch (about a second)."""
+    import torch
+
+    gpus = []
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        has_bf16 = properties.major >= 8 or torch.version.hip is not None
+        gpus.append(Gpu(properties.name, properties.total_memory, has_bf16))
+    return Machine(
+        num_cores=num_cores(),
+        memory_bytes=memory_bytes(),
+        gpus=tuple(gpus),
+        has_mps=torch.backends.mps.is_available(),
+        compiler=cpp_compiler(),
+    )
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find: $CXX, else g++, clang++ or c++; None without one."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def num_cores() -> int:
+    """Cores that this process may use: the least of affinity and the cgroup's CPU quota, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _cgroup_cpu_quota()
+    return max(1, min(affinity, int(quota) if quota is not None and quota >= 1 else affinity))
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use in all, in bytes: the least of the machine's and the cgroup's limit."""
+    limits = [
+        total for total in (_physical_memory_bytes(), _cgroup_number("memory.max", "memory.limit_in_bytes")) if total
+    ]
+    return min(limits)
+
+
+def memory_available_bytes() -> int:
+    """Memory that is free now, in bytes, within the machine's and the cgroup's limit.
+
+    File pages that the kernel can drop count as free.
+    """
+    available = _meminfo("MemAvailable") or _physical_memory_bytes()
+    limit = _cgroup_number("memory.max", "memory.limit_in_bytes")
+    used = _cgroup_number("memory.current", "memory.usage_in_bytes")
+    if limit is None or used is None:
+        return available
+    return max(0, min(available, limit - used + _cgroup_reclaimable()))
+
+
+def _device_type(accelerator: str, machine: Machine) -> DeviceType:
+    """The kind of device that `--accelerator` means here."""
+    if accelerator not in ACCELERATORS:
+        raise ConfigError(
+            f"--accelerator {accelerator}: unknown. Known: {', '.join(ACCELERATORS)}."
+            + did_you_mean(accelerator, ACCELERATORS)
+        )
+    if accelerator == "tpu":
+        raise ConfigError(f"--accelerator tpu: TPUs are not supported. {_what_is_here(machine)}")
+    if accelerator in ("gpu", "cuda"):
+        if machine.gpus:
+            return "cuda"
+        if machine.has_mps and accelerator == "gpu":
+            return "mps"
+        raise ConfigError(f"--accelerator {accelerator}: no GPU that this torch can use. {_what_is_here(machine)}")
+    if accelerator == "mps":
+        if machine.has_mps:
+            return "mps"
+        raise ConfigError(f"--accelerator mps: no Apple GPU. {_what_is_here(machine)}")
+    if accelerator == "auto" and machine.gpus:
+        return "cuda"
+    return "mps" if accelerator == "auto" and machine.has_mps else "cpu"
+
+
+def _devices(text: str, device_type: DeviceType, machine: Machine) -> int | list[int]:
+    """A count of devices, or the list of GPU numbers, from what `--devices` says."""
+    text = str(text).strip()
+    here = {"cpu": None, "cuda": len(machine.gpus), "mps": 1}[device_type]
+    if text == "auto":
+        return here or 1
+    if "," in text:
+        return _device_numbers(text, device_type, machine)
+    try:
+        count = int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--devices {text}: neither a count (2), nor GPU numbers (0,3), nor auto. {_what_is_here(machine)}"
+        ) from None
+    if count == -1 and here is not None:
+        return here
+    if count < 1:
+        raise ConfigError(f"--devices {count}: at least 1 is needed. {_what_is_here(machine)}")
+    if here is not None and count > here:
+        raise ConfigError(f"--devices {count}: there are not so many. {_what_is_here(machine)}")
+    return count
+
+
+def _device_numbers(text: str, device_type: DeviceType, machine: Machine) -> list[int]:
+    """GPU numbers from "0,3"; "0," means GPU 0 alone."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(f"--devices {text}: not a list of GPU numbers such as 0,3.") from None
+    if device_type != "cuda":
+        raise ConfigError(f"--devices {text}: a list chooses among GPUs; here give a count. {_what_is_here(machine)}")
+    missing = sorted(set(numbers) - set(range(len(machine.gpus))))
+    if missing or not numbers or len(set(numbers)) != len(numbers):
+        what = f"no GPU {missing[0]}" if missing else "numbers must be given once each"
+        raise ConfigError(f"--devices {text}: {what}. {_what_is_here(machine)}")
+    return numbers
+
+
+def _check_nodes(hardware: HardwareConfig) -> None:
+    """Several machines find each other by the environment; say so before a timeout of minutes does."""
+    if hardware.num_nodes < 1:
+        raise ConfigError(f"--num-nodes {hardware.num_nodes}: at least 1 is needed.")
+    if hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+        if missing:
+            raise ConfigError(
+                f"--num-nodes {hardware.num_nodes}: set {', '.join(missing)} in the environment on each machine "
+                "(NODE_RANK 0 on the one that MASTER_ADDR names), then start the same command on each."
+            )
+
+
+def _check_strategy(strategy: str, world_size: int, device_type: DeviceType) -> None:
+    """Whether `--strategy` is known and can work."""
+    if strategy not in STRATEGIES:
+        raise ConfigError(
+            f"--strategy {strategy}: unknown. Known: {', '.join(STRATEGIES)}." + did_you_mean(strategy, STRATEGIES)
+        )
+    if device_type == "mps" and strategy != "auto":
+        raise ConfigError(f"--strategy {strategy}: an Apple GPU works alone; leave --strategy out.")
+    if device_type == "mps" and world_size > 1:
+        raise ConfigError("--num-nodes: an Apple GPU works alone; use --accelerator cpu for several machines.")
+
+
+def _check_sync_batchnorm(wanted: bool, world_size: int, device_type: DeviceType) -> None:
+    """torch's SyncBatchNorm raises on the CPU in the first step; say so here."""
+    if wanted and world_size > 1 and device_type != "cuda":
+        raise ConfigError(
+            f"--sync-batchnorm works on GPUs only, and this run has {world_size} {device_type} processes. Leave it out."
+        )
+
+
+def _precision(
+    precision: str, device_type: DeviceType, machine: Machine, devices: int | list[int]
+) -> tuple[str, list[str]]:
+    """Lightning's name of the precision, and lines to tell."""
+    gpus = _chosen_gpus(devices, machine) if device_type == "cuda" else []
+    if precision == "auto":
+        return ("bf16-mixed" if gpus and all(g.has_bf16 for g in gpus) else "32-true"), []
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"--precision {precision}: unknown. Known: auto, {', '.join(PRECISIONS)}."
+            + did_you_mean(precision, PRECISIONS)
+        )
+    name = PRECISIONS[precision]
+    if device_type == "mps" and name == "64-true":
+        raise ConfigError("--precision 64: Apple GPUs have no 64-bit floats. Use 32, or --accelerator cpu.")
+    if device_type == "cpu" and name == "16-mixed":
+        return "bf16-mixed", ["--precision 16: on a CPU mixed precision is bf16-mixed; that is used."]
+    if any(not g.has_bf16 for g in gpus) and name.startswith("bf16"):
+        return name, [f"--precision {precision}: {gpus[0].name} has no bf16 units and emulates it; 16-mixed is faster."]
+    return name, []
+
+
+def _chosen_gpus(devices: int | list[int], machine: Machine) -> list[Gpu]:
+    """The GPUs that a count or a list of numbers means."""
+    return [machine.gpus[i] for i in (devices if isinstance(devices, list) else range(devices))]
+
+
+def _what_is_here(machine: Machine) -> str:
+    """A sentence for error messages."""
+    parts = [f"a CPU with {machine.num_cores} cores"]
+    if machine.gpus:
+        parts.append(f"{len(machine.gpus)} GPU ({', '.join(sorted({g.name for g in machine.gpus}))})")
+    if machine.has_mps:
+        parts.append("an Apple GPU (mps)")
+    hint = "" if machine.gpus or machine.has_mps else " Use --accelerator cpu or leave --accelerator out."
+    return f"This machine has {' and '.join(parts)}.{hint}"
+
+
+def _physical_memory_bytes() -> int:
+    """Memory of the machine in bytes, whatever the cgroup says; 4 GiB where the system does not tell."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
+    return 4 * 2**30
+
+
+def _meminfo(name: str) -> int | None:
+    """A line of /proc/meminfo in bytes; None where there is no such file."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    for line in path.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _cgroup_number(name_v2: str, name_v1: str) -> int | None:
+    """A number of this process's memory cgroup in bytes; None without a limit."""
+    for folder in _cgroup_folders("memory"):
+        for name in (name_v2, name_v1):
+            text = _read(folder / name)
+            if text is not None and text.isdigit() and int(text) < 2**60:
+                return int(text)
+    return None
+
+
+def _cgroup_reclaimable() -> int:
+    """Bytes of file cache that the cgroup can give back (inactive_file)."""
+    for folder in _cgroup_folders("memory"):
+        text = _read(folder / "memory.stat")
+        for line in (text or "").splitlines():
+            if line.split()[0] in ("inactive_file", "total_inactive_file"):
+                return int(line.split()[1])
+    return 0
+
+
+def _cgroup_cpu_quota() -> float | None:
+    """CPU quota of the cgroup in cores; None without one."""
+    for folder in _cgroup_folders("cpu"):
+        text = _read(folder / "cpu.max")
+        if text is not None and not text.startswith("max"):
+            quota, period = text.split()
+            return int(quota) / int(period)
+        quota_v1, period_v1 = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota_v1 and period_v1 and int(quota_v1) > 0:
+            return int(quota_v1) / int(period_v1)
+    return None
+
+
+def _cgroup_folders(controller: str) -> list[Path]:
+    """Where this process's limits may stand, nearest first: cgroup v2 and v1, own folder, then the mount's root."""
+    root = Path("/sys/fs/cgroup")
+    folders = []
+    for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            folders.append(root / path.lstrip("/"))
+        elif controller in controllers.split(","):
+            folders.append(root / controller / path.lstrip("/"))
+    return [*folders, root / controller, root]
+
+
+def _read(path: Path) -> str | None:
+    """A small file's text without the line end; None when it cannot be read (no such limit on this system)."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
