@@ -1,0 +1,319 @@
+"""ClassificationData: any data set that litscope reads, as a LightningDataModule.
+
+    data = ClassificationData("data/processed", batch_size=64, num_workers=8, image_size=224)
+    L.Trainer(max_epochs=5).fit(Classifier(arch="resnet18"), datamodule=data)
+
+Stored bytes reach the network in three steps: a loader gathers (or workers decode) uint8 pixels
+at one stored size, Lightning moves them to the device, and `on_after_batch_transfer` augments
+them there. The position in the epoch is kept in the checkpoint, so a run resumes exactly.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from litscope.data.loaders import GatherLoader, Loader
+from litscope.data.manifest import Manifest
+from litscope.data.preflight import Report, inspect
+from litscope.data.sampler import EpochOrder, Ids
+from litscope.data.sources import Source, open_source
+from litscope.data.transforms import Augmentation, Policy, evaluation, mix_batch
+from litscope.errors import ConfigError, DataError
+from litscope.types import Batch
+
+NEVER_FLIPPED = ("digits", "mnist", "svhn")
+"""Named data sets of characters: mirrored they are others."""
+
+
+class ClassificationData(L.LightningDataModule):
+    """Training, validation and test batches of one data set.
+
+    Args:
+        dataset: a name, a folder, a CSV, Parquet or .npz file (see `sources.open_source`, which
+            also takes data_dir, download, target, val_split, test_split and group_column).
+        batch_size: samples per step and device.
+        num_workers: processes that decode images when they are streamed, threads while the cache
+            is built. Default: one per core.
+        pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
+        image_size: side of the square that the network sees. Default: from the images.
+        augment: see `transforms`.
+        cache: decode once into a memory map. Default: when it fits in memory and on the disk.
+        cache_dir: default $LITSCOPE_CACHE, else ~/.cache/litscope.
+        strict_data: raise for the first unreadable file, instead of setting it aside.
+        mixup, cutmix: alpha of each; 0 is off.
+        seed: of splits, order and augmentation.
+        use_distributed_sampler: each rank gets its own share; False gives every rank all of it.
+        source: an open source, instead of `dataset`.
+
+    Attributes (after `open`, which Lightning's `setup` calls):
+        source, manifest, kind, classes, num_classes, report: what was found.
+        in_channels, image_size: of images.
+        num_features: of tables.
+        train_ids, val_ids, test_ids: (n,) int64 sample ids, labelled and readable.
+        normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
+            of the training samples.
+    """
+
+    # With fewer samples than ranks, some ranks evaluate nothing.
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    source: Source
+    manifest: Manifest
+    kind: str
+    classes: tuple[str, ...]
+    num_classes: int
+    report: Report
+    in_channels: int
+    num_features: int
+    train_ids: Ids
+    val_ids: Ids
+    test_ids: Ids
+    normalization: tuple[list[float], list[float]]
+
+    def __init__(
+        self,
+        dataset: str | os.PathLike[str] | None = None,
+        *,
+        data_dir: str = "data",
+        download: bool = True,
+        target: str | None = None,
+        val_split: float = 0.1,
+        test_split: float = 0.0,
+        group_column: str | None = None,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        pin_memory: bool | None = None,
+        image_size: int | None = None,
+        augment: Policy = "default",
+        cache: bool | None = None,
+        cache_dir: str | None = None,
+        strict_data: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        seed: int = 42,
+        use_distributed_sampler: bool = True,
+        source: Source | None = None,
+    ) -> None:
+        super().__init__()
+        if (dataset is None) == (source is None):
+            raise ConfigError("ClassificationData needs either a dataset or an open source.")
+        self._dataset = None if dataset is None else os.fspath(dataset)
+        self._given_source = source
+        self._splitting = {
+            "data_dir": data_dir,
+            "download": download,
+            "target": target,
+            "val_split": val_split,
+            "test_split": test_split,
+            "group_column": group_column,
+            "seed": seed,
+        }
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.image_size = image_size
+        self.augment = augment
+        self.cache = cache
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.strict_data = strict_data
+        self.mixup = mixup
+        self.cutmix = cutmix
+        self.seed = seed
+        self.use_distributed_sampler = use_distributed_sampler
+        self._is_open = False
+        self._position: dict[str, Any] | None = None
+        self._train_loader: Loader | None = None
+
+    # ---- what is there -----------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Download and decode, once per machine (Lightning calls it on one process)."""
+        self.open()
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Open the data on every process."""
+        self.open()
+
+    def open(self) -> Self:
+        """Find the data, check them, and fill in the attributes; a second call does nothing.
+
+        Raises:
+            DataError: if the data cannot be used.
+        """
+        if self._is_open:
+            return self
+        self.source = self._given_source or open_source(self._dataset, **self._splitting)
+        self.manifest = self.source.manifest
+        self.kind = self.source.kind
+        self.classes = self.manifest.classes
+        self.num_classes = len(self.classes)
+        self.report = inspect(self.source)
+        self._pixels = self.source.reader.array
+        self._set_aside: Ids = np.empty(0, np.int64)
+        self.train_ids, self.val_ids, self.test_ids = (self._readable(split) for split in ("train", "val", "test"))
+        if not len(self.train_ids):
+            raise DataError(f"{self.source.name} has no labelled, readable training sample.")
+        if self.kind == "image":
+            self.in_channels = self.source.reader.channels
+            self.image_size = self.image_size or self._pixels.shape[1]
+            self._augmentation = Augmentation(self.augment, self.image_size, self.seed, self._flips())
+        else:
+            self.num_features = self.source.reader.channels
+            if self.cutmix:
+                raise ConfigError("--cutmix cuts patches out of images; for tables use --mixup.")
+        self.normalization = self._measure()
+        self._is_open = True
+        return self
+
+    def _readable(self, split: str) -> Ids:
+        return np.setdiff1d(self.manifest.ids(split), self._set_aside)
+
+    def _flips(self) -> bool:
+        """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
+        and less usually are; fashion_mnist is known to be an exception.
+        """
+        name = self.source.name
+        if name == "fashion_mnist":
+            return True
+        return name not in NEVER_FLIPPED and (self.in_channels > 1 or self._pixels.shape[1] > 32)
+
+    def _measure(self) -> tuple[list[float], list[float]]:
+        sample = self.train_ids[:: max(1, len(self.train_ids) // 2000)]
+        values = self._pixels[sample]
+        axes = tuple(range(values.ndim - 1))
+        scale = 255.0 if values.dtype == np.uint8 else 1.0
+        mean = values.mean(axes, dtype=np.float64) / scale
+        std = values.std(axes, dtype=np.float64) / scale
+        return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+    # ---- loaders -----------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Loader:
+        """Training batches in the seed's order, from the position of the checkpoint when resuming."""
+        self.open()
+        rank, world = self._rank()
+        if len(self.train_ids) < world:
+            raise DataError(f"{len(self.train_ids)} training samples cannot be shared by {world} devices.")
+        trainer = self.trainer
+        order = EpochOrder(self.train_ids, self.batch_size, self.seed, True, rank, world)
+        if trainer is not None and trainer.overfit_batches > 0:
+            order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
+        epoch = 0 if trainer is None else trainer.current_epoch
+        self._train_loader = self._loader(order, epoch=epoch, limit=_limit(trainer, len(order)))
+        if self._position is not None:
+            self._train_loader.load_state_dict(self._position)
+            self._position = None
+        return self._train_loader
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Validation batches, in order; with the trainer's `overfit_batches` the training batches."""
+        self.open()
+        if self.trainer is not None and self.trainer.overfit_batches > 0:
+            return self._in_order(EpochOrder(self.train_ids, self.batch_size, self.seed).epoch_ids(0))
+        return self._in_order(self.val_ids)
+
+    def test_dataloader(self) -> Loader | list[Loader]:
+        """Test batches, in order."""
+        self.open()
+        return self._in_order(self.test_ids)
+
+    def clean_train_dataloader(self) -> Loader | list[Loader]:
+        """Training samples in the order of their ids; for `evaluation_batch`, not for training."""
+        self.open()
+        return self._in_order(self.train_ids)
+
+    def _in_order(self, ids: Ids) -> Loader | list[Loader]:
+        if not len(ids):
+            return []
+        return self._loader(EpochOrder(ids, self.batch_size, self.seed, False, *self._rank()))
+
+    def _loader(self, order: EpochOrder, *, epoch: int = 0, limit: int | None = None) -> Loader:
+        return GatherLoader(
+            order, self._pixels, self.manifest.labels, pin_memory=self._pins(), epoch=epoch, limit=limit
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None or not self.use_distributed_sampler:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _pins(self) -> bool:
+        if self.pin_memory is not None:
+            return self.pin_memory and torch.cuda.is_available()
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    # ---- the position in the epoch -----------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The training loader's position (plain numbers); Lightning keeps it in the checkpoint."""
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the position for the next `train_dataloader`. (Testing a checkpoint also comes here: passed over.)"""
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._position = state_dict.get("train")
+
+    # ---- from the device's pixels to the network's input -------------------------------------
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Move each tensor, without waiting for a GPU; on the CPU there is nothing to do."""
+        if device.type == "cpu":
+            return batch
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}  # type: ignore[return-value, attr-defined]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Augment training batches; give all others the evaluation transform."""
+        trainer = self.trainer
+        assert trainer is not None
+        if trainer.training:
+            assert self._train_loader is not None
+            batch = self.training_batch(batch, *self._train_loader.last)
+        else:
+            batch = self.evaluation_batch(batch)
+        return trainer.precision_plugin.convert_input(batch)  # type: ignore[no-any-return]
+
+    def training_batch(self, batch: Batch, epoch: int, number: int) -> Batch:
+        """Augment, and mix where asked, a batch on its device.
+
+        Args:
+            batch: as the loader gives it.
+            epoch, number: the loader's `last`: the batch's epoch and its number in it.
+        """
+        batch = batch.copy()
+        name = "image" if self.kind == "image" else "features"
+        if name == "image":
+            batch["image"] = self._augmentation(batch["image"], batch["sample_id"], epoch)
+        if self.mixup or self.cutmix:
+            batch[name], batch["soft_label"] = mix_batch(  # type: ignore[literal-required]
+                batch[name],  # type: ignore[literal-required]
+                batch["label"],
+                self.num_classes,
+                mixup=self.mixup,
+                cutmix=self.cutmix,
+                key=(self.seed, epoch, number),
+            )
+        return batch
+
+    def evaluation_batch(self, batch: Batch) -> Batch:
+        """The evaluation transform of a batch on its device: centre crop, float."""
+        if self.kind != "image":
+            return batch
+        batch = batch.copy()
+        assert self.image_size is not None
+        batch["image"] = evaluation(batch["image"], self.image_size)
+        return batch
+
+
+def _limit(trainer: L.Trainer | None, num_batches: int) -> int | None:
+    """Batches of an epoch that the trainer will ask for."""
+    if trainer is None:
+        return None
+    limit = trainer.limit_train_batches
+    return limit if isinstance(limit, int) else int(num_batches * limit)

@@ -1,0 +1,120 @@
+"""Which ids, in what order, for which rank: pure functions of (seed, epoch, rank, world). No torch.
+
+An epoch's order sorts the ids by a hash of (seed, epoch, id). So it is the same on every machine
+and under every version of numpy, it needs no stored generator state, and taking an id out leaves
+the order of the others as it was.
+
+How an epoch is cut: a step takes `world * batch_size` ids of that order, each rank its own block.
+What is left at the end is one more step, shared out evenly (shares differ by at most one id).
+When it is too small to give each rank two samples (batch norm cannot train on one), it is dealt
+out on top of the last full step instead, whose batches then hold one or two ids more. So every
+id comes once, nothing is padded, and all ranks make the same number of steps, without which
+collectives hang.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def fold(*parts: int) -> int:
+    """Mix whole numbers into one key of 64 bits; any change of any part gives an unrelated key."""
+    key = 0
+    for part in parts:
+        key = _mix(key ^ (part & _MASK))
+    return key
+
+
+def _mix(value: int) -> int:
+    """One round of splitmix64 (Steele, Lea and Flood 2014), a bijection of 64-bit numbers."""
+    z = (value + _GOLDEN) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def hash_ids(ids: Ids, key: int) -> NDArray[np.uint64]:
+    """splitmix64 of `ids` (any shape, int64) xor `key`: distinct ids have distinct hashes."""
+    z = (ids.astype(np.uint64) ^ np.uint64(key)) + np.uint64(_GOLDEN)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+_ORDER = 0x6F72646572  # keeps the order's hashes apart from those of augmentation
+
+
+class EpochOrder:
+    """The batches of ids that one rank sees in each epoch.
+
+    Args:
+        ids: (n,) int64, distinct.
+        batch_size: ids per step and rank.
+        seed: with the epoch, decides the order.
+        shuffle: False keeps `ids` in the order given, in every epoch.
+        rank: of this process.
+        world: number of processes that share the ids; with fewer ids than processes, the last
+            ranks have no batch at all.
+        drop_last: leave out what does not fill a whole step of all ranks.
+
+    Raises:
+        ValueError: if batch_size is below 1, or rank is not in [0, world).
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must be in [0, {world}), got {rank}.")
+        self.ids = np.ascontiguousarray(ids, dtype=np.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world = world
+        self._bounds = _cut(len(self.ids), batch_size, rank, world, drop_last)
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the same on every rank (see `world` for the exception)."""
+        return len(self._bounds)
+
+    def epoch_ids(self, epoch: int) -> Ids:
+        """(n,) int64, all ids in the order of `epoch`, before they are cut into steps and ranks."""
+        if not self.shuffle:
+            return self.ids
+        return self.ids[np.argsort(hash_ids(self.ids, fold(self.seed, _ORDER, epoch)))]
+
+    def batches(self, epoch: int, first: int = 0) -> list[Ids]:
+        """This rank's batches of `epoch`, from batch number `first` on."""
+        order = self.epoch_ids(epoch)
+        return [order[start:stop] for start, stop in self._bounds[first:]]
+
+
+def _cut(num_ids: int, batch_size: int, rank: int, world: int, drop_last: bool) -> list[tuple[int, int]]:
+    """Where each batch of `rank` starts and stops in the epoch's order."""
+    step = batch_size * world
+    full, rest = divmod(num_ids, step)
+    if drop_last:
+        rest = 0
+    if full and 0 < rest < world * min(2, batch_size):
+        full, rest = full - 1, rest + step
+    bounds = [(s * step + rank * batch_size, s * step + (rank + 1) * batch_size) for s in range(full)]
+    share, extra = divmod(rest, world)
+    start = full * step + rank * share + min(rank, extra)
+    stop = start + share + (rank < extra)
+    return [*bounds, (start, stop)] if stop > start else bounds
