@@ -290,7 +290,7 @@ def _effective_batch(recipe: Recipe, facts: DataFacts) -> int:
 
 def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     training = recipe.training
-    family = _family(training.optimizer)
+    family = optimizer_family(training.optimizer)
     if training.lr is None:
         training.lr, why = _learning_rate(recipe, facts, family)
         lines.append(f"learning rate {training.lr:g}: {why}")
@@ -299,7 +299,7 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
         lines.append(f"weight decay {training.weight_decay:g}: usual for {training.optimizer}")
 
 
-def _family(optimizer: str) -> str:
+def optimizer_family(optimizer: str) -> str:
     """Which family's rules an optimizer follows, by its name."""
     name = optimizer.lower().removeprefix("fused").removeprefix("bnb")
     if name in ("sgd", "momentum", "nesterov", "sgdp", "sgdw", "lars", "larc", "nlars"):
