@@ -1,3 +1,70 @@
-"""litscope: train classifiers on PyTorch Lightning, and see and steer every sample while they train."""
+"""litscope: train classifiers on PyTorch Lightning, with every sample on record.
+
+The public names are resolved on first use, so that `import litscope` imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from litscope import _torchvision
+
+if TYPE_CHECKING:
+    from litscope.data.datamodule import ClassificationData as ClassificationData
+    from litscope.data.manifest import Manifest as Manifest
+    from litscope.errors import LitscopeError as LitscopeError
+    from litscope.errors import UserError as UserError
+    from litscope.ledger.store import LedgerReader as LedgerReader
+    from litscope.models.classifier import Classifier as Classifier
+    from litscope.rundir import RunDir as RunDir
+    from litscope.training.evaluate import evaluate as evaluate
+    from litscope.training.evaluate import predict as predict
+    from litscope.training.fit import fit as fit
+    from litscope.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "ClassificationData": "litscope.data.datamodule",
+    "Classifier": "litscope.models.classifier",
+    "LedgerReader": "litscope.ledger.store",
+    "LitscopeError": "litscope.errors",
+    "Manifest": "litscope.data.manifest",
+    "Recipe": "litscope.training.recipe",
+    "RunDir": "litscope.rundir",
+    "UserError": "litscope.errors",
+    "evaluate": "litscope.training.evaluate",
+    "fit": "litscope.training.fit",
+    "predict": "litscope.training.evaluate",
+}
+"""Where each public name lives."""
+
+__all__ = [
+    "ClassificationData",
+    "Classifier",
+    "LedgerReader",
+    "LitscopeError",
+    "Manifest",
+    "Recipe",
+    "RunDir",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "fit",
+    "predict",
+]
+
+_torchvision.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'litscope' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
