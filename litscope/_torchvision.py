@@ -25,7 +25,7 @@ class OperatorsBeforeUse:
     """A finder that finds nothing: it declares the operators just before torchvision needs them."""
 
     @classmethod
-    def find_spec(
+    def find_spec(  # noqa: ARG003 - the signature is the importer's
         cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Called by Python for every module that is not imported yet; None means "ask the next finder"."""

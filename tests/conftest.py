@@ -1,0 +1,98 @@
+"""What every test may rely on: one thread, no network, a cache of its own, and the real data sets.
+
+`shared_data` is the folder of real data that lies beside the checkout (or at $LITSCOPE_SHARED).
+Tests that use it are skipped where it is absent; with LITSCOPE_REQUIRE_SHARED=1, as `.ci/run` sets it
+where the folder exists, they fail instead, so that a wrong path cannot hide them.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy and torch are imported: they read these once. One thread also makes sums repeatable.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import itertools
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_test_number = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An image cache that is this test's own, and the working directory given back afterwards."""
+    before = Path.cwd()
+    monkeypatch.setenv("LITSCOPE_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(_test_number)}"))
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test runs in an empty working directory, where `runs/` and `data/` are its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets: CIFAR-10 as JPEG, MNIST as idx.gz, Space Warps as CSV and JPEG."""
+    folder = Path(os.environ.get("LITSCOPE_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        message = f"no real data at {folder}; set LITSCOPE_SHARED to the folder that holds data/"
+        if os.environ.get("LITSCOPE_REQUIRE_SHARED") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(shared_data: Path) -> Path:
+    """MNIST's four idx.gz files, as they lie there."""
+    return shared_data / "mnist"
+
+
+@pytest.fixture(scope="session")
+def cifar10_small(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10 as `train|test/<class>/NNNN.jpg`: 30 training and 10 test images of each class."""
+
+    def wanted(name: str) -> bool:
+        return int(Path(name).stem) < (30 if "/train/" in name else 10)
+
+    return _unpacked(shared_data / "cifar10_jpeg.tar.gz", tmp_path_factory, wanted) / "cifar10"
+
+
+@pytest.fixture(scope="session")
+def spacewarps(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Space Warps survey: `samples.csv` (filepath, label, split, grade, group) and 429 JPEG images."""
+    return _unpacked(shared_data / "spacewarps.tar.gz", tmp_path_factory, lambda _: True) / "spacewarps"
+
+
+def _unpacked(archive: Path, factory: pytest.TempPathFactory, wanted: Callable[[str], bool]) -> Path:
+    """The folder of an archive's wanted files, unpacked once and shared by all worker processes."""
+    base = factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+    target = base / archive.name.removesuffix(".tar.gz")
+    if target.is_dir():
+        return target
+    aside = factory.mktemp(target.name)
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            if member.isfile() and wanted(member.name):
+                tar.extract(member, aside, filter="data")
+    try:
+        aside.rename(target)
+    except OSError:  # another worker was faster
+        shutil.rmtree(aside)
+    return target
