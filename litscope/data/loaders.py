@@ -1,6 +1,7 @@
 """Loaders: ids in, batches of tensors out, with a position that resumes exactly in mid-epoch.
 
-Both loaders are plain iterables, not torch DataLoaders, so that Lightning leaves them alone: no
+`GatherLoader` serves data in memory or in a memory map, `StreamLoader` decodes files in worker
+processes. Both are plain iterables, not torch DataLoaders, so that Lightning leaves them alone: no
 injected DistributedSampler that pads by repeating, no rebuilding under `overfit_batches` or
 `predict`. They are sized, so Lightning does not prefetch: it asks for a batch when it trains on
 it. Therefore a batch counts as consumed when it is handed over, whatever workers have decoded
@@ -10,16 +11,25 @@ runs an iterator to its end, so the state after an epoch's last batch is (epoch 
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from litscope.console import warn
+from litscope.data.images import resize_crop
+from litscope.data.readers import Reader
 from litscope.data.sampler import EpochOrder, Ids
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, DataError
 from litscope.types import Batch
 
 
@@ -94,12 +104,12 @@ class Loader(ABC):
             "samples_per_step": order.batch_size * order.world,
         }
 
+    def close(self) -> None:  # noqa: B027 - most loaders hold nothing
+        """Let go of worker processes, where there are any."""
+
     @abstractmethod
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
         """Read the samples of each batch of ids, in order."""
-
-    def close(self) -> None:
-        """Let go of worker processes, where there are any."""
 
 
 class GatherLoader(Loader):
@@ -143,3 +153,114 @@ class GatherLoader(Loader):
         if self._is_image:
             return {"image": rows.permute(0, 3, 1, 2), "label": label, "sample_id": ids}  # (B, K, H, W)
         return {"features": rows, "label": label, "sample_id": ids}
+
+
+class StreamLoader(Loader):
+    """Files that are decoded in every epoch, by worker processes that live as long as the loader.
+
+    An image that cannot be read is left out of its batch and reported once; nothing takes its
+    place. torch's own generator is never drawn from.
+
+    Args:
+        order: the ids of each batch.
+        reader: of images; pickled to the workers.
+        size: S, side of the square that is handed over: (B, K, S, S).
+        labels: (N,) int64.
+        num_workers: processes; 0 decodes in this one, when the batch is asked for.
+        pin_memory: page-locked batches.
+        strict: raise for the first image that cannot be read.
+        epoch, limit: see `Loader`.
+
+    Attributes:
+        broken: sample_id -> reason, of the images left out so far.
+    """
+
+    def __init__(
+        self,
+        order: EpochOrder,
+        reader: Reader,
+        size: int,
+        labels: Ids,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        strict: bool = False,
+        epoch: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(order, epoch=epoch, limit=limit)
+        self.broken: dict[int, str] = {}
+        self._strict = strict
+        self._schedule: list[Ids] = []  # the batches of the pass under way; the DataLoader reads it anew in each
+        self._make_decoder = partial(
+            DataLoader,
+            _Decode(reader, size, labels),
+            batch_sampler=self._schedule,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+            collate_fn=_as_it_is,
+            worker_init_fn=partial(_start_worker, parent=os.getpid()),
+        )
+        self._decoder: DataLoader[Decoded] | None = None
+
+    def close(self) -> None:
+        """End the worker processes; the next pass starts others."""
+        self._decoder = None
+
+    def _load(self, batches: list[Ids]) -> Iterator[Batch]:
+        self._schedule[:] = batches
+        self._decoder = self._decoder or self._make_decoder(generator=torch.Generator().manual_seed(0))
+        for batch, broken in self._decoder:
+            self._report(broken)
+            if not len(batch["sample_id"]):
+                raise DataError(f"No image of a batch can be read; the first: {next(iter(broken.values()))}")
+            yield batch
+
+    def _report(self, broken: dict[int, str]) -> None:
+        for id_, reason in broken.items():
+            if self._strict:
+                raise DataError(reason)
+            if id_ not in self.broken:
+                warn(f"left out: {reason}")
+        self.broken.update(broken)
+
+
+Decoded = tuple[Batch, dict[int, str]]
+
+
+class _Decode(Dataset[Decoded]):
+    """ids -> one batch and the images that could not be read; what a worker process runs."""
+
+    def __init__(self, reader: Reader, size: int, labels: Ids) -> None:
+        self._reader = reader
+        self._size = size
+        self._labels = labels
+
+    def __getitems__(self, ids: Ids) -> Decoded:
+        shape = (len(ids), self._size, self._size, self._reader.channels)
+        rows, kept, broken = np.empty(shape, self._reader.dtype), [], {}
+        for id_ in ids.tolist():
+            try:
+                rows[len(kept)] = resize_crop(self._reader.read(id_), self._size)
+            except DataError as error:
+                broken[id_] = str(error)
+            else:
+                kept.append(id_)
+        sample_id = torch.tensor(kept, dtype=torch.int64)
+        image = torch.from_numpy(rows[: len(kept)]).permute(0, 3, 1, 2)
+        return {"image": image, "label": torch.from_numpy(self._labels)[sample_id], "sample_id": sample_id}, broken
+
+
+def _as_it_is(decoded: Decoded) -> Decoded:
+    return decoded
+
+
+def _start_worker(worker: int, parent: int) -> None:  # noqa: ARG001 - torch's signature
+    """Workers leave Ctrl-C and SIGTERM to the trainer, and end when it ends, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # the parent ended before the line above
+            os._exit(1)

@@ -1,0 +1,207 @@
+"""One contract for every loader: sized, exact ids, deterministic, resumable in mid-epoch, unpadded ranks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from litscope.data.loaders import GatherLoader, StreamLoader
+from litscope.data.sampler import EpochOrder
+from litscope.errors import ConfigError, DataError
+
+NUM, SIDE = 45, 8
+
+
+@dataclass
+class ArrayFiles:
+    """A reader of one .npy file per sample; a missing file is an unreadable image."""
+
+    folder: Path
+    kind: str = "image"
+    channels: int = 3
+    array: None = None
+
+    @property
+    def dtype(self):
+        return np.dtype(np.uint8)
+
+    def size(self, sample_id):
+        return self.read(sample_id).shape[:2]
+
+    def read(self, sample_id):
+        try:
+            return np.load(self.folder / f"{sample_id}.npy")
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename}: no such file") from error
+
+    def fingerprint(self):
+        return str(self.folder)
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (NUM, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def labels():
+    return np.arange(NUM) % 4
+
+
+@pytest.fixture
+def reader(tmp_path, pixels):
+    for sample_id, image in enumerate(pixels):
+        np.save(tmp_path / f"{sample_id}.npy", image)
+    return ArrayFiles(tmp_path)
+
+
+@pytest.fixture(params=["gather", "stream", "stream with two workers"])
+def make_loader(request, pixels, labels, reader):
+    """A function EpochOrder -> Loader, for each kind of loader."""
+    made = []
+
+    def make(order, **kwargs):
+        if request.param == "gather":
+            made.append(GatherLoader(order, pixels, labels, **kwargs))
+        else:
+            num_workers = 2 if request.param.endswith("workers") else 0
+            made.append(StreamLoader(order, reader, SIDE, labels, num_workers=num_workers, **kwargs))
+        return made[-1]
+
+    yield make
+    for loader in made:
+        loader.close()
+
+
+def order(**kwargs):
+    return EpochOrder(np.arange(NUM), **{"batch_size": 8, "seed": 3, **kwargs})
+
+
+def ids(batches):
+    return [batch["sample_id"].tolist() for batch in batches]
+
+
+class TestContract:
+    def test_batches_hold_what_their_ids_say(self, make_loader, pixels, labels):
+        loader = make_loader(order())
+        batches = list(loader)
+        assert len(batches) == len(loader) == 6
+        assert sorted(sum(ids(batches), [])) == list(range(NUM))
+        for batch in batches:
+            assert batch["sample_id"].dtype == batch["label"].dtype == torch.int64
+            assert batch["image"].dtype == torch.uint8
+            assert np.array_equal(batch["image"].permute(0, 2, 3, 1).numpy(), pixels[batch["sample_id"]])
+            assert np.array_equal(batch["label"].numpy(), labels[batch["sample_id"]])
+
+    def test_epochs_differ_and_repeat_under_the_same_seed(self, make_loader):
+        loader, again = make_loader(order()), make_loader(order())
+        first, second = ids(loader), ids(loader)
+        assert first != second
+        assert [ids(again), ids(again)] == [first, second]
+        assert ids(make_loader(order(), epoch=1)) == second
+
+    @pytest.mark.parametrize("stop", range(1, 6))
+    def test_resume_in_mid_epoch_is_exact(self, make_loader, stop):
+        whole = make_loader(order())
+        expected = ids(whole) + ids(whole)
+        stopped = make_loader(order())
+        batches = iter(stopped)
+        seen = ids(next(batches) for _ in range(stop))
+        state = stopped.state_dict()
+        assert (state["epoch"], state["batches_done"]) == (0, stop)
+        resumed = make_loader(order())
+        resumed.load_state_dict(state)
+        assert len(resumed) == 6, "the length is that of a whole epoch"
+        assert seen + ids(resumed) + ids(resumed) == expected
+
+    def test_a_state_saved_on_the_last_batch_is_the_next_epoch(self, make_loader):
+        loader = make_loader(order())
+        batches = iter(loader)
+        for _ in range(6):
+            next(batches)  # Lightning never asks for a seventh
+        state = loader.state_dict()
+        assert (state["epoch"], state["batches_done"]) == (1, 0)
+        resumed = make_loader(order())
+        resumed.load_state_dict(state)
+        assert ids(resumed) == ids(make_loader(order(), epoch=1))
+
+    def test_iterators_that_are_thrown_away_do_not_move_the_position(self, make_loader):
+        loader = make_loader(order())
+        loader.load_state_dict({**loader.state_dict(), "epoch": 2, "batches_done": 4})
+        iter(loader), iter(loader)
+        assert ids(loader) == ids(make_loader(order(), epoch=2))[4:]
+
+    def test_an_epoch_left_part_way_is_not_taken_up_again(self, make_loader):
+        loader = make_loader(order())
+        next(iter(loader))
+        assert ids(loader) == ids(make_loader(order(), epoch=1))
+
+    def test_last_names_the_batch_in_hand(self, make_loader):
+        loader = make_loader(order(), epoch=5)
+        assert [loader.last for _ in loader] == [(5, number) for number in range(6)]
+
+    def test_with_a_limit_the_epoch_ends_there(self, make_loader):
+        loader = make_loader(order(), limit=2)
+        batches = iter(loader)
+        next(batches), next(batches)
+        assert (loader.epoch, loader.batches_done) == (1, 0)
+        assert len(loader) == 6
+
+    @pytest.mark.parametrize("world", [1, 2, 3])
+    def test_ranks_share_the_ids_without_padding(self, make_loader, world):
+        for shuffle in (True, False):
+            loaders = [make_loader(order(shuffle=shuffle, rank=rank, world=world)) for rank in range(world)]
+            parts = [ids(loader) for loader in loaders]
+            assert sorted(sum((sum(part, []) for part in parts), [])) == list(range(NUM))
+            assert {len(part) for part in parts} == {len(loaders[0])}
+
+    def test_a_position_inside_other_batches_is_refused(self, make_loader):
+        loader = make_loader(order())
+        state = {**loader.state_dict(), "batches_done": 2}
+        for change in ({"batch_size": 9}, {"seed": 4}, {"world": 2}):
+            with pytest.raises(ConfigError, match="inside epoch 0, after 2 batches"):
+                make_loader(order(**change)).load_state_dict(state)
+        make_loader(order(batch_size=4, world=2)).load_state_dict(state)  # the steps are the same
+        make_loader(order(batch_size=9)).load_state_dict({**state, "batches_done": 0})
+
+    def test_the_global_generator_is_left_alone(self, make_loader):
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        list(make_loader(order()))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tables_are_handed_over_as_features(labels):
+    table = np.arange(NUM * 5, dtype=np.float32).reshape(NUM, 5)
+    for batch in GatherLoader(order(), table, labels):
+        assert np.array_equal(batch["features"].numpy(), table[batch["sample_id"]])
+        assert set(batch) == {"features", "label", "sample_id"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+class TestBrokenFiles:
+    def test_are_left_out_and_reported_once(self, reader, labels, capsys, num_workers):
+        (reader.folder / "7.npy").unlink()
+        loader = StreamLoader(order(), reader, SIDE, labels, num_workers=num_workers)
+        for _ in range(2):
+            assert sorted(sum(ids(loader), [])) == [i for i in range(NUM) if i != 7]
+        assert list(loader.broken) == [7]
+        assert capsys.readouterr().err.count("7.npy") == 1
+        loader.close()
+
+    def test_stop_a_strict_run(self, reader, labels, num_workers):
+        (reader.folder / "7.npy").unlink()
+        loader = StreamLoader(order(), reader, SIDE, labels, num_workers=num_workers, strict=True)
+        with pytest.raises(DataError, match=r"7\.npy"):
+            list(loader)
+        loader.close()
+
+    def test_a_batch_of_nothing_but_broken_images_stops(self, reader, labels, num_workers):
+        for sample_id in range(8):
+            (reader.folder / f"{sample_id}.npy").unlink()
+        loader = StreamLoader(order(shuffle=False), reader, SIDE, labels, num_workers=num_workers)
+        with pytest.raises(DataError, match="No image of a batch"):
+            list(loader)
+        loader.close()
