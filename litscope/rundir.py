@@ -8,12 +8,17 @@ lines; a reader passes over a half-written last one.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import re
 import secrets
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,6 +80,8 @@ class RunDir:
         try:
             for folder in (run.signals, run.metrics, run.checkpoints, run.figures):
                 folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(run.path)
+            sync_folder(run.path.absolute().parent)
         except OSError as error:
             raise RunError(f"The run folder {run.path} cannot be made: {error}.") from error
         return run
@@ -104,7 +111,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only if the block ends without an exception.
 
     The bytes go to a temporary file beside the target, are flushed to the disk, and are renamed
-    into place; then the folder is flushed, so that the new name survives a power cut.
+    into place; then the folder is flushed, so that the new name survives a power cut. A process
+    that is killed in between leaves the old file as it was, and a temporary (`remove_leftovers`).
+
+    Raises:
+        OSError: if the disk is full or fails; then `path` is as it was before. Only the last
+            flush, of the folder, may fail with the new file already in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -113,11 +125,37 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        aside.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+_LEFTOVER = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporaries of `whole_file` in `folder` whose process no longer lives on this machine.
+
+    On a folder shared between machines this may take the temporary of a living process elsewhere:
+    its rename then fails with FileNotFoundError, and nothing whole is touched.
+    """
+    for path in folder.glob(".*.tmp"):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -125,6 +163,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
+            raise
     finally:
         os.close(descriptor)
 
@@ -140,16 +181,43 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line, in one write. A half-written line before it is closed off first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def append_line(path: Path, value: dict[str, Any], durable: bool = False) -> None:
+    """Append one JSON line. A half-written line before it is closed off first.
+
+    Args:
+        path: the file, made when it is missing. Several processes may append to it.
+        value: what the line holds. NaN becomes null.
+        durable: return only when the line is on the disk; costs a few milliseconds.
+    """
+    with _open_locked(path) as file:
+        _append(file, value)
+        if durable:
+            os.fsync(file.fileno())
+    if durable:
+        sync_folder(path.parent)
+
+
+def _append(file: FileIO, value: dict[str, Any]) -> None:
     line = json.dumps(_finite(value), ensure_ascii=False).encode() + b"\n"
-    with path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        file.write(line)
+    if file.seek(0, os.SEEK_END) > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            line = b"\n" + line
+    while line:
+        line = line[file.write(line) :]
+
+
+@contextmanager
+def _open_locked(path: Path) -> Iterator[FileIO]:
+    """Open a file for appending, unbuffered, and hold its lock. Where the file system has no locks, go on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileIO(path, "ab+") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        yield file  # closing it releases the lock
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -160,7 +228,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for raw in path.read_bytes().split(b"\n"):
         try:
             value = json.loads(raw) if raw.strip() else None
-        except json.JSONDecodeError:
+        except ValueError:  # also when the cut went through a character of several bytes
             continue
         if isinstance(value, dict):
             lines.append(value)
@@ -170,21 +238,61 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int:
     """Record that the run starts (or resumes) now, and return the number of the attempt, from 1.
 
-    Everything that earlier attempts recorded at `start_step` or later is superseded: readers
-    of signals and metrics leave it out.
+    Everything that earlier attempts recorded at `start_step` or later is superseded: readers of
+    signals and metrics leave it out (`cut_steps`). The line is on the disk before this returns, so
+    that no part can carry a number which is not on record. Called once, by rank 0; what killed
+    processes left half-written in the run's folders is removed.
     """
-    attempt = 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
-    append_line(
-        run.attempts,
-        {
+    for folder in (run.path, run.signals, run.metrics, run.checkpoints):
+        if folder.is_dir():
+            remove_leftovers(folder)
+    with _open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
+        attempt = 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
+        line = {
             "attempt": attempt,
             "start_step": start_step,
             "resumed_from": resumed_from,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": time.time(),
-        },
-    )
+        }
+        _append(file, line)
+        os.fsync(file.fileno())
+    sync_folder(run.path)
     return attempt
+
+
+def cut_steps(attempts: Iterable[dict[str, Any]]) -> dict[int, int | None]:
+    """The superseding rule: attempt -> least `start_step` of all later attempts; None for the last.
+
+    What an attempt recorded before its cut is valid. At the cut itself the weights are those of the
+    checkpoint that the later attempt resumed from: a step that trained there is superseded; an
+    evaluation there is valid until a later attempt repeats it.
+
+    >>> cut_steps([{"attempt": 1, "start_step": 0}, {"attempt": 2, "start_step": 60}])
+    {1: 60, 2: None}
+    """
+    starts = {line["attempt"]: line["start_step"] for line in attempts}
+    return {
+        attempt: min((step for later, step in starts.items() if later > attempt), default=None) for attempt in starts
+    }
+
+
+def valid_lines(lines: Iterable[dict[str, Any]], attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a metrics file that hold: one for each step, of the last attempt that came through it.
+
+    Args:
+        lines: of `metrics/steps.jsonl` or `epochs.jsonl`, each with `step` (optimizer steps
+            completed when it was written) and `attempt`.
+        attempts: of `attempts.jsonl`.
+    """
+    cuts = cut_steps(attempts)
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in sorted(lines, key=lambda line: line.get("attempt", 1)):
+        cut = cuts.get(line.get("attempt", 1))
+        if cut is None or line["step"] <= cut:
+            by_step[line["step"]] = line
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def _finite(value: Any) -> Any:
