@@ -10,6 +10,7 @@ No torch here: `litscope fit --help` reads this file.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -143,14 +144,14 @@ class TrainingConfig:
     """Deterministic algorithms only (bit-equal repeats on a GPU too)."""
     fast_dev_run: bool = False
     """One batch of training, validation and test, to see that everything holds."""
-    limit_train_batches: float | None = None
-    """Use only this share (at most 1.0) or number (above 1) of training batches in each epoch."""
-    limit_val_batches: float | None = None
+    limit_train_batches: int | float | None = None
+    """Training batches used in each epoch: a whole number counts them (10), a decimal is a share (0.5; 1.0 is all)."""
+    limit_val_batches: int | float | None = None
     """Likewise for validation batches."""
-    limit_test_batches: float | None = None
+    limit_test_batches: int | float | None = None
     """Likewise for test batches."""
-    overfit_batches: float | None = None
-    """Train and validate on this share or number of training batches, the same in each epoch."""
+    overfit_batches: int | float | None = None
+    """Train and validate on this number or share of training batches, the same in each epoch."""
 
 
 @dataclass
@@ -229,8 +230,33 @@ class Recipe:
         Raises:
             ConfigError: naming the flag, its value and what is allowed.
         """
-        raise ConfigError("not written yet")
+        from litscope.training.checks import check
+
+        check(self)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The tree as plain nested dictionaries (numbers, strings, lists), for YAML and JSON."""
         return dataclasses.asdict(self)
+
+
+def max_time_s(text: str) -> float:
+    """Seconds of a --max-time: `DD:HH:MM:SS`, `HH:MM:SS`, or a number with s, m, h or d.
+
+    Raises:
+        ConfigError: if it is neither, or zero.
+
+    >>> max_time_s("00:01:30"), max_time_s("1.5h")
+    (90.0, 5400.0)
+    """
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
+    clock = re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d):([0-5]?\d)", text.strip())
+    if number:
+        seconds = float(number[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[number[2]]
+    elif clock:
+        days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
+        seconds = float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+    else:
+        seconds = 0.0
+    if seconds <= 0:
+        raise ConfigError(f"--max-time {text}: it is HH:MM:SS, DD:HH:MM:SS, or a number with a unit (90s, 30m, 2h, 1d).")
+    return seconds

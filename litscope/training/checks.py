@@ -1,0 +1,204 @@
+"""The checks of a recipe: each value's range, and the combinations that cannot work.
+
+`Recipe.check` runs them before anything else; `check_kind` those that need to know whether the
+data are images or a table. Whether this machine can do it is `hardware.py`'s question.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from litscope.errors import ConfigError, did_you_mean
+from litscope.training.fields import by_key
+from litscope.training.recipe import Recipe, max_time_s
+
+METRICS = {"loss": "min", "accuracy": "max", "precision": "max", "recall": "max", "f1": "max", "auroc": "max", "ap": "max"}
+"""What a monitor may name after `train/` or `val/` -> its mode."""
+
+MOST = math.inf
+
+
+def check(recipe: Recipe) -> None:
+    """All checks that need only the recipe.
+
+    Raises:
+        ConfigError: for the first one that fails.
+    """
+    _check_choices(recipe)
+    _check_ranges(recipe)
+    _check_schedule(recipe)
+    _check_loss(recipe)
+    _check_monitor(recipe)
+    _check_hardware(recipe)
+    _check_files(recipe)
+    _check_logging(recipe)
+
+
+def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
+    """Refuse what only images have, when the data are a table.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    if kind == "image":
+        return
+    for key, off in (
+        ("training.mixup", 0),
+        ("training.cutmix", 0),
+        ("data.image_size", None),
+        ("model.in_channels", None),
+        ("data.cache", None),
+    ):
+        value = _get(recipe, key)
+        if value != off and value is not False:
+            raise _wrong(key, value, "the data are a table, and this is for images", "Leave it out.")
+    if recipe.data.augment in ("strong", "autoaugment"):
+        raise _wrong("data.augment", recipe.data.augment, "the data are a table, and this is for images", "Leave it out.")
+
+
+def _check_choices(recipe: Recipe) -> None:
+    """Fixed sets of words, for recipes made in Python."""
+    for key, field in by_key().items():
+        value = _get(recipe, key)
+        for word in value if isinstance(value, list) else [value]:
+            if field.choices and word is not None and word not in field.choices:
+                raise _wrong(key, word, f"it is {field.expected}", did_you_mean(str(word), field.choices).strip())
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    for key, least, most in (
+        ("model.num_classes", 2, MOST),
+        ("model.in_channels", 1, MOST),
+        ("data.batch_size", 1, MOST),
+        ("data.num_workers", 0, MOST),
+        ("data.image_size", 1, MOST),
+        ("training.epochs", 1, MOST),
+        ("training.max_steps", 1, MOST),
+        ("training.weight_decay", 0, MOST),
+        ("training.warmup_epochs", 0, MOST),
+        ("training.mixup", 0, MOST),
+        ("training.cutmix", 0, MOST),
+        ("training.accumulate_grad_batches", 1, MOST),
+        ("training.patience", 1, MOST),
+        ("training.min_delta", 0, MOST),
+        ("training.save_top_k", -1, MOST),
+        ("training.seed", 0, 2**32 - 1),
+        ("hardware.num_nodes", 1, MOST),
+        ("logging.log_every_n_steps", 1, MOST),
+    ):
+        value = _get(recipe, key)
+        if value is not None and not (least <= value <= most and math.isfinite(value)):
+            raise _wrong(key, value, f"it is {least} or more" if most == MOST else f"it is from {least} to {most}")
+    for key in ("model.dropout_rate", "data.val_split", "data.test_split", "training.momentum",
+                "training.label_smoothing", "training.ema_decay"):  # fmt: skip
+        if not 0 <= _get(recipe, key) < 1:
+            raise _wrong(key, _get(recipe, key), "it is at least 0 and less than 1")
+    for key in ("training.lr", "training.gradient_clip_val"):
+        value = _get(recipe, key)
+        if value is not None and not 0 < value < MOST:
+            raise _wrong(key, value, "it is more than 0")
+    for key in ("training.limit_train_batches", "training.limit_val_batches", "training.limit_test_batches",
+                "training.overfit_batches"):  # fmt: skip
+        _check_limit(recipe, key)
+    data = recipe.data
+    if data.val_split + data.test_split >= 1:
+        raise _wrong("data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on")
+
+
+def _check_limit(recipe: Recipe, key: str) -> None:
+    """A count of batches, or a share. Only validation and test may be off (0)."""
+    value = _get(recipe, key)
+    if value is None:
+        return
+    may_be_off = key in ("training.limit_val_batches", "training.limit_test_batches")
+    if isinstance(value, float) and not (0 <= value <= 1):
+        raise _wrong(key, value, "a decimal is a share, at most 1.0; a number of batches is whole (10)")
+    if value < 0 or (value == 0 and not may_be_off):
+        raise _wrong(key, value, "it is a share (0.5) or a number of batches (10)")
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    training = recipe.training
+    if training.max_time is not None:
+        max_time_s(training.max_time)
+    warmup, epochs = training.warmup_epochs, training.epochs
+    if warmup is not None and epochs is not None and warmup >= epochs:
+        raise _wrong("training.warmup_epochs", warmup, f"it is less than --epochs {epochs}")
+
+
+def _check_loss(recipe: Recipe) -> None:
+    training = recipe.training
+    if training.loss == "focal":
+        for key in ("training.mixup", "training.cutmix", "training.label_smoothing"):
+            if _get(recipe, key) > 0:
+                raise _wrong(
+                    key,
+                    _get(recipe, key),
+                    "the focal loss is defined for one label per sample",
+                    "Leave it out, or use --loss cross_entropy.",
+                )
+
+
+def _check_monitor(recipe: Recipe) -> None:
+    """A monitor that will exist, and a mode that fits it. The test set never decides anything."""
+    monitor, mode = recipe.training.monitor, recipe.training.mode
+    if monitor is None:
+        return
+    known = [f"{split}/{metric}" for split in ("val", "train") for metric in METRICS]
+    if monitor.startswith("test/"):
+        raise _wrong("training.monitor", monitor, "the test set decides nothing during training", "Use val/...")
+    if monitor not in known:
+        close = did_you_mean(re.sub(r"^(val|train)_", r"\1/", monitor), known).strip()
+        raise _wrong("training.monitor", monitor, f"it is one of {', '.join(known)}", close)
+    best = METRICS[monitor.split("/")[1]]
+    if mode not in (None, best):
+        raise _wrong("training.mode", mode, f"{monitor} is best at its {best}imum", "Leave --mode out.")
+
+
+def _check_hardware(recipe: Recipe) -> None:
+    """Words and syntax only; `hardware.plan` asks the machine."""
+    from litscope.training.hardware import ACCELERATORS, STRATEGIES
+
+    hardware = recipe.hardware
+    _check_word("hardware.accelerator", hardware.accelerator, ACCELERATORS)
+    _check_word("hardware.strategy", hardware.strategy, STRATEGIES)
+    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)*,?", hardware.devices) or hardware.devices == "0":
+        allowed = "it is a number of devices (2), their numbers (0,3; only the first: 0,), or auto"
+        raise _wrong("hardware.devices", hardware.devices, allowed)
+
+
+def _check_files(recipe: Recipe) -> None:
+    weights, class_weights = recipe.model.weights, recipe.training.class_weights
+    if weights is not None and not Path(weights).is_file():
+        raise _wrong("model.weights", weights, "there is no such file")
+    if weights is not None and recipe.model.pretrained:
+        raise _wrong("model.weights", weights, "--pretrained asks for other weights", "Give one of the two.")
+    if class_weights not in ("none", "balanced") and not Path(class_weights).is_file():
+        close = did_you_mean(class_weights, ["none", "balanced"]).strip()
+        raise _wrong("training.class_weights", class_weights, "neither none, nor balanced, nor an existing file", close)
+
+
+def _check_logging(recipe: Recipe) -> None:
+    logging = recipe.logging
+    if "none" in logging.logger and len(set(logging.logger)) > 1:
+        raise _wrong("logging.logger", ",".join(logging.logger), "none stands alone")
+    if logging.name is not None and not re.fullmatch(r"[^/\\\0]+", logging.name) or logging.name in (".", ".."):
+        raise _wrong("logging.name", logging.name, "it is the name of a folder below runs/", "For a path use --run-dir.")
+
+
+def _check_word(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise _wrong(key, value, f"it is one of {', '.join(allowed)}", did_you_mean(value, allowed).strip())
+
+
+def _get(recipe: Recipe, key: str) -> Any:
+    group, name = key.split(".")
+    return getattr(getattr(recipe, group), name)
+
+
+def _wrong(key: str, value: Any, allowed: str, next_step: str = "") -> ConfigError:
+    return ConfigError(f"{by_key()[key].flag} {value}: {allowed}.{' ' + next_step if next_step else ''}")
