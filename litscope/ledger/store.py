@@ -27,7 +27,7 @@ from litscope.ledger.schema import PART_SCHEMA, Rows, check_version, part_metada
 from litscope.rundir import RunDir, cut_steps, read_lines, whole_file
 
 ROWS_PER_PART = 524_288
-"""Rows after which the writer makes a part without being asked: about 14 MB."""
+"""Most rows that are joined into one part when blocks queue up: about 14 MB."""
 
 QUEUED_BLOCKS = 64
 """Blocks that may wait for the disk. Then `put` waits: rather that than memory without bound."""
@@ -61,7 +61,7 @@ class LedgerWriter:
         run: the run's folder.
         attempt: what `rundir.begin_attempt` returned.
         rank: global rank of this process.
-        rows_per_part: rows after which a part is written without a flush.
+        rows_per_part: rows at which a part is written although more blocks are waiting.
     """
 
     def __init__(self, run: RunDir, attempt: int, rank: int = 0, rows_per_part: int = ROWS_PER_PART) -> None:
@@ -83,7 +83,10 @@ class LedgerWriter:
         self._thread.start()
 
     def put(self, block: Queued) -> None:
-        """Queue rows for writing. Waits only when `QUEUED_BLOCKS` are waiting for a slow disk.
+        """Queue rows for writing. They are on the disk as soon as the thread gets to them.
+
+        Waits only when `QUEUED_BLOCKS` are waiting for a slow disk. How often it is called decides how much
+        a crash can lose, and how many parts there are.
 
         Raises:
             LedgerError: if writing has failed, now or at any time before, or the writer is closed.
@@ -94,7 +97,7 @@ class LedgerWriter:
         self._queue.put(block)
 
     def flush(self, wait: bool = True) -> None:
-        """Write everything put so far as a part. With `wait`, return when it is durable on the disk.
+        """Write everything put so far. With `wait`, return when it is durable on the disk.
 
         Raises:
             LedgerError: if writing has failed.
@@ -157,7 +160,8 @@ class LedgerWriter:
         table = item.rows().to_table()
         if table.num_rows:
             self._waiting.append(table)
-        if sum(t.num_rows for t in self._waiting) >= self._rows_per_part:
+        num_rows = sum(table.num_rows for table in self._waiting)
+        if num_rows >= self._rows_per_part or self._queue.empty():  # what queues up meanwhile becomes one part
             self._write_part()
 
     def _write_part(self) -> None:

@@ -1,0 +1,201 @@
+"""The questions that people ask of a run, answered from its parts and its manifest. No torch.
+
+DuckDB does the grouping, `LedgerReader` hands it only the columns, splits and epochs that a
+question needs. Mean, last prediction and counts are over *visits*: times a sample was seen.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, NamedTuple
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.ledger.schema import Phase
+from litscope.ledger.store import LedgerReader
+from litscope.rundir import RunDir
+
+By = Literal["loss", "margin", "p_label"]
+
+_WORST_FIRST: dict[str, str] = {"loss": "DESC", "margin": "ASC", "p_label": "ASC"}
+
+Counts = npt.NDArray[np.int64]
+
+
+class Confusion(NamedTuple):
+    """One class taken for another."""
+
+    label: int
+    pred: int
+    label_name: str
+    pred_name: str
+    num_samples: int
+    share: float
+    """Of the samples with this label."""
+
+
+def worst(
+    run: RunDir,
+    n: int = 20,
+    *,
+    split: str = "train",
+    by: By = "loss",
+    last_epochs: int = 5,
+    phase: Phase | None = None,
+) -> list[dict[str, Any]]:
+    """The `n` samples that the model finds hardest, by their mean over the last epochs of `split`.
+
+    Args:
+        run: an open run, which may still be going on.
+        n: how many samples.
+        split: train, val, test.
+        by: highest `loss`, lowest `margin` or lowest `p_label`.
+        last_epochs: epochs that count, up to the last one in which this split was recorded.
+        phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default the
+            evaluation passes where there are any: their logits belong to unchanged samples.
+
+    Returns:
+        Rows with `sample_id`, `key`, `label`, `label_name`, `pred`, `pred_name` (of the last visit),
+        `mean` and `last` (of `by`), `num_visits`; worst first, ties by id. Samples without a label
+        and values that are not a number are left out.
+
+    Raises:
+        ConfigError: if `by` is unknown.
+        RunError: if the split was never recorded.
+    """
+    if by not in _WORST_FIRST:
+        raise ConfigError(f"Samples cannot be ranked by {by!r}; choose loss, margin or p_label.")
+    reader = LedgerReader(run)
+    last = reader.last_epoch(split)
+    if last is None:
+        raise RunError(_nothing(run, split))
+    columns = ["sample_id", "step", "epoch", "phase", "label", "pred", by]
+    visits = reader.table(columns, split=split, phase=phase, min_epoch=last - last_epochs + 1)
+    if phase is None:
+        visits = _prefer_evaluation(visits)
+    ranked = _query(
+        f"""
+        SELECT sample_id,
+               arg_max(label, (epoch, step)) AS label,
+               arg_max(pred, (epoch, step)) AS pred,
+               avg("{by}"::DOUBLE) AS mean,
+               arg_max("{by}", (epoch, step))::DOUBLE AS last,
+               count(*) AS num_visits
+        FROM visits
+        WHERE label >= 0 AND NOT isnan("{by}")
+        GROUP BY sample_id
+        ORDER BY mean {_WORST_FIRST[by]}, sample_id
+        LIMIT $n
+        """,
+        visits=visits,
+        n=n,
+    ).to_pylist()
+    return _named(run, ranked)
+
+
+def history(run: RunDir, sample_id: int) -> pa.Table:
+    """Every valid row of one sample, in the order of its visits."""
+    visits = LedgerReader(run).table(sample_id=sample_id)
+    return _query("SELECT * FROM visits ORDER BY epoch, step, phase DESC", visits=visits)
+
+
+def confusion(run: RunDir, split: str = "val") -> Counts:
+    """The confusion matrix (C, C) of the last evaluation of `split`: rows are labels, columns predictions.
+
+    Of a split that was only seen in training steps, the visits of its last epoch are counted.
+
+    Raises:
+        RunError: if the split was never recorded.
+    """
+    reader = LedgerReader(run)
+    last = reader.last_epoch(split)
+    if last is None:
+        raise RunError(_nothing(run, split))
+    visits = _prefer_evaluation(reader.table(["step", "phase", "label", "pred"], split=split, min_epoch=last))
+    pairs = _query(
+        """
+        SELECT label, pred, count(*) AS num_samples FROM visits
+        WHERE label >= 0 AND (phase = 'train' OR step = (SELECT max(step) FROM visits))
+        GROUP BY label, pred
+        """,
+        visits=visits,
+    )
+    matrix = np.zeros((len(classes(run)),) * 2, np.int64)
+    matrix[pairs["label"].to_numpy(), pairs["pred"].to_numpy()] = pairs["num_samples"].to_numpy()
+    return matrix
+
+
+def most_confused(matrix: Counts, names: list[str], n: int = 10) -> list[Confusion]:
+    """The `n` largest off-diagonal cells of a confusion matrix (C, C), most samples first."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    cells = np.argsort(-wrong, axis=None, kind="stable")[:n]
+    totals = matrix.sum(axis=1)
+    return [
+        Confusion(
+            label, pred, names[label], names[pred], int(wrong[label, pred]), float(wrong[label, pred] / totals[label])
+        )
+        for label, pred in (divmod(int(cell), len(names)) for cell in cells)
+        if wrong[label, pred] > 0
+    ]
+
+
+def classes(run: RunDir) -> list[str]:
+    """The class names of a run, from its manifest.
+
+    Raises:
+        RunError: if the manifest is missing or carries none.
+    """
+    try:
+        metadata = pq.read_schema(run.manifest).metadata or {}
+        return [str(name) for name in json.loads(metadata[b"litscope"])["classes"]]
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise RunError(f"{run.manifest} is missing or is not a manifest: {error!r}. Is {run.path} complete?") from error
+
+
+def _prefer_evaluation(visits: pa.Table) -> pa.Table:
+    """Only the rows of evaluation passes, where there are any."""
+    evaluated = visits.filter(pc.field("phase") == "eval")
+    return evaluated if evaluated.num_rows else visits
+
+
+def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add what the manifest knows of each sample."""
+    names = classes(run)
+    wanted = pc.field("sample_id").isin([row["sample_id"] for row in rows])
+    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted)
+    keys = dict(zip(known["sample_id"].to_pylist(), known["key"].to_pylist(), strict=True))
+    return [
+        {
+            "sample_id": row["sample_id"],
+            "key": keys.get(row["sample_id"]),
+            "label": row["label"],
+            "label_name": names[row["label"]],
+            "pred": row["pred"],
+            "pred_name": names[row["pred"]],
+            "mean": row["mean"],
+            "last": row["last"],
+            "num_visits": row["num_visits"],
+        }
+        for row in rows
+    ]
+
+
+def _query(sql: str, *, visits: pa.Table, **values: Any) -> pa.Table:
+    with duckdb.connect() as connection:
+        connection.register("visits", visits)
+        return connection.sql(sql, params=values or None).to_arrow_table()
+
+
+def _nothing(run: RunDir, split: str) -> str:
+    rows = LedgerReader(run).table(["split"])["split"]
+    known = sorted(set(rows.cast(pa.string()).unique().to_pylist()))
+    if not known:
+        return f"{run.path} holds no signals. It has not got to its first flush, or ran with --no-ledger."
+    return f"{run.path} holds no rows of split {split!r}; it has {', '.join(known)}.{did_you_mean(split, known)}"
