@@ -176,9 +176,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def json_text(value: Any) -> str:
+    """`value` as indented JSON. NaN becomes null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, whole or not at all. NaN becomes null."""
-    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
 
 
 def append_line(path: Path, value: dict[str, Any], durable: bool = False) -> None:

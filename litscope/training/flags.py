@@ -178,7 +178,8 @@ def _parse_words(argv: Sequence[str], options: Sequence[Option]) -> argparse.Nam
         if field.is_bool:
             parser.add_argument(*field.flags, dest=field.name, action=argparse.BooleanOptionalAction)
         elif field.is_list:
-            parser.add_argument(*field.flags, dest=field.name, action="append", nargs="+")
+            several = "+" if not field.choices else 1  # `--logger csv SOURCE` must leave SOURCE alone
+            parser.add_argument(*field.flags, dest=field.name, action="append", nargs=several)
         else:
             parser.add_argument(*field.flags, dest=field.name)
     parser.add_argument("--no-augment", dest="augment", action="store_const", const="none")

@@ -234,6 +234,16 @@ class Recipe:
 
         check(self)
 
+    def check_kind(self, kind: Literal["image", "table"]) -> None:
+        """Refuse what only images have when the data, once opened, are a table.
+
+        Raises:
+            ConfigError: naming the flag and its value.
+        """
+        from litscope.training.checks import check_kind
+
+        check_kind(self, kind)
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The tree as plain nested dictionaries (numbers, strings, lists), for YAML and JSON."""
         return dataclasses.asdict(self)
