@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+import litscope  # noqa: F401 - before lightning and torchvision, whose operators it declares where they are missing
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
