@@ -70,7 +70,7 @@ def fit(argv: list[str]) -> int:
         result = run_recipe(line.recipe)
     if line.options["json"]:
         _print_json(result.summary, out)
-    return 130 if result.summary["status"] == "interrupted" else 0
+    return 0
 
 
 def check(argv: list[str]) -> int:
@@ -80,9 +80,9 @@ def check(argv: list[str]) -> int:
         return 0
     _require_source(line)
     with _stdout_for_result() as out:
-        from litscope.training.check import check_recipe
+        from litscope.training.checkup import check_up
 
-        found = check_recipe(line.recipe)
+        found = check_up(line.recipe)
     _result(found, line.options["json"], out)
     return 0
 
@@ -188,7 +188,9 @@ def worst(argv: list[str]) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
     parser.add_argument("--by", choices=("loss", "margin", "p_label"), default="loss", help="default: loss")
     parser.add_argument("--last-epochs", type=int, default=5, metavar="N", help="epochs in the mean (default: 5)")
-    parser.add_argument("--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)")
+    parser.add_argument(
+        "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
+    )
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="print the table only")
     given, as_json = _parse(parser, argv)
     for name in ("n", "last_epochs"):
@@ -248,7 +250,13 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _overview() -> str:
-    lines = ["usage: litscope COMMAND ...", "", "Train classifiers, and see every sample while they train.", "", "commands"]
+    lines = [
+        "usage: litscope COMMAND ...",
+        "",
+        "Train classifiers, and see every sample while they train.",
+        "",
+        "commands",
+    ]
     lines += [f"  {name:<16} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "`litscope COMMAND --help` describes one. New here? `litscope demo`"])
 
@@ -337,6 +345,4 @@ def _print_json(value: Any, out: TextIO) -> None:
 
 
 def _print(text: str, out: TextIO | None = None) -> None:
-    print(text.rstrip("\n"), file=out or sys.stdout)  # noqa: T201  results go to standard output
-
-
+    print(text.rstrip("\n"), file=out or sys.stdout)

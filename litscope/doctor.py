@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import litscope
-from litscope.errors import UserError
 
 DEPENDENCIES = (
     "torch",

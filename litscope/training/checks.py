@@ -1,7 +1,7 @@
 """The checks of a recipe: each value's range, and the combinations that cannot work.
 
-`Recipe.check` runs them before anything else; `check_kind` those that need to know whether the
-data are images or a table. Whether this machine can do it is `hardware.py`'s question.
+`Recipe.check` runs them before anything else; `check_kind`, once the data are open, those that need
+to know whether they are images or a table. Whether this machine can do it is `hardware.py`'s question.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from litscope.errors import ConfigError, did_you_mean
 from litscope.training.fields import by_key
 from litscope.training.recipe import Recipe, max_time_s
 
-METRICS = {"loss": "min", "accuracy": "max", "precision": "max", "recall": "max", "f1": "max", "auroc": "max", "ap": "max"}
+METRICS = {
+    "loss": "min",
+    "accuracy": "max",
+    "precision": "max",
+    "recall": "max",
+    "f1": "max",
+    "auroc": "max",
+    "ap": "max",
+}
 """What a monitor may name after `train/` or `val/` -> its mode."""
 
 MOST = math.inf
@@ -31,7 +39,6 @@ def check(recipe: Recipe) -> None:
     _check_choices(recipe)
     _check_ranges(recipe)
     _check_schedule(recipe)
-    _check_loss(recipe)
     _check_monitor(recipe)
     _check_hardware(recipe)
     _check_files(recipe)
@@ -57,7 +64,9 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
         if value != off and value is not False:
             raise _wrong(key, value, "the data are a table, and this is for images", "Leave it out.")
     if recipe.data.augment in ("strong", "autoaugment"):
-        raise _wrong("data.augment", recipe.data.augment, "the data are a table, and this is for images", "Leave it out.")
+        raise _wrong(
+            "data.augment", recipe.data.augment, "the data are a table, and this is for images", "Leave it out."
+        )
 
 
 def _check_choices(recipe: Recipe) -> None:
@@ -106,7 +115,9 @@ def _check_ranges(recipe: Recipe) -> None:
         _check_limit(recipe, key)
     data = recipe.data
     if data.val_split + data.test_split >= 1:
-        raise _wrong("data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on")
+        raise _wrong(
+            "data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on"
+        )
 
 
 def _check_limit(recipe: Recipe, key: str) -> None:
@@ -128,19 +139,6 @@ def _check_schedule(recipe: Recipe) -> None:
     warmup, epochs = training.warmup_epochs, training.epochs
     if warmup is not None and epochs is not None and warmup >= epochs:
         raise _wrong("training.warmup_epochs", warmup, f"it is less than --epochs {epochs}")
-
-
-def _check_loss(recipe: Recipe) -> None:
-    training = recipe.training
-    if training.loss == "focal":
-        for key in ("training.mixup", "training.cutmix", "training.label_smoothing"):
-            if _get(recipe, key) > 0:
-                raise _wrong(
-                    key,
-                    _get(recipe, key),
-                    "the focal loss is defined for one label per sample",
-                    "Leave it out, or use --loss cross_entropy.",
-                )
 
 
 def _check_monitor(recipe: Recipe) -> None:
@@ -173,7 +171,7 @@ def _check_hardware(recipe: Recipe) -> None:
 
 def _check_files(recipe: Recipe) -> None:
     weights, class_weights = recipe.model.weights, recipe.training.class_weights
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None and recipe.training.resume is None and not Path(weights).is_file():
         raise _wrong("model.weights", weights, "there is no such file")
     if weights is not None and recipe.model.pretrained:
         raise _wrong("model.weights", weights, "--pretrained asks for other weights", "Give one of the two.")
@@ -186,8 +184,10 @@ def _check_logging(recipe: Recipe) -> None:
     logging = recipe.logging
     if "none" in logging.logger and len(set(logging.logger)) > 1:
         raise _wrong("logging.logger", ",".join(logging.logger), "none stands alone")
-    if logging.name is not None and not re.fullmatch(r"[^/\\\0]+", logging.name) or logging.name in (".", ".."):
-        raise _wrong("logging.name", logging.name, "it is the name of a folder below runs/", "For a path use --run-dir.")
+    if (logging.name is not None and not re.fullmatch(r"[^/\\\0]+", logging.name)) or logging.name in (".", ".."):
+        raise _wrong(
+            "logging.name", logging.name, "it is the name of a folder below runs/", "For a path use --run-dir."
+        )
 
 
 def _check_word(key: str, value: str, allowed: Iterable[str]) -> None:

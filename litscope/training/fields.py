@@ -24,9 +24,7 @@ from litscope.training.recipe import Recipe
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-GROUPS: dict[str, type] = {
-    group.name: typing.cast(type, group.default_factory) for group in dataclasses.fields(Recipe)
-}
+GROUPS: dict[str, type] = {group.name: typing.cast(type, group.default_factory) for group in dataclasses.fields(Recipe)}
 """Name of each part of a recipe -> its dataclass."""
 
 

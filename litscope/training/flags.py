@@ -193,7 +193,7 @@ def _parse_words(argv: Sequence[str], options: Sequence[Option]) -> argparse.Nam
     known = {flag for action in parser._actions for flag in action.option_strings}
     _check_names(argv, known)
     try:
-        return parser.parse_args(list(argv), defaults=False)  # type: ignore[no-any-return]
+        return parser.parse_args(list(argv), defaults=False)
     except ArgumentError as error:
         raise ConfigError(f"{error}. `litscope fit --help` shows all flags.") from None
 

@@ -34,8 +34,11 @@ def help_text(command: str, about: str, more: Sequence[Option] = (), width: int 
         "",
         *textwrap.wrap(about, width),
         "",
-        *textwrap.wrap(f"SOURCE is {SOURCES}. Switches have a --no- form (--cache, --no-cache). "
-                       "Each flag is a YAML key too, training.lr for --lr: see --print-config.", width),
+        *textwrap.wrap(
+            f"SOURCE is {SOURCES}. Switches have a --no- form (--cache, --no-cache). "
+            "Each flag is a YAML key too, training.lr for --lr: see --print-config.",
+            width,
+        ),
         "",
         "this command",
         *_entries((_option(o) for o in (*more, *OPTIONS)), width),

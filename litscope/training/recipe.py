@@ -31,7 +31,8 @@ class ModelConfig:
     """Which network is trained, and from which weights it starts."""
 
     arch: str | None = _also(None, "model", "model-type")
-    """Architecture: any timm or torchvision classifier, `convnet` (small images) or `mlp`. Default: chosen from the data."""
+    """Architecture: any timm or torchvision classifier, `convnet` (small images) or `mlp`. Default: chosen from
+    the data."""
     num_classes: int | None = None
     """Number of classes; checked against the data. Default: what the data hold."""
     pretrained: bool | None = None
@@ -51,7 +52,8 @@ class DataConfig:
     """Which samples, how they are split, and how they reach the device."""
 
     dataset: str | None = None
-    """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV, Parquet or .npz file."""
+    """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
+    Parquet or .npz file."""
     data_dir: str = _also("data", "data-root")
     """Where named data sets lie, or are downloaded to."""
     download: bool = True
@@ -67,13 +69,15 @@ class DataConfig:
     batch_size: int | None = None
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = None
-    """Processes (or, while the cache is built, threads) that decode images. Default: one per core, 0 for data in memory."""
+    """Processes (or, while the cache is built, threads) that decode images. Default: one per core, 0 for data in
+    memory."""
     pin_memory: bool | None = None
     """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
     image_size: int | None = None
     """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
     augment: Literal["none", "default", "strong", "autoaugment"] = _also("default", "augmentation")
-    """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing), autoaugment."""
+    """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
+    autoaugment."""
     cache: bool | None = None
     """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
     cache_dir: str | None = None
@@ -101,7 +105,8 @@ class TrainingConfig:
     momentum: float = 0.9
     """Momentum of sgd and rmsprop; the first beta of the Adam family."""
     scheduler_type: Literal["cosine", "onecycle", "step", "plateau", "constant"] = _also("cosine", "scheduler")
-    """How the learning rate changes: cosine to zero, one cycle, ten-fold steps, on plateaus of the monitor, or not at all."""
+    """How the learning rate changes: cosine to zero, one cycle, ten-fold steps, on plateaus of the monitor, or not
+    at all."""
     warmup_epochs: float | None = None
     """Epochs of linear warm-up from near zero. Default: a twentieth of the run, at most five epochs."""
     label_smoothing: float = 0.0
@@ -127,7 +132,8 @@ class TrainingConfig:
     min_delta: float = 0.0
     """Least change of the monitor that counts as an improvement."""
     monitor: str | None = None
-    """Metric that decides the best checkpoint. Default: val/accuracy, val/ap for a rare positive class, train/loss without validation."""
+    """Metric that decides the best checkpoint. Default: val/accuracy, val/ap for a rare positive class, train/loss
+    without validation."""
     mode: Literal["min", "max"] | None = None
     """Whether the monitor should fall or rise. Default: known from its name."""
     checkpoint_dir: str | None = None
@@ -137,7 +143,8 @@ class TrainingConfig:
     save_last: bool = True
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
     resume: str | None = _also(None, "resume-from-checkpoint")
-    """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the newest run)."""
+    """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
+    newest run)."""
     seed: int = 42
     """Seed of weights, order, augmentation and splits."""
     deterministic: bool = False
@@ -234,16 +241,6 @@ class Recipe:
 
         check(self)
 
-    def check_kind(self, kind: Literal["image", "table"]) -> None:
-        """Refuse what only images have when the data, once opened, are a table.
-
-        Raises:
-            ConfigError: naming the flag and its value.
-        """
-        from litscope.training.checks import check_kind
-
-        check_kind(self, kind)
-
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The tree as plain nested dictionaries (numbers, strings, lists), for YAML and JSON."""
         return dataclasses.asdict(self)
@@ -268,5 +265,7 @@ def max_time_s(text: str) -> float:
     else:
         seconds = 0.0
     if seconds <= 0:
-        raise ConfigError(f"--max-time {text}: it is HH:MM:SS, DD:HH:MM:SS, or a number with a unit (90s, 30m, 2h, 1d).")
+        raise ConfigError(
+            f"--max-time {text}: it is HH:MM:SS, DD:HH:MM:SS, or a number with a unit (90s, 30m, 2h, 1d)."
+        )
     return seconds

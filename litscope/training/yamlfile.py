@@ -64,7 +64,7 @@ def parse(text: str, name: str) -> tuple[Entry, ...]:
         if node is None:
             return ()
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{name}, line {_line(node)}: settings are `key: value` pairs, not {node.id}.")
+            raise ConfigError(f"{name}, line {_line(node)}: settings are `key: value` pairs below a section.")
         return tuple(_entries(node, name, loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -1,0 +1,58 @@
+"""`litscope check`: what `fit` would stumble over, without training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litscope.data.preflight import Report, inspect
+from litscope.data.sources import Source
+from litscope.training.build import make_source
+from litscope.training.checks import check_kind
+from litscope.training.hardware import Plan, check_hardware
+from litscope.training.loggers import check_loggers
+from litscope.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """The data as they were found, and the hardware as it would be used."""
+
+    source: Source
+    report: Report
+    plan: Plan
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        plan = self.plan
+        where = f"{plan.device_type} x {plan.world_size}" if plan.world_size > 1 else plan.device_type
+        return [
+            *self.source.notes,
+            *self.report.lines(),
+            f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}",
+            *plan.notes,
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "dataset": self.source.name,
+            "kind": self.source.kind,
+            "notes": self.source.notes,
+            "data": self.report.to_dict(),
+            "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes},
+        }
+
+
+def check_up(recipe: Recipe) -> Checkup:
+    """Open the data, look at every label and file, and check the hardware settings.
+
+    Raises:
+        ConfigError: for settings that cannot work with these data or on this machine.
+        DataError: for data that cannot be used; with --strict-data for any unreadable file.
+    """
+    check_loggers(recipe)
+    plan = check_hardware(recipe)
+    source = make_source(recipe)
+    check_kind(recipe, source.kind)
+    return Checkup(source, inspect(source, strict=recipe.data.strict_data), plan)
