@@ -63,7 +63,7 @@ def curves(epoch_rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         if second:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
         else:
-            axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylim(bottom=0)
     _save(figure, path)
 
@@ -89,7 +89,10 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
     side = cell * num_classes
     figure = _figure(max(side + margin + 0.9, 4.2), max(side + margin + 1.1, 3.6))
     axes = figure.add_subplot()
-    scales = (("white", BLUE, is_right, 1.0), ("white", ORANGE, ~is_right, 0.5))  # the root makes rare mistakes visible
+    scales = (
+        ("white", BLUE, is_right, 1.0),
+        ("white", ORANGE, ~is_right, 0.4),
+    )  # the power makes rare mistakes visible
     for low, high, where, gamma in scales:
         colors = LinearSegmentedColormap.from_list("share", [low, high])
         axes.imshow(np.ma.array(share, mask=~where), cmap=colors, norm=PowerNorm(gamma, 0, 1), aspect="equal")
@@ -171,14 +174,14 @@ def contact_sheet(
             the first three are red, green and blue.
         captions: one for each image; lines are split at newlines and cut to the tile's width.
         path: the PNG file.
-        columns: images in a row. Default: about as many as make the sheet a little wider than high.
+        columns: images in a row. Default: a little more than there are rows.
         tile: side of a tile in pixels. Small images are enlarged by whole factors, without blurring.
         title: a line above the grid.
     """
     from PIL import Image, ImageDraw
 
     assert len(images) == len(captions) > 0, "a contact sheet needs an image and a caption for each tile"
-    columns = min(len(images), columns or max(3, math.ceil(math.sqrt(1.4 * len(images)))))
+    columns = min(len(images), columns or _columns(len(images)))
     num_rows = math.ceil(len(images) / columns)
     font, bold = _font(13), _font(13, bold=True)
     lines = [caption.split("\n") for caption in captions]
@@ -227,7 +230,7 @@ def _epoch_axis(axes: Axes, epochs: npt.NDArray[Any]) -> None:
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     if len(epochs) == 1:
-        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        axes.set_xticks(epochs)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[np.float64]:
@@ -263,7 +266,7 @@ def _limit_blow_up(axes: Axes, losses: Sequence[Numbers]) -> None:
 def _write_counts(axes: Axes, counts: npt.NDArray[np.float64], share: npt.NDArray[np.float64], size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            strength = share[row, column] if row == column else math.sqrt(share[row, column])
+            strength = share[row, column] if row == column else share[row, column] ** 0.4
             color = "white" if strength > 0.55 else INK
             axes.text(column, row, f"{int(count)}", ha="center", va="center", fontsize=size, color=color)
 
@@ -274,6 +277,12 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 # ---- contact sheet ---------------------------------------------------------------------------
+
+
+def _columns(num_images: int) -> int:
+    """A little more columns than rows, and few empty places in the last row."""
+    least = max(3, math.ceil(math.sqrt(num_images)))
+    return min(range(least, least + 3), key=lambda columns: (-num_images % columns, columns))
 
 
 def _to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:
