@@ -1,0 +1,378 @@
+"""Classifier: a network from `backbones`, its loss, metrics, optimizer and schedule as a LightningModule.
+
+Usable with any `L.Trainer`. What the data decide (classes, channels, image size, normalisation)
+is taken from the trainer's datamodule when training starts, unless it is given. Batches are
+dictionaries (`types.Batch`); each step takes one log_softmax and reads nothing back from the device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from litscope.errors import ConfigError, ModelError
+from litscope.models import backbones
+from litscope.models.losses import IGNORED, ClassificationLoss
+from litscope.models.metrics import NAMES, PhaseMetrics
+from litscope.models.optim import build_optimizer
+from litscope.models.schedule import Kind, Schedule
+from litscope.types import Batch, StepOutput
+
+WARMUP_SHARE = 1 / 20
+MOST_WARMUP_EPOCHS = 5.0
+"""Default warm-up: a twentieth of the run, at most five epochs."""
+
+
+class Classifier(L.LightningModule):
+    """An image or table classifier.
+
+    Args:
+        arch: any timm or torchvision classifier, `convnet` or `mlp`; default resnet18, for tables mlp.
+        num_classes: C. Default: from the datamodule, like the next four.
+        in_channels, image_size: of images.
+        num_features: of tables.
+        mean, std: of the input, one number per channel (of values in [0, 1]) or feature; the network
+            sees (x - mean) / std. Pretrained weights default to the normalisation that they were trained with.
+        pretrained: True for the hub's weights or an error, None for the hub's weights where they can be had.
+        weights: a local weights file to start from; the head is left out where its shape differs.
+        dropout_rate: before the head.
+        compile: compile the network when training starts.
+        lr, optimizer, weight_decay, momentum: see `optim.build_optimizer`.
+        scheduler_type, warmup_epochs: see `schedule.factor`; warm-up defaults to a twentieth of the run,
+            at most five epochs.
+        loss, label_smoothing, class_weights: see `losses.ClassificationLoss`.
+        monitor, mode: the metric that the plateau schedule watches; default val/loss, or train/loss
+            without validation.
+        stem: the stem for small images; None chooses by the image size.
+
+    Attributes:
+        net: the network, of normalised input; None until the data are known.
+        notes: lines to tell the person, about weights and changes to the network.
+        schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
+
+    Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
+    recall, f1, auroc, ap (see `metrics`). train/loss is what is minimised; val/loss and test/loss are the
+    plain cross-entropy, whatever the loss, its smoothing and weights, so that runs can be compared.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        arch: str | None = None,
+        *,
+        num_classes: int | None = None,
+        pretrained: bool | None = False,
+        weights: str | os.PathLike[str] | None = None,
+        dropout_rate: float = 0.0,
+        in_channels: int | None = None,
+        num_features: int | None = None,
+        image_size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        compile: bool = False,
+        lr: float = 1e-3,
+        optimizer: str = "adamw",
+        weight_decay: float | None = None,
+        momentum: float = 0.9,
+        scheduler_type: Kind = "cosine",
+        warmup_epochs: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        loss: Literal["cross_entropy", "focal"] = "cross_entropy",
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        stem: backbones.Stem | None = None,
+    ) -> None:
+        super().__init__()
+        # Plain JSON values only: a checkpoint must load with weights_only=True.
+        self.save_hyperparameters(
+            {
+                "arch": arch,
+                "num_classes": num_classes,
+                "pretrained": pretrained,
+                "weights": None if weights is None else os.fspath(weights),
+                "dropout_rate": float(dropout_rate),
+                "in_channels": in_channels,
+                "num_features": num_features,
+                "image_size": image_size,
+                "mean": _floats(mean),
+                "std": _floats(std),
+                "compile": bool(compile),
+                "lr": float(lr),
+                "optimizer": optimizer,
+                "weight_decay": None if weight_decay is None else float(weight_decay),
+                "momentum": float(momentum),
+                "scheduler_type": scheduler_type,
+                "warmup_epochs": None if warmup_epochs is None else float(warmup_epochs),
+                "label_smoothing": float(label_smoothing),
+                "class_weights": _floats(class_weights),
+                "loss": loss,
+                "monitor": monitor,
+                "mode": mode,
+                "stem": stem,
+            }
+        )
+        self.net: nn.Module | None = None
+        self.objective = ClassificationLoss(loss, float(label_smoothing), class_weights)
+        self.notes: list[str] = []
+        self.schedule: Schedule | None = None
+        self._phases: dict[str, PhaseMetrics] = {}
+        self._is_compiled = False
+        self.register_buffer("mean", torch.zeros(1), persistent=False)
+        self.register_buffer("std", torch.ones(1), persistent=False)
+        if num_classes is not None and (num_features is not None or in_channels is not None):
+            self._build(from_scratch=False)
+
+    # ---- the network -------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take from the datamodule what was not given, and build the network. Later calls change nothing."""
+        trainer = self.trainer
+        self._take_facts(getattr(trainer, "datamodule", None))
+        if self.net is None:
+            # A checkpoint that is about to be loaded makes any other weights superfluous.
+            self._build(from_scratch=trainer.ckpt_path is not None)
+        self._set_normalization()
+        if stage == "fit" and self.hparams["compile"] and not self._is_compiled:
+            assert self.net is not None
+            self.net.compile()  # in place, so that the names in the state dict stay
+            self._is_compiled = True
+
+    def _take_facts(self, data: Any) -> None:
+        """Fill the hyperparameters that are None from the datamodule's attributes, and check the others."""
+        given = self.hparams["num_classes"]
+        found = getattr(data, "num_classes", None)
+        if given is not None and found is not None and given != found:
+            raise ModelError(f"num_classes is {given}, but the data have {found} classes.")
+        is_table = getattr(data, "kind", None) == "table" or self.hparams["num_features"] is not None
+        wanted = ["num_classes", "num_features"] if is_table else ["num_classes", "in_channels", "image_size"]
+        facts = {name: getattr(data, name, None) for name in wanted if self.hparams[name] is None}
+        if self.hparams["mean"] is None and not self._expects_own_normalization():
+            mean, std = getattr(data, "normalization", None) or (None, None)
+            facts |= {"mean": _floats(mean), "std": _floats(std)}
+        self._remember(facts)
+
+    def _expects_own_normalization(self) -> bool:
+        """Whether pretrained weights may bring the normalisation, and the network is not built yet."""
+        return self.net is None and self.hparams["pretrained"] is not False and self.hparams["weights"] is None
+
+    def _remember(self, facts: Mapping[str, Any]) -> None:
+        """Add what is known now to the hyperparameters."""
+        self.save_hyperparameters({**self.hparams, **facts})
+
+    def _build(self, *, from_scratch: bool) -> None:
+        hparams = self.hparams
+        if hparams["num_classes"] is None:
+            raise ModelError(
+                "The number of classes is not known: pass Classifier(num_classes=...), or train with a "
+                "datamodule that has the attribute num_classes."
+            )
+        arch = hparams["arch"] or ("mlp" if hparams["num_features"] is not None else "resnet18")
+        made = backbones.build(
+            arch,
+            hparams["num_classes"],
+            in_channels=hparams["in_channels"] or 3,
+            image_size=hparams["image_size"],
+            num_features=hparams["num_features"],
+            pretrained=False if from_scratch else hparams["pretrained"],
+            weights=None if from_scratch else hparams["weights"],
+            dropout_rate=hparams["dropout_rate"],
+            stem=hparams["stem"],
+        )
+        self.net = made.net
+        self.notes += made.notes
+        facts: dict[str, Any] = {"arch": arch, "stem": made.stem}
+        if hparams["mean"] is None:
+            facts |= {"mean": made.mean, "std": made.std}
+        self._remember(facts)
+        self._set_normalization()
+
+    def _set_normalization(self) -> None:
+        """Fill the buffers from the hyperparameters; without them the input stays as it is."""
+        mean, std = self.hparams["mean"], self.hparams["std"]
+        if mean is None:
+            return
+        shape = (-1,) if self.hparams["num_features"] is not None else (-1, 1, 1)
+        self.mean = torch.tensor(mean, device=self.mean.device).view(shape)
+        # A constant channel or feature has no spread to divide by.
+        self.std = torch.tensor([s if s > 0 else 1.0 for s in std], device=self.std.device).view(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
+        if self.net is None:
+            raise ModelError("The network is not built: its classes and channels are known once training starts.")
+        if x.dtype == torch.uint8:
+            x = x.float() / 255
+        logits: Tensor = self.net((x - self.mean) / self.std)
+        return logits
+
+    # ---- steps -------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """The loss of a batch, with what the ledger records; nothing but the loss carries a graph."""
+        return self._step("train", batch, batch.get("soft_label"))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """As `training_step`, for validation."""
+        return self._step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """As `training_step`, for the test set."""
+        return self._step("test", batch)
+
+    def _step(self, phase: str, batch: Batch, soft_label: Tensor | None = None) -> StepOutput:
+        logits = self(_inputs(batch))
+        label, sample_id = batch["label"], batch.get("sample_id")
+        if sample_id is None:
+            sample_id = torch.full_like(label, -1)
+        else:
+            label = torch.where(sample_id < 0, IGNORED, label)
+        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+        loss = self.objective(log_p, label, soft_label)
+        rows = loss.rows if phase == "train" else loss.sample_loss
+        self._phase(phase).add(log_p.detach(), label, rows)
+        return {
+            "loss": loss.mean,
+            "logits": logits.detach(),
+            "sample_loss": loss.sample_loss,
+            "label": label,
+            "sample_id": sample_id,
+        }
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""
+        probs = torch.softmax(self(_inputs(batch)).float(), 1)
+        output = {"probs": probs, "pred": probs.argmax(1)}
+        for name in ("sample_id", "label"):
+            if name in batch:
+                output[name] = batch[name]
+        return output
+
+    # ---- the end of an epoch -----------------------------------------------------------------
+
+    def confusion(self, phase: str) -> Tensor | None:
+        """Counts of the last epoch of "train", "val" or "test": (C, C) int64 on the CPU, over all ranks.
+
+        Rows are labels, columns predictions; None before the first epoch of that phase has ended.
+        """
+        return self._phases[phase].confusion if phase in self._phases else None
+
+    def _phase(self, name: str) -> PhaseMetrics:
+        if name not in self._phases:
+            self._phases[name] = PhaseMetrics(name, self.hparams["num_classes"])
+        return self._phases[name]
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the rows of an epoch that was broken off."""
+        self._phase("train").reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """As for training."""
+        self._phase("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """As for training."""
+        self._phase("test").reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the metrics of training; give the schedule the monitored metric."""
+        values = self._finish("train")
+        if self.schedule is not None and self.schedule.kind == "plateau":
+            monitor = self._plateau_monitor()
+            if not monitor.startswith("val/"):
+                self.schedule.observe(self._monitored(monitor, values))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of validation; give the schedule the monitored metric."""
+        values = self._finish("val")
+        monitor = self._plateau_monitor()
+        if self.schedule is not None and not self.trainer.sanity_checking and monitor in values:
+            self.schedule.observe(values[monitor])
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test."""
+        self._finish("test")
+
+    def _finish(self, phase: str) -> dict[str, float]:
+        values = self._phase(phase).compute(self.device)
+        # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
+        self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
+        return values
+
+    def _plateau_monitor(self) -> str:
+        monitor: str | None = self.hparams["monitor"]
+        return monitor or ("val/loss" if self.trainer.enable_validation else "train/loss")
+
+    def _monitored(self, monitor: str, values: Mapping[str, float]) -> float:
+        known: dict[str, Any] = {**self.trainer.callback_metrics, **values}
+        if monitor not in known:
+            raise ConfigError(f"monitor is {monitor!r}, which nobody logs. Logged are: {', '.join(sorted(known))}.")
+        return float(known[monitor])
+
+    # ---- optimizer and schedule --------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer, and a schedule that moves at every step."""
+        assert self.net is not None
+        hparams = self.hparams
+        optimizer = build_optimizer(
+            self.net,
+            hparams["optimizer"],
+            lr=hparams["lr"],
+            weight_decay=hparams["weight_decay"],
+            momentum=hparams["momentum"],
+            # Lightning cannot clip gradients that a fused optimizer would unscale by itself.
+            fused=getattr(self.trainer.precision_plugin, "scaler", None) is None,
+        )
+        self.schedule = Schedule(optimizer, hparams["scheduler_type"], self._mode())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
+
+    def _mode(self) -> Literal["min", "max"]:
+        """Given, or known from the monitor's name: errors and losses fall, everything else rises."""
+        if self.hparams["mode"] is not None:
+            return "min" if self.hparams["mode"] == "min" else "max"
+        name = (self.hparams["monitor"] or "loss").rpartition("/")[2]
+        return "max" if name in NAMES and name != "loss" else "min"
+
+    def on_train_start(self) -> None:
+        """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""
+        if self.schedule is None:
+            return
+        trainer = self.trainer
+        total = trainer.estimated_stepping_batches
+        total_steps = None if math.isinf(total) or total < 0 else int(total)
+        steps_per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        warmup = self.hparams["warmup_epochs"]
+        if warmup is None:
+            epochs = 0.0 if total_steps is None else total_steps / steps_per_epoch
+            warmup = min(MOST_WARMUP_EPOCHS, epochs * WARMUP_SHARE)
+        if total_steps is None and self.schedule.kind in ("cosine", "onecycle", "step"):
+            self.notes.append(
+                f"the {self.schedule.kind} schedule needs an end: without epochs or steps the rate stays constant"
+            )
+        warmup_steps = 0 if math.isinf(steps_per_epoch) else round(warmup * steps_per_epoch)
+        self.schedule.plan(total_steps, warmup_steps)
+
+    # ---- checkpoints -------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint rebuild without a download, a weights file or a compiler: it has all weights."""
+        key = self.CHECKPOINT_HYPER_PARAMS_KEY
+        checkpoint[key] = {**checkpoint[key], "pretrained": False, "weights": None, "compile": False}
+
+
+def _inputs(batch: Batch) -> Tensor:
+    return batch["image"] if "image" in batch else batch["features"]
+
+
+def _floats(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(v) for v in values]

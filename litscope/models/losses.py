@@ -1,0 +1,110 @@
+"""What training minimises, from log-probabilities that are computed once.
+
+The classifier takes one log_softmax per step, in float32 or better; the loss, the loss of each
+sample for the ledger and the metrics all start from it. Rows whose label is negative (unlabelled,
+padding) count nowhere. Equal to `torch.nn.functional.cross_entropy` in every combination of
+smoothing, class weights and soft labels that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from litscope.errors import ConfigError
+
+IGNORED = -1
+"""The label of a row that counts nowhere."""
+
+FOCAL_GAMMA = 2.0
+"""Lin et al. 2017, "Focal loss for dense object detection", table 1b."""
+
+
+class Loss(NamedTuple):
+    """What `ClassificationLoss` returns.
+
+    Attributes:
+        mean: () the scalar to minimise, graph attached.
+        rows: (B,) detached; their mean over the labelled rows is `mean`.
+        sample_loss: (B,) detached plain cross-entropy against the label, 0 where there is none.
+    """
+
+    mean: Tensor
+    rows: Tensor
+    sample_loss: Tensor
+
+
+class ClassificationLoss(nn.Module):
+    """Cross-entropy or focal loss, with label smoothing, class weights and soft labels.
+
+    With targets t, weights w and probabilities p, a row's loss is
+    ``-sum_c t_c w_c (1 - p_c)^gamma log p_c`` with gamma 0 for cross-entropy. The mean divides by
+    the sum of the labels' weights for hard labels, by the number of rows for soft ones (torch's rule).
+
+    Args:
+        kind: "cross_entropy", or "focal" with gamma 2.
+        label_smoothing: share of the target spread evenly over all classes, in [0, 1).
+        class_weights: one positive number per class.
+
+    Raises:
+        ConfigError: for values outside these ranges.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        kind: Literal["cross_entropy", "focal"] = "cross_entropy",
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in ("cross_entropy", "focal"):
+            raise ConfigError(f"loss is {kind!r}; allowed are 'cross_entropy' and 'focal'.")
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ConfigError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1).")
+        if class_weights is not None and not all(0.0 <= w < float("inf") for w in class_weights):
+            raise ConfigError(f"class_weights are {list(class_weights)}; each must be a finite number, at least 0.")
+        self.gamma = FOCAL_GAMMA if kind == "focal" else 0.0
+        self.label_smoothing = label_smoothing
+        # Not persistent: the weights are the recipe's, not something that was learned.
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self._is_plain = not (self.gamma or label_smoothing or class_weights is not None)
+
+    def forward(self, log_p: Tensor, label: Tensor, soft_label: Tensor | None = None) -> Loss:
+        """The loss of one batch.
+
+        Args:
+            log_p: (B, C) log-probabilities, float32 or float64.
+            label: (B,) int64; negative rows are left out.
+            soft_label: (B, C) target distribution of a mixed batch, which then replaces `label` as the target.
+        """
+        sample_loss = F.nll_loss(log_p.detach(), label, reduction="none", ignore_index=IGNORED)
+        if soft_label is None and self._is_plain:
+            return Loss(F.nll_loss(log_p, label, ignore_index=IGNORED), sample_loss, sample_loss)
+        target, norm = self._target(log_p, label, soft_label)
+        if self.gamma:
+            target = target * (1.0 - log_p.exp()) ** self.gamma
+        rows = -(target * log_p).sum(1)  # (B,)
+        count = (label != IGNORED).sum()
+        return Loss(rows.sum() / norm, rows.detach() * (count / norm), sample_loss)
+
+    def _target(self, log_p: Tensor, label: Tensor, soft_label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The weighted target (B, C), zero in rows without a label, and what the sum is divided by ()."""
+        valid = label != IGNORED
+        hard = label.clamp(min=0)
+        target = F.one_hot(hard, log_p.shape[1]).to(log_p.dtype) if soft_label is None else soft_label.to(log_p.dtype)
+        if self.label_smoothing:
+            target = target * (1.0 - self.label_smoothing) + self.label_smoothing / log_p.shape[1]
+        norm = valid.to(log_p.dtype)
+        if self.class_weights is not None:
+            weights = self.class_weights.to(log_p.dtype)
+            target = target * weights
+            if soft_label is None:
+                norm = norm * weights[hard]
+        return target * valid.unsqueeze(1), norm.sum()

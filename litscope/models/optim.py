@@ -1,0 +1,113 @@
+"""Optimizers by name, with weight decay where it belongs.
+
+adamw, adam, sgd (Nesterov) and rmsprop come from torch, in their fused form where there is one;
+every other name from timm.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from litscope.errors import ConfigError, did_you_mean
+
+DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+"""Where `weight_decay` is None; 0 for every other optimizer."""
+
+FROM_TORCH = ("adamw", "adam", "sgd", "rmsprop")
+
+
+def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters in two groups: decayed, and not decayed.
+
+    Biases, norms and everything else with at most one dimension are not decayed, nor what a timm
+    network names in `no_weight_decay()` (position embeddings, class tokens). Frozen parameters are left out.
+    """
+    exempt = getattr(net, "no_weight_decay", set)()
+    decayed, plain = [], []
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            (plain if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    net: nn.Module,
+    name: str = "adamw",
+    *,
+    lr: float,
+    weight_decay: float | None = None,
+    momentum: float = 0.9,
+    fused: bool = True,
+) -> Optimizer:
+    """An optimizer over the trainable parameters of `net`.
+
+    Args:
+        name: adamw, adam, sgd (Nesterov), rmsprop, or a name that `timm.optim.list_optimizers()` gives.
+        lr: base learning rate, at least 0.
+        weight_decay: None for 0.05 with adamw, 5e-4 with sgd, else 0.
+        momentum: of sgd and rmsprop; the first beta of the Adam family.
+        fused: one kernel for all parameters where torch has it (floats on one CPU or CUDA device).
+
+    Raises:
+        ConfigError: for an unknown name, a value out of range, or an optimizer whose package is missing.
+    """
+    name = name.lower()
+    if not lr >= 0:
+        raise ConfigError(f"lr is {lr}; it must be at least 0.")
+    decay = DEFAULT_WEIGHT_DECAY.get(name, 0.0) if weight_decay is None else weight_decay
+    if not decay >= 0:
+        raise ConfigError(f"weight_decay is {decay}; it must be at least 0.")
+    if not 0.0 <= momentum < 1.0:
+        raise ConfigError(f"momentum is {momentum}; it must lie in [0, 1).")
+    groups = param_groups(net, decay)
+    if not groups:
+        raise ConfigError("The network has no trainable parameter, so there is nothing to optimize.")
+    fused = fused and _can_fuse(groups)
+    match name:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+        case _:
+            return _from_timm(name, groups, lr, momentum)
+
+
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    parameters = [p for group in groups for p in group["params"]]
+    devices = {p.device.type for p in parameters}
+    return devices in ({"cpu"}, {"cuda"}) and all(p.is_floating_point() for p in parameters)
+
+
+def _from_timm(name: str, groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
+    import timm.optim
+
+    known = timm.optim.list_optimizers()
+    if name not in known:
+        raise ConfigError(
+            f"optimizer is {name!r}; allowed: {', '.join(FROM_TORCH)}, or one of timm's {len(known)}"
+            f" (python -c 'import litscope, timm.optim; print(timm.optim.list_optimizers())')."
+            f"{did_you_mean(name, {*known, *FROM_TORCH})}"
+        )
+    try:
+        betas = inspect.signature(timm.optim.get_optimizer_class(name)).parameters.get("betas")
+        changed: dict[str, Any] = (
+            {"betas": (momentum, *betas.default[1:])} if betas is not None and momentum != 0.9 else {}
+        )
+        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, momentum=momentum, **changed)
+    except (ImportError, AssertionError, AttributeError) as error:
+        raise ConfigError(
+            f"optimizer {name!r} needs a package that is not installed ({error}). Install it, or take another."
+        ) from error
