@@ -13,9 +13,6 @@ Nothing is imported here, so that `import litscope` stays cheap.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 OPERATORS = ("nms", "qnms")
@@ -25,13 +22,10 @@ class OperatorsBeforeUse:
     """A finder that finds nothing: it declares the operators just before torchvision needs them."""
 
     @classmethod
-    def find_spec(  # noqa: ARG003 - the signature is the importer's
-        cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(cls, name: str, *_: object) -> None:
         """Called by Python for every module that is not imported yet; None means "ask the next finder"."""
         if name == "torchvision._meta_registrations" and not _extension_is_loaded():
             declare_operators()
-        return None
 
 
 def install() -> None:
