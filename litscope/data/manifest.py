@@ -1,0 +1,196 @@
+"""Manifest: which samples there are, and what is known about each. No torch.
+
+`sample_id` is the row number and never changes: it travels in the batch to the ledger and the
+page, while the `key` (a path, or a name such as `train/00042`) stays here. Labels come from here
+and from nowhere else. A manifest is one Parquet file in the run's folder, with the class names and
+the `encoding` (what is needed to read never-seen data in the same way) in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from litscope.errors import DataError
+from litscope.rundir import whole_file
+
+UNLABELLED = -1
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+_RESERVED = ("sample_id", "key", "label", "split", "group")
+_METADATA_KEY = b"litscope"
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One row per sample, in the order of `sample_id` (0 .. N-1).
+
+    Attributes:
+        table: sample_id int64, key string, label int64 (-1: no label), split string (train, val,
+            test or "" for none), group string (only where groups are known), then further columns
+            of the source.
+        classes: name of class 0, 1, ...
+        encoding: plain JSON values, see `sources.open_paths`: kind, channels, and for tables how
+            columns become features.
+    """
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    encoding: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, including those without a sample."""
+        return len(self.classes)
+
+    @cached_property
+    def sample_ids(self) -> Ids:
+        """(N,) int64, equal to arange(N)."""
+        return self._numbers("sample_id")
+
+    @cached_property
+    def labels(self) -> Ids:
+        """(N,) int64 class indices; -1 where a sample has no label."""
+        return self._numbers("label")
+
+    @cached_property
+    def keys(self) -> npt.NDArray[np.object_]:
+        """(N,) str objects."""
+        return self._strings("key")
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.object_]:
+        """(N,) str objects: train, val, test or ""."""
+        return self._strings("split")
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.object_] | None:
+        """(N,) str objects (None: the row is a group of its own), or None where no groups are known."""
+        return self._strings("group") if "group" in self.table.column_names else None
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """Names of the columns that the source had besides those that litscope understands."""
+        return [name for name in self.table.column_names if name not in _RESERVED]
+
+    def ids(self, split: str, labelled: bool = True) -> Ids:
+        """Ascending sample_ids of one split, int64.
+
+        Args:
+            split: train, val, test, or "" for the rows that are in none.
+            labelled: leave out rows without a label.
+        """
+        if split not in (*SPLITS, ""):
+            raise ValueError(f"split is {split!r}; allowed are 'train', 'val', 'test' and ''")
+        chosen = np.asarray(pc.equal(self.table["split"], split).to_numpy(zero_copy_only=False), dtype=bool)
+        if labelled:
+            chosen = chosen & (self.labels != UNLABELLED)
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def counts(self, split: str) -> Ids:
+        """(C,) number of labelled samples of each class in one split."""
+        return np.bincount(self.labels[self.ids(split)], minlength=self.num_classes).astype(np.int64)
+
+    def with_splits(self, splits: Sequence[str] | npt.NDArray[np.object_]) -> Manifest:
+        """The same samples, with other splits (N names)."""
+        position = self.table.column_names.index("split")
+        table = self.table.set_column(position, "split", pa.array(splits, pa.string()))
+        return Manifest(table, self.classes, self.encoding)
+
+    def with_encoding(self, encoding: Mapping[str, Any]) -> Manifest:
+        """The same samples, with another encoding."""
+        return Manifest(self.table, self.classes, dict(encoding))
+
+    def write(self, path: Path) -> None:
+        """Write everything to one Parquet file, whole or not at all."""
+        facts = {"format_version": FORMAT_VERSION, "classes": list(self.classes), "encoding": self.encoding}
+        metadata = {_METADATA_KEY: json.dumps(facts, ensure_ascii=False, allow_nan=False).encode()}
+        with whole_file(Path(path)) as file:
+            pq.write_table(self.table.replace_schema_metadata(metadata), file, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: if `path` is missing, is not a manifest, or is of a newer format.
+        """
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"The manifest {path} cannot be read: {error}.") from error
+        raw = (table.schema.metadata or {}).get(_METADATA_KEY)
+        if raw is None:
+            raise DataError(f"{path} is a Parquet file, but not a manifest that litscope wrote.")
+        facts = json.loads(raw)
+        if facts["format_version"] > FORMAT_VERSION:
+            raise DataError(
+                f"{path} has manifest format {facts['format_version']}, this litscope reads up to {FORMAT_VERSION}. "
+                "Install a newer litscope to open it."
+            )
+        return cls(table.replace_schema_metadata(None), tuple(facts["classes"]), facts["encoding"])
+
+    def _numbers(self, column: str) -> Ids:
+        return np.ascontiguousarray(self.table[column].to_numpy(), dtype=np.int64)
+
+    def _strings(self, column: str) -> npt.NDArray[np.object_]:
+        return np.asarray(self.table[column].to_numpy(zero_copy_only=False), dtype=object)
+
+
+def build_manifest(
+    keys: pa.Array | Sequence[str],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    splits: pa.Array | Sequence[str] | None = None,
+    groups: pa.Array | Sequence[str | None] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    encoding: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Put columns of N values together; row i gets sample_id i.
+
+    Args:
+        keys: (N,) names, UTF-8.
+        labels: (N,) int64 class indices, -1 for none.
+        classes: names of the classes.
+        splits: (N,) train, val, test or ""; default "" for all.
+        groups: (N,) names; None for a row of its own.
+        extra: further columns of N values. A name that litscope uses itself gets the prefix `source_`.
+
+    Raises:
+        DataError: if a key is not UTF-8.
+    """
+    count = len(keys)
+    try:
+        key_column = pa.array(keys, pa.string())
+    except UnicodeEncodeError as error:
+        raise DataError(f"The file name {error.object!r} is not valid UTF-8. Rename the file.") from error
+    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    assert labels.shape == (count,), f"{count} keys and labels of shape {labels.shape}"
+    assert count == 0 or (labels.min() >= UNLABELLED and labels.max() < len(classes)), "a label names no class"
+    columns: dict[str, Any] = {
+        "sample_id": pa.array(np.arange(count, dtype=np.int64)),
+        "key": key_column,
+        "label": pa.array(labels),
+        "split": pa.array([""] * count if splits is None else splits, pa.string()),
+    }
+    if groups is not None:
+        columns["group"] = pa.array(groups, pa.string())
+    for name, values in (extra or {}).items():
+        columns[f"source_{name}" if name in _RESERVED else name] = values
+    return Manifest(pa.table(columns), tuple(classes), dict(encoding or {}))

@@ -1,0 +1,369 @@
+"""Preflight: what is wrong with a data set, before the first step. No torch.
+
+`inspect` counts, reads every file's header and looks whether its end is there (a file without an
+end marker is decoded to make sure), and compares contents: by blake2b of the bytes, for files of equal
+size and for rows in memory. It does not decode every image: what only decoding finds (flipped bits in
+mid-file) is found when the cache is built, and can be handed in as `broken`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from litscope.console import track
+from litscope.data import bands, images
+from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
+from litscope.data.readers import FileReader
+from litscope.data.sources import Source
+from litscope.errors import DataError
+
+_SHOWN = 5  # examples of each finding that are printed
+_PIECE = 65_536  # bytes read at each end of a large file
+_CHUNK = 256  # files per task of the thread pool
+_IMBALANCE = 20  # largest class over smallest, from which on it is worth a line
+_FEW = 5  # training samples of a class, below which it is worth a line
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Samples with the same content.
+
+    Attributes:
+        keys: of the samples, in order of their ids.
+        splits: the split of each.
+        labels: the class name of each, "" for none.
+    """
+
+    keys: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        name, kind, num_samples, classes: of the source.
+        counts: split -> number of labelled samples of each class.
+        num_unlabelled: rows without a label; they are never trained on.
+        unreadable: (key, reason) of files that cannot be read.
+        unreadable_ids: (n,) int64, their sample_ids, ascending: set aside, never trained on.
+        empty_classes: classes without a readable training sample.
+        num_test_seen_in_training: test samples whose content is also in the training data.
+        across_splits: groups of equal content in more than one split.
+        conflicts: groups of equal content with different labels.
+        straddling_groups: names of groups that are in more than one split.
+        warnings: sentences, each with what to do.
+        notes: what the source said when it was opened.
+    """
+
+    name: str
+    kind: str
+    num_samples: int
+    classes: tuple[str, ...]
+    counts: dict[str, list[int]]
+    num_unlabelled: int
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unreadable_ids: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    empty_classes: list[str] = field(default_factory=list)
+    num_test_seen_in_training: int = 0
+    across_splits: list[Duplicates] = field(default_factory=list)
+    conflicts: list[Duplicates] = field(default_factory=list)
+    straddling_groups: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to warn about."""
+        return not self.warnings and not self.unreadable
+
+    def lines(self) -> list[str]:
+        """The report for people: counts, then findings, each with at most five examples."""
+        lines = [f"{self.name}: {self.num_samples:,} samples, {len(self.classes)} classes", *self._count_lines()]
+        lines += self.notes
+        if self.unreadable:
+            shown = [f"  {key}: {reason}" for key, reason in self.unreadable]
+            lines += [f"{len(self.unreadable):,} unreadable files are set aside:", *_some(shown)]
+        for what, found in (
+            ("the same content in more than one split", self.across_splits),
+            ("the same content with different labels", self.conflicts),
+        ):
+            if found:
+                lines += [f"{what}, {len(found):,} times:", *_some([_describe(group) for group in found])]
+        if self.straddling_groups:
+            groups = _some([f"  {name}" for name in self.straddling_groups])
+            lines += [f"{len(self.straddling_groups):,} groups are in more than one split:", *groups]
+        return lines + [f"warning: {warning}" for warning in self.warnings]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, everything in full."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "num_samples": self.num_samples,
+            "num_unlabelled": self.num_unlabelled,
+            "classes": list(self.classes),
+            "counts": {split: dict(zip(self.classes, counts, strict=True)) for split, counts in self.counts.items()},
+            "unreadable": [{"key": key, "reason": reason} for key, reason in self.unreadable],
+            "empty_classes": self.empty_classes,
+            "num_test_seen_in_training": self.num_test_seen_in_training,
+            "across_splits": [vars(group) for group in self.across_splits],
+            "conflicts": [vars(group) for group in self.conflicts],
+            "straddling_groups": self.straddling_groups,
+            "warnings": self.warnings,
+            "notes": self.notes,
+        }
+
+    def _count_lines(self) -> list[str]:
+        totals = [f"{split} {sum(counts):,}" for split, counts in self.counts.items()]
+        if self.num_unlabelled:
+            totals.append(f"without label {self.num_unlabelled:,} (never trained on)")
+        lines = ["  " + ", ".join(totals)]
+        width = max(map(len, self.classes))
+        if len(self.classes) <= 30:
+            for k, name in enumerate(self.classes):
+                each = "  ".join(f"{split} {counts[k]:>6,}" for split, counts in self.counts.items())
+                lines.append(f"  {name:<{width}}  {each}")
+            return lines
+        for split, counts in self.counts.items():
+            if sum(counts):
+                low, high = int(np.argmin(counts)), int(np.argmax(counts))
+                least, most = f"{counts[low]:,} ({self.classes[low]})", f"{counts[high]:,} ({self.classes[high]})"
+                lines.append(f"  {split}: {least} to {most} per class")
+        return lines
+
+
+def inspect(
+    source: Source,
+    check_files: bool = True,
+    *,
+    broken: Mapping[int, str] | None = None,
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Inspect a source.
+
+    Args:
+        source: opened by `open_source`.
+        check_files: look at every file (about 30 microseconds a small one), and compare contents.
+        broken: sample_id -> reason, where a cache has decoded all files already: they are taken over.
+        num_threads: that read files; default one per core, at most 8.
+        progress: draw a bar.
+    """
+    manifest = source.manifest
+    reasons = dict(broken or {})
+    digests: dict[int, bytes] = {}
+    if check_files:
+        if isinstance(source.reader, FileReader):
+            threads = num_threads or min(8, os.cpu_count() or 1)
+            found, digests = _look_at_files(source.reader, set(reasons), threads, progress)
+            reasons = {**found, **reasons}
+        elif source.reader.array is not None:
+            digests = _hash_rows(source.reader.array)
+    bad = np.array(sorted(reasons), dtype=np.int64)
+    report = Report(
+        name=source.name,
+        kind=source.kind,
+        num_samples=len(manifest),
+        classes=manifest.classes,
+        counts=_counts(manifest, bad),
+        num_unlabelled=int((manifest.labels == UNLABELLED).sum()),
+        unreadable=[(str(manifest.keys[i]), _short(reasons[i], source.reader, i)) for i in bad.tolist()],
+        unreadable_ids=bad,
+        straddling_groups=_straddling_groups(manifest),
+        notes=list(source.notes),
+    )
+    report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
+    _compare(report, manifest, digests)
+    report.warnings = _warnings(report)
+    return report
+
+
+def _counts(manifest: Manifest, bad: Ids) -> dict[str, list[int]]:
+    """Readable, labelled samples per class of each split."""
+    counts = {}
+    for split in SPLITS:
+        ids = np.setdiff1d(manifest.ids(split), bad, assume_unique=True)
+        counts[split] = np.bincount(manifest.labels[ids], minlength=manifest.num_classes).tolist()
+    return counts
+
+
+def _short(reason: str, reader: Any, sample_id: int) -> str:
+    """A reason without the path in front of it: the key stands beside it already."""
+    prefix = f"{reader.path(sample_id)}: " if isinstance(reader, FileReader) else ""
+    return reason.removeprefix(prefix).rstrip(".")
+
+
+def _straddling_groups(manifest: Manifest) -> list[str]:
+    if manifest.groups is None:
+        return []
+    splits: dict[str, set[str]] = defaultdict(set)
+    for group, split in zip(manifest.groups.tolist(), manifest.splits.tolist(), strict=True):
+        if group is not None and split:
+            splits[group].add(split)
+    return sorted(group for group, found in splits.items() if len(found) > 1)
+
+
+def _compare(report: Report, manifest: Manifest, digests: dict[int, bytes]) -> None:
+    """Fill in what equal contents tell."""
+    same: dict[bytes, list[int]] = defaultdict(list)
+    for sample_id, digest in sorted(digests.items()):
+        same[digest].append(sample_id)
+    for ids in same.values():
+        if len(ids) < 2:
+            continue
+        splits = [str(manifest.splits[i]) for i in ids]
+        labels = [int(manifest.labels[i]) for i in ids]
+        group = Duplicates(
+            tuple(str(manifest.keys[i]) for i in ids),
+            tuple(splits),
+            tuple("" if label == UNLABELLED else manifest.classes[label] for label in labels),
+        )
+        if len(set(splits) - {""}) > 1:
+            report.across_splits.append(group)
+        if len(set(labels) - {UNLABELLED}) > 1:
+            report.conflicts.append(group)
+        if "train" in splits:
+            report.num_test_seen_in_training += splits.count("test")
+
+
+def _warnings(report: Report) -> list[str]:
+    counts = report.counts
+    train = np.array(counts["train"])
+    warnings = []
+    if report.num_test_seen_in_training:
+        warnings.append(
+            f"{report.num_test_seen_in_training:,} test samples are also in the training data (same bytes), so the test "
+            "result is too good; remove them from one of the two"
+        )
+    if report.conflicts:
+        warnings.append(f"{len(report.conflicts):,} times the same content has different labels; correct the labels")
+    if report.straddling_groups:
+        warnings.append("groups are in more than one split, so the result is too good; give each group one split")
+    if report.empty_classes:
+        held = [name for name, *n in zip(report.classes, *counts.values(), strict=True) if not n[0] and sum(n)]
+        only = f" ({_names(held)} only outside of it)" if held else ""
+        warnings.append(f"no training sample of {_names(report.empty_classes)}{only}; add some, or remove the class")
+    few = [name for name, n in zip(report.classes, counts["train"], strict=True) if 0 < n < _FEW]
+    if few:
+        warnings.append(f"fewer than {_FEW} training samples of {_names(few)}; the model can hardly learn them")
+    if sum(counts["val"]):
+        without = [c for c, t, v in zip(report.classes, counts["train"], counts["val"], strict=True) if t and not v]
+        if without:
+            warnings.append(f"no validation sample of {_names(without)}; validation says nothing about them")
+    present = train[train > 0]
+    if len(present) > 1 and present.max() >= _IMBALANCE * present.min():
+        warnings.append(
+            f"classes have {present.min():,} to {present.max():,} training samples; consider --class-weights balanced, "
+            "and watch val/f1 or val/ap rather than accuracy"
+        )
+    return warnings
+
+
+def _look_at_files(
+    reader: FileReader, known: set[int], num_threads: int, progress: bool
+) -> tuple[dict[int, str], dict[int, bytes]]:
+    """sample_id -> reason of files that cannot be read, and -> digest of those that are as long as another one."""
+    chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
+    reasons: dict[int, str] = {}
+    sizes: dict[int, int] = {}
+    digests: dict[int, bytes] = {}
+    with ThreadPoolExecutor(num_threads) as pool:
+        done = pool.map(lambda ids: [(i, _look(reader, i)) for i in ids if i not in known], chunks)
+        for looks in track(done, "looking at the files", total=len(chunks), show=progress):
+            for sample_id, look in looks:
+                if isinstance(look, str):
+                    reasons[sample_id] = look
+                else:
+                    sizes[sample_id], digest = look
+                    if digest:
+                        digests[sample_id] = digest
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for sample_id, size in sizes.items():
+            by_size[size].append(sample_id)
+        twins = [i for ids in by_size.values() if len(ids) > 1 for i in ids if i not in digests]
+        hashed = pool.map(lambda i: (i, _hash_file(reader.path(i))), twins)
+        digests.update(pair for pair in track(hashed, "comparing contents", total=len(twins), show=progress))
+    return reasons, digests
+
+
+def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
+    """Why a file cannot be read; or its size and, if it is small and was read whole, its digest."""
+    path = reader.path(sample_id)
+    try:
+        if path.suffix.lower() == bands.SUFFIX:
+            reader.size(sample_id)
+            return path.stat().st_size, b""
+        with path.open("rb", buffering=0) as file:
+            head = file.read(_PIECE)
+            size = os.fstat(file.fileno()).st_size
+            tail = head if size <= len(head) else os.pread(file.fileno(), _PIECE, size - _PIECE)
+        images.read_header(head if size == len(head) else path)
+        if not _has_end(head, tail, size):
+            reader.read(sample_id)
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return size, (_hash(head) if size == len(head) else b"")
+
+
+def _has_end(head: bytes, tail: bytes, size: int) -> bool:
+    """Whether the end of the file is where its format says; formats without an end marker pass."""
+    if head[:2] == b"\xff\xd8":
+        return b"\xff\xd9" in tail
+    if head[:4] == b"\x89PNG":
+        return b"IEND" in tail
+    if head[:4] == b"RIFF":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    return True
+
+
+def _hash(data: Any) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _hash_file(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.digest()
+
+
+def _hash_rows(array: npt.NDArray[Any]) -> dict[int, bytes]:
+    rows = np.ascontiguousarray(array).reshape(len(array), -1)
+    return {i: _hash(row) for i, row in enumerate(rows)}
+
+
+def _describe(group: Duplicates) -> str:
+    each = [
+        f"{key} ({', '.join(filter(None, pair))})"
+        for key, *pair in zip(group.keys, group.splits, group.labels, strict=True)
+    ]
+    return "  " + " = ".join(each[:4]) + (f" = {len(each) - 4} more" if len(each) > 4 else "")
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else shown
+
+
+def _some(lines: list[str]) -> list[str]:
+    """At most five of the lines, and how many there are besides."""
+    more = [f"  and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+    return lines[:_SHOWN] + more
