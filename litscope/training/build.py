@@ -1,0 +1,261 @@
+"""From a recipe to the objects that train: the data, the network, Lightning's Trainer."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from litscope.data.datamodule import ClassificationData
+from litscope.data.sources import Source, open_source
+from litscope.errors import ConfigError, did_you_mean
+from litscope.models.classifier import Classifier
+from litscope.rundir import RunDir
+from litscope.training.checkpoints import AtomicCheckpointIO, adapt_callback_states, best_checkpoints, load_checkpoint
+from litscope.training.ema import AveragedWeights
+from litscope.training.hardware import Plan
+from litscope.training.loggers import make_profiler
+from litscope.training.recipe import Recipe
+
+DEFAULT_PATIENCE = 5
+
+
+def make_source(recipe: Recipe) -> Source:
+    """Open the data set that a recipe names.
+
+    Raises:
+        ConfigError: if it names none.
+        DataError: if it cannot be used.
+    """
+    data = recipe.data
+    if data.dataset is None:
+        raise ConfigError("No data set is given. Say which: `litscope fit digits`, or `litscope fit PATH`.")
+    return open_source(
+        data.dataset,
+        data_dir=data.data_dir,
+        download=data.download,
+        target=data.target,
+        val_split=data.val_split,
+        test_split=data.test_split,
+        group_column=data.group_column,
+        seed=recipe.training.seed,
+    )
+
+
+def make_data(recipe: Recipe, source: Source) -> ClassificationData:
+    """The loaders of a resolved recipe, over an open source."""
+    data, training = recipe.data, recipe.training
+    return ClassificationData(
+        source=source,
+        batch_size=data.batch_size or 64,
+        num_workers=data.num_workers,
+        pin_memory=data.pin_memory,
+        image_size=data.image_size,
+        augment=data.augment,
+        cache=data.cache,
+        cache_dir=data.cache_dir,
+        strict_data=data.strict_data,
+        mixup=training.mixup,
+        cutmix=training.cutmix,
+        seed=training.seed,
+        use_distributed_sampler=recipe.hardware.use_distributed_sampler,
+    )
+
+
+def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path | None = None) -> Classifier:
+    """The network of a resolved recipe, for opened data.
+
+    Args:
+        checkpoint: will bring the weights, so none are fetched; it decides the normalisation and the stem.
+
+    Raises:
+        ConfigError: if the recipe's number of classes or channels is not what the data hold.
+        ModelError: if there is no such architecture, or its weights cannot be used.
+    """
+    model, training = recipe.model, recipe.training
+    is_image = data.kind == "image"
+    _check_count("--num-classes", model.num_classes, data.num_classes, "classes")
+    if is_image:
+        _check_count("--in-channels", model.in_channels, data.in_channels, "channels")
+    made: dict[str, Any] = {}
+    if checkpoint is not None:
+        made = load_checkpoint(checkpoint, mmap=True).get("hyper_parameters", {})
+    elif not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
+        made["mean"], made["std"] = data.normalization
+    return Classifier(
+        model.arch,
+        num_classes=data.num_classes,
+        pretrained=bool(model.pretrained) and checkpoint is None,
+        weights=model.weights if checkpoint is None else None,
+        dropout_rate=model.dropout_rate,
+        in_channels=data.in_channels if is_image else None,
+        num_features=None if is_image else data.num_features,
+        image_size=data.image_size if is_image else None,
+        mean=made.get("mean"),
+        std=made.get("std"),
+        stem=made.get("stem"),
+        compile=model.compile,
+        lr=training.lr or 1e-3,
+        optimizer=training.optimizer,
+        weight_decay=training.weight_decay,
+        momentum=training.momentum,
+        scheduler_type=training.scheduler_type,
+        warmup_epochs=training.warmup_epochs,
+        label_smoothing=training.label_smoothing,
+        class_weights=class_weights(training.class_weights, data),
+        loss=training.loss,
+        monitor=training.monitor,
+        mode=training.mode,
+    )
+
+
+def class_weights(how: str, data: ClassificationData) -> list[float] | None:
+    """One weight per class, of mean 1 over the training samples; None for equal weights.
+
+    Args:
+        how: "none", "balanced" (inverse frequency), or a JSON ({class: weight}) or CSV (class,weight) file.
+
+    Raises:
+        ConfigError: if the file names a class that is not there, or leaves one out.
+    """
+    if how == "none":
+        return None
+    counts = np.bincount(data.manifest.labels[data.train_ids], minlength=data.num_classes)
+    if how == "balanced":
+        weights = np.where(counts > 0, counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
+    else:
+        given = _read_weights(Path(how))
+        unknown = [name for name in given if name not in data.classes]
+        missing = [name for name in data.classes if name not in given]
+        if unknown or missing:
+            what = f"{unknown[0]!r} is not a class of the data" if unknown else f"no weight for {missing[0]!r}"
+            hint = did_you_mean(unknown[0], data.classes) if unknown else ""
+            raise ConfigError(f"--class-weights {how}: {what}.{hint} It needs one line class,weight for each class.")
+        weights = np.array([given[name] for name in data.classes])
+    mean = float((weights * counts).sum() / counts.sum())
+    return [float(weight / mean) for weight in weights]
+
+
+def _read_weights(path: Path) -> dict[str, float]:
+    try:
+        if path.suffix == ".json":
+            return {str(name): float(weight) for name, weight in json.loads(path.read_text()).items()}
+        with path.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+        if rows and rows[0][:2] == ["class", "weight"]:
+            rows = rows[1:]
+        return {row[0]: float(row[1]) for row in rows}
+    except (OSError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(f"--class-weights {path}: neither JSON ({{class: weight}}) nor CSV (class,weight): {error}.") from error
+
+
+def make_trainer(
+    recipe: Recipe, plan: Plan, run: RunDir, last: Sequence[L.Callback], loggers: list[Logger], *, has_val: bool
+) -> L.Trainer:
+    """Lightning's Trainer for a resolved recipe. What it would print or create by itself is off.
+
+    Args:
+        last: the callbacks that come after those of the recipe; our recorder is the last of them.
+        has_val: whether there are validation samples; else best checkpoints cannot follow val/ metrics.
+
+    Raises:
+        ConfigError: if the monitor needs validation and there is none.
+    """
+    training = recipe.training
+    io = AtomicCheckpointIO()
+    trainer = L.Trainer(
+        **plan.trainer_arguments(),
+        max_epochs=training.epochs or -1,
+        max_steps=training.max_steps or -1,
+        accumulate_grad_batches=training.accumulate_grad_batches,
+        gradient_clip_val=training.gradient_clip_val,
+        deterministic=training.deterministic,
+        fast_dev_run=training.fast_dev_run,
+        limit_train_batches=training.limit_train_batches,
+        limit_val_batches=training.limit_val_batches,
+        limit_test_batches=training.limit_test_batches,
+        overfit_batches=training.overfit_batches or 0.0,
+        callbacks=[*_callbacks(recipe, run, has_val=has_val), *last],
+        logger=loggers or False,
+        profiler=make_profiler(recipe, run),
+        log_every_n_steps=recipe.logging.log_every_n_steps,
+        plugins=[io, LightningEnvironment()],
+        use_distributed_sampler=False,  # our loaders share out the samples, unpadded
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run.path,
+    )
+    io.adapt = lambda checkpoint: adapt_callback_states(checkpoint, trainer.callbacks)  # type: ignore[attr-defined]
+    return trainer
+
+
+def checkpoint_folder(recipe: Recipe, run: RunDir) -> Path:
+    """Where the checkpoints of a run lie."""
+    folder = recipe.training.checkpoint_dir
+    return Path(folder).absolute() if folder else run.checkpoints.absolute()
+
+
+def _callbacks(recipe: Recipe, run: RunDir, *, has_val: bool) -> list[L.Callback]:
+    training = recipe.training
+    if training.monitor and training.monitor.startswith("val/") and not has_val:
+        raise ConfigError(
+            f"--monitor {training.monitor}: there is no validation. Use train/loss, or a --val-split above 0."
+        )
+    callbacks: list[L.Callback] = []
+    if training.ema_decay:
+        callbacks.append(AveragedWeights(training.ema_decay))
+    if training.early_stopping and training.monitor:
+        callbacks.append(
+            EarlyStopping(
+                monitor=training.monitor,
+                mode=training.mode or "min",
+                patience=training.patience or DEFAULT_PATIENCE,
+                min_delta=training.min_delta,
+                check_on_train_epoch_end=True,
+                check_finite=False,  # a NaN metric (AUROC of a missing class) is no reason to stop; a NaN loss is caught
+            )
+        )
+    if training.save_top_k:
+        folder = checkpoint_folder(recipe, run)
+        callbacks.append(best_checkpoints(folder, training.monitor, training.mode, training.save_top_k))
+    return callbacks
+
+
+def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
+    if given is not None and given != found:
+        raise ConfigError(f"{flag} {given}: the data have {found} {what}. Leave {flag} out to take what they have.")
+
+
+def describe_model(recipe: Recipe, plan: Plan, classifier: Classifier, data: ClassificationData) -> str:
+    """The one line that says what trains."""
+    training, size = recipe.training, num_parameters(classifier)
+    shape = f"{data.image_size} px" if data.kind == "image" else f"{data.num_features} features"
+    effective = training.accumulate_grad_batches * plan.world_size
+    batch = f"batch {recipe.data.batch_size}" + (f" x {effective}" if effective > 1 else "")
+    length = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs"
+    device = plan.device_type + (f" x {plan.world_size}" if plan.world_size > 1 else "")
+    return (
+        f"{recipe.model.arch}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
+        f"{device}, {plan.precision}"
+    )
+
+
+def num_parameters(module: Any) -> int:
+    """Number of trainable numbers of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _short(number: int) -> str:
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {letter}"
+    return str(number)

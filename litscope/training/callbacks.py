@@ -1,0 +1,439 @@
+"""Recorder: the one callback on the hot path. It records, watches the loss, saves, and stops the run.
+
+Every Lightning callback pays for every hook, so what must happen at each batch happens here. Per
+training batch: signals are added to a block on the device, the loss is kept, a few Python numbers
+change. Nothing is read from the device except where a number is written down (every
+`log_every_n_steps`, at a checkpoint, at the epoch's end).
+
+It is a `Checkpoint` to Lightning, and stands last in the list: so it runs after the callbacks
+that change state (averaged weights, early stopping, the best checkpoints), and what it saves in
+`last.ckpt` holds them all.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from litscope.console import warn
+from litscope.errors import Interrupted
+from litscope.ledger.store import LedgerWriter
+from litscope.rundir import RunDir, append_line
+from litscope.training.checkpoints import (
+    KEY,
+    Position,
+    position_of,
+    random_state,
+    set_random_state,
+    write_position,
+)
+from litscope.training.interrupt import Signals
+from litscope.training.progress import Progress
+from litscope.training.ranks import Ranks
+from litscope.training.recording import Capture, EpochClock, LossWatch, clean_pass
+from litscope.types import Batch, StepOutput
+
+FLUSH_S = 5.0
+"""Age of the signals that a crash may lose, in seconds."""
+
+SAVE_EVERY_S = 120.0
+"""Time between two periodic checkpoints inside an epoch, in seconds."""
+
+AGREE_EVERY = 10
+"""Steps between two agreements of several ranks on whether to stop or save."""
+
+
+class Recorder(Checkpoint):
+    """Ledger, metrics files, loss guard, progress, last.ckpt and the end of the run.
+
+    Args:
+        run: the run's folder.
+        attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
+        signals: Ctrl-C and SIGTERM.
+        ledger: record signals of every sample.
+        last_checkpoint: path of last.ckpt; also written when the run is interrupted.
+        saves_last: also write it at each epoch's end and every `SAVE_EVERY_S`.
+        log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
+        max_time_s: stop after so many seconds of training, earlier attempts included.
+        monitor: metric that the epoch's line shows.
+        shows_bar: draw a progress bar on a terminal.
+
+    Attributes:
+        clock: of the epoch that runs.
+        num_epochs: epochs that are over, earlier attempts included.
+        elapsed_s: seconds of training, earlier attempts included.
+        is_evaluation_recorded: whether evaluation rows go to the ledger.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        attempt: int,
+        signals: Signals,
+        *,
+        last_checkpoint: Path,
+        ledger: bool = True,
+        saves_last: bool = True,
+        log_every_n_steps: int = 50,
+        max_time_s: float | None = None,
+        monitor: str | None = None,
+        shows_bar: bool = True,
+    ) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.signals = signals
+        self.clock = EpochClock()
+        self.num_epochs = 0
+        self.is_evaluation_recorded = True
+        self._ledger = ledger
+        self._last_checkpoint = last_checkpoint
+        self._saves_last = saves_last
+        self._log_every_n_steps = log_every_n_steps
+        self._max_time_s = max_time_s
+        self._monitor = monitor
+        self._shows_bar = shows_bar
+        self._losses = LossWatch()
+        self._ranks: Ranks | None = None
+        self._capture: Capture | None = None
+        self._restored: dict[str, Any] | None = None
+        self._step = 0
+        self._elapsed_before_s = 0.0
+        self._began = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._is_validation_due = False
+        self._is_clean_pass_due = False
+        self._is_blended = False
+        self._random_before_validation: dict[str, Any] | None = None
+        self._common_val_batches = 0
+
+    # ---- beginning ---------------------------------------------------------------------------
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Meet the other ranks and open the ledger, before the first fit, validation or test."""
+        if self._ranks is not None:
+            return
+        self._ranks = Ranks()
+        self.attempt = self._ranks.first(self.attempt)
+        writer = LedgerWriter(self.run, self.attempt, self._ranks.rank) if self._ledger else None
+        self._capture = Capture(writer, trainer.strategy.root_device, FLUSH_S)
+        self._progress = Progress(show=self._ranks.rank == 0, bar=self._shows_bar, monitor=self._monitor)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]  # noqa: ARG002
+    ) -> None:
+        """Keep our part of the checkpoint until training starts."""
+        if trainer.state.fn == "fit":
+            self._restored = checkpoint.get(KEY)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take up the run where the checkpoint left it. Last of all: the random state."""
+        self.signals.install()
+        assert self._ranks is not None
+        if self._ranks.world_size > 1:
+            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Signals are ours (see `_decide`).
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        self._step = trainer.global_step
+        self._losses.keys = trainer.datamodule.manifest.keys  # type: ignore[attr-defined]
+        self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
+        self._common_val_batches = min(self._ranks.gather(_num_val_batches(trainer)))
+        self._began = self._saved_at = time.monotonic()
+        self._stop_if_early_stopped(trainer)
+        if self._restored is not None:
+            self._take_up(trainer, pl_module, self._restored)
+
+    def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:
+        """A run that early stopping ended stays ended, unless it now has more patience."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
+
+    def _take_up(self, trainer: L.Trainer, module: L.LightningModule, restored: dict[str, Any]) -> None:
+        position = Position(**restored["position"])
+        self.num_epochs = position.epochs_done
+        self._elapsed_before_s = restored["elapsed_s"]
+        self._is_validation_due = position.stage == "validate"
+        if position.stage == "end":
+            # Lightning takes this for a restart in mid-epoch when max_steps is set (a missing bracket in its fit loop).
+            trainer.fit_loop.epoch_loop.restarting = False
+        else:
+            self.clock.start(restored["clock"])
+            self._load_metrics(module, restored["train_metrics"])
+            self._start_bar(trainer, position.batches_done)
+        if restored["is_clean_pass_due"]:
+            epoch = position.epoch if position.stage == "mid" else position.epoch - 1
+            self._clean_pass(trainer, module, restored["step"], epoch)
+        states = restored["random"]
+        assert self._ranks is not None
+        if len(states) == self._ranks.world_size:
+            set_random_state(states[self._ranks.rank])
+        elif self._ranks.rank == 0:
+            warn(
+                f"the checkpoint was written by {len(states)} processes and is resumed by {self._ranks.world_size}: "
+                "the run goes on, but not bit-equal to an uninterrupted one"
+            )
+
+    def _load_metrics(self, module: L.LightningModule, states: list[dict[str, Any]]) -> None:
+        """Metrics of the epoch so far. They add up over ranks, so with other ranks the first takes them all."""
+        assert self._ranks is not None
+        if len(states) == self._ranks.world_size:
+            module.load_metric_state(states[self._ranks.rank])  # type: ignore[operator]
+        elif self._ranks.rank == 0:
+            joined = {name: sum(state[name] for state in states if state) for name in states[0]}
+            module.load_metric_state(joined)  # type: ignore[operator]
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start the epoch's clock and bar."""
+        self.clock.start()
+        self._start_bar(trainer, 0)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Record the batch; at an optimizer step's end also log, save and stop where that is due."""
+        assert self._capture is not None
+        before, self._step = self._step, trainer.global_step
+        epoch = trainer.current_epoch
+        if not self._is_blended:
+            self._capture.add(outputs, step=before, epoch=epoch, split="train", phase="train")
+        self._losses.add(outputs["loss"], batch["sample_id"], step=before, epoch=epoch)
+        self.clock.num_samples += len(batch["sample_id"])
+        self._progress.advance()
+        is_last = batch_idx + 1 >= trainer.num_training_batches
+        if is_last:
+            self._training_ends(trainer)
+        elif self._step != before:
+            self._step_ends(trainer)
+
+    def _step_ends(self, trainer: L.Trainer) -> None:
+        """An optimizer step is done and the epoch goes on: a point where the run can stop."""
+        if self._step % self._log_every_n_steps == 0:
+            self._log_step(trainer)
+        if 0 < trainer.max_steps <= self._step:
+            trainer.should_stop = True  # unlike Lightning's own limit, this validates before it ends
+            self._training_ends(trainer)
+            return
+        is_asked, is_save_due, is_time_over = self._decide(self._step)
+        if is_asked:
+            self._save_and_stop(trainer)
+        if is_save_due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+        if is_time_over:
+            trainer.should_stop = True
+            self._training_ends(trainer)
+
+    def _training_ends(self, trainer: L.Trainer) -> None:
+        """The epoch's last training batch is done; validation comes next, where there is one."""
+        self._log_step(trainer)
+        self.clock.training_ends()
+        self._is_clean_pass_due = self._is_blended and self._ledger
+        self._is_validation_due = _num_val_batches(trainer) > 0
+        if self._is_validation_due:
+            self._random_before_validation = random_state()
+
+    def _log_step(self, trainer: L.Trainer) -> None:
+        """Write down the mean loss since the last time. The one place where a step waits for the device."""
+        loss = self._losses.take_mean()
+        if loss is None or not trainer.is_global_zero:
+            return
+        loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
+        rate = _learning_rate(trainer)
+        line = {"step": self._step, "epoch": trainer.current_epoch, "attempt": self.attempt}
+        append_line(self.run.step_metrics, {**line, "train/loss": loss, "lr": rate})
+        for logger in trainer.loggers:
+            logger.log_metrics({"train/loss_step": loss, "lr": rate}, step=self._step)
+
+    def _decide(self, count: int, is_common: bool = True) -> tuple[bool, bool, bool]:
+        """Whether to stop for a signal, to save, and to end for lack of time; the same on every rank.
+
+        Args:
+            count: steps or batches so far; several ranks talk at every tenth only.
+            is_common: whether all ranks come here with this count.
+        """
+        assert self._ranks is not None
+        if self._ranks.world_size > 1 and not (is_common and count % AGREE_EVERY == 0):
+            return False, False, False
+        now = time.monotonic()
+        is_time_over = self._max_time_s is not None and self.elapsed_s > self._max_time_s
+        is_save_due = self._saves_last and now - self._saved_at > SAVE_EVERY_S
+        asked, save, over = self._ranks.any(self.signals.requested is not None, is_save_due, is_time_over)
+        return asked, save, over
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, earlier attempts included."""
+        return self._elapsed_before_s + time.monotonic() - self._began
+
+    # ---- evaluation --------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Show a bar of its own."""
+        self._progress.start("validating", _num_val_batches(trainer))
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,  # noqa: ARG002
+        batch_idx: int,
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Record the batch. A run that is asked to stop does so here too: the validation starts anew later."""
+        # With --overfit-batches the training samples are validated.
+        split = "train" if trainer.overfit_batches > 0 else "val"  # type: ignore[attr-defined]
+        self._evaluated(trainer, outputs, split)
+        if trainer.state.fn != "fit":
+            return
+        is_common = batch_idx + 1 < self._common_val_batches
+        is_asked, is_save_due, _ = self._decide(batch_idx + 1, is_common)
+        if is_asked:
+            self._save_and_stop(trainer)
+        if is_save_due:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """The validation counts from here on."""
+        self._is_validation_due = False
+        self._progress.stop()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Record the batch."""
+        self._evaluated(trainer, outputs, "test")
+        if self.signals.requested is not None:
+            raise Interrupted("Interrupted while testing.")
+
+    def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
+        if self.is_evaluation_recorded:
+            assert self._capture is not None
+            epoch = max(0, trainer.current_epoch - (trainer.state.fn != "fit"))
+            self._capture.add(output, step=trainer.global_step, epoch=epoch, split=split, phase="eval")
+        self._progress.advance()
+
+    # ---- the epoch's end ---------------------------------------------------------------------
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record clean rows where training rows are blended, write the epoch's line, save, and stop if asked."""
+        if self._is_clean_pass_due:
+            self._clean_pass(trainer, pl_module, trainer.global_step, trainer.current_epoch)
+        assert self._ranks is not None
+        self.num_epochs = self._position(trainer).epochs_done
+        num_samples = sum(self._ranks.gather(self.clock.num_samples))
+        if self._ranks.rank == 0:
+            row = {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "attempt": self.attempt,
+                "epoch_s": self.clock.epoch_s,
+                "samples_per_s": num_samples / max(self.clock.train_s, 1e-9),
+                "lr": _learning_rate(trainer),
+                **metric_values(trainer),
+            }
+            append_line(self.run.epoch_metrics, row)
+            self._progress.epoch_line(row, trainer.max_epochs)
+        is_asked = self._ranks.any(self.signals.requested is not None)[0]
+        if is_asked:
+            self._save_and_stop(trainer)
+        if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+
+    def _clean_pass(self, trainer: L.Trainer, module: L.LightningModule, step: int, epoch: int) -> None:
+        """Several ranks have unequal shares and cannot agree on a stop within the pass; they finish it."""
+        assert self._capture is not None
+        assert self._ranks is not None
+        add, is_alone = self._capture.add, self._ranks.world_size == 1
+        self._is_clean_pass_due = not clean_pass(
+            trainer,
+            module,
+            lambda output: add(output, step=step, epoch=epoch, split="train", phase="eval"),
+            lambda: is_alone and self.signals.requested is not None,
+        )
+
+    # ---- saving and ending -------------------------------------------------------------------
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Before any checkpoint is written: the loss was finite, and the signals so far are on the disk."""
+        assert self._capture is not None
+        assert self._ranks is not None
+        self._losses.look()
+        self._capture.flush(wait=True)
+        position = self._position(trainer)
+        is_before = position.stage == "validate"
+        random = self._random_before_validation if is_before else random_state()
+        checkpoint[KEY] = {
+            "format": 1,
+            "step": trainer.global_step,
+            "position": asdict(position),
+            "random": self._ranks.gather(random),
+            "elapsed_s": self.elapsed_s,
+            "clock": self.clock.state(),
+            "is_clean_pass_due": self._is_clean_pass_due,
+            "train_metrics": self._ranks.gather(pl_module.metric_state()),  # type: ignore[operator]
+        }
+        write_position(checkpoint, position, trainer.global_step, int(trainer.num_training_batches))
+
+    def _position(self, trainer: L.Trainer) -> Position:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return position_of(data.state_dict()["train"], self._is_validation_due)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self._last_checkpoint)
+        self._saved_at = time.monotonic()
+
+    def _save_and_stop(self, trainer: L.Trainer) -> None:
+        self._save(trainer)
+        raise Interrupted(f"Interrupted at step {self._step}; {self._last_checkpoint} is written.")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave the terminal in order."""
+        self._progress.stop()
+
+    def close(self) -> None:
+        """Write what is left of the ledger.
+
+        Raises:
+            LedgerError: if it cannot be written.
+        """
+        if self._ranks is not None:
+            self._progress.stop()
+        if self._capture is not None:
+            self._capture.close()
+
+    def _start_bar(self, trainer: L.Trainer, done: int) -> None:
+        of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        self._progress.start(f"epoch {trainer.current_epoch + 1}{of}", int(trainer.num_training_batches), done)
+
+
+def metric_values(trainer: L.Trainer) -> dict[str, float]:
+    """The metrics of the last epoch or evaluation by name, as Python numbers. Waits for the device."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _num_val_batches(trainer: L.Trainer) -> int:
+    batches = trainer.num_val_batches
+    return int(sum(batches) if isinstance(batches, list) else batches)
+
+
+def _learning_rate(trainer: L.Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"])

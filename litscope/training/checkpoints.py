@@ -1,0 +1,233 @@
+"""Checkpoints from which a run resumes exactly, and files that are whole or absent.
+
+Lightning saves its loop counters as they stand in the hook that saves, and restores them by
+guessing that hook from their differences; some guesses lose the validation or repeat an epoch.
+So every checkpoint is rewritten into one of three positions that Lightning 2.6 restores right:
+
+    mid        inside an epoch, at a step's end
+    validate   all batches of an epoch are trained, its validation is still to come
+    end        an epoch is over, validation included
+
+Beside Lightning's own state (weights, optimizer, schedule, callbacks, precision) a checkpoint
+holds `checkpoint["litscope"]`: the position, each rank's random state, clocks. All of it loads
+with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from litscope.errors import RunError
+from litscope.rundir import whole_file
+
+KEY = "litscope"
+"""Where our part of a checkpoint stands."""
+
+Stage = Literal["mid", "validate", "end"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the run a checkpoint was taken.
+
+    Attributes:
+        stage: see the module's docstring.
+        epoch: the epoch that the next training batch belongs to, from 0.
+        batches_done: batches of `epoch` that are trained; 0 unless `stage` is "mid".
+    """
+
+    stage: Stage
+    epoch: int
+    batches_done: int
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are over, validation included."""
+        return self.epoch - 1 if self.stage == "validate" else self.epoch
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes, renames; reads tensors and plain values only.
+
+    Attributes:
+        adapt: called with each checkpoint that is read, before Lightning looks at it.
+    """
+
+    adapt: Callable[[dict[str, Any]], None] | None = None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then."""
+        assert storage_options is None
+        with whole_file(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = "cpu",
+        weights_only: bool | None = None,  # noqa: ARG002  always True: a checkpoint must not run code
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            RunError: if the file is missing, damaged, or holds more than tensors and plain values.
+        """
+        checkpoint = load_checkpoint(path, map_location)
+        if self.adapt is not None:
+            self.adapt(checkpoint)
+        return checkpoint
+
+
+def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint with `weights_only=True`; errors as `AtomicCheckpointIO.load_checkpoint`.
+
+    Args:
+        mmap: leave the tensors in the file; for a look at the rest.
+    """
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except FileNotFoundError:
+        raise RunError(f"The checkpoint {path} does not exist.") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise RunError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise RunError(f"{path} is not a checkpoint: it has no 'state_dict'. For plain weights use --weights.")
+    return checkpoint
+
+
+def write_position(checkpoint: dict[str, Any], position: Position, global_step: int, num_batches: int) -> None:
+    """Rewrite the loop counters of a checkpoint, so that Lightning takes up the run at `position`.
+
+    Args:
+        checkpoint: Lightning's dictionary, from `on_save_checkpoint`; changed in place.
+        position: where the run stands.
+        global_step: optimizer steps so far.
+        num_batches: training batches of an epoch.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epoch, batch = position.epochs_done, position.batches_done
+    if position.stage == "end":
+        epochs = _counts(epoch, epoch, epoch)
+    else:
+        epochs = _counts(epoch + 1, epoch, epoch)  # started, not yet processed
+    if position.stage == "validate":
+        batch = num_batches
+    loops["epoch_progress"] = {"total": dict(epochs), "current": dict(epochs)}
+    total = loops["epoch_loop.batch_progress"]["total"]["ready"]
+    loops["epoch_loop.batch_progress"] = {
+        "total": _counts(total, total, total),
+        "current": _counts(batch, batch, batch),
+        "is_last_batch": position.stage == "validate",
+    }
+    # One validation batch begun and not finished makes Lightning run the validation anew.
+    begun = 1 if position.stage == "validate" else 0
+    loops["epoch_loop.val_loop.batch_progress"] = {
+        "total": _counts(begun, 0, 0),
+        "current": _counts(0, 0, 0),
+        "is_last_batch": False,
+    }
+    # The loggers' x axis; Lightning adds the epoch's last step only after validation.
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = global_step - begun
+    loops["state_dict"].pop("combined_loader", None)  # the position says it; see `Recorder`
+
+
+def _counts(started: int, processed: int, completed: int) -> dict[str, int]:
+    return {"ready": started, "started": started, "processed": processed, "completed": completed}
+
+
+def position_of(loader_state: dict[str, Any], is_validation_due: bool) -> Position:
+    """The position of a run whose training loader stands at `loader_state` (epoch, batches_done)."""
+    epoch, batches = int(loader_state["epoch"]), int(loader_state["batches_done"])
+    if batches:
+        return Position("mid", epoch, batches)
+    return Position("validate" if is_validation_due else "end", epoch, 0)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of this process's random generators (torch, its CUDA device, numpy, Python), as plain values."""
+    name, words, index, has_gauss, cached = np.random.get_state(legacy=True)
+    assert name == "MT19937"
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": [np.asarray(words).tolist(), int(index), int(has_gauss), float(cached)],
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+    words, index, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", np.array(words, dtype=np.uint32), index, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> ModelCheckpoint:
+    """Lightning's ModelCheckpoint for the best `save_top_k`, by `monitor`, at the end of each epoch.
+
+    Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 0, as in the ledger).
+    """
+    shown = f"-{re.sub(r'[^A-Za-z0-9]+', '_', monitor)}{{{monitor}:.4f}}" if monitor else ""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename=f"epoch{{epoch:02d}}{shown}",
+        monitor=monitor,
+        mode=mode or "min",
+        save_top_k=save_top_k if monitor or save_top_k in (-1, 0, 1) else 1,
+        save_last=False,
+        auto_insert_metric_name=False,
+        save_on_train_epoch_end=True,
+    )
+
+
+def adapt_callback_states(checkpoint: dict[str, Any], callbacks: list[L.Callback]) -> None:
+    """Make the callbacks' states fit this run: other callbacks, another folder.
+
+    States of callbacks that this run does not have (another monitor, no early stopping) are
+    dropped. Paths of kept checkpoints follow a run that was moved; they are dropped where the
+    files are not in this run's folder, as when a new run starts from another's checkpoint.
+    """
+    states = checkpoint.get("callbacks", {})
+    known = {callback.state_key: callback for callback in callbacks}
+    for key in list(states):
+        callback = known.get(key)
+        if callback is None:
+            del states[key]
+        elif isinstance(callback, ModelCheckpoint):
+            folder = Path(str(callback.dirpath))
+            if Path(states[key]["dirpath"]) != folder and not _move_paths(states[key], folder):
+                del states[key]
+
+
+def _move_paths(state: dict[str, Any], folder: Path) -> bool:
+    """Point a ModelCheckpoint's state at `folder`; False if its best file is not there."""
+
+    def moved(path: str) -> str:
+        return str(folder / Path(path).name) if path else ""
+
+    if not state["best_model_path"] or not Path(moved(state["best_model_path"])).exists():
+        return False
+    state["dirpath"] = str(folder)
+    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[name] = moved(state[name])
+    return True

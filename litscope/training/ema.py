@@ -1,0 +1,108 @@
+"""An exponential moving average of the weights (Polyak averaging), used wherever the model is evaluated.
+
+After n optimizer steps the decay is min(decay, (1 + n) / (10 + n)), so that short runs are not
+held back by their random start (Abadi et al., TensorFlow's ExponentialMovingAverage). Batch-norm
+statistics are averaged like weights; whole numbers are copied.
+
+A checkpoint's `state_dict` holds the average, which is what evaluation and prediction want; the
+weights being trained stand beside it, so a run resumes exactly. (Lightning's EMAWeightAveraging
+copies the whole module before our network is built, and saves swapped weights when it is
+interrupted in validation.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from litscope.console import warn
+
+TRAINED_KEY = "litscope_trained_weights"
+"""Where a checkpoint keeps the weights that are being trained, when its `state_dict` is the average."""
+
+
+class AveragedWeights(L.Callback):
+    """Keeps the average of a module's state, and lends it to the module for validation.
+
+    Args:
+        decay: weight of the past at each optimizer step, in (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self._average: dict[str, Tensor] = {}
+        self._is_lent = False
+        self._num_updates = 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start from the module's weights, or from the checkpoint's average."""
+        start = self._average or pl_module.state_dict()
+        self._average = {name: value.detach().clone().to(pl_module.device) for name, value in start.items()}
+        self._num_updates = trainer.global_step
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Read the step counter that a checkpoint restored."""
+        self._num_updates = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Follow the weights, once per optimizer step."""
+        if trainer.global_step == self._num_updates:
+            return
+        self._num_updates = trainer.global_step
+        decay = min(self.decay, (1 + self._num_updates) / (10 + self._num_updates))
+        averages, values = [], []
+        for name, value in pl_module.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self._average[name])
+                values.append(value)
+            else:
+                self._average[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1.0 - decay)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the average into the module."""
+        if trainer.state.fn == "fit":
+            self._swap(pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the trained weights back."""
+        if trainer.state.fn == "fit":
+            self._swap(pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Leave the module with the average."""
+        self._swap(pl_module)
+
+    @torch.no_grad()
+    def _swap(self, module: L.LightningModule) -> None:
+        for name, value in module.state_dict().items():
+            kept = value.clone()
+            value.copy_(self._average[name])
+            self._average[name].copy_(kept)
+        self._is_lent = not self._is_lent
+
+    def on_save_checkpoint(
+        self,
+        trainer: L.Trainer,  # noqa: ARG002
+        pl_module: L.LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Make the average the checkpoint's weights."""
+        mine, modules = self._average, checkpoint["state_dict"]
+        average, trained = (modules, mine) if self._is_lent else (mine, modules)
+        checkpoint["state_dict"], checkpoint[TRAINED_KEY] = dict(average), dict(trained)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the checkpoint's average, and train on from its trained weights."""
+        if trainer.state.fn != "fit":
+            return
+        self._average = checkpoint["state_dict"]
+        if TRAINED_KEY in checkpoint:
+            pl_module.load_state_dict(checkpoint[TRAINED_KEY])
+        else:
+            warn("the checkpoint holds no averaged weights (--ema-decay was off); the average starts from its weights")

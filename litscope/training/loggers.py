@@ -1,0 +1,104 @@
+"""Where metrics go besides the run's own files: CSV, TensorBoard, Weights & Biases, MLflow."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as L
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+
+from litscope.errors import MissingExtra
+from litscope.rundir import RunDir
+from litscope.training.recipe import LoggingConfig, Recipe
+
+
+def make_loggers(recipe: Recipe, run: RunDir, attempt: int) -> list[Logger]:
+    """Lightning's loggers for `--logger` (several, each once) and `--use-wandb`.
+
+    Args:
+        attempt: the CSV logger begins a new file in each.
+
+    Raises:
+        MissingExtra: if a logger's package is not installed.
+    """
+    config = recipe.logging
+    names = dict.fromkeys([*config.logger, *(["wandb"] if config.use_wandb else [])])
+    folder = log_folder(config, run)
+    makers: dict[str, Callable[[], Logger]] = {
+        "csv": lambda: CSVLogger(folder, name="csv", version=f"attempt-{attempt}"),
+        "tensorboard": lambda: _tensorboard(folder),
+        "wandb": lambda: _wandb(config, run, folder),
+        "mlflow": lambda: _mlflow(config, run, folder),
+    }
+    return [makers[name]() for name in names if name != "none"]
+
+
+def check_loggers(recipe: Recipe) -> None:
+    """Whether each logger's package is installed, before anything else is done.
+
+    Raises:
+        MissingExtra: naming the package and the command that installs it.
+    """
+    names = {*recipe.logging.logger, *(["wandb"] if recipe.logging.use_wandb else [])}
+    for name in ("tensorboard", "wandb", "mlflow"):
+        if name in names and importlib.util.find_spec(name) is None:
+            raise MissingExtra(name, name, f"--logger {name}")
+
+
+def log_folder(config: LoggingConfig, run: RunDir) -> Path:
+    """Where loggers and profilers of this run write."""
+    return Path(config.log_dir) if config.log_dir else run.logs
+
+
+def make_profiler(recipe: Recipe, run: RunDir) -> Profiler | None:
+    """Lightning's profiler for `--profiler`; its report goes to the log folder."""
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+    kind = recipe.logging.profiler
+    if kind is None:
+        return None
+    folder = log_folder(recipe.logging, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    return kinds[kind](dirpath=folder, filename="profile")  # type: ignore[abstract]
+
+
+def watch(loggers: list[Logger], module: L.LightningModule, recipe: Recipe) -> None:
+    """Have Weights & Biases record gradient histograms, where `--wandb-watch` asks for it."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if recipe.logging.wandb_watch and isinstance(logger, WandbLogger):
+            logger.watch(module, log="gradients", log_freq=recipe.logging.log_every_n_steps)
+
+
+def _tensorboard(folder: Path) -> Logger:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+
+
+def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        project=config.wandb_project,
+        name=config.wandb_name or run.path.name,
+        save_dir=folder,
+        log_model=config.wandb_log_model,
+        offline=config.wandb_mode == "offline",
+        entity=config.wandb_entity,
+        tags=config.wandb_tags or None,
+        notes=config.wandb_notes,
+        mode=config.wandb_mode,
+    )
+
+
+def _mlflow(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(folder / 'mlflow').absolute()}"
+    return MLFlowLogger(experiment_name="litscope", run_name=config.name or run.path.name, tracking_uri=uri)

@@ -1,0 +1,79 @@
+"""What a person sees while a run trains: a bar on a terminal, one plain line an epoch everywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from litscope.console import is_terminal, say
+
+REDRAW_S = 0.1
+SHOWN = ("train/loss", "val/loss", "val/accuracy")
+"""Metrics of the epoch's line, before the monitor, which is always there."""
+
+
+class Progress:
+    """The bar and the lines of one run.
+
+    Args:
+        show: False prints nothing at all (other ranks, and `--no-progress` for the bar).
+        bar: draw a bar when standard error is a terminal.
+        monitor: metric that the epoch's line always shows.
+    """
+
+    def __init__(self, *, show: bool, bar: bool, monitor: str | None = None) -> None:
+        self._show = show
+        self._has_bar = show and bar and is_terminal()
+        self._monitor = monitor
+        self._bar: Any = None
+        self._task: Any = None
+        self._done = 0
+        self._drawn_at = 0.0
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Begin a bar named `what`."""
+        self.stop()
+        self._done = done
+        if not self._has_bar:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(what, total=total, completed=done)
+        self._bar.start()
+
+    def advance(self) -> None:
+        """One batch more. Costs a comparison unless a redraw is due."""
+        self._done += 1
+        if self._bar is not None and time.monotonic() - self._drawn_at > REDRAW_S:
+            self._drawn_at = time.monotonic()
+            self._bar.update(self._task, completed=self._done)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def say(self, line: str) -> None:
+        """One line for the person, on the first rank only."""
+        if self._show:
+            self.stop()
+            say(line)
+
+    def epoch_line(self, row: Mapping[str, Any], max_epochs: int | None) -> None:
+        """The line of an epoch that is over.
+
+        Args:
+            row: what `metrics/epochs.jsonl` holds of it.
+            max_epochs: how many there will be, if known.
+        """
+        of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
+        names = dict.fromkeys((*SHOWN, self._monitor or ""))
+        numbers = [f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None]
+        speed = f"{row['epoch_s']:.1f} s  {row['samples_per_s']:,.0f} samples/s"
+        self.say("  ".join([f"epoch {row['epoch'] + 1}{of}", *numbers, speed]))

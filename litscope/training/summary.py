@@ -1,0 +1,123 @@
+"""summary.json: how a run ended, its metrics, where its files are. And the pictures beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from litscope.rundir import RunDir, read_lines, valid_lines, write_json
+
+NUM_PAIRS = 10
+NUM_HARDEST = 10
+
+
+def epoch_rows(run: RunDir) -> list[dict[str, Any]]:
+    """The lines of metrics/epochs.jsonl that hold, by epoch: what a later attempt repeated is left out."""
+    rows = valid_lines(read_lines(run.epoch_metrics), read_lines(run.attempts))
+    return list({row["epoch"]: row for row in rows}.values())
+
+
+def read_summary(run: RunDir) -> dict[str, Any] | None:
+    """The summary of a run, or None if it has none (it is running, or was killed)."""
+    if not run.summary.exists():
+        return None
+    summary: dict[str, Any] = json.loads(run.summary.read_text())
+    return summary
+
+
+def metric_facts(rows: list[dict[str, Any]], monitor: str | None, mode: str | None) -> dict[str, Any]:
+    """Final and best metrics from the epochs' lines.
+
+    Returns:
+        metrics {"final", "best"}, best_epoch (from 0; None without epochs), epoch_s, samples_per_s
+        (mean over the epochs).
+    """
+    if not rows:
+        return {"metrics": {"final": {}, "best": {}}, "best_epoch": None, "epoch_s": [], "samples_per_s": None}
+    scored = [row for row in rows if monitor and row.get(monitor) is not None]
+    choose = min if mode == "min" else max
+    best = choose(scored, key=lambda row: row[str(monitor)]) if scored else rows[-1]
+    return {
+        "metrics": {"final": _metrics(rows[-1]), "best": _metrics(best)},
+        "best_epoch": best["epoch"],
+        "epoch_s": [round(row["epoch_s"], 3) for row in rows],
+        "samples_per_s": round(sum(row["samples_per_s"] for row in rows) / len(rows), 1),
+    }
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if "/" in name}
+
+
+def confused_pairs(counts: np.ndarray[Any, Any], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The most frequent mistakes.
+
+    Args:
+        counts: (C, C), row = label, column = prediction.
+
+    Returns:
+        label, prediction, count, and the share of the label's samples, most frequent first.
+    """
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
+    pairs = []
+    for cell in order:
+        label, prediction = divmod(int(cell), len(classes))
+        count = int(mistakes[label, prediction])
+        if count:
+            share = round(count / int(counts[label].sum()), 4)
+            names = {"label": classes[label], "prediction": classes[prediction]}
+            pairs.append({**names, "count": count, "share": share})
+    return pairs
+
+
+def hardest_samples(run: RunDir) -> list[dict[str, Any]]:
+    """The training samples with the highest mean loss over the last epochs."""
+    from litscope.ledger.queries import worst
+
+    return [dict(row) for row in worst(run, NUM_HARDEST, split="train", by="loss")]
+
+
+def draw_figures(run: RunDir, counts: np.ndarray[Any, Any] | None, classes: tuple[str, ...]) -> None:
+    """figures/curves.png, and figures/confusion.png where there is something to count."""
+    from litscope import pictures
+
+    rows = epoch_rows(run)
+    if rows:
+        pictures.curves(rows, run.figures / "curves.png")
+    if counts is not None and counts.sum():
+        pictures.confusion_matrix(counts, classes, run.figures / "confusion.png")
+
+
+def checkpoint_facts(folder: Path, best: str | None) -> dict[str, Any]:
+    """Paths of the checkpoints: last, best, and all that are kept."""
+    last = folder / "last.ckpt"
+    kept = sorted(str(path) for path in folder.glob("*.ckpt") if path != last)
+    return {"last": str(last) if last.exists() else None, "best": best or None, "kept": kept}
+
+
+def write_summary(run: RunDir, facts: dict[str, Any]) -> None:
+    """Write summary.json, whole."""
+    write_json(run.summary, facts)
+
+
+def closing_lines(summary: dict[str, Any]) -> list[str]:
+    """What is said at the end of a finished run."""
+    best, monitor, run = summary["metrics"]["best"], summary["monitor"], summary["run_dir"]
+    shown = [name for name in (monitor, "test/accuracy", "test/loss") if name in best]
+    lines = []
+    if shown:
+        numbers = ", ".join(f"{name} {best[name]:.4f}" for name in shown)
+        lines.append(f"best: {numbers} (epoch {summary['best_epoch'] + 1})")
+    if summary["confused_pairs"]:
+        pairs = [f"{p['label']} as {p['prediction']} ({p['count']})" for p in summary["confused_pairs"][:3]]
+        lines.append(f"most confused: {', '.join(pairs)}")
+    if summary["checkpoints"]["best"]:
+        lines.append(f"checkpoint: {summary['checkpoints']['best']}")
+    lines.append(f"figures: {Path(run) / 'figures'}")
+    lines.append(f"next: litscope worst {run}    (the samples that the model finds hardest)")
+    return lines
