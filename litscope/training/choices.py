@@ -14,11 +14,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from litscope.data.sources import Source
+from litscope.data.stored import sample_sizes
 from litscope.errors import DataError
+from litscope.training.hardware import memory_bytes, num_cores
 from litscope.training.recipe import Recipe
 
 SMALL_PIXELS = 64
@@ -74,26 +77,25 @@ class DataFacts:
         return min(self.height or 0, self.width or 0)
 
 
-def look(source: Any, *, device: str = "cpu", num_devices: int = 1, num_headers: int = 200) -> DataFacts:
+def look(source: Source, *, device: str = "cpu", num_devices: int = 1) -> DataFacts:
     """The facts of an opened data set.
 
     Args:
         source: a `data.sources.Source` (manifest, reader, kind).
         device: "cpu", "cuda" or "mps", from `hardware.plan`.
         num_devices: training processes on all machines.
-        num_headers: how many image headers are read at most, evenly spread over the training set.
 
     Raises:
-        DataError: if there is no labelled training sample.
+        DataError: if there is no labelled training sample, or no image can be read.
     """
-    from litscope.training.hardware import memory_bytes, num_cores
-
     manifest, reader = source.manifest, source.reader
     train_ids = manifest.ids("train")
     if len(train_ids) == 0:
         raise DataError("No labelled training sample is left. `litscope check` shows the counts per class and split.")
     counts = np.bincount(manifest.labels[train_ids], minlength=manifest.num_classes)
-    height, width = _median_size(reader, train_ids, num_headers) if source.kind == "image" else (None, None)
+    height = width = None
+    if source.kind == "image":
+        height, width = (int(side) for side in np.median(sample_sizes(reader, train_ids), axis=0))
     return DataFacts(
         kind=source.kind,
         num_train=len(train_ids),
@@ -201,7 +203,7 @@ def _choose_image_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> No
     if fixed is not None:
         size, why = fixed, f"{recipe.model.arch} is built for it"
     elif facts.is_thumbnail and not tuned:
-        size, why = max(facts.short_side, 1), "the images' own size"
+        size, why = max(facts.height or 1, facts.width or 1), "the images' own size"
     elif tuned:
         full = 224 if facts.device != "cpu" else 160
         size = min(full, max(128, _round_up(facts.short_side, 32)))
@@ -367,24 +369,6 @@ def _monitor(facts: DataFacts) -> tuple[str, str]:
         if share > 1 - RARE:
             return "val/auroc", f"the first class is rare ({1 - share:.1%}), so accuracy hardly tells models apart"
     return "val/accuracy", "the share of right answers on the validation data"
-
-
-def _median_size(reader: Any, ids: np.ndarray, num_headers: int) -> tuple[int, int]:
-    """Median (height, width) over at most `num_headers` images; unreadable ones are passed over.
-
-    Raises:
-        DataError: if none of them can be read.
-    """
-    sizes, problem = [], ""
-    for i in ids[np.linspace(0, len(ids) - 1, min(num_headers, len(ids))).astype(np.int64)]:
-        try:
-            sizes.append(reader.size(int(i)))
-        except DataError as error:
-            problem = str(error)
-    if not sizes:
-        raise DataError(f"No image of the training data can be read. The last one tried: {problem}")
-    height, width = np.median(np.array(sizes), axis=0)
-    return int(height), int(width)
 
 
 def _power_of_two(x: float, down: bool = False) -> int:
