@@ -7,6 +7,7 @@ from typing import Any
 
 from litscope.data.preflight import Report, inspect
 from litscope.data.sources import Source
+from litscope.errors import DataError
 from litscope.training.build import make_source
 from litscope.training.checks import check_kind
 from litscope.training.hardware import Plan, check_hardware
@@ -27,7 +28,6 @@ class Checkup:
         plan = self.plan
         where = f"{plan.device_type} x {plan.world_size}" if plan.world_size > 1 else plan.device_type
         return [
-            *self.source.notes,
             *self.report.lines(),
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}",
             *plan.notes,
@@ -38,7 +38,6 @@ class Checkup:
         return {
             "dataset": self.source.name,
             "kind": self.source.kind,
-            "notes": self.source.notes,
             "data": self.report.to_dict(),
             "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes},
         }
@@ -55,4 +54,8 @@ def check_up(recipe: Recipe) -> Checkup:
     plan = check_hardware(recipe)
     source = make_source(recipe)
     check_kind(recipe, source.kind)
-    return Checkup(source, inspect(source, strict=recipe.data.strict_data), plan)
+    report = inspect(source, num_threads=recipe.data.num_workers or None, progress=recipe.logging.progress)
+    if report.unreadable and recipe.data.strict_data:
+        files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)
+        raise DataError(f"{len(report.unreadable):,} files cannot be read, and --strict-data is on:{files}")
+    return Checkup(source, report, plan)

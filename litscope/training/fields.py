@@ -169,8 +169,8 @@ def typed(field: Field, value: Any, where: str) -> Any:
     """
     if value is None and field.may_be_none:
         return None
-    if field.key == "data.augment" and isinstance(value, bool):
-        value = "default" if value else "none"
+    if field.key == "data.augment":
+        value = {"true": "default", "false": "none"}.get(str(value).lower(), value)
     if field.key == "hardware.devices" and isinstance(value, list | tuple):
         value = ",".join(map(str, value)) + ("," if len(value) == 1 else "")
     if field.is_list:

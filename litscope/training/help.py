@@ -44,7 +44,7 @@ def help_text(command: str, about: str, more: Sequence[Option] = (), width: int 
         *_entries((_option(o) for o in (*more, *OPTIONS)), width),
     ]
     for group in GROUPS:
-        lines += ["", f"{group}: {group_doc(group)}"]
+        lines += ["", *textwrap.wrap(f"{group}: {group_doc(group)}", width)]
         lines += _entries((_field(f) for f in fields() if f.group == group), width)
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,223 @@
+"""The commands as a person runs them: separate processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from litscope.cli import COMMANDS
+from litscope.training.flags import parse
+
+HEAVY = ("torch", "lightning", "torchvision", "timm", "numpy", "pyarrow", "duckdb", "sklearn", "matplotlib", "rich")
+
+
+def litscope(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "litscope", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        timeout=300,
+    )
+
+
+def imported_by(*words: str) -> set[str]:
+    """The packages that a command has imported when it ends."""
+    code = (
+        "import sys; from litscope.cli import main; code = main(sys.argv[1:]); "
+        "print('\\nMODULES', *sorted({m.split('.')[0] for m in sys.modules})); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_help_is_cheap() -> None:
+    assert not imported_by("--help") & {*HEAVY, "jsonargparse", "yaml"}
+    for command in ("fit", "check", "lr-find", "batch-size-find"):
+        assert not imported_by(command, "--help") & {*HEAVY, "jsonargparse"}
+
+
+@pytest.mark.parametrize("words", [("fit", "--print-config"), ("fit", "digits", "--print-config", "--lr", "1")])
+def test_reading_a_configuration_is_cheap(words: tuple[str, ...]) -> None:
+    assert not imported_by(*words) & set(HEAVY)
+
+
+def test_every_command_has_help_and_a_sentence() -> None:
+    overview = litscope("--help")
+    assert overview.returncode == 0
+    for name, command in COMMANDS.items():
+        assert f"\n  {name} " in overview.stdout
+        assert (command.__doc__ or "").splitlines()[0] in overview.stdout
+        one = litscope(name, "--help")
+        assert one.returncode == 0
+        assert f"usage: litscope {name}" in one.stdout
+        assert "--json" in one.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fti"], "'fti' is not a command. Did you mean 'fit'"),
+        (["zzz"], "Commands: fit, check"),
+        (["fit"], "SOURCE is a name (digits, mnist"),
+        (["check"], "No data given"),
+        (["lr-find"], "No data given"),
+        (["fit", "digits", "--learning-rat", "1"], "Did you mean '--learning-rate'"),
+        (["fit", "digits", "--val-split", "2"], "--val-split 2.0"),
+        (["fit", "--config", "none.yaml"], "none.yaml cannot be read"),
+        (["fit", "--resume", "last"], "There are no runs"),
+        (["evaluate", "runs/none"], "runs/none does not exist"),
+        (["evaluate"], "required: RUN"),
+        (["evaluate", "x", "--spilt", "val"], "Did you mean '--split'"),
+        (["worst", "runs/none"], "runs/none does not exist"),
+        (["worst", "x", "--by", "color"], "invalid choice: 'color'"),
+        (["worst", "x", "-n", "0"], "-n 0: it is 1 or more"),
+        (["predict", "runs/none", "x.png"], "runs/none does not exist"),
+    ],
+)
+def test_mistakes_end_with_2_and_one_sentence(in_tmp: Path, words: list[str], message: str) -> None:
+    done = litscope(*words, cwd=in_tmp)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_command_shows_the_overview() -> None:
+    assert litscope().stdout == litscope("--help").stdout
+
+
+def test_version() -> None:
+    assert litscope("--version").stdout == "litscope 0.1.0\n"
+
+
+def test_print_config_loads_back(tmp_path: Path) -> None:
+    done = litscope("fit", "digits", "--lr", "1e-5", "--wandb-tags", "a", "b", "--print-config")
+    (tmp_path / "a.yaml").write_text(done.stdout)
+    assert parse(["--config", str(tmp_path / "a.yaml")]) == parse(["digits", "--lr", "1e-5", "--wandb-tags", "a", "b"])
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "litscope", "fit", "--print-config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    process.stderr.close()
+
+
+def test_doctor() -> None:
+    done = litscope("doctor", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["packages"]["torch"]
+    assert "packages" in litscope("doctor").stdout
+
+
+def test_models_lists_names() -> None:
+    done = litscope("models", "resnet18", "--json")
+    assert "resnet18" in json.loads(done.stdout)
+    plain = litscope("models", "resnet18")
+    assert "resnet18" in plain.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A short run on digits by the command line, and its --json."""
+    folder = tmp_path_factory.mktemp("work")
+    done = litscope("fit", "digits", "--epochs", "2", "--run-dir", "runs/one", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_fit_prints_its_summary(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = digits_run
+    assert summary["status"] == "finished"
+    assert summary["epochs"] == 2
+    assert summary == json.loads((folder / "runs/one/summary.json").read_text())
+
+
+def test_the_runs_recipe_repeats_it(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = digits_run
+    done = litscope("fit", "--config", "runs/one/recipe.yaml", "--run-dir", "runs/again", "--json", cwd=folder)
+    assert json.loads(done.stdout)["metrics"] == summary["metrics"]
+
+
+def test_a_taken_folder_is_a_mistake(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    done = litscope("fit", "digits", "--run-dir", "runs/one", cwd=digits_run[0])
+    assert done.returncode == 2
+    assert "already holds a run" in done.stderr
+
+
+def test_worst_prints_a_table_and_draws_a_sheet(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = digits_run
+    done = litscope("worst", "runs/one", "-n", "7", "--by", "margin", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["key", "label", "prediction", "mean", "margin"]
+    assert len(rows) == 7
+    means = [float(row.split()[-1]) for row in rows]
+    assert means == sorted(means)
+    sheet = folder / "runs/one/figures/worst-train-margin.png"
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+    assert str(sheet.relative_to(folder)) in done.stderr
+
+
+def test_worst_as_json_without_torch(digits_run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = digits_run
+    done = litscope("worst", "runs/one", "-n", "3", "--split", "val", "--sheet", "here.png", "--json", cwd=folder)
+    found = json.loads(done.stdout)
+    assert [*found["samples"][0]][:2] == ["sample_id", "key"]
+    assert len(found["samples"]) == 3
+    assert found["sheet"] == "here.png"
+    assert (folder / "here.png").exists()
+    monkeypatch.chdir(folder)
+    assert not imported_by("worst", "runs/one") & {"torch", "lightning", "torchvision"}
+
+
+def test_worst_of_data_that_are_gone_still_prints(tmp_path: Path, digits_run: tuple[Path, dict[str, Any]]) -> None:
+    import shutil
+
+    run = Path(shutil.copytree(digits_run[0] / "runs/one", tmp_path / "moved"))
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("dataset: digits", "dataset: ./gone"))
+    done = litscope("worst", str(run), "-n", "5")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
+    assert "No contact sheet, because the data are not where they were" in done.stderr
+    quiet = litscope("worst", str(run), "-n", "5", "--no-sheet")
+    assert quiet.stderr == ""
+    assert quiet.stdout == done.stdout
+
+
+def test_check_reports_counts(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    done = litscope("check", "digits", "--json", cwd=digits_run[0])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kind"] == "image"
+    assert found["hardware"]["num_nodes"] == 1
+    assert "1797" in litscope("check", "digits").stdout.replace(",", "")
+    refused = litscope("check", "iris", "--mixup", "0.2")
+    assert refused.returncode == 2
+    assert "--mixup 0.2" in refused.stderr
+
+
+def test_demo_says_what_to_do_next(tmp_path: Path) -> None:
+    done = litscope("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert "litscope worst runs/demo" in done.stdout
+    assert "litscope fit --resume runs/demo" in done.stdout
+    assert (tmp_path / "runs/demo/figures/curves.png").exists()
+    assert len(list((tmp_path / "runs/demo/figures").glob("worst-*.png"))) == 1
+    rows = done.stdout.partition("finds hardest\n")[2].partition("\n\n")[0].splitlines()
+    assert len(rows) == 11
