@@ -1,6 +1,7 @@
 """One contract for every loader: sized, exact ids, deterministic, resumable in mid-epoch, unpadded ranks."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class ArrayFiles:
     def size(self, sample_id):
         return self.read(sample_id).shape[:2]
 
-    def read(self, sample_id):
+    def read(self, sample_id, min_side=0):
         try:
             return np.load(self.folder / f"{sample_id}.npy")
         except FileNotFoundError as error:
@@ -83,12 +84,16 @@ def ids(batches):
     return [batch["sample_id"].tolist() for batch in batches]
 
 
+def flat(lists):
+    return list(chain.from_iterable(lists))
+
+
 class TestContract:
     def test_batches_hold_what_their_ids_say(self, make_loader, pixels, labels):
         loader = make_loader(order())
         batches = list(loader)
         assert len(batches) == len(loader) == 6
-        assert sorted(sum(ids(batches), [])) == list(range(NUM))
+        assert sorted(flat(ids(batches))) == list(range(NUM))
         for batch in batches:
             assert batch["sample_id"].dtype == batch["label"].dtype == torch.int64
             assert batch["image"].dtype == torch.uint8
@@ -154,7 +159,7 @@ class TestContract:
         for shuffle in (True, False):
             loaders = [make_loader(order(shuffle=shuffle, rank=rank, world=world)) for rank in range(world)]
             parts = [ids(loader) for loader in loaders]
-            assert sorted(sum((sum(part, []) for part in parts), [])) == list(range(NUM))
+            assert sorted(flat(flat(parts))) == list(range(NUM))
             assert {len(part) for part in parts} == {len(loaders[0])}
 
     def test_a_position_inside_other_batches_is_refused(self, make_loader):
@@ -186,7 +191,7 @@ class TestBrokenFiles:
         (reader.folder / "7.npy").unlink()
         loader = StreamLoader(order(), reader, SIDE, labels, num_workers=num_workers)
         for _ in range(2):
-            assert sorted(sum(ids(loader), [])) == [i for i in range(NUM) if i != 7]
+            assert sorted(flat(ids(loader))) == [i for i in range(NUM) if i != 7]
         assert list(loader.broken) == [7]
         assert capsys.readouterr().err.count("7.npy") == 1
         loader.close()

@@ -149,14 +149,14 @@ def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Pa
     and leaves room on the disk; or when it is already there.
     """
     folder = cache_dir or default_folder()
+    needed, memory, room = num_bytes(reader, sample_ids, size), memory_bytes(), room_bytes(folder)
+    if needed <= memory // 2 and needed <= room:
+        return True, ""
     if PixelCache.load(folder / cache_key(reader, sample_ids, size)) is not None:
         return True, ""
-    needed, memory, room = num_bytes(reader, sample_ids, size), memory_bytes(), room_bytes(folder)
     if needed > memory // 2:
-        return False, f"the decoded images ({_gb(needed)}) would take more than half of the memory ({_gb(memory)})"
-    if needed > room:
-        return False, f"{folder} has {_gb(room)} left for {_gb(needed)} of decoded images"
-    return True, ""
+        return False, f"decoded ({_gb(needed)}) they would take more than half of the memory ({_gb(memory)})"
+    return False, f"{folder} has {_gb(room)} left for {_gb(needed)}"
 
 
 def memory_bytes() -> int:
@@ -274,7 +274,7 @@ def _decode_all(
         broken = {}
         for id_ in ids.tolist():
             try:
-                pixels = resize_crop(reader.read(id_), size)
+                pixels = resize_crop(reader.read(id_, min_side=size), size)
             except DataError as error:
                 broken[id_] = str(error)
                 continue

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from litscope.data.loaders import GatherLoader, Loader
+from litscope.data.cache import num_cores
+from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
 from litscope.data.preflight import Report, inspect
 from litscope.data.sampler import EpochOrder, Ids
 from litscope.data.sources import Source, open_source
+from litscope.data.stored import measure, squares, store
 from litscope.data.transforms import Augmentation, Policy, evaluation, mix_batch
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch
@@ -40,7 +42,7 @@ class ClassificationData(L.LightningDataModule):
             also takes data_dir, download, target, val_split, test_split and group_column).
         batch_size: samples per step and device.
         num_workers: processes that decode images when they are streamed, threads while the cache
-            is built. Default: one per core.
+            is built. Default: one per core (and device).
         pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
         image_size: side of the square that the network sees. Default: from the images.
         augment: see `transforms`.
@@ -130,6 +132,7 @@ class ClassificationData(L.LightningDataModule):
         self._is_open = False
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
+        self._loaders: list[Loader] = []
 
     # ---- what is there -----------------------------------------------------------------------
 
@@ -154,26 +157,40 @@ class ClassificationData(L.LightningDataModule):
         self.kind = self.source.kind
         self.classes = self.manifest.classes
         self.num_classes = len(self.classes)
-        self.report = inspect(self.source)
-        self._pixels = self.source.reader.array
-        self._set_aside: Ids = np.empty(0, np.int64)
+        if self.kind == "table" and self.cutmix:
+            raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")
+        self._stored = store(
+            self.source,
+            image_size=self.image_size,
+            cache=self.cache,
+            cache_dir=self.cache_dir,
+            num_threads=self.num_workers or None,
+        )
+        self.report = inspect(self.source, broken=self._stored.broken, num_threads=self.num_workers or None)
+        if self.report.unreadable and self.strict_data:
+            key, reason = self.report.unreadable[0]
+            raise DataError(
+                f"{len(self.report.unreadable):,} files cannot be read; the first is {key}: {reason}. "
+                "Mend or remove them, or leave out --strict-data to set them aside."
+            )
         self.train_ids, self.val_ids, self.test_ids = (self._readable(split) for split in ("train", "val", "test"))
         if not len(self.train_ids):
             raise DataError(f"{self.source.name} has no labelled, readable training sample.")
         if self.kind == "image":
             self.in_channels = self.source.reader.channels
-            self.image_size = self.image_size or self._pixels.shape[1]
-            self._augmentation = Augmentation(self.augment, self.image_size, self.seed, self._flips())
+            self.image_size = self._stored.seen
+            # Never-seen images must be stored as these are, whatever their own sizes.
+            sizes = {"image_size": self._stored.seen, "stored_size": self._stored.side}
+            self.manifest = self.manifest.with_encoding({**self.manifest.encoding, **sizes})
+            self._augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self._flips())
         else:
             self.num_features = self.source.reader.channels
-            if self.cutmix:
-                raise ConfigError("--cutmix cuts patches out of images; for tables use --mixup.")
-        self.normalization = self._measure()
+        self.normalization = measure(self._stored, self.source, self.train_ids)
         self._is_open = True
         return self
 
     def _readable(self, split: str) -> Ids:
-        return np.setdiff1d(self.manifest.ids(split), self._set_aside)
+        return np.setdiff1d(self.manifest.ids(split), self.report.unreadable_ids)
 
     def _flips(self) -> bool:
         """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
@@ -182,16 +199,7 @@ class ClassificationData(L.LightningDataModule):
         name = self.source.name
         if name == "fashion_mnist":
             return True
-        return name not in NEVER_FLIPPED and (self.in_channels > 1 or self._pixels.shape[1] > 32)
-
-    def _measure(self) -> tuple[list[float], list[float]]:
-        sample = self.train_ids[:: max(1, len(self.train_ids) // 2000)]
-        values = self._pixels[sample]
-        axes = tuple(range(values.ndim - 1))
-        scale = 255.0 if values.dtype == np.uint8 else 1.0
-        mean = values.mean(axes, dtype=np.float64) / scale
-        std = values.std(axes, dtype=np.float64) / scale
-        return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+        return name not in NEVER_FLIPPED and (self.in_channels > 1 or self._stored.side > 32)
 
     # ---- loaders -----------------------------------------------------------------------------
 
@@ -229,15 +237,72 @@ class ClassificationData(L.LightningDataModule):
         self.open()
         return self._in_order(self.train_ids)
 
+    def predict_dataloader(self, source: Source | None = None) -> Loader | list[Loader]:
+        """Every row of `source` (by default of this data set, labelled or not), in order, for `evaluation_batch`.
+
+        Raises:
+            DataError: if the source's kind, channels or number of features are others than these.
+        """
+        self.open()
+        if source is None:
+            return self._in_order(np.setdiff1d(self.manifest.sample_ids, self.report.unreadable_ids))
+        reader = source.reader
+        if (source.kind, reader.channels) != (self.kind, self.source.reader.channels):
+            raise DataError(
+                f"{source.name} is of kind {source.kind} with {reader.channels} channels or features, "
+                f"the training data {self.kind} with {self.source.reader.channels}."
+            )
+        rows = reader.array
+        if rows is not None and self.kind == "image":
+            rows = squares(rows, self._stored.side)
+        order = EpochOrder(source.manifest.sample_ids, self.batch_size, self.seed, False, *self._rank())
+        return self._loader(order, of=source, rows=rows)
+
     def _in_order(self, ids: Ids) -> Loader | list[Loader]:
         if not len(ids):
             return []
         return self._loader(EpochOrder(ids, self.batch_size, self.seed, False, *self._rank()))
 
-    def _loader(self, order: EpochOrder, *, epoch: int = 0, limit: int | None = None) -> Loader:
-        return GatherLoader(
-            order, self._pixels, self.manifest.labels, pin_memory=self._pins(), epoch=epoch, limit=limit
-        )
+    def _loader(
+        self,
+        order: EpochOrder,
+        *,
+        of: Source | None = None,
+        rows: NDArray[Any] | None = None,
+        epoch: int = 0,
+        limit: int | None = None,
+    ) -> Loader:
+        """A loader over `rows` in memory where there are any, else over the files of the source."""
+        source, rows = (self.source, self._stored.rows) if of is None else (of, rows)
+        labels = source.manifest.labels
+        loader: Loader
+        if rows is not None:
+            loader = GatherLoader(order, rows, labels, pin_memory=self._pins(), epoch=epoch, limit=limit)
+        else:
+            loader = StreamLoader(
+                order,
+                source.reader,
+                self._stored.side,
+                labels,
+                num_workers=self._workers(),
+                pin_memory=self._pins(),
+                strict=self.strict_data,
+                epoch=epoch,
+                limit=limit,
+            )
+        self._loaders.append(loader)
+        return loader
+
+    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """End the worker processes of all loaders."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
+    def _workers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return max(1, num_cores() // (1 if self.trainer is None else self.trainer.num_devices))
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None or not self.use_distributed_sampler:

@@ -15,6 +15,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
@@ -135,8 +136,8 @@ class GatherLoader(Loader):
         limit: int | None = None,
     ) -> None:
         super().__init__(order, epoch=epoch, limit=limit)
-        self._data = torch.from_numpy(data)
-        self._labels = torch.from_numpy(np.ascontiguousarray(labels))
+        self._data = _share(data)
+        self._labels = torch.tensor(labels)
         self._is_image = data.ndim == 4
         self._pin_memory = pin_memory
 
@@ -155,6 +156,13 @@ class GatherLoader(Loader):
         return {"features": rows, "label": label, "sample_id": ids}
 
 
+def _share(data: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor over the array's memory. Nothing writes to it, so torch's warning about read-only arrays is void."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(data)
+
+
 class StreamLoader(Loader):
     """Files that are decoded in every epoch, by worker processes that live as long as the loader.
 
@@ -169,6 +177,7 @@ class StreamLoader(Loader):
         num_workers: processes; 0 decodes in this one, when the batch is asked for.
         pin_memory: page-locked batches.
         strict: raise for the first image that cannot be read.
+        skips_empty: pass over a batch of which no image can be read, instead of raising.
         epoch, limit: see `Loader`.
 
     Attributes:
@@ -185,12 +194,14 @@ class StreamLoader(Loader):
         num_workers: int = 0,
         pin_memory: bool = False,
         strict: bool = False,
+        skips_empty: bool = False,
         epoch: int = 0,
         limit: int | None = None,
     ) -> None:
         super().__init__(order, epoch=epoch, limit=limit)
         self.broken: dict[int, str] = {}
         self._strict = strict
+        self._skips_empty = skips_empty
         self._schedule: list[Ids] = []  # the batches of the pass under way; the DataLoader reads it anew in each
         self._make_decoder = partial(
             DataLoader,
@@ -214,6 +225,8 @@ class StreamLoader(Loader):
         for batch, broken in self._decoder:
             self._report(broken)
             if not len(batch["sample_id"]):
+                if self._skips_empty:
+                    continue
                 raise DataError(f"No image of a batch can be read; the first: {next(iter(broken.values()))}")
             yield batch
 
@@ -235,21 +248,21 @@ class _Decode(Dataset[Decoded]):
     def __init__(self, reader: Reader, size: int, labels: Ids) -> None:
         self._reader = reader
         self._size = size
-        self._labels = labels
+        self._labels = torch.tensor(labels)
 
     def __getitems__(self, ids: Ids) -> Decoded:
         shape = (len(ids), self._size, self._size, self._reader.channels)
         rows, kept, broken = np.empty(shape, self._reader.dtype), [], {}
         for id_ in ids.tolist():
             try:
-                rows[len(kept)] = resize_crop(self._reader.read(id_), self._size)
+                rows[len(kept)] = resize_crop(self._reader.read(id_, min_side=self._size), self._size)
             except DataError as error:
                 broken[id_] = str(error)
             else:
                 kept.append(id_)
         sample_id = torch.tensor(kept, dtype=torch.int64)
         image = torch.from_numpy(rows[: len(kept)]).permute(0, 3, 1, 2)
-        return {"image": image, "label": torch.from_numpy(self._labels)[sample_id], "sample_id": sample_id}, broken
+        return {"image": image, "label": self._labels[sample_id], "sample_id": sample_id}, broken
 
 
 def _as_it_is(decoded: Decoded) -> Decoded:
