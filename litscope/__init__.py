@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from litscope.models.classifier import Classifier as Classifier
     from litscope.rundir import RunDir as RunDir
     from litscope.training.evaluate import evaluate as evaluate
-    from litscope.training.evaluate import predict as predict
     from litscope.training.fit import fit as fit
+    from litscope.training.predict import predict as predict
     from litscope.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
@@ -36,7 +36,7 @@ _HOME = {
     "UserError": "litscope.errors",
     "evaluate": "litscope.training.evaluate",
     "fit": "litscope.training.fit",
-    "predict": "litscope.training.evaluate",
+    "predict": "litscope.training.predict",
 }
 """Where each public name lives."""
 
