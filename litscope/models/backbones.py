@@ -163,7 +163,14 @@ def build(
     state = None if weights is None else read_weights(weights)
     notes: list[str] = []
     use_hub = state is None and _use_hub(arch, origin, name, pretrained, notes)
-    made = _make(origin, name, num_classes, in_channels, image_size, num_features, dropout_rate, use_hub)
+    shape = (origin, name, num_classes, in_channels, image_size, num_features, dropout_rate)
+    try:
+        made = _make(*shape, use_hub)
+    except ModelError as error:
+        if not use_hub or pretrained:
+            raise
+        notes.append(f"{arch} starts from scratch: {error}")
+        made = _make(*shape, False)
     made.notes[:0] = notes
     made.stem = stem or _stem_for(image_size, made, state)
     if made.stem != "standard":

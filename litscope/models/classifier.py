@@ -143,9 +143,12 @@ class Classifier(L.LightningModule):
             self._build(from_scratch=trainer.ckpt_path is not None)
         self._set_normalization()
         if stage == "fit" and self.hparams["compile"] and not self._is_compiled:
-            assert self.net is not None
-            self.net.compile()  # in place, so that the names in the state dict stay
-            self._is_compiled = True
+            self._compile()
+
+    def _compile(self) -> None:
+        assert self.net is not None
+        self.net.compile()  # in place, so that the names in the state dict stay
+        self._is_compiled = True
 
     def _take_facts(self, data: Any) -> None:
         """Fill the hyperparameters that are None from the datamodule's attributes, and check the others."""
@@ -195,6 +198,8 @@ class Classifier(L.LightningModule):
             facts |= {"mean": made.mean, "std": made.std}
         self._remember(facts)
         self._set_normalization()
+        if self._is_compiled:
+            self._compile()
 
     def _set_normalization(self) -> None:
         """Fill the buffers from the hyperparameters; without them the input stays as it is."""
@@ -258,6 +263,14 @@ class Classifier(L.LightningModule):
         return output
 
     # ---- the end of an epoch -----------------------------------------------------------------
+
+    def metric_state(self) -> dict[str, Tensor]:
+        """This rank's training metrics of the epoch so far, for a checkpoint in mid-epoch."""
+        return self._phase("train").state()
+
+    def load_metric_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with training metrics where `metric_state` was taken."""
+        self._phase("train").load_state(state, self.device)
 
     def confusion(self, phase: str) -> Tensor | None:
         """Counts of the last epoch of "train", "val" or "test": (C, C) int64 on the CPU, over all ranks.
@@ -363,6 +376,16 @@ class Classifier(L.LightningModule):
         self.schedule.plan(total_steps, warmup_steps)
 
     # ---- checkpoints -------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take from the checkpoint what belongs to its weights: the normalisation and the stem."""
+        saved = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        facts = {name: saved[name] for name in ("mean", "std", "stem") if saved.get(name) is not None}
+        has_other_stem = self.net is not None and facts.get("stem", self.hparams["stem"]) != self.hparams["stem"]
+        self._remember(facts)
+        self._set_normalization()
+        if has_other_stem:
+            self._build(from_scratch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint rebuild without a download, a weights file or a compiler: it has all weights."""

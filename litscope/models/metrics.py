@@ -29,8 +29,9 @@ EXACT_VALUES = 2**20
 """Rows x classes up to which AUROC and AP of val and test are exact; above, and for train, from a histogram."""
 
 NUM_BINS = 1024
-LOG_ODDS_RANGE = 16.0
-"""The histogram: bins of 1/32 of log-odds from -16 to 16; AUROC and AP come out right to about 1e-4."""
+HALF_ODDS = 4.0
+"""The histogram: even bins of odds / (4 + |odds|), with odds the log-odds of a class. They are 1/128 wide around
+even odds and cover all of them, so that also a very sure network is ranked. AUROC and AP come out right to about 1e-4."""
 
 
 _COUNTS = ("confusion", "loss_sum", "positives", "negatives")
@@ -115,7 +116,7 @@ class Scores(Metric):
         else:
             positives, negatives = self.positives.cpu(), self.negatives.cpu()
         confusion = self.confusion.cpu()
-        auroc, ap = ranking(positives, negatives)
+        auroc, ap = ranking(positives, negatives, is_exact=self.exact)
         return {
             "loss": self.loss_sum.cpu().double() / confusion.sum(),
             **counted(confusion),
@@ -127,7 +128,8 @@ class Scores(Metric):
     def _add_to_histogram(self, odds: Tensor, label: Tensor) -> None:
         num_bins, num_scored = self.positives.shape
         # Bin 0 holds the highest scores, the order in which `ranking` reads.
-        bins = ((LOG_ODDS_RANGE - odds) * (num_bins / (2 * LOG_ODDS_RANGE))).clamp(0, num_bins - 1).long()
+        place = (1 - odds / (odds.abs() + HALF_ODDS)) / 2  # in (0, 1)
+        bins = (place * num_bins).long().clamp(0, num_bins - 1)
         cell = (bins * num_scored + torch.arange(num_scored, device=odds.device)).view(-1)
         is_positive, is_negative = _targets(label, num_scored)
         self.positives.view(-1).index_add_(0, cell, is_positive.view(-1))
@@ -168,7 +170,7 @@ def _distinct_scores(odds: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def ranking(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+def ranking(positives: Tensor, negatives: Tensor, is_exact: bool = True) -> tuple[Tensor, Tensor]:
     """AUROC and average precision, each the mean over the classes for which it is defined.
 
     AUROC needs a positive and a negative, AP a positive; a class without is left out of the mean,
@@ -176,6 +178,8 @@ def ranking(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         positives, negatives: (T, S) counts at T scores, from the highest to the lowest.
+        is_exact: counts at one place have one score, so they are found together; else the place is a
+            bin, in which positives and negatives are taken as evenly mixed.
 
     Returns:
         () float64 each.
@@ -186,7 +190,10 @@ def ranking(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
     num_positive, num_negative = tp[-1], fp[-1]
     # A negative is beaten by all positives above it and by half of those at its own score.
     auroc = (negatives * (tp - positives / 2)).sum(0) / (num_positive * num_negative)
-    ap = (positives * tp / (tp + fp).clamp(min=1)).sum(0) / num_positive
+    before = 0.0 if is_exact else 1.0
+    found = tp - before * (positives - 1) / 2
+    ranked = tp + fp - before * (positives + negatives - 1) / 2
+    ap = (positives * found / ranked.clamp(min=1)).sum(0) / num_positive
     return auroc[~auroc.isnan()].mean(), ap[~ap.isnan()].mean()
 
 
@@ -241,9 +248,7 @@ class PhaseMetrics:
     def reset(self) -> None:
         """Forget the rows since the last `compute`."""
         self._waiting, self._num_waiting = [], 0
-        if self._scores is not None:
-            self._scores.reset()
-            self._scores.exact = self.phase != "train"
+        self._scores = None
 
     def state(self) -> dict[str, Tensor]:
         """The counts of this rank's rows so far, on the CPU; what `load_state` needs to go on in mid-epoch."""
@@ -267,7 +272,7 @@ class PhaseMetrics:
 
         Every rank must call it, also one that has seen no row.
         """
-        if not self._waiting and self._num_waiting == 0:
+        if not self._waiting:
             self._waiting.append(self._no_rows(device))  # torchmetrics needs one update on each rank
         self._fold()
         assert self._scores is not None

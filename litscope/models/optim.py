@@ -27,8 +27,9 @@ def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     Biases, norms and everything else with at most one dimension are not decayed, nor what a timm
     network names in `no_weight_decay()` (position embeddings, class tokens). Frozen parameters are left out.
     """
-    exempt = getattr(net, "no_weight_decay", set)()
-    decayed, plain = [], []
+    exempt: set[str] = getattr(net, "no_weight_decay", set)()
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
@@ -94,7 +95,7 @@ def _can_fuse(groups: list[dict[str, Any]]) -> bool:
 def _from_timm(name: str, groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
     import timm.optim
 
-    known = timm.optim.list_optimizers()
+    known = [str(name) for name in timm.optim.list_optimizers()]
     if name not in known:
         raise ConfigError(
             f"optimizer is {name!r}; allowed: {', '.join(FROM_TORCH)}, or one of timm's {len(known)}"

@@ -163,4 +163,4 @@ class Schedule(LRScheduler):
         rates = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = lr
-        self._last_lr = rates
+        self._last_lr = list(rates)

@@ -177,7 +177,8 @@ def timm_weights(name: str) -> Path | str | None:
                 return Path(cached)
         return f"{constants.ENDPOINT}/{config.hf_hub_id}"
     if config.url:
-        return _cached_by_torch(config.url) or str(config.url)
+        url = str(config.url)
+        return _cached_by_torch(url) or url
     return str(config.file) if config.file else None
 
 
