@@ -169,7 +169,7 @@ def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add what the manifest knows of each sample."""
     names = classes(run)
     wanted = pc.field("sample_id").isin([row["sample_id"] for row in rows])
-    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted)
+    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted, partitioning=None)
     keys = dict(zip(known["sample_id"].to_pylist(), known["key"].to_pylist(), strict=True))
     return [
         {

@@ -274,8 +274,9 @@ class LedgerReader:
 
     def last_epoch(self, split: str) -> int | None:
         """The greatest epoch in which `split` was recorded, or None."""
-        for epoch in sorted({self._footers[part.path]["epoch"][1] for part in self._parts()}, reverse=True):
-            found = self.table(["epoch"], split=split, min_epoch=epoch)["epoch"]
+        greatest = sorted({self._footers[part.path]["epoch"][1] for part in self._parts()}, reverse=True)
+        for min_epoch in (*greatest[:3], 0):  # most often the newest parts tell
+            found = self.table(["epoch"], split=split, min_epoch=min_epoch)["epoch"]
             if len(found):
                 return int(pc.max(found).as_py())
         return None
@@ -338,7 +339,15 @@ def _scan(paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Tabl
         dataset = ds.dataset([str(path) for path in paths], schema=PART_SCHEMA, format="parquet")
         return dataset.to_table(columns=columns, filter=rows)
     except (OSError, pa.ArrowException) as error:
-        raise LedgerError(f"A part of the ledger in {paths[0].parent} cannot be read: {error}") from error
+        if len(paths) == 1:
+            raise _damaged(paths[0], error) from error
+        return pa.concat_tables([_scan([path], columns, rows) for path in paths])  # one of these will say which
+
+
+def _damaged(path: Path, error: Exception) -> LedgerError:
+    return LedgerError(
+        f"{path} cannot be read: {error}. Its rows are lost; move it out of the signals folder to read the rest."
+    )
 
 
 def _read_ranges(path: Path) -> Ranges:
@@ -350,9 +359,7 @@ def _read_ranges(path: Path) -> Ranges:
     try:
         metadata = pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        raise LedgerError(
-            f"{path} cannot be read: {error}. Its rows are lost; move it out of the signals folder to read the rest."
-        ) from error
+        raise _damaged(path, error) from error
     check_version(metadata.metadata, path)
     ranges = {}
     for name in ("sample_id", "step", "epoch", "split"):

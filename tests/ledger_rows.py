@@ -1,0 +1,87 @@
+"""Rows for the ledger's tests, and a run that writes them until it is killed. Imports no torch and no pytest."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import numpy as np
+
+from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
+from litscope.ledger.store import LedgerWriter
+from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
+
+BATCH, SAMPLES = 8, 40
+STEPS_PER_EPOCH = SAMPLES // BATCH
+
+
+def make_rows(
+    step: int,
+    *,
+    epoch: int | None = None,
+    split: str = "train",
+    phase: str = "train",
+    ids: list[int] | None = None,
+    label: int = 1,
+    pred: int = 0,
+    value: float = 0.0,
+) -> Rows:
+    """One batch in which every float signal is `value`; by default the one that is due at `step`."""
+    if ids is None:
+        first = step % STEPS_PER_EPOCH * BATCH
+        ids = list(range(first, first + BATCH))
+    n = len(ids)
+    return Rows(
+        sample_id=np.array(ids, np.int64),
+        label=np.full(n, label, np.int32),
+        pred=np.full(n, pred, np.int32),
+        signals={name: np.full(n, value, np.float32) for name in FLOAT_SIGNALS},
+        segments=(Segment(n, step, step // STEPS_PER_EPOCH if epoch is None else epoch, split, phase),),
+    )
+
+
+def checkpoint_step(run: RunDir) -> int:
+    """The step of the last checkpoint that `train_until_killed` wrote."""
+    path = run.path / "checkpoint.json"
+    return read_lines(path)[0]["step"] if path.exists() else 0
+
+
+def train_until_killed(folder: Path, num_steps: int, started: Event, save_every: int = 7) -> None:
+    """One attempt of a run: resumes, records every step under its attempt's number, checkpoints as training does.
+
+    It evaluates six samples of `val` in two batches after every tenth step.
+    """
+    started.set()
+    run = RunDir(folder)
+    start = checkpoint_step(run)
+    attempt = begin_attempt(run, start, None)
+    with LedgerWriter(run, attempt) as writer:
+        for step in range(start, num_steps):
+            writer.put(make_rows(step, value=attempt))
+            if (step + 1) % 10 == 0:
+                for batch in range(2):
+                    ids = [1000 + 3 * batch + i for i in range(3)]
+                    rows = make_rows(step + 1, epoch=0, split="val", phase="eval", ids=ids, value=attempt)
+                    writer.put(rows)
+            if (step + 1) % save_every == 0:
+                writer.flush(wait=True)
+                write_text(run.path / "checkpoint.json", f'{{"step": {step + 1}}}\n')
+
+
+def die_at_call(folder: Path, owner: str, number: int) -> None:
+    """Train, and be killed at the `number`-th call of `os.fsync` (owner "fsync") or `Path.replace` ("replace")."""
+    calls = itertools.count(1)
+    target, name = (os, "fsync") if owner == "fsync" else (Path, "replace")
+    original = getattr(target, name)
+
+    def deadly(*arguments: object) -> object:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    setattr(target, name, deadly)
+    train_until_killed(folder, 1000, multiprocessing.Event())
