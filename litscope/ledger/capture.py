@@ -102,7 +102,7 @@ class SignalBuffer:
     def __init__(self, capacity: int = 65_536, device: torch.device | str = "cpu") -> None:
         self.capacity = capacity
         self.device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", as tensors say it
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._stage: tuple[Tensor, Tensor, Tensor] | None = None
         self._num_staged = 0
         self._pieces: list[list[Tensor]] = []
@@ -258,6 +258,6 @@ def _to_host(pieces: list[list[Tensor]], stream: Any) -> tuple[list[Tensor], Any
         for tensor in joined:
             host.append(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True))
             tensor.record_stream(stream)  # the allocator keeps the block from reuse until the copy has ended
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record(stream)
     return host, copied

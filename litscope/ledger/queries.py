@@ -7,6 +7,7 @@ question needs. Mean, last prediction and counts are over *visits*: times a samp
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import duckdb
@@ -131,7 +132,7 @@ def confusion(run: RunDir, split: str = "val") -> Counts:
     return matrix
 
 
-def most_confused(matrix: Counts, names: list[str], n: int = 10) -> list[Confusion]:
+def most_confused(matrix: Counts, names: Sequence[str], n: int = 10) -> list[Confusion]:
     """The `n` largest off-diagonal cells of a confusion matrix (C, C), most samples first."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)

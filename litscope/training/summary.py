@@ -61,18 +61,17 @@ def confused_pairs(counts: np.ndarray[Any, Any], classes: tuple[str, ...]) -> li
     Returns:
         label, prediction, count, and the share of the label's samples, most frequent first.
     """
-    mistakes = counts.copy()
-    np.fill_diagonal(mistakes, 0)
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
-    pairs = []
-    for cell in order:
-        label, prediction = divmod(int(cell), len(classes))
-        count = int(mistakes[label, prediction])
-        if count:
-            share = round(count / int(counts[label].sum()), 4)
-            names = {"label": classes[label], "prediction": classes[prediction]}
-            pairs.append({**names, "count": count, "share": share})
-    return pairs
+    from litscope.ledger.queries import most_confused
+
+    return [
+        {
+            "label": pair.label_name,
+            "prediction": pair.pred_name,
+            "count": pair.num_samples,
+            "share": round(pair.share, 4),
+        }
+        for pair in most_confused(counts, classes, NUM_PAIRS)
+    ]
 
 
 def hardest_samples(run: RunDir) -> list[dict[str, Any]]:

@@ -131,4 +131,4 @@ def _images(rows: list[dict[str, Any]], source: Source) -> Iterator[tuple[NDArra
             image = source.reader.read(int(source.manifest.sample_ids[at[0]]))
         except DataError:
             continue
-        yield image, f"{row['label_name']} → {row['pred_name']}  {row['mean']:.3g}"
+        yield image, f"{row['label_name']} → {row['pred_name']}\nmean {row['mean']:.3g}\n{row['key']}"
