@@ -60,7 +60,7 @@ class BatchSizeResult:
         largest = {
             "memory": f"largest that fits{within}: {self.largest}",
             "throughput": f"{self.largest} fits{within}; larger ones are not faster and were not tried",
-            "data": f"{self.largest} fits{within}; the training set has no more samples",
+            "data": f"{self.largest} fits{within}; with larger ones an epoch would have too few steps",
         }[self.limit]
         return [*lines, f"suggested batch size {self.suggestion}: the smallest within 5 % of the best speed", largest]
 

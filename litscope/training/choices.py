@@ -280,8 +280,14 @@ def _epochs(recipe: Recipe, facts: DataFacts) -> tuple[int, str]:
 
 
 def _steps_per_epoch(recipe: Recipe, facts: DataFacts) -> int:
-    """Optimizer steps of one epoch."""
-    return max(1, math.ceil(facts.num_train / _effective_batch(recipe, facts)))
+    """Optimizer steps of one epoch, with --limit-train-batches or --overfit-batches those that are left."""
+    steps = max(1, math.ceil(facts.num_train / _effective_batch(recipe, facts)))
+    training = recipe.training
+    limit = training.overfit_batches or training.limit_train_batches
+    if limit is None:
+        return steps
+    batches = limit if isinstance(limit, int) else int(limit * steps * training.accumulate_grad_batches)
+    return max(1, min(steps, math.ceil(batches / training.accumulate_grad_batches)))
 
 
 def _effective_batch(recipe: Recipe, facts: DataFacts) -> int:

@@ -229,15 +229,15 @@ def _as_trained(source: Source, known: Manifest, dataset: str | None) -> Source:
         DataError: for a class that the run did not know, or data of another kind.
     """
     manifest, reader = source.manifest, source.reader
+    if source.kind != known.encoding["kind"]:
+        raise DataError(
+            f"{source.name} is of kind {source.kind}; the run was trained on {known.encoding['kind']} data."
+        )
     unknown = [name for name in manifest.classes if name not in known.classes]
     if unknown:
         raise DataError(
             f"{source.name} has the class {unknown[0]!r}, which the run does not know. "
             f"It was trained on: {_some(known.classes)}."
-        )
-    if source.kind != known.encoding["kind"]:
-        raise DataError(
-            f"{source.name} is of kind {source.kind}; the run was trained on {known.encoding['kind']} data."
         )
     if source.kind == "table" and manifest.encoding["columns"] != known.encoding["columns"]:
         reader = open_paths([dataset or ""], like=known).reader

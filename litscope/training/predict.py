@@ -117,8 +117,6 @@ def predict(
     for note in source.notes if split is None else ():
         warn(note)
     found = _predict(opened, source, ids, batch_size, num_workers)
-    for key, reason in found.unreadable:
-        warn(f"left out: {key}: {reason}" if key not in reason else f"left out: {reason}")
     if target is None:
         return found
     _write(found.table, target)

@@ -36,6 +36,7 @@ from litscope.training.build import make_classifier, make_data, make_source
 from litscope.training.choices import look, optimizer_family, resolve
 from litscope.training.hardware import Plan, check_hardware, memory_available_bytes
 from litscope.training.lr_curve import LrResult, Sweep, join, read_sweep
+from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe
 from litscope.types import Batch
 
@@ -153,7 +154,7 @@ def sweep_learning_rates(
     if num_steps < 10 or num_sweeps < 1:
         raise ConfigError(f"{num_sweeps} sweeps of {num_steps} steps: at least 1 sweep of 10 steps is needed.")
     sweeps = []
-    with _unchanged(classifier, data):
+    with _unchanged(classifier, data), quiet_lightning():
         before = _snapshot(classifier)
         for k in range(num_sweeps):
             _restore(classifier, before)
@@ -192,13 +193,14 @@ def find_batch_size(
 
     Args:
         start: the first size.
-        most: the largest size tried; default: the number of training samples.
+        most: the largest size tried; default: an eighth of the training samples, for with fewer
+            than eight steps an epoch hardly trains.
         memory_budget_bytes: for the CPU; default: half of the memory that is free.
         num_steps: timed steps of each size, after one that warms up.
     """
     on_cpu = plan.device_type == "cpu"
     budget = memory_budget_bytes or (memory_available_bytes() // 2 if on_cpu else None)
-    with _unchanged(classifier, data):
+    with _unchanged(classifier, data), quiet_lightning():
         before = _snapshot(classifier)
         batch = _one_batch(data, min(len(data.train_ids), 64))
 
@@ -206,7 +208,7 @@ def find_batch_size(
             _restore(classifier, before)
             return _probe(classifier, _of_size(batch, size), size, plan, num_steps, budget)
 
-        result = search(probe, start=start, most=most or len(data.train_ids), budget_bytes=budget)
+        result = search(probe, start=start, most=most or max(1, len(data.train_ids) // 8), budget_bytes=budget)
         _restore(classifier, before)
     return result
 
