@@ -78,7 +78,7 @@ def test_one_image_is_shown_as_it_was_among_many(image_run, tmp_path):
     path = str(data / "test" / "dark" / "3.png")
     assert predict(run, path).table["p_dark"][0].as_py() == pytest.approx(among[path], abs=1e-5)
     tiny = tmp_path / "tiny.png"
-    Image.new("RGB", (10, 10), (60, 60, 60)).save(tiny)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (10, 10, 3), np.uint8)).save(tiny)
     together = predict(run, [path, tiny]).table["p_dark"].to_pylist()
     assert together == pytest.approx([among[path], predict(run, tiny).table["p_dark"][0].as_py()], abs=1e-5)
 
