@@ -82,8 +82,8 @@ def read_header(source: bytes | Path) -> Header:
             if found is not None:
                 return found
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            _check_pixels(image.width, image.height)
-            height, width = image.height, image.width
+            width, height = _stored_size(image)
+            _check_pixels(width, height)
             if _orientation(image) >= 5:
                 height, width = width, height
             return Header(height, width, _is_gray(image))
@@ -155,14 +155,14 @@ def _head(path: Path) -> bytes:
 
 
 def _jpeg_header(data: bytes) -> Header | None:
-    """Header of an ordinary JPEG without EXIF, or None where Pillow must look."""
-    if b"Exif" in data or b"Orientation" in data:
-        return None
+    """Header of an ordinary JPEG, or None where Pillow must look."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
     _check_pixels(width, height)
+    if _jpeg_orientation(data) >= 5:
+        height, width = width, height
     return Header(height, width, colorspace.upper() == "GRAY")
 
 
@@ -182,11 +182,19 @@ def _decode_jpeg(data: bytes, channels: int, min_side: int) -> Pixels | None:
         return None
     if channels == 1 and not is_gray:
         pixels = np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
+    return _turn(pixels, _jpeg_orientation(data))
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    """EXIF orientation of a JPEG, 1 to 8; Pillow looks only where there is EXIF or XMP."""
     head = data[:_HEAD_BYTES]
-    if b"Exif" in head or b"Orientation" in head:
+    if b"Exif" not in head and b"Orientation" not in head:
+        return 1
+    try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = _turn(pixels, _orientation(image))
-    return pixels
+            return _orientation(image)
+    except Exception:  # noqa: BLE001 a damaged EXIF block says nothing; the pixels are still good
+        return 1
 
 
 def _decode_by_pillow(data: bytes, channels: int) -> Pixels:
@@ -253,6 +261,12 @@ def _has_gray_palette(image: Image.Image) -> bool:
         return False
     colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
     return bool((colours == colours[:, :1]).all())
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) before EXIF rotation; of TIFF, new versions of Pillow tell the size after it."""
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags[256]), int(tags[257]))
 
 
 def _orientation(image: Image.Image) -> int:
