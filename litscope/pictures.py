@@ -99,10 +99,10 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
     size = float(np.interp(num_classes, [2, 10, 20, 50, 100], [10, 9, 8, 6.5, 5.5]))
     axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 4 else 0, fontsize=size, color=INK)
     axes.set_yticks(range(num_classes), names, fontsize=size, color=INK)
-    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#eceff3", lw=0.8 if num_classes <= 20 else 0.3)
-    axes.tick_params(which="both", length=0)
+    edges, width = np.arange(num_classes + 1) - 0.5, 0.8 if num_classes <= 20 else 0.3
+    axes.hlines(edges, edges[0], edges[-1], color="#eceff3", lw=width)
+    axes.vlines(edges, edges[0], edges[-1], color="#eceff3", lw=width)
+    axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     if num_classes <= 25:
