@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from litscope.training.evaluate import evaluate as evaluate
     from litscope.training.fit import fit as fit
     from litscope.training.predict import predict as predict
-    from litscope.training.predict import predict as predict
     from litscope.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"

@@ -119,8 +119,8 @@ def test_a_torchvision_that_fits_is_left_alone(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("from torchvision import extension, _meta_registrations\n")
     (package / "extension.py").write_text("def _has_ops():\n    return True\n")
     (package / "_meta_registrations.py").write_text("")
-    code = f"import sys, litscope\nsys.path.insert(0, {str(tmp_path)!r})\nimport torchvision\nprint('torch' in sys.modules)"
-    assert python(code).split() == ["False"]
+    first = f"import sys, litscope; sys.path.insert(0, {str(tmp_path)!r})"
+    assert python(f"{first}\nimport torchvision\nprint('torch' in sys.modules)").split() == ["False"]
 
 
 @pytest.mark.parametrize("script", [".ci/run"])
