@@ -141,7 +141,7 @@ def test_floats_are_read_as_0_to_1():
     unit = Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32))
     assert decode(_bytes(unit, "TIFF"), 1).ravel().tolist() == [0, 128, 255]
     for bad in (255.0, float("nan"), -0.1):
-        with pytest.raises(DataError, match="only 0..1"):
+        with pytest.raises(DataError, match=r"only 0\.\.1"):
             decode(_bytes(Image.fromarray(np.array([[0.0, bad]], np.float32)), "TIFF"), 1)
 
 

@@ -63,6 +63,8 @@ def column_names(path: Path) -> list[str]:
         names = pq.read_schema(path).names if _is_parquet(path) else _csv_header(path)[0]
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
+    if not names:
+        raise DataError(f"{path}: the file is empty.")
     return [name.strip() for name in names]
 
 
@@ -232,8 +234,6 @@ def _csv_header(path: Path) -> tuple[list[str], str]:
 
 def _read_csv(path: Path, text_columns: set[str]) -> pa.Table:
     names, separator = _csv_header(path)
-    if not names:
-        raise pa.ArrowInvalid("the file is empty")
     text = {name: pa.string() for name in names if name.strip() in text_columns}
     table = pyarrow.csv.read_csv(
         path,
