@@ -53,8 +53,7 @@ class MissingExtra(UserError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs {package}, which is not installed. "
-            f"Install it with: pip install 'litscope[{extra}]'"
+            f"{purpose} needs {package}, which is not installed. Install it with: pip install 'litscope[{extra}]'"
         )
 
 

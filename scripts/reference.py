@@ -3,8 +3,8 @@
     python scripts/reference.py           write docs/flags.md and the tables in docs/ledger.md
     python scripts/reference.py --check   exit 1 if they are not what the code says
 
-A test shows the effect of a flag when it carries `@pytest.mark.flag("--name", ...)`; it is found in
-the source, without importing the tests. `tests/test_docs.py` fails when a page is out of date.
+A test shows the effect of a flag when it carries `@pytest.mark.flag("batch_size", ...)` (or "--batch-size");
+it is found in the source, without importing the tests. `tests/test_docs.py` fails when a page is out of date.
 """
 
 from __future__ import annotations
@@ -67,8 +67,13 @@ def _marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
         for decorator in node.decorator_list:
             for call in ast.walk(decorator):
                 if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("mark.flag"):
-                    flags = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
-                    yield from ((str(flag), test) for flag in flags for test in tests if test.startswith("test_"))
+                    names = [str(arg.value) for arg in call.args if isinstance(arg, ast.Constant)]
+                    yield from ((_flag(name), test) for name in names for test in tests if test.startswith("test_"))
+
+
+def _flag(name: str) -> str:
+    """batch_size -> --batch-size"""
+    return name if name.startswith("-") else "--" + name.replace("_", "-")
 
 
 def tests_of(field: Field, marked: dict[str, list[str]]) -> list[str]:
