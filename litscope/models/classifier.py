@@ -301,7 +301,8 @@ class Classifier(L.LightningModule):
         values = self._finish("train")
         if self.schedule is not None and self.schedule.kind == "plateau":
             monitor = self._plateau_monitor()
-            if not monitor.startswith("val/"):
+            is_seen_in_validation = sum(self.trainer.num_val_batches) and monitor in {f"val/{name}" for name in NAMES}
+            if not is_seen_in_validation:
                 self.schedule.observe(self._monitored(monitor, values))
 
     def on_validation_epoch_end(self) -> None:
@@ -323,7 +324,7 @@ class Classifier(L.LightningModule):
 
     def _plateau_monitor(self) -> str:
         monitor: str | None = self.hparams["monitor"]
-        return monitor or ("val/loss" if self.trainer.enable_validation else "train/loss")
+        return monitor or ("val/loss" if sum(self.trainer.num_val_batches) else "train/loss")
 
     def _monitored(self, monitor: str, values: Mapping[str, float]) -> float:
         known: dict[str, Any] = {**self.trainer.callback_metrics, **values}

@@ -98,7 +98,10 @@ class ClassificationLoss(nn.Module):
         """The weighted target (B, C), zero in rows without a label, and what the sum is divided by ()."""
         valid = label != IGNORED
         hard = label.clamp(min=0)
-        target = F.one_hot(hard, log_p.shape[1]).to(log_p.dtype) if soft_label is None else soft_label.to(log_p.dtype)
+        if soft_label is None:  # one_hot() would read the labels back to check them
+            target = torch.zeros_like(log_p).scatter_(1, hard.unsqueeze(1), 1.0)
+        else:
+            target = soft_label.to(log_p.dtype)
         if self.label_smoothing:
             target = target * (1.0 - self.label_smoothing) + self.label_smoothing / log_p.shape[1]
         norm = valid.to(log_p.dtype)

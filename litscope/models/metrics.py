@@ -31,7 +31,7 @@ EXACT_VALUES = 2**20
 NUM_BINS = 1024
 HALF_ODDS = 4.0
 """The histogram: even bins of odds / (4 + |odds|), with odds the log-odds of a class. They are 1/128 wide around
-even odds and cover all of them, so that also a very sure network is ranked. AUROC and AP come out right to about 1e-4."""
+even odds and cover all of them, so a very sure network is ranked too. AUROC and AP come out right to about 1e-4."""
 
 
 _COUNTS = ("confusion", "loss_sum", "positives", "negatives")
