@@ -157,9 +157,9 @@ class SignalBuffer:
         return self._num_rows >= self.capacity
 
     def drain(self) -> Block:
-        """Hand over all rows, in the order of their `add`, and start anew. Never waits for the device.
+        """Hand over all rows, in the order of their `add`, and start anew. Does not wait for a CUDA device.
 
-        On CUDA the copy to pinned memory runs on its own stream; the block's device memory is not
+        There the copy to pinned memory runs on its own stream; the block's device memory is not
         reused before that copy has ended.
         """
         self._reduce_stage()
