@@ -1,4 +1,4 @@
-"""Rows for the ledger's tests, and a run that writes them until it is killed. Imports no torch and no pytest."""
+"""Rows for the ledger's tests, and runs that write them until they are killed. Imports no torch and no pytest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.store import LedgerReader, LedgerWriter
 from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
 
 BATCH, SAMPLES = 8, 40
@@ -85,3 +86,25 @@ def die_at_call(folder: Path, owner: str, number: int) -> None:
 
     setattr(target, name, deadly)
     train_until_killed(folder, 1000, multiprocessing.Event())
+
+
+def put_all(writer: LedgerWriter, blocks: Iterable[Rows]) -> None:
+    for block in blocks:
+        writer.put(block)
+        writer.flush(wait=True)
+
+
+def write(run: RunDir, *blocks: Rows, attempt: int, rank: int = 0) -> None:
+    """Each block as a part of its own."""
+    with LedgerWriter(run, attempt, rank) as writer:
+        put_all(writer, blocks)
+
+
+def steps(run: RunDir, **wanted: object) -> list[int]:
+    return sorted(set(LedgerReader(run).table(["step"], **wanted)["step"].to_pylist()))  # type: ignore[arg-type]
+
+
+def visits(run: RunDir, **wanted: object) -> list[tuple[int, int, float]]:
+    """(step, sample_id, attempt that wrote it), sorted."""
+    table = LedgerReader(run).table(["step", "sample_id", "loss"], **wanted)  # type: ignore[arg-type]
+    return sorted(zip(*(table[name].to_pylist() for name in ("step", "sample_id", "loss")), strict=True))
