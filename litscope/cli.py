@@ -96,6 +96,7 @@ def lr_find(argv: list[str]) -> int:
         Option(("--num-steps",), "Steps of each sweep.", int, 100),
         Option(("--lr-min",), "Where a sweep begins. Default: 1e-6, for sgd 1e-5.", float),
         Option(("--lr-max",), "Where it ends. Default: 1, for sgd 10.", float),
+        Option(("--figure",), "The plot, a PNG file.", str, "lr-find.png"),
     )
     line = _recipe_line("lr-find", argv, more)
     if line is None:
@@ -152,13 +153,16 @@ def predict(argv: list[str]) -> int:
     """Predict images or tables that the run has never seen."""
     parser = _parser("predict", predict)
     _add_run(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or a table")
-    parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet (default: predictions.csv in the run)")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
+    parser.add_argument("--split", help="instead of PATH: unlabelled, train, val, test or all of the run's own data")
+    parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
     given, as_json = _parse(parser, argv)
     with _stdout_for_result() as out:
-        from litscope.training.evaluate import predict as run_predict
+        from litscope.training.predict import predict as run_predict
 
         found = run_predict(given.pop("run"), given.pop("paths"), **given)
+    for key, reason in found.unreadable:
+        say(f"left out: {key}: {reason}")
     _result(found, as_json, out)
     return 0
 

@@ -13,6 +13,7 @@ from litscope.training.resume import RUNS
 from litscope.training.worst import WorstSamples, worst_samples
 
 NUM_HARDEST = 10
+NUM_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,27 @@ class Demo:
         """What a newcomer reads."""
         summary, run = self.summary, self.summary["run_dir"]
         best = summary["metrics"]["best"]
-        metric = "test/accuracy" if "test/accuracy" in best else "val/accuracy"
         quoted = shlex.quote(run)
+        commands = [
+            (f"litscope worst {quoted} --split test", "the hardest test images"),
+            (f"litscope evaluate {quoted} --split val", "all metrics, of any split"),
+            (f"litscope fit --resume {quoted} --epochs {2 * NUM_EPOCHS}", "train on from where it stopped"),
+            ("litscope fit ./your_folder", "your images: a folder with one folder for each class"),
+            ("litscope fit --help", "all that can be set"),
+        ]
+        width = max(len(command) for command, _ in commands)
         return [
             "",
-            f"{metric}: {best[metric]:.1%} after {summary['epochs']} epochs in {summary['wall_s']:.0f} s "
-            f"({summary['samples_per_s']:,.0f} samples/s)",
+            f"{best['test/accuracy']:.1%} of {summary['num_samples']['test']} test images are right, "
+            f"after {summary['epochs']} epochs in {summary['wall_s']:.0f} s",
             f"curves:        {RunDir(run).figures / 'curves.png'}",
             f"worst samples: {self.hardest.sheet}",
             "",
             f"the {len(self.hardest.rows)} samples that the model finds hardest",
             *self.hardest.lines(),
             "",
-            "next",
-            f"  litscope worst {quoted} --split val --by margin     the hardest samples, another way",
-            f"  litscope evaluate {quoted} --split val              all metrics",
-            f"  litscope fit --resume {quoted} --epochs {summary['epochs'] + 5}        train on",
-            "  litscope fit ./your_folder                        your images: one folder for each class",
-            "  litscope fit --help                               everything else",
+            "what to type next",
+            *(f"  {command:<{width}}  {meaning}" for command, meaning in commands),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,11 +64,12 @@ def run_demo(run_dir: str | None = None) -> Demo:
     Raises:
         RunError: if `run_dir` holds a run already.
     """
-    result = fit("digits", run_dir=run_dir or str(_free_folder()))
+    result = fit("digits", test_split=0.2, epochs=NUM_EPOCHS, run_dir=run_dir or str(free_folder()))
     return Demo(result.summary, worst_samples(result.run, NUM_HARDEST))
 
 
-def _free_folder() -> Path:
+def free_folder() -> Path:
+    """runs/demo, or the first of runs/demo-2, runs/demo-3, ... that does not exist."""
     folder, number = RUNS / "demo", 1
     while folder.exists():
         number += 1

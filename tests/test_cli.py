@@ -1,20 +1,25 @@
-"""The commands as a person runs them: separate processes, their output and exit codes."""
+"""The commands as a person runs them: output and exit codes, most of them in processes of their own."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from litscope.cli import COMMANDS
+from litscope.cli import COMMANDS, main
 from litscope.training.flags import parse
 
 HEAVY = ("torch", "lightning", "torchvision", "timm", "numpy", "pyarrow", "duckdb", "sklearn", "matplotlib", "rich")
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def litscope(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -23,7 +28,7 @@ def litscope(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=ENVIRONMENT,
         timeout=300,
     )
 
@@ -34,7 +39,8 @@ def imported_by(*words: str) -> set[str]:
         "import sys; from litscope.cli import main; code = main(sys.argv[1:]); "
         "print('\\nMODULES', *sorted({m.split('.')[0] for m in sys.modules})); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
@@ -106,7 +112,10 @@ def test_print_config_loads_back(tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "litscope", "fit", "--print-config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "litscope", "fit", "--print-config"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -116,18 +125,19 @@ def test_a_closed_pipe_is_quiet() -> None:
     process.stderr.close()
 
 
-def test_doctor() -> None:
-    done = litscope("doctor", "--json")
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["packages"]["torch"]
-    assert "packages" in litscope("doctor").stdout
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["packages"]["torch"]
+    assert main(["doctor"]) == 0
+    assert "\npackages\n" in capsys.readouterr().out
 
 
-def test_models_lists_names() -> None:
-    done = litscope("models", "resnet18", "--json")
-    assert "resnet18" in json.loads(done.stdout)
-    plain = litscope("models", "resnet18")
-    assert "resnet18" in plain.stdout.split()
+def test_models_lists_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnet18", "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)
+    assert "resnet18" in names
+    assert main(["models", "resnet18"]) == 0
+    assert capsys.readouterr().out.splitlines() == names
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +166,38 @@ def test_a_taken_folder_is_a_mistake(digits_run: tuple[Path, dict[str, Any]]) ->
     done = litscope("fit", "digits", "--run-dir", "runs/one", cwd=digits_run[0])
     assert done.returncode == 2
     assert "already holds a run" in done.stderr
+
+
+def test_a_split_that_was_not_recorded_is_a_mistake(
+    digits_run: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["worst", str(digits_run[0] / "runs/one"), "--split", "test"]) == 2
+    assert "it has train, val" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_ends_with_1(tmp_path: Path) -> None:
+    words = ["--lr", "1e30", "--optimizer", "sgd", "--warmup-epochs", "0", "--epochs", "3", "--run-dir", "run"]
+    done = litscope("fit", "digits", *words, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
+
+
+def test_a_run_that_is_interrupted_ends_with_130(tmp_path: Path) -> None:
+    words = ["fit", "digits", "--epochs", "5000", "--run-dir", "run", "--no-progress"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "litscope", *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT
+    )
+    assert process.stderr is not None
+    metrics = tmp_path / "run/metrics/epochs.jsonl"
+    while not metrics.exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    assert process.wait() == 130, said
+    process.stderr.close()
+    assert "litscope fit --resume run" in said
+    assert (tmp_path / "run/checkpoints/last.ckpt").exists()
 
 
 def test_worst_prints_a_table_and_draws_a_sheet(digits_run: tuple[Path, dict[str, Any]]) -> None:
@@ -199,25 +241,78 @@ def test_worst_of_data_that_are_gone_still_prints(tmp_path: Path, digits_run: tu
     assert quiet.stdout == done.stdout
 
 
-def test_check_reports_counts(digits_run: tuple[Path, dict[str, Any]]) -> None:
-    done = litscope("check", "digits", "--json", cwd=digits_run[0])
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+def test_check_reports_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "digits", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "image"
+    assert sum(sum(counts.values()) for counts in found["data"]["counts"].values()) == 1797
     assert found["hardware"]["num_nodes"] == 1
-    assert "1797" in litscope("check", "digits").stdout.replace(",", "")
-    refused = litscope("check", "iris", "--mixup", "0.2")
-    assert refused.returncode == 2
-    assert "--mixup 0.2" in refused.stderr
+    assert main(["check", "digits"]) == 0
+    assert "1,797 samples, 10 classes" in capsys.readouterr().out
+    assert main(["check", "iris", "--mixup", "0.2"]) == 2
+    assert "--mixup 0.2: the data are a table" in capsys.readouterr().err
 
 
-def test_demo_says_what_to_do_next(tmp_path: Path) -> None:
+def test_strict_data_stops_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for k in range(10):
+            Image.new("RGB", (8, 8), (k * 20, 0, len(label))).save(tmp_path / label / f"{k}.png")
+    (tmp_path / "cat" / "3.png").write_bytes(b"not a picture")
+    assert main(["check", str(tmp_path)]) == 0
+    assert "1 unreadable files are set aside" in capsys.readouterr().out
+    assert main(["check", str(tmp_path), "--strict-data"]) == 2
+    assert "cat/3.png" in capsys.readouterr().err
+
+
+def test_evaluate(digits_run: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, summary = digits_run
+    done = litscope("evaluate", "runs/one", "--split", "val", "--json", cwd=folder)
+    found = json.loads(done.stdout)
+    assert found["metrics"]["val/accuracy"] == pytest.approx(summary["metrics"]["best"]["val/accuracy"])
+    assert main(["evaluate", str(folder / "runs/one"), "--split", "val"]) == 0
+    assert f"val/accuracy         {found['metrics']['val/accuracy']:.4f}" in capsys.readouterr().out
+    assert main(["evaluate", str(folder / "runs/one"), "--split", "vla"]) == 2
+    assert "Did you mean 'val'" in capsys.readouterr().err
+
+
+def test_predict_writes_a_table(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = digits_run
+    done = litscope("predict", "runs/one", "--split", "val", "-o", "p.csv", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_predicted"] == summary["num_samples"]["val"]
+    head = (folder / "p.csv").read_text().splitlines()[0]
+    assert '"key"' in head
+    assert '"prediction"' in head
+    assert '"p_9"' in head
+
+
+def test_lr_find_and_batch_size_find(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = digits_run
+    done = litscope("lr-find", "digits", "--num-sweeps", "1", "--num-steps", "20", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["figure"] == "lr-find.png"
+    assert (folder / "lr-find.png").read_bytes()[:4] == b"\x89PNG"
+    done = litscope("batch-size-find", "digits", "--most", "16", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["suggestion"] in (8, 16)
+
+
+def test_demo_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from litscope import demo
+
     done = litscope("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout
+    accuracy = float(done.stdout.split("%")[0])
+    assert accuracy > 95
     assert "litscope worst runs/demo" in done.stdout
     assert "litscope fit --resume runs/demo" in done.stdout
     assert (tmp_path / "runs/demo/figures/curves.png").exists()
-    assert len(list((tmp_path / "runs/demo/figures").glob("worst-*.png"))) == 1
+    assert (tmp_path / "runs/demo/figures/worst-train-loss.png").exists()
     rows = done.stdout.partition("finds hardest\n")[2].partition("\n\n")[0].splitlines()
     assert len(rows) == 11
+    assert demo.free_folder() == Path("runs/demo")
+    monkeypatch.chdir(tmp_path)
+    assert demo.free_folder() == Path("runs/demo-2")

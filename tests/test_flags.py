@@ -441,7 +441,8 @@ def test_a_checkpoint_folder_of_the_runs_own_is_found(in_tmp: Path) -> None:
     make_run(Path("runs/a"), (), checkpoint_dir="kept")
     Path("kept").mkdir()
     Path("kept/last.ckpt").touch()
-    assert resolve_resume(parse(["--resume", "runs/a"])) == (Path("kept/last.ckpt"), Path("runs/a"))
+    for resume in ("runs/a", "kept/last.ckpt"):
+        assert resolve_resume(parse(["--resume", resume])) == (Path("kept/last.ckpt"), Path("runs/a"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What `--resume` means: which checkpoint, and which run goes on.
 
-    PATH    a checkpoint file; the run is the one whose folder it lies in
+    PATH    a checkpoint file; the run is the one whose folder it lies in, or whose --checkpoint-dir it is in
     RUN     the folder of a run, or its name below runs/: its last checkpoint
     last    the last checkpoint of --run-dir, of --name, or of the newest run that has one
     best    the best checkpoint, likewise
@@ -56,8 +56,7 @@ def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = 
         return _checkpoint_of(run, resume), run.path
     path = Path(resume)
     if path.is_file():
-        near = [folder for folder in (path.parent, path.parent.parent) if RunDir(folder).is_run()]
-        return path, near[0] if near else None
+        return path, _run_of(path)
     for folder in (path, RUNS / resume):
         if RunDir(folder).is_run():
             return _checkpoint_of(RunDir(folder), "last"), folder
@@ -65,6 +64,15 @@ def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = 
         f"--resume {resume}: neither a checkpoint file, nor the folder or name of a run, nor `last` or `best`."
         f"{did_you_mean(resume, [*(run.path.name for run in _runs()), 'last', 'best'])}{_list_of_runs()}"
     )
+
+
+def _run_of(checkpoint: Path) -> Path | None:
+    """The run that keeps its checkpoints where this file lies."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if RunDir(folder).is_run():
+            return folder
+    folder = checkpoint.parent.resolve()
+    return next((run.path for run in _runs() if _checkpoint_folder(run).resolve() == folder), None)
 
 
 def run_settings(run: Path) -> FileSettings:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.data.sources import Source, open_source
-from litscope.errors import DataError, UserError
+from litscope.errors import DataError, LedgerError, RunError, UserError
 from litscope.ledger.queries import By, worst
 from litscope.pictures import contact_sheet
 from litscope.rundir import RunDir
@@ -82,11 +82,14 @@ def worst_samples(
         sheet: where the sheet goes; True: `figures/worst-<split>-<by>.png` of the run; False: none.
 
     Raises:
-        RunError: if `run_dir` is not a run.
-        LedgerError: if the split was never recorded.
+        RunError: if `run_dir` is not a run, or the split was never recorded.
     """
     run = RunDir.open(run_dir)
-    found = WorstSamples(run.path, split, by, worst(run, n, split=split, by=by, last_epochs=last_epochs))
+    try:
+        rows = worst(run, n, split=split, by=by, last_epochs=last_epochs)
+    except LedgerError as error:  # nothing recorded, or a damaged part: another run or split is what can be asked for
+        raise RunError(str(error)) from error
+    found = WorstSamples(run.path, split, by, rows)
     if sheet is False or not found.rows:
         return found
     path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
