@@ -152,6 +152,14 @@ class Manifest:
         return np.asarray(self.table[column].to_numpy(zero_copy_only=False), dtype=object)
 
 
+def key_array(keys: pa.Array | Sequence[str]) -> pa.Array:
+    """(N,) keys in one block of memory. Raises DataError for a file name that is not UTF-8."""
+    try:
+        return pa.array(keys, pa.string())
+    except UnicodeEncodeError as error:
+        raise DataError(f"The file name {error.object!r} is not valid UTF-8. Rename the file.") from error
+
+
 def build_manifest(
     keys: pa.Array | Sequence[str],
     labels: npt.NDArray[np.int64],
@@ -176,16 +184,12 @@ def build_manifest(
         DataError: if a key is not UTF-8.
     """
     count = len(keys)
-    try:
-        key_column = pa.array(keys, pa.string())
-    except UnicodeEncodeError as error:
-        raise DataError(f"The file name {error.object!r} is not valid UTF-8. Rename the file.") from error
     labels = np.ascontiguousarray(labels, dtype=np.int64)
     assert labels.shape == (count,), f"{count} keys and labels of shape {labels.shape}"
     assert count == 0 or (labels.min() >= UNLABELLED and labels.max() < len(classes)), "a label names no class"
     columns: dict[str, Any] = {
         "sample_id": pa.array(np.arange(count, dtype=np.int64)),
-        "key": key_column,
+        "key": key_array(keys),
         "label": pa.array(labels),
         "split": pa.array([""] * count if splits is None else splits, pa.string()),
     }

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data import bands, images
+from litscope.data.manifest import key_array
 from litscope.errors import DataError
 
 
@@ -120,7 +121,7 @@ class FileReader:
         self, root: Path, paths: Sequence[str] | pa.Array, channels: int, dtype: npt.DTypeLike = np.uint8
     ) -> None:
         self.root = Path(root)
-        self._paths = pa.array(paths, pa.string())  # one block of memory: cheap to fork, pickle and keep
+        self._paths = key_array(paths)  # one block of memory: cheap to fork, pickle and keep
         self._channels = channels
         self._dtype: np.dtype[Any] = np.dtype(dtype)
 
