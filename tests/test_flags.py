@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from litscope.errors import ConfigError, RunError
@@ -321,6 +321,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@example(recipe=Recipe(logging=LoggingConfig(wandb_notes="a\x85b\u2028c\n: #'\" é", wandb_tags=["", "é", "\x85"])))
 @given(recipe=recipes())
 def test_print_config_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
     recipe.check()

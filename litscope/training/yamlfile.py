@@ -143,4 +143,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _scalar(name: str, value: Any) -> str:
     """`name: value` on one line: a flow mapping without its braces."""
-    return yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=True, width=sys.maxsize).strip()[1:-1]
+    # Line breaks of Unicode (U+0085, U+2028) that PyYAML writes as they are do not come back: escape them.
+    is_printable = str(value).isprintable()
+    text = yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=is_printable, width=sys.maxsize)
+    return text.strip()[1:-1]
