@@ -106,6 +106,18 @@ def test_a_gray_palette_is_gray():
     assert np.array_equal(decode(_bytes(indexed), 1)[:, :, 0], RAMP)
 
 
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("fmt", ["PNG", "GIF", "BMP", "TIFF"])
+def test_the_palette_is_seen_in_the_header(fmt, gray, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
+    indexed = Image.fromarray(values).convert("P")
+    indexed.putpalette([v for k in range(256) for v in (k, k, k if gray else 255 - k)])
+    data = _bytes(indexed, fmt)
+    assert read_header(data).gray == gray
+    if fmt in ("PNG", "GIF"):
+        assert read_header(data[: len(data) // 2]).gray == gray  # nothing is decoded
+
+
 def test_a_transparent_colour_of_rgb_is_put_on_white():
     data = _bytes(Image.fromarray(np.array([[[9, 9, 9], [1, 2, 3]]], np.uint8)), transparency=(9, 9, 9))
     assert decode(data, 3).tolist() == [[[255, 255, 255], [1, 2, 3]]]
@@ -306,3 +318,25 @@ def test_enlarging_works():
 def test_an_image_that_fits_is_not_touched():
     array = np.zeros((8, 8, 1), np.uint8)
     assert resize_crop(array, 8) is array
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM"])
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bits_give_an_image_or_a_data_error(fmt):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if fmt in ("JPEG", "PNG", "WEBP") else {}
+    data = _bytes(Image.fromarray(_photo()), fmt, **options)
+    rng = np.random.default_rng(0)
+    num_read = 0
+    for n in range(200):
+        spoilt = bytearray(data)
+        for place in rng.integers(0, len(data) if n % 2 else 300, 2):
+            spoilt[place] ^= 1 << rng.integers(0, 8)
+        try:
+            header, pixels = read_header(bytes(spoilt)), decode(bytes(spoilt), 3)
+        except DataError:
+            continue
+        num_read += 1
+        assert pixels.shape == (header.height, header.width, 3)
+    assert 0 < num_read < 200

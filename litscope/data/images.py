@@ -259,7 +259,12 @@ def _is_gray(image: Image.Image) -> bool:
 def _has_gray_palette(image: Image.Image) -> bool:
     if image.mode not in ("P", "PA") or image.palette is None:
         return False
-    colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
+    rawmode, data = image.palette.getdata()  # Image.getpalette would decode the whole image
+    values = np.frombuffer(bytes(data), np.uint8)
+    if rawmode.endswith(";L"):
+        colours = values.reshape(3, -1).T
+    else:
+        colours = values.reshape(-1, 4 if len(rawmode) == 4 else 3)[:, :3]
     return bool((colours == colours[:, :1]).all())
 
 
