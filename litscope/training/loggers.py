@@ -56,13 +56,15 @@ def log_folder(config: LoggingConfig, run: RunDir) -> Path:
 
 def make_profiler(recipe: Recipe, run: RunDir) -> Profiler | None:
     """Lightning's profiler for `--profiler`; its report goes to the log folder."""
-    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
-    kind = recipe.logging.profiler
-    if kind is None:
-        return None
     folder = log_folder(recipe.logging, run)
-    folder.mkdir(parents=True, exist_ok=True)
-    return kinds[kind](dirpath=folder, filename="profile")  # type: ignore[abstract]
+    match recipe.logging.profiler:
+        case "simple":
+            return SimpleProfiler(dirpath=folder, filename="profile")
+        case "advanced":
+            return AdvancedProfiler(dirpath=folder, filename="profile")
+        case "pytorch":
+            return PyTorchProfiler(dirpath=folder, filename="profile")
+    return None
 
 
 def watch(loggers: list[Logger], module: L.LightningModule, recipe: Recipe) -> None:
@@ -100,5 +102,13 @@ def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
 def _mlflow(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
     from lightning.pytorch.loggers import MLFlowLogger
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(folder / 'mlflow').absolute()}"
-    return MLFlowLogger(experiment_name="litscope", run_name=config.name or run.path.name, tracking_uri=uri)
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    # MLflow refuses its plain folders since 3.17; a database file is what it asks for.
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return MLFlowLogger(
+        experiment_name="litscope",
+        run_name=config.name or run.path.name,
+        tracking_uri=given or f"sqlite:///{folder / 'mlflow.db'}",
+        artifact_location=None if given else (folder / "mlflow").as_uri(),
+    )
