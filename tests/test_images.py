@@ -90,7 +90,7 @@ def test_alpha_is_put_on_white():
 
 
 def test_palette_with_and_without_transparency():
-    indexed = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), "L").convert("P")
+    indexed = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8)).convert("P")
     indexed.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     plain = decode(_bytes(indexed), 3)
     assert plain[0].tolist() == [[255, 0, 0], [0, 255, 0]]
@@ -100,7 +100,7 @@ def test_palette_with_and_without_transparency():
 
 
 def test_a_gray_palette_is_gray():
-    indexed = Image.fromarray(RAMP, "L").convert("P")
+    indexed = Image.fromarray(RAMP).convert("P")
     indexed.putpalette([v for k in range(256) for v in (k, k, k)])
     assert read_header(_bytes(indexed)).gray
     assert np.array_equal(decode(_bytes(indexed), 1)[:, :, 0], RAMP)
