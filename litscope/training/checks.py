@@ -184,6 +184,10 @@ def _check_logging(recipe: Recipe) -> None:
     logging = recipe.logging
     if "none" in logging.logger and len(set(logging.logger)) > 1:
         raise _wrong("logging.logger", ",".join(logging.logger), "none stands alone")
+    if logging.wandb_log_model and logging.wandb_mode == "offline":
+        raise _wrong(
+            "logging.wandb_log_model", "true", "an offline run uploads nothing", "Leave out --wandb-mode offline."
+        )
     if (logging.name is not None and not re.fullmatch(r"[^/\\\0]+", logging.name)) or logging.name in (".", ".."):
         raise _wrong(
             "logging.name", logging.name, "it is the name of a folder below runs/", "For a path use --run-dir."

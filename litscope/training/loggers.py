@@ -76,6 +76,15 @@ def watch(loggers: list[Logger], module: L.LightningModule, recipe: Recipe) -> N
             logger.watch(module, log="gradients", log_freq=recipe.logging.log_every_n_steps)
 
 
+def close_loggers(loggers: list[Logger]) -> None:
+    """End the Weights & Biases run: left open, it would take in what the next run of this process logs."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _tensorboard(folder: Path) -> Logger:
     from lightning.pytorch.loggers import TensorBoardLogger
 
