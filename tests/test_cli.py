@@ -44,6 +44,7 @@ def imported_by(*words: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
+@pytest.mark.flag("help")
 def test_help_is_cheap() -> None:
     assert not imported_by("--help") & {*HEAVY, "jsonargparse", "yaml"}
     for command in ("fit", "check", "lr-find", "batch-size-find"):
@@ -104,6 +105,7 @@ def test_version() -> None:
     assert litscope("--version").stdout == "litscope 0.1.0\n"
 
 
+@pytest.mark.flag("print_config")
 def test_print_config_loads_back(tmp_path: Path) -> None:
     done = litscope("fit", "digits", "--lr", "1e-5", "--wandb-tags", "a", "b", "--print-config")
     (tmp_path / "a.yaml").write_text(done.stdout)
@@ -149,6 +151,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     return folder, json.loads(done.stdout)
 
 
+@pytest.mark.flag("json")
 def test_fit_prints_its_summary(digits_run: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = digits_run
     assert summary["status"] == "finished"
@@ -156,6 +159,7 @@ def test_fit_prints_its_summary(digits_run: tuple[Path, dict[str, Any]]) -> None
     assert summary == json.loads((folder / "runs/one/summary.json").read_text())
 
 
+@pytest.mark.flag("config")
 def test_the_runs_recipe_repeats_it(digits_run: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = digits_run
     done = litscope("fit", "--config", "runs/one/recipe.yaml", "--run-dir", "runs/again", "--json", cwd=folder)
@@ -253,6 +257,7 @@ def test_check_reports_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--mixup 0.2: the data are a table" in capsys.readouterr().err
 
 
+@pytest.mark.flag("strict_data")
 def test_strict_data_stops_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 

@@ -141,6 +141,7 @@ def test_mistakes_in_flags(line: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.flag("config", "preset")
 def test_layers_from_weak_to_strong(tmp_path: Path) -> None:
     first = written(
         tmp_path / "first.yaml",
@@ -167,6 +168,7 @@ lightning_presets:
     assert parse(["--config", first]).training.epochs == 1
 
 
+@pytest.mark.flag("preset")
 def test_built_in_presets_and_a_file_that_redefines_one(tmp_path: Path) -> None:
     ddp = parse(["--preset", "multi_gpu_ddp"]).hardware
     assert (ddp.accelerator, ddp.strategy, ddp.sync_batchnorm) == ("gpu", "ddp", True)
@@ -323,6 +325,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(recipe=Recipe(logging=LoggingConfig(wandb_notes="a\x85b\u2028c\n: #'\" é", wandb_tags=["", "é", "\x85"])))
 @given(recipe=recipes())
+@pytest.mark.flag("print_config")
 def test_print_config_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
     recipe.check()
     file = tmp_path_factory.getbasetemp() / "recipe.yaml"

@@ -15,6 +15,7 @@ OLD_GPU = Machine(8, 2**36, (Gpu("T4", 2**34, False),))
 MAC = Machine(8, 2**34, has_mps=True)
 
 
+@pytest.mark.flag("accelerator", "devices")
 def test_auto_takes_every_gpu_else_the_cpu():
     assert plan(HardwareConfig(), CPU).trainer_arguments() == {
         "accelerator": "cpu",
@@ -38,6 +39,7 @@ def test_auto_precision_follows_the_chosen_gpus():
 @pytest.mark.parametrize(
     ("given", "name"), [("16", "bf16-mixed"), ("bf16", "bf16-mixed"), ("32", "32-true"), ("bf16-true", "bf16-true")]
 )
+@pytest.mark.flag("precision")
 def test_precision_names_on_a_cpu(given, name):
     assert plan(HardwareConfig(precision=given), CPU).precision == name
 
@@ -47,6 +49,7 @@ def test_mixed_16_on_a_cpu_is_said():
     assert plan(HardwareConfig(precision="16"), OLD_GPU).precision == "16-mixed"
 
 
+@pytest.mark.flag("devices")
 def test_a_list_of_devices_names_gpus():
     chosen = plan(HardwareConfig(devices="1,"), TWO_GPUS)
     assert (chosen.devices, chosen.num_devices, chosen.strategy) == ([1], 1, "auto")
@@ -76,6 +79,7 @@ def test_a_list_of_devices_names_gpus():
         ({"num_nodes": 0}, CPU, ["--num-nodes 0"]),
     ],
 )
+@pytest.mark.flag("accelerator", "devices", "strategy")
 def test_what_cannot_work_is_refused_with_what_exists(settings, machine, words):
     with pytest.raises(ConfigError) as caught:
         plan(HardwareConfig(**settings), machine)
@@ -83,6 +87,7 @@ def test_what_cannot_work_is_refused_with_what_exists(settings, machine, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.flag("num_nodes")
 def test_several_machines_need_their_addresses(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -95,6 +100,7 @@ def test_several_machines_need_their_addresses(monkeypatch):
     assert (both.world_size, both.num_devices, both.strategy) == (4, 2, "ddp")
 
 
+@pytest.mark.flag("sync_batchnorm")
 def test_sync_batchnorm_with_one_process_changes_nothing():
     assert plan(HardwareConfig(sync_batchnorm=True), CPU).sync_batchnorm is False
     assert plan(HardwareConfig(sync_batchnorm=True), TWO_GPUS).sync_batchnorm is True

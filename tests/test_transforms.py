@@ -132,6 +132,7 @@ def test_resized_crops_show_parts_of_the_image_undistorted():
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.flag("augment")
 def test_every_operation_of_autoaugment_occurs_and_only_identity_changes_nothing(name):
     """With crops and flips undone by a constant border, each image shows its one operation."""
     from litscope.data import transforms
@@ -160,6 +161,7 @@ def test_autocontrast_stretches():
     assert (spans > 0.99).sum() >= 20
 
 
+@pytest.mark.flag("augment")
 def test_strong_erases_a_quarter():
     noise = images(400, 1, 32) // 4 + 96  # no change of brightness reaches the ends of the range
     out = Augmentation("strong", 32, seed=1, flip=False)(noise, torch.arange(400), epoch=0)
@@ -178,6 +180,7 @@ def test_evaluation_crops_the_centre_or_enlarges():
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
+@pytest.mark.flag("mixup", "cutmix")
 def test_mixing_gives_labels_in_the_share_of_the_pixels(mixup, cutmix):
     label = torch.arange(6)
     image = label.float()[:, None, None, None].expand(6, 3, 16, 16)
