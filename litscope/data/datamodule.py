@@ -295,9 +295,12 @@ class ClassificationData(L.LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
         """End the worker processes of all loaders."""
-        for loader in self._loaders:
-            loader.close()
-        self._loaders.clear()
+        while self._loaders:
+            self._loaders.pop().close()
+
+    def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002 - Lightning's signature
+        """Lightning does not tear down after an exception."""
+        self.teardown()
 
     def _workers(self) -> int:
         if self.num_workers is not None:

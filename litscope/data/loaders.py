@@ -12,10 +12,12 @@ runs an iterator to its end, so the state after an epoch's last batch is (epoch 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
@@ -213,16 +215,18 @@ class StreamLoader(Loader):
             collate_fn=_as_it_is,
             worker_init_fn=partial(_start_worker, parent=os.getpid()),
         )
-        self._decoder: DataLoader[Decoded] | None = None
+        self._decoders: list[DataLoader[Decoded]] = []  # none, or the one whose workers live
+        weakref.finalize(self, _end_workers, self._decoders)  # also at exit
 
     def close(self) -> None:
         """End the worker processes; the next pass starts others."""
-        self._decoder = None
+        _end_workers(self._decoders)
 
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
         self._schedule[:] = batches
-        self._decoder = self._decoder or self._make_decoder(generator=torch.Generator().manual_seed(0))
-        for batch, broken in self._decoder:
+        if not self._decoders:
+            self._decoders.append(self._make_decoder(generator=torch.Generator().manual_seed(0)))
+        for batch, broken in self._decoders[0]:
             self._report(broken)
             if not len(batch["sample_id"]):
                 if self._skips_empty:
@@ -271,9 +275,23 @@ def _as_it_is(decoded: Decoded) -> Decoded:
 
 def _start_worker(worker: int, parent: int) -> None:  # noqa: ARG001 - torch's signature
     """Workers leave Ctrl-C and SIGTERM to the trainer, and end when it ends, however it ends."""
+    # What the parent had not yet collected when it forked must not be collected here: an iterator of another
+    # DataLoader among it would try to end that loader's workers, and may wait for ever.
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # the parent ended before the line above
             os._exit(1)
+
+
+def _end_workers(decoders: list[DataLoader[Decoded]]) -> None:
+    """Shut down now, whoever still holds the iterator, and kill what does not stop: workers ignore SIGTERM."""
+    while decoders:
+        iterator: Any = decoders.pop()._iterator  # as Lightning does: torch has no public way
+        if iterator is not None:
+            iterator._shutdown_workers()
+            for worker in iterator._workers:
+                if worker.is_alive():
+                    worker.kill()
