@@ -101,4 +101,7 @@ def assert_bit_equal(one: dict[str, Any], two: dict[str, Any], *parts: str) -> N
 def rows(run_dir: Path, **where: Any) -> pa.Table:
     """The ledger's valid rows, sorted by visit."""
     table = LedgerReader(RunDir(run_dir)).table(**where)
+    for i, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(name).type):  # Arrow cannot sort these
+            table = table.set_column(i, name, table[name].cast(pa.string()))
     return table.sort_by([(name, "ascending") for name in ("split", "phase", "step", "sample_id")])

@@ -79,6 +79,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     code = f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import litscope
         from small_runs import small_fit
         from litscope.errors import LitscopeError
         try:

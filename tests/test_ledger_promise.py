@@ -18,6 +18,7 @@ from litscope.rundir import RunDir
 from litscope.training import build
 from litscope.training.choices import look, resolve
 from litscope.training.flags import recipe_from_keywords
+from litscope.training.quiet import quiet_lightning
 
 LONG = {"epochs": 4, "limit_train_batches": None, "limit_val_batches": 2, "batch_size": 32}
 """4 epochs of 51 steps: 204."""
@@ -46,16 +47,17 @@ def test_weights_are_those_of_plain_lightning(with_ledger: Path) -> None:
     data = build.make_data(recipe, source).open()
     torch.manual_seed(recipe.training.seed)
     classifier = build.make_classifier(recipe, data)
-    trainer = L.Trainer(
-        max_epochs=4,
-        limit_val_batches=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(classifier, datamodule=data)
+    with quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=4,
+            limit_val_batches=2,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(classifier, datamodule=data)
     assert trainer.global_step >= 200
     assert_bit_equal({"state_dict": classifier.state_dict()}, last(with_ledger), "state_dict")
 
@@ -112,7 +114,9 @@ def no_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedSteps]:
         guard._mode.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("flags", [{}, {"accumulate_grad_batches": 2}, {"mixup": 0.2}], ids=["plain", "accumulated", "mixed"])
+@pytest.mark.parametrize(
+    "flags", [{}, {"accumulate_grad_batches": 2}, {"mixup": 0.2}], ids=["plain", "accumulated", "mixed"]
+)
 def test_no_tensor_is_read_back_in_a_step(flags: dict[str, Any], no_numpy: GuardedSteps, tmp_path: Path) -> None:
     small_fit(tmp_path / "run", epochs=1, limit_train_batches=12, log_every_n_steps=1000, callbacks=[no_numpy], **flags)
     assert no_numpy.num_guarded >= 10

@@ -119,8 +119,8 @@ KILLED = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import litscope
-    from litscope.training import callbacks
-    callbacks.SAVE_EVERY_S = 0.0
+    from litscope.training import pace
+    pace.SAVE_EVERY_S = 0.0
     from small_runs import At, small_fit
     kill = At({step}, lambda: os.kill(os.getpid(), signal.SIGKILL), {during!r})
     small_fit({run!r}, callbacks=[kill])

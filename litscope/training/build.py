@@ -10,9 +10,9 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from litscope.data.datamodule import ClassificationData
 from litscope.data.sources import Source, open_source
@@ -24,6 +24,7 @@ from litscope.training.ema import AveragedWeights
 from litscope.training.hardware import Plan
 from litscope.training.loggers import make_profiler
 from litscope.training.recipe import Recipe
+from litscope.training.summary import checkpoint_folder
 
 DEFAULT_PATIENCE = 5
 
@@ -154,20 +155,33 @@ def _read_weights(path: Path) -> dict[str, float]:
             rows = rows[1:]
         return {row[0]: float(row[1]) for row in rows}
     except (OSError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(f"--class-weights {path}: neither JSON ({{class: weight}}) nor CSV (class,weight): {error}.") from error
+        raise ConfigError(
+            f"--class-weights {path}: neither JSON ({{class: weight}}) nor CSV (class,weight): {error}."
+        ) from error
+
+
+def check_monitor(recipe: Recipe, data: ClassificationData) -> None:
+    """Refuse a validation metric as monitor when there is no validation.
+
+    Raises:
+        ConfigError: naming the monitor and what can be done.
+    """
+    training = recipe.training
+    has_val = bool(len(data.val_ids) or training.overfit_batches) and training.limit_val_batches != 0
+    if training.monitor and training.monitor.startswith("val/") and not has_val:
+        raise ConfigError(
+            f"--monitor {training.monitor}: there is no validation. Use train/loss, or give validation samples "
+            "(a --val-split above 0, a --limit-val-batches other than 0)."
+        )
 
 
 def make_trainer(
-    recipe: Recipe, plan: Plan, run: RunDir, last: Sequence[L.Callback], loggers: list[Logger], *, has_val: bool
+    recipe: Recipe, plan: Plan, run: RunDir, last: Sequence[L.Callback], loggers: list[Logger]
 ) -> L.Trainer:
     """Lightning's Trainer for a resolved recipe. What it would print or create by itself is off.
 
     Args:
         last: the callbacks that come after those of the recipe; our recorder is the last of them.
-        has_val: whether there are validation samples; else best checkpoints cannot follow val/ metrics.
-
-    Raises:
-        ConfigError: if the monitor needs validation and there is none.
     """
     training = recipe.training
     io = AtomicCheckpointIO()
@@ -183,7 +197,7 @@ def make_trainer(
         limit_val_batches=training.limit_val_batches,
         limit_test_batches=training.limit_test_batches,
         overfit_batches=training.overfit_batches or 0.0,
-        callbacks=[*_callbacks(recipe, run, has_val=has_val), *last],
+        callbacks=[*_callbacks(recipe, run), *last],
         logger=loggers or False,
         profiler=make_profiler(recipe, run),
         log_every_n_steps=recipe.logging.log_every_n_steps,
@@ -198,18 +212,8 @@ def make_trainer(
     return trainer
 
 
-def checkpoint_folder(recipe: Recipe, run: RunDir) -> Path:
-    """Where the checkpoints of a run lie."""
-    folder = recipe.training.checkpoint_dir
-    return Path(folder).absolute() if folder else run.checkpoints.absolute()
-
-
-def _callbacks(recipe: Recipe, run: RunDir, *, has_val: bool) -> list[L.Callback]:
+def _callbacks(recipe: Recipe, run: RunDir) -> list[L.Callback]:
     training = recipe.training
-    if training.monitor and training.monitor.startswith("val/") and not has_val:
-        raise ConfigError(
-            f"--monitor {training.monitor}: there is no validation. Use train/loss, or a --val-split above 0."
-        )
     callbacks: list[L.Callback] = []
     if training.ema_decay:
         callbacks.append(AveragedWeights(training.ema_decay))
@@ -221,7 +225,7 @@ def _callbacks(recipe: Recipe, run: RunDir, *, has_val: bool) -> list[L.Callback
                 patience=training.patience or DEFAULT_PATIENCE,
                 min_delta=training.min_delta,
                 check_on_train_epoch_end=True,
-                check_finite=False,  # a NaN metric (AUROC of a missing class) is no reason to stop; a NaN loss is caught
+                check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
             )
         )
     if training.save_top_k:

@@ -10,29 +10,24 @@ that change state (averaged weights, early stopping, the best checkpoints), and 
 `last.ckpt` holds them all.
 """
 
+# ruff: noqa: ARG002 - Lightning passes every hook all its arguments
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from litscope.console import warn
 from litscope.errors import Interrupted
 from litscope.ledger.store import LedgerWriter
 from litscope.rundir import RunDir, append_line
-from litscope.training.checkpoints import (
-    KEY,
-    Position,
-    position_of,
-    random_state,
-    set_random_state,
-    write_position,
-)
+from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
 from litscope.training.interrupt import Signals
+from litscope.training.pace import Pace
 from litscope.training.progress import Progress
 from litscope.training.ranks import Ranks
 from litscope.training.recording import Capture, EpochClock, LossWatch, clean_pass
@@ -40,12 +35,6 @@ from litscope.types import Batch, StepOutput
 
 FLUSH_S = 5.0
 """Age of the signals that a crash may lose, in seconds."""
-
-SAVE_EVERY_S = 120.0
-"""Time between two periodic checkpoints inside an epoch, in seconds."""
-
-AGREE_EVERY = 10
-"""Steps between two agreements of several ranks on whether to stop or save."""
 
 
 class Recorder(Checkpoint):
@@ -57,7 +46,7 @@ class Recorder(Checkpoint):
         signals: Ctrl-C and SIGTERM.
         ledger: record signals of every sample.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
-        saves_last: also write it at each epoch's end and every `SAVE_EVERY_S`.
+        saves_last: also write it at each epoch's end and every two minutes.
         log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
         max_time_s: stop after so many seconds of training, earlier attempts included.
         monitor: metric that the epoch's line shows.
@@ -66,7 +55,7 @@ class Recorder(Checkpoint):
     Attributes:
         clock: of the epoch that runs.
         num_epochs: epochs that are over, earlier attempts included.
-        elapsed_s: seconds of training, earlier attempts included.
+        pace: what is due: a stop, a checkpoint, the end of the time.
         is_evaluation_recorded: whether evaluation rows go to the ledger.
     """
 
@@ -88,13 +77,13 @@ class Recorder(Checkpoint):
         self.attempt = attempt
         self.signals = signals
         self.clock = EpochClock()
+        self.pace = Pace(signals, saves=saves_last, max_time_s=max_time_s)
         self.num_epochs = 0
         self.is_evaluation_recorded = True
         self._ledger = ledger
         self._last_checkpoint = last_checkpoint
         self._saves_last = saves_last
         self._log_every_n_steps = log_every_n_steps
-        self._max_time_s = max_time_s
         self._monitor = monitor
         self._shows_bar = shows_bar
         self._losses = LossWatch()
@@ -102,18 +91,16 @@ class Recorder(Checkpoint):
         self._capture: Capture | None = None
         self._restored: dict[str, Any] | None = None
         self._step = 0
-        self._elapsed_before_s = 0.0
-        self._began = time.monotonic()
-        self._saved_at = time.monotonic()
+        self._rate = 0.0
         self._is_validation_due = False
         self._is_clean_pass_due = False
         self._is_blended = False
-        self._random_before_validation: dict[str, Any] | None = None
+        self._random_before_validation = random_state()
         self._common_val_batches = 0
 
     # ---- beginning ---------------------------------------------------------------------------
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Meet the other ranks and open the ledger, before the first fit, validation or test."""
         if self._ranks is not None:
             return
@@ -123,9 +110,7 @@ class Recorder(Checkpoint):
         self._capture = Capture(writer, trainer.strategy.root_device, FLUSH_S)
         self._progress = Progress(show=self._ranks.rank == 0, bar=self._shows_bar, monitor=self._monitor)
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]  # noqa: ARG002
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep our part of the checkpoint until training starts."""
         if trainer.state.fn == "fit":
             self._restored = checkpoint.get(KEY)
@@ -135,16 +120,19 @@ class Recorder(Checkpoint):
         self.signals.install()
         assert self._ranks is not None
         if self._ranks.world_size > 1:
-            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Signals are ours (see `_decide`).
+            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Signals are ours (`pace`).
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self._step = trainer.global_step
         self._losses.keys = trainer.datamodule.manifest.keys  # type: ignore[attr-defined]
         self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
         self._common_val_batches = min(self._ranks.gather(_num_val_batches(trainer)))
-        self._began = self._saved_at = time.monotonic()
+        self.pace.start()
         self._stop_if_early_stopped(trainer)
         if self._restored is not None:
             self._take_up(trainer, pl_module, self._restored)
+        elif self._ranks.world_size > 1:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            torch.manual_seed(data.seed + self._ranks.rank)  # dropout differs from rank to rank
 
     def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:
         """A run that early stopping ended stays ended, unless it now has more patience."""
@@ -155,7 +143,8 @@ class Recorder(Checkpoint):
     def _take_up(self, trainer: L.Trainer, module: L.LightningModule, restored: dict[str, Any]) -> None:
         position = Position(**restored["position"])
         self.num_epochs = position.epochs_done
-        self._elapsed_before_s = restored["elapsed_s"]
+        self.pace.start(restored["elapsed_s"])
+        self._rate = restored["lr"]
         self._is_validation_due = position.stage == "validate"
         if position.stage == "end":
             # Lightning takes this for a restart in mid-epoch when max_steps is set (a missing bracket in its fit loop).
@@ -171,11 +160,13 @@ class Recorder(Checkpoint):
         assert self._ranks is not None
         if len(states) == self._ranks.world_size:
             set_random_state(states[self._ranks.rank])
+            self._random_before_validation = states[self._ranks.rank]
         elif self._ranks.rank == 0:
             warn(
                 f"the checkpoint was written by {len(states)} processes and is resumed by {self._ranks.world_size}: "
                 "the run goes on, but not bit-equal to an uninterrupted one"
             )
+            self._random_before_validation = random_state()
 
     def _load_metrics(self, module: L.LightningModule, states: list[dict[str, Any]]) -> None:
         """Metrics of the epoch so far. They add up over ranks, so with other ranks the first takes them all."""
@@ -188,18 +179,17 @@ class Recorder(Checkpoint):
 
     # ---- training ----------------------------------------------------------------------------
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock and bar."""
         self.clock.start()
         self._start_bar(trainer, 0)
 
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note the step's learning rate: at the step's end the schedule has moved on."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Record the batch; at an optimizer step's end also log, save and stop where that is due."""
         assert self._capture is not None
@@ -210,8 +200,7 @@ class Recorder(Checkpoint):
         self._losses.add(outputs["loss"], batch["sample_id"], step=before, epoch=epoch)
         self.clock.num_samples += len(batch["sample_id"])
         self._progress.advance()
-        is_last = batch_idx + 1 >= trainer.num_training_batches
-        if is_last:
+        if batch_idx + 1 >= trainer.num_training_batches:
             self._training_ends(trainer)
         elif self._step != before:
             self._step_ends(trainer)
@@ -224,12 +213,13 @@ class Recorder(Checkpoint):
             trainer.should_stop = True  # unlike Lightning's own limit, this validates before it ends
             self._training_ends(trainer)
             return
-        is_asked, is_save_due, is_time_over = self._decide(self._step)
-        if is_asked:
+        assert self._ranks is not None
+        due = self.pace.due(self._ranks, self._step)
+        if due.stop:
             self._save_and_stop(trainer)
-        if is_save_due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if due.save:
             self._save(trainer)
-        if is_time_over:
+        if due.end:
             trainer.should_stop = True
             self._training_ends(trainer)
 
@@ -248,47 +238,19 @@ class Recorder(Checkpoint):
         if loss is None or not trainer.is_global_zero:
             return
         loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
-        rate = _learning_rate(trainer)
         line = {"step": self._step, "epoch": trainer.current_epoch, "attempt": self.attempt}
-        append_line(self.run.step_metrics, {**line, "train/loss": loss, "lr": rate})
+        append_line(self.run.step_metrics, {**line, "train/loss": loss, "lr": self._rate})
         for logger in trainer.loggers:
-            logger.log_metrics({"train/loss_step": loss, "lr": rate}, step=self._step)
-
-    def _decide(self, count: int, is_common: bool = True) -> tuple[bool, bool, bool]:
-        """Whether to stop for a signal, to save, and to end for lack of time; the same on every rank.
-
-        Args:
-            count: steps or batches so far; several ranks talk at every tenth only.
-            is_common: whether all ranks come here with this count.
-        """
-        assert self._ranks is not None
-        if self._ranks.world_size > 1 and not (is_common and count % AGREE_EVERY == 0):
-            return False, False, False
-        now = time.monotonic()
-        is_time_over = self._max_time_s is not None and self.elapsed_s > self._max_time_s
-        is_save_due = self._saves_last and now - self._saved_at > SAVE_EVERY_S
-        asked, save, over = self._ranks.any(self.signals.requested is not None, is_save_due, is_time_over)
-        return asked, save, over
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds of training, earlier attempts included."""
-        return self._elapsed_before_s + time.monotonic() - self._began
+            logger.log_metrics({"train/loss_step": loss, "lr": self._rate}, step=self._step)
 
     # ---- evaluation --------------------------------------------------------------------------
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show a bar of its own."""
         self._progress.start("validating", _num_val_batches(trainer))
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Batch,  # noqa: ARG002
-        batch_idx: int,
-        dataloader_idx: int = 0,  # noqa: ARG002
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
         """Record the batch. A run that is asked to stop does so here too: the validation starts anew later."""
         # With --overfit-batches the training samples are validated.
@@ -296,26 +258,22 @@ class Recorder(Checkpoint):
         self._evaluated(trainer, outputs, split)
         if trainer.state.fn != "fit":
             return
-        is_common = batch_idx + 1 < self._common_val_batches
-        is_asked, is_save_due, _ = self._decide(batch_idx + 1, is_common)
-        if is_asked:
+        if batch_idx + 1 >= self._common_val_batches:
+            return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
+        assert self._ranks is not None
+        due = self.pace.due(self._ranks, batch_idx + 1)
+        if due.stop:
             self._save_and_stop(trainer)
-        if is_save_due:
+        if due.save:
             self._save(trainer)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The validation counts from here on."""
         self._is_validation_due = False
         self._progress.stop()
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Batch,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
         """Record the batch."""
         self._evaluated(trainer, outputs, "test")
@@ -345,13 +303,12 @@ class Recorder(Checkpoint):
                 "attempt": self.attempt,
                 "epoch_s": self.clock.epoch_s,
                 "samples_per_s": num_samples / max(self.clock.train_s, 1e-9),
-                "lr": _learning_rate(trainer),
+                "lr": self._rate,
                 **metric_values(trainer),
             }
             append_line(self.run.epoch_metrics, row)
             self._progress.epoch_line(row, trainer.max_epochs)
-        is_asked = self._ranks.any(self.signals.requested is not None)[0]
-        if is_asked:
+        if self._ranks.any(self.signals.requested is not None)[0]:
             self._save_and_stop(trainer)
         if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
@@ -370,23 +327,21 @@ class Recorder(Checkpoint):
 
     # ---- saving and ending -------------------------------------------------------------------
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Before any checkpoint is written: the loss was finite, and the signals so far are on the disk."""
         assert self._capture is not None
         assert self._ranks is not None
         self._losses.look()
         self._capture.flush(wait=True)
         position = self._position(trainer)
-        is_before = position.stage == "validate"
-        random = self._random_before_validation if is_before else random_state()
+        random = self._random_before_validation if position.stage == "validate" else random_state()
         checkpoint[KEY] = {
             "format": 1,
             "step": trainer.global_step,
             "position": asdict(position),
             "random": self._ranks.gather(random),
-            "elapsed_s": self.elapsed_s,
+            "elapsed_s": self.pace.elapsed_s,
+            "lr": self._rate,
             "clock": self.clock.state(),
             "is_clean_pass_due": self._is_clean_pass_due,
             "train_metrics": self._ranks.gather(pl_module.metric_state()),  # type: ignore[operator]
@@ -399,13 +354,13 @@ class Recorder(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._last_checkpoint)
-        self._saved_at = time.monotonic()
+        self.pace.saved()
 
     def _save_and_stop(self, trainer: L.Trainer) -> None:
         self._save(trainer)
         raise Interrupted(f"Interrupted at step {self._step}; {self._last_checkpoint} is written.")
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal in order."""
         self._progress.stop()
 
@@ -433,7 +388,3 @@ def metric_values(trainer: L.Trainer) -> dict[str, float]:
 def _num_val_batches(trainer: L.Trainer) -> int:
     batches = trainer.num_val_batches
     return int(sum(batches) if isinstance(batches, list) else batches)
-
-
-def _learning_rate(trainer: L.Trainer) -> float:
-    return float(trainer.optimizers[0].param_groups[0]["lr"])

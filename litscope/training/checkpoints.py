@@ -16,11 +16,10 @@ with `weights_only=True`.
 from __future__ import annotations
 
 import os
-import pickle
 import random
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +27,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from litscope.errors import RunError
 from litscope.rundir import whole_file
@@ -103,8 +102,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise RunError(f"The checkpoint {path} does not exist.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise RunError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise RunError(f"{path} is not a checkpoint: it has no 'state_dict'. For plain weights use --weights.")
     return checkpoint
@@ -212,6 +212,8 @@ def adapt_callback_states(checkpoint: dict[str, Any], callbacks: list[L.Callback
         callback = known.get(key)
         if callback is None:
             del states[key]
+        elif isinstance(callback, EarlyStopping):
+            states[key]["patience"] = callback.patience  # it may have more patience than before
         elif isinstance(callback, ModelCheckpoint):
             folder = Path(str(callback.dirpath))
             if Path(states[key]["dirpath"]) != folder and not _move_paths(states[key], folder):

@@ -30,6 +30,9 @@ SMALL_PIXELS = 64
 FEW_IMAGES = 10_000
 """Below this many training images, colour thumbnails too start from pretrained weights."""
 
+FEW_VALIDATION = 1_000
+"""Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
+
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
 
@@ -374,6 +377,8 @@ def _monitor(facts: DataFacts) -> tuple[str, str]:
             return "val/ap", f"the positive class is rare ({share:.1%}), so accuracy hardly tells models apart"
         if share > 1 - RARE:
             return "val/auroc", f"the first class is rare ({1 - share:.1%}), so accuracy hardly tells models apart"
+    if facts.num_val < FEW_VALIDATION:
+        return "val/loss", f"accuracy is coarse on {facts.num_val:,} validation samples"
     return "val/accuracy", "the share of right answers on the validation data"
 
 

@@ -10,6 +10,7 @@ copies the whole module before our network is built, and saves swapped weights w
 interrupted in validation.)
 """
 
+# ruff: noqa: ARG002 - Lightning passes every hook all its arguments
 from __future__ import annotations
 
 from typing import Any
@@ -43,7 +44,7 @@ class AveragedWeights(L.Callback):
         self._average = {name: value.detach().clone().to(pl_module.device) for name, value in start.items()}
         self._num_updates = trainer.global_step
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read the step counter that a checkpoint restored."""
         self._num_updates = trainer.global_step
 
@@ -72,7 +73,7 @@ class AveragedWeights(L.Callback):
         if trainer.state.fn == "fit":
             self._swap(pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the module with the average."""
         self._swap(pl_module)
 
@@ -84,20 +85,13 @@ class AveragedWeights(L.Callback):
             self._average[name].copy_(kept)
         self._is_lent = not self._is_lent
 
-    def on_save_checkpoint(
-        self,
-        trainer: L.Trainer,  # noqa: ARG002
-        pl_module: L.LightningModule,  # noqa: ARG002
-        checkpoint: dict[str, Any],
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Make the average the checkpoint's weights."""
         mine, modules = self._average, checkpoint["state_dict"]
         average, trained = (modules, mine) if self._is_lent else (mine, modules)
         checkpoint["state_dict"], checkpoint[TRAINED_KEY] = dict(average), dict(trained)
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the checkpoint's average, and train on from its trained weights."""
         if trainer.state.fn != "fit":
             return

@@ -25,6 +25,7 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
+            warnings.filterwarnings("ignore", message=".*Profiler clears events")  # --profiler pytorch
             yield
     finally:
         torch.use_deterministic_algorithms(was_deterministic)

@@ -22,6 +22,7 @@ from litscope.ledger.capture import SignalBuffer
 from litscope.ledger.store import LedgerWriter
 from litscope.types import Batch, StepOutput
 
+
 class Capture:
     """From step outputs to Parquet parts.
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from litscope.rundir import RunDir, read_lines, valid_lines, write_json
+from litscope.console import warn
+from litscope.errors import LedgerError, RunError
+from litscope.rundir import RunDir, read_lines, valid_lines
+from litscope.training.job import Job, Outcome
+from litscope.training.recipe import Recipe
 
 NUM_PAIRS = 10
 NUM_HARDEST = 10
@@ -26,6 +30,49 @@ def read_summary(run: RunDir) -> dict[str, Any] | None:
         return None
     summary: dict[str, Any] = json.loads(run.summary.read_text())
     return summary
+
+
+def make_summary(job: Job, status: str, message: str, wall_s: float, outcome: Outcome | None) -> dict[str, Any]:
+    """summary.json of a run that ended, well or not.
+
+    Args:
+        status: "finished", "interrupted" or "failed".
+        message: why, where it did not finish.
+        wall_s: seconds of this attempt, from the first step's preparation to the last evaluation.
+        outcome: of the training; None if it did not come to its end.
+    """
+    recipe, data, run = job.recipe, job.data, job.run
+    rows = epoch_rows(run)
+    facts = metric_facts(rows, recipe.training.monitor, recipe.training.mode)
+    confusion = None
+    if outcome is not None:
+        tested = {name: value for name, value in outcome.evaluation.items() if name.startswith("test/")}
+        facts["metrics"]["best"] |= tested
+        confusion = outcome.confusion
+    return {
+        "status": status,
+        "message": message,
+        "name": run.path.name,
+        "run_dir": str(run.path),
+        "dataset": recipe.data.dataset,
+        "arch": recipe.model.arch,
+        "num_parameters": outcome.num_parameters if outcome else None,
+        "classes": list(data.classes),
+        "num_samples": {"train": len(data.train_ids), "val": len(data.val_ids), "test": len(data.test_ids)},
+        "epochs": outcome.epochs if outcome else len(rows),
+        "global_step": outcome.global_step if outcome else (rows[-1]["step"] if rows else 0),
+        "monitor": recipe.training.monitor,
+        "mode": recipe.training.mode,
+        **facts,
+        "checkpoints": checkpoint_facts(checkpoint_folder(recipe, run), outcome.best if outcome else None),
+        "device": job.plan.device_type,
+        "num_devices": job.plan.world_size,
+        "precision": job.plan.precision,
+        "wall_s": round(wall_s, 3),
+        "resume": f"litscope fit --resume {run.path}",
+        "confused_pairs": confused_pairs(confusion, data.classes) if confusion is not None else [],
+        "hardest": hardest_samples(run) if recipe.logging.ledger and rows else [],
+    }
 
 
 def metric_facts(rows: list[dict[str, Any]], monitor: str | None, mode: str | None) -> dict[str, Any]:
@@ -75,10 +122,14 @@ def confused_pairs(counts: np.ndarray[Any, Any], classes: tuple[str, ...]) -> li
 
 
 def hardest_samples(run: RunDir) -> list[dict[str, Any]]:
-    """The training samples with the highest mean loss over the last epochs."""
+    """The training samples with the highest mean loss over the last epochs; none if the ledger cannot be read."""
     from litscope.ledger.queries import worst
 
-    return [dict(row) for row in worst(run, NUM_HARDEST, split="train", by="loss")]
+    try:
+        return [dict(row) for row in worst(run, NUM_HARDEST, split="train", by="loss")]
+    except (LedgerError, RunError) as error:
+        warn(f"the hardest samples are left out of the summary: {error}")
+        return []
 
 
 def draw_figures(run: RunDir, counts: np.ndarray[Any, Any] | None, classes: tuple[str, ...]) -> None:
@@ -92,16 +143,17 @@ def draw_figures(run: RunDir, counts: np.ndarray[Any, Any] | None, classes: tupl
         pictures.confusion_matrix(counts, classes, run.figures / "confusion.png")
 
 
+def checkpoint_folder(recipe: Recipe, run: RunDir) -> Path:
+    """Where the checkpoints of a run lie."""
+    folder = recipe.training.checkpoint_dir
+    return Path(folder).absolute() if folder else run.checkpoints.absolute()
+
+
 def checkpoint_facts(folder: Path, best: str | None) -> dict[str, Any]:
     """Paths of the checkpoints: last, best, and all that are kept."""
     last = folder / "last.ckpt"
     kept = sorted(str(path) for path in folder.glob("*.ckpt") if path != last)
     return {"last": str(last) if last.exists() else None, "best": best or None, "kept": kept}
-
-
-def write_summary(run: RunDir, facts: dict[str, Any]) -> None:
-    """Write summary.json, whole."""
-    write_json(run.summary, facts)
 
 
 def closing_lines(summary: dict[str, Any]) -> list[str]:

@@ -1,0 +1,79 @@
+"""The records of a run: what every process knows before it trains, what came out, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+
+from litscope.data.datamodule import ClassificationData
+from litscope.rundir import RunDir
+from litscope.training.hardware import Plan
+from litscope.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a run knows before it trains.
+
+    Attributes:
+        recipe: resolved: nothing that matters is open.
+        data: opened.
+        attempt: number of this attempt, from 1; 0 on every process but the first.
+        checkpoint: what the run goes on from.
+        callbacks: the caller's own.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    data: ClassificationData
+    run: RunDir
+    attempt: int
+    checkpoint: Path | None
+    callbacks: Sequence[L.Callback] = ()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks, and writes what is not the ledger's."""
+        return self.attempt > 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training that came to its end says about itself.
+
+    Attributes:
+        epochs: that are over, earlier attempts included.
+        best: path of the best checkpoint, or "".
+        evaluation: metrics of the evaluation with the best weights.
+        confusion: (C, C) int64 of that evaluation, row = label.
+    """
+
+    epochs: int
+    global_step: int
+    best: str
+    num_parameters: int
+    evaluation: dict[str, float] = field(default_factory=dict)
+    confusion: np.ndarray[Any, Any] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that has ended.
+
+    Attributes:
+        run: its folder.
+        summary: what summary.json holds.
+    """
+
+    run: RunDir
+    summary: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the best epoch, and those of the test set with its weights."""
+        return dict(self.summary["metrics"]["best"])

@@ -1,0 +1,84 @@
+"""The folder of a run, before the first step: made for a new run, checked for one that goes on."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from litscope.console import say
+from litscope.data.datamodule import ClassificationData
+from litscope.data.manifest import Manifest
+from litscope.errors import ConfigError, RunError
+from litscope.rundir import RunDir, begin_attempt, write_json, write_text
+from litscope.training import environment
+from litscope.training.checkpoints import load_checkpoint
+from litscope.training.flags import build
+from litscope.training.job import RunResult
+from litscope.training.recipe import Recipe
+from litscope.training.resume import RUNS
+from litscope.training.summary import read_summary
+from litscope.training.yamlfile import dump
+
+
+def finished(run: RunDir, recipe: Recipe, checkpoint: Path | None) -> RunResult | None:
+    """The result of a run that ended as this recipe wants it to end; None if there is more to train."""
+    done = read_summary(run)
+    if done is None or done["status"] != "finished" or str(checkpoint) != str(done["checkpoints"]["last"]):
+        return None
+    then = build({}, [run.recipe]).training
+    now = recipe.training
+    limits = ("epochs", "max_steps", "max_time", "early_stopping", "patience", "min_delta")
+    if any(getattr(then, name) != getattr(now, name) for name in limits):
+        return None
+    say(f"{run.path} is already finished ({done['epochs']} epochs). To train longer, give more --epochs.")
+    return RunResult(run, done)
+
+
+def open_run(recipe: Recipe, folder: Path | None, data: ClassificationData, is_first: bool) -> RunDir:
+    """The folder of a new run, or of the one that goes on; made by the first process only."""
+    if not is_first:
+        path = folder or recipe.logging.run_dir or (RUNS / recipe.logging.name if recipe.logging.name else None)
+        if path is None:
+            raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
+        return RunDir(path)
+    if folder is not None:
+        run = RunDir.open(folder)
+        _check_manifest(run, data.manifest)
+        run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
+        return run
+    return RunDir.create(recipe.logging.run_dir or RUNS / (recipe.logging.name or _new_name(recipe, data)))
+
+
+def _new_name(recipe: Recipe, data: ClassificationData) -> str:
+    """Data set, model and a number that is free."""
+    stem = f"{data.source.name}-{recipe.model.arch}".replace("/", "_")
+    number = 1
+    while (RUNS / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _check_manifest(run: RunDir, manifest: Manifest) -> None:
+    """A run goes on only with the samples it began with: else ids, labels and splits would mean something else."""
+    if run.manifest.exists():
+        then = Manifest.read(run.manifest)
+        columns = ["sample_id", "key", "label", "split"]
+        if then.classes == manifest.classes and then.table.select(columns).equals(manifest.table.select(columns)):
+            return
+        raise RunError(
+            f"The data are not those that {run.path} was trained on ({len(then)} samples then, {len(manifest)} now; "
+            "or other labels or splits). Give the same data and the same split flags, or start a new run from its "
+            "weights: --weights, or --resume with a new --run-dir."
+        )
+
+
+def begin(run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Path | None) -> int:
+    """Write down what the run is made of, and the number of this attempt."""
+    step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
+    kept = copy.deepcopy(recipe)
+    kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
+    if not run.manifest.exists():
+        data.manifest.write(run.manifest)
+    write_json(run.environment, environment.describe(recipe.training.seed))
+    write_text(run.recipe, dump(kept))
+    return begin_attempt(run, int(step), str(checkpoint) if checkpoint is not None else None)
