@@ -181,11 +181,12 @@ def test_weight_decay_follows_the_optimizer(optimizer, decay):
 @pytest.mark.parametrize(
     ("facts", "monitor", "mode"),
     [
-        (image_facts(), "val/accuracy", "max"),
+        (image_facts(num_val=1000), "val/accuracy", "max"),
+        (image_facts(num_val=999), "val/loss", "min"),
         (image_facts(num_val=0), "train/loss", "min"),
         (table_facts(counts=(990, 10)), "val/ap", "max"),
         (table_facts(counts=(10, 990)), "val/auroc", "max"),
-        (table_facts(counts=(800, 200)), "val/accuracy", "max"),
+        (table_facts(counts=(800, 200)), "val/loss", "min"),
     ],
 )
 def test_monitor_follows_the_labels(facts, monitor, mode):

@@ -132,8 +132,8 @@ class TrainingConfig:
     min_delta: float = 0.0
     """Least change of the monitor that counts as an improvement."""
     monitor: str | None = None
-    """Metric that decides the best checkpoint. Default: val/accuracy, val/ap for a rare positive class, train/loss
-    without validation."""
+    """Metric that decides the best checkpoint. Default: val/accuracy, val/loss with few validation samples, val/ap
+    for a rare positive class, train/loss without validation."""
     mode: Literal["min", "max"] | None = None
     """Whether the monitor should fall or rise. Default: known from its name."""
     checkpoint_dir: str | None = None
