@@ -252,7 +252,9 @@ def test_check_reports_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(sum(counts.values()) for counts in found["data"]["counts"].values()) == 1797
     assert found["hardware"]["num_nodes"] == 1
     assert main(["check", "digits"]) == 0
-    assert "1,797 samples, 10 classes" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1,797 samples, 10 classes" in shown
+    assert "\nmodel convnet: " in shown
     assert main(["check", "iris", "--mixup", "0.2"]) == 2
     assert "--mixup 0.2: the data are a table" in capsys.readouterr().err
 

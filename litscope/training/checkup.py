@@ -8,8 +8,10 @@ from typing import Any
 from litscope.data.preflight import Report, inspect
 from litscope.data.sources import Source
 from litscope.errors import DataError
+from litscope.models.backbones import why_no_weights
 from litscope.training.build import make_source
 from litscope.training.checks import check_kind
+from litscope.training.choices import look, resolve
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.loggers import check_loggers
 from litscope.training.recipe import Recipe
@@ -17,10 +19,11 @@ from litscope.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Checkup:
-    """The data as they were found, and the hardware as it would be used."""
+    """The data as they were found, what `fit` would choose for them, and the hardware as it would be used."""
 
     source: Source
     report: Report
+    chosen: list[str]
     plan: Plan
 
     def lines(self) -> list[str]:
@@ -29,6 +32,7 @@ class Checkup:
         where = f"{plan.device_type} x {plan.world_size}" if plan.world_size > 1 else plan.device_type
         return [
             *self.report.lines(),
+            *self.chosen,
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}",
             *plan.notes,
         ]
@@ -39,6 +43,7 @@ class Checkup:
             "dataset": self.source.name,
             "kind": self.source.kind,
             "data": self.report.to_dict(),
+            "chosen": self.chosen,
             "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes},
         }
 
@@ -58,4 +63,6 @@ def check_up(recipe: Recipe) -> Checkup:
     if report.unreadable and recipe.data.strict_data:
         files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)
         raise DataError(f"{len(report.unreadable):,} files cannot be read, and --strict-data is on:{files}")
-    return Checkup(source, report, plan)
+    facts = look(source, device=plan.device_type, num_devices=plan.world_size)
+    _, chosen = resolve(recipe, facts, why_no_weights)
+    return Checkup(source, report, chosen, plan)
