@@ -164,6 +164,14 @@ def test_a_full_disk_is_an_error_before_and_while_building(reader, store, monkey
         open_cache(reader, IDS, 16, cache_dir=store)
 
 
+def test_a_folder_that_cannot_be_written_is_an_error_or_means_streaming(reader, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "cache"
+    assert pays(reader, IDS, 16, folder)[0] is False
+    with pytest.raises(DataError, match="--cache-dir"):
+        open_cache(reader, IDS, 16, cache_dir=folder)
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
@@ -236,7 +244,7 @@ def test_it_pays_when_it_fits(reader, store, monkeypatch):
     assert "memory" in pays(reader, IDS, 16, store)[1]
     monkeypatch.undo()
     monkeypatch.setattr(cache, "room_bytes", lambda folder: 100)
-    assert "left" in pays(reader, IDS, 16, store)[1]
+    assert "that may be written" in pays(reader, IDS, 16, store)[1]
     monkeypatch.undo()
     open_cache(reader, IDS, 16, cache_dir=store)
     monkeypatch.setattr(cache, "room_bytes", lambda folder: 100)

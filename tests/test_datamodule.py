@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,21 @@ class TestExactResume:
         assert [seen[1:] for seen in parts[: len(whole)]] == [seen[1:] for seen in whole]
         assert len(parts) == len(whole) or steps == (6, 12)
 
+    def test_when_the_model_asks_for_the_number_of_steps(self, folder, tmp_path):
+        """Lightning then makes the loaders before it restores the loops, and a loader's own state is lost."""
+
+        class Asks(Probe):
+            def configure_optimizers(self):
+                assert self.trainer.estimated_stepping_batches == 18
+                return super().configure_optimizers()
+
+        whole = run(folder, tmp_path).seen
+        path = tmp_path / "stopped.ckpt"
+        before = run(folder, tmp_path, SaveAndStop("batch", 9, path)).seen
+        model = Asks()
+        trainer(tmp_path).fit(model, datamodule=open_folder(folder), ckpt_path=path)
+        assert [seen[1:] for seen in before + model.seen] == [seen[1:] for seen in whole]
+
     def test_the_state_counts_what_was_trained_on(self, folder, tmp_path):
         """Lightning must not ask for batches ahead; if it ever does, this fails first."""
         positions = []
@@ -228,6 +244,12 @@ class TestWhatReachesTheNetwork:
         cached, streamed = (run(folder, tmp_path, data={"cache": cache}) for cache in (True, False))
         assert cached.seen == streamed.seen
         assert cached.checked == streamed.checked
+
+    def test_a_pickled_data_module_holds_no_cached_pixels(self, folder):
+        data = open_folder(folder, cache=True).open()
+        assert len(pickle.dumps(data)) < data._stored.rows.nbytes
+        (first, *_), (again, *_) = data.val_dataloader(), pickle.loads(pickle.dumps(data)).val_dataloader()
+        assert torch.equal(first["image"], again["image"])
 
     def test_clean_training_samples_come_in_order(self, folder):
         data = open_folder(folder).open()

@@ -80,6 +80,18 @@ def test_the_global_generator_is_left_alone(policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("stored", [32, 80])
+def test_nothing_is_read_back_from_the_device(policy, stored):
+    """Tensors of the meta device have no values: whoever looks at one raises."""
+    image, ids = images(8, 3, stored).to("meta"), torch.arange(8, device="meta")
+    out = Augmentation(policy, stored, seed=1, flip=True)(image, ids, epoch=0)
+    for mixup, cutmix in ((1.0, 0.0), (0.0, 1.0)):
+        mixed, soft = mix_batch(out, ids, 8, mixup=mixup, cutmix=cutmix, key=(0, 0, 0))
+        assert mixed.shape == out.shape
+        assert soft.shape == (8, 8)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("stored", [32, 80])
 def test_byte_images_stay_in_range(policy, stored):
     out = Augmentation(policy, stored, seed=1, flip=True)(images(64, 3, stored), torch.arange(64), epoch=0)
     assert out.min() >= 0

@@ -112,7 +112,12 @@ def open_cache(
     found = PixelCache.load(folder / key)
     if found is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Give another --cache-dir, or --no-cache."
+        ) from error
     with _lock(folder / f"{key}.lock"):
         found = PixelCache.load(folder / key)  # another run may have built it meanwhile
         if found is None:
@@ -156,7 +161,7 @@ def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Pa
         return True, ""
     if needed > memory // 2:
         return False, f"decoded ({_gb(needed)}) they would take more than half of the memory ({_gb(memory)})"
-    return False, f"{folder} has {_gb(room)} left for {_gb(needed)}"
+    return False, f"{folder} has {_gb(room)} that may be written, for {_gb(needed)}"
 
 
 def memory_bytes() -> int:
@@ -172,6 +177,8 @@ def room_bytes(folder: Path) -> int:
     """Bytes that may be written under `folder` (which need not exist), less a reserve of 5 % and 64 MB."""
     while not folder.exists():
         folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        return 0
     return max(0, int(shutil.disk_usage(folder).free * 0.95) - 64 * 2**20)
 
 
@@ -264,7 +271,7 @@ def _decode_all(
 ) -> dict[int, str]:
     """Write all rows with positioned writes (a full disk is then an error, not a SIGBUS); return the broken."""
     shape = (_num_rows(sample_ids), size, size, reader.channels)
-    rows = np.lib.format.open_memmap(path, mode="w+", dtype=reader.dtype, shape=shape)  # type: ignore[no-untyped-call]
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=reader.dtype, shape=shape)
     first, stride = rows.offset, rows[0].nbytes if len(rows) else 0
     del rows
     descriptor = os.open(path, os.O_WRONLY)

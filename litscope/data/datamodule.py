@@ -106,9 +106,9 @@ class ClassificationData(L.LightningDataModule):
         super().__init__()
         if (dataset is None) == (source is None):
             raise ConfigError("ClassificationData needs either a dataset or an open source.")
-        self._dataset = None if dataset is None else os.fspath(dataset)
+        self._dataset = dataset
         self._given_source = source
-        self._splitting = {
+        self._splitting: dict[str, Any] = {
             "data_dir": data_dir,
             "download": download,
             "target": target,
@@ -152,7 +152,11 @@ class ClassificationData(L.LightningDataModule):
         """
         if self._is_open:
             return self
-        self.source = self._given_source or open_source(self._dataset, **self._splitting)
+        if self._given_source is not None:
+            self.source = self._given_source
+        else:
+            assert self._dataset is not None
+            self.source = open_source(self._dataset, **self._splitting)
         self.manifest = self.source.manifest
         self.kind = self.source.kind
         self.classes = self.manifest.classes
@@ -211,7 +215,7 @@ class ClassificationData(L.LightningDataModule):
             raise DataError(f"{len(self.train_ids)} training samples cannot be shared by {world} devices.")
         trainer = self.trainer
         order = EpochOrder(self.train_ids, self.batch_size, self.seed, True, rank, world)
-        if trainer is not None and trainer.overfit_batches > 0:
+        if self._overfits():
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
         self._train_loader = self._loader(order, epoch=epoch, limit=_limit(trainer, len(order)))
@@ -223,7 +227,7 @@ class ClassificationData(L.LightningDataModule):
     def val_dataloader(self) -> Loader | list[Loader]:
         """Validation batches, in order; with the trainer's `overfit_batches` the training batches."""
         self.open()
-        if self.trainer is not None and self.trainer.overfit_batches > 0:
+        if self._overfits():
             return self._in_order(EpochOrder(self.train_ids, self.batch_size, self.seed).epoch_ids(0))
         return self._in_order(self.val_ids)
 
@@ -311,6 +315,9 @@ class ClassificationData(L.LightningDataModule):
         if self.trainer is None or not self.use_distributed_sampler:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+    def _overfits(self) -> bool:
+        return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
     def _pins(self) -> bool:
         if self.pin_memory is not None:

@@ -204,7 +204,7 @@ class StreamLoader(Loader):
         self.broken: dict[int, str] = {}
         self._strict = strict
         self._skips_empty = skips_empty
-        self._schedule: list[Ids] = []  # the batches of the pass under way; the DataLoader reads it anew in each
+        self._schedule: list[Any] = []  # the batches of the pass under way; the DataLoader reads it anew in each
         self._make_decoder = partial(
             DataLoader,
             _Decode(reader, size, labels),
@@ -256,7 +256,9 @@ class _Decode(Dataset[Decoded]):
 
     def __getitems__(self, ids: Ids) -> Decoded:
         shape = (len(ids), self._size, self._size, self._reader.channels)
-        rows, kept, broken = np.empty(shape, self._reader.dtype), [], {}
+        rows = np.empty(shape, self._reader.dtype)
+        kept: list[int] = []
+        broken: dict[int, str] = {}
         for id_ in ids.tolist():
             try:
                 rows[len(kept)] = resize_crop(self._reader.read(id_, min_side=self._size), self._size)
@@ -269,7 +271,7 @@ class _Decode(Dataset[Decoded]):
         return {"image": image, "label": self._labels[sample_id], "sample_id": sample_id}, broken
 
 
-def _as_it_is(decoded: Decoded) -> Decoded:
+def _as_it_is(decoded: Any) -> Any:
     return decoded
 
 

@@ -10,7 +10,7 @@ Images are stored as squares of one side, by rules that the data decide:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.console import say
-from litscope.data.cache import open_cache, pays
+from litscope.data.cache import PixelCache, open_cache, pays
 from litscope.data.images import resize_crop
 from litscope.data.readers import Reader
 from litscope.data.sources import Source
@@ -36,16 +36,26 @@ class Stored:
     """The samples of a source, in the shape in which they are handed to the device.
 
     Attributes:
-        rows: (N, S, S, K) or (N, F), row i of sample_id i; None where files are decoded in every epoch.
         seen: T, side that the network sees; 0 for tables.
         side: S, stored side; 0 for tables.
-        broken: sample_id -> reason, of what is known to be unreadable.
+        array: the samples, where the source has them in memory.
+        cache: the samples, where they were decoded once.
     """
 
-    rows: NDArray[Any] | None
     seen: int = 0
     side: int = 0
-    broken: dict[int, str] = field(default_factory=dict)
+    array: NDArray[Any] | None = None
+    cache: PixelCache | None = None
+
+    @property
+    def rows(self) -> NDArray[Any] | None:
+        """(N, S, S, K) or (N, F), row i of sample_id i; None where files are decoded in every epoch."""
+        return self.array if self.cache is None else self.cache.pixels
+
+    @property
+    def broken(self) -> dict[int, str]:
+        """sample_id -> reason, of what is known to be unreadable."""
+        return {} if self.cache is None else self.cache.broken
 
 
 def store(
@@ -71,23 +81,23 @@ def store(
     """
     reader, ids = source.reader, source.manifest.sample_ids
     if source.kind == "table":
-        return Stored(reader.array)
+        return Stored(array=reader.array)
     if image_size is None or side is None:
         sizes = sample_sizes(reader, ids)
         image_size = image_size or seen_size(sizes)
         side = side or stored_size(image_size, sizes)
     seen = image_size
     if reader.array is not None:
-        return Stored(squares(reader.array, side), seen, side)
+        return Stored(seen, side, array=squares(reader.array, side))
     why_not = ""
     if cache is None:
         cache, why_not = pays(reader, ids, side, cache_dir)
     if why_not:
         say(f"the images are decoded in every epoch: {why_not}")
     if not cache:
-        return Stored(None, seen, side)
+        return Stored(seen, side)
     pixels = open_cache(reader, ids, side, cache_dir=cache_dir, num_threads=num_threads)
-    return Stored(pixels.pixels, seen, side, pixels.broken)
+    return Stored(seen, side, cache=pixels)
 
 
 def sample_sizes(reader: Reader, sample_ids: Ids) -> Sizes:

@@ -53,6 +53,9 @@ OPERATIONS = (
 SMALL = 64
 """Stored sides up to this are cropped with padding; larger ones by a random resized crop."""
 
+_CACHED = 2**20
+"""Values that a CPU works on at a time: what stays in its cache is two to five times as fast."""
+
 _AUGMENT = 0x61756761  # keeps these hashes apart from those of the order
 _MIX = 0x6D6978
 _DRAWS = ("top", "left", "flip", "area", "aspect", "angle", "brightness", "contrast", "saturation")
@@ -143,6 +146,17 @@ class Augmentation:
         """
         if self.policy == "none":
             return evaluation(image, self.size)
+        per_image = image.shape[1] * self.size**2
+        count = max(1, _CACHED // per_image) if image.device.type == "cpu" else len(image)
+        if count >= len(image):
+            return self._augment(image, sample_id, epoch)
+        out = torch.empty((len(image), image.shape[1], self.size, self.size))
+        for start in range(0, len(image), count):
+            part = slice(start, start + count)
+            out[part] = self._augment(image[part], sample_id[part], epoch)
+        return out
+
+    def _augment(self, image: Tensor, sample_id: Tensor, epoch: int) -> Tensor:
         names = {"strong": _STRONG_DRAWS, "autoaugment": _AUTO_DRAWS}.get(self.policy, _DRAWS[:5])
         values = uniforms(sample_id, fold(self.seed, _AUGMENT, epoch), len(names))
         draw = dict(zip(names, values.unbind(1), strict=True))
@@ -161,7 +175,7 @@ class Augmentation:
         mirror = draw["flip"] < 0.5 if self.flip else None
         matrix = self._geometry(draw, image.device)
         if not is_small:
-            return _resample(to_float(image), _crop(draw, mirror, matrix), self.size)
+            return _resample(to_float(image.contiguous()), _crop(draw, mirror, matrix), self.size)
         out = to_float(crop_and_flip(image, draw["top"], draw["left"], mirror))
         if matrix is not None:
             out = _resample(out, matrix, out.shape[-1])
@@ -234,7 +248,8 @@ def _affine(turn: Tensor, shear_x: Tensor, shear_y: Tensor, shift_x: Tensor, shi
     """(B, 2, 3) matrices of a rotation by `turn` (radians) after shears, with a shift."""
     cos, sin = turn.cos(), turn.sin()
     parts = (cos + sin * shear_y, cos * shear_x + sin, shift_x, cos * shear_y - sin, cos - sin * shear_x, shift_y)
-    return torch.stack(torch.broadcast_tensors(*parts), dim=1).view(-1, 2, 3)
+    full = torch.broadcast_tensors(*parts)  # type: ignore[no-untyped-call]
+    return torch.stack(full, dim=1).view(-1, 2, 3)
 
 
 def _crop(draw: dict[str, Tensor], mirror: Tensor | None, matrix: Tensor | None) -> Tensor:
@@ -271,7 +286,16 @@ def _colour(image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Ten
 
 
 def _blend(base: Tensor, image: Tensor, factor: Tensor) -> Tensor:
-    return base + (image - base) * factor[:, None, None, None]
+    """`base` where the factor (B,) is 0, `image` where it is 1, beyond it where it is larger; one pass."""
+    factor = factor[:, None, None, None]
+    return torch.addcmul(base * (1 - factor), image, factor)
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Mean of 3 x 3 pixels, the border repeated. (torch's pooling takes twenty times as long on a CPU.)"""
+    wide = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]).mul_(1 / 9)
 
 
 def _operation(draw: dict[str, Tensor]) -> Tensor:
@@ -292,7 +316,7 @@ def _one_colour_operation(image: Tensor, draw: dict[str, Tensor]) -> Tensor:
     factor = 0.1 + 1.8 * strength
     factors = [torch.where(chosen(name), factor, 1.0) for name in ("brightness", "contrast", "saturation", "sharpness")]
     out = _colour(image, *factors[:3])
-    out = _blend(F.avg_pool2d(out, 3, stride=1, padding=1, count_include_pad=False), out, factors[3]).clamp_(0, 1)
+    out = _blend(_blur(out), out, factors[3]).clamp_(0, 1)
     levels = torch.exp2(8 - (strength * 5).floor())[:, None, None, None]
     low, high = out.amin((2, 3), keepdim=True), out.amax((2, 3), keepdim=True)
     for name, result in (
