@@ -5,7 +5,7 @@ import os
 import pytest
 
 from litscope.errors import ConfigError
-from litscope.training import hardware
+from litscope.training import hardware, limits
 from litscope.training.hardware import Gpu, Machine, check_hardware, plan
 from litscope.training.recipe import HardwareConfig, ModelConfig, Recipe
 
@@ -141,9 +141,9 @@ def test_memory_respects_the_cgroup(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text(f"{2**29}\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {2**20}\n")
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    monkeypatch.setattr(hardware, "_cgroup_folders", lambda controller: [tmp_path])
-    assert hardware.memory_bytes() == 2**30
-    assert hardware.memory_available_bytes() == 2**30 - 2**29 + 2**20
-    assert hardware.num_cores() == 1
+    monkeypatch.setattr(limits, "_cgroup_folders", lambda controller: [tmp_path])
+    assert limits.memory_bytes() == 2**30
+    assert limits.memory_available_bytes() == 2**30 - 2**29 + 2**20
+    assert limits.num_cores() == 1
     (tmp_path / "memory.max").write_text("max\n")
-    assert hardware.memory_bytes() > 2**30
+    assert limits.memory_bytes() > 2**30

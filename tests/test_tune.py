@@ -12,11 +12,12 @@ from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.training import build, choices
 from litscope.training.batch_curve import Probe, search
+from litscope.training.batch_probe import find_batch_size
 from litscope.training.flags import recipe_from_keywords
 from litscope.training.hardware import check_hardware
 from litscope.training.lr_curve import join, read_sweep
 from litscope.training.quiet import quiet_lightning
-from litscope.training.tune import batch_size_find, find_batch_size, lr_find, sweep_learning_rates
+from litscope.training.tune import batch_size_find, lr_find, sweep_learning_rates
 
 LRS = np.geomspace(1e-6, 1.0, 100)
 

@@ -21,7 +21,7 @@ import numpy as np
 from litscope.data.sources import Source
 from litscope.data.stored import sample_sizes
 from litscope.errors import DataError
-from litscope.training.hardware import memory_bytes, num_cores
+from litscope.training.limits import memory_bytes, num_cores
 from litscope.training.recipe import Recipe
 
 SMALL_PIXELS = 64

@@ -28,7 +28,8 @@ from litscope.rundir import RunDir
 from litscope.training.build import make_source
 from litscope.training.evaluation_data import EvaluationData
 from litscope.training.flags import build
-from litscope.training.hardware import Plan, num_cores, plan
+from litscope.training.hardware import Plan, plan
+from litscope.training.limits import num_cores
 from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe
 from litscope.training.resume import find_checkpoint, run_settings

@@ -9,20 +9,13 @@ augmentation and accumulation are those of the run.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
@@ -31,14 +24,14 @@ from litscope.errors import ConfigError
 from litscope.models.backbones import why_no_weights
 from litscope.models.classifier import Classifier
 from litscope.pictures import lr_curve
-from litscope.training.batch_curve import BatchSizeResult, Probe, search
+from litscope.training.batch_curve import BatchSizeResult
+from litscope.training.batch_probe import find_batch_size
 from litscope.training.build import make_classifier, make_data, make_source
 from litscope.training.choices import look, optimizer_family, resolve
-from litscope.training.hardware import Plan, check_hardware, memory_available_bytes
+from litscope.training.hardware import Plan, check_hardware
 from litscope.training.lr_curve import LrResult, Sweep, join, read_sweep
-from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe
-from litscope.types import Batch
+from litscope.training.trial import restore, snapshot, trial_trainer, unchanged
 
 EPOCH_STRIDE = 10_000
 """Sweep k draws its batches from epoch k times this, so that each sees another order."""
@@ -154,13 +147,13 @@ def sweep_learning_rates(
     if num_steps < 10 or num_sweeps < 1:
         raise ConfigError(f"{num_sweeps} sweeps of {num_steps} steps: at least 1 sweep of 10 steps is needed.")
     sweeps = []
-    with _unchanged(classifier, data), quiet_lightning():
-        before = _snapshot(classifier)
+    with unchanged(classifier, data):
+        before = snapshot(classifier)
         for k in range(num_sweeps):
-            _restore(classifier, before)
+            restore(classifier, before)
             torch.manual_seed(data.seed + k)
             recorder = _SweepCallback(np.geomspace(low, high, num_steps), EPOCH_STRIDE * k, accumulate_grad_batches)
-            trainer = _trainer(
+            trainer = trial_trainer(
                 plan,
                 recorder,
                 max_steps=num_steps,
@@ -169,48 +162,8 @@ def sweep_learning_rates(
             )
             trainer.fit(classifier, datamodule=data)
             sweeps.append(recorder.sweep())
-        _restore(classifier, before)
+        restore(classifier, before)
     return join(sweeps, given)
-
-
-def find_batch_size(
-    classifier: Classifier,
-    data: ClassificationData,
-    plan: Plan,
-    *,
-    start: int = 8,
-    most: int | None = None,
-    memory_budget_bytes: int | None = None,
-    num_steps: int = 4,
-) -> BatchSizeResult:
-    """Try batch sizes by doubling, then bisect to the largest that fits in memory.
-
-    On a GPU a size fits if training steps run without running out of memory. On a CPU, where
-    running out would end the program, it fits if what one step keeps (weights, gradients, two
-    moments, activations counted as autograd saves them, and as much again for what comes and goes) stays in
-    `memory_budget_bytes`. Doubling ends at the memory, at the size of the training set, or where
-    two doublings in a row bring less than 5 % more samples per second. Loading is not timed.
-
-    Args:
-        start: the first size.
-        most: the largest size tried; default: an eighth of the training samples, for with fewer
-            than eight steps an epoch hardly trains.
-        memory_budget_bytes: for the CPU; default: half of the memory that is free.
-        num_steps: timed steps of each size, after one that warms up.
-    """
-    on_cpu = plan.device_type == "cpu"
-    budget = memory_budget_bytes or (memory_available_bytes() // 2 if on_cpu else None)
-    with _unchanged(classifier, data), quiet_lightning():
-        before = _snapshot(classifier)
-        batch = _one_batch(data, min(len(data.train_ids), 64))
-
-        def probe(size: int) -> Probe:
-            _restore(classifier, before)
-            return _probe(classifier, _of_size(batch, size), size, plan, num_steps, budget)
-
-        result = search(probe, start=start, most=most or max(1, len(data.train_ids) // 8), budget_bytes=budget)
-        _restore(classifier, before)
-    return result
 
 
 class _SweepCallback(L.Callback):
@@ -255,117 +208,6 @@ class _SweepCallback(L.Callback):
         return read_sweep(self.lrs[: len(losses)], losses)
 
 
-class _Stopwatch(L.Callback):
-    """Times whole training steps, and counts what autograd keeps in the first."""
-
-    def __init__(self, count_saved: bool) -> None:
-        self.count_saved = count_saved
-        self.saved_bytes = 0
-        self.times: list[float] = []
-        self._begin = 0.0
-        self._seen: set[int] = set()
-        self._hooks: Any = None
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        if self.count_saved and not self.times:
-            self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
-            self._hooks.__enter__()
-        self._begin = perf_counter()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.times.append(perf_counter() - self._begin)
-        self.close()
-
-    def close(self) -> None:
-        """Take the hooks away, also when the step failed."""
-        if self._hooks is not None:
-            self._hooks.__exit__(None, None, None)
-            self._hooks = None
-
-    def _count(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.saved_bytes += storage.nbytes()
-        return tensor
-
-
-def _probe(
-    classifier: Classifier, batch: Batch, size: int, plan: Plan, num_steps: int, budget_bytes: int | None
-) -> Probe:
-    """Run a few steps on one batch and say whether it fitted, how fast, and in how much memory."""
-    on_cpu = plan.device_type == "cpu"
-    watch = _Stopwatch(count_saved=on_cpu)
-    loader: DataLoader[Batch] = DataLoader(_Repeated(batch, num_steps + 1), batch_size=None)
-    if plan.device_type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        _trainer(plan, watch, max_steps=num_steps + 1).fit(classifier, loader)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        return Probe(size, fits=False, samples_per_s=None, memory_bytes=None)
-    finally:
-        watch.close()
-        classifier.zero_grad(set_to_none=True)
-        gc.collect()
-        if plan.device_type == "cuda":
-            torch.cuda.empty_cache()
-    used = _cpu_bytes(classifier, batch, watch.saved_bytes) if on_cpu else _device_bytes(plan)
-    speed = size / float(np.median(watch.times[1:]))
-    fits = budget_bytes is None or used is None or used <= budget_bytes
-    return Probe(size, fits=fits, samples_per_s=speed, memory_bytes=used)
-
-
-def _cpu_bytes(classifier: Classifier, batch: Batch, saved_bytes: int) -> int:
-    """Memory of one training step: weights, gradients, two moments; activations twice; the batch."""
-    weights = sum(p.numel() * p.element_size() for p in classifier.parameters())
-    values = sum(t.numel() * t.element_size() for t in batch.values() if isinstance(t, Tensor))
-    return 4 * weights + 2 * saved_bytes + values
-
-
-def _device_bytes(plan: Plan) -> int | None:
-    """Peak memory on the GPU since the last reset; None where the device does not count it."""
-    return torch.cuda.max_memory_allocated() if plan.device_type == "cuda" else None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out, on a GPU or in the CPU's allocator."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-class _Repeated(IterableDataset[Batch]):
-    """The same batch, `times` times."""
-
-    def __init__(self, batch: Batch, times: int) -> None:
-        self.batch = batch
-        self.times = times
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self.times):
-            yield self.batch
-
-
-def _one_batch(data: ClassificationData, size: int) -> Batch:
-    """A real training batch on the CPU, augmented as in training."""
-    batch_size, data.batch_size = data.batch_size, size
-    try:
-        loader = data.train_dataloader()
-        raw = next(iter(loader))
-        return data.training_batch(raw, *loader.last)
-    finally:
-        data.batch_size = batch_size
-
-
-def _of_size(batch: Batch, size: int) -> Batch:
-    """The batch's rows, repeated or cut to `size`."""
-    rows = torch.arange(size) % len(batch["label"])
-    return {name: value[rows] for name, value in batch.items()}  # type: ignore[return-value, index]
-
-
 def _range(classifier: Classifier, lr_min: float | None, lr_max: float | None) -> tuple[float, float]:
     """The learning rates of a sweep."""
     low, high = (1e-5, 10.0) if optimizer_family(str(classifier.hparams["optimizer"])) == "sgd" else (1e-6, 1.0)
@@ -373,51 +215,3 @@ def _range(classifier: Classifier, lr_min: float | None, lr_max: float | None) -
     if not 0 < low < high:
         raise ConfigError(f"The sweep goes from {low:g} to {high:g}; the first must be above 0 and below the second.")
     return low, high
-
-
-def _trainer(plan: Plan, callback: L.Callback, **arguments: Any) -> L.Trainer:
-    """A Trainer that leaves no file and prints nothing, on one device of the plan."""
-    devices = plan.devices[:1] if isinstance(plan.devices, list) else 1
-    return L.Trainer(
-        accelerator=plan.accelerator,
-        devices=devices,
-        precision=plan.precision,  # type: ignore[arg-type]
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **arguments,
-    )
-
-
-@contextmanager
-def _unchanged(classifier: Classifier, data: ClassificationData) -> Iterator[None]:
-    """Put back the random states, the training flag and the attached trainers at the end."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    was_training, trainer, data_trainer = classifier.training, classifier._trainer, data.trainer
-    try:
-        yield
-    finally:
-        classifier.train(was_training)
-        classifier._trainer, data.trainer = trainer, data_trainer
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
-
-
-def _snapshot(classifier: Classifier) -> dict[str, Tensor]:
-    """A copy of weights and buffers, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
-
-
-def _restore(classifier: Classifier, before: dict[str, Tensor]) -> None:
-    """Weights and buffers as in the snapshot; no gradients."""
-    classifier.load_state_dict(before)
-    classifier.zero_grad(set_to_none=True)
