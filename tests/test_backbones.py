@@ -153,11 +153,24 @@ def test_sizes_that_do_not_fit_are_said():
         build("mlp", 1, num_features=3)
 
 
-@pytest.mark.parametrize("size", [1, 5, 8, 28, 33])
+@pytest.mark.parametrize("size", [1, 5, 8, 28, 33, 100])
 def test_convnet_takes_any_size(size):
     net = build("convnet", 10, in_channels=1, image_size=size).net
     assert net(torch.rand(2, 1, size, size)).shape == (2, 10)
-    assert parameters(net) < 100_000
+    assert parameters(net) < 35_000
+
+
+def test_images_lie_channels_last_where_the_network_allows_it(monkeypatch):
+    made = build("resnet18", 10, image_size=32)
+    assert made.memory_format == torch.channels_last
+    assert made.net.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+    class Flat(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.view(len(x), -1))
+
+    monkeypatch.setattr(backbones, "_make", lambda *_: backbones.Backbone(Flat(3 * 32 * 32, 10)))
+    assert build("resnet18", 10, image_size=32).memory_format == torch.contiguous_format
 
 
 def test_small_stem_builds_the_same_again():
@@ -206,7 +219,7 @@ def test_safetensors(tmp_path):
     from safetensors.torch import save_file
 
     source = resnet()
-    save_file({name: value.clone() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
     made = build("resnet18", 10, weights=tmp_path / "w.safetensors")
     assert torch.equal(made.net.conv1.weight, source.conv1.weight)
 
@@ -269,7 +282,9 @@ def test_files_that_cannot_be_used(in_tmp, tmp_path):
     with pytest.raises(ModelError, match="holds a list"):
         build("resnet18", 10, weights=saved([torch.zeros(1)], tmp_path / "list.pt"))
     with pytest.raises(ModelError, match=r"no tensor fits this network.*another --arch"):
-        build("resnet18", 10, weights=saved(build("convnet", 10).net.state_dict(), tmp_path / "convnet.pt"))
+        build(
+            "resnet18", 10, weights=saved(build("convnet", 10, image_size=28).net.state_dict(), tmp_path / "convnet.pt")
+        )
 
 
 # ---- weights from the hub --------------------------------------------------------------------
@@ -358,7 +373,7 @@ def test_cached_timm_weights_are_loaded_without_a_network(tmp_path, monkeypatch)
 
     source = timm.create_model("resnet18")
     file = tmp_path / "model.safetensors"
-    save_file({name: value.clone() for name, value in source.state_dict().items()}, file)
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, file)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(file))
     made = build("resnet18", 10, pretrained=True)
     assert made.is_pretrained

@@ -1,5 +1,6 @@
 """The LightningModule with a plain L.Trainer: what it learns, logs, saves and restores."""
 
+import copy
 import json
 import math
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from litscope import Classifier
 from litscope.errors import ConfigError, ModelError
 from litscope.models.metrics import NAMES
+from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Schedule, factor
 
 NUM_TRAIN = 512
@@ -196,6 +198,25 @@ def test_a_users_batch_without_ids():
     model.training_step(batch, 0)
     assert model._phase("train").compute(torch.device("cpu"))
     assert int(model.confusion("train").sum()) == 8
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_channels_last_and_fused_train_as_plain_torch_does(optimizer):
+    """Fused kernels walk through memory: weights, gradients and moments must lie in the same order."""
+    L.seed_everything(0, verbose=False)
+    model = Classifier("convnet", num_classes=10, in_channels=3, image_size=12, lr=0.01, optimizer=optimizer)
+    plain = copy.deepcopy(model.net).to(memory_format=torch.contiguous_format)
+    ours = build_optimizer(model.net, optimizer, lr=0.01)
+    theirs = build_optimizer(plain, optimizer, lr=0.01, fused=False)
+    for _ in range(4):
+        x, y = torch.rand(16, 3, 12, 12), torch.randint(0, 10, (16,))
+        ours.zero_grad()
+        theirs.zero_grad()
+        model.training_step({"image": x, "label": y}, 0)["loss"].backward()
+        F.cross_entropy(plain(x), y).backward()
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(model.net.state_dict(), plain.state_dict(), atol=2e-4, rtol=1e-3)
 
 
 def test_bytes_are_scaled_like_floats():
@@ -382,6 +403,18 @@ def test_checkpoint_is_plain_and_rebuilds(tmp_path):
     assert again.hparams["class_weights"] == [1.0] * 10
     assert torch.equal(again.mean, model.mean)
     assert model.hparams["weights"] == str(weights)  # the logger of the first run was told the truth
+
+
+def test_checkpoint_without_an_image_size_rebuilds(tmp_path):
+    """With a user's own loaders nobody says how large the images are."""
+    model, runner = Classifier("resnet18", num_classes=10, in_channels=1), trainer(max_epochs=1, limit_val_batches=0)
+    runner.fit_loop.max_batches = 1
+    runner.fit(model, datamodule=Plain())
+    assert model.hparams["image_size"] is None
+    runner.save_checkpoint(tmp_path / "last.ckpt")
+    again = Classifier.load_from_checkpoint(tmp_path / "last.ckpt").eval()
+    x = torch.rand(2, 1, 40, 40)
+    assert torch.equal(again(x), model.eval()(x))
 
 
 def test_small_stem_and_normalisation_come_back_with_the_checkpoint(tmp_path):
