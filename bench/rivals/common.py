@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from litscope.models.backbones import build
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import datasets, transforms
+
+from litscope.models.backbones import build
 
 CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 
