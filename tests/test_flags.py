@@ -287,6 +287,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "hardware.accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),
+        "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
         "logging.name": st.sampled_from(["a b", "1e3", "null", "true", "#x", None]),
         "logging.logger": st.sampled_from([["csv"], ["none"], ["csv", "wandb"], []]),
     }

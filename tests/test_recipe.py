@@ -92,6 +92,7 @@ def test_range(key: str, good: list[Any], bad: list[Any]) -> None:
         ({"training__warmup_epochs": 5.0, "training__epochs": 5}, ["--warmup-epochs", "--epochs"]),
         ({"training__monitor": "val/loss", "training__mode": "max"}, ["--mode", "val/loss"]),
         ({"training__monitor": "val/auroc", "training__mode": "min"}, ["--mode", "val/auroc"]),
+        ({"logging__wandb_mode": "offline", "logging__wandb_log_model": True}, ["--wandb-log-model", "--wandb-mode"]),
     ],
 )
 def test_combination(values: dict[str, Any], named: list[str]) -> None:
