@@ -90,7 +90,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.PIPE, text=True)
     run = RunDir(tmp_path / "run")
     deadline = time.monotonic() + 120
-    while not run.last_checkpoint.exists() and time.monotonic() < deadline:
+    while not run.last_checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)

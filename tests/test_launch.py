@@ -44,13 +44,14 @@ def start(run: Path, more: str = "", environment: dict[str, str] | None = None, 
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.PIPE, text=True, env=env)
 
 
-def wait_for_step(run: Path, step: int) -> None:
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
     deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         if any(line["step"] >= step for line in read_lines(RunDir(run).step_metrics)):
             return
         time.sleep(0.05)
-    raise AssertionError("the run did not get so far")
+    process.kill()
+    raise AssertionError(f"the run did not get so far: {process.communicate()[1]}")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.flag("devices", "strategy")
 def test_each_sample_is_seen_once_an_epoch(two: Path) -> None:
     summary = read_summary(RunDir(two))
     assert summary["num_devices"] == 2
@@ -94,6 +96,7 @@ def test_validation_metrics_are_those_of_one_process(two: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.flag("use_distributed_sampler")
 def test_all_ranks_see_all_samples_without_the_distributed_sampler(tmp_path: Path) -> None:
     process = start(tmp_path / "run", use_distributed_sampler=False, epochs=1)
     _, words = process.communicate(timeout=300)
@@ -107,7 +110,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = {"epochs": 4000, "scheduler_type": "constant", "dropout_rate": 0.2, "log_every_n_steps": 1}
     process = start(run, **flags)
-    wait_for_step(run, 30)
+    wait_for_step(process, run, 30)
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 130, words
@@ -125,7 +128,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
 def test_a_dead_worker_ends_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, epochs=4000, log_every_n_steps=1)
-    wait_for_step(run, 20)
+    wait_for_step(process, run, 20)
     children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.training.launch"],
                               capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     assert len(children) == 1
@@ -142,7 +145,7 @@ def test_a_dead_worker_ends_the_run(tmp_path: Path) -> None:
 def test_workers_die_with_the_first_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, epochs=4000, log_every_n_steps=1)
-    wait_for_step(run, 10)
+    wait_for_step(process, run, 10)
     children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.training.launch"],
                               capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     process.kill()
@@ -154,6 +157,7 @@ def test_workers_die_with_the_first_process(tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{c}").exists() and Path(f"/proc/{c}/cmdline").read_bytes() for c in children)
 
 
+@pytest.mark.flag("num_nodes")
 def test_two_machines_on_loopback(tmp_path: Path) -> None:
     """The same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
     with socket.socket() as server:
@@ -171,6 +175,7 @@ def test_two_machines_on_loopback(tmp_path: Path) -> None:
     assert set(counts.values()) == {1}
 
 
+@pytest.mark.flag("sync_batchnorm")
 def test_sync_batchnorm_on_the_cpu_is_refused_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sync-batchnorm"):
         small_fit(tmp_path / "run", TWO, sync_batchnorm=True)

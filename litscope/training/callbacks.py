@@ -118,6 +118,7 @@ class Recorder(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the run where the checkpoint left it. Last of all: the random state."""
         self.signals.install()
+        trainer._signal_connector.received_sigterm = False  # one that came in between is in `signals`
         assert self._ranks is not None
         if self._ranks.world_size > 1:
             # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Signals are ours (`pace`).
@@ -257,6 +258,7 @@ class Recorder(Checkpoint):
         split = "train" if trainer.overfit_batches > 0 else "val"  # type: ignore[attr-defined]
         self._evaluated(trainer, outputs, split)
         if trainer.state.fn != "fit":
+            self._stop_evaluation()
             return
         if batch_idx + 1 >= self._common_val_batches:
             return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
@@ -277,8 +279,12 @@ class Recorder(Checkpoint):
     ) -> None:
         """Record the batch."""
         self._evaluated(trainer, outputs, "test")
+        self._stop_evaluation()
+
+    def _stop_evaluation(self) -> None:
+        """After training there is nothing to save: a signal ends the evaluation, and a resumed run repeats it."""
         if self.signals.requested is not None:
-            raise Interrupted("Interrupted while testing.")
+            raise Interrupted("Interrupted in the last evaluation; training is done.")
 
     def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
         if self.is_evaluation_recorded:

@@ -35,6 +35,9 @@ class AveragedWeights(L.Callback):
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self._average: dict[str, Tensor] = {}
+        self._averaged: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._copied: list[tuple[Tensor, Tensor]] = []
         self._is_lent = False
         self._num_updates = 0
 
@@ -45,8 +48,12 @@ class AveragedWeights(L.Callback):
         self._num_updates = trainer.global_step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read the step counter that a checkpoint restored."""
+        """Read the step counter that a checkpoint restored, and pair each tensor with its average once."""
         self._num_updates = trainer.global_step
+        pairs = [(self._average[name], value) for name, value in pl_module.state_dict().items()]
+        self._averaged = [kept for kept, value in pairs if value.is_floating_point()]
+        self._values = [value for _, value in pairs if value.is_floating_point()]
+        self._copied = [(kept, value) for kept, value in pairs if not value.is_floating_point()]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Follow the weights, once per optimizer step."""
@@ -54,14 +61,9 @@ class AveragedWeights(L.Callback):
             return
         self._num_updates = trainer.global_step
         decay = min(self.decay, (1 + self._num_updates) / (10 + self._num_updates))
-        averages, values = [], []
-        for name, value in pl_module.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self._average[name])
-                values.append(value)
-            else:
-                self._average[name].copy_(value)
-        torch._foreach_lerp_(averages, values, 1.0 - decay)
+        torch._foreach_lerp_(self._averaged, self._values, 1.0 - decay)
+        for kept, value in self._copied:
+            kept.copy_(value)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average into the module."""

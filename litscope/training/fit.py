@@ -207,6 +207,8 @@ def _train(job: Job, signals: Signals) -> Outcome:
             return _evaluate(trainer, classifier, data, recorder)
     finally:
         recorder.close()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
         close_loggers(loggers)
 
 
