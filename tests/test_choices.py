@@ -151,7 +151,7 @@ def test_max_steps_alone_says_how_many_epochs():
 
 
 def test_learning_rate_scales_with_the_effective_batch():
-    facts = image_facts(num_train=45_000)
+    facts = image_facts(num_train=45_000, device="cuda")
 
     def rate(**given):
         return chosen(facts, **given).training.lr
@@ -164,11 +164,13 @@ def test_learning_rate_scales_with_the_effective_batch():
     assert rate(batch_size=128, optimizer="lion") == 1e-4
     assert rate(batch_size=128, optimizer="nadamw") == 1e-3
     assert rate(batch_size=128, arch="vit_b_16") == 5e-4
+    assert rate(batch_size=128, arch="convnet") == 3e-3
+    assert rate(batch_size=128, arch="convnet", optimizer="sgd") == 0.1
     assert rate(batch_size=100_000) == 4e-3
 
 
 def test_learning_rate_counts_the_devices_that_share_the_data():
-    facts = image_facts(num_train=45_000, num_devices=4)
+    facts = image_facts(num_train=45_000, num_devices=4, device="cuda")
     assert chosen(facts, batch_size=32).training.lr == 1e-3
     assert chosen(facts, batch_size=32, use_distributed_sampler=False).training.lr == 5e-4
 
