@@ -100,7 +100,11 @@ def test_without_weights_it_trains_from_scratch_longer_and_says_why():
     assert any("no network" in line for line in lines)
     assert recipe.training.epochs > tuned.training.epochs
     assert recipe.training.lr > tuned.training.lr
-    assert recipe.data.image_size == 128
+    assert (recipe.model.arch, recipe.data.image_size) == ("convnet", 96)
+    on_gpu = chosen(image_facts(num_train=300, side=375, device="cuda"), weights_out_of_reach)
+    assert (on_gpu.model.arch, on_gpu.data.image_size) == ("resnet18", 128)
+    many = chosen(image_facts(num_train=60_000, side=375, device="cuda"), weights_out_of_reach)
+    assert (many.model.arch, many.data.image_size) == ("resnet50", 224)
 
 
 def test_weights_are_asked_for_only_where_they_would_be_used():

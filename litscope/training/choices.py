@@ -189,13 +189,13 @@ def _architecture(pretrained: bool, facts: DataFacts) -> tuple[str, str]:
         if accelerated:
             return "convnext_tiny", "it fine-tunes best for its cost on a GPU"
         return "resnet18", "the lightest network that fine-tunes well; this is a CPU"
-    if facts.is_thumbnail and (facts.channels == 1 or not accelerated):
-        why = "gray" if facts.channels == 1 else "a CPU trains no larger one in reasonable time"
-        return "convnet", f"images of {facts.width}x{facts.height} pixels, {why}"
-    if accelerated and not facts.is_thumbnail and facts.num_train >= 50_000:
+    if not accelerated:
+        return "convnet", "a CPU trains no larger one from scratch in reasonable time"
+    if facts.is_thumbnail and facts.channels == 1:
+        return "convnet", f"enough for gray images of {facts.width}x{facts.height} pixels"
+    if not facts.is_thumbnail and facts.num_train >= 50_000:
         return "resnet50", f"{facts.num_train:,} images can fill it"
-    where = "on a GPU" if accelerated else "on a CPU"
-    return "resnet18", f"a small network for {facts.num_train:,} images from scratch {where}"
+    return "resnet18", f"a small network for {facts.num_train:,} images from scratch"
 
 
 def _choose_image_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
@@ -212,7 +212,7 @@ def _choose_image_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> No
         size = min(full, max(128, _round_up(facts.short_side, 32)))
         why = "near what the pretrained network saw" if size < 224 else "what the pretrained network saw"
     else:
-        full = 224 if facts.device != "cpu" and facts.num_train >= 50_000 else 128
+        full = 96 if facts.device == "cpu" else 128 if facts.num_train < 50_000 else 224
         size = min(full, _round_up(facts.short_side, 32))
         why = f"enough for {facts.num_train:,} images from scratch" if size == full else "the images' own size"
     recipe.data.image_size = size
@@ -238,7 +238,8 @@ def _choose_batch_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> No
     else:
         most = _largest_image_batch(recipe, facts)
         size = _clamp(_power_of_two(facts.num_train / 16, down=True), 16, most)
-        why = "sixteen steps an epoch or more" if size < most else f"usual for {recipe.data.image_size}-pixel images"
+        few = "sixteen steps an epoch or more" if facts.num_train >= 16 * size else "smaller ones train unsteadily"
+        why = few if size < most else f"usual for {recipe.data.image_size}-pixel images"
     recipe.data.batch_size = size
     lines.append(f"batch size {size}: {why}")
 
