@@ -116,7 +116,7 @@ def batch_size_find(argv: list[str]) -> int:
 
     more = (
         Option(("--start",), "The first size tried.", int, 8),
-        Option(("--most",), "The largest size tried. Default: the number of training samples.", int),
+        Option(("--most",), "The largest size tried. Default: an eighth of the training samples.", int),
     )
     line = _recipe_line("batch-size-find", argv, more)
     if line is None:
@@ -161,8 +161,6 @@ def predict(argv: list[str]) -> int:
         from litscope.training.predict import predict as run_predict
 
         found = run_predict(given.pop("run"), given.pop("paths"), **given)
-    for key, reason in found.unreadable:
-        say(f"left out: {key}: {reason}")
     _result(found, as_json, out)
     return 0
 

@@ -33,6 +33,9 @@ FEW_IMAGES = 10_000
 FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
 
+HasWeights = Callable[[str], str | None]
+"""Architecture -> None when its pretrained weights can be had, else the reason why not."""
+
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
 
@@ -116,16 +119,13 @@ def look(source: Source, *, device: str = "cpu", num_devices: int = 1) -> DataFa
     )
 
 
-def resolve(
-    recipe: Recipe, facts: DataFacts, has_weights: Callable[[str], str | None] | None = None
-) -> tuple[Recipe, list[str]]:
+def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = None) -> tuple[Recipe, list[str]]:
     """Fill in what the recipe leaves open.
 
     Args:
         recipe: as given; it is not changed.
         facts: from `look`.
-        has_weights: asked at most once, with an architecture: None when its pretrained weights
-            can be had, else the reason why not. Without it, none can.
+        has_weights: asked at most once; without it, no weights can be had.
 
     Returns:
         A recipe in which nothing that training needs is None, and a line for each choice.
@@ -143,9 +143,7 @@ def resolve(
     return chosen, lines
 
 
-def _choose_model(
-    recipe: Recipe, facts: DataFacts, has_weights: Callable[[str], str | None] | None, lines: list[str]
-) -> None:
+def _choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None, lines: list[str]) -> None:
     model = recipe.model
     model.num_classes = facts.num_classes if model.num_classes is None else model.num_classes
     if facts.kind == "table":
@@ -164,9 +162,7 @@ def _choose_model(
         lines.insert(0, f"model {model.arch}: {reason}")
 
 
-def _want_pretrained(
-    recipe: Recipe, facts: DataFacts, has_weights: Callable[[str], str | None] | None
-) -> tuple[bool, str]:
+def _want_pretrained(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None) -> tuple[bool, str]:
     """Whether to start from pretrained weights, and why."""
     if recipe.model.weights is not None:
         return False, f"the weights come from {recipe.model.weights}"

@@ -143,7 +143,7 @@ def _predict(
         batches: list[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
     unreadable = data.unreadable
     if not batches:
-        raise DataError(f"Not one of {len(ids)} samples can be read. The first: {': '.join(unreadable[0])}")
+        raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
     sample_id = torch.cat([batch["sample_id"] for batch in batches]).numpy()
     probs = torch.cat([batch["probs"] for batch in batches]).float().numpy()  # (n, C)
     return Predictions(_table(opened, source, sample_id, probs), unreadable)
