@@ -52,7 +52,8 @@ def test_every_flag_is_documented() -> None:
 
 @pytest.mark.parametrize("page", reference.pages(), ids=lambda page: page.name)
 def test_written_pages_are_current(page: Path) -> None:
-    assert page.read_text() == reference.pages()[page], "run: .venv/bin/python scripts/reference.py"
+    is_current = page.read_text() == reference.pages()[page]
+    assert is_current, "out of date; run: .venv/bin/python scripts/reference.py"
 
 
 def test_every_flag_has_a_test_that_shows_its_effect() -> None:
