@@ -127,6 +127,12 @@ def test_max_time_counts_earlier_attempts(tmp_path: Path) -> None:
     assert again.summary["global_step"] <= steps + 1
 
 
+@pytest.mark.flag("max_time")
+def test_max_time_with_epochs_of_one_step(tmp_path: Path) -> None:
+    result = small_fit(tmp_path / "run", epochs=100_000, max_time="0.5s", limit_train_batches=1)
+    assert 0 < result.summary["epochs"] == result.summary["global_step"] < 1000
+
+
 @pytest.mark.flag("progress")
 def test_one_plain_line_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_fit(tmp_path / "run", IRIS)

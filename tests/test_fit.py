@@ -297,30 +297,3 @@ def test_best_epoch(mode: str, best: int) -> None:
     assert facts["best_epoch"] == best
     assert facts["samples_per_s"] == 10.0
     assert metric_facts([], "val/f1", mode)["best_epoch"] is None
-
-
-@pytest.mark.flag(
-    "use_wandb", "wandb_project", "wandb_name", "wandb_entity", "wandb_tags", "wandb_notes", "wandb_mode",
-    "wandb_log_model", "wandb_watch",
-)  # fmt: skip
-def test_weights_and_biases_gets_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb", exc_type=ImportError)
-    told: dict[str, Any] = {}
-    init, watch = wandb.init, []
-
-    def note(*args: Any, **kwargs: Any) -> Any:
-        told.update(kwargs)
-        run = init(*args, **kwargs)
-        monkeypatch.setattr(run, "watch", lambda *_, **given: watch.append(given))
-        return run
-
-    monkeypatch.setattr(wandb, "init", note)
-    flags = {"project": "p", "name": "n", "entity": "e", "tags": ["a", "b"], "notes": "why", "mode": "offline"}
-    given = {f"wandb_{name}": value for name, value in flags.items()}
-    try:
-        small_fit(tmp_path / "run", IRIS, use_wandb=True, wandb_watch=True, log_every_n_steps=7, **given)
-    finally:
-        wandb.finish()
-    assert {name: told[name] for name in flags} == flags
-    assert watch == [{"log": "gradients", "log_freq": 7, "log_graph": True}]
-    assert list((tmp_path / "run" / "logs" / "wandb").glob("offline-run-*/*.wandb"))

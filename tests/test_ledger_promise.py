@@ -31,6 +31,7 @@ def with_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.flag("ledger")
 def test_weights_after_200_steps_are_the_same_with_the_ledger_off(with_ledger: Path, tmp_path: Path) -> None:
     result = small_fit(tmp_path / "off", ledger=False, **LONG)
     assert result.summary["global_step"] >= 200

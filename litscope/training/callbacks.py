@@ -314,7 +314,10 @@ class Recorder(Checkpoint):
             }
             append_line(self.run.epoch_metrics, row)
             self._progress.epoch_line(row, trainer.max_epochs)
-        if self._ranks.any(self.signals.requested is not None)[0]:
+        due = self.pace.due(self._ranks, 0)
+        if due.end:
+            trainer.should_stop = True
+        if due.stop:
             self._save_and_stop(trainer)
         if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)

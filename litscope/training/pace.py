@@ -53,7 +53,7 @@ class Pace:
         self._saved_at = time.monotonic()
 
     def due(self, ranks: Ranks, count: int) -> Due:
-        """What is due after `count` steps or batches. Several ranks talk only at every tenth.
+        """What is due after `count` steps or batches. Several ranks talk only at every tenth, and at 0.
 
         Every rank must come here with the same counts.
         """
