@@ -84,7 +84,7 @@ def machine() -> dict[str, Any]:
             model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
     except FileNotFoundError:
         pass
-    names = ["litscope", "torch", "lightning", "torchvision", "timm"]
+    names = ["torch", "lightning", "torchvision", "timm"]
     return {"cpu": model, "cores": os.cpu_count(), "versions": {name: version(name) for name in names}}
 
 

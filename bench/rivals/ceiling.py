@@ -10,10 +10,12 @@ import torch.nn.functional as F
 def main() -> None:
     """Step over one batch, and print samples per second."""
     options = common.arguments()
-    net = common.network(options.task).train()
+    made = common.network(options.task)
+    net = made.net.train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     shape = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28), "table": (32,)}[options.task]
-    x, y = torch.rand(options.batch_size, *shape), torch.randint(10, (options.batch_size,))
+    x = torch.rand(options.batch_size, *shape).contiguous(memory_format=made.memory_format)
+    y = torch.randint(10, (options.batch_size,))
     clock = common.Clock()
     for _ in range(options.epochs):
         clock.begin()

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import datasets, transforms
 
-from litscope.models.backbones import build
+from litscope.models.backbones import Backbone, build
 
 CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 
@@ -58,13 +58,18 @@ def loader(options: argparse.Namespace) -> DataLoader[Any]:
     )
 
 
-def network(task: str) -> torch.nn.Module:
+def network(task: str) -> Backbone:
     """The network that litscope trains on the same task."""
     if task == "cifar10":
-        return build("resnet18", num_classes=10, in_channels=3, image_size=32)
+        return build("resnet18", 10, in_channels=3, image_size=32)
     if task == "mnist":
-        return build("convnet", num_classes=10, in_channels=1, image_size=28)
-    return build("mlp", num_classes=10, num_features=32)
+        return build("convnet", 10, in_channels=1, image_size=28)
+    return build("mlp", 10, num_features=32)
+
+
+def plain_network(task: str) -> torch.nn.Module:
+    """The same in torch's default memory format, as a plain script would have it."""
+    return network(task).net.to(memory_format=torch.contiguous_format)
 
 
 class Clock:

@@ -52,7 +52,7 @@ class Timing(L.Callback):
 def main() -> None:
     """Train, and print samples per second."""
     options = common.arguments()
-    module = Plain(common.network(options.task))
+    module = Plain(common.plain_network(options.task))
     timing = Timing(options.batches * options.batch_size)
     trainer = L.Trainer(
         max_epochs=options.epochs,

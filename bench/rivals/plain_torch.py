@@ -12,7 +12,7 @@ import torch.nn.functional as F
 def main() -> None:
     """Train, and print samples per second."""
     options = common.arguments()
-    net = common.network(options.task).train()
+    net = common.plain_network(options.task).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     batches = common.loader(options)
     clock = common.Clock()
