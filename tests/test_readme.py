@@ -94,7 +94,7 @@ def test_the_survey_runs_as_written(in_tmp: Path, spacewarps: Path, capsys: pyte
     for words in commands(README, "litscope"):
         if "lenses" in " ".join(words):
             run(words, capsys)
-    assert len((in_tmp / "runs" / "lenses" / "predictions.csv").read_text().splitlines()) == 1 + len(images)
+    assert len((in_tmp / "predictions.csv").read_text().splitlines()) == 1 + len(images)
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
