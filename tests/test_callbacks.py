@@ -34,6 +34,16 @@ class Poison(L.Callback):
             self.sample_ids = batch["sample_id"].tolist()
 
 
+class FailingSetup(L.Callback):
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        raise RuntimeError("mine")
+
+
+def test_what_fails_before_the_recorder_is_set_up_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        small_fit(tmp_path / "run", IRIS, callbacks=[FailingSetup()])
+
+
 @pytest.mark.parametrize("log_every_n_steps", [1, 1000])
 def test_a_loss_that_is_not_finite_stops_the_run(log_every_n_steps: int, tmp_path: Path) -> None:
     poison = Poison(8)

@@ -101,6 +101,15 @@ def test_combination(values: dict[str, Any], named: list[str]) -> None:
     assert all(name in str(caught.value) for name in named)
 
 
+@pytest.mark.parametrize("key", ["data.cache_dir", "training.checkpoint_dir", "logging.log_dir", "logging.run_dir"])
+def test_a_folder_is_not_a_file(key: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    recipe_with(**{key.replace(".", "__"): str(tmp_path / "new" / "deep")}).check()
+    for bad in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), ""):
+        with pytest.raises(ConfigError, match=f"^{by_key()[key].flag} "):
+            recipe_with(**{key.replace(".", "__"): bad}).check()
+
+
 def test_weights_and_pretrained_exclude_each_other(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     file.touch()

@@ -226,11 +226,27 @@ def test_accumulated_batches_make_one_step():
     assert len(result.sweeps[0].loss) == 12
 
 
-@pytest.mark.parametrize("wrong", [{"num_steps": 5}, {"num_sweeps": 0}, {"lr_min": 1.0, "lr_max": 0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_steps": 5}, {"num_sweeps": 0}, {"lr_min": 1.0, "lr_max": 0.1}, {"lr_min": 0.0}]
+)
 def test_sweeps_that_make_no_curve_are_refused(wrong):
     classifier, data, plan = prepared("iris")
     with pytest.raises(ConfigError):
         sweep_learning_rates(classifier, data, plan, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"start": 0}, {"start": -8}, {"most": 0}])
+def test_a_search_without_sizes_is_refused(wrong):
+    classifier, data, plan = prepared("iris")
+    with pytest.raises(ConfigError, match=r"--(start|most) -?\d: it is 1 or more"):
+        find_batch_size(classifier, data, plan, **wrong)
+
+
+@pytest.mark.parametrize("figure", [".", "file/lr.png"])
+def test_a_plot_without_a_place_is_refused_before_the_sweep(in_tmp, figure):
+    (in_tmp / "file").touch()
+    with pytest.raises(ConfigError, match="--figure"):
+        lr_find(recipe_from_keywords(dataset="iris"), figure=figure)
 
 
 def test_a_memory_budget_on_the_cpu_bounds_the_batch_size():

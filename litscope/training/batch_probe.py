@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from litscope.data.datamodule import ClassificationData
+from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.training.batch_curve import BatchSizeResult, Probe, search
 from litscope.training.hardware import Plan
@@ -46,7 +47,13 @@ def find_batch_size(
             than eight steps an epoch hardly trains.
         memory_budget_bytes: for the CPU; default: half of the memory that is free.
         num_steps: timed steps of each size, after one that warms up.
+
+    Raises:
+        ConfigError: if one of the two sizes is less than 1.
     """
+    for flag, size in (("--start", start), ("--most", most)):
+        if size is not None and size < 1:
+            raise ConfigError(f"{flag} {size}: it is 1 or more.")
     on_cpu = plan.device_type == "cpu"
     budget = memory_budget_bytes or (memory_available_bytes() // 2 if on_cpu else None)
     with unchanged(classifier, data):

@@ -371,7 +371,8 @@ class Recorder(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal in order."""
-        self._progress.stop()
+        if self._ranks is not None:  # else another callback's setup failed, before ours
+            self._progress.stop()
 
     def close(self) -> None:
         """Write what is left of the ledger.

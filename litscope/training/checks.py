@@ -7,6 +7,7 @@ to know whether they are images or a table. Whether this machine can do it is `h
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -178,6 +179,17 @@ def _check_files(recipe: Recipe) -> None:
     if class_weights not in ("none", "balanced") and not Path(class_weights).is_file():
         close = did_you_mean(class_weights, ["none", "balanced"]).strip()
         raise _wrong("training.class_weights", class_weights, "neither none, nor balanced, nor an existing file", close)
+    for key in ("data.cache_dir", "training.checkpoint_dir", "logging.log_dir", "logging.run_dir"):
+        folder = _get(recipe, key)
+        if folder is not None and not can_be_folder(folder):
+            raise _wrong(key, repr(folder), "it is a folder, or the name of one that can be made; a file is in the way")
+
+
+def can_be_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder, or has no file in its way to become one."""
+    if not os.fspath(path):
+        return False
+    return next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists()).is_dir()
 
 
 def _check_logging(recipe: Recipe) -> None:

@@ -27,6 +27,7 @@ from litscope.pictures import lr_curve
 from litscope.training.batch_curve import BatchSizeResult
 from litscope.training.batch_probe import find_batch_size
 from litscope.training.build import make_classifier, make_data, make_source
+from litscope.training.checks import can_be_folder
 from litscope.training.choices import look, optimizer_family, resolve
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.lr_curve import LrResult, Sweep, join, read_sweep
@@ -56,6 +57,8 @@ def lr_find(
     Raises:
         UserError: whatever `fit` would refuse.
     """
+    if figure is not None and (Path(figure).is_dir() or not can_be_folder(Path(figure).absolute().parent)):
+        raise ConfigError(f"--figure {figure}: it is the name of a PNG file, in a folder that is there or can be made.")
     recipe, classifier, data, machine_plan = _prepare(recipe)
     result = sweep_learning_rates(
         classifier,
@@ -211,7 +214,8 @@ class _SweepCallback(L.Callback):
 def _range(classifier: Classifier, lr_min: float | None, lr_max: float | None) -> tuple[float, float]:
     """The learning rates of a sweep."""
     low, high = (1e-5, 10.0) if optimizer_family(str(classifier.hparams["optimizer"])) == "sgd" else (1e-6, 1.0)
-    low, high = lr_min or low, lr_max or high
+    low = low if lr_min is None else lr_min
+    high = high if lr_max is None else lr_max
     if not 0 < low < high:
         raise ConfigError(f"The sweep goes from {low:g} to {high:g}; the first must be above 0 and below the second.")
     return low, high
