@@ -200,6 +200,10 @@ def test_monitor_follows_the_labels(facts, monitor, mode):
     assert (training.monitor, training.mode) == (monitor, mode)
 
 
+def test_without_validation_batches_the_training_loss_is_the_monitor():
+    assert chosen(image_facts(), limit_val_batches=0).training.monitor == "train/loss"
+
+
 def test_mode_is_known_from_the_monitors_name():
     assert chosen(image_facts(), monitor="val/loss").training.mode == "min"
     assert chosen(image_facts(), monitor="val/f1").training.mode == "max"

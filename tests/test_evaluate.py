@@ -56,6 +56,12 @@ def test_the_numbers_are_those_of_the_run(image_run, split):
     assert found["num_samples"] == {"val": 27, "test": 33}[split]
 
 
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"num_workers": -1}])
+def test_sizes_that_cannot_be_are_refused(iris_run, wrong):
+    with pytest.raises(ConfigError, match="or more"):
+        evaluate(iris_run, **wrong)
+
+
 def test_tables_too(iris_run):
     kept = json.loads(RunDir(iris_run).summary.read_text())["metrics"]["best"]
     assert evaluate(iris_run)["metrics"] == {k: v for k, v in kept.items() if k.startswith("test/")}

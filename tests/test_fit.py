@@ -120,6 +120,12 @@ def test_deterministic_is_for_this_run_only(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.flag("ledger")
+def test_without_a_ledger_no_one_is_sent_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_fit(tmp_path / "run", IRIS, ledger=False)
+    assert "litscope worst" not in capsys.readouterr().err
+
+
 @pytest.mark.flag("precision")
 @pytest.mark.parametrize(
     ("precision", "expected", "dtype"),

@@ -150,7 +150,9 @@ def test_with_more_epochs_and_another_rate(tmp_path: Path) -> None:
     assert len(table) == 4 * 6 * 32
 
 
-def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_finished_run_is_left_alone(relative: bool, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path = Path() if relative else in_tmp
     small_fit(tmp_path / "run")
     capsys.readouterr()
     result = fit(resume=str(tmp_path / "run"))

@@ -357,6 +357,8 @@ def _choose_monitor(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     training = recipe.training
     if training.monitor is None:
         training.monitor, why = _monitor(facts)
+        if training.limit_val_batches == 0:
+            training.monitor, why = "train/loss", "--limit-val-batches 0 leaves no validation"
         lines.append(f"monitor {training.monitor}: {why}")
     if training.mode is None:
         training.mode = "min" if re.search(r"(loss|error|_s)$", training.monitor) else "max"

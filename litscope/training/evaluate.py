@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from litscope.console import warn
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
 from litscope.data.sources import Source, open_paths
-from litscope.errors import DataError, RunError, did_you_mean
+from litscope.errors import ConfigError, DataError, RunError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.build import make_source
@@ -132,7 +132,14 @@ class OpenedRun:
         num_workers: int | None = None,
         cache: bool | None = False,
     ) -> EvaluationData:
-        """The loader of some samples of a source, at the sizes that the run was trained on."""
+        """The loader of some samples of a source, at the sizes that the run was trained on.
+
+        Raises:
+            ConfigError: if the batch size or the number of workers is too small.
+        """
+        for flag, given, least in (("--batch-size", batch_size, 1), ("--num-workers", num_workers, 0)):
+            if given is not None and given < least:
+                raise ConfigError(f"{flag} {given}: it is {least} or more.")
         recipe, encoding = self.recipe.data, self.manifest.encoding
         workers = recipe.num_workers if num_workers is None else num_workers
         return EvaluationData(

@@ -23,7 +23,9 @@ from litscope.training.yamlfile import dump
 def finished(run: RunDir, recipe: Recipe, checkpoint: Path | None) -> RunResult | None:
     """The result of a run that ended as this recipe wants it to end; None if there is more to train."""
     done = read_summary(run)
-    if done is None or done["status"] != "finished" or str(checkpoint) != str(done["checkpoints"]["last"]):
+    if done is None or done["status"] != "finished" or checkpoint is None or not done["checkpoints"]["last"]:
+        return None
+    if checkpoint.resolve() != Path(done["checkpoints"]["last"]).resolve():
         return None
     then = build({}, [run.recipe]).training
     now = recipe.training

@@ -170,5 +170,6 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
     if summary["checkpoints"]["best"]:
         lines.append(f"checkpoint: {summary['checkpoints']['best']}")
     lines.append(f"figures: {Path(run) / 'figures'}")
-    lines.append(f"next: litscope worst {run}    (the samples that the model finds hardest)")
+    if summary["hardest"]:  # there is a ledger to read
+        lines.append(f"next: litscope worst {run}    (the samples that the model finds hardest)")
     return lines
