@@ -249,6 +249,12 @@ def test_a_plot_without_a_place_is_refused_before_the_sweep(in_tmp, figure):
         lr_find(recipe_from_keywords(dataset="iris"), figure=figure)
 
 
+@pytest.mark.parametrize("find", [lr_find, batch_size_find])
+def test_the_finders_refuse_what_fit_refuses(find):
+    with pytest.raises(ConfigError, match="this is for images"):
+        find(recipe_from_keywords(dataset="iris", mixup=0.2))
+
+
 def test_a_memory_budget_on_the_cpu_bounds_the_batch_size():
     classifier, data, plan = prepared()
     free = find_batch_size(classifier, data, plan, most=64)

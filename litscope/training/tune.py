@@ -27,7 +27,7 @@ from litscope.pictures import lr_curve
 from litscope.training.batch_curve import BatchSizeResult
 from litscope.training.batch_probe import find_batch_size
 from litscope.training.build import make_classifier, make_data, make_source
-from litscope.training.checks import can_be_folder
+from litscope.training.checks import can_be_folder, check_kind
 from litscope.training.choices import look, optimizer_family, resolve
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.lr_curve import LrResult, Sweep, join, read_sweep
@@ -107,6 +107,7 @@ def _prepare(recipe: Recipe) -> tuple[Recipe, Classifier, ClassificationData, Pl
     """What `fit` would train: the resolved recipe, network, data, hardware."""
     machine_plan = check_hardware(recipe)
     source = make_source(recipe)
+    check_kind(recipe, source.kind)
     facts = look(source, device=machine_plan.device_type, num_devices=machine_plan.world_size)
     recipe, lines = resolve(recipe, facts, why_no_weights)
     for line in lines:
