@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone (`litscope worst RUN | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written, a share that is gone
+        if error.errno is None:  # not of the system: a defect
+            raise
+        say(f"error: {error.strerror}{f': {error.filename}' if error.filename else ''}")
+        return 1
     return code
 
 
@@ -174,6 +179,9 @@ def models(argv: list[str]) -> int:
         from litscope.models.backbones import list_models
 
         names = list_models(given["pattern"])
+        if not names:
+            hint = did_you_mean(given["pattern"], list_models())
+            raise ConfigError(f"No architecture matches {given['pattern']!r}.{hint} `litscope models` lists all.")
     if as_json:
         _print_json(names, out)
     else:

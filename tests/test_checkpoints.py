@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,18 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(3)}, "b": Unwritable()}, path)
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert load_checkpoint(path)["state_dict"]["a"].sum() == 3
+
+
+def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > 100_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    monkeypatch.setattr("litscope.training.checkpoints.whole_file", lambda _: Full())
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'"):
+        AtomicCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(100_000)}}, tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize(

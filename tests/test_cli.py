@@ -87,6 +87,7 @@ def test_every_command_has_help_and_a_sentence() -> None:
         (["worst", "x", "--by", "color"], "invalid choice: 'color'"),
         (["worst", "x", "-n", "0"], "-n 0: it is 1 or more"),
         (["predict", "runs/none", "x.png"], "runs/none does not exist"),
+        (["models", "resnte18"], "No architecture matches 'resnte18'. Did you mean 'resnet18'"),
     ],
 )
 def test_mistakes_end_with_2_and_one_sentence(in_tmp: Path, words: list[str], message: str) -> None:
@@ -283,6 +284,29 @@ def test_evaluate(digits_run: tuple[Path, dict[str, Any]], capsys: pytest.Captur
     assert f"val/accuracy         {found['metrics']['val/accuracy']:.4f}" in capsys.readouterr().out
     assert main(["evaluate", str(folder / "runs/one"), "--split", "vla"]) == 2
     assert "Did you mean 'val'" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_ends_with_1_and_one_sentence(digits_run: tuple[Path, dict[str, Any]]) -> None:
+    (digits_run[0] / "taken").touch()
+    done = litscope("predict", "runs/one", "--split", "val", "-o", "taken/p.csv", cwd=digits_run[0])
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1] in ("error: File exists: taken", "error: Not a directory: taken")
+    assert "Traceback" not in done.stderr
+
+
+def test_worst_of_a_run_that_may_only_be_read_still_prints(
+    tmp_path: Path, digits_run: tuple[Path, dict[str, Any]]
+) -> None:
+    import shutil
+
+    run = Path(shutil.copytree(digits_run[0] / "runs/one", tmp_path / "run"))
+    shutil.rmtree(run / "figures")
+    (run / "figures").touch()
+    done = litscope("worst", str(run), "-n", "5")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
+    assert "No contact sheet: " in done.stderr
+    assert litscope("worst", str(run), "--sheet", str(run / "figures/s.png")).returncode == 1
 
 
 def test_predict_writes_a_table(digits_run: tuple[Path, dict[str, Any]]) -> None:

@@ -70,10 +70,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then."""
+        """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then.
+
+        Raises:
+            OSError: if the disk is full or fails.
+        """
         assert storage_options is None
-        with whole_file(Path(path)) as file:
-            torch.save(checkpoint, file)
+        try:
+            with whole_file(Path(path)) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            reason = error if isinstance(error, OSError) else error.__context__  # torch says that its archive is cut
+            if not isinstance(reason, OSError) or reason.errno is None:
+                raise
+            raise OSError(reason.errno, reason.strerror, str(path)) from error
 
     def load_checkpoint(
         self,

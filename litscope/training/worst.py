@@ -99,7 +99,12 @@ def worst_samples(
         found.notes.append(f"No contact sheet, because the data are not where they were: {error}")
         return found
     if source.kind == "image":
-        _draw(found, source, path)
+        try:
+            _draw(found, source, path)
+        except OSError as error:  # a run on a disk that may only be read
+            if sheet is not True:
+                raise
+            found.notes.append(f"No contact sheet: {path}: {error.strerror}. Say where it may go: --sheet PATH.")
     return found
 
 
