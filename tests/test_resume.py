@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
-from litscope.errors import Interrupted, RunError
+from litscope.errors import ConfigError, Interrupted, RunError
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
 from litscope.training.summary import epoch_rows, read_summary
@@ -181,6 +181,21 @@ def test_a_new_run_from_a_checkpoint(whole: Path, tmp_path: Path) -> None:
     result = small_fit(tmp_path / "new", resume=str(checkpoint), epochs=3)
     assert result.summary["epochs"] == 3
     assert read_lines(RunDir(tmp_path / "new").attempts)[0]["resumed_from"] == str(checkpoint)
+
+
+def test_fewer_epochs_than_are_done_are_refused_before_the_run_is_touched(whole: Path, tmp_path: Path) -> None:
+    run = RunDir(shutil.copytree(whole, tmp_path / "run"))
+    before = run.recipe.read_text()
+    with pytest.raises(ConfigError, match=r"--epochs 1: .*last\.ckpt has 2 epochs behind it"):
+        fit(resume=str(run.path), epochs=1)
+    assert run.recipe.read_text() == before
+
+
+def test_a_new_name_starts_from_the_newest_run(whole: Path, in_tmp: Path) -> None:
+    shutil.copytree(whole, in_tmp / "runs/one")
+    result = fit(resume="best", name="two", epochs=3)
+    assert result.run.path == Path("runs/two")
+    assert "runs/one" in read_lines(result.run.attempts)[0]["resumed_from"]
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:
