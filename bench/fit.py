@@ -43,7 +43,7 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("cifar10", "resnet18", batch_size=64, batches=10),
+        Task("cifar10", "resnet18", batch_size=64, batches=6),
         Task("mnist", "convnet", batch_size=64, batches=400),
         Task("table", "mlp", batch_size=64, batches=800),
     )

@@ -15,7 +15,7 @@ import torch
 from small_runs import DIGITS, IRIS, assert_bit_equal, last, small_fit
 
 from litscope.data.manifest import Manifest
-from litscope.errors import ConfigError, MissingExtra, RunError
+from litscope.errors import ConfigError, MissingExtra, RunError, UserError
 from litscope.rundir import RunDir, read_lines
 from litscope.training.build import class_weights, make_data, make_source
 from litscope.training.fit import fit
@@ -303,3 +303,17 @@ def test_best_epoch(mode: str, best: int) -> None:
     assert facts["best_epoch"] == best
     assert facts["samples_per_s"] == 10.0
     assert metric_facts([], "val/f1", mode)["best_epoch"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"arch": "resnet81"}, "resnet81"),
+        ({"num_classes": 7}, "--num-classes 7"),
+        ({"optimizer": "adamx"}, "adamx"),
+    ],
+)
+def test_a_mistake_leaves_no_run_behind(in_tmp: Path, flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        fit("digits", run_dir="r", accelerator="cpu", epochs=1, **flags)
+    assert not Path("r").exists()

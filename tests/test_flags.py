@@ -274,6 +274,9 @@ def test_mistakes_in_keywords(keywords: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+FOLDERS = ["data.cache_dir", "training.checkpoint_dir", "logging.log_dir", "logging.run_dir"]
+
+
 def values_of(field: Any) -> st.SearchStrategy[Any]:
     """Valid values of a field."""
     special: dict[str, st.SearchStrategy[Any]] = {
@@ -288,6 +291,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),
         "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
+        **dict.fromkeys(FOLDERS, st.sampled_from(["a b/c", "~", None])),
         "logging.name": st.sampled_from(["a b", "1e3", "null", "true", "#x", None]),
         "logging.logger": st.sampled_from([["csv"], ["none"], ["csv", "wandb"], []]),
     }

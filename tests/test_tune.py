@@ -1,6 +1,8 @@
 """The finders: their arithmetic on curves, and what they do to a real network on real data."""
 
+import os
 import random
+import signal
 
 import lightning.pytorch as L
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, Interrupted
 from litscope.models.classifier import Classifier
 from litscope.training import build, choices
 from litscope.training.batch_curve import Probe, search
@@ -17,6 +19,7 @@ from litscope.training.flags import recipe_from_keywords
 from litscope.training.hardware import check_hardware
 from litscope.training.lr_curve import join, read_sweep
 from litscope.training.quiet import quiet_lightning
+from litscope.training.trial import trial_trainer, unchanged
 from litscope.training.tune import batch_size_find, lr_find, sweep_learning_rates
 
 LRS = np.geomspace(1e-6, 1.0, 100)
@@ -164,6 +167,25 @@ def test_the_batch_size_finder_leaves_no_trace(in_tmp):
     assert all(p.fits and p.samples_per_s > 0 and p.memory_bytes > 0 for p in result.probes)
     assert_unchanged(before, everything(classifier, data))
     assert list(in_tmp.iterdir()) == []
+
+
+class AskedToStop(L.Callback):
+    """Sends this process a signal in the middle of a trial."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def on_train_batch_end(self, *_):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_trial_and_the_handlers_come_back(in_tmp, number):
+    classifier, data, plan = prepared()
+    earlier = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=signal.Signals(number).name), unchanged(classifier, data):
+        trial_trainer(plan, AskedToStop(number), max_steps=20).fit(classifier, data.train_dataloader())
+    assert signal.getsignal(number) == earlier
 
 
 def test_training_after_a_sweep_is_bit_equal_to_training_without(in_tmp):

@@ -18,6 +18,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.sources import Source, open_source
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
+from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
 from litscope.training.checkpoints import AtomicCheckpointIO, adapt_callback_states, best_checkpoints, load_checkpoint
 from litscope.training.ema import AveragedWeights
@@ -116,6 +117,17 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         monitor=training.monitor,
         mode=training.mode,
     )
+
+
+def check_optimizer(recipe: Recipe, classifier: Classifier) -> None:
+    """Refuse an optimizer that cannot be made, before anything is written.
+
+    Raises:
+        ConfigError: for an unknown name, or one whose package is missing.
+    """
+    if classifier.net is not None:
+        training = recipe.training
+        build_optimizer(classifier.net, training.optimizer, lr=training.lr or 1e-3, momentum=training.momentum)
 
 
 def class_weights(how: str, data: ClassificationData) -> list[float] | None:

@@ -54,6 +54,8 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
     """
     if kind == "image":
         return
+    if recipe.model.arch is not None and recipe.model.arch.lower() != "mlp":
+        raise _wrong("model.arch", recipe.model.arch, "it takes images, and the data are a table", "Use mlp.")
     for key, off in (
         ("training.mixup", 0),
         ("training.cutmix", 0),

@@ -98,9 +98,10 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
         if is_first:
             for line in (*data.report.lines(), *chosen, *plan.notes):
                 say(line)
+        classifier = _seeded_classifier(recipe, data, checkpoint)
         run = open_run(recipe, folder, data, is_first)
         attempt = begin(run, recipe, data, checkpoint) if is_first else 0
-        job = Job(recipe, plan, data, run, attempt, checkpoint, callbacks)
+        job = Job(recipe, plan, data, classifier, run, attempt, checkpoint, callbacks)
         return _train_with_workers(job, signals)
 
 
@@ -110,7 +111,8 @@ def run_worker(recipe_file: str, run_dir: str) -> None:
         recipe = build_recipe({}, [recipe_file])
         data = build.make_data(recipe, build.make_source(recipe)).open()
         checkpoint = Path(recipe.training.resume) if recipe.training.resume else None
-        _train(Job(recipe, check_hardware(recipe), data, RunDir(run_dir), 0, checkpoint), signals)
+        classifier = _seeded_classifier(recipe, data, checkpoint)
+        _train(Job(recipe, check_hardware(recipe), data, classifier, RunDir(run_dir), 0, checkpoint), signals)
 
 
 # ---- before training -------------------------------------------------------------------------
@@ -125,6 +127,14 @@ def _check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
             )
     if callbacks and plan.world_size > 1:
         raise ConfigError("callbacks=... works on one device: other processes are started without them.")
+
+
+def _seeded_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path | None) -> Classifier:
+    """The network, built before the run has a folder: a wrong name or weights file leaves none behind."""
+    _seed(recipe.training.seed)
+    classifier = build.make_classifier(recipe, data, checkpoint)
+    build.check_optimizer(recipe, classifier)
+    return classifier
 
 
 def _why_no_weights(arch: str) -> str | None:
@@ -174,10 +184,8 @@ def _train_with_workers(job: Job, signals: Signals) -> RunResult:
 
 
 def _train(job: Job, signals: Signals) -> Outcome:
-    """What every process does: build, train, evaluate."""
-    recipe, data, is_first = job.recipe, job.data, job.is_first
-    _seed(recipe.training.seed)
-    classifier = build.make_classifier(recipe, data, job.checkpoint)
+    """What every process does: train, evaluate."""
+    recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
     folder = summary.checkpoint_folder(recipe, job.run)
     recorder = Recorder(
         job.run,

@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import numpy as np
 
 from litscope.data.datamodule import ClassificationData
+from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
 from litscope.training.recipe import Recipe
@@ -23,6 +24,7 @@ class Job:
     Attributes:
         recipe: resolved: nothing that matters is open.
         data: opened.
+        classifier: built right after the random generators were seeded; training draws on from there.
         attempt: number of this attempt, from 1; 0 on every process but the first.
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
@@ -31,6 +33,7 @@ class Job:
     recipe: Recipe
     plan: Plan
     data: ClassificationData
+    classifier: Classifier
     run: RunDir
     attempt: int
     checkpoint: Path | None
