@@ -135,6 +135,7 @@ def test_close_names_are_offered() -> None:
         ("training__mixup", 0.2),
         ("training__cutmix", 1.0),
         ("data__image_size", 32),
+        ("model__arch", "resnet18"),
         ("model__in_channels", 3),
         ("data__cache", True),
         ("data__augment", "strong"),

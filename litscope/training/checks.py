@@ -55,7 +55,7 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
     if kind == "image":
         return
     if recipe.model.arch is not None and recipe.model.arch.lower() != "mlp":
-        raise _wrong("model.arch", recipe.model.arch, "it takes images, and the data are a table", "Use mlp.")
+        raise _wrong("model.arch", recipe.model.arch, "the data are a table, and only mlp takes tables", "Use mlp.")
     for key, off in (
         ("training.mixup", 0),
         ("training.cutmix", 0),
