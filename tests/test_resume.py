@@ -191,13 +191,6 @@ def test_fewer_epochs_than_are_done_are_refused_before_the_run_is_touched(whole:
     assert run.recipe.read_text() == before
 
 
-def test_a_new_name_starts_from_the_newest_run(whole: Path, in_tmp: Path) -> None:
-    shutil.copytree(whole, in_tmp / "runs/one")
-    result = fit(resume="best", name="two", epochs=3)
-    assert result.run.path == Path("runs/two")
-    assert "runs/one" in read_lines(result.run.attempts)[0]["resumed_from"]
-
-
 def test_other_data_are_refused(tmp_path: Path) -> None:
     interrupt(tmp_path / "run", 3)
     with pytest.raises(RunError, match="not those that"):

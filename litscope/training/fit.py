@@ -43,7 +43,7 @@ from litscope.training.loggers import check_loggers, close_loggers, make_loggers
 from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe, max_time_s
 from litscope.training.resume import resolve_resume
-from litscope.training.runs import begin, finished, open_run
+from litscope.training.runs import begin, check_epochs, finished, open_run
 from litscope.training.yamlfile import dump
 
 
@@ -86,6 +86,8 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
         checkpoint, folder = resolve_resume(recipe)
         if folder is not None and (done := finished(RunDir(folder), recipe, checkpoint)) is not None:
             return done
+        if checkpoint is not None:
+            check_epochs(recipe.training.epochs, checkpoint)
         plan = check_hardware(recipe)
         _check_callbacks(callbacks, plan)
         source = build.make_source(recipe)

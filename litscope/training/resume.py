@@ -2,7 +2,7 @@
 
     PATH    a checkpoint file; the run is the one whose folder it lies in, or whose --checkpoint-dir it is in
     RUN     the folder of a run, or its name below runs/: its last checkpoint
-    last    the last checkpoint of the run at --run-dir or --name, where there is one, else of the newest run
+    last    the last checkpoint of --run-dir, of --name, or of the newest run that has one
     best    the best checkpoint, likewise
 
 A run goes on in its own folder. With a --run-dir or --name that is not a run yet, a new run
@@ -15,7 +15,7 @@ import json
 import re
 from pathlib import Path
 
-from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.errors import RunError, did_you_mean
 from litscope.rundir import RunDir
 from litscope.training.presets import FileSettings, file_settings
 from litscope.training.recipe import Recipe
@@ -34,29 +34,14 @@ def resolve_resume(recipe: Recipe) -> tuple[Path | None, Path | None]:
 
     Raises:
         RunError: if there is no such run or checkpoint; the message lists what exists.
-        ConfigError: if the checkpoint is beyond the epochs that are asked for.
     """
     if recipe.training.resume is None:
         return None, None
     checkpoint, source = find_checkpoint(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
-    _check_epochs(recipe.training.epochs, checkpoint)
     asked = _asked_folder(recipe.logging.run_dir, recipe.logging.name)
     if asked is None or (source is not None and asked.resolve() == source.resolve()):
         return checkpoint, source
     return checkpoint, asked if RunDir(asked).is_run() else None
-
-
-def _check_epochs(epochs: int | None, checkpoint: Path) -> None:
-    """Lightning refuses a checkpoint beyond the last epoch, but only when the run's recipe is already rewritten."""
-    from litscope.training.checkpoints import load_checkpoint  # `worst` reads this module without torch
-
-    loops = load_checkpoint(checkpoint, mmap=True).get("loops")
-    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"] if loops else 0
-    if epochs is not None and epochs < done:
-        raise ConfigError(
-            f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "
-            f"start a new run from its weights: --weights {checkpoint}."
-        )
 
 
 def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = None) -> tuple[Path, Path | None]:
@@ -67,7 +52,7 @@ def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = 
     """
     if resume in ("last", "best"):
         asked = _asked_folder(run_dir, name)
-        run = RunDir(asked) if asked and RunDir(asked).is_run() else _newest_run()
+        run = RunDir.open(asked) if asked else _newest_run()
         return _checkpoint_of(run, resume), run.path
     path = Path(resume)
     if path.is_file():

@@ -36,6 +36,22 @@ def finished(run: RunDir, recipe: Recipe, checkpoint: Path | None) -> RunResult 
     return RunResult(run, done)
 
 
+def check_epochs(epochs: int | None, checkpoint: Path) -> None:
+    """Refuse a checkpoint beyond the last epoch: Lightning would, but only when the run's recipe is rewritten.
+
+    Raises:
+        ConfigError: with the epochs that are done.
+        RunError: as `load_checkpoint`.
+    """
+    loops = load_checkpoint(checkpoint, mmap=True).get("loops")
+    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"] if loops else 0
+    if epochs is not None and epochs < done:
+        raise ConfigError(
+            f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "
+            f"start a new run from its weights: --weights {checkpoint}."
+        )
+
+
 def open_run(recipe: Recipe, folder: Path | None, data: ClassificationData, is_first: bool) -> RunDir:
     """The folder of a new run, or of the one that goes on; made by the first process only."""
     if not is_first:
