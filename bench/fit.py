@@ -91,7 +91,16 @@ def arms(task: Task, source: Path, work: Path) -> list[Arm]:
     dataset = ["mnist", "--data-dir", str(source)] if task.name == "mnist" else [str(source)]
     ours = [sys.executable, str(RIVALS / "litscope_fit.py"), *dataset, "--arch", task.arch]
     ours += ["--batch-size", str(task.batch_size), "--limit-train-batches", str(task.batches)]
-    ours += ["--epochs", str(EPOCHS), "--limit-val-batches", "1", "--cache-dir", str(work / "cache")]
+    ours += [
+        "--epochs",
+        str(EPOCHS),
+        "--limit-val-batches",
+        "1",
+        "--limit-test-batches",
+        "1",
+        "--cache-dir",
+        str(work / "cache"),
+    ]
     plain = [task.name, str(source), "--batches", str(task.batches), "--batch-size", str(task.batch_size)]
     rivals = {
         "plain Lightning, DataLoader": "plain_lightning.py",

@@ -88,7 +88,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDir:
-        """Open the folder of an existing run.
+        """Open the folder of an existing run: `path`, or the run of that name below runs/.
 
         Raises:
             RunError: if `path` is not the folder of a run; the message lists runs nearby.
@@ -96,6 +96,9 @@ class RunDir:
         run = cls(path)
         if run.is_run():
             return run
+        named = cls(Path("runs") / path)
+        if named.is_run():
+            return named
         near = sorted(p.parent for p in Path("runs").glob("*/recipe.yaml"))
         hint = f" Runs here: {', '.join(map(str, near[-5:]))}." if near else ""
         what = "has no recipe.yaml, so it is not a run" if run.path.exists() else "does not exist"

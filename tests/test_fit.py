@@ -317,3 +317,13 @@ def test_a_mistake_leaves_no_run_behind(in_tmp: Path, flags: dict[str, Any], sai
     with pytest.raises(UserError, match=said):
         fit("digits", run_dir="r", accelerator="cpu", epochs=1, **flags)
     assert not Path("r").exists()
+
+
+def test_a_run_goes_on_from_another_directory(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    np.savez(in_tmp / "table.npz", X=rows, y=(rows[:, 0] > 0).astype(np.int64))
+    small_fit(in_tmp / "run", IRIS, dataset="table.npz", epochs=1)
+    (in_tmp / "elsewhere").mkdir()
+    monkeypatch.chdir(in_tmp / "elsewhere")
+    assert fit(resume=str(in_tmp / "run"), epochs=2).summary["epochs"] == 2
+    assert not any(Path.cwd().iterdir())

@@ -350,3 +350,8 @@ def test_metrics_hold_one_line_for_each_step(tmp_path: Path) -> None:
 def test_opening_a_run_needs_neither_torch_nor_numpy() -> None:
     done = python("import sys, litscope.rundir; print('torch' in sys.modules, 'numpy' in sys.modules)")
     assert done.stdout.strip() == "False False"
+
+
+def test_a_run_is_found_by_its_name(in_tmp: Path) -> None:
+    RunDir.create("runs/mine").recipe.write_text("{}")
+    assert RunDir.open("mine").path == Path("runs/mine")

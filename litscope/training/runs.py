@@ -8,6 +8,7 @@ from pathlib import Path
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
+from litscope.data.names import NAMES
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.training import environment
@@ -90,11 +91,29 @@ def _check_manifest(run: RunDir, manifest: Manifest) -> None:
         )
 
 
+PATHS = ("data.data_dir", "data.cache_dir", "model.weights", "training.checkpoint_dir", "logging.log_dir")
+
+
+def _make_absolute(recipe: Recipe) -> None:
+    """Write paths whole, so that the run can be evaluated and resumed from any directory."""
+    keys = list(PATHS)
+    if recipe.data.dataset not in NAMES:
+        keys.append("data.dataset")
+    if recipe.training.class_weights not in ("none", "balanced"):
+        keys.append("training.class_weights")
+    for key in keys:
+        section, name = key.split(".")
+        part = getattr(recipe, section)
+        if getattr(part, name) is not None:
+            setattr(part, name, str(Path(getattr(part, name)).resolve()))
+
+
 def begin(run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Path | None) -> int:
     """Write down what the run is made of, and the number of this attempt."""
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
+    _make_absolute(kept)
     if not run.manifest.exists():
         data.manifest.write(run.manifest)
     write_json(run.environment, environment.describe(recipe.training.seed))

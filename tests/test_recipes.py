@@ -1,0 +1,64 @@
+"""The recipes do what their heads say, on the real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from litscope.data.manifest import Manifest
+from litscope.training.fit import fit, run_recipe
+from litscope.training.flags import parse
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_says_its_command_and_what_was_measured(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"litscope fit --config recipes/{path.name}" in line for line in head)
+    assert any("Measured" in line for line in head)
+    parse(["--config", str(path)]).check()
+
+
+@pytest.mark.slow
+def test_mnist_reaches_99_percent_in_five_epochs(mnist_dir: Path, in_tmp: Path) -> None:
+    line = ["--config", str(RECIPES / "mnist.yaml"), "--data-dir", str(mnist_dir), "--run-dir", "run"]
+    result = run_recipe(parse(line))
+    assert result.summary["epochs"] <= 5
+    assert result.metrics["test/accuracy"] >= 0.99
+
+
+@pytest.mark.slow
+def test_iris_reaches_95_percent(in_tmp: Path) -> None:
+    result = run_recipe(parse(["--config", str(RECIPES / "iris.yaml"), "--run-dir", "run"]))
+    assert result.metrics["test/accuracy"] >= 0.95
+
+
+@pytest.mark.slow
+def test_space_warps_trains_on_grouped_splits(spacewarps: Path, in_tmp: Path) -> None:
+    line = [
+        "--config",
+        str(RECIPES / "spacewarps.yaml"),
+        "--dataset",
+        str(spacewarps / "samples.csv"),
+        "--run-dir",
+        "run",
+    ]
+    result = run_recipe(parse([*line, "--epochs", "1"]))
+    manifest = Manifest.read(result.run.manifest)
+    assert manifest.groups is not None
+    used = {split: set(np.asarray(manifest.groups)[manifest.ids(split)]) for split in ("train", "val", "test")}
+    assert not used["train"] & used["val"]
+    assert not used["train"] & used["test"]
+    assert result.summary["num_samples"]["train"] == len(manifest.ids("train")) < len(manifest)
+
+
+@pytest.mark.slow
+def test_cifar10_trains_in_bfloat16_and_resumes(cifar10_small: Path, in_tmp: Path) -> None:
+    line = ["--config", str(RECIPES / "cifar10.yaml"), "--dataset", str(cifar10_small), "--run-dir", "run"]
+    run_recipe(parse([*line, "--epochs", "1", "--batch-size", "32"]))
+    result = fit(resume="run", epochs=2)
+    assert result.summary["precision"] == "bf16-mixed"
+    assert result.summary["epochs"] == 2
