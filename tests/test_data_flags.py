@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,9 @@ def test_num_workers(folder: Path, count: int) -> None:
     assert children() == before
 
 
-def children() -> set[str]:
-    """Worker processes of this one that are alive; torch's resource tracker is no worker."""
-    found = set()
-    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        found.update((task / "children").read_text().split())
-    return {pid for pid in found if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()}
+def children() -> set[int | None]:
+    """Worker processes of this one that are alive."""
+    return {process.pid for process in multiprocessing.active_children()}
 
 
 @pytest.mark.flag("pin_memory")
