@@ -8,6 +8,7 @@ a mistake of the user, 1 for a run that failed, 130 for one that was interrupted
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,12 @@ from litscope.errors import ConfigError, LitscopeError, did_you_mean
 
 if TYPE_CHECKING:
     from litscope.training.flags import Line, Option
+
+
+UNUSABLE_PATH = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
+}  # fmt: skip
+"""What the system says of a path that cannot be used: the user can give another. A full disk is another matter."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno is None:  # not of the system: a defect
             raise
         say(f"error: {error.strerror}{f': {error.filename}' if error.filename else ''}")
-        return 1
+        return 2 if error.errno in UNUSABLE_PATH else 1
     return code
 
 

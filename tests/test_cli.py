@@ -286,10 +286,10 @@ def test_evaluate(digits_run: tuple[Path, dict[str, Any]], capsys: pytest.Captur
     assert "Did you mean 'val'" in capsys.readouterr().err
 
 
-def test_what_the_system_refuses_ends_with_1_and_one_sentence(digits_run: tuple[Path, dict[str, Any]]) -> None:
+def test_a_path_that_the_system_refuses_ends_with_2_and_one_sentence(digits_run: tuple[Path, dict[str, Any]]) -> None:
     (digits_run[0] / "taken").touch()
     done = litscope("predict", "runs/one", "--split", "val", "-o", "taken/p.csv", cwd=digits_run[0])
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] in ("error: File exists: taken", "error: Not a directory: taken")
     assert "Traceback" not in done.stderr
 
@@ -306,7 +306,7 @@ def test_worst_of_a_run_that_may_only_be_read_still_prints(
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6
     assert "No contact sheet: " in done.stderr
-    assert litscope("worst", str(run), "--sheet", str(run / "figures/s.png")).returncode == 1
+    assert litscope("worst", str(run), "--sheet", str(run / "figures/s.png")).returncode == 2
 
 
 def test_predict_writes_a_table(digits_run: tuple[Path, dict[str, Any]]) -> None:
