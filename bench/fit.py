@@ -5,7 +5,8 @@
 Three tasks: CIFAR-10 (JPEG files) with resnet18 at 32 pixels, MNIST with the small convnet, and a
 table (60,000 rows, 32 features, 10 classes, from scikit-learn's make_classification) with the MLP.
 Rivals, each written the way its documentation shows, with the same network, batch size and kind of
-augmentation (docs/performance.md says where the arms differ): (a) a plain Lightning script, (b) a hand-written PyTorch loop, both with torchvision's
+augmentation (docs/performance.md says where the arms differ):
+(a) a plain Lightning script, (b) a hand-written PyTorch loop, both with torchvision's
 transforms and DataLoader; (c) the ceiling: forward, backward and step on one batch in memory.
 Speed is that of an epoch's training, warm: the first epoch, the cache and imports are left out.
 """
