@@ -36,6 +36,8 @@ class RunDir:
         attempts: one JSON line for each time the run was started or resumed.
         signals: folder of Parquet parts, one per flush, rank and attempt.
         metrics: folder of `steps.jsonl` and `epochs.jsonl`.
+        scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
+        actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
         checkpoints: `last.ckpt` and the best k.
         figures: PNG files.
@@ -52,6 +54,10 @@ class RunDir:
         self.metrics = self.path / "metrics"
         self.step_metrics = self.metrics / "steps.jsonl"
         self.epoch_metrics = self.metrics / "epochs.jsonl"
+        self.scores = self.path / "scores"
+        self.score_table = self.scores / "scores.parquet"
+        self.score_state = self.scores / "state.npz"
+        self.actions = self.path / "actions.jsonl"
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"

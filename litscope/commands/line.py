@@ -1,0 +1,120 @@
+"""What every command shares: its parser, its output, the recipe behind its flags.
+
+Results go to standard output (with --json as one JSON document), everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from litscope.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from litscope.training.flags import Line, Option
+
+Command = Callable[[list[str]], int]
+"""Takes the words after the command's name, returns the exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are ours, with close names for unknown flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of ending the process."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        known = [flag for action in self._actions for flag in action.option_strings]
+        hint = did_you_mean(unknown[0], known) if message.startswith("unrecognized") else ""
+        raise ConfigError(f"{message}.{hint} See `{self.prog} --help`.")
+
+
+def name_of(command: Command) -> str:
+    """`lr_find` is called lr-find; a trailing underscore only keeps a name apart from Python's own."""
+    return command.__name__.rstrip("_").replace("_", "-")
+
+
+def make_parser(command: Command) -> Parser:
+    """A parser that is named and described by the command's function, with --json."""
+    parser = Parser(prog=f"litscope {name_of(command)}", description=command.__doc__, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    return parser
+
+
+def add_trained_run(parser: Parser) -> None:
+    """What `evaluate` and `predict` share."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best)")
+    parser.add_argument("--dataset", help="where the data are now (default: where they were)")
+    parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")
+    parser.add_argument("--batch-size", type=int, help="default: as in training")
+    parser.add_argument("--num-workers", type=int, help="default: as in training")
+    parser.add_argument("--accelerator", help="default: the best device here")
+    parser.add_argument("--precision", help="default: as in training")
+
+
+def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
+    """The arguments by name, and whether --json was given."""
+    given = vars(parser.parse_args(argv))
+    return given, given.pop("json")
+
+
+def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = ()) -> Line | None:
+    """The parsed line of a command that takes a recipe; None if --help or --print-config was all."""
+    if "-h" in argv or "--help" in argv:
+        from litscope.training.help import help_text
+
+        write(help_text(name_of(command), command.__doc__ or "", more))
+        return None
+    from litscope.training.flags import parse_line
+
+    line = parse_line(argv, more)
+    if line.options["print_config"]:
+        from litscope.training.yamlfile import dump
+
+        write(dump(line.recipe))
+        return None
+    return line
+
+
+def require_source(line: Line, or_resume: bool = False) -> None:
+    """Refuse a line that names no data.
+
+    Raises:
+        ConfigError: saying what may be given.
+    """
+    from litscope.training.help import SOURCES
+
+    if line.recipe.data.dataset is None and not (or_resume and line.recipe.training.resume):
+        resume = " To go on with a run: --resume RUN, or --resume last." if or_resume else ""
+        raise ConfigError(f"No data given. SOURCE is {SOURCES}.{resume} To try it out: litscope demo")
+
+
+@contextmanager
+def stdout_for_result() -> Iterator[TextIO]:
+    """Keep standard output for the result: what libraries print inside goes to standard error."""
+    out = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield out
+
+
+def show(found: Any, as_json: bool, out: TextIO) -> None:
+    """Print a result that has `lines()` for people and `to_dict()` for programs."""
+    if as_json:
+        show_json(found.to_dict(), out)
+    else:
+        write("\n".join(found.lines()), out)
+
+
+def show_json(value: Any, out: TextIO) -> None:
+    """Print plain values as one JSON document; NaN becomes null."""
+    from litscope.rundir import json_text
+
+    write(json_text(value), out)
+
+
+def write(text: str, out: TextIO | None = None) -> None:
+    """Print to standard output, or to `out`, with one line end."""
+    print(text.rstrip("\n"), file=out or sys.stdout)

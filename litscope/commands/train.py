@@ -1,0 +1,171 @@
+"""Commands that train, or use what was trained: imports stand inside, so that --help costs nothing."""
+
+from __future__ import annotations
+
+from litscope.commands.line import (
+    add_trained_run,
+    make_parser,
+    parse,
+    recipe_line,
+    require_source,
+    show,
+    show_json,
+    stdout_for_result,
+    write,
+)
+from litscope.console import say
+from litscope.errors import ConfigError, did_you_mean
+
+
+def fit(argv: list[str]) -> int:
+    """Train a classifier on SOURCE, with every sample on record."""
+    line = recipe_line(fit, argv)
+    if line is None:
+        return 0
+    require_source(line, or_resume=True)
+    with stdout_for_result() as out:
+        from litscope.training.fit import run_recipe
+
+        result = run_recipe(line.recipe)
+    if line.options["json"]:
+        show_json(result.summary, out)
+    return 0
+
+
+def check(argv: list[str]) -> int:
+    """Look at SOURCE, its labels and files, and at this machine, without training."""
+    line = recipe_line(check, argv)
+    if line is None:
+        return 0
+    require_source(line)
+    with stdout_for_result() as out:
+        from litscope.training.checkup import check_up
+
+        found = check_up(line.recipe)
+    show(found, line.options["json"], out)
+    return 0
+
+
+def lr_find(argv: list[str]) -> int:
+    """Sweep the learning rate on SOURCE and suggest one."""
+    from litscope.training.flags import Option
+
+    more = (
+        Option(("--num-sweeps",), "Sweeps, each with another order of the samples.", int, 3),
+        Option(("--num-steps",), "Steps of each sweep.", int, 100),
+        Option(("--lr-min",), "Where a sweep begins. Default: 1e-6, for sgd 1e-5.", float),
+        Option(("--lr-max",), "Where it ends. Default: 1, for sgd 10.", float),
+        Option(("--figure",), "The plot, a PNG file.", str, "lr-find.png"),
+    )
+    line = recipe_line(lr_find, argv, more)
+    if line is None:
+        return 0
+    require_source(line)
+    with stdout_for_result() as out:
+        from litscope.training.tune import lr_find as find
+
+        found = find(line.recipe, **{option.name: line.options[option.name] for option in more})
+    show(found, line.options["json"], out)
+    return 0
+
+
+def batch_size_find(argv: list[str]) -> int:
+    """Find the batch size that trains fastest on SOURCE and fits in memory."""
+    from litscope.training.flags import Option
+
+    more = (
+        Option(("--start",), "The first size tried.", int, 8),
+        Option(("--most",), "The largest size tried. Default: an eighth of the training samples.", int),
+    )
+    line = recipe_line(batch_size_find, argv, more)
+    if line is None:
+        return 0
+    require_source(line)
+    with stdout_for_result() as out:
+        from litscope.training.tune import batch_size_find as find
+
+        found = find(line.recipe, **{option.name: line.options[option.name] for option in more})
+    show(found, line.options["json"], out)
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    """Metrics of a run on one split."""
+    parser = make_parser(evaluate)
+    add_trained_run(parser)
+    parser.add_argument("--split", default="test", help="train, val, test or all (default: test)")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.training.evaluate import evaluate as run_evaluate
+
+        found = run_evaluate(given.pop("run"), **given)
+    if as_json:
+        show_json(found, out)
+        return 0
+    say(f"{found['run']}: {found['num_samples']} samples of {found['split']}, {found['checkpoint']}")
+    for name, value in found["metrics"].items():
+        write(f"{name:<20} {value:.4f}", out)
+    return 0
+
+
+def predict(argv: list[str]) -> int:
+    """Predict images or tables that the run has never seen."""
+    parser = make_parser(predict)
+    add_trained_run(parser)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
+    parser.add_argument("--split", help="instead of PATH: unlabelled, train, val, test or all of the run's own data")
+    parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.training.predict import predict as run_predict
+
+        found = run_predict(given.pop("run"), given.pop("paths"), **given)
+    show(found, as_json, out)
+    return 0
+
+
+def models(argv: list[str]) -> int:
+    """List the architectures that --arch may name."""
+    parser = make_parser(models)
+    parser.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern (resnet*)")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.models.backbones import list_models
+
+        names = list_models(given["pattern"])
+        if not names:
+            hint = did_you_mean(given["pattern"], list_models())
+            raise ConfigError(f"No architecture matches {given['pattern']!r}.{hint} `litscope models` lists all.")
+    if as_json:
+        show_json(names, out)
+    else:
+        for name in names:
+            write(name, out)
+    return 0
+
+
+def doctor(argv: list[str]) -> int:
+    """Versions, devices, and what is missing with the command that installs it."""
+    _, as_json = parse(make_parser(doctor), argv)
+    with stdout_for_result() as out:
+        from litscope.doctor import examine, lines
+
+        facts = examine()
+    if as_json:
+        show_json(facts, out)
+    else:
+        write("\n".join(lines(facts)), out)
+    return 0
+
+
+def demo(argv: list[str]) -> int:
+    """Train on 1,797 real images of digits, offline, and show what to do next."""
+    parser = make_parser(demo)
+    parser.add_argument("--run-dir", metavar="DIR", help="the run's folder (default: runs/demo, runs/demo-2, ...)")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.demo import run_demo
+
+        found = run_demo(given["run_dir"])
+    show(found, as_json, out)
+    return 0
