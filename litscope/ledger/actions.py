@@ -1,0 +1,305 @@
+"""The journal of actions: what people asked of a run, and what became of it. No torch.
+
+`actions.jsonl` is append-only. Commands and the page append *requests* (`submit`); the trainer polls
+the file (`Journal`), applies what is new at its next step and appends *answers* (`answer`). The state
+of a run's data and settings is a fold over the actions in the order of the file (`decide`), whatever
+the clocks of their writers say. Replaying the same lines gives the same state, on every rank.
+
+    {"id": "0c1d…", "who": "ada@lab", "when": 1764110000.0, "what": "discard", "why": "blurred", "sample_id": [7], …}
+    {"answers": "0c1d…", "status": "applied", "step": 120, "epoch": 3, "attempt": 1, "when": …}
+
+An answer is void if a later attempt of the run went on from before its step: those weights, and what
+was done to them, are gone, and the action is pending again. A half-written line is passed over.
+Verbs of a newer version are kept and listed, and never counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from litscope.errors import ConfigError, LedgerError, RunError
+from litscope.ledger.verbs import SETTINGS, VERBS, Verb, check, request, this_user
+from litscope.rundir import RunDir, append_line, cut_steps, read_lines
+
+__all__ = [
+    *("SETTINGS", "VERBS", "Verb", "check", "request", "this_user"),
+    *("Decisions", "Entry", "Journal", "answer", "canaries", "decide", "decisions", "entries", "submit", "undone"),
+]
+
+Action = dict[str, Any]
+Status = Literal["pending", "applied", "refused", "undone"]
+
+
+def submit(run: RunDir, action: Action) -> None:
+    """Write a request into the journal; it is on the disk when this returns.
+
+    Raises:
+        LedgerError: if the disk is full or fails. Nothing is recorded then, and nothing is lost.
+        RunError: if the journal may not be written.
+    """
+    _append(run, action, durable=True)
+
+
+def answer(
+    run: RunDir,
+    action_id: str,
+    status: Literal["applied", "refused"],
+    *,
+    step: int,
+    epoch: int,
+    attempt: int,
+    **facts: Any,
+) -> None:
+    """Write what became of a request. For the trainer's rank 0.
+
+    Args:
+        run: the run.
+        action_id: the request's `id`.
+        status: "applied" or "refused".
+        step: optimizer steps completed when it took effect.
+        epoch: the epoch then, from 0.
+        attempt: of the run, as `begin_attempt` numbered it.
+        facts: `reason` (of a refusal), `note`, and results such as `metrics` or `path`.
+
+    Raises:
+        LedgerError, RunError: as `submit`.
+    """
+    line = {"answers": action_id, "status": status, "step": step, "epoch": epoch, "attempt": attempt}
+    _append(run, {**line, "when": round(time.time(), 3), **facts}, durable=False)
+
+
+def _append(run: RunDir, line: Action, durable: bool) -> None:
+    try:
+        append_line(run.actions, line, durable)
+    except OSError as error:
+        kind = RunError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else LedgerError
+        raise kind(
+            f"The journal {run.actions} cannot be written: {error.strerror}. Nothing was recorded; mend it and repeat."
+        ) from error
+
+
+class Journal:
+    """Reads a run's journal as it grows.
+
+    A line is given once, also where the file was cut or replaced meanwhile. Nothing is locked.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self._path = run.actions
+        self._state = (0, 0, 0)  # inode, size, time of the last change
+        self._offset = 0
+        self._given: set[bytes] = set()
+
+    def poll(self) -> list[Action]:
+        """The whole lines that are new since the last call: requests and answers, in order.
+
+        Costs one `stat` when nothing is new. An unfinished last line waits for a later call.
+        """
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return []
+        state = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if state == self._state:
+            return []
+        if now.st_ino != self._state[0] or now.st_size < self._offset:  # replaced or cut: from the start
+            self._offset = 0
+        self._state = state
+        return list(self._new_lines())
+
+    def _new_lines(self) -> Iterator[Action]:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for raw in whole.splitlines():
+            if raw in self._given:
+                continue
+            self._given.add(raw)
+            try:
+                line = json.loads(raw)
+            except ValueError:  # torn by a kill, or not ours
+                continue
+            if is_request(line) or is_answer(line):
+                yield line
+
+
+def is_request(line: Any) -> bool:
+    """Whether a line of the journal asks for something, be its verb known or not."""
+    return isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("what"), str)
+
+
+def is_answer(line: Any) -> bool:
+    """Whether a line of the journal says what became of a request."""
+    return (
+        isinstance(line, dict)
+        and isinstance(line.get("answers"), str)
+        and line.get("status") in ("applied", "refused")
+        and all(isinstance(line.get(name), int) for name in ("step", "epoch", "attempt"))
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request with what became of it.
+
+    Attributes:
+        action: the request.
+        answer: the trainer's last answer that is not void, or None.
+        status: pending, applied, refused, or undone by a later action that was not refused.
+    """
+
+    action: Action
+    answer: Action | None
+    status: Status
+
+
+def entries(run: RunDir) -> list[Entry]:
+    """The requests of a run in the journal's order, each id once, with their answers that are not void."""
+    lines = read_lines(run.actions)
+    actions: dict[str, Action] = {}
+    for line in lines:
+        if is_request(line):
+            actions.setdefault(line["id"], line)
+    cuts = cut_steps(read_lines(run.attempts))
+    answers: dict[str, Action] = {}
+    for line in lines:
+        if is_answer(line):
+            cut = cuts.get(line["attempt"])
+            if cut is None or line["step"] <= cut:
+                answers[line["answers"]] = line
+    gone = undone(a for a in actions.values() if not _is_refused(answers.get(a["id"])))
+    return [Entry(a, answers.get(i), _status(answers.get(i), i in gone)) for i, a in actions.items()]
+
+
+def _is_refused(line: Action | None) -> bool:
+    return line is not None and line["status"] == "refused"
+
+
+def _status(line: Action | None, is_undone: bool) -> Status:
+    if _is_refused(line):
+        return "refused"
+    if is_undone:
+        return "undone"
+    return "pending" if line is None else "applied"
+
+
+def undone(actions: Iterable[Action]) -> set[str]:
+    """The ids of actions that a later one takes back. An undo that is itself undone takes nothing back."""
+    listed = list(actions)
+    first = {action["id"]: i for i, action in reversed(list(enumerate(listed)))}
+    gone: set[str] = set()
+    for i, action in reversed(list(enumerate(listed))):
+        if action["what"] == "undo" and action["id"] not in gone:
+            target = action.get("action")
+            if isinstance(target, str) and first.get(target, i) < i:
+                gone.add(target)
+    return gone
+
+
+@dataclass
+class Decisions:
+    """What a run's actions add up to.
+
+    Attributes:
+        discarded: sample_ids that are left out.
+        labels: sample_id -> class name, where it was changed (or changed back).
+        weights: sample_id -> factor of its loss, where one was given (1 too).
+        tags: name -> sample_ids; no tag is empty.
+        settings: name -> value, as last set; an `lr` that went back to the schedule is not among them.
+        is_paused: whether training waits.
+    """
+
+    discarded: set[int] = field(default_factory=set)
+    labels: dict[int, str] = field(default_factory=dict)
+    weights: dict[int, float] = field(default_factory=dict)
+    tags: dict[str, set[int]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_paused: bool = False
+
+
+def decide(actions: Iterable[Action]) -> Decisions:
+    """Fold actions, in order, into what they add up to. Undone ones and those that are not valid do not count."""
+    listed = list(actions)
+    gone = undone(listed)
+    state = Decisions()
+    for action in listed:
+        if action["id"] not in gone and _is_valid(action):
+            _apply(state, action)
+    state.tags = {name: ids for name, ids in state.tags.items() if ids}
+    return state
+
+
+def _is_valid(action: Action) -> bool:
+    try:
+        check(action)
+    except ConfigError:
+        return False
+    return True
+
+
+def _apply(state: Decisions, action: Action) -> None:
+    ids = action.get("sample_id", [])
+    match action["what"]:
+        case "tag":
+            state.tags.setdefault(action["tag"], set()).update(ids)
+        case "untag":
+            state.tags.get(action["tag"], set()).difference_update(ids)
+        case "discard":
+            state.discarded.update(ids)
+        case "restore":
+            state.discarded.difference_update(ids)
+        case "relabel":
+            state.labels.update(planted(action))
+        case "reweight":
+            state.weights.update(dict.fromkeys(ids, float(action["weight"])))
+        case "set":
+            state.settings |= action["settings"]
+        case "pause":
+            state.is_paused = True
+        case "resume":
+            if "schedule" in action:
+                state.settings["lr"] = "schedule"
+            else:
+                state.is_paused = False
+    if state.settings.get("lr") == "schedule":
+        del state.settings["lr"]
+
+
+def planted(action: Action) -> dict[int, str]:
+    """sample_id -> class name, of a relabel."""
+    ids, label = action["sample_id"], action["label"]
+    return dict.fromkeys(ids, label) if isinstance(label, str) else dict(zip(ids, label, strict=True))
+
+
+def decisions(run: RunDir, *, with_pending: bool = True) -> Decisions:
+    """What the actions of a run add up to, without those refused and without canaries.
+
+    Args:
+        run: the run.
+        with_pending: count what no trainer has answered yet, too.
+    """
+    return decide(
+        entry.action
+        for entry in entries(run)
+        if not entry.action.get("canary")
+        and (with_pending if entry.answer is None else entry.answer["status"] == "applied")
+    )
+
+
+def canaries(run: RunDir) -> dict[int, str]:
+    """sample_id -> the wrong class that was planted to measure the ranking, also where it was taken out again."""
+    return {
+        sample_id: name
+        for entry in entries(run)
+        if entry.action.get("canary") and entry.answer is not None and entry.answer["status"] == "applied"
+        if entry.action["what"] == "relabel" and _is_valid(entry.action)
+        for sample_id, name in planted(entry.action).items()
+    }
