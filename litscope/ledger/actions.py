@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,8 +27,25 @@ from litscope.ledger.verbs import SETTINGS, VERBS, Verb, check, request, this_us
 from litscope.rundir import RunDir, append_line, cut_steps, read_lines
 
 __all__ = [
-    *("SETTINGS", "VERBS", "Verb", "check", "request", "this_user"),
-    *("Decisions", "Entry", "Journal", "answer", "canaries", "decide", "decisions", "entries", "submit", "undone"),
+    "SETTINGS",
+    "VERBS",
+    "Decisions",
+    "Entry",
+    "Journal",
+    "Verb",
+    "answer",
+    "canaries",
+    "check",
+    "decide",
+    "decisions",
+    "entries",
+    "is_answer",
+    "is_request",
+    "planted",
+    "request",
+    "submit",
+    "this_user",
+    "undone",
 ]
 
 Action = dict[str, Any]
@@ -94,7 +110,7 @@ class Journal:
         self._path = run.actions
         self._state = (0, 0, 0)  # inode, size, time of the last change
         self._offset = 0
-        self._given: set[bytes] = set()
+        self._given: set[int] = set()  # hashes: a line may hold many thousand ids
 
     def poll(self) -> list[Action]:
         """The whole lines that are new since the last call: requests and answers, in order.
@@ -102,7 +118,7 @@ class Journal:
         Costs one `stat` when nothing is new. An unfinished last line waits for a later call.
         """
         try:
-            now = os.stat(self._path)
+            now = self._path.stat()
         except FileNotFoundError:
             return []
         state = (now.st_ino, now.st_size, now.st_mtime_ns)
@@ -119,10 +135,10 @@ class Journal:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        for raw in whole.splitlines():
-            if raw in self._given:
+        for raw in whole.split(b"\n"):
+            if hash(raw) in self._given:
                 continue
-            self._given.add(raw)
+            self._given.add(hash(raw))
             try:
                 line = json.loads(raw)
             except ValueError:  # torn by a kill, or not ours
