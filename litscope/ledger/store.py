@@ -212,6 +212,31 @@ def list_parts(folder: Path) -> list[Part]:
     return sorted(parts, key=lambda part: part[1:])
 
 
+class ValidRows(NamedTuple):
+    """The superseding rule for one attempt: which of its rows hold. In the words of Arrow, and of SQL."""
+
+    cut: int | None
+    """Least first step of the later attempts; None: all rows hold."""
+    evaluated_again: tuple[str, ...]
+    """Splits of which a later attempt repeated the evaluation at the cut."""
+
+    def expression(self) -> pc.Expression:
+        """For a pyarrow filter."""
+        if self.cut is None:
+            return pc.scalar(True)
+        step, holds_at_cut = pc.field("step"), pc.field("phase") == "eval"
+        for split in self.evaluated_again:
+            holds_at_cut &= pc.field("split") != split
+        return (step < self.cut) | ((step == self.cut) & holds_at_cut)
+
+    def sql(self) -> str:
+        """For a WHERE clause."""
+        if self.cut is None:
+            return "true"
+        again = "".join(" AND split != '{}'".format(split.replace("'", "''")) for split in self.evaluated_again)
+        return f"(step < {self.cut} OR (step = {self.cut} AND phase = 'eval'{again}))"
+
+
 Ranges = dict[str, tuple[Any, Any]]
 """Column -> its least and its greatest value in one part."""
 
@@ -267,7 +292,7 @@ class LedgerReader:
         valid = self._valid_rows(parts)
         parts = [p for p in parts if self._may_hold(p, split, min_epoch, sample_id)]
         tables = [
-            _scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows)
+            _scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows.expression())
             for attempt, rows in valid.items()
         ]
         return pa.concat_tables([PART_SCHEMA.empty_table().select(names), *tables]).unify_dictionaries()
@@ -280,6 +305,18 @@ class LedgerReader:
             if len(found):
                 return int(pc.max(found).as_py())
         return None
+
+    def valid_files(self) -> list[tuple[list[Path], ValidRows]]:
+        """The parts of each attempt, and which of their rows hold: for readers that scan the files themselves.
+
+        Raises:
+            LedgerError: as `table`.
+        """
+        parts = self._parts()
+        return [
+            ([part.path for part in parts if part.attempt == attempt], rows)
+            for attempt, rows in self._valid_rows(parts).items()
+        ]
 
     def _parts(self) -> list[Part]:
         """All parts that are there now. A part never changes, so each footer is read once."""
@@ -297,7 +334,7 @@ class LedgerReader:
             and (sample_id is None or ranges["sample_id"][0] <= sample_id <= ranges["sample_id"][1])
         )
 
-    def _valid_rows(self, parts: list[Part]) -> dict[int, pc.Expression]:
+    def _valid_rows(self, parts: list[Part]) -> dict[int, ValidRows]:
         """For each attempt that has parts, which of its rows hold."""
         attempts = sorted({part.attempt for part in parts})
         cuts = cut_steps(read_lines(self.run.attempts))
@@ -307,20 +344,13 @@ class LedgerReader:
                 f"{self.run.signals} holds parts of attempt {unknown[0]}, which {self.run.attempts} does not list, so "
                 "it is not known which rows are valid. Restore attempts.jsonl from the original run folder."
             )
-        step, is_eval = pc.field("step"), pc.field("phase") == "eval"
         valid = {}
         for attempt in attempts:
             cut = cuts.get(attempt)
-            if cut is None:
-                valid[attempt] = pc.scalar(True)
-                continue
-            holds_at_cut = is_eval
-            for split in self._evaluated_again(attempt, cut, parts):
-                holds_at_cut &= pc.field("split") != split
-            valid[attempt] = (step < cut) | ((step == cut) & holds_at_cut)
+            valid[attempt] = ValidRows(cut, () if cut is None else self._evaluated_again(attempt, cut, parts))
         return valid
 
-    def _evaluated_again(self, attempt: int, step: int, parts: list[Part]) -> list[str]:
+    def _evaluated_again(self, attempt: int, step: int, parts: list[Part]) -> tuple[str, ...]:
         """The splits that attempts after `attempt` evaluated at `step`."""
         later = [
             part.path
@@ -329,7 +359,7 @@ class LedgerReader:
             and self._footers[part.path]["step"][0] <= step <= self._footers[part.path]["step"][1]
         ]
         rows = _scan(later, ["split"], (pc.field("phase") == "eval") & (pc.field("step") == step))
-        return sorted(pc.unique(rows["split"].cast(pa.string())).to_pylist())
+        return tuple(sorted(pc.unique(rows["split"].cast(pa.string())).to_pylist()))
 
 
 def _scan(paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Table:
