@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from litscope.rundir import RunDir
+from litscope.runs import RUNS
 from litscope.training.fit import fit
-from litscope.training.resume import RUNS
 from litscope.training.worst import WorstSamples, worst_samples
 
 NUM_HARDEST = 10

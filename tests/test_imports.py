@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "litscope"
 
-BASE = {"__init__", "types", "errors", "console", "rundir", "pictures"}
+BASE = {"__init__", "types", "errors", "console", "rundir", "runs", "pictures"}
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ALLOWED = {
     "_torchvision": set(),
@@ -21,6 +21,7 @@ ALLOWED = {
     "errors": set(),
     "console": {"errors"},
     "rundir": {"errors", "console"},
+    "runs": {"errors", "console", "rundir"},
     "pictures": {"errors", "console", "rundir"},
     "data": BASE,
     "models": BASE,
@@ -35,6 +36,7 @@ ALLOWED = {
 HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "pytorch_lightning"}
 TORCH_FREE = {
     *("litscope", "litscope.errors", "litscope.console", "litscope.rundir", "litscope.types", "litscope.pictures"),
+    "litscope.runs",
     *(
         "litscope.cli",
         "litscope.commands.line",
@@ -46,6 +48,7 @@ TORCH_FREE = {
     *("litscope.data.manifest", "litscope.data.sources", "litscope.data.readers", "litscope.data.images"),
     *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache"),
     *("litscope.ledger.schema", "litscope.ledger.store", "litscope.ledger.queries"),
+    *("litscope.ledger.actions", "litscope.ledger.verbs"),
     *("litscope.training.recipe", "litscope.training.flags"),
 }
 """These start fast, and open a run on a machine without torch; so does all that they import."""

@@ -17,12 +17,10 @@ from pathlib import Path
 
 from litscope.errors import RunError, did_you_mean
 from litscope.rundir import RunDir
+from litscope.runs import RUNS, list_runs
 from litscope.training.presets import FileSettings, file_settings
 from litscope.training.recipe import Recipe
 from litscope.training.yamlfile import read
-
-RUNS = Path("runs")
-"""Where runs lie when --run-dir does not say otherwise."""
 
 
 def resolve_resume(recipe: Recipe) -> tuple[Path | None, Path | None]:
@@ -62,7 +60,7 @@ def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = 
             return _checkpoint_of(RunDir(folder), "last"), folder
     raise RunError(
         f"--resume {resume}: neither a checkpoint file, nor the folder or name of a run, nor `last` or `best`."
-        f"{did_you_mean(resume, [*(run.path.name for run in _runs()), 'last', 'best'])}{_list_of_runs()}"
+        f"{did_you_mean(resume, [*(run.path.name for run in list_runs()), 'last', 'best'])}{_list_of_runs()}"
     )
 
 
@@ -72,7 +70,7 @@ def _run_of(checkpoint: Path) -> Path | None:
         if RunDir(folder).is_run():
             return folder
     folder = checkpoint.parent.resolve()
-    return next((run.path for run in _runs() if _checkpoint_folder(run).resolve() == folder), None)
+    return next((run.path for run in list_runs() if _checkpoint_folder(run).resolve() == folder), None)
 
 
 def run_settings(run: Path) -> FileSettings:
@@ -89,18 +87,8 @@ def _asked_folder(run_dir: str | None, name: str | None) -> Path | None:
     return RUNS / name if name is not None else None
 
 
-def _runs() -> list[RunDir]:
-    """Runs below runs/, the newest (last started or resumed) first."""
-    found = [RunDir(recipe.parent) for recipe in RUNS.glob("*/recipe.yaml")]
-    return sorted(found, key=_started, reverse=True)
-
-
-def _started(run: RunDir) -> float:
-    return (run.attempts if run.attempts.exists() else run.recipe).stat().st_mtime
-
-
 def _newest_run() -> RunDir:
-    for run in _runs():
+    for run in list_runs():
         if any(_checkpoint_folder(run).glob("*.ckpt")):
             return run
     raise RunError(f"There is no run with a checkpoint below {RUNS}/ to resume.{_list_of_runs()}")
@@ -137,5 +125,5 @@ def _best(run: RunDir, folder: Path) -> Path | None:
 
 
 def _list_of_runs() -> str:
-    names = [str(run.path) for run in _runs()[:5]]
+    names = [str(run.path) for run in list_runs()[:5]]
     return f" Newest runs: {', '.join(names)}." if names else f" There are no runs below {RUNS}/."

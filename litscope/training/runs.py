@@ -11,12 +11,12 @@ from litscope.data.manifest import Manifest
 from litscope.data.names import NAMES
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
+from litscope.runs import RUNS
 from litscope.training import environment
 from litscope.training.checkpoints import load_checkpoint
 from litscope.training.flags import build
 from litscope.training.job import RunResult
 from litscope.training.recipe import Recipe
-from litscope.training.resume import RUNS
 from litscope.training.summary import read_summary
 from litscope.training.yamlfile import dump
 
