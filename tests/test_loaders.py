@@ -1,5 +1,6 @@
 """One contract for every loader: sized, exact ids, deterministic, resumable in mid-epoch, unpadded ranks."""
 
+import io
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from litscope.data.loaders import GatherLoader, StreamLoader
+from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 from litscope.errors import ConfigError, DataError
 
@@ -65,10 +67,10 @@ def make_loader(request, pixels, labels, reader):
 
     def make(order, **kwargs):
         if request.param == "gather":
-            made.append(GatherLoader(order, pixels, labels, **kwargs))
+            made.append(GatherLoader(order, pixels, Overlay(labels), **kwargs))
         else:
             num_workers = 2 if request.param.endswith("workers") else 0
-            made.append(StreamLoader(order, reader, SIDE, labels, num_workers=num_workers, **kwargs))
+            made.append(StreamLoader(order, reader, SIDE, Overlay(labels), num_workers=num_workers, **kwargs))
         return made[-1]
 
     yield make
@@ -82,6 +84,13 @@ def order(**kwargs):
 
 def ids(batches):
     return [batch["sample_id"].tolist() for batch in batches]
+
+
+def saved(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return file
 
 
 def flat(lists):
@@ -171,6 +180,80 @@ class TestContract:
         make_loader(order(batch_size=4, world=2)).load_state_dict(state)  # the steps are the same
         make_loader(order(batch_size=9)).load_state_dict({**state, "batches_done": 0})
 
+    def test_samples_taken_out_are_not_drawn_from_the_next_batch_on(self, make_loader):
+        loader, plain = make_loader(order()), ids(make_loader(order()))
+        batches = iter(loader)
+        seen = [next(batches)["sample_id"].tolist() for _ in range(2)]
+        gone = [plain[0][0], plain[2][0], plain[5][1]]  # one was drawn already
+        assert loader.redraw(np.setdiff1d(np.arange(NUM), gone))
+        seen += ids(batches)
+        assert seen[:2] == plain[:2]
+        assert len(seen) == 6, "the number of steps stays"
+        assert {len(batch) for batch in seen[2:]} <= {6, 7}, "what is left is spread evenly"
+        assert sorted(flat(seen)) == sorted(set(range(NUM)) - set(gone[1:]))
+        assert flat(seen[2:]) == [i for i in flat(plain[2:]) if i not in gone], "the order of the others stays"
+        assert sorted(flat(ids(loader))) == list(range(NUM)), "the next epoch takes its ids from the order"
+
+    def test_samples_put_back_are_drawn_once_if_their_turn_is_to_come(self, make_loader):
+        without = EpochOrder(np.setdiff1d(np.arange(NUM), [3, 4]), 8, seed=3)
+        loader = make_loader(without)
+        batches = iter(loader)
+        seen = [next(batches)["sample_id"].tolist()]
+        first = seen[0][0]
+        assert loader.redraw(np.setdiff1d(np.arange(NUM), [3, 4, first]))
+        seen.append(next(batches)["sample_id"].tolist())
+        assert loader.redraw(np.arange(NUM))  # 3 and 4 are new to this epoch; `first` was drawn in it
+        seen += ids(batches)
+        assert sorted(flat(seen)) == list(range(NUM))
+
+    @pytest.mark.parametrize("world", [1, 2])
+    @pytest.mark.parametrize("stop", [2, 3, 4, 5])
+    @pytest.mark.parametrize("limit", [None, 5])
+    def test_resume_in_a_redrawn_epoch_is_exact(self, make_loader, stop, world, limit):
+        num = 6 if limit is None else limit
+        for rank in range(world):
+            mine = order(batch_size=8 // world, rank=rank, world=world)
+
+            def redrawn(mine=mine):
+                loader = make_loader(mine, limit=limit)
+                batches = iter(loader)
+                seen = [next(batches)["sample_id"].tolist() for _ in range(2)]
+                assert loader.redraw(np.arange(3, NUM))
+                return loader, seen, batches
+
+            _, expected, batches = redrawn()
+            expected += [next(batches)["sample_id"].tolist() for _ in range(num - 2)]
+            loader, seen, batches = redrawn()
+            seen += [next(batches)["sample_id"].tolist() for _ in range(min(stop, num) - 2)]
+            fewer = EpochOrder(np.arange(3, NUM), mine.batch_size, 3, True, rank, world)
+            resumed = make_loader(fewer, limit=limit)
+            resumed.load_state_dict(torch.load(saved(loader.state_dict()), weights_only=True))
+            if stop < num:
+                assert len(resumed) == 6
+                batches = iter(resumed)
+                seen += [next(batches)["sample_id"].tolist() for _ in range(num - stop)]
+            assert seen == expected
+
+    def test_an_epoch_is_not_redrawn_with_too_few_samples(self, make_loader):
+        loader = make_loader(order())
+        batches = iter(loader)
+        next(batches)
+        assert not loader.redraw(np.arange(9))  # five steps are left; two samples each would be ten
+        assert len(flat(ids(batches))) == NUM - 8
+
+    def test_labels_and_weights_of_the_overlay_reach_the_next_batch(self, make_loader, labels):
+        loader = make_loader(order(shuffle=False))
+        batches = iter(loader)
+        assert "weight" not in next(batches)
+        loader._overlay.set(discarded=[], labels={8: 3, 20: 0}, weights={9: 0.5})
+        batch = next(batches)
+        assert batch["label"].tolist() == [3, *labels[9:16]]
+        assert batch["weight"].tolist() == [1.0, 0.5, *[1.0] * 6]
+        loader._overlay.set(discarded=[], labels={}, weights={9: 1.0})
+        batch = next(batches)
+        assert batch["label"].tolist() == labels[16:24].tolist()
+        assert "weight" not in batch
+
     def test_the_global_generator_is_left_alone(self, make_loader):
         torch.manual_seed(0)
         before = torch.get_rng_state()
@@ -180,7 +263,7 @@ class TestContract:
 
 def test_tables_are_handed_over_as_features(labels):
     table = np.arange(NUM * 5, dtype=np.float32).reshape(NUM, 5)
-    for batch in GatherLoader(order(), table, labels):
+    for batch in GatherLoader(order(), table, Overlay(labels)):
         assert np.array_equal(batch["features"].numpy(), table[batch["sample_id"]])
         assert set(batch) == {"features", "label", "sample_id"}
 
@@ -189,7 +272,7 @@ def test_tables_are_handed_over_as_features(labels):
 class TestBrokenFiles:
     def test_are_left_out_and_reported_once(self, reader, labels, capsys, num_workers):
         (reader.folder / "7.npy").unlink()
-        loader = StreamLoader(order(), reader, SIDE, labels, num_workers=num_workers)
+        loader = StreamLoader(order(), reader, SIDE, Overlay(labels), num_workers=num_workers)
         for _ in range(2):
             assert sorted(flat(ids(loader))) == [i for i in range(NUM) if i != 7]
         assert list(loader.broken) == [7]
@@ -198,7 +281,7 @@ class TestBrokenFiles:
 
     def test_stop_a_strict_run(self, reader, labels, num_workers):
         (reader.folder / "7.npy").unlink()
-        loader = StreamLoader(order(), reader, SIDE, labels, num_workers=num_workers, strict=True)
+        loader = StreamLoader(order(), reader, SIDE, Overlay(labels), num_workers=num_workers, strict=True)
         with pytest.raises(DataError, match=r"7\.npy"):
             list(loader)
         loader.close()
@@ -206,7 +289,7 @@ class TestBrokenFiles:
     def test_a_batch_of_nothing_but_broken_images_stops(self, reader, labels, num_workers):
         for sample_id in range(8):
             (reader.folder / f"{sample_id}.npy").unlink()
-        loader = StreamLoader(order(shuffle=False), reader, SIDE, labels, num_workers=num_workers)
+        loader = StreamLoader(order(shuffle=False), reader, SIDE, Overlay(labels), num_workers=num_workers)
         with pytest.raises(DataError, match="No image of a batch"):
             list(loader)
         loader.close()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from litscope.data.cache import num_cores
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
+from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
 from litscope.data.sampler import EpochOrder, Ids
 from litscope.data.sources import Source, open_source
@@ -58,7 +59,8 @@ class ClassificationData(L.LightningDataModule):
         source, manifest, kind, classes, num_classes, report: what was found.
         in_channels, image_size: of images.
         num_features: of tables.
-        train_ids, val_ids, test_ids: (n,) int64 sample ids, labelled and readable.
+        train_ids, val_ids, test_ids: (n,) int64 sample ids, labelled and readable in the manifest.
+        overlay: what people changed since: labels, weights, discards. The loaders follow it.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples.
     """
@@ -77,6 +79,7 @@ class ClassificationData(L.LightningDataModule):
     train_ids: Ids
     val_ids: Ids
     test_ids: Ids
+    overlay: Overlay
     normalization: tuple[list[float], list[float]]
 
     def __init__(
@@ -161,6 +164,7 @@ class ClassificationData(L.LightningDataModule):
         self.kind = self.source.kind
         self.classes = self.manifest.classes
         self.num_classes = len(self.classes)
+        self.overlay = Overlay(self.manifest.labels)
         if self.kind == "table" and self.cutmix:
             raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")
         self._stored = store(
@@ -196,6 +200,11 @@ class ClassificationData(L.LightningDataModule):
     def _readable(self, split: str) -> Ids:
         return np.setdiff1d(self.manifest.ids(split), self.report.unreadable_ids)
 
+    def active_ids(self, split: str) -> Ids:
+        """(n,) int64, ascending: the readable samples of a split that have a label now and are not discarded."""
+        ids = self.manifest.ids(split, labelled=False)
+        return self.overlay.active(np.setdiff1d(ids, self.report.unreadable_ids))
+
     def _flips(self) -> bool:
         """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
         and less usually are; fashion_mnist is known to be an exception.
@@ -211,13 +220,16 @@ class ClassificationData(L.LightningDataModule):
         """Training batches in the seed's order, from the position of the checkpoint when resuming."""
         self.open()
         rank, world = self._rank()
-        if len(self.train_ids) < world:
-            raise DataError(f"{len(self.train_ids)} training samples cannot be shared by {world} devices.")
+        ids = self.active_ids("train")
+        if len(ids) < world:
+            raise DataError(f"{len(ids)} training samples cannot be shared by {world} devices.")
         trainer = self.trainer
-        order = EpochOrder(self.train_ids, self.batch_size, self.seed, True, rank, world)
+        order = EpochOrder(ids, self.batch_size, self.seed, True, rank, world)
         if self._overfits():
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
+        if self._train_loader is not None:
+            self._forget(self._train_loader)
         self._train_loader = self._loader(order, epoch=epoch, limit=_limit(trainer, len(order)))
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
@@ -228,18 +240,33 @@ class ClassificationData(L.LightningDataModule):
         """Validation batches, in order; with the trainer's `overfit_batches` the training batches."""
         self.open()
         if self._overfits():
-            return self._in_order(EpochOrder(self.train_ids, self.batch_size, self.seed).epoch_ids(0))
-        return self._in_order(self.val_ids)
+            return self._in_order(EpochOrder(self.active_ids("train"), self.batch_size, self.seed).epoch_ids(0))
+        return self._in_order(self.active_ids("val"))
 
     def test_dataloader(self) -> Loader | list[Loader]:
         """Test batches, in order."""
         self.open()
-        return self._in_order(self.test_ids)
+        return self._in_order(self.active_ids("test"))
 
     def clean_train_dataloader(self) -> Loader | list[Loader]:
         """Training samples in the order of their ids; for `evaluation_batch`, not for training."""
+        return self.dataloader_of(self.active_ids("train"))
+
+    def dataloader_of(self, ids: Ids) -> Loader | list[Loader]:
+        """These samples in the order given, each rank its share; for `evaluation_batch`, not for training."""
         self.open()
-        return self._in_order(self.train_ids)
+        return self._in_order(ids)
+
+    def redraw(self) -> bool:
+        """Have the epoch that runs follow the overlay: whom to draw from the next batch on.
+
+        Returns:
+            As `Loader.redraw`; False also where no epoch runs.
+        """
+        loader = self._train_loader
+        if loader is None or not loader.batches_done:
+            return False
+        return loader.redraw(self.overlay.active(loader.order.ids) if self._overfits() else self.active_ids("train"))
 
     def predict_dataloader(self, source: Source | None = None) -> Loader | list[Loader]:
         """Every row of `source` (by default of this data set, labelled or not), in order, for `evaluation_batch`.
@@ -278,16 +305,16 @@ class ClassificationData(L.LightningDataModule):
     ) -> Loader:
         """A loader over `rows` in memory where there are any, else over the files of the source."""
         source, rows = (self.source, self._stored.rows) if of is None else (of, rows)
-        labels = source.manifest.labels
+        overlay = self.overlay if of is None else Overlay(of.manifest.labels)
         loader: Loader
         if rows is not None:
-            loader = GatherLoader(order, rows, labels, pin_memory=self._pins(), epoch=epoch, limit=limit)
+            loader = GatherLoader(order, rows, overlay, pin_memory=self._pins(), epoch=epoch, limit=limit)
         else:
             loader = StreamLoader(
                 order,
                 source.reader,
                 self._stored.side,
-                labels,
+                overlay,
                 num_workers=self._workers(),
                 pin_memory=self._pins(),
                 strict=self.strict_data,
@@ -296,6 +323,11 @@ class ClassificationData(L.LightningDataModule):
             )
         self._loaders.append(loader)
         return loader
+
+    def _forget(self, loader: Loader) -> None:
+        """Another loader takes its place: end its workers."""
+        loader.close()
+        self._loaders.remove(loader)
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
         """End the worker processes of all loaders."""

@@ -7,6 +7,10 @@ injected DistributedSampler that pads by repeating, no rebuilding under `overfit
 it. Therefore a batch counts as consumed when it is handed over, whatever workers have decoded
 ahead, and a state saved after a training step holds exactly the steps taken. Lightning never
 runs an iterator to its end, so the state after an epoch's last batch is (epoch + 1, 0) at once.
+
+`redraw` changes which samples are still to come while an epoch runs. What workers have decoded
+ahead is thrown away then, so the change holds from the very next batch, and the batches do not
+depend on how far ahead anybody was.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,8 +35,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from litscope.console import warn
 from litscope.data.images import resize_crop
+from litscope.data.overlay import Overlay
 from litscope.data.readers import Reader
-from litscope.data.sampler import EpochOrder, Ids
+from litscope.data.sampler import EpochOrder, Ids, even, spread
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch
 
@@ -43,21 +49,38 @@ class Loader(ABC):
         epoch: epoch of the next batch.
         batches_done: batches of that epoch that were handed over.
         last: (epoch, number in the epoch) of the batch handed over last; (-1, -1) before the first.
-        limit: batches of an epoch that will be asked for (`limit_train_batches`); the position
-            moves to the next epoch there. Never above the epoch's length.
+
+    Args:
+        order: the ids of each batch.
+        overlay: labels and weights.
+        pin_memory: hand over page-locked memory, for asynchronous copies to a GPU.
+        epoch: epoch of the first batch.
+        limit: batches of an epoch that will be asked for (`limit_train_batches`), if not all.
     """
 
-    def __init__(self, order: EpochOrder, *, epoch: int = 0, limit: int | None = None) -> None:
+    def __init__(
+        self, order: EpochOrder, overlay: Overlay, *, pin_memory: bool = False, epoch: int = 0, limit: int | None = None
+    ) -> None:
         self.order = order
         self.epoch = epoch
         self.batches_done = 0
         self.last = (-1, -1)
-        self.limit = len(order) if limit is None else min(limit, len(order))
+        self._overlay = overlay
+        self._pin_memory = pin_memory
+        self._num_batches = len(order)
+        self._limit = limit
         self._is_resumed = False
+        self._redrawn: _Redrawn | None = None
+        self._is_cut_short = False
 
     def __len__(self) -> int:
         """Batches in a whole epoch, also when the next pass is the rest of one."""
-        return len(self.order)
+        return self._num_batches
+
+    @property
+    def limit(self) -> int:
+        """Batches of an epoch that will be asked for; the position moves to the next epoch there."""
+        return len(self) if self._limit is None else min(self._limit, len(self))
 
     def __iter__(self) -> Iterator[Batch]:
         """One epoch; after `load_state_dict` what is left of it.
@@ -67,10 +90,25 @@ class Loader(ABC):
         """
         if self.batches_done and not self._is_resumed:
             self.epoch, self.batches_done = self.epoch + 1, 0
-        epoch, first = self.epoch, self.batches_done
-        for number, batch in enumerate(self._load(self.order.batches(epoch, first)), first):
-            self._hand_over(epoch, number)
-            yield batch
+        if not self.batches_done:
+            self._redrawn, self._num_batches = None, len(self.order)
+        epoch, number = self.epoch, self.batches_done
+        while number < len(self):
+            self._is_cut_short = False
+            for batch in self._load(self._batches(epoch, number)):
+                self._hand_over(epoch, number)
+                number += 1
+                yield self._finish(batch)
+                if self._is_cut_short:
+                    break
+            else:
+                return
+
+    def _batches(self, epoch: int, first: int) -> list[Ids]:
+        if self._redrawn is None:
+            return self.order.batches(epoch, first)
+        rest = self._redrawn.at(first, self.limit).rest
+        return spread(rest, self.limit - first, self.order.rank, self.order.world)
 
     def _hand_over(self, epoch: int, number: int) -> None:
         self._is_resumed = False
@@ -78,9 +116,59 @@ class Loader(ABC):
         is_last = number + 1 >= self.limit
         self.epoch, self.batches_done = (epoch + 1, 0) if is_last else (epoch, number + 1)
 
-    def state_dict(self) -> dict[str, int]:
+    def _finish(self, batch: Batch) -> Batch:
+        """Add what the overlay says now of the batch's samples."""
+        ids = batch["sample_id"]
+        batch["label"] = self._overlay.labels[ids]
+        if self._overlay.weights is not None:
+            batch["weight"] = self._overlay.weights[ids]
+        if self._pin_memory:
+            for name in ("label", "weight"):
+                if name in batch:
+                    batch[name] = batch[name].pin_memory()  # type: ignore[literal-required]
+        return batch
+
+    # ---- samples that come and go within an epoch ---------------------------------------------
+
+    def redraw(self, active: Ids) -> bool:
+        """From the next batch on, train on `active`: all of it that this epoch has not drawn yet.
+
+        The number of batches stays. Called between two batches of an epoch (at its end the next
+        epoch's loader takes the new ids).
+
+        Args:
+            active: int64 ids, the same on every rank.
+
+        Returns:
+            Whether it is so. False leaves the epoch as it was, because its last batches would have
+            too few samples (two for each rank, as batch norm needs); the next epoch will have them.
+        """
+        num_steps = self.limit - self.batches_done
+        before = self._not_redrawn() if self._redrawn is None else self._redrawn.at(self.batches_done, self.limit)
+        rest = self.order.arrange(np.setdiff1d(active, before.drawn), self.epoch)
+        if self.limit < len(self):  # the epoch stops early: it goes on with as many samples as it would have had
+            rest = rest[: num_steps * self.order.step_size]
+        if len(rest) < num_steps * self.order.world * min(2, self.order.batch_size):
+            return False
+        self._redrawn = _Redrawn(self.batches_done, rest, before.drawn)
+        self._is_cut_short = True
+        return True
+
+    def _not_redrawn(self) -> _Redrawn:
+        """What the epoch has drawn so far, and what is left, while nobody changed it."""
+        order = self.order.epoch_ids(self.epoch)
+        at = self.batches_done * self.order.step_size
+        return _Redrawn(self.batches_done, order[at:], order[:at])
+
+    # ---- the position ------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
         """The position, the same on all ranks, and the facts under which it holds."""
-        return {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
+        state = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
+        if self._redrawn is not None and self.batches_done:
+            now = self._redrawn.at(self.batches_done, self.limit)
+            state |= {"num_batches": len(self), "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a position; the next pass yields what is left of that epoch.
@@ -89,6 +177,9 @@ class Loader(ABC):
             ConfigError: if the position lies inside an epoch whose order or batches were others.
         """
         if state["batches_done"]:
+            if "num_batches" in state:
+                self._num_batches = int(state["num_batches"])
+                self._redrawn = _Redrawn(state["batches_done"], state["rest"].numpy(), state["drawn"].numpy())
             changed = [f"{k}: {state[k]} then, {v} now" for k, v in self._facts().items() if state.get(k) != v]
             if changed:
                 raise ConfigError(
@@ -101,47 +192,61 @@ class Loader(ABC):
 
     def _facts(self) -> dict[str, int]:
         order = self.order
-        return {
-            "seed": order.seed,
-            "num_samples": len(order.ids),
-            "samples_per_step": order.batch_size * order.world,
-        }
+        facts = {"seed": order.seed, "samples_per_step": order.step_size}
+        # A redrawn epoch says itself what is left of it.
+        return facts if self._redrawn is not None else {**facts, "num_samples": len(order.ids)}
 
     def close(self) -> None:  # noqa: B027 - most loaders hold nothing
         """Let go of worker processes, where there are any."""
 
     @abstractmethod
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
-        """Read the samples of each batch of ids, in order."""
+        """Read the samples of each batch of ids, in order: `image` or `features`, and `sample_id`."""
+
+
+@dataclass(frozen=True)
+class _Redrawn:
+    """An epoch whose samples were changed while it ran.
+
+    Attributes:
+        first: number of the batch before which it was changed.
+        rest: ids that were still to come then, of all ranks, in their order.
+        drawn: ids that this epoch had drawn by then.
+    """
+
+    first: int
+    rest: Ids
+    drawn: Ids
+
+    def at(self, number: int, num_batches: int) -> _Redrawn:
+        """The same, as it stands before batch `number` of `num_batches`."""
+        starts = [start for start, _ in even(len(self.rest), num_batches - self.first)]
+        done = [*starts, len(self.rest)][number - self.first]
+        return _Redrawn(number, self.rest[done:], np.concatenate([self.drawn, self.rest[:done]]))
 
 
 class GatherLoader(Loader):
     """Data in memory or in a memory map: a batch is one gather.
 
     Args:
-        order: the ids of each batch.
+        order, overlay, pin_memory, epoch, limit: see `Loader`.
         data: row i belongs to sample_id i. Images (N, H, W, K), handed over as (B, K, H, W) in
             channels-last memory; tables (N, F).
-        labels: (N,) int64.
-        pin_memory: gather into page-locked memory, for asynchronous copies to a GPU.
-        epoch, limit: see `Loader`.
     """
 
     def __init__(
         self,
         order: EpochOrder,
         data: np.ndarray[Any, Any],
-        labels: Ids,
+        overlay: Overlay,
         *,
         pin_memory: bool = False,
         epoch: int = 0,
         limit: int | None = None,
     ) -> None:
-        super().__init__(order, epoch=epoch, limit=limit)
+        super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
         self._data = _share(data)
-        self._labels = torch.tensor(labels)
         self._is_image = data.ndim == 4
-        self._pin_memory = pin_memory
 
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
         for ids in batches:
@@ -150,12 +255,11 @@ class GatherLoader(Loader):
     def _gather(self, ids: Tensor) -> Batch:
         rows = torch.empty((len(ids), *self._data.shape[1:]), dtype=self._data.dtype, pin_memory=self._pin_memory)
         torch.index_select(self._data, 0, ids, out=rows)
-        label = self._labels[ids]
         if self._pin_memory:
-            ids, label = ids.pin_memory(), label.pin_memory()
+            ids = ids.pin_memory()
         if self._is_image:
-            return {"image": rows.permute(0, 3, 1, 2), "label": label, "sample_id": ids}  # (B, K, H, W)
-        return {"features": rows, "label": label, "sample_id": ids}
+            return {"image": rows.permute(0, 3, 1, 2), "sample_id": ids}  # (B, K, H, W)
+        return {"features": rows, "sample_id": ids}
 
 
 def _share(data: np.ndarray[Any, Any]) -> Tensor:
@@ -172,15 +276,12 @@ class StreamLoader(Loader):
     place. torch's own generator is never drawn from.
 
     Args:
-        order: the ids of each batch.
+        order, overlay, pin_memory, epoch, limit: see `Loader`.
         reader: of images; pickled to the workers.
         size: S, side of the square that is handed over: (B, K, S, S).
-        labels: (N,) int64.
         num_workers: processes; 0 decodes in this one, when the batch is asked for.
-        pin_memory: page-locked batches.
         strict: raise for the first image that cannot be read.
         skips_empty: pass over a batch of which no image can be read, instead of raising.
-        epoch, limit: see `Loader`.
 
     Attributes:
         broken: sample_id -> reason, of the images left out so far.
@@ -191,7 +292,7 @@ class StreamLoader(Loader):
         order: EpochOrder,
         reader: Reader,
         size: int,
-        labels: Ids,
+        overlay: Overlay,
         *,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -200,14 +301,14 @@ class StreamLoader(Loader):
         epoch: int = 0,
         limit: int | None = None,
     ) -> None:
-        super().__init__(order, epoch=epoch, limit=limit)
+        super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
         self.broken: dict[int, str] = {}
         self._strict = strict
         self._skips_empty = skips_empty
         self._schedule: list[Any] = []  # the batches of the pass under way; the DataLoader reads it anew in each
         self._make_decoder = partial(
             DataLoader,
-            _Decode(reader, size, labels),
+            _Decode(reader, size),
             batch_sampler=self._schedule,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -249,10 +350,9 @@ Decoded = tuple[Batch, dict[int, str]]
 class _Decode(Dataset[Decoded]):
     """ids -> one batch and the images that could not be read; what a worker process runs."""
 
-    def __init__(self, reader: Reader, size: int, labels: Ids) -> None:
+    def __init__(self, reader: Reader, size: int) -> None:
         self._reader = reader
         self._size = size
-        self._labels = torch.tensor(labels)
 
     def __getitems__(self, ids: Ids) -> Decoded:
         shape = (len(ids), self._size, self._size, self._reader.channels)
@@ -266,9 +366,8 @@ class _Decode(Dataset[Decoded]):
                 broken[id_] = str(error)
             else:
                 kept.append(id_)
-        sample_id = torch.tensor(kept, dtype=torch.int64)
         image = torch.from_numpy(rows[: len(kept)]).permute(0, 3, 1, 2)
-        return {"image": image, "label": self._labels[sample_id], "sample_id": sample_id}, broken
+        return {"image": image, "sample_id": torch.tensor(kept, dtype=torch.int64)}, broken
 
 
 def _as_it_is(decoded: Any) -> Any:

@@ -10,9 +10,14 @@ When it is too small to give each rank two samples (batch norm cannot train on o
 out on top of the last full step instead, whose batches then hold one or two ids more. So every
 id comes once, nothing is padded, and all ranks make the same number of steps, without which
 collectives hang.
+
+When samples are discarded or restored within an epoch, its number of steps stays (Lightning and the
+schedule count on it), and what is left is spread evenly over the steps that are left (`spread`).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +109,39 @@ class EpochOrder:
         order = self.epoch_ids(epoch)
         return [order[start:stop] for start, stop in self._bounds[first:]]
 
+    @property
+    def step_size(self) -> int:
+        """Ids of a full step of all ranks."""
+        return self.batch_size * self.world
+
+    def arrange(self, ids: Ids, epoch: int) -> Ids:
+        """`ids` in the order in which `epoch` has them; without shuffling, those of `self.ids` in their order."""
+        if not self.shuffle:
+            return self.ids[np.isin(self.ids, ids)]
+        return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
+
+
+def spread(ids: Ids, num_steps: int, rank: int = 0, world: int = 1) -> list[Ids]:
+    """One rank's share of `ids` in each of `num_steps` steps: even over steps and ranks, to within one id.
+
+    The batches after the first k are those of what is then left, spread over the steps that are then
+    left, so that a resumed run makes the same ones.
+    """
+    steps = [_share(start, stop, rank, world) for start, stop in even(len(ids), num_steps)]
+    return [ids[start:stop] for start, stop in steps]
+
+
+def even(count: int, parts: int) -> list[tuple[int, int]]:
+    """Start and stop of `parts` stretches that cover 0 .. count; the first ones are longer by one where need be."""
+    size, extra = divmod(count, parts)
+    return list(pairwise(part * size + min(part, extra) for part in range(parts + 1)))
+
+
+def _share(start: int, stop: int, rank: int, world: int) -> tuple[int, int]:
+    """The stretch of start .. stop that falls to `rank`."""
+    first, last = even(stop - start, world)[rank]
+    return start + first, start + last
+
 
 def _cut(num_ids: int, batch_size: int, rank: int, world: int, drop_last: bool) -> list[tuple[int, int]]:
     """Where each batch of `rank` starts and stops in the epoch's order."""
@@ -114,7 +152,5 @@ def _cut(num_ids: int, batch_size: int, rank: int, world: int, drop_last: bool) 
     if full and 0 < rest < world * min(2, batch_size):
         full, rest = full - 1, rest + step
     bounds = [(s * step + rank * batch_size, s * step + (rank + 1) * batch_size) for s in range(full)]
-    share, extra = divmod(rest, world)
-    start = full * step + rank * share + min(rank, extra)
-    stop = start + share + (rank < extra)
+    start, stop = _share(full * step, full * step + rest, rank, world)
     return [*bounds, (start, stop)] if stop > start else bounds

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
+from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 from litscope.data.sources import Source
 from litscope.data.stored import store
@@ -76,15 +77,15 @@ class EvaluationData(L.LightningDataModule):
 
     def test_dataloader(self) -> Loader:
         """One pass, in order."""
-        rows, labels, order = self._stored.rows, self._source.manifest.labels, self._order
+        rows, overlay, order = self._stored.rows, Overlay(self._source.manifest.labels), self._order
         if rows is not None:
-            self._loader = GatherLoader(order, rows, labels, pin_memory=self._pin_memory)
+            self._loader = GatherLoader(order, rows, overlay, pin_memory=self._pin_memory)
         else:
             self._loader = StreamLoader(
                 order,
                 self._source.reader,
                 self._stored.side,
-                labels,
+                overlay,
                 num_workers=self._num_workers,
                 pin_memory=self._pin_memory,
                 skips_empty=True,

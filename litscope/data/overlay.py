@@ -1,0 +1,56 @@
+"""Overlay: what people decided about samples, laid over the manifest. Shared by every loader of a run.
+
+The manifest is never edited. Loaders take labels and weights from here when a batch is handed over,
+so a change reaches the next batch, also one that a worker process decoded before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from litscope.data.sampler import Ids
+
+
+class Overlay:
+    """Labels, weights and discards of N samples.
+
+    Args:
+        labels: (N,) int64 class indices of the manifest, -1 where there is none.
+
+    Attributes:
+        labels: (N,) int64, as they are now. Changed in place.
+        weights: (N,) float32; None while every sample has weight 1.
+        is_discarded: (N,) bool.
+    """
+
+    def __init__(self, labels: Ids) -> None:
+        self._original = torch.tensor(labels)
+        self.labels: Tensor = self._original.clone()
+        self.weights: Tensor | None = None
+        self.is_discarded: NDArray[np.bool_] = np.zeros(len(labels), bool)
+
+    def set(self, discarded: Collection[int], labels: Mapping[int, int], weights: Mapping[int, float]) -> None:
+        """Lay these decisions over the manifest, in place of all earlier ones.
+
+        Args:
+            discarded: sample ids that are left out.
+            labels: sample id -> class index.
+            weights: sample id -> factor of its loss, at least 0.
+        """
+        self.is_discarded[:] = False
+        self.is_discarded[list(discarded)] = True
+        self.labels.copy_(self._original)
+        self.labels[list(labels)] = torch.tensor(list(labels.values()), dtype=torch.int64)
+        self.weights = None
+        if any(weight != 1.0 for weight in weights.values()):
+            self.weights = torch.ones(len(self.labels))
+            self.weights[list(weights)] = torch.tensor(list(weights.values()), dtype=torch.float32)
+
+    def active(self, ids: Ids) -> Ids:
+        """Those of `ids` that have a label and are not discarded."""
+        return ids[(self.labels.numpy()[ids] >= 0) & ~self.is_discarded[ids]]
