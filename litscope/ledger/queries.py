@@ -114,18 +114,9 @@ def confusion(run: RunDir, split: str = "val") -> Counts:
     Raises:
         RunError: if the split was never recorded.
     """
-    reader = LedgerReader(run)
-    last = reader.last_epoch(split)
-    if last is None:
-        raise RunError(_nothing(run, split))
-    visits = _prefer_evaluation(reader.table(["step", "phase", "label", "pred"], split=split, min_epoch=last))
     pairs = _query(
-        """
-        SELECT label, pred, count(*) AS num_samples FROM visits
-        WHERE label >= 0 AND (phase = 'train' OR step = (SELECT max(step) FROM visits))
-        GROUP BY label, pred
-        """,
-        visits=visits,
+        "SELECT label, pred, count(*) AS num_samples FROM visits GROUP BY label, pred",
+        visits=_last_evaluation(run, split),
     )
     matrix = np.zeros((len(classes(run)),) * 2, np.int64)
     matrix[pairs["label"].to_numpy(), pairs["pred"].to_numpy()] = pairs["num_samples"].to_numpy()
@@ -147,6 +138,20 @@ def most_confused(matrix: Counts, names: Sequence[str], n: int = 10) -> list[Con
     ]
 
 
+def confused_keys(run: RunDir, cells: Sequence[Confusion], split: str = "val", n: int = 10) -> list[list[str]]:
+    """For each cell of `confusion` the keys of its samples, by id, at most `n`."""
+    visits = _last_evaluation(run, split)
+    ids = [
+        visits.filter((pc.field("label") == cell.label) & (pc.field("pred") == cell.pred))["sample_id"]
+        .unique()
+        .sort()[:n]
+        .to_pylist()
+        for cell in cells
+    ]
+    keys = _keys(run, [sample_id for cell in ids for sample_id in cell])
+    return [[keys[sample_id] for sample_id in cell if sample_id in keys] for cell in ids]
+
+
 def classes(run: RunDir) -> list[str]:
     """The class names of a run, from its manifest.
 
@@ -160,6 +165,26 @@ def classes(run: RunDir) -> list[str]:
         raise RunError(f"{run.manifest} is missing or is not a manifest: {error!r}. Is {run.path} complete?") from error
 
 
+def _last_evaluation(run: RunDir, split: str) -> pa.Table:
+    """The labelled visits (sample_id, label, pred) that `confusion` counts.
+
+    Raises:
+        RunError: if the split was never recorded.
+    """
+    reader = LedgerReader(run)
+    last = reader.last_epoch(split)
+    if last is None:
+        raise RunError(_nothing(run, split))
+    columns = ["sample_id", "step", "phase", "label", "pred"]
+    return _query(
+        """
+        SELECT sample_id, label, pred FROM visits
+        WHERE label >= 0 AND (phase = 'train' OR step = (SELECT max(step) FROM visits))
+        """,
+        visits=_prefer_evaluation(reader.table(columns, split=split, min_epoch=last)),
+    )
+
+
 def _prefer_evaluation(visits: pa.Table) -> pa.Table:
     """Only the rows of evaluation passes, where there are any."""
     evaluated = visits.filter(pc.field("phase") == "eval")
@@ -169,9 +194,7 @@ def _prefer_evaluation(visits: pa.Table) -> pa.Table:
 def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add what the manifest knows of each sample."""
     names = classes(run)
-    wanted = pc.field("sample_id").isin([row["sample_id"] for row in rows])
-    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted, partitioning=None)
-    keys = dict(zip(known["sample_id"].to_pylist(), known["key"].to_pylist(), strict=True))
+    keys = _keys(run, [row["sample_id"] for row in rows])
     return [
         {
             "sample_id": row["sample_id"],
@@ -186,6 +209,13 @@ def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _keys(run: RunDir, sample_ids: Sequence[int]) -> dict[int, str]:
+    """sample_id -> key, of some samples."""
+    wanted = pc.field("sample_id").isin(list(sample_ids))
+    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted, partitioning=None)
+    return dict(zip(known["sample_id"].to_pylist(), known["key"].to_pylist(), strict=True))
 
 
 def _query(sql: str, *, visits: pa.Table, **values: Any) -> pa.Table:
