@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import ask, train
+from litscope.commands import act, ask, journal, steer, train
 from litscope.commands.line import Command, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -71,6 +71,9 @@ COMMANDS: dict[str, Command] = {
         *(train.fit, train.check, train.evaluate, train.predict),
         *(train.lr_find, train.batch_size_find, train.models),
         ask.worst,
+        *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
+        *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
+        *(journal.undo, journal.actions),
         *(train.doctor, train.demo),
     )
 }

@@ -56,8 +56,8 @@ def add_trained_run(parser: Parser) -> None:
 
 
 def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
-    """The arguments by name, and whether --json was given."""
-    given = vars(parser.parse_args(argv))
+    """The arguments by name, and whether --json was given. Words may stand before and after options."""
+    given = vars(parser.parse_intermixed_args(argv))
     return given, given.pop("json")
 
 
@@ -113,6 +113,13 @@ def show_json(value: Any, out: TextIO) -> None:
     from litscope.rundir import json_text
 
     write(json_text(value), out)
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Columns for people, left-aligned; None is empty."""
+    cells = [list(head), *(["" if value is None else str(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def write(text: str, out: TextIO | None = None) -> None:

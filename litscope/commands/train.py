@@ -13,6 +13,7 @@ from litscope.commands.line import (
     stdout_for_result,
     write,
 )
+from litscope.commands.steer import add_now, evaluate_now, take_now
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
 
@@ -90,11 +91,15 @@ def batch_size_find(argv: list[str]) -> int:
 
 
 def evaluate(argv: list[str]) -> int:
-    """Metrics of a run on one split."""
+    """Metrics of a run on one split; with --now in the process that trains it."""
     parser = make_parser(evaluate)
     add_trained_run(parser)
-    parser.add_argument("--split", default="test", help="train, val, test or all (default: test)")
+    parser.add_argument("--split", help="train, val, test or all (default: test; with --now: val)")
+    add_now(parser)
     given, as_json = parse(parser, argv)
+    if (now := take_now(parser, given)) is not None:
+        return evaluate_now(now, as_json)
+    given["split"] = given["split"] or "test"
     with stdout_for_result() as out:
         from litscope.training.evaluate import evaluate as run_evaluate
 

@@ -1,0 +1,164 @@
+"""Commands that act on samples of a run: each writes one action into its journal. None needs torch, nor a port.
+
+RUN may be left out: the newest run below runs/ is meant, and said. What cannot be right is refused
+here, so that the trainer is not asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from litscope.commands.choose import (
+    NUM_SHOWN,
+    Chosen,
+    add_samples,
+    choose,
+    count_of,
+    find_run,
+    names_a_run,
+    require_tag,
+    warn_of_evaluation,
+)
+from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, table_lines, write
+from litscope.commands.send import add_answer, add_run, send
+from litscope.console import say
+from litscope.errors import ConfigError, RunError, did_you_mean
+
+
+def discard(argv: list[str]) -> int:
+    """Leave samples out of the run, from the next batch on."""
+    given, as_json = _parse_samples(make_parser(discard), argv)
+    chosen = _chosen(given)
+    warn_of_evaluation(chosen)
+    _require_rest(chosen)
+    return _act("discard", chosen, given, as_json)
+
+
+def restore(argv: list[str]) -> int:
+    """Take discarded samples in again."""
+    given, as_json = _parse_samples(make_parser(restore), argv)
+    chosen = _chosen(given)
+    warn_of_evaluation(chosen)
+    return _act("restore", chosen, given, as_json)
+
+
+def relabel(argv: list[str]) -> int:
+    """Give samples another label; the source is not changed."""
+    parser = make_parser(relabel)
+    parser.add_argument(
+        "--to", required=True, metavar="CLASS", help="a class name, or `believed`: what the model believes of each"
+    )
+    given, as_json = _parse_samples(parser, argv)
+    chosen = _chosen(given)
+    classes = chosen.manifest.classes
+    if given["to"] == "believed" and "believed" not in classes:
+        chosen, labels = _believed(chosen, save=not given["dry_run"])
+    elif given["to"] in classes:
+        labels = [given["to"]] * len(chosen.ids)
+    else:
+        hint = did_you_mean(given["to"], classes) or f" Classes: {', '.join(classes[:20])}, or believed."
+        raise ConfigError(f"--to {given['to']}: there is no such class in {chosen.run.path}.{hint}")
+    warn_of_evaluation(chosen)
+    label = labels[0] if len(set(labels)) == 1 else labels
+    return _act("relabel", chosen, given, as_json, labels, label=label)
+
+
+def reweight(argv: list[str]) -> int:
+    """Multiply the loss of samples by a weight."""
+    parser = make_parser(reweight)
+    parser.add_argument("--weight", type=float, required=True, help="from 0 (no influence); 1 is the usual")
+    given, as_json = _parse_samples(parser, argv)
+    return _act("reweight", _chosen(given), given, as_json, weight=given["weight"])
+
+
+def tag(argv: list[str]) -> int:
+    """Give samples a name of their own, to find, evaluate or export them by."""
+    return _tag("tag", make_parser(tag), argv)
+
+
+def untag(argv: list[str]) -> int:
+    """Take a tag away from samples."""
+    return _tag("untag", make_parser(untag), argv)
+
+
+def _tag(what: str, parser: Parser, argv: list[str]) -> int:
+    parser.usage = f"litscope {what} [RUN] NAME [options]"
+    parser.add_argument("words", nargs="+", metavar="[RUN] NAME", help="a run (default: the newest), and the tag")
+    given, as_json = _parse_samples(parser, argv, has_run=False)
+    *run, name = given.pop("words")
+    if len(run) > 1 or (not run and names_a_run(name)):
+        raise ConfigError(f"Give one tag, and before it the run if it is not the newest: litscope {what} RUN NAME ...")
+    given["run"] = run[0] if run else None
+    chosen = _chosen(given)
+    if what == "untag":
+        require_tag(chosen.run, name)
+    return _act(what, chosen, given, as_json, tag=name)
+
+
+def _parse_samples(parser: Parser, argv: list[str], has_run: bool = True) -> tuple[dict[str, Any], bool]:
+    if has_run:
+        add_run(parser)
+    add_samples(parser)
+    add_answer(parser)
+    return parse(parser, argv)
+
+
+def _chosen(given: dict[str, Any]) -> Chosen:
+    return choose(find_run(given["run"]), given["where"], given["key"], given["id"])
+
+
+def _act(
+    what: str, chosen: Chosen, given: dict[str, Any], as_json: bool, labels: Sequence[str] | None = None, **more: Any
+) -> int:
+    """Write an action about samples; with --dry-run only show them."""
+    from litscope.ledger.actions import request
+
+    action = request(what, why=given["note"], **chosen.arguments, **more)
+    with stdout_for_result() as out:
+        if not given["dry_run"]:
+            return send(chosen.run, action, given["wait"], as_json, out, chosen.by_split())
+        _show_samples(what, chosen, labels, as_json, out)
+    return 0
+
+
+def _show_samples(what: str, chosen: Chosen, labels: Sequence[str] | None, as_json: bool, out: TextIO) -> None:
+    if as_json:
+        facts = {"run": str(chosen.run.path), "what": what, "num_samples": chosen.counts()}
+        show_json(facts | {"samples": chosen.rows(labels)}, out)
+        return
+    shown = chosen.only(slice(NUM_SHOWN)).rows(None if labels is None else labels[:NUM_SHOWN])
+    write(f"would {what} {count_of(len(chosen.ids))} ({chosen.by_split()}); nothing is written", out)
+    write("\n".join(table_lines(list(shown[0]), [list(row.values()) for row in shown])), out)
+    if len(chosen.ids) > NUM_SHOWN:
+        write(f"... and {len(chosen.ids) - NUM_SHOWN:,} more", out)
+
+
+def _require_rest(chosen: Chosen) -> None:
+    """Refuse to discard the last training samples."""
+    import numpy as np
+
+    from litscope.ledger.actions import decisions
+
+    train = chosen.manifest.ids("train")
+    gone = np.union1d(chosen.ids, np.fromiter(decisions(chosen.run).discarded, np.int64))
+    if len(train) and np.isin(train, gone).all():
+        raise ConfigError(f"Discarding {count_of(len(chosen.ids))} would leave none to train on. Choose fewer.")
+
+
+def _believed(chosen: Chosen, save: bool) -> tuple[Chosen, list[str]]:
+    """The class that the model believes of each sample; those that training never saw are left out, and counted."""
+    import numpy as np
+
+    from litscope.ledger.scorekeeper import refresh
+
+    table = refresh(chosen.run, save=save).table
+    believed = np.full(len(chosen.manifest), -1, np.int64)
+    believed[table["sample_id"].to_numpy()] = table["believed_label"].fill_null(-1).to_numpy()
+    labels = believed[chosen.ids]
+    known = labels >= 0
+    if not known.any():
+        raise RunError(f"{chosen.run.path} has not seen these samples yet, so it believes nothing of them.")
+    if not known.all():
+        say(f"{count_of(int((~known).sum()))} left out: the run has not seen them yet.")
+    return chosen.only(known), [chosen.manifest.classes[y] for y in labels[known]]

@@ -1,0 +1,146 @@
+"""What the commands that act share: write an action into a run's journal, wait for the trainer's answer, say both."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from typing import Any, TextIO
+
+from litscope.commands.line import Parser, show_json, stdout_for_result, write
+from litscope.console import say
+from litscope.errors import RunError
+from litscope.rundir import RunDir, read_lines
+
+WAIT_S = 5.0
+"""How long a command waits for an answer, unless --wait says so: the trainer looks every second or so."""
+
+POLL_S = 0.1
+
+Action = dict[str, Any]
+
+
+def add_run(parser: Parser) -> None:
+    """RUN, which may be left out."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's folder or name (default: the newest)")
+
+
+def add_answer(parser: Parser) -> None:
+    """The options of every command that writes an action."""
+    parser.add_argument("--note", default="", metavar="TEXT", help="why; kept in the journal")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="S",
+        help="seconds to wait for the trainer's answer (default: 5 while it trains)",
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0")
+    return value
+
+
+def _require_trainer(run: RunDir, what: str, instead: str) -> None:
+    """Refuse what only makes sense now, where nothing trains: it would hit the run when it is resumed.
+
+    Raises:
+        RunError: with what can be done instead.
+    """
+    from litscope.runs import is_training
+
+    if is_training(run) is False:
+        raise RunError(f"{run.path} is not training, so there is nothing to {what}. {instead}")
+
+
+def request_and_send(
+    run: RunDir,
+    what: str,
+    given: dict[str, Any],
+    as_json: bool,
+    instead: str | None = None,
+    detail: str = "",
+    **arguments: Any,
+) -> int:
+    """Write an action about the run as a whole; errors of `request`, output and exit code as `send`.
+
+    Args:
+        run: the run.
+        what: the verb.
+        given: the command's `note` and `wait`.
+        as_json: as `send`.
+        instead: given where the action only makes sense while a trainer runs: later it would come as a
+            surprise. Says what can be done instead.
+        detail: as `send`.
+        arguments: of the verb.
+    """
+    from litscope.ledger.actions import request
+
+    action = request(what, why=given["note"], **arguments)
+    if instead is not None:
+        _require_trainer(run, what, instead)
+    with stdout_for_result() as out:
+        return send(run, action, given["wait"], as_json, out, detail)
+
+
+def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: TextIO, detail: str = "") -> int:
+    """Write an action, wait for its answer, print both, and return the exit code: 2 if it was refused.
+
+    Args:
+        run: the run.
+        action: a checked request.
+        wait_s: seconds; None: 5 while a trainer runs or may run, else none.
+        as_json: print the action and its answer as one JSON document.
+        out: where results go.
+        detail: more of it, in words, for people.
+    """
+    from litscope.ledger.actions import submit
+    from litscope.ledger.describe import describe, describe_answer
+    from litscope.runs import is_training
+
+    is_alive = is_training(run)
+    submit(run, action)
+    if not as_json:
+        write(f"{action['id']}  {describe(action)}{f' ({detail})' if detail else ''}", out)
+    if wait_s is None:
+        wait_s = 0.0 if is_alive is False else WAIT_S
+    answer = _wait(run, action["id"], wait_s)
+    if as_json:
+        show_json({"run": str(run.path), "action": action, "answer": answer}, out)
+    elif answer is not None:
+        write("\n".join(describe_answer(answer)), out)
+    if answer is None:
+        say(_no_answer(run, is_alive, wait_s))
+    return 2 if answer is not None and answer["status"] == "refused" else 0
+
+
+def _wait(run: RunDir, action_id: str, wait_s: float) -> Action | None:
+    """The answer to an action, or None if none comes in time."""
+    from litscope.ledger.actions import Journal
+
+    journal = Journal(run)
+    end = time.monotonic() + wait_s
+    while True:
+        for line in journal.poll():
+            if line.get("answers") == action_id:
+                return line
+        left = end - time.monotonic()
+        if left <= 0:
+            return None
+        time.sleep(min(POLL_S, left))
+
+
+def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
+    if is_alive is False:
+        return (
+            "No trainer is running: recorded. It takes effect when the run goes on "
+            f"(litscope fit --resume {run.path}), and in litscope export."
+        )
+    where = ""
+    if is_alive is None:
+        host = read_lines(run.attempts)[-1].get("host")
+        where = f" The run was last started on {host}, which cannot be asked from here."
+    waited = f" within {wait_s:g} s" if wait_s else ""
+    return f"Recorded; no answer yet{waited}.{where} `litscope actions {run.path}` shows what becomes of it."

@@ -1,0 +1,142 @@
+"""Commands that steer a run as a whole: each writes one action into its journal. None needs torch, nor a port."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from litscope.commands.choose import find_run, names_a_run, require_tag
+from litscope.commands.line import Command, Parser, make_parser, parse
+from litscope.commands.send import add_answer, add_run, request_and_send
+from litscope.errors import ConfigError
+
+ENDED = "It has ended, or was killed; litscope fit --resume goes on with it."
+
+
+def set_(argv: list[str]) -> int:
+    """Change the learning rate, epochs, patience, batch size ... of a run that trains."""
+    from litscope.ledger.verbs import SETTINGS
+
+    parser = make_parser(set_)
+    parser.usage = "litscope set [RUN] NAME=VALUE ... [options]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["settings", *(f"  {name:<16} {what}" for name, (what, _) in SETTINGS.items())])
+    parser.add_argument("words", nargs="+", metavar="[RUN] NAME=VALUE", help="lr=0.01 epochs=30; lr=schedule")
+    add_answer(parser)
+    given, as_json = parse(parser, argv)
+    words = given["words"]
+    run = words.pop(0) if "=" not in words[0] or names_a_run(words[0]) else None
+    if run in SETTINGS and not names_a_run(run):
+        raise ConfigError(f"{run}: give its value with an equals sign: {run}=VALUE.")
+    if not words:
+        raise ConfigError(f"Say what to set, as NAME=VALUE. Names: {', '.join(SETTINGS)}.")
+    return request_and_send(find_run(run), "set", given, as_json, settings=dict(_setting(word) for word in words))
+
+
+def pause(argv: list[str]) -> int:
+    """Stop training for a while: the process keeps its memory, and answers."""
+    return _plain(pause, argv)
+
+
+def resume(argv: list[str]) -> int:
+    """End a pause; with `schedule` put the learning rate back on its schedule."""
+    parser = make_parser(resume)
+    parser.usage = "litscope resume [RUN] [schedule] [options]"
+    parser.add_argument("words", nargs="*", metavar="[RUN] [schedule]", help="a run's folder (default: the newest)")
+    add_answer(parser)
+    given, as_json = parse(parser, argv)
+    words = given["words"]
+    schedule: dict[str, Any] = {"schedule": True} if words and words[-1] == "schedule" else {}
+    run = words[:-1] if schedule else words
+    if len(run) > 1:
+        raise ConfigError(f"resume {' '.join(words)}: give one run, and `schedule` or nothing after it.")
+    return request_and_send(find_run(run[0] if run else None), "resume", given, as_json, **schedule)
+
+
+def checkpoint(argv: list[str]) -> int:
+    """Have the run write a checkpoint after this step."""
+    return _plain(checkpoint, argv, instead=ENDED)
+
+
+def stop(argv: list[str]) -> int:
+    """End a run in order after this step: validation, test, summary."""
+    return _plain(stop, argv, instead=ENDED)
+
+
+def _plain(command: Command, argv: list[str], instead: str | None = None) -> int:
+    """A verb without arguments, which is called as its command."""
+    parser = make_parser(command)
+    add_run(parser)
+    add_answer(parser)
+    given, as_json = parse(parser, argv)
+    return request_and_send(find_run(given["run"]), command.__name__, given, as_json, instead)
+
+
+def add_now(parser: Parser) -> None:
+    """The options of `litscope evaluate RUN --now`."""
+    parser.add_argument("--now", action="store_true", help="ask the process that trains RUN; nothing is loaded here")
+    parser.add_argument("--tag", metavar="NAME", help="with --now: the samples of a tag instead of a split")
+    add_answer(parser)
+
+
+def take_now(parser: Parser, given: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the options of --now out of those of `evaluate`: run, split, tag, note, wait; None without --now.
+
+    Raises:
+        ConfigError: if options of both kinds are mixed.
+    """
+    own = {name: given.pop(name) for name in ("now", "tag", "note", "wait")}
+    if not own.pop("now"):
+        for name, value in own.items():
+            if value != parser.get_default(name):
+                raise ConfigError(f"--{name} goes with --now, which asks the process that trains the run.")
+        return None
+    for name, value in given.items():
+        if name not in ("run", "split") and value != parser.get_default(name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: with --now the run evaluates the weights that it has, on its own data. "
+                "Leave one of the two out."
+            )
+    return {"run": given["run"], "split": given["split"], **own}
+
+
+def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
+    """Have the run that trains evaluate its weights of now.
+
+    Args:
+        given: as `take_now` returns them.
+        as_json: print one JSON document.
+
+    Raises:
+        ConfigError: if the split or the tag has no samples.
+    """
+    import numpy as np
+
+    from litscope.data.manifest import Manifest
+
+    run = find_run(given["run"])
+    if given["tag"] is not None:
+        if given["split"] is not None:
+            raise ConfigError("evaluate --now: give either --split or --tag.")
+        require_tag(run, given["tag"])
+        subset = {"tag": given["tag"]}
+    else:
+        subset = {"split": given["split"] or "val"}
+        if not np.any(Manifest.read(run.manifest).splits == subset["split"]):
+            raise ConfigError(f"--split {subset['split']}: {run.path} has no such samples. Splits: train, val, test.")
+    instead = f"Without --now it is evaluated here: litscope evaluate {run.path}"
+    return request_and_send(run, "evaluate", given, as_json, instead, **subset)
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    """`lr=0.01` -> ("lr", 0.01). Which names and values there are is checked with the action."""
+    name, equals, text = word.partition("=")
+    if not equals:
+        raise ConfigError(f"{word}: settings are given as NAME=VALUE, as in lr=0.01.")
+    words: dict[str, Any] = {"true": True, "on": True, "false": False, "off": False}
+    for read in (lambda t: words[t.lower()], int, float):
+        try:
+            return name.replace("-", "_"), read(text)
+        except (KeyError, ValueError):
+            continue
+    return name.replace("-", "_"), text
