@@ -48,6 +48,7 @@ TORCH_FREE = {
     *("litscope.data.manifest", "litscope.data.sources", "litscope.data.readers", "litscope.data.images"),
     *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache"),
     *("litscope.ledger.schema", "litscope.ledger.store", "litscope.ledger.queries"),
+    *("litscope.ledger.score_schema", "litscope.ledger.scorekeeper"),
     *("litscope.ledger.actions", "litscope.ledger.verbs"),
     *("litscope.training.recipe", "litscope.training.flags"),
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -264,7 +264,9 @@ class LedgerReader:
         split: str | None = None,
         phase: str | None = None,
         min_epoch: int | None = None,
+        max_epoch: int | None = None,
         sample_id: int | None = None,
+        without: Collection[Path] = (),
     ) -> pa.Table:
         """The valid rows, in no particular order.
 
@@ -273,7 +275,9 @@ class LedgerReader:
             split: only this split.
             phase: only `train` or `eval`.
             min_epoch: only this epoch and later ones.
+            max_epoch: only this epoch and earlier ones.
             sample_id: only this sample.
+            without: paths of parts whose rows are not wanted.
 
         Raises:
             LedgerError: if a part cannot be read, is of a newer format, or its attempt is unknown.
@@ -285,20 +289,24 @@ class LedgerReader:
             wanted &= pc.field("phase") == phase
         if min_epoch is not None:
             wanted &= pc.field("epoch") >= min_epoch
+        if max_epoch is not None:
+            wanted &= pc.field("epoch") <= max_epoch
         if sample_id is not None:
             wanted &= pc.field("sample_id") == sample_id
         names = list(columns) if columns is not None else PART_SCHEMA.names
         parts = self._parts()
         valid = self._valid_rows(parts)
-        parts = [p for p in parts if self._may_hold(p, split, min_epoch, sample_id)]
+        parts = [
+            p for p in parts if p.path not in without and self._may_hold(p, split, min_epoch, max_epoch, sample_id)
+        ]
         tables = [
             _scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows.expression())
             for attempt, rows in valid.items()
         ]
         return pa.concat_tables([PART_SCHEMA.empty_table().select(names), *tables]).unify_dictionaries()
 
-    def last_epoch(self, split: str) -> int | None:
-        """The greatest epoch in which `split` was recorded, or None."""
+    def last_epoch(self, split: str | None = None) -> int | None:
+        """The greatest epoch in which `split`, or anything, was recorded, or None."""
         greatest = sorted({self._footers[part.path]["epoch"][1] for part in self._parts()}, reverse=True)
         for min_epoch in (*greatest[:3], 0):  # most often the newest parts tell
             found = self.table(["epoch"], split=split, min_epoch=min_epoch)["epoch"]
@@ -326,11 +334,14 @@ class LedgerReader:
                 self._footers[part.path] = _read_ranges(part.path)
         return parts
 
-    def _may_hold(self, part: Part, split: str | None, min_epoch: int | None, sample_id: int | None) -> bool:
+    def _may_hold(
+        self, part: Part, split: str | None, min_epoch: int | None, max_epoch: int | None, sample_id: int | None
+    ) -> bool:
         ranges = self._footers[part.path]
         return (
             (split is None or ranges["split"][0] <= split <= ranges["split"][1])
             and (min_epoch is None or ranges["epoch"][1] >= min_epoch)
+            and (max_epoch is None or ranges["epoch"][0] <= max_epoch)
             and (sample_id is None or ranges["sample_id"][0] <= sample_id <= ranges["sample_id"][1])
         )
 

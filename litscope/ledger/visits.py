@@ -1,0 +1,89 @@
+"""Which rows of an epoch count for the scores: at most one per sample. Pure numpy, in any order of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+
+VISIT_SIGNALS: tuple[str, ...] = ("loss", "p_label", "p_max", "margin", "el2n")
+"""The signals that scores are made of."""
+
+
+class Visits(NamedTuple):
+    """The rows of one epoch and split that count: one per sample, in the order of `sample_id`.
+
+    Attributes:
+        sample_id: (N,) int64, ascending.
+        label: (N,) int32, negative without one.
+        pred: (N,) int32.
+        signals: name -> (N,) float32, for each of `VISIT_SIGNALS`.
+    """
+
+    sample_id: Ints
+    label: Array
+    pred: Array
+    signals: Mapping[str, Array]
+
+
+class Pinned(NamedTuple):
+    """Samples of which only the visits with one label count: canaries, planted with a wrong one.
+
+    Attributes:
+        sample_id: (P,) int64, ascending.
+        label: (P,) int32.
+    """
+
+    sample_id: Ints
+    label: Array
+
+    @classmethod
+    def of(cls, labels: Mapping[int, int]) -> Pinned:
+        """From sample_id -> class index."""
+        ids = sorted(labels)
+        return cls(np.array(ids, np.int64), np.array([labels[i] for i in ids], np.int32))
+
+
+def pick_visits(rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned | None = None) -> Visits:
+    """The rows of one epoch and one split that count.
+
+    Of the training split these are the rows of training steps; where it has none (blended batches),
+    those of the clean evaluation pass. Of other splits, the rows of evaluations. A visit with a
+    signal that is not finite says nothing about the sample and is left out, and so is the visit of a
+    pinned sample with another label. Of several visits of a sample the one at the greatest step
+    counts; at one and the same step the one with the greatest loss.
+
+    Args:
+        rows: sample_id, step, label, pred, is_train (bool: phase) and `VISIT_SIGNALS`, each (R,), in any order.
+        is_train_split: whether this is the split that is trained on.
+        pinned: samples that are pinned to a label.
+    """
+    is_train = rows["is_train"]
+    keep = is_train if is_train_split and is_train.any() else ~is_train
+    has_label = rows["label"] >= 0
+    for name in VISIT_SIGNALS:
+        finite = np.isfinite(rows[name])
+        keep = keep & (finite if name == "p_max" else finite | ~has_label)
+    if pinned is not None and len(pinned.sample_id):
+        at = np.searchsorted(pinned.sample_id, rows["sample_id"]).clip(max=len(pinned.sample_id) - 1)
+        keep &= (pinned.sample_id[at] != rows["sample_id"]) | (pinned.label[at] == rows["label"])
+    kept = np.flatnonzero(keep)
+    ids = rows["sample_id"][kept]
+    order = np.argsort(ids)
+    ids = ids[order]
+    is_last = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
+    if not is_last.all():
+        signals = [rows[name][kept] for name in reversed(VISIT_SIGNALS)]
+        order = np.lexsort((rows["pred"][kept], *signals, rows["step"][kept], rows["sample_id"][kept]))
+    chosen = kept[order[is_last]]
+    return Visits(
+        sample_id=ids[is_last],
+        label=rows["label"][chosen],
+        pred=rows["pred"][chosen],
+        signals={name: rows[name][chosen] for name in VISIT_SIGNALS},
+    )
