@@ -24,6 +24,8 @@ class Batch(TypedDict, total=False):
     """(B,) int64 class index from the manifest; -1 where a sample has no label (prediction only)."""
     sample_id: Tensor
     """(B,) int64 row number of the manifest; -1 marks a padding row, which nobody may count."""
+    weight: Tensor
+    """(B,) float32 factor of each sample's loss, present only where somebody reweighted a sample."""
     soft_label: Tensor
     """(B, C) float32, present only when mixup or cutmix blended the batch."""
 

@@ -121,11 +121,10 @@ class Loader(ABC):
         ids = batch["sample_id"]
         batch["label"] = self._overlay.labels[ids]
         if self._overlay.weights is not None:
-            batch["weight"] = self._overlay.weights[ids]
+            weight = self._overlay.weights[ids]
+            batch["weight"] = weight.pin_memory() if self._pin_memory else weight
         if self._pin_memory:
-            for name in ("label", "weight"):
-                if name in batch:
-                    batch[name] = batch[name].pin_memory()  # type: ignore[literal-required]
+            batch["label"] = batch["label"].pin_memory()
         return batch
 
     # ---- samples that come and go within an epoch ---------------------------------------------
@@ -164,7 +163,7 @@ class Loader(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The position, the same on all ranks, and the facts under which it holds."""
-        state = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
+        state: dict[str, Any] = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
         if self._redrawn is not None and self.batches_done:
             now = self._redrawn.at(self.batches_done, self.limit)
             state |= {"num_batches": len(self), "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}

@@ -228,7 +228,7 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """The loss of a batch, with what the ledger records; nothing but the loss carries a graph."""
-        return self._step("train", batch, batch.get("soft_label"))
+        return self._step("train", batch, batch.get("soft_label"), batch.get("weight"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """As `training_step`, for validation."""
@@ -238,7 +238,9 @@ class Classifier(L.LightningModule):
         """As `training_step`, for the test set."""
         return self._step("test", batch)
 
-    def _step(self, phase: str, batch: Batch, soft_label: Tensor | None = None) -> StepOutput:
+    def _step(
+        self, phase: str, batch: Batch, soft_label: Tensor | None = None, weight: Tensor | None = None
+    ) -> StepOutput:
         logits = self(_inputs(batch))
         label, sample_id = batch["label"], batch.get("sample_id")
         if sample_id is None:
@@ -246,7 +248,7 @@ class Classifier(L.LightningModule):
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        loss = self.objective(log_p, label, soft_label)
+        loss = self.objective(log_p, label, soft_label, weight)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self._phase(phase).add(log_p.detach(), label, rows)
         return {
@@ -365,10 +367,10 @@ class Classifier(L.LightningModule):
         """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""
         if self.schedule is None:
             return
-        trainer = self.trainer
-        total = trainer.estimated_stepping_batches
-        total_steps = None if math.isinf(total) or total < 0 else int(total)
-        steps_per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        fit_loop = self.trainer.fit_loop
+        batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0
+        total_steps = self._planned_steps(self.trainer.current_epoch, batches_done)
+        steps_per_epoch = self._steps_per_epoch()
         warmup = self.hparams["warmup_epochs"]
         if warmup is None:
             epochs = 0.0 if total_steps is None else total_steps / steps_per_epoch
@@ -379,6 +381,31 @@ class Classifier(L.LightningModule):
             )
         warmup_steps = 0 if math.isinf(steps_per_epoch) else round(warmup * steps_per_epoch)
         self.schedule.plan(total_steps, warmup_steps)
+
+    def plan_again(self, epochs_done: int, batches_done: int = 0) -> None:
+        """Plan the rest of the run anew, after its epochs or the number of their steps changed. The warm-up stays.
+
+        Args:
+            epochs_done: epochs that lie behind.
+            batches_done: of the epoch that runs; 0 at its start.
+        """
+        if self.schedule is not None:
+            self.schedule.plan(self._planned_steps(epochs_done, batches_done), self.schedule.warmup_steps)
+
+    def _steps_per_epoch(self) -> float:
+        return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+
+    def _planned_steps(self, epochs_done: int, batches_done: int) -> int | None:
+        """Steps taken before this epoch, and those of the epochs from here on; None for an open end.
+
+        Earlier epochs may have been of another length (samples were discarded, the batch size changed).
+        """
+        trainer = self.trainer
+        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0 and not math.isinf(self._steps_per_epoch()):
+            before = trainer.global_step - math.ceil(batches_done / trainer.accumulate_grad_batches)
+            ends.append(before + math.ceil(self._steps_per_epoch()) * (trainer.max_epochs - epochs_done))
+        return min(ends, default=None)
 
     # ---- checkpoints -------------------------------------------------------------------------
 

@@ -76,21 +76,27 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         self._is_plain = not (self.gamma or label_smoothing or class_weights is not None)
 
-    def forward(self, log_p: Tensor, label: Tensor, soft_label: Tensor | None = None) -> Loss:
+    def forward(
+        self, log_p: Tensor, label: Tensor, soft_label: Tensor | None = None, weight: Tensor | None = None
+    ) -> Loss:
         """The loss of one batch.
 
         Args:
             log_p: (B, C) log-probabilities, float32 or float64.
             label: (B,) int64; negative rows are left out.
             soft_label: (B, C) target distribution of a mixed batch, which then replaces `label` as the target.
+            weight: (B,) factor of each row's loss. The mean still divides by what it divides by without, so
+                that a sample's share of the gradient does not depend on its neighbours' weights.
         """
         sample_loss = F.nll_loss(log_p.detach(), label, reduction="none", ignore_index=IGNORED)
-        if soft_label is None and self._is_plain:
+        if soft_label is None and weight is None and self._is_plain:
             return Loss(F.nll_loss(log_p, label, ignore_index=IGNORED), sample_loss, sample_loss)
         target, norm = self._target(log_p, label, soft_label)
         if self.gamma:
             target = target * (1.0 - log_p.exp()) ** self.gamma
         rows = -(target * log_p).sum(1)  # (B,)
+        if weight is not None:
+            rows = rows * weight.to(rows.dtype)
         count = (label != IGNORED).sum()
         return Loss(rows.sum() / norm, rows.detach() * (count / norm), sample_loss)
 

@@ -34,10 +34,22 @@ def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay, "is_decayed": True},
+        {"params": plain, "weight_decay": 0.0, "is_decayed": False},
     ]
     return [group for group in groups if group["params"]]
+
+
+def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
+    """Change the weight decay of an optimizer over `param_groups`, where there is one."""
+    for group in optimizer.param_groups:
+        if group["is_decayed"]:
+            group["weight_decay"] = weight_decay
+
+
+def default_weight_decay(name: str) -> float:
+    """The weight decay of an optimizer when none is given."""
+    return DEFAULT_WEIGHT_DECAY.get(name.lower(), 0.0)
 
 
 def build_optimizer(
@@ -64,7 +76,7 @@ def build_optimizer(
     name = name.lower()
     if not lr >= 0:
         raise ConfigError(f"lr is {lr}; it must be at least 0.")
-    decay = DEFAULT_WEIGHT_DECAY.get(name, 0.0) if weight_decay is None else weight_decay
+    decay = default_weight_decay(name) if weight_decay is None else weight_decay
     if not decay >= 0:
         raise ConfigError(f"weight_decay is {decay}; it must be at least 0.")
     if not 0.0 <= momentum < 1.0:

@@ -1,8 +1,8 @@
-"""The learning rate at every step: base rate x factor(step) x live scale.
+"""The learning rate at every step: base rate x factor(step) x live scale, or a rate that a person set.
 
 `factor` is a pure function of the step and the planned number of steps, so a resumed run lies
 on the same curve, and one that resumes with more epochs or another rate lies on the new curve.
-Only what a function of the step cannot know is kept in the state: the step, the scale that a
+Only what a function of the step cannot know is kept in the state: the step, the scale or rate that a
 person set, and where the plateau rule stands.
 """
 
@@ -78,6 +78,7 @@ class Schedule(LRScheduler):
 
     Attributes:
         lr_scale: live multiplier, 1.0 unless someone sets it; takes effect at once, kept in checkpoints.
+        lr_value: live rate in place of the schedule's, which goes on underneath; None follows the schedule.
         total_steps, warmup_steps: as planned; None is an open end.
     """
 
@@ -92,6 +93,7 @@ class Schedule(LRScheduler):
         self.num_bad = 0
         self.plateau = 1.0
         self._lr_scale = 1.0
+        self._lr_value: float | None = None
         super().__init__(optimizer)
         # A checkpoint's optimizer state brings the old run's settings back; these are the new run's.
         self._settings = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in optimizer.param_groups]
@@ -104,6 +106,16 @@ class Schedule(LRScheduler):
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
         self._lr_scale = float(value)
+        self._apply()
+
+    @property
+    def lr_value(self) -> float | None:
+        """The live rate that stands in for the schedule."""
+        return self._lr_value
+
+    @lr_value.setter
+    def lr_value(self, value: float | None) -> None:
+        self._lr_value = None if value is None else float(value)
         self._apply()
 
     def plan(self, total_steps: int | None, warmup_steps: int = 0) -> None:
@@ -127,6 +139,8 @@ class Schedule(LRScheduler):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """The rate of each group at the current step."""
+        if self._lr_value is not None:
+            return [self._lr_value for _ in self.base_lrs]
         share = factor(self.kind, self.last_epoch, self.total_steps, self.warmup_steps) * self.plateau * self._lr_scale
         return [float(base) * share for base in self.base_lrs]
 
@@ -135,6 +149,7 @@ class Schedule(LRScheduler):
         return {
             "step": self.last_epoch,
             "lr_scale": self._lr_scale,
+            "lr_value": self._lr_value,
             "best": self.best,
             "num_bad": self.num_bad,
             "plateau": self.plateau,
@@ -144,6 +159,7 @@ class Schedule(LRScheduler):
         """Continue at the saved step, with this run's base rate, weight decay, betas and number of steps."""
         self.last_epoch = state_dict["step"]
         self._lr_scale = state_dict["lr_scale"]
+        self._lr_value = state_dict.get("lr_value")
         self.best = state_dict["best"]
         self.num_bad = state_dict["num_bad"]
         self.plateau = state_dict["plateau"]
