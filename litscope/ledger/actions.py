@@ -51,13 +51,16 @@ __all__ = [
 Action = dict[str, Any]
 Status = Literal["pending", "applied", "refused", "undone"]
 
+FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Not the mistake of who writes, unlike a folder that may not be written."""
+
 
 def submit(run: RunDir, action: Action) -> None:
     """Write a request into the journal; it is on the disk when this returns.
 
     Raises:
         LedgerError: if the disk is full or fails. Nothing is recorded then, and nothing is lost.
-        RunError: if the journal may not be written.
+        RunError: if the journal cannot be written for another reason, such as permissions.
     """
     _append(run, action, durable=True)
 
@@ -94,7 +97,7 @@ def _append(run: RunDir, line: Action, durable: bool) -> None:
     try:
         append_line(run.actions, line, durable)
     except OSError as error:
-        kind = RunError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else LedgerError
+        kind = LedgerError if error.errno in FAILING_DISK else RunError
         raise kind(
             f"The journal {run.actions} cannot be written: {error.strerror}. Nothing was recorded; mend it and repeat."
         ) from error
@@ -110,6 +113,7 @@ class Journal:
         self._path = run.actions
         self._state = (0, 0, 0)  # inode, size, time of the last change
         self._offset = 0
+        self._before = b""  # the last bytes before the offset: others there mean that the file is another
         self._given: set[int] = set()  # hashes: a line may hold many thousand ids
 
     def poll(self) -> list[Action]:
@@ -124,17 +128,14 @@ class Journal:
         state = (now.st_ino, now.st_size, now.st_mtime_ns)
         if state == self._state:
             return []
-        if now.st_ino != self._state[0] or now.st_size < self._offset:  # replaced or cut: from the start
-            self._offset = 0
         self._state = state
         return list(self._new_lines())
 
     def _new_lines(self) -> Iterator[Action]:
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
+        text = self._read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
+        self._before = (self._before + whole)[-64:]
         for raw in whole.split(b"\n"):
             if hash(raw) in self._given:
                 continue
@@ -145,6 +146,14 @@ class Journal:
                 continue
             if is_request(line) or is_answer(line):
                 yield line
+
+    def _read(self) -> bytes:
+        """What follows the offset; from the start where the file was cut or replaced."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset - len(self._before))
+            if file.read(len(self._before)) != self._before:
+                self._offset, self._before = file.seek(0), b""
+            return file.read()
 
 
 def is_request(line: Any) -> bool:
