@@ -49,7 +49,7 @@ TORCH_FREE = {
     *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache"),
     *("litscope.ledger.schema", "litscope.ledger.store", "litscope.ledger.queries"),
     *("litscope.ledger.score_schema", "litscope.ledger.scorekeeper"),
-    *("litscope.ledger.actions", "litscope.ledger.verbs", "litscope.ledger.describe"),
+    *("litscope.ledger.actions", "litscope.ledger.verbs", "litscope.ledger.describe", "litscope.ledger.replay"),
     *("litscope.training.recipe", "litscope.training.flags"),
 }
 """These start fast, and open a run on a machine without torch; so does all that they import."""

@@ -18,17 +18,19 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from litscope.errors import ConfigError, LedgerError, RunError
+from litscope.errors import LedgerError, RunError
+from litscope.ledger.replay import Action, Decisions, decide, is_valid, once, planted, undone
 from litscope.ledger.verbs import SETTINGS, VERBS, Verb, check, request, this_user
 from litscope.rundir import RunDir, append_line, cut_steps, read_lines
 
 __all__ = [
     "SETTINGS",
     "VERBS",
+    "Action",
     "Decisions",
     "Entry",
     "Journal",
@@ -48,7 +50,6 @@ __all__ = [
     "undone",
 ]
 
-Action = dict[str, Any]
 Status = Literal["pending", "applied", "refused", "undone"]
 
 FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -123,16 +124,18 @@ class Journal:
         """
         try:
             now = self._path.stat()
-        except FileNotFoundError:
-            return []
-        state = (now.st_ino, now.st_size, now.st_mtime_ns)
-        if state == self._state:
-            return []
+            state = (now.st_ino, now.st_size, now.st_mtime_ns)
+            if state == self._state:
+                return []
+            text = self._read()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # not there yet, or being replaced
+                return []
+            raise
         self._state = state
-        return list(self._new_lines())
+        return list(self._new_lines(text))
 
-    def _new_lines(self) -> Iterator[Action]:
-        text = self._read()
+    def _new_lines(self, text: bytes) -> Iterator[Action]:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         self._before = (self._before + whole)[-64:]
@@ -189,10 +192,7 @@ class Entry:
 def entries(run: RunDir) -> list[Entry]:
     """The requests of a run in the journal's order, each id once, with their answers that are not void."""
     lines = read_lines(run.actions)
-    actions: dict[str, Action] = {}
-    for line in lines:
-        if is_request(line):
-            actions.setdefault(line["id"], line)
+    actions = once(line for line in lines if is_request(line))
     cuts = cut_steps(read_lines(run.attempts))
     answers: dict[str, Action] = {}
     for line in lines:
@@ -216,94 +216,6 @@ def _status(line: Action | None, is_undone: bool) -> Status:
     return "pending" if line is None else "applied"
 
 
-def undone(actions: Iterable[Action]) -> set[str]:
-    """The ids of actions that a later one takes back. An undo that is itself undone takes nothing back."""
-    listed = list(actions)
-    first = {action["id"]: i for i, action in reversed(list(enumerate(listed)))}
-    gone: set[str] = set()
-    for i, action in reversed(list(enumerate(listed))):
-        if action["what"] == "undo" and action["id"] not in gone:
-            target = action.get("action")
-            if isinstance(target, str) and first.get(target, i) < i:
-                gone.add(target)
-    return gone
-
-
-@dataclass
-class Decisions:
-    """What a run's actions add up to.
-
-    Attributes:
-        discarded: sample_ids that are left out.
-        labels: sample_id -> class name, where it was changed (or changed back).
-        weights: sample_id -> factor of its loss, where one was given (1 too).
-        tags: name -> sample_ids; no tag is empty.
-        settings: name -> value, as last set; an `lr` that went back to the schedule is not among them.
-        is_paused: whether training waits.
-    """
-
-    discarded: set[int] = field(default_factory=set)
-    labels: dict[int, str] = field(default_factory=dict)
-    weights: dict[int, float] = field(default_factory=dict)
-    tags: dict[str, set[int]] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    is_paused: bool = False
-
-
-def decide(actions: Iterable[Action]) -> Decisions:
-    """Fold actions, in order, into what they add up to. Undone ones and those that are not valid do not count."""
-    listed = list(actions)
-    gone = undone(listed)
-    state = Decisions()
-    for action in listed:
-        if action["id"] not in gone and _is_valid(action):
-            _apply(state, action)
-    state.tags = {name: ids for name, ids in state.tags.items() if ids}
-    return state
-
-
-def _is_valid(action: Action) -> bool:
-    try:
-        check(action)
-    except ConfigError:
-        return False
-    return True
-
-
-def _apply(state: Decisions, action: Action) -> None:
-    ids = action.get("sample_id", [])
-    match action["what"]:
-        case "tag":
-            state.tags.setdefault(action["tag"], set()).update(ids)
-        case "untag":
-            state.tags.get(action["tag"], set()).difference_update(ids)
-        case "discard":
-            state.discarded.update(ids)
-        case "restore":
-            state.discarded.difference_update(ids)
-        case "relabel":
-            state.labels.update(planted(action))
-        case "reweight":
-            state.weights.update(dict.fromkeys(ids, float(action["weight"])))
-        case "set":
-            state.settings |= action["settings"]
-        case "pause":
-            state.is_paused = True
-        case "resume":
-            if "schedule" in action:
-                state.settings["lr"] = "schedule"
-            else:
-                state.is_paused = False
-    if state.settings.get("lr") == "schedule":
-        del state.settings["lr"]
-
-
-def planted(action: Action) -> dict[int, str]:
-    """sample_id -> class name, of a relabel."""
-    ids, label = action["sample_id"], action["label"]
-    return dict.fromkeys(ids, label) if isinstance(label, str) else dict(zip(ids, label, strict=True))
-
-
 def decisions(run: RunDir, *, with_pending: bool = True) -> Decisions:
     """What the actions of a run add up to, without those refused and without canaries.
 
@@ -325,6 +237,6 @@ def canaries(run: RunDir) -> dict[int, str]:
         sample_id: name
         for entry in entries(run)
         if entry.action.get("canary") and entry.answer is not None and entry.answer["status"] == "applied"
-        if entry.action["what"] == "relabel" and _is_valid(entry.action)
+        if entry.action["what"] == "relabel" and is_valid(entry.action)
         for sample_id, name in planted(entry.action).items()
     }
