@@ -107,7 +107,8 @@ def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:
         with whole_file(run.score_state) as file:
             tally.save(file)
         with whole_file(run.score_table) as file:
-            pq.write_table(table, file, compression="zstd", compression_level=1)
+            words = [name for name in SCORE_SCHEMA.names if not pa.types.is_floating(SCORE_SCHEMA.field(name).type)]
+            pq.write_table(table, file, compression="zstd", compression_level=1, use_dictionary=words[1:])
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):  # meant to be read only
             warn(f"The scores could not be kept in {run.scores}: {error}. The next look computes them again.")

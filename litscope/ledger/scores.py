@@ -213,7 +213,7 @@ def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array) -> Fl
     """
     result = np.full(len(split), np.nan)
     has_both = (num_visits > 0) & np.isfinite(sums["margin"]) & np.isfinite(sums["el2n"])
-    for code in np.unique(split):
+    for code in np.flatnonzero(np.bincount(split)):
         at = np.flatnonzero(has_both & (split == code))
         aum, el2n = sums["margin"][at] / num_visits[at], sums["el2n"][at] / num_visits[at]
         rank = mean_ranks(mean_ranks(-aum) + mean_ranks(el2n))

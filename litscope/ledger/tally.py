@@ -12,7 +12,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from litscope.ledger.clock import Clock, read_clock
 from litscope.ledger.queries import classes
 from litscope.ledger.scores import COLUMNS, ScoreState
 from litscope.ledger.store import LedgerReader, Part, list_parts
-from litscope.ledger.visits import VISIT_SIGNALS, Array, Pinned, Visits, pick_visits
+from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
 from litscope.rundir import read_lines, valid_lines
 
 STATE_FORMAT_VERSION = 1
@@ -148,12 +148,12 @@ class Tally:
     def take_late(self, now: RunNow) -> bool:
         """Count rows that came after their epoch was counted, if no rows of their split were: False if there were."""
         groups = list(_groups(self.progress.late_rows(now, _READ)))
-        if any(epoch <= self.progress.split_epochs.get(split, -1) for epoch, split, _ in groups):
+        if any(group.epoch <= self.progress.split_epochs.get(group.split, -1) for group in groups):
             return False
-        for epoch, split, rows in groups:
-            visits = self._count(now, epoch, split, rows)
-            if self.progress.window[0] <= epoch <= self.progress.window[1]:
-                self.state.move_window(visits, epoch, 1)
+        for group in groups:
+            visits = self._count(now, group)
+            if self.progress.window[0] <= group.epoch <= self.progress.window[1]:
+                self.state.move_window(visits, group.epoch, 1)
         if groups:
             self._move_window(now, {})
         return True
@@ -164,9 +164,9 @@ class Tally:
         while epoch <= now.last_epoch:
             last = min(now.last_epoch, epoch + num_epochs - 1)
             table = now.reader.table(_READ, min_epoch=epoch, max_epoch=last)
-            groups: dict[int, list[tuple[str, dict[str, Array]]]] = {}
-            for found, split, rows in _groups(table):
-                groups.setdefault(found, []).append((split, rows))
+            groups: dict[int, list[_Group]] = {}
+            for group in _groups(table):
+                groups.setdefault(group.epoch, []).append(group)
             for each in range(epoch, last + 1):
                 self._take_epoch(now, each, groups.get(each, []))
             num_epochs = max(1, ROWS_PER_READ * (last + 1 - epoch) // max(1, table.num_rows))
@@ -180,23 +180,24 @@ class Tally:
         progress = np.frombuffer(json.dumps(asdict(self.progress)).encode(), np.uint8)
         np.savez(file, progress=progress, sample_id=self.state.sample_id, **self.state.columns)  # type: ignore[arg-type]
 
-    def _take_epoch(self, now: RunNow, epoch: int, groups: list[tuple[str, dict[str, Array]]]) -> None:
+    def _take_epoch(self, now: RunNow, epoch: int, groups: list[_Group]) -> None:
         self.progress.changing.append(None)
         self.progress.num_compared.append(0)
         self.progress.last_epoch = epoch
-        self._move_window(now, {epoch: [self._count(now, epoch, split, rows) for split, rows in groups]})
+        self._move_window(now, {epoch: [self._count(now, group) for group in groups]})
 
-    def _count(self, now: RunNow, epoch: int, split: str, rows: dict[str, Array]) -> Visits:
-        progress = self.progress
-        visits = pick_visits(rows, split == "train", now.pinned)
+    def _count(self, now: RunNow, group: _Group) -> Visits:
+        progress, split, epoch = self.progress, group.split, group.epoch
+        visits = pick_visits(group.rows, split == "train", now.pinned, group.at)
         change = self.state.count(visits, epoch, split)
         if split == "train" and change.num_compared:
             progress.changing[epoch] = change.num_changed / change.num_compared
             progress.num_compared[epoch] = change.num_compared
         progress.split_epochs[split] = epoch
-        for phase, of_phase in (("train", rows["is_train"]), ("eval", ~rows["is_train"])):
-            step = int(rows["step"][of_phase].max(initial=-1))
-            progress.last_steps[phase] = max(progress.last_steps.get(phase, -1), step)
+        step, is_train = group.rows["step"][group.at], group.rows["is_train"][group.at]
+        for phase, of_phase in (("train", is_train), ("eval", ~is_train)):
+            last = int(step.max(initial=-1, where=of_phase))
+            progress.last_steps[phase] = max(progress.last_steps.get(phase, -1), last)
         return visits
 
     def _move_window(self, now: RunNow, fresh: dict[int, list[Visits]]) -> None:
@@ -216,28 +217,36 @@ def _epochs(window: list[int]) -> set[int]:
 
 def _visits(now: RunNow, epoch: int) -> Iterator[Visits]:
     table = now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)
-    return (pick_visits(rows, split == "train", now.pinned) for _, split, rows in _groups(table))
+    return (pick_visits(group.rows, group.split == "train", now.pinned, group.at) for group in _groups(table))
 
 
-def _groups(table: pa.Table) -> Iterator[tuple[int, str, dict[str, Array]]]:
-    """The rows of each epoch and split, as `pick_visits` takes them; by epoch."""
+class _Group(NamedTuple):
+    """The rows of one epoch and split: `rows` as `pick_visits` takes them, and the positions `at` of these."""
+
+    epoch: int
+    split: str
+    rows: dict[str, Array]
+    at: Ints
+
+
+def _groups(table: pa.Table) -> Iterator[_Group]:
+    """The rows of each epoch and split; by epoch. They are not copied, but where there are several epochs."""
     if not table.num_rows:
         return
     rows: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
         if name == "split":
-            rows[name], splits = column.indices.to_numpy(), column.dictionary.to_pylist()
+            codes, splits = column.indices.to_numpy(), column.dictionary.to_pylist()
         elif name == "phase":
             rows["is_train"] = column.indices.to_numpy() == column.dictionary.index("train").as_py()
         else:
             rows[name] = column.to_numpy()
-    if rows["epoch"].min() != rows["epoch"].max():
-        order = np.argsort(rows["epoch"], kind="stable")
-        rows = {name: values[order] for name, values in rows.items()}
-    epochs, starts = np.unique(rows.pop("epoch"), return_index=True)
-    codes = rows.pop("split")
-    for epoch, start, end in zip(epochs, starts, [*starts[1:], len(codes)], strict=True):
-        for code in np.unique(codes[start:end]):
-            at = start + np.flatnonzero(codes[start:end] == code)
-            yield int(epoch), splits[code], {name: values[at] for name, values in rows.items()}
+    epochs = rows.pop("epoch")
+    if epochs.min() != epochs.max():
+        order = np.argsort(epochs, kind="stable")
+        epochs, codes, rows = epochs[order], codes[order], {name: values[order] for name, values in rows.items()}
+    starts = np.flatnonzero(np.append(True, epochs[1:] != epochs[:-1]))
+    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+        for code in np.flatnonzero(np.bincount(codes[start:end])):
+            yield _Group(int(epochs[start]), splits[code], rows, start + np.flatnonzero(codes[start:end] == code))

@@ -49,7 +49,9 @@ class Pinned(NamedTuple):
         return cls(np.array(ids, np.int64), np.array([labels[i] for i in ids], np.int32))
 
 
-def pick_visits(rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned | None = None) -> Visits:
+def pick_visits(
+    rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned | None = None, among: Ints | None = None
+) -> Visits:
     """The rows of one epoch and one split that count.
 
     Of the training split these are the rows of training steps; where it has none (blended batches),
@@ -62,28 +64,37 @@ def pick_visits(rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned 
         rows: sample_id, step, label, pred, is_train (bool: phase) and `VISIT_SIGNALS`, each (R,), in any order.
         is_train_split: whether this is the split that is trained on.
         pinned: samples that are pinned to a label.
+        among: (A,) positions of the rows of this epoch and split, if they are not all.
     """
-    is_train = rows["is_train"]
-    keep = is_train if is_train_split and is_train.any() else ~is_train
-    has_label = rows["label"] >= 0
-    for name in VISIT_SIGNALS:
-        finite = np.isfinite(rows[name])
-        keep = keep & (finite if name == "p_max" else finite | ~has_label)
+    at = np.arange(len(rows["sample_id"])) if among is None else among
+    is_train = rows["is_train"][at]
+    is_wanted = is_train if is_train_split and is_train.any() else ~is_train
+    at = at if is_wanted.all() else at[is_wanted]
+    at = _finite(rows, at)
+    ids = rows["sample_id"][at]
     if pinned is not None and len(pinned.sample_id):
-        at = np.searchsorted(pinned.sample_id, rows["sample_id"]).clip(max=len(pinned.sample_id) - 1)
-        keep &= (pinned.sample_id[at] != rows["sample_id"]) | (pinned.label[at] == rows["label"])
-    kept = np.flatnonzero(keep)
-    ids = rows["sample_id"][kept]
+        pin = np.searchsorted(pinned.sample_id, ids).clip(max=len(pinned.sample_id) - 1)
+        counts = (pinned.sample_id[pin] != ids) | (pinned.label[pin] == rows["label"][at])
+        at, ids = at[counts], ids[counts]
     order = np.argsort(ids)
     ids = ids[order]
     is_last = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
     if not is_last.all():
-        signals = [rows[name][kept] for name in reversed(VISIT_SIGNALS)]
-        order = np.lexsort((rows["pred"][kept], *signals, rows["step"][kept], rows["sample_id"][kept]))
-    chosen = kept[order[is_last]]
-    return Visits(
-        sample_id=ids[is_last],
-        label=rows["label"][chosen],
-        pred=rows["pred"][chosen],
-        signals={name: rows[name][chosen] for name in VISIT_SIGNALS},
-    )
+        keys = ("pred", *reversed(VISIT_SIGNALS), "step", "sample_id")  # the last of them counts most
+        order = np.lexsort([rows[name][at] for name in keys])
+        ids, order = ids[is_last], order[is_last]
+    chosen = at[order]
+    signals = {name: rows[name][chosen] for name in VISIT_SIGNALS}
+    return Visits(ids, rows["label"][chosen], rows["pred"][chosen], signals)
+
+
+def _finite(rows: Mapping[str, Array], at: Ints) -> Ints:
+    """The positions among `at` where all signals are finite; without a label, only those that need none."""
+    for name in VISIT_SIGNALS:
+        if np.isfinite(rows[name].sum(dtype=np.float64)):  # so each of them is; a fraction of the cost of looking
+            continue
+        is_finite = np.isfinite(rows[name][at])
+        if name != "p_max":
+            is_finite |= rows["label"][at] < 0
+        at = at[is_finite]
+    return at
