@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, journal, steer, train
+from litscope.commands import act, ask, extract, journal, steer, train
 from litscope.commands.line import Command, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -70,7 +70,8 @@ COMMANDS: dict[str, Command] = {
     for command in (
         *(train.fit, train.check, train.evaluate, train.predict),
         *(train.lr_find, train.batch_size_find, train.models),
-        ask.worst,
+        *(ask.worst, ask.suspects, ask.scores, ask.sample, ask.confusions),
+        *(extract.sql, extract.compare, extract.export),
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),

@@ -49,6 +49,8 @@ TORCH_FREE = {
     *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache"),
     *("litscope.ledger.schema", "litscope.ledger.store", "litscope.ledger.queries"),
     *("litscope.ledger.score_schema", "litscope.ledger.scorekeeper"),
+    *("litscope.ledger.views", "litscope.ledger.suspects", "litscope.ledger.compare", "litscope.ledger.lookup"),
+    *("litscope.training.export", "litscope.training.sheet"),
     *("litscope.ledger.actions", "litscope.ledger.verbs", "litscope.ledger.describe", "litscope.ledger.replay"),
     *("litscope.training.recipe", "litscope.training.flags"),
 }

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from litscope.commands.line import make_parser, parse, show, stdout_for_result
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
+from litscope.commands.text import csv_text, sparkline, table
 from litscope.console import say
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, did_you_mean
+from litscope.rundir import RunDir, write_text
+
+if TYPE_CHECKING:
+    from litscope.ledger.suspects import Suspects
+
+_SPLITS = ("train", "val", "test")
+_NUM_SHOWN = 20
 
 
 def worst(argv: list[str]) -> int:
@@ -32,4 +43,202 @@ def worst(argv: list[str]) -> int:
         say(note)
     if found.sheet is not None:
         say(f"contact sheet: {found.sheet}")
+    return 0
+
+
+def suspects(argv: list[str]) -> int:
+    """The samples whose label is probably wrong, most suspicious first."""
+    parser = make_parser(suspects)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
+    parser.add_argument("--split", choices=_SPLITS, default="train", help="default: train")
+    parser.add_argument("--all", action="store_true", help="also samples that were decided on")
+    parser.add_argument("--csv", metavar="FILE", help="write the ranking as CSV")
+    parser.add_argument(
+        "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
+    )
+    parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="no contact sheet")
+    given, as_json = parse(parser, argv)
+    check_n(given["n"])
+    with stdout_for_result() as out:
+        from litscope.ledger.suspects import suspects as rank
+
+        run = RunDir.open(given["run"])
+        is_listed = as_json or given["csv"] is not None
+        n = given["n"] or (None if is_listed else _NUM_SHOWN)
+        found = rank(run, n, split=given["split"], with_decided=given["all"])
+        rows = found.rows()
+        if not is_listed or (as_json and given["n"]):
+            _add_trajectories(run, rows)
+    if given["csv"] is not None:
+        write_text(Path(given["csv"]), csv_text(rows, found.table.column_names))
+        say(f"{len(rows):,} samples: {given['csv']}")
+    if as_json:
+        show_json(rows, out)
+    elif not is_listed:
+        write(_suspects_text(found, rows), out)
+        _draw_suspects(run, found, rows, given["sheet"])
+    for sentence in found.sentences():
+        say(sentence)
+    return 0
+
+
+def _add_trajectories(run: RunDir, rows: list[dict[str, Any]]) -> None:
+    from litscope.ledger.suspects import trajectories
+
+    paths = trajectories(run, [row["sample_id"] for row in rows])
+    for row in rows:
+        row["trajectory"] = paths[row["sample_id"]]
+
+
+def _suspects_text(found: Suspects, rows: list[dict[str, Any]]) -> str:
+    columns = {
+        "rank": "rank",
+        "key": "key",
+        "label_name": "label",
+        "believed_name": "believed",
+        "suspicion": "suspicion",
+        "curve": "p(label) by epoch",
+    }
+    if any(row["status"] for row in rows):
+        columns["status"] = "status"
+    shown = [{**row, "curve": sparkline(row["trajectory"])} for row in rows]
+    text = table(shown, columns) if shown else f"No sample of {found.split} is left in the queue."
+    left = found.num_ranked - len(rows)
+    return f"{text}\n... and {left:,} less suspicious" if left else text
+
+
+def _draw_suspects(run: RunDir, found: Suspects, rows: list[dict[str, Any]], sheet: str | bool) -> None:
+    if sheet is False:
+        return
+    from litscope.training.sheet import draw_samples
+
+    path = run.figures / f"suspects-{found.split}.png" if sheet is True else Path(str(sheet))
+
+    def caption(row: dict[str, Any]) -> str:
+        return f"{row['label_name']} → {row['believed_name']}?\nsuspicion {row['suspicion']:.4f}\n{row['key']}"
+
+    drawn, notes = draw_samples(run, rows, caption, path, is_asked=sheet is not True)
+    for note in notes:
+        say(note)
+    if drawn is not None:
+        say(f"contact sheet: {drawn}")
+
+
+def scores(argv: list[str]) -> int:
+    """What every sample's visits add up to, one row per sample."""
+    parser = make_parser(scores)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
+    parser.add_argument("--split", choices=_SPLITS, help="default: all")
+    parser.add_argument("--sort", metavar="COLUMN", help="ascending; with a minus before it descending (--sort=-aum)")
+    parser.add_argument("--csv", metavar="FILE", help="write the table as CSV")
+    given, as_json = parse(parser, argv)
+    check_n(given["n"])
+    with stdout_for_result() as out:
+        n = given["n"] or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
+        rows, columns = _scores(RunDir.open(given["run"]), given["split"], given["sort"] or "sample_id", n)
+    if given["csv"] is not None:
+        write_text(Path(given["csv"]), csv_text(rows, columns))
+        say(f"{len(rows):,} samples: {given['csv']}")
+    if as_json:
+        show_json(rows, out)
+    elif given["csv"] is None:
+        write(
+            table(rows, {name: name for name in columns if name not in ("sample_id", "label", "believed_label")}), out
+        )
+    return 0
+
+
+def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> tuple[list[dict[str, Any]], list[str]]:
+    from litscope.ledger.score_schema import SCORE_SCHEMA
+    from litscope.ledger.views import sql as ask
+
+    name = sort.removeprefix("-")
+    known = [*SCORE_SCHEMA.names, "key"]
+    if name not in known:
+        raise ConfigError(f"--sort {sort}: no such score.{did_you_mean(name, known)} There are {', '.join(known)}.")
+    where = f"WHERE s.split = '{split}'" if split else ""
+    found = ask(
+        run,
+        f"""
+        SELECT s.sample_id, m.key, s.split, s.label, c.label_name, b.label_name AS believed_name,
+               s.* EXCLUDE (sample_id, split, label)
+        FROM scores s JOIN manifest m USING (sample_id)
+        LEFT JOIN classes c ON c.label = s.label LEFT JOIN classes b ON b.label = s.believed_label
+        {where} ORDER BY "{name}" {"DESC" if sort.startswith("-") else "ASC"} NULLS LAST, s.sample_id
+        {f"LIMIT {n}" if n else ""}
+        """,
+    )
+    return found.to_pylist(), found.column_names
+
+
+def sample(argv: list[str]) -> int:
+    """Everything that a run knows of one sample: visits, scores, actions."""
+    parser = make_parser(sample)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("sample", metavar="KEY|ID", help="the sample's key, the end of it after a /, or its id")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.ledger.lookup import describe_sample, find_sample
+
+        run = RunDir.open(given["run"])
+        found = describe_sample(run, find_sample(run, given["sample"]))
+    if as_json:
+        show_json(found, out)
+    else:
+        write(_sample_text(found), out)
+    return 0
+
+
+def _sample_text(found: dict[str, Any]) -> str:
+    from litscope.commands.text import cell
+
+    visits, actions = found["visits"], found["actions"]
+    facts = {name: value for name, value in found.items() if name not in ("visits", "actions")}
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {cell(value)}".rstrip() for name, value in facts.items()]
+    if visits:
+        curve = sparkline([visit["p_label"] for visit in visits])
+        names = (
+            "epoch",
+            "step",
+            "phase",
+            "label",
+            "pred_name",
+            "loss",
+            "p_label",
+            "p_max",
+            "margin",
+            "el2n",
+            "entropy",
+        )
+        lines += ["", f"p(label) by visit  {curve}", table(visits, {name: name for name in names})]
+    if actions:
+        lines += ["", table(actions, {name: name for name in ("id", "who", "what", "status", "step", "why")})]
+    return "\n".join(lines)
+
+
+def confusions(argv: list[str]) -> int:
+    """Which classes are taken for which, and by which samples."""
+    parser = make_parser(confusions)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("-n", type=int, default=10, help="pairs of classes at most (default: 10)")
+    parser.add_argument("--split", choices=_SPLITS, default="val", help="default: val")
+    given, as_json = parse(parser, argv)
+    check_n(given["n"])
+    with stdout_for_result() as out:
+        from litscope.ledger.queries import classes, confused_keys, confusion, most_confused
+
+        run = RunDir.open(given["run"])
+        cells = most_confused(confusion(run, given["split"]), classes(run), given["n"])
+        keys = confused_keys(run, cells, given["split"])
+        rows = [{**cell._asdict(), "keys": names} for cell, names in zip(cells, keys, strict=True)]
+    if as_json:
+        show_json(rows, out)
+    elif not rows:
+        write(f"Every sample of {given['split']} is predicted right.", out)
+    else:
+        columns = {"label_name": "label", "pred_name": "taken for", "num_samples": "samples", "share": "share"}
+        write(table(rows, {**columns, "keys": "keys"}), out)
     return 0

@@ -61,6 +61,16 @@ def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
     return given, given.pop("json")
 
 
+def check_n(n: int | None) -> None:
+    """Refuse a number of samples below 1.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if n is not None and n < 1:
+        raise ConfigError(f"-n {n}: it is 1 or more.")
+
+
 def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = ()) -> Line | None:
     """The parsed line of a command that takes a recipe; None if --help or --print-config was all."""
     if "-h" in argv or "--help" in argv:

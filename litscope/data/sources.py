@@ -93,7 +93,7 @@ def open_source(
         DataError: if it does not exist, or cannot be trained on as it is.
         ConfigError: if a share is out of range, or a column is named that does not exist.
     """
-    rows = _rows(os.fspath(dataset), Path(data_dir).expanduser(), target, group_column, download)
+    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), target, group_column, download)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     rows.splits, notes = splits.assign(
@@ -140,7 +140,8 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
     return Source(manifest, opened.reader, opened.reader.kind, name, opened.notes)
 
 
-def _rows(dataset: str, data_dir: Path, target: str | None, group_column: str | None, download: bool) -> Rows:
+def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: str | None, download: bool) -> Rows:
+    """What a source holds, before its splits are completed and its table becomes features; as `open_source`."""
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     if is_list:

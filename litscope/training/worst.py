@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from litscope.data.sources import Source, open_source
-from litscope.errors import DataError, LedgerError, RunError, UserError
+from litscope.errors import LedgerError, RunError
 from litscope.ledger.queries import By, worst
-from litscope.pictures import contact_sheet
 from litscope.rundir import RunDir
-from litscope.training.flags import build
-from litscope.training.resume import run_settings
-
-SHEET_LIMIT = 100
-"""Images on a contact sheet at most."""
+from litscope.training.sheet import draw_samples
 
 
 @dataclass
@@ -93,50 +83,9 @@ def worst_samples(
     if sheet is False or not found.rows:
         return found
     path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
-    try:
-        source = _source(run)
-    except UserError as error:
-        found.notes.append(f"No contact sheet, because the data are not where they were: {error}")
-        return found
-    if source.kind == "image":
-        try:
-            _draw(found, source, path)
-        except OSError as error:  # a run on a disk that may only be read
-            if sheet is not True:
-                raise
-            found.notes.append(f"No contact sheet: {path}: {error.strerror}. Say where it may go: --sheet PATH.")
+    found.sheet, found.notes = draw_samples(run, found.rows, _caption, path, is_asked=sheet is not True)
     return found
 
 
-def _source(run: RunDir) -> Source:
-    """The run's data, opened again where its recipe says."""
-    wanted = {key: value for key, value in run_settings(run.path).sections.items() if key.startswith("data.")}
-    data = build(wanted).data
-    assert data.dataset is not None
-    return open_source(data.dataset, data_dir=data.data_dir, target=data.target, download=False)
-
-
-def _draw(found: WorstSamples, source: Source, path: Path) -> None:
-    """Write the contact sheet; samples whose file is gone are left out and counted."""
-    shown = list(_images(found.rows[:SHEET_LIMIT], source))
-    missing = min(len(found.rows), SHEET_LIMIT) - len(shown)
-    if missing:
-        found.notes.append(f"{missing} images are no longer there or cannot be read; the sheet leaves them out.")
-    if not shown:
-        return
-    contact_sheet([image for image, _ in shown], [caption for _, caption in shown], path)
-    found.sheet = path
-
-
-def _images(rows: list[dict[str, Any]], source: Source) -> Iterator[tuple[NDArray[Any], str]]:
-    """Image (H, W, K) and caption of each row; found by key, because a data set may have grown since."""
-    keys = np.asarray(source.manifest.keys)
-    for row in rows:
-        at = np.flatnonzero(keys == row["key"])
-        if len(at) == 0:
-            continue
-        try:
-            image = source.reader.read(int(source.manifest.sample_ids[at[0]]))
-        except DataError:
-            continue
-        yield image, f"{row['label_name']} → {row['pred_name']}\nmean {row['mean']:.3g}\n{row['key']}"
+def _caption(row: dict[str, Any]) -> str:
+    return f"{row['label_name']} → {row['pred_name']}\nmean {row['mean']:.3g}\n{row['key']}"

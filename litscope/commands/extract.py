@@ -1,0 +1,117 @@
+"""Commands that take something out of a run: an answer in SQL, a comparison, the curated data set. None needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, write
+from litscope.commands.text import csv_text, table
+from litscope.console import say
+from litscope.errors import ConfigError
+from litscope.rundir import RunDir
+
+
+def sql(argv: list[str]) -> int:
+    """Ask a run in SQL: one SELECT over its views (docs: SQL)."""
+    parser = make_parser(sql)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "query", metavar="SELECT", help='one SELECT, such as "select split, count(*) from samples group by 1"'
+    )
+    parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    given, as_json = parse(parser, argv)
+    if as_json and given["csv"]:
+        raise ConfigError("--json and --csv: one of them.")
+    with stdout_for_result() as out:
+        from litscope.ledger.views import sql as ask
+
+        found = ask(RunDir.open(given["run"]), given["query"])
+        rows = found.to_pylist()
+    if as_json:
+        show_json(_plain(rows), out)
+    elif given["csv"]:
+        write(csv_text(rows, found.column_names), out)
+    else:
+        write(table(rows, {name: name for name in found.column_names}), out)
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON knows: times, decimals and bytes become text."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def compare(argv: list[str]) -> int:
+    """Two runs side by side: metrics, recipes, and the samples whose fate differs."""
+    parser = make_parser(compare)
+    parser.add_argument("first", metavar="RUN", help="a run's folder")
+    parser.add_argument("second", metavar="RUN", help="another one")
+    parser.add_argument("-n", type=int, default=10, help="samples of each kind at most (default: 10)")
+    given, as_json = parse(parser, argv)
+    check_n(given["n"])
+    with stdout_for_result() as out:
+        from litscope.ledger.compare import compare as set_side_by_side
+
+        found = set_side_by_side(RunDir.open(given["first"]), RunDir.open(given["second"]), given["n"])
+    if as_json:
+        show_json(found, out)
+    else:
+        write(_compare_text(found), out)
+    return 0
+
+
+def _compare_text(found: dict[str, Any]) -> str:
+    first, second = found["runs"]
+    blocks = [f"first: {first}\nsecond: {second}"]
+    for name in ("metrics", "recipe"):
+        rows = [{name: key, **values} for key, values in found[name].items()]
+        titles = [name, "first", "second", *(["difference"] if name == "metrics" else [])]
+        blocks.append(table(rows, {t: t for t in titles}) if rows else f"{name}: no difference")
+    blocks.append(f"samples in both: {found['num_common']:,}")
+    columns = {"key": "key", "split": "split", "label_second": "label"}
+    predicted = {"pred_first": "first says", "pred_second": "second says"}
+    for name, fate in found["fates"].items():
+        if fate["num_samples"]:
+            title = f"{name.replace('_', ' ')}: {fate['num_samples']:,}"
+            blocks.append(f"{title}\n{table(fate['samples'], {**columns, **predicted})}")
+    if found["suspicion"]:
+        changed = {"suspicion_first": "in first", "suspicion_second": "in second"}
+        blocks.append(f"suspicion changed most\n{table(found['suspicion'], {**columns, **changed})}")
+    return "\n\n".join(blocks)
+
+
+def export(argv: list[str]) -> int:
+    """Write the curated data set of a run: without what was discarded, with the labels people gave."""
+    parser = make_parser(export)
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--to", required=True, help="csv, parquet, json, cleanlab, fiftyone, folder or actions")
+    parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the file or folder to write")
+    parser.add_argument("--copy", action="store_true", help="folder, fiftyone: copy files (default: link them)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--dataset", help="where the data are now (default: where they were)")
+    parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        from litscope.training.export import Wanted
+        from litscope.training.export import export as write_export
+
+        wanted = Wanted(
+            RunDir.open(given["run"]),
+            Path(given["output"]),
+            dataset=given["dataset"],
+            data_dir=given["data_dir"],
+            is_copied=given["copy"],
+            overwrite=given["overwrite"],
+        )
+        found = write_export(wanted, given["to"])
+    if as_json:
+        show_json(found.to_dict(), out)
+    else:
+        for line in found.lines():
+            say(line)
+    return 0

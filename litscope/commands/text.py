@@ -1,0 +1,79 @@
+"""Results as text: tables for people, CSV for programs, a curve in one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_LONGEST = 30
+"""Characters of a sparkline at most: a long curve is averaged in equal pieces."""
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Values from 0 to 1 as one line of blocks; a dot where there is none.
+
+    >>> sparkline([0.0, 0.5, None, 1.0])
+    '▁▅·█'
+    """
+    num = min(len(values), _LONGEST)
+    bounds = [i * len(values) // num for i in range(num)] + [len(values)] if num else []
+    pieces = [values[start:end] for start, end in itertools.pairwise(bounds)]
+    return "".join(_block([v for v in piece if v is not None and not math.isnan(v)]) for piece in pieces)
+
+
+def _block(values: list[float]) -> str:
+    if not values:
+        return "·"
+    mean = min(1.0, max(0.0, sum(values) / len(values)))
+    return _BLOCKS[min(int(mean * len(_BLOCKS)), len(_BLOCKS) - 1)]
+
+
+def cell(value: Any) -> str:
+    """One value for people: floats with four digits, nothing for None, lists with commas."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
+    return str(value)
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows as aligned text; numbers stand to the right.
+
+    Args:
+        rows: name -> value.
+        columns: name in the rows -> title.
+    """
+    listed = list(rows)
+    aligned = []
+    for name, title in columns.items():
+        values = [row.get(name) for row in listed]
+        texts = [title, *map(cell, values)]
+        width = max(map(len, texts))
+        is_number = any(isinstance(v, int | float) for v in values)
+        is_number &= all(isinstance(v, int | float | None) and not isinstance(v, bool) for v in values)
+        aligned.append([text.rjust(width) if is_number else text.ljust(width) for text in texts])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV with a header; lists are joined by semicolons."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(_joined(row[name]) for name in columns)
+    return out.getvalue()
+
+
+def _joined(value: Any) -> Any:
+    return ";".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,76 @@
+"""One sample of a run: found by key or id, with its scores, its visits and what was done to it. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from litscope.errors import RunError
+from litscope.ledger.actions import Entry, entries
+from litscope.ledger.queries import classes, history
+from litscope.ledger.views import connect
+from litscope.rundir import RunDir
+
+_NUM_CLOSE = 3
+
+
+def find_sample(run: RunDir, name: str) -> int:
+    """The sample_id of a key, of the only key that ends with `/name`, or of a number.
+
+    Raises:
+        RunError: if there is none, with keys that contain the name.
+    """
+    keys = pq.read_table(run.manifest, columns=["sample_id", "key"], partitioning=None)
+    found = keys.filter(pc.field("key") == name)
+    if not found.num_rows:
+        found = keys.filter(pc.ends_with(keys["key"], f"/{name}"))
+    if found.num_rows == 1:
+        return int(found["sample_id"][0].as_py())
+    if not found.num_rows and name.isascii() and name.isdigit() and int(name) < keys.num_rows:
+        return int(name)
+    close = found if found.num_rows else keys.filter(pc.match_substring(keys["key"], name, ignore_case=True))
+    listed = ", ".join(close["key"][:_NUM_CLOSE].to_pylist())
+    hint = f" Keys with it: {listed}{', ...' if close.num_rows > _NUM_CLOSE else ''}." if listed else ""
+    what = "is the end of several keys" if found.num_rows else "is no key of a sample"
+    raise RunError(f"{name!r} {what} of {run.path}, and no id from 0 to {keys.num_rows - 1:,}.{hint}")
+
+
+def describe_sample(run: RunDir, sample_id: int) -> dict[str, Any]:
+    """What a run knows of one sample: the row of the view `samples`, its `visits` and its `actions`.
+
+    Raises:
+        RunError: if there is no such sample.
+    """
+    with connect(run, ["samples"]) as connection:
+        query = "SELECT * FROM samples WHERE sample_id = $sample_id"
+        rows = connection.sql(query, params={"sample_id": sample_id}).to_arrow_table().to_pylist()
+    if not rows:
+        raise RunError(f"{run.path} has no sample {sample_id}.")
+    return {**rows[0], "visits": _visits(run, sample_id), "actions": _actions(run, sample_id)}
+
+
+def _visits(run: RunDir, sample_id: int) -> list[dict[str, Any]]:
+    names = classes(run)
+    table: pa.Table = history(run, sample_id)
+    return [{**row, "pred_name": names[row["pred"]]} for row in table.drop_columns(["sample_id"]).to_pylist()]
+
+
+def _actions(run: RunDir, sample_id: int) -> list[dict[str, Any]]:
+    """The requests that name the sample, without the other samples in them."""
+    return [_told(entry, sample_id) for entry in entries(run) if _names(entry.action, sample_id)]
+
+
+def _names(action: dict[str, Any], sample_id: int) -> bool:
+    ids = action.get("sample_id")
+    return isinstance(ids, list) and sample_id in ids
+
+
+def _told(entry: Entry, sample_id: int) -> dict[str, Any]:
+    action = {name: value for name, value in entry.action.items() if name not in ("sample_id", "key")}
+    if isinstance(action.get("label"), list):
+        action["label"] = action["label"][entry.action["sample_id"].index(sample_id)]
+    answer = entry.answer or {}
+    return {**action, "status": entry.status, "step": answer.get("step"), "epoch": answer.get("epoch")}

@@ -1,0 +1,136 @@
+"""Suspected label errors of a run: the queue that a person reviews. No torch.
+
+The ranking is the score `suspicion` (`score_schema`). Canaries never appear. Samples on which a person
+has decided, and discarded ones, are done and leave the queue; a relabelled sample is judged by its
+new label as soon as it was seen with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.ledger.actions import canaries
+from litscope.ledger.scorekeeper import Clock, refresh
+from litscope.ledger.trust import Trust, clock_sentence, measure, verdicts
+from litscope.ledger.views import connect
+from litscope.rundir import RunDir
+
+Trajectory = list[float | None]
+"""Mean p_label of each epoch, from epoch 0; None where the sample was not seen."""
+
+
+@dataclass
+class Suspects:
+    """The queue of one split.
+
+    Attributes:
+        run: the run's folder.
+        split: train, val, test.
+        table: one row per sample, most suspicious first: rank (from 1), sample_id, key, label, label_name,
+            believed_label, believed_name, suspicion, aum, el2n, first_learned_epoch, num_visits, status
+            (discarded, relabelled, tagged or null), tags, recall (share of canaries that are at least as
+            suspicious, null if not known).
+        num_ranked: samples of the whole queue.
+        trust: what is known of the ranking.
+        clock: the memorisation clock.
+    """
+
+    run: Path
+    split: str
+    table: pa.Table
+    num_ranked: int
+    trust: Trust
+    clock: Clock
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table as dictionaries."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+    def sentences(self) -> list[str]:
+        """The clock and the trust, for people."""
+        last = self.table["suspicion"][-1].as_py() if self.table.num_rows else None
+        return [clock_sentence(self.clock), *self.trust.sentences(self.table.num_rows, last)]
+
+
+def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_decided: bool = False) -> Suspects:
+    """The `n` most suspicious samples of a split; None: all.
+
+    Args:
+        run: an open run, which may still be going on.
+        n: how many.
+        split: train, val, test.
+        with_decided: also those that a person has decided on, and discarded ones.
+
+    Raises:
+        RunError: if the run recorded nothing of the split.
+        LedgerError: if the signals cannot be read.
+    """
+    if n is not None and n < 1:
+        raise ConfigError(f"-n {n}: it is 1 or more.")
+    scores = refresh(run)
+    if not scores.table.num_rows:
+        raise RunError(f"{run.path} has no scores yet: no epoch is complete, or it ran with --no-ledger.")
+    left_out = set(canaries(run))
+    if not with_decided:
+        left_out |= set(verdicts(run))
+    with connect(run, ["manifest", "decided"]) as connection:
+        connection.register("scores", scores.table)
+        splits = [row[0] for row in connection.execute("SELECT DISTINCT split FROM scores ORDER BY 1").fetchall()]
+        if split not in splits:
+            known = f"it has {', '.join(splits)}.{did_you_mean(split, splits)}"
+            raise RunError(f"{run.path} recorded nothing of split {split!r}; {known}")
+        queue = f"""
+            FROM scores s LEFT JOIN decided d USING (sample_id)
+            WHERE s.split = $split AND s.suspicion IS NOT NULL AND NOT isnan(s.suspicion)
+              AND s.sample_id NOT IN (SELECT unnest($left_out::BIGINT[]))
+              {"" if with_decided else "AND NOT coalesce(d.is_discarded, false)"}
+        """
+        given = {"split": split, "left_out": sorted(left_out)}
+        (num_ranked,) = connection.execute(f"SELECT count(*) {queue}", given).fetchall()[0]
+        table = connection.sql(_RANKING.format(queue=queue, limit="" if n is None else f"LIMIT {n}"), params=given)
+        rows = table.to_arrow_table()
+    trust = measure(run, scores.table, split)
+    recall = trust.recall(np.asarray(rows["suspicion"].to_numpy(), dtype=np.float64))
+    rows = rows.append_column("recall", pa.nulls(len(rows), pa.float64()) if recall is None else pa.array(recall))
+    return Suspects(run.path, split, rows, num_ranked, trust, scores.clock)
+
+
+_RANKING = """
+    WITH top AS (
+        SELECT s.*, d.is_discarded, d.new_name, d.tags {queue} ORDER BY s.suspicion DESC, s.sample_id {limit}
+    )
+    SELECT row_number() OVER (ORDER BY t.suspicion DESC, t.sample_id) AS rank,
+           t.sample_id, m.key, t.label, a.label_name, t.believed_label, b.label_name AS believed_name,
+           t.suspicion, t.aum, t.el2n, t.first_learned_epoch, t.num_visits,
+           CASE WHEN t.is_discarded THEN 'discarded' WHEN t.new_name IS NOT NULL THEN 'relabelled'
+                WHEN len(t.tags) > 0 THEN 'tagged' END AS status,
+           coalesce(t.tags, []) AS tags
+    FROM top t LEFT JOIN manifest m USING (sample_id)
+    LEFT JOIN classes a ON a.label = t.label LEFT JOIN classes b ON b.label = t.believed_label
+    ORDER BY rank
+"""
+
+
+def trajectories(run: RunDir, sample_ids: list[int]) -> dict[int, Trajectory]:
+    """The mean p_label of each epoch, of some samples: one scan of the signals."""
+    with connect(run, ["signals"]) as connection:
+        found = connection.execute(
+            """
+            SELECT sample_id, epoch, avg(p_label) FROM signals
+            WHERE sample_id IN (SELECT unnest($ids::BIGINT[])) AND NOT isnan(p_label)
+            GROUP BY sample_id, epoch ORDER BY sample_id, epoch
+            """,
+            {"ids": sample_ids},
+        ).fetchall()
+    num_epochs = max((epoch for _, epoch, _ in found), default=-1) + 1
+    paths: dict[int, Trajectory] = {sample_id: [None] * num_epochs for sample_id in sample_ids}
+    for sample_id, epoch, p_label in found:
+        paths[sample_id][epoch] = p_label
+    return paths

@@ -1,0 +1,350 @@
+"""Read-only SQL over a run: the views that `litscope sql` and `--where` see. No torch.
+
+DuckDB runs in memory and scans the run's Parquet files where they lie, only the columns and row
+groups that a question needs. A view is set up only if the question names it, so that a count over the
+manifest computes no scores. Once it is set up, the connection is locked: no query can write, read
+another file, load an extension or reach the network, and `sql` takes one SELECT only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from litscope.errors import ConfigError, did_you_mean
+from litscope.ledger.actions import canaries, check, decisions, entries, planted
+from litscope.ledger.queries import classes
+from litscope.ledger.schema import PART_SCHEMA
+from litscope.ledger.scorekeeper import refresh
+from litscope.ledger.store import LedgerReader
+from litscope.rundir import RunDir, read_lines, valid_lines
+
+VIEWS: dict[str, str] = {
+    "signals": "One row per visit: what the ledger recorded, without superseded rows.",
+    "scores": "One row per sample that was seen: what the visits add up to.",
+    "manifest": "One row per sample: key, label, split and the source's own columns, as the run began.",
+    "classes": "One row per class: its index (`label`) and name (`label_name`).",
+    "samples": "One row per sample: manifest, scores, and what was decided so far.",
+    "metrics": "One row per epoch.",
+    "steps": "One row per logged step.",
+    "actions": "One row per action of the journal, with its status.",
+}
+"""Every view by its name, and what a row of it is."""
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "manifest": ("classes",),
+    "samples": ("manifest", "scores", "classes", "decided"),
+}
+
+_SETTINGS: dict[str, Any] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_persistent_secrets": False,
+    "python_enable_replacements": False,  # else a query could read our own Python variables
+    "temp_directory": "",  # nothing is spilled to a disk
+}
+
+_DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name", "believed_name")
+
+_DECISIONS = pa.schema(
+    {
+        "sample_id": pa.int64(),
+        "is_discarded": pa.bool_(),
+        "weight": pa.float64(),
+        "new_name": pa.string(),
+        "tags": pa.list_(pa.string()),
+        "is_canary": pa.bool_(),
+    }
+)
+
+_NOT_ARGUMENTS = ("id", "who", "when", "what", "why", "sample_id", "key", "canary")
+
+_ACTIONS = pa.schema(
+    {
+        "id": pa.string(),
+        "asked_at": pa.timestamp("ms"),
+        "who": pa.string(),
+        "what": pa.string(),
+        "why": pa.string(),
+        "status": pa.string(),
+        "step": pa.int64(),
+        "epoch": pa.int64(),
+        "reason": pa.string(),
+        "num_samples": pa.int64(),
+        "sample_id": pa.list_(pa.int64()),
+        "label": pa.list_(pa.string()),
+        "tag": pa.string(),
+        "weight": pa.float64(),
+        "arguments": pa.string(),
+        "is_canary": pa.bool_(),
+    }
+)
+
+
+def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with the given views of a run, and locked. The caller closes it.
+
+    Args:
+        run: an open run, which may still be going on: the views show it as it is now.
+        views: names in `VIEWS`, or `decided` (what actions did to samples, for our own queries); those that they
+            build on come along.
+
+    Raises:
+        LedgerError: if the signals or scores cannot be read.
+        RunError: if the manifest is missing.
+    """
+    connection = duckdb.connect(":memory:", config=_SETTINGS)
+    try:
+        maker = _Maker(run, connection)
+        for name in views:
+            maker.make(name)
+        paths = ", ".join(_text(path) for path in sorted(maker.paths))
+        connection.execute(f"SET allowed_paths = [{paths}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def sql(run: RunDir, text: str) -> pa.Table:
+    """The answer to one SELECT over the views (DESCRIBE, SUMMARIZE and SHOW TABLES count as such).
+
+    Raises:
+        ConfigError: if `text` is not one SELECT, or DuckDB refuses it; with the columns there are.
+        LedgerError, RunError: as `connect`.
+    """
+    names = _named_views(text) or list(VIEWS)
+    with connect(run, names) as connection:
+        try:
+            statements = connection.extract_statements(text)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise ConfigError(
+                    f"Only one SELECT can be asked, not {text.strip()!r}: the views are read-only. "
+                    "To change what a run does, there are actions (`litscope discard --help`)."
+                )
+            return connection.sql(text).to_arrow_table()
+        except duckdb.Error as error:
+            raise ConfigError(_explain(error, names, connection)) from error
+
+
+def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
+    """The ascending sample_ids of the samples that meet a condition over `samples`, int64, without canaries.
+
+    Args:
+        run: an open run.
+        where: what would stand after WHERE, such as `suspicion > 0.9 AND split = 'train'`.
+
+    Raises:
+        ConfigError: as `sql`.
+    """
+    if not where.strip():
+        raise ConfigError("The condition is empty. For instance: suspicion > 0.9 AND split = 'train'.")
+    found = sql(run, f"SELECT sample_id FROM samples WHERE ({where}\n) AND NOT is_canary ORDER BY sample_id")
+    return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
+
+
+def _named_views(text: str) -> list[str]:
+    """The views that a query may mean: each whose name is among its words."""
+    words = set(re.findall(r"\w+", text.lower()))
+    return [name for name in VIEWS if name in words]
+
+
+class _Maker:
+    """Sets up views; `paths` collects the files that they scan."""
+
+    def __init__(self, run: RunDir, connection: duckdb.DuckDBPyConnection) -> None:
+        self._run, self._connection = run, connection
+        self._made: set[str] = set()
+        self.paths: set[str] = set()
+
+    def make(self, name: str) -> None:
+        """Set up a view, after those that it builds on."""
+        if name in self._made:
+            return
+        self._made.add(name)
+        for needed in _NEEDS.get(name, ()):
+            self.make(needed)
+        makers: dict[str, Callable[[], None]] = {
+            "signals": self._signals,
+            "scores": lambda: self._register("scores", refresh(self._run).table),
+            "manifest": self._manifest,
+            "classes": self._classes,
+            "samples": self._samples,
+            "metrics": lambda: self._register("metrics", _epochs(self._run)),
+            "steps": lambda: self._register("steps", _lines_table(_valid(self._run, self._run.step_metrics))),
+            "actions": lambda: self._register("actions", _actions(self._run)),
+            "decided": lambda: self._register("decided", _decided(self._run)),
+        }
+        makers[name]()
+
+    def _view(self, name: str, query: str) -> None:
+        self._connection.execute(f'CREATE VIEW "{name}" AS {query}')
+
+    def _register(self, name: str, table: pa.Table) -> None:
+        self._connection.register(name, table)
+
+    def _scan(self, files: list[Path]) -> str:
+        paths = [str(path.absolute()) for path in files]
+        self.paths.update(paths)
+        return f"read_parquet([{', '.join(map(_text, paths))}], hive_partitioning = false)"
+
+    def _signals(self) -> None:
+        parts = LedgerReader(self._run).valid_files()
+        if not parts:
+            self._register("signals", PART_SCHEMA.empty_table())
+            return
+        columns = ", ".join(PART_SCHEMA.names)
+        selects = [f"SELECT {columns} FROM {self._scan(files)} WHERE {rows.sql()}" for files, rows in parts]
+        self._view("signals", " UNION ALL ".join(selects))
+
+    @cached_property
+    def _manifest_columns(self) -> list[str]:
+        return list(pq.read_schema(self._run.manifest).names)
+
+    def _classes(self) -> None:
+        names = classes(self._run)
+        labels = pa.array(range(len(names)), pa.int32())
+        self._register("classes", pa.table({"label": labels, "label_name": pa.array(names, pa.string())}))
+
+    def _manifest(self) -> None:
+        own = _renamed(self._manifest_columns, ("label_name",), "m")
+        self._view(
+            "manifest",
+            f"SELECT {own}, c.label_name FROM {self._scan([self._run.manifest])} m LEFT JOIN classes c USING (label)",
+        )
+
+    def _samples(self) -> None:
+        scores = [row[0] for row in self._connection.execute("DESCRIBE scores").fetchall()]
+        scores = [name for name in scores if name not in ("sample_id", "split", "label")]
+        own = _renamed(self._manifest_columns, ("label_name", *scores, *_DECIDED), "m")
+        self._view(
+            "samples",
+            f"""
+            SELECT {own}, m.label_name, {", ".join(f's."{name}"' for name in scores)},
+                   coalesce(d.is_discarded, false) AS is_discarded, coalesce(d.weight, 1.0) AS weight,
+                   coalesce(d.tags, []) AS tags, coalesce(d.is_canary, false) AS is_canary,
+                   coalesce(n.label, m.label) AS current_label,
+                   coalesce(n.label_name, m.label_name) AS current_name,
+                   b.label_name AS believed_name
+            FROM manifest m LEFT JOIN scores s USING (sample_id) LEFT JOIN decided d USING (sample_id)
+            LEFT JOIN classes n ON n.label_name = d.new_name LEFT JOIN classes b ON b.label = s.believed_label
+            """,
+        )
+
+
+def _renamed(columns: Iterable[str], taken: Iterable[str], table: str) -> str:
+    """Columns of the source for a SELECT; one whose name a view uses itself gets the prefix `source_`."""
+    taken = set(taken)
+    quoted = [(name, name.replace('"', '""')) for name in columns]
+    return ", ".join(f'{table}."{q}"' + (f' AS "source_{q}"' if name in taken else "") for name, q in quoted)
+
+
+def _text(value: str) -> str:
+    return "'{}'".format(value.replace("'", "''"))
+
+
+def _valid(run: RunDir, path: Path) -> list[dict[str, Any]]:
+    return valid_lines(read_lines(path), read_lines(run.attempts))
+
+
+def _epochs(run: RunDir) -> pa.Table:
+    """The last valid line of each epoch."""
+    return _lines_table(list({line["epoch"]: line for line in _valid(run, run.epoch_metrics)}.values()))
+
+
+def _lines_table(lines: list[dict[str, Any]]) -> pa.Table:
+    """JSON lines as columns; those that not every line has are null there. What is no number or text stays JSON."""
+    names = dict.fromkeys(["epoch", "step", "attempt", *(name for line in lines for name in line)])
+    columns = {name: [line.get(name) for line in lines] for name in names}
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int}:
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
+        return pa.array(values, pa.float64())
+    return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
+
+
+def _decided(run: RunDir) -> pa.Table:
+    """One row for each sample that an action touched."""
+    state, planted_ids = decisions(run), canaries(run)
+    tags: dict[int, list[str]] = {}
+    for tag in sorted(state.tags):
+        for sample_id in state.tags[tag]:
+            tags.setdefault(sample_id, []).append(tag)
+    ids = sorted({*state.discarded, *state.labels, *state.weights, *tags, *planted_ids})
+    columns = [
+        ids,
+        [i in state.discarded for i in ids],
+        [state.weights.get(i, 1.0) for i in ids],
+        [state.labels.get(i) for i in ids],
+        [tags.get(i, []) for i in ids],
+        [i in planted_ids for i in ids],
+    ]
+    return pa.table(
+        [pa.array(values, field.type) for values, field in zip(columns, _DECISIONS, strict=True)], _DECISIONS
+    )
+
+
+def _actions(run: RunDir) -> pa.Table:
+    """One row per request, in the journal's order."""
+    rows = []
+    for entry in entries(run):
+        answer = entry.answer or {}
+        told = {name: answer.get(name) for name in ("step", "epoch", "reason")}
+        rows.append({"status": entry.status, **told, **_request_facts(entry.action)})
+    return pa.Table.from_pylist(rows, schema=_ACTIONS)
+
+
+def _request_facts(action: dict[str, Any]) -> dict[str, Any]:
+    """The columns of `actions` that a request tells; its arguments only if this version understands them."""
+    rest = {name: value for name, value in action.items() if name not in _NOT_ARGUMENTS}
+    when = action.get("when")
+    facts = {
+        **{name: str(action.get(name, "")) for name in ("id", "who", "what", "why")},
+        "asked_at": int(when * 1000) if isinstance(when, int | float) else None,
+        "is_canary": action.get("canary") is True,
+        "arguments": json.dumps(rest, ensure_ascii=False),
+    }
+    try:
+        check(action)
+    except ConfigError:
+        return facts
+    ids = action.get("sample_id", [])
+    label = list(planted(action).values()) if "label" in action else None
+    return facts | {
+        "num_samples": len(ids),
+        "sample_id": ids,
+        "label": label,
+        "tag": action.get("tag"),
+        "weight": action.get("weight"),
+    }
+
+
+def _explain(error: duckdb.Error, names: list[str], connection: duckdb.DuckDBPyConnection) -> str:
+    """DuckDB's message in one line, with close names or all columns where one is unknown."""
+    message = " ".join(str(error).split("\n\nLINE")[0].split())
+    column = re.search(r'column (?:named )?"(\w[^"]*)"', message)
+    if isinstance(error, duckdb.BinderException) and column:
+        columns = {name: [r[0] for r in connection.execute(f"DESCRIBE {name}").fetchall()] for name in names}
+        hint = did_you_mean(column[1], {c for own in columns.values() for c in own})
+        listed = "; ".join(f"{name} has {', '.join(own)}" for name, own in columns.items())
+        return f"{message.split(' Candidate bindings')[0]}{hint} {listed}."
+    if isinstance(error, duckdb.CatalogException) and "Table with name" in message:
+        return f"{message.split(' Did you mean')[0]} The views are {', '.join(VIEWS)}."
+    return message
