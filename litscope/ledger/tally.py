@@ -133,7 +133,7 @@ class Tally:
     def load(cls, now: RunNow) -> Tally | None:
         """The saved one; None if there is none that can go on."""
         try:
-            with np.load(now.reader.run.score_state, allow_pickle=False) as file:
+            with now.reader.run.score_state.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 progress = Progress(**json.loads(bytes(file["progress"])))
                 if not progress.holds(now):
                     return None
