@@ -1,6 +1,6 @@
-"""Write the parts of docs/ that the code decides: the table of flags with their tests, the ledger's tables.
+"""Write the parts of docs/ that the code decides: the table of flags with their tests, those of signals and scores.
 
-    python scripts/reference.py           write docs/flags.md and the tables in docs/ledger.md
+    python scripts/reference.py           write docs/flags.md and the tables in docs/ledger.md and docs/scores.md
     python scripts/reference.py --check   exit 1 if they are not what the code says
 
 A test shows the effect of a flag when it carries `@pytest.mark.flag("batch_size", ...)` (or "--batch-size");
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
+from litscope.ledger.score_schema import SCORE_SCHEMA, SCORES
 from litscope.training.fields import GROUPS, Field, fields, group_doc
 from litscope.training.flags import OPTIONS, all_flags, reference_rows
 
@@ -44,6 +45,14 @@ COLUMNS = {
     "label": "The class index that was used; negative without a label.",
 }
 """The columns of a part that are not signals."""
+
+SCORE_COLUMNS = {
+    "sample_id": COLUMNS["sample_id"],
+    "split": COLUMNS["split"],
+    "label": "The class index that the scores are about; negative without a label.",
+    "num_visits": "How many visits with this label were counted.",
+}
+"""The columns of the score table that are not scores."""
 
 
 def marked_tests(folder: Path = ROOT / "tests") -> dict[str, list[str]]:
@@ -120,19 +129,50 @@ def signals_table() -> str:
     return "\n".join(lines)
 
 
+def score_columns_table() -> str:
+    """The columns of the score table that are not scores."""
+    lines = ["| column | type | meaning |", "|---|---|---|"]
+    for field in SCORE_SCHEMA:
+        if field.name not in SCORES:
+            lines.append(f"| `{field.name}` | {_type(field.type)} | {SCORE_COLUMNS[field.name]} |")
+    return "\n".join(lines)
+
+
+def scores_table() -> str:
+    """The scores: one number per sample each."""
+    lines = ["| score | type | unit | definition | from |", "|---|---|---|---|---|"]
+    for score in SCORES.values():
+        meaning = _cell(score.meaning)
+        lines.append(f"| `{score.name}` | {_type(score.dtype)} | {score.unit} | {meaning} | {score.source} |")
+    return "\n".join(lines)
+
+
 def ledger_page(text: str) -> str:
     """docs/ledger.md with its tables put in anew."""
-    for name, table in (("columns", columns_table()), ("signals", signals_table())):
+    return _with_tables(text, {"columns": columns_table(), "signals": signals_table()})
+
+
+def scores_page(text: str) -> str:
+    """docs/scores.md with its tables put in anew."""
+    return _with_tables(text, {"scores": scores_table(), "score columns": score_columns_table()})
+
+
+def _with_tables(text: str, tables: dict[str, str]) -> str:
+    for name, table in tables.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         text, count = between.subn(lambda match, table=table: f"{match[1]}\n{table}\n\n{match[2]}", text)
-        assert count == 1, f"docs/ledger.md needs one <!-- {name} --> ... <!-- end of {name} -->"
+        assert count == 1, f"the page needs one <!-- {name} --> ... <!-- end of {name} -->"
     return text
 
 
 def pages() -> dict[Path, str]:
     """Every page that the code decides, with the text that it should have."""
-    ledger = DOCS / "ledger.md"
-    return {DOCS / "flags.md": flags_page(), ledger: ledger_page(ledger.read_text())}
+    ledger, scores = DOCS / "ledger.md", DOCS / "scores.md"
+    return {
+        DOCS / "flags.md": flags_page(),
+        ledger: ledger_page(ledger.read_text()),
+        scores: scores_page(scores.read_text()),
+    }
 
 
 def main(arguments: list[str]) -> int:

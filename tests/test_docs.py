@@ -13,6 +13,7 @@ import pytest
 
 from litscope.cli import COMMANDS
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
+from litscope.ledger.score_schema import SCORE_SCHEMA, SCORES
 from litscope.models.metrics import NAMES
 from litscope.training.fields import fields
 from litscope.training.flags import OPTIONS, all_flags
@@ -84,6 +85,10 @@ def test_marks_are_found_wherever_they_stand(tmp_path: Path) -> None:
 
 def test_every_signal_and_column_is_documented() -> None:
     assert {*SIGNALS, *PART_SCHEMA.names} <= words("ledger.md")
+
+
+def test_every_score_is_documented() -> None:
+    assert {*SCORES, *SCORE_SCHEMA.names} <= words("scores.md")
 
 
 def test_every_metric_is_documented() -> None:
