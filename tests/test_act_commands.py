@@ -118,9 +118,6 @@ def last_action(run: RunDir) -> dict[str, Any]:
         ("set --wait 0 runs/a lr=schedule", "set", {"settings": {"lr": "schedule"}}),
         ("set early-stopping=off", "set", {"settings": {"early_stopping": False}}),
         ("set early_stopping=true patience=3", "set", {"settings": {"early_stopping": True, "patience": 3}}),
-        ("pause", "pause", {}),
-        ("resume", "resume", {}),
-        ("resume a", "resume", {}),
         ("resume schedule", "resume", {"schedule": True}),
         ("resume a schedule", "resume", {"schedule": True}),
     ],
@@ -214,7 +211,7 @@ def test_edits_of_validation_and_test_samples_warn(run: RunDir, capsys: pytest.C
 
 def test_without_a_trainer_it_returns_at_once_and_says_so(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    assert main(["pause"]) == 0
+    assert main(["set", "lr=1"]) == 0
     assert time.monotonic() - began < 3
     assert "No trainer is running: recorded." in capsys.readouterr().err
 
@@ -236,7 +233,10 @@ def test_a_refusal_ends_with_2(run: RunDir, cli: Callable[..., str], trainer: Ca
 @pytest.mark.parametrize(
     ("words", "what", "arguments"),
     [
-        ("checkpoint", "checkpoint", {}),
+        ("pause", "pause", {}),
+        ("resume", "resume", {}),
+        ("resume a", "resume", {}),
+        ("checkpoint a --note x", "checkpoint", {"why": "x"}),
         ("stop a", "stop", {}),
         ("evaluate a --now", "evaluate", {"split": "val"}),
         ("evaluate a --now --split train", "evaluate", {"split": "train"}),
@@ -293,7 +293,7 @@ def test_the_newest_run_is_meant_and_said(run: RunDir, capsys: pytest.CaptureFix
     newer = make_run(Path("runs/b"))
     os.utime(run.attempts, (1e9, 1e9))
     assert newest_run().path == newer.path
-    assert main(["pause"]) == 0
+    assert main(["set", "lr=1"]) == 0
     assert "run: runs/b (the newest)" in capsys.readouterr().err
     assert (len(entries(newer)), len(entries(run))) == (1, 0)
     begin_attempt(run, 0, None)  # resumed
@@ -360,7 +360,7 @@ def test_what_cannot_be_undone_says_why(
 def test_what_is_undone_or_refused_cannot_be_undone_again(
     run: RunDir, cli: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli("pause")
+    cli("set", "lr=1")
     action_id = last_action(run)["id"]
     cli("undo", action_id)
     assert main(["undo", action_id]) == 2
@@ -386,13 +386,13 @@ def test_the_log(run: RunDir, cli: Callable[..., str], capsys: pytest.CaptureFix
     assert "No actions in runs/a/actions.jsonl" in captured.err
     cli("discard", "--where", "key < 'img/002'", "--note", "two\nlines")
     answer(run, last_action(run)["id"], "applied", step=12, epoch=2, attempt=1)
-    cli("pause")
+    cli("set", "patience=2")
     answer(run, last_action(run)["id"], "refused", step=13, epoch=2, attempt=1, reason="no")
     append_line(run.actions, {"id": "f" * 12, "what": "merge", "when": "now"})
     out = cli("actions").splitlines()
     assert out[0].split() == ["id", "when", "who", "what", "why", "status"]
     assert re.search(r"discard 2 samples where key < 'img/002'  two lines  applied at step 12 \(epoch 3\)$", out[1])
-    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  .*pause +refused at step 13 \(epoch 3\): no$", out[2])
+    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  .*set patience=2 +refused at step 13 \(epoch 3\): no$", out[2])
     assert re.search(r"^f{12}  \? +merge +pending$", out[3])
     assert len(out) == 4
     assert [line.split()[-1] for line in cli("actions", "a", "--status", "pending").splitlines()] == [

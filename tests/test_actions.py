@@ -98,6 +98,7 @@ VALID: list[dict[str, Any]] = [
     {"what": "evaluate", "tag": "hard"},
     {"what": "stop"},
     {"what": "undo", "action": "0123456789ab"},
+    {"what": "undo", "action": "0123456789ab", "canary": True, "at_step": 0},
 ]
 
 
@@ -152,7 +153,8 @@ def test_every_verb_and_setting_has_a_valid_example() -> None:
         ({"what": "evaluate", "split": ["val"]}, "train, val or test"),
         ({"what": "resume", "schedule": False}, "must be true"),
         ({"what": "undo"}, "needs `action`"),
-        ({"what": "pause", "for": 3}, "It takes nothing"),
+        ({"what": "pause", "for": 3}, "pause does not take `for`"),
+        ({"what": "pause", "at_step": -1}, "whole number from 0"),
     ],
     ids=str,
 )
@@ -376,6 +378,18 @@ def test_a_void_answer_that_stands_last_does_not_hide_the_valid_one(run: RunDir)
     assert entries(run)[0].answer["attempt"] == 2  # type: ignore[index]
 
 
+def test_what_only_meant_the_process_that_trained_then_is_not_repeated(run: RunDir) -> None:
+    verbs = [{"what": "pause"}, {"what": "checkpoint"}, {"what": "evaluate", "split": "val"}, {"what": "stop"}]
+    for arguments in (*verbs, {"what": "resume"}, {"what": "pause"}, {"what": "resume", "schedule": True}):
+        applied(run, ask(run, **arguments), step=50)
+    assert decisions(run).is_paused
+    begin_attempt(run, 20, "last.ckpt")
+    assert statuses(run) == [*["applied"] * 6, "pending"]
+    assert not decisions(run).is_paused
+    applied(run, ask(run, "pause"), step=20, attempt=2)
+    assert decisions(run).is_paused
+
+
 # ---- the fold ----------------------------------------------------------------------------------
 
 
@@ -562,6 +576,7 @@ def test_what_a_file_gives_back_is_what_was_decided(journal: list[dict[str, Any]
         ({"what": "evaluate", "split": "val"}, "evaluate val"),
         ({"what": "evaluate", "tag": "hard"}, "evaluate hard"),
         ({"what": "undo", "action": "abc"}, "undo abc"),
+        ({"what": "stop", "at_step": 70}, "stop at step 70"),
         ({"what": "merge", "settings": 3, "sample_id": "all"}, "merge"),
     ],
 )

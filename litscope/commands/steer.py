@@ -50,26 +50,27 @@ def resume(argv: list[str]) -> int:
     run = words[:-1] if schedule else words
     if len(run) > 1:
         raise ConfigError(f"resume {' '.join(words)}: give one run, and `schedule` or nothing after it.")
-    return request_and_send(find_run(run[0] if run else None), "resume", given, as_json, **schedule)
+    instead = None if schedule else ENDED
+    return request_and_send(find_run(run[0] if run else None), "resume", given, as_json, instead, **schedule)
 
 
 def checkpoint(argv: list[str]) -> int:
     """Have the run write a checkpoint after this step."""
-    return _plain(checkpoint, argv, instead=ENDED)
+    return _plain(checkpoint, argv)
 
 
 def stop(argv: list[str]) -> int:
     """End a run in order after this step: validation, test, summary."""
-    return _plain(stop, argv, instead=ENDED)
+    return _plain(stop, argv)
 
 
-def _plain(command: Command, argv: list[str], instead: str | None = None) -> int:
+def _plain(command: Command, argv: list[str]) -> int:
     """A verb without arguments, which is called as its command."""
     parser = make_parser(command)
     add_run(parser)
     add_answer(parser)
     given, as_json = parse(parser, argv)
-    return request_and_send(find_run(given["run"]), command.__name__, given, as_json, instead)
+    return request_and_send(find_run(given["run"]), command.__name__, given, as_json, ENDED)
 
 
 def add_now(parser: Parser) -> None:

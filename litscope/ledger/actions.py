@@ -9,7 +9,8 @@ the clocks of their writers say. Replaying the same lines gives the same state, 
     {"answers": "0c1d…", "status": "applied", "step": 120, "epoch": 3, "attempt": 1, "when": …}
 
 An answer is void if a later attempt of the run went on from before its step: those weights, and what
-was done to them, are gone, and the action is pending again. A half-written line is passed over.
+was done to them, are gone, and the action is pending again; unless it only meant the process that
+trained then (`is_momentary`). A half-written line is passed over.
 Verbs of a newer version are kept and listed, and never counted.
 """
 
@@ -24,7 +25,7 @@ from typing import Any, Literal
 
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.replay import Action, Decisions, decide, is_valid, once, planted, undone
-from litscope.ledger.verbs import SETTINGS, VERBS, Verb, check, request, this_user
+from litscope.ledger.verbs import SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
 from litscope.rundir import RunDir, append_line, cut_steps, read_lines
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "decisions",
     "entries",
     "is_answer",
+    "is_momentary",
     "is_request",
     "planted",
     "request",
@@ -196,9 +198,9 @@ def entries(run: RunDir) -> list[Entry]:
     cuts = cut_steps(read_lines(run.attempts))
     answers: dict[str, Action] = {}
     for line in lines:
-        if is_answer(line):
+        if is_answer(line) and line["answers"] in actions:
             cut = cuts.get(line["attempt"])
-            if cut is None or line["step"] <= cut:
+            if cut is None or line["step"] <= cut or is_momentary(actions[line["answers"]]):
                 answers[line["answers"]] = line
     gone = undone(a for a in actions.values() if not _is_refused(answers.get(a["id"])))
     return [Entry(a, answers.get(i), _status(answers.get(i), i in gone)) for i, a in actions.items()]
@@ -223,12 +225,17 @@ def decisions(run: RunDir, *, with_pending: bool = True) -> Decisions:
         run: the run.
         with_pending: count what no trainer has answered yet, too.
     """
-    return decide(
-        entry.action
-        for entry in entries(run)
-        if not entry.action.get("canary")
-        and (with_pending if entry.answer is None else entry.answer["status"] == "applied")
-    )
+    last = max(cut_steps(read_lines(run.attempts)), default=0)
+    return decide(entry.action for entry in entries(run) if _counts(entry, with_pending, last))
+
+
+def _counts(entry: Entry, with_pending: bool, last_attempt: int) -> bool:
+    if entry.action.get("canary"):
+        return False
+    if entry.answer is None:
+        return with_pending
+    is_over = is_momentary(entry.action) and entry.answer["attempt"] < last_attempt  # a run that goes on is not paused
+    return entry.answer["status"] == "applied" and not is_over
 
 
 def canaries(run: RunDir) -> dict[int, str]:

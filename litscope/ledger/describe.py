@@ -30,6 +30,8 @@ def describe(action: Action) -> str:
     words += [str(action[name]) for name in ("split", "action") if name in action]
     if action.get("where"):
         words.append(f"where {action['where']}")
+    if "at_step" in action:
+        words.append(f"at step {action['at_step']}")
     if action.get("canary"):
         words.append("(planted to measure the ranking)")
     return " ".join(words)

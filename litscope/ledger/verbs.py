@@ -64,12 +64,15 @@ VERBS: dict[str, Verb] = {
         Verb("checkpoint", "Write a checkpoint after this step.", is_lasting=False),
         Verb("evaluate", "Evaluate now, on a split or on the samples of a tag.", (), ("split", "tag"), False),
         Verb("stop", "End the run in order after this step: validation, test, summary.", is_lasting=False),
-        Verb("undo", "Take an action back, or an undo.", ("action",)),
+        Verb("undo", "Take an action back, or an undo.", ("action",), ("canary",)),
     )
 }
 """Every verb by its name."""
 
 _COMMON = ("id", "who", "when", "what", "why")
+
+_ANY = ("at_step",)
+"""Arguments of every verb: the optimizer steps after which it takes effect, as in a replay; else at once."""
 
 Check = Callable[[Any], bool]
 
@@ -115,6 +118,7 @@ _ARGUMENTS: dict[str, tuple[str, Check]] = {
     "where": ("an SQL condition", lambda v: isinstance(v, str)),
     "schedule": ("true", lambda v: v is True),
     "canary": ("true", lambda v: v is True),
+    "at_step": ("a whole number from 0", lambda v: type(v) is int and v >= 0),
 }
 
 
@@ -156,7 +160,7 @@ def check(action: dict[str, Any]) -> None:
     if verb is None:
         hint = did_you_mean(str(what), VERBS) or f" Known are {', '.join(VERBS)}."
         raise ConfigError(f"{what!r} is not an action that this litscope knows.{hint}")
-    allowed = (*verb.arguments, *verb.optional)
+    allowed = (*verb.arguments, *verb.optional, *_ANY)
     for name in verb.arguments:
         if name not in action:
             raise ConfigError(f"{what} needs `{name}`: {_ARGUMENTS[name][0]}.")
@@ -199,6 +203,13 @@ def _check_setting(name: str, value: Any) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_momentary(action: dict[str, Any]) -> bool:
+    """Whether an action means the process that trains now, so that a later one does not repeat it."""
+    if action["what"] == "resume":
+        return "schedule" not in action
+    return action["what"] in ("pause", "checkpoint", "evaluate", "stop")
 
 
 def this_user() -> str:
