@@ -8,16 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_runs import At, send, small_fit
 
 from litscope.errors import Interrupted
@@ -227,6 +230,40 @@ def test_the_test_after_the_last_epoch_is_counted_late_without_starting_anew(
     again = refreshed(run)
     assert again.table.num_rows == before.table.num_rows + 3
     assert set(column(again, "num_visits").values()) == {3, 1}
+
+
+class Deed(NamedTuple):
+    """Something that happens to a run; `number` says how much, where, or to whom."""
+
+    what: str
+    number: int
+
+
+DEEDS = ("finish an epoch", "finish an epoch", "train", "resume", "relabel", "test", "refresh", "refresh")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.builds(Deed, st.sampled_from(DEEDS), st.integers(0, 11)), max_size=14))
+def test_whatever_happens_in_between_the_scores_are_those_from_scratch(deeds: list[Deed]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDir.create(Path(folder) / "run")
+        training = Training(run)
+        for deed in deeds:
+            match deed.what:
+                case "finish an epoch":
+                    training.finish_epoch()
+                case "train":
+                    training.train(1 + deed.number % 2)
+                case "resume":
+                    training.resume(min(deed.number, training.step))
+                case "relabel":
+                    training.label[deed.number] = (training.label[deed.number] + 1) % 3
+                case "test":
+                    epoch = max(0, training.step - 1) // STEPS
+                    training.write(SAMPLES + VAL + np.arange(1 + deed.number % TEST), epoch, "test", "eval")
+                case "refresh":
+                    refresh(run)
+        refreshed(run)
 
 
 # ---- resumed runs ----------------------------------------------------------------------------

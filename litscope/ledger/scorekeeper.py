@@ -86,13 +86,14 @@ def _table(tally: Tally) -> pa.Table:
 
 def _stored_scores(now: RunNow) -> Scores | None:
     """The saved table, if it is up to date."""
-    path = now.reader.run.score_table
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
-        if progress.last_epoch != now.last_epoch or not progress.holds(now):
-            return None
-        table = pq.read_table(path, partitioning=None)
+        with now.reader.run.score_table.open("rb") as opened:  # one file, also if another process replaces it now
+            file = pq.ParquetFile(opened)
+            metadata = file.schema_arrow.metadata or {}
+            progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
+            if progress.last_epoch != now.last_epoch or not progress.holds(now):
+                return None
+            table = file.read()
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
         return None  # absent, damaged, or of another format
     is_ours = table.schema.equals(SCORE_SCHEMA) and metadata.get(SCORE_VERSION_KEY) == b"%d" % SCORE_FORMAT_VERSION
