@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from litscope.data.manifest import Manifest, build_manifest
 from litscope.ledger.actions import answer, request, submit
@@ -63,11 +64,15 @@ def asked_manifest(**extra: list[object]) -> Manifest:
 
 
 def asked_run(
-    path: Path, labels: dict[int, int] | None = None, num_epochs: int = NUM_EPOCHS, **extra: list[object]
+    path: Path,
+    labels: dict[int, int] | None = None,
+    num_epochs: int = NUM_EPOCHS,
+    dataset: Path | str = "nowhere",
+    **extra: list[object],
 ) -> RunDir:
     """The run. `labels`: planted ones, used in training; `extra`: further columns of the manifest."""
     run = RunDir.create(path)
-    write_text(run.recipe, "data:\n  dataset: nowhere\noptim:\n  lr: 0.1\n")
+    write_text(run.recipe, f"data:\n  dataset: {dataset}\ntraining:\n  lr: 0.1\n")
     asked_manifest(**extra).write(run.manifest)
     attempt = begin_attempt(run, 0, None)
     with LedgerWriter(run, attempt) as writer:
@@ -79,6 +84,15 @@ def asked_run(
         append_line(run.epoch_metrics, line)
         append_line(run.step_metrics, {"step": 10 * epoch + 5, "epoch": epoch, "attempt": attempt, "train/loss": 1.0})
     return run
+
+
+def write_images(root: Path) -> Path:
+    """The images that the manifest names, as a folder that `--dataset` may name."""
+    for i, key in enumerate(asked_manifest().keys):
+        path = root / str(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 10 * i, np.uint8)).save(path)
+    return root
 
 
 def act(run: RunDir, what: str, ids: list[int] | None = None, *, is_applied: bool = True, **arguments: object) -> str:

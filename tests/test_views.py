@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,33 @@ def test_only_what_is_asked_for_is_set_up(run: RunDir) -> None:
     with pytest.raises(LedgerError, match="cannot be read"):
         sql(run, "SELECT count(*) FROM signals")
     assert not run.scores.exists()
+
+
+def test_every_column_of_every_view_is_documented(run: RunDir) -> None:
+    text = (DOCS / "sql.md").read_text().split("<!-- views -->")[1].split("<!-- end of views -->")[0]
+    documented = {
+        line.split("`")[1]: set(re.findall(r"`\"?([^`\"]+)", line)) for line in text.splitlines() if "| `" in line
+    }
+    assert list(documented) == list(VIEWS)
+    documented["samples"] |= documented["manifest"] | documented["scores"]
+    with connect(run) as connection:
+        for name in VIEWS:
+            columns = {row[0] for row in connection.execute(f"DESCRIBE {name}").fetchall()} - {"train/loss"}
+            assert columns <= documented[name], name
+
+
+QUESTIONS = re.findall(r"```sql\n(.+?)```", (DOCS / "sql.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_questions_of_the_docs_can_be_asked(tmp_path: Path, question: str) -> None:
+    run = asked_run(tmp_path / "run", grade=list("abc") * 5)
+    act(run, "discard", [3])
+    found = sql(run, question)
+    assert found.num_columns > 1
+    if "lens" not in question:
+        assert found.num_rows or "forgetting" in question or "lag(pred)" in question
+
+
+def test_the_questions_are_found() -> None:
+    assert len(QUESTIONS) >= 8

@@ -131,7 +131,7 @@ def scores(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
     parser.add_argument("--split", choices=_SPLITS, help="default: all")
-    parser.add_argument("--sort", metavar="COLUMN", help="ascending; with a minus before it descending (--sort=-aum)")
+    parser.add_argument("--sort", metavar="COLUMN", help="ascending; after a minus (--sort=-NAME) descending")
     parser.add_argument("--csv", metavar="FILE", help="write the table as CSV")
     given, as_json = parse(parser, argv)
     check_n(given["n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def sql(argv: list[str]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON knows: times, decimals and bytes become text."""
+    """Values that JSON knows: decimals become numbers, times and bytes text."""
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
