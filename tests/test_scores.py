@@ -195,6 +195,16 @@ def test_a_window_takes_out_only_what_it_took_in() -> None:
     assert state.columns["window_margin"].tolist() == [3.0]
 
 
+def test_a_window_knows_only_samples_that_were_counted() -> None:
+    state = ScoreState()
+    visits = pick_visits(columns([row(i, 0, margin=i) for i in range(4)]), True)
+    state.move_window(visits, 0, 1)
+    state.count(pick_visits(columns([row(2, 0)]), True), 0, "train")
+    state.move_window(visits, 0, 1)
+    assert state.sample_id.tolist() == [2]
+    assert state.columns["window_margin"].tolist() == [2.0]
+
+
 def test_a_label_that_comes_back_does_not_bring_its_old_epochs_back() -> None:
     state = ScoreState()
     picks = [pick_visits(columns([row(5, 0, label=label, margin=m)]), True) for label, m in ((1, 8), (0, 2), (1, 3))]

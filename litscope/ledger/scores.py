@@ -118,11 +118,13 @@ class ScoreState:
     def move_window(self, visits: Visits, epoch: int, sign: int) -> None:
         """Take visits that were counted into the window's sums (`sign` 1), or out of them (-1).
 
-        Visits with another label than the sample has now are not part of the sums.
+        Visits with another label than the sample has now are not part of the sums, nor are those of
+        samples that were never counted (their rows came in between).
         """
-        at, c = np.searchsorted(self.sample_id, visits.sample_id), self.columns
-        counts = (c["since"][at] <= epoch) & (c["label"][at] == visits.label)
+        (at, counts), c = self._find(visits.sample_id), self.columns
         at = at[counts]
+        is_same = (c["since"][at] <= epoch) & (c["label"][at] == visits.label[counts])
+        at, counts[counts] = at[is_same], is_same
         c["window_visits"][at] += sign
         for name in WINDOW_SIGNALS:
             values = visits.signals[name][counts].astype(np.float64).clip(-WINDOW_LIMIT, WINDOW_LIMIT)
@@ -163,12 +165,16 @@ class ScoreState:
             columns[name] = pa.array(values[name].astype(dtype, copy=False), score.dtype, mask=absent)
         return pa.table([columns[name] for name in SCORE_SCHEMA.names], schema=SCORE_SCHEMA)
 
+    def _find(self, ids: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """For samples (N,): where they would stand among the known ones, and which of them do."""
+        at = np.searchsorted(self.sample_id, ids)
+        known = at < len(self.sample_id)
+        known[known] = self.sample_id[at[known]] == ids[known]
+        return at, known
+
     def _admit(self, ids: Ints) -> Ints:
         """The positions of samples (ascending ids); room is made for new ones."""
-        at = np.searchsorted(self.sample_id, ids)
-        known = np.zeros(len(ids), np.bool_)
-        inside = at < len(self.sample_id)
-        known[inside] = self.sample_id[at[inside]] == ids[inside]
+        at, known = self._find(ids)
         if known.all():
             return at
         new, before = ids[~known], at[~known]
