@@ -546,7 +546,7 @@ def wait_for(run: RunDir, num_epochs: int) -> None:
 
 
 def test_in_the_background_after_every_epoch(run: RunDir) -> None:
-    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=1000)
+    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=math.inf)
     for epoch in range(3):
         training.finish_epoch()
         background.epoch_ended()
@@ -579,7 +579,7 @@ def test_in_the_background_only_when_it_is_time(run: RunDir) -> None:
 def test_in_the_background_an_error_is_told_once_and_ends_nothing(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=1000)
+    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=math.inf)
     training.finish_epoch()
     damaged = run.signals / "a0001-r000-000000999.parquet"
     damaged.write_bytes(b"nothing")
