@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from asked_runs import NUM_EPOCHS, act, asked_run, write_images
 from PIL import Image
 
 from litscope.cli import main
-from litscope.commands.text import cell, csv_text, sparkline, table
+from litscope.commands.text import cell, sparkline, table
 from litscope.ledger.compare import compare
+from litscope.ledger.encode import csv_lines, json_lines
 from litscope.ledger.scorekeeper import refresh
 from litscope.rundir import RunDir, append_line, write_json, write_text
 
@@ -50,7 +54,27 @@ def test_tables() -> None:
     assert table(rows, {"name": "name", "n": "n", "x": "x"}) == "name    n       x\na       1  0.1235\nlong  200"
     assert table([], {"name": "name"}) == "name"
     assert cell([True, "a"]) == "true, a"
-    assert csv_text([{"a": 'x,"y', "b": [1, 2]}], ["a", "b"]) == 'a,b\n"x,""y",1;2\n'
+
+
+def test_long_tables_are_written_in_blocks() -> None:
+    found = pa.table({"a": ['x,"y', *("z" for _ in range(20_000))], "b": [[1, 2]] * 20_001})
+    blocks = list(csv_lines(found))
+    assert len(blocks) == 4
+    assert "".join(blocks).splitlines()[:3] == ["a,b", '"x,""y",1;2', "z,1;2"]
+    assert json.loads("".join(json_lines(found))) == found.to_pylist()
+    assert "".join(csv_lines(found[:0])) == "a,b\n"
+    assert json.loads("".join(json_lines(found[:0]))) == []
+
+
+def test_json_has_no_values_that_it_does_not_know() -> None:
+    day = datetime.date(2026, 1, 2)
+    found = pa.table(
+        {"x": [float("nan"), 1.5], "d": [Decimal("0.5"), None], "t": [day, day], "l": [[float("inf")], []]}
+    )
+    assert json.loads("".join(json_lines(found))) == [
+        {"x": None, "d": 0.5, "t": "2026-01-02", "l": [None]},
+        {"x": 1.5, "d": None, "t": "2026-01-02", "l": []},
+    ]
 
 
 def test_suspects_for_people(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
-from litscope.commands.text import csv_text, sparkline, table
+from litscope.commands.text import sparkline, table
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
-from litscope.rundir import RunDir, write_text
+from litscope.rundir import RunDir, whole_file
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from litscope.ledger.suspects import Suspects
 
 _SPLITS = ("train", "val", "test")
@@ -61,21 +63,20 @@ def suspects(argv: list[str]) -> int:
     given, as_json = parse(parser, argv)
     check_n(given["n"])
     with stdout_for_result() as out:
+        from litscope.ledger.encode import json_lines
         from litscope.ledger.suspects import suspects as rank
 
         run = RunDir.open(given["run"])
         is_listed = as_json or given["csv"] is not None
         n = given["n"] or (None if is_listed else _NUM_SHOWN)
         found = rank(run, n, split=given["split"], with_decided=given["all"])
-        rows = found.rows()
-        if not is_listed or (as_json and given["n"]):
-            _add_trajectories(run, rows)
+        ranking = found.table if n is None else _with_trajectories(run, found.table)
     if given["csv"] is not None:
-        write_text(Path(given["csv"]), csv_text(rows, found.table.column_names))
-        say(f"{len(rows):,} samples: {given['csv']}")
+        _write_csv(found.table, Path(given["csv"]))
     if as_json:
-        show_json(rows, out)
+        out.writelines(json_lines(ranking))
     elif not is_listed:
+        rows = ranking.to_pylist()
         write(_suspects_text(found, rows), out)
         _draw_suspects(run, found, rows, given["sheet"])
     for sentence in found.sentences():
@@ -83,12 +84,20 @@ def suspects(argv: list[str]) -> int:
     return 0
 
 
-def _add_trajectories(run: RunDir, rows: list[dict[str, Any]]) -> None:
+def _with_trajectories(run: RunDir, found: pa.Table) -> pa.Table:
     from litscope.ledger.suspects import trajectories
 
-    paths = trajectories(run, [row["sample_id"] for row in rows])
-    for row in rows:
-        row["trajectory"] = paths[row["sample_id"]]
+    ids = found["sample_id"].to_pylist()
+    paths = trajectories(run, ids)
+    return found.append_column("trajectory", [[paths[i] for i in ids]])
+
+
+def _write_csv(found: pa.Table, path: Path) -> None:
+    from litscope.ledger.encode import csv_lines
+
+    with whole_file(path) as file:
+        file.writelines(text.encode() for text in csv_lines(found))
+    say(f"{found.num_rows:,} samples: {path}")
 
 
 def _suspects_text(found: Suspects, rows: list[dict[str, Any]]) -> str:
@@ -136,21 +145,21 @@ def scores(argv: list[str]) -> int:
     given, as_json = parse(parser, argv)
     check_n(given["n"])
     with stdout_for_result() as out:
+        from litscope.ledger.encode import json_lines
+
         n = given["n"] or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
-        rows, columns = _scores(RunDir.open(given["run"]), given["split"], given["sort"] or "sample_id", n)
+        found = _scores(RunDir.open(given["run"]), given["split"], given["sort"] or "sample_id", n)
     if given["csv"] is not None:
-        write_text(Path(given["csv"]), csv_text(rows, columns))
-        say(f"{len(rows):,} samples: {given['csv']}")
+        _write_csv(found, Path(given["csv"]))
     if as_json:
-        show_json(rows, out)
+        out.writelines(json_lines(found))
     elif given["csv"] is None:
-        write(
-            table(rows, {name: name for name in columns if name not in ("sample_id", "label", "believed_label")}), out
-        )
+        shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
+        write(table(found.to_pylist(), {name: name for name in shown}), out)
     return 0
 
 
-def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> tuple[list[dict[str, Any]], list[str]]:
+def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Table:
     from litscope.ledger.score_schema import SCORE_SCHEMA
     from litscope.ledger.views import sql as ask
 
@@ -159,7 +168,7 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> tuple[l
     if name not in known:
         raise ConfigError(f"--sort {sort}: no such score.{did_you_mean(name, known)} There are {', '.join(known)}.")
     where = f"WHERE s.split = '{split}'" if split else ""
-    found = ask(
+    return ask(
         run,
         f"""
         SELECT s.sample_id, m.key, s.split, s.label, c.label_name, b.label_name AS believed_name,
@@ -170,7 +179,6 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> tuple[l
         {f"LIMIT {n}" if n else ""}
         """,
     )
-    return found.to_pylist(), found.column_names
 
 
 def sample(argv: list[str]) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, write
-from litscope.commands.text import csv_text, table
+from litscope.commands.text import table
 from litscope.console import say
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
@@ -25,28 +24,17 @@ def sql(argv: list[str]) -> int:
     if as_json and given["csv"]:
         raise ConfigError("--json and --csv: one of them.")
     with stdout_for_result() as out:
+        from litscope.ledger.encode import csv_lines, json_lines
         from litscope.ledger.views import sql as ask
 
         found = ask(RunDir.open(given["run"]), given["query"])
-        rows = found.to_pylist()
     if as_json:
-        show_json(_plain(rows), out)
+        out.writelines(json_lines(found))
     elif given["csv"]:
-        write(csv_text(rows, found.column_names), out)
+        out.writelines(csv_lines(found))
     else:
-        write(table(rows, {name: name for name in found.column_names}), out)
+        write(table(found.to_pylist(), {name: name for name in found.column_names}), out)
     return 0
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON knows: decimals become numbers, times and bytes text."""
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def compare(argv: list[str]) -> int:

@@ -1,9 +1,7 @@
-"""Results as text: tables for people, CSV for programs, a curve in one line."""
+"""Results as text for people: tables, and a curve in one line."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,17 +61,3 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
         is_number &= all(isinstance(v, int | float | None) and not isinstance(v, bool) for v in values)
         aligned.append([text.rjust(width) if is_number else text.ljust(width) for text in texts])
     return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
-
-
-def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as CSV with a header; lists are joined by semicolons."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(_joined(row[name]) for name in columns)
-    return out.getvalue()
-
-
-def _joined(value: Any) -> Any:
-    return ";".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from litscope.data.readers import FileReader
 from litscope.data.sources import Source
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.actions import decisions, request
+from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
 from litscope.ledger.trust import verdicts
 from litscope.ledger.views import connect
-from litscope.rundir import RunDir, json_text, whole_file, write_text
+from litscope.rundir import RunDir, whole_file, write_text
 from litscope.training.export_files import write_fiftyone, write_folder
 from litscope.training.run_data import run_rows, run_source
 
@@ -97,13 +98,12 @@ def export(wanted: Wanted, to: str) -> Exported:
         DataError: if the format needs the data and they are not there.
     """
     if to not in FORMATS:
-        raise ConfigError(f"--to {to}: choose {', '.join(FORMATS)}.")
+        raise ConfigError(f"--to {to}: choose {', '.join(FORMATS)}.{did_you_mean(to, FORMATS)}")
     if wanted.output.exists() and not wanted.overwrite:
         raise ConfigError(f"{wanted.output} exists. Give another --output, or --overwrite to replace it.")
-    if wanted.output.is_dir() != (to in FOLDERS) and wanted.output.exists():
-        raise ConfigError(
-            f"{wanted.output} is {'a folder' if wanted.output.is_dir() else 'a file'}; {to} writes the other."
-        )
+    if wanted.output.exists() and wanted.output.is_dir() != (to in FOLDERS):
+        kinds = ("a folder", "a file") if wanted.output.is_dir() else ("a file", "a folder")
+        raise ConfigError(f"{wanted.output} is {kinds[0]}; {to} writes {kinds[1]}. Give another --output.")
     return FORMATS[to](wanted)
 
 
@@ -136,9 +136,7 @@ def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
             "`--to folder` writes them as files, and `--to actions` carries over what was decided."
         )
         return samples, [note]
-    root = source.reader.root
-    paths = pa.array([str(root / key) for key in samples["key"].to_pylist()], pa.string())
-    return samples.add_column(0, "filepath", paths), []
+    return samples.add_column(0, "filepath", _paths(source.reader, samples)), []
 
 
 def _feature_rows(wanted: Wanted, samples: pa.Table) -> tuple[pa.Table, list[str]]:
@@ -171,11 +169,16 @@ def _parquet(wanted: Wanted) -> Exported:
 
 
 def _json(wanted: Wanted) -> Exported:
-    source, rows = wanted.source(), curated(wanted.run).to_pylist()
+    source, table = wanted.source(), curated(wanted.run)
     if isinstance(source.reader, FileReader):
-        rows = [{"filepath": str(source.reader.root / row["key"]), **row} for row in rows]
-    write_text(wanted.output, json_text(rows))
-    return Exported(wanted.output, len(rows))
+        table = table.add_column(0, "filepath", _paths(source.reader, table))
+    with whole_file(wanted.output) as file:
+        file.writelines(text.encode() for text in json_lines(table))
+    return Exported(wanted.output, table.num_rows)
+
+
+def _paths(reader: FileReader, samples: pa.Table) -> pa.Array:
+    return pa.array([str(reader.root / key) for key in samples["key"].to_pylist()], pa.string())
 
 
 def _cleanlab(wanted: Wanted) -> Exported:

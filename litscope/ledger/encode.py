@@ -1,0 +1,58 @@
+"""Arrow tables as CSV and JSON text, block by block: a million rows as Python objects would take gigabytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+_BLOCK = 8192
+
+
+def csv_lines(found: pa.Table) -> Iterator[str]:
+    """A table as CSV with a header, some thousand rows at a time; lists are joined by semicolons."""
+    for values in itertools.chain([[[name] for name in found.column_names]], _blocks(found)):
+        out = io.StringIO()
+        joined = [[";".join(map(str, v)) if isinstance(v, list) else v for v in column] for column in values]
+        csv.writer(out, lineterminator="\n").writerows(zip(*joined, strict=True))
+        yield out.getvalue()
+
+
+def json_lines(found: pa.Table) -> Iterator[str]:
+    """A table as one JSON list with an object a line, some thousand at a time.
+
+    NaN becomes null; what JSON does not know becomes a number (decimals) or text (times, bytes).
+    """
+    names, start = found.column_names, "["
+    for values in _blocks(found):
+        objects = [dict(zip(names, map(_plain, row), strict=True)) for row in zip(*values, strict=True)]
+        yield start + ",".join("\n  " + json.dumps(o, ensure_ascii=False) for o in objects)
+        start = ","
+    yield "\n]\n" if found.num_rows else "[]\n"
+
+
+def _blocks(found: pa.Table) -> Iterator[list[list[Any]]]:
+    """The values of each column, of a block of rows after another."""
+    for start in range(0, found.num_rows, _BLOCK):
+        part = found.slice(start, _BLOCK)
+        yield [column.to_pylist() for column in part.columns]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float | Decimal):
+        number = float(value)
+        return number if math.isfinite(number) else None
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value)
