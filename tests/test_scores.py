@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose
 
 from litscope.ledger.clock import first_minimum, read_clock
 from litscope.ledger.score_schema import SCORE_SCHEMA, SCORES
-from litscope.ledger.scores import WINDOW_SIGNALS, ScoreState, mean_ranks, suspicion
+from litscope.ledger.scores import WINDOW_SIGNALS, ScoreState, mean_ranks, mistake_lift, suspicion
 from litscope.ledger.visits import VISIT_SIGNALS, Pinned, pick_visits
 
 Row = dict[str, Any]
@@ -371,15 +371,49 @@ def test_suspicion_by_hand() -> None:
     margin = np.array([-6.0, -2.0, 9.0, 4.0])  # over 3, 1, 3, 1 visits: AUM -2, -2, 3, 4; ranks of -AUM 2.5, 2.5, 1, 0
     el2n = np.array([3.0, 0.5, 0.3, 0.2])  # EL2N 1, .5, .1, .2; ranks 3, 2, 0, 1
     visits = np.array([3, 1, 3, 1])
-    found = suspicion({"margin": margin, "el2n": el2n}, visits, np.zeros(4, np.int8))
+    label, no_rival = np.zeros(4, np.int32), np.full(4, -1)
+    found = suspicion({"margin": margin, "el2n": el2n}, visits, np.zeros(4, np.int8), label, no_rival)
     assert found.tolist() == [1.0, 2 / 3, 1 / 6, 1 / 6]  # sums 5.5, 4.5, 1, 1: ranks 3, 2, .5, .5
 
 
 def test_suspicion_ranks_within_a_split_and_knows_what_it_does_not_know() -> None:
     sums = {"margin": np.array([1.0, 2.0, -5.0, 0.0, np.nan]), "el2n": np.array([0.5, 0.4, 1.0, 0.0, np.nan])}
-    found = suspicion(sums, np.array([1, 1, 1, 0, 1]), np.array([0, 0, 1, 0, 0], np.int8))
+    split = np.array([0, 0, 1, 0, 0], np.int8)
+    found = suspicion(sums, np.array([1, 1, 1, 0, 1]), split, np.zeros(5, np.int32), np.full(5, -1))
     assert found[:3].tolist() == [1.0, 0.0, 0.5]
     assert np.isnan(found[3:]).all()
+
+
+MISTAKES = {  # held for class 0: four of label 0 and two of label 1; for class 1: three; for class 2: two
+    "label": np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]),
+    "rival": np.array([-1, -1, -1, -1, 0, 0, -1, -1, -1, 1, -1]),
+    "aum": np.array([3.0, 3.0, 3.0, 3.0, -1.0, -1.0, 3.0, 3.0, 3.0, 1.0, 3.0]),
+}
+
+
+def test_the_lift_of_a_mistake_by_hand() -> None:
+    usual = (2 + 1) / (11 + 1) / 2  # two samples are not held for their label, and each could have two others
+    label_1_for_0 = (2 + 20 * usual) / (6 + 20) / usual
+    label_2_for_1 = (0 + 20 * usual) / (3 + 20) / usual  # contradicted at times, but held for its label
+    expected = [1.0] * 4 + [label_1_for_0] * 2 + [1.0] * 3 + [label_2_for_1, 1.0]
+    assert_allclose(mistake_lift(**MISTAKES), expected)
+    assert label_1_for_0 == pytest.approx(18 / 13)
+    assert label_2_for_1 == pytest.approx(20 / 23)
+
+
+def test_of_equal_samples_the_one_with_the_more_common_mistake_is_more_suspicious() -> None:
+    label = np.array([0] * 40 + [1] * 10 + [2] * 40 + [1] + [2] * 9)
+    rival = np.array([-1] * 40 + [0] * 10 + [-1] * 40 + [2] + [-1] * 9)
+    aum, el2n = np.where(rival < 0, 3.0, -1.0), np.where(rival < 0, 0.1, 1.2)
+    found = suspicion({"margin": aum, "el2n": el2n}, np.ones(100), np.zeros(100, np.int8), label, rival)
+    assert len(set(found[40:50])) == 1
+    assert found[40] > found[90] > found[0]  # ten zeros are labelled 1, one two is
+
+
+def test_a_class_without_samples_and_a_single_class_have_a_lift() -> None:
+    one = np.array([0])
+    assert mistake_lift(one, np.array([-1]), np.array([1.0])).tolist() == [1.0]
+    assert np.isfinite(mistake_lift(one, np.array([7]), np.array([2.0]))).all()
 
 
 @given(st.lists(st.integers(-3, 3)))
@@ -442,6 +476,6 @@ def test_what_comes_later_moves_no_minimum(shares: list[float], n: int) -> None:
 def test_the_window() -> None:
     falling = [math.nan, *np.linspace(0.9, 0.1, 21)]
     assert read_clock(falling[:1], [0]).window == (0, 0)
-    assert read_clock(falling, [0, *[100] * 21]).window == (5, 21)
+    assert read_clock(falling, [0, *[100] * 21]).window == (10, 21)
     turned = read_clock([math.nan, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.4, 0.8], [0, *[1000] * 8])
-    assert (turned.t_star, turned.window, turned.num_epochs) == (5, (1, 5), 9)
+    assert (turned.t_star, turned.window, turned.num_epochs) == (5, (2, 5), 9)

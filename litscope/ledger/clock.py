@@ -41,7 +41,7 @@ def read_clock(changing: Sequence[float], num_compared: Sequence[int]) -> Clock:
     """
     t_star = first_minimum(changing, num_compared)
     end = max(0, len(changing) - 1) if t_star is None else t_star
-    return Clock(list(changing), t_star, (end // 4, end), len(changing))
+    return Clock(list(changing), t_star, (end // 2, end), len(changing))
 
 
 def first_minimum(changing: Sequence[float], num_compared: Sequence[int]) -> int | None:

@@ -86,9 +86,10 @@ SCORES: dict[str, Score] = {
             _FLOAT,
             "rank, 0 to 1",
             True,
-            "Rank of the sample in its split by r(-AUM) + r(EL2N), scaled so that 1 is the most suspicious; r is the "
-            "rank in the split, and AUM and EL2N are means over the visits in the window of the memorisation clock. "
-            "Ties get their mean rank; null without a visit in the window.",
+            "Rank of the sample in its split by r(-AUM + ln(2 + lift)) + r(EL2N), scaled so that 1 is the most "
+            "suspicious; r is the rank in the split, AUM and EL2N are means over the visits in the window of the "
+            "memorisation clock, and lift is how many times more often than others the supposed mistake is made in the "
+            "split. Ties get their mean rank; null without a visit in the window.",
             f"{_PLEISS}; {_PAUL}",
         ),
     )

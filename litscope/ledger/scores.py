@@ -31,6 +31,13 @@ rounding, and a window that was moved epoch by epoch has the bits, and the ties,
 WINDOW_LIMIT = 2.0**16
 """Signals are clipped to this before they enter the window: 2,048 epochs then fit into float64's 53 bits."""
 
+ANY_MISTAKE = 2.0
+"""Weight of the belief that any mistake is as likely as any other, beside a weight of 1 for the ones that are common in
+this run. Without it, classes that are merely hard to tell apart would come first (docs/scores.md has figures)."""
+
+USUAL_SAMPLES = 20
+"""Samples with the usual share of mistakes that are added to those of each class."""
+
 
 class Change(NamedTuple):
     """How many predictions differ from the sample's visit before, and how many had one."""
@@ -149,7 +156,7 @@ class ScoreState:
             "last_loss": c["last_loss"],
             "first_learned_epoch": c["first_learned"],
             "last_pred": c["last_pred"],
-            "suspicion": suspicion(sums, c["window_visits"], c["split"]),
+            "suspicion": suspicion(sums, c["window_visits"], c["split"], label, c["rival"]),
         }
         unlabelled = label < 0
         columns: dict[str, pa.Array] = {
@@ -202,16 +209,20 @@ class ScoreState:
         total[at] = np.abs(change)
 
 
-def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array) -> Floats:
+def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array, label: Array, rival: Array) -> Floats:
     """How much each sample looks like a label error: its rank within its split, in [0, 1].
 
-    The rank-average of AUM (Pleiss et al. 2020) and EL2N (Paul et al. 2021) over the window of the
-    memorisation clock: both are ranked within the split, the ranks are added, and the sums ranked.
+    Two means over the window of the memorisation clock are ranked within the split, the ranks are added,
+    and the sums ranked: AUM (Pleiss et al. 2020), corrected by how common the supposed mistake is
+    (`mistake_lift`), and EL2N (Paul et al. 2021). -AUM is how many nats the model prefers another
+    class by; the logarithm of the lift is added to it as a prior is to a log-likelihood.
 
     Args:
         sums: name -> (N,), sums over the window of each of `WINDOW_SIGNALS`.
         num_visits: (N,), visits in the window.
         split: (N,) split codes.
+        label: (N,) class index.
+        rival: (N,) class that the model held against the label, -1 for none.
 
     Returns:
         (N,) float64: 1 for the most suspicious sample of a split, 0 for the least. Ties get their
@@ -219,12 +230,39 @@ def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array) -> Fl
     """
     result = np.full(len(split), np.nan)
     has_both = (num_visits > 0) & np.isfinite(sums["margin"]) & np.isfinite(sums["el2n"])
-    for code in np.flatnonzero(np.bincount(split)):
+    for code in np.unique(split[has_both]):
         at = np.flatnonzero(has_both & (split == code))
         aum, el2n = sums["margin"][at] / num_visits[at], sums["el2n"][at] / num_visits[at]
-        rank = mean_ranks(mean_ranks(-aum) + mean_ranks(el2n))
+        prior = np.log(ANY_MISTAKE + mistake_lift(label[at], rival[at], aum))
+        rank = mean_ranks(mean_ranks(prior - aum) + mean_ranks(el2n))
         result[at] = rank / (len(at) - 1) if len(at) > 1 else 0.5
     return result
+
+
+def mistake_lift(label: Array, rival: Array, aum: Floats) -> Floats:
+    """How many times more often than others each sample's supposed mistake (a `rival` labelled `label`) is made.
+
+    A sample is held for its rival if its AUM is negative, else for its label. Of those held for a class,
+    the share that carries one certain other label is compared with that share over all pairs of classes,
+    as confident learning counts its joint (Northcutt et al. 2021). `USUAL_SAMPLES` samples with the
+    usual share are added to each class, so that a few samples make no lift.
+
+    Args:
+        label: (N,) class index, N > 0.
+        rival: (N,) class index; -1 for none, whose lift is 1.
+        aum: (N,).
+    """
+    classes = int(max(label.max(), rival.max())) + 1
+    has_rival = rival >= 0
+    held = np.where(has_rival & (aum < 0), rival, label).astype(np.int64)
+    usual = (np.count_nonzero(held != label) + 1) / (len(label) + 1) / max(classes - 1, 1)
+    pairs, counts = np.unique(held * classes + label, return_counts=True)  # at most N of the C x C pairs
+    supposed = np.where(has_rival, rival, 0).astype(np.int64)
+    pair = supposed * classes + label
+    at = np.searchsorted(pairs, pair).clip(max=len(pairs) - 1)
+    count = np.where(pairs[at] == pair, counts[at], 0)
+    share = (count + USUAL_SAMPLES * usual) / (np.bincount(held, minlength=classes)[supposed] + USUAL_SAMPLES)
+    return np.where(has_rival, share / usual, 1.0)
 
 
 def mean_ranks(values: Floats) -> Floats:
