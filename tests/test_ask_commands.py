@@ -98,7 +98,8 @@ def test_suspects_for_programs(run: RunDir, tmp_path: Path, call: Any) -> None:
     assert len(everyone) == 12
     assert {"sample_id", "key", "label", "believed_label", "suspicion"} <= set(everyone[0])
     assert "trajectory" not in everyone[0]
-    (first,) = call("suspects", run.path, "--json", "-n", 1)
+    (first,) = call("suspects", run.path, "--json", "-n", 1, "--sheet", tmp_path / "asked.png")
+    assert (tmp_path / "asked.png").exists()
     assert first["trajectory"] == pytest.approx([0.02] * NUM_EPOCHS)
     assert first == {**everyone[0], "trajectory": first["trajectory"]}
     assert call("suspects", run.path, "--csv", tmp_path / "out.csv", "--split", "val") == ""

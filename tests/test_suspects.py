@@ -27,7 +27,7 @@ def test_the_most_suspicious_come_first(run: RunDir) -> None:
     assert found.table["rank"].to_pylist() == [1, 2, 3]
     assert found.table["sample_id"].to_pylist() == [7, 2, 5]
     assert found.num_ranked == 12
-    row = found.rows()[0]
+    row = found.table.to_pylist()[0]
     scores = {r["sample_id"]: r for r in refresh(run).table.to_pylist()}[7]
     expected = {
         "rank": 1,
@@ -64,7 +64,7 @@ def test_what_was_decided_leaves_the_queue(run: RunDir) -> None:
     assert set(range(12)) - set(ids(run, None)) == {0, 2, 5, 7}
     found = suspects(run, None, with_decided=True)
     assert found.table["sample_id"].to_pylist()[:3] == [7, 2, 5]
-    status = {row["sample_id"]: (row["status"], row["tags"]) for row in found.rows()}
+    status = {row["sample_id"]: (row["status"], row["tags"]) for row in found.table.to_pylist()}
     assert status[7] == ("discarded", [])
     assert status[5] == ("relabelled", [])
     assert status[1] == ("tagged", ["odd"])
@@ -89,13 +89,17 @@ def test_canaries_never_appear_and_give_the_recall_at_each_rank(tmp_path: Path) 
     recall = found.table["recall"].to_pylist()
     assert recall == sorted(recall)
     assert recall[-1] == 1.0
-    assert any("canaries are found" in sentence for sentence in found.sentences())
+    assert found.rank_of_most == recall.index(1.0) + 1
+    assert (
+        f"(100 %, 95 % interval 34 to 100 %) canaries are found. 80 % are found by rank {found.rank_of_most}."
+        in (found.sentences()[1])
+    )
 
 
 def test_a_relabelled_sample_is_judged_by_its_new_label(tmp_path: Path) -> None:
     """Sample 7 looks like a wasp; once it is trained as one, it is no suspect."""
     run = asked_run(tmp_path / "run", labels={7: 2})
-    row = next(r for r in suspects(run, None, with_decided=True).rows() if r["sample_id"] == 7)
+    row = next(r for r in suspects(run, None, with_decided=True).table.to_pylist() if r["sample_id"] == 7)
     assert (row["label_name"], row["believed_name"]) == ("wasp", "wasp")
     assert row["first_learned_epoch"] == 0
 

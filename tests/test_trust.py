@@ -53,6 +53,7 @@ def test_recall_is_the_share_of_canaries_at_least_as_suspicious(tmp_path: Path) 
     assert trust.recall_at(middle) == wilson(2, 3)
     sentence = "recall: down to rank 7, 2 of 3 (67 %, 95 % interval 21 to 94 %) canaries are found."
     assert trust.sentences(7, middle)[0] == sentence
+    assert trust.most() == trust.canary_suspicion[0]  # 80 % of three are all three
     assert measure(run, scores, "val").num_canaries == 0
 
 

@@ -76,9 +76,9 @@ def suspects(argv: list[str]) -> int:
     if as_json:
         out.writelines(json_lines(ranking))
     elif not is_listed:
-        rows = ranking.to_pylist()
-        write(_suspects_text(found, rows), out)
-        _draw_suspects(run, found, rows, given["sheet"])
+        write(_suspects_text(found, ranking.to_pylist()), out)
+    if isinstance(given["sheet"], str) or (given["sheet"] and not is_listed):
+        _draw_suspects(run, found, given["sheet"])
     for sentence in found.sentences():
         say(sentence)
     return 0
@@ -117,12 +117,11 @@ def _suspects_text(found: Suspects, rows: list[dict[str, Any]]) -> str:
     return f"{text}\n... and {left:,} less suspicious" if left else text
 
 
-def _draw_suspects(run: RunDir, found: Suspects, rows: list[dict[str, Any]], sheet: str | bool) -> None:
-    if sheet is False:
-        return
-    from litscope.training.sheet import draw_samples
+def _draw_suspects(run: RunDir, found: Suspects, sheet: str | bool) -> None:
+    from litscope.training.sheet import SHEET_LIMIT, draw_samples
 
     path = run.figures / f"suspects-{found.split}.png" if sheet is True else Path(str(sheet))
+    rows = found.table.slice(0, SHEET_LIMIT).to_pylist()
 
     def caption(row: dict[str, Any]) -> str:
         return f"{row['label_name']} → {row['believed_name']}?\nsuspicion {row['suspicion']:.4f}\n{row['key']}"

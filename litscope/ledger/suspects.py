@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +36,7 @@ class Suspects:
             (discarded, relabelled, tagged or null), tags, recall (share of canaries that are at least as
             suspicious, null if not known).
         num_ranked: samples of the whole queue.
+        rank_of_most: the rank at which most canaries are found (`Trust.most`); None if it is not known.
         trust: what is known of the ranking.
         clock: the memorisation clock.
     """
@@ -45,18 +45,14 @@ class Suspects:
     split: str
     table: pa.Table
     num_ranked: int
+    rank_of_most: int | None
     trust: Trust
     clock: Clock
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table as dictionaries."""
-        rows: list[dict[str, Any]] = self.table.to_pylist()
-        return rows
 
     def sentences(self) -> list[str]:
         """The clock and the trust, for people."""
         last = self.table["suspicion"][-1].as_py() if self.table.num_rows else None
-        return [clock_sentence(self.clock), *self.trust.sentences(self.table.num_rows, last)]
+        return [clock_sentence(self.clock), *self.trust.sentences(self.table.num_rows, last, self.rank_of_most)]
 
 
 def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_decided: bool = False) -> Suspects:
@@ -77,6 +73,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
     scores = refresh(run)
     if not scores.table.num_rows:
         raise RunError(f"{run.path} has no scores yet: no epoch is complete, or it ran with --no-ledger.")
+    trust = measure(run, scores.table, split)
     left_out = set(canaries(run))
     if not with_decided:
         left_out |= set(verdicts(run))
@@ -93,13 +90,14 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
               {"" if with_decided else "AND NOT coalesce(d.is_discarded, false)"}
         """
         given = {"split": split, "left_out": sorted(left_out)}
-        (num_ranked,) = connection.execute(f"SELECT count(*) {queue}", given).fetchall()[0]
+        counts = f"SELECT count(*), count(*) FILTER (s.suspicion > $most) {queue}"
+        num_ranked, num_above = connection.execute(counts, {**given, "most": trust.most()}).fetchall()[0]
         table = connection.sql(_RANKING.format(queue=queue, limit="" if n is None else f"LIMIT {n}"), params=given)
         rows = table.to_arrow_table()
-    trust = measure(run, scores.table, split)
     recall = trust.recall(np.asarray(rows["suspicion"].to_numpy(), dtype=np.float64))
     rows = rows.append_column("recall", pa.nulls(len(rows), pa.float64()) if recall is None else pa.array(recall))
-    return Suspects(run.path, split, rows, num_ranked, trust, scores.clock)
+    rank_of_most = None if trust.most() is None else min(num_above + 1, num_ranked)
+    return Suspects(run.path, split, rows, num_ranked, rank_of_most, trust, scores.clock)
 
 
 _RANKING = """

@@ -28,6 +28,9 @@ RIGHT_TAG = "ok"
 NUM_LATEST = 20
 """Verdicts that tell how much the review still finds."""
 
+MOST = 0.8
+"""Share of the canaries of which `Trust.most` says how far down they are."""
+
 _Z = 1.959964  # of the standard normal distribution, for 95 %
 
 
@@ -92,9 +95,17 @@ class Trust:
         found = num - int(np.searchsorted(self.canary_suspicion, suspicion, side="left"))
         return wilson(found, num) if num else None
 
-    def sentences(self, rank: int, suspicion: float | None) -> list[str]:
-        """For people: recall down to a rank (at which `suspicion` is), and precision."""
-        return [self._recall_sentence(rank, suspicion), self._precision_sentence()]
+    def most(self) -> float | None:
+        """The suspicion down to which `MOST` of the canaries are found; None if it is not known."""
+        num = len(self.canary_suspicion)
+        return float(self.canary_suspicion[num - math.ceil(MOST * num)]) if num else None
+
+    def sentences(self, rank: int, suspicion: float | None, rank_of_most: int | None = None) -> list[str]:
+        """For people: recall down to a rank (at which `suspicion` is) and the rank of `most`, and precision."""
+        recall = self._recall_sentence(rank, suspicion)
+        if rank_of_most is not None:
+            recall += f" {100 * MOST:.0f} % are found by rank {rank_of_most:,}."
+        return [recall, self._precision_sentence()]
 
     def _recall_sentence(self, rank: int, suspicion: float | None) -> str:
         found = None if suspicion is None else self.recall_at(suspicion)
