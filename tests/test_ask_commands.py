@@ -17,7 +17,7 @@ from asked_runs import NUM_EPOCHS, act, asked_run, write_images
 from PIL import Image
 
 from litscope.cli import main
-from litscope.commands.text import cell, sparkline, table
+from litscope.commands.text import LONGEST, cell, sparkline, table
 from litscope.ledger.compare import compare
 from litscope.ledger.encode import csv_lines, json_lines
 from litscope.ledger.scorekeeper import refresh
@@ -45,7 +45,7 @@ def test_sparklines() -> None:
     assert sparkline([0.0, 0.5, None, float("nan"), 1.0]) == "▁▅··█"
     assert sparkline([]) == ""
     long = sparkline([i / 99 for i in range(100)])
-    assert (len(long), long[0], long[-1]) == (30, "▁", "█")
+    assert (len(long), long[0], long[-1]) == (LONGEST, "▁", "█")
     assert list(long) == sorted(long)
 
 
@@ -90,6 +90,13 @@ def test_suspects_for_people(run: RunDir, capsys: pytest.CaptureFixture[str]) ->
     assert "memorisation clock: " in err
     with Image.open(run.figures / "suspects-train.png") as sheet:
         assert sheet.width > 100
+
+
+def test_the_curve_of_a_long_run_is_thinned_out_for_people_only(tmp_path: Path, call: Any) -> None:
+    run = asked_run(tmp_path / "long", num_epochs=50)
+    curve = call("suspects", run.path, "-n", 1, "--no-sheet").splitlines()[1].split()[-1]
+    assert curve == "▁" * LONGEST
+    assert len(call("suspects", run.path, "-n", 1, "--json")[0]["trajectory"]) == 50
 
 
 def test_suspects_for_programs(run: RunDir, tmp_path: Path, call: Any) -> None:

@@ -109,6 +109,8 @@ def test_trajectories_are_p_label_by_epoch(run: RunDir) -> None:
     assert found[5] == pytest.approx([0.3, 0.3, 0.85, 0.85])
     assert len(found[12]) == NUM_EPOCHS
     assert found[99] == [None] * NUM_EPOCHS
+    assert trajectories(run, [5], [1, 3, 9]) == {5: [found[5][1], found[5][3], None]}
+    assert trajectories(run, [5], []) == {5: []}
 
 
 def test_what_cannot_be_ranked(run: RunDir, tmp_path: Path) -> None:

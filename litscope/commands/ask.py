@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
-from litscope.commands.text import sparkline, table
+from litscope.commands.text import LONGEST, sparkline, table
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
 from litscope.rundir import RunDir, whole_file
@@ -70,7 +70,7 @@ def suspects(argv: list[str]) -> int:
         is_listed = as_json or given["csv"] is not None
         n = given["n"] or (None if is_listed else _NUM_SHOWN)
         found = rank(run, n, split=given["split"], with_decided=given["all"])
-        ranking = found.table if n is None else _with_trajectories(run, found.table)
+        ranking = found.table if n is None else _with_trajectories(run, found, is_whole=is_listed)
     if given["csv"] is not None:
         _write_csv(found.table, Path(given["csv"]))
     if as_json:
@@ -84,12 +84,15 @@ def suspects(argv: list[str]) -> int:
     return 0
 
 
-def _with_trajectories(run: RunDir, found: pa.Table) -> pa.Table:
+def _with_trajectories(run: RunDir, found: Suspects, is_whole: bool) -> pa.Table:
+    """The ranking with p_label by epoch: all of them, or as many as a sparkline shows, which costs less."""
     from litscope.ledger.suspects import trajectories
 
-    ids = found["sample_id"].to_pylist()
-    paths = trajectories(run, ids)
-    return found.append_column("trajectory", [[paths[i] for i in ids]])
+    num = found.clock.num_epochs
+    is_whole = is_whole or num <= LONGEST
+    ids = found.table["sample_id"].to_pylist()
+    paths = trajectories(run, ids, None if is_whole else [i * (num - 1) // (LONGEST - 1) for i in range(LONGEST)])
+    return found.table.append_column("trajectory", [[paths[i] for i in ids]])
 
 
 def _write_csv(found: pa.Table, path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_LONGEST = 30
+LONGEST = 20
 """Characters of a sparkline at most: a long curve is averaged in equal pieces."""
 
 
@@ -18,7 +18,7 @@ def sparkline(values: Sequence[float | None]) -> str:
     >>> sparkline([0.0, 0.5, None, 1.0])
     '▁▅·█'
     """
-    num = min(len(values), _LONGEST)
+    num = min(len(values), LONGEST)
     bounds = [i * len(values) // num for i in range(num)] + [len(values)] if num else []
     pieces = [values[start:end] for start, end in itertools.pairwise(bounds)]
     return "".join(_block([v for v in piece if v is not None and not math.isnan(v)]) for piece in pieces)
