@@ -198,12 +198,15 @@ class ClassificationData(L.LightningDataModule):
         return self
 
     def _readable(self, split: str) -> Ids:
-        return np.setdiff1d(self.manifest.ids(split), self.report.unreadable_ids)
+        return self.readable(self.manifest.ids(split))
+
+    def readable(self, ids: Ids) -> Ids:
+        """Those of `ids` whose file can be read, ascending."""
+        return np.setdiff1d(ids, self.report.unreadable_ids)
 
     def active_ids(self, split: str) -> Ids:
         """(n,) int64, ascending: the readable samples of a split that have a label now and are not discarded."""
-        ids = self.manifest.ids(split, labelled=False)
-        return self.overlay.active(np.setdiff1d(ids, self.report.unreadable_ids))
+        return self.overlay.active(self.readable(self.manifest.ids(split, labelled=False)))
 
     def _flips(self) -> bool:
         """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
@@ -229,7 +232,7 @@ class ClassificationData(L.LightningDataModule):
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
         if self._train_loader is not None:
-            self._forget(self._train_loader)
+            self.release(self._train_loader)
         self._train_loader = self._loader(order, epoch=epoch, limit=_limit(trainer, len(order)))
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
@@ -247,10 +250,6 @@ class ClassificationData(L.LightningDataModule):
         """Test batches, in order."""
         self.open()
         return self._in_order(self.active_ids("test"))
-
-    def clean_train_dataloader(self) -> Loader | list[Loader]:
-        """Training samples in the order of their ids; for `evaluation_batch`, not for training."""
-        return self.dataloader_of(self.active_ids("train"))
 
     def dataloader_of(self, ids: Ids) -> Loader | list[Loader]:
         """These samples in the order given, each rank its share; for `evaluation_batch`, not for training."""
@@ -324,8 +323,8 @@ class ClassificationData(L.LightningDataModule):
         self._loaders.append(loader)
         return loader
 
-    def _forget(self, loader: Loader) -> None:
-        """Another loader takes its place: end its workers."""
+    def release(self, loader: Loader) -> None:
+        """End the workers of a loader that is no longer needed."""
         loader.close()
         self._loaders.remove(loader)
 
@@ -359,13 +358,20 @@ class ClassificationData(L.LightningDataModule):
     # ---- the position in the epoch -----------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The training loader's position (plain numbers); Lightning keeps it in the checkpoint."""
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+        """The training loader's position and the overlay; Lightning keeps them in the checkpoint."""
+        return {} if self._train_loader is None else {"train": self.position(), "overlay": self.overlay.state()}
+
+    def position(self) -> dict[str, Any]:
+        """Where the training loader stands, see `Loader.state_dict`."""
+        assert self._train_loader is not None
+        return self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the position for the next `train_dataloader`. (Testing a checkpoint also comes here: passed over.)"""
         if self.trainer is None or self.trainer.state.fn == "fit":
+            self.open()
             self._position = state_dict.get("train")
+            self.overlay.load_state(state_dict.get("overlay", {}))
 
     # ---- from the device's pixels to the network's input -------------------------------------
 

@@ -51,6 +51,25 @@ class Overlay:
             self.weights = torch.ones(len(self.labels))
             self.weights[list(weights)] = torch.tensor(list(weights.values()), dtype=torch.float32)
 
+    def state(self) -> dict[str, Tensor]:
+        """What differs from the manifest, for a checkpoint; empty where nothing does."""
+        changed = torch.nonzero(self.labels != self._original).flatten()
+        discarded = torch.from_numpy(np.flatnonzero(self.is_discarded))
+        state = {"discarded": discarded, "relabelled": changed, "labels": self.labels[changed]}
+        if self.weights is not None:
+            state["reweighted"] = torch.nonzero(self.weights != 1).flatten()
+            state["weights"] = self.weights[state["reweighted"]]
+        return {name: value for name, value in state.items() if len(value)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned."""
+        ids = {name: state[name].tolist() for name in state}
+        self.set(
+            ids.get("discarded", []),
+            dict(zip(ids.get("relabelled", []), ids.get("labels", []), strict=True)),
+            dict(zip(ids.get("reweighted", []), ids.get("weights", []), strict=True)),
+        )
+
     def active(self, ids: Ids) -> Ids:
         """Those of `ids` that have a label and are not discarded."""
         return ids[(self.labels.numpy()[ids] >= 0) & ~self.is_discarded[ids]]

@@ -56,6 +56,7 @@ class Classifier(L.LightningModule):
         net: the network, of normalised input; None until the data are known.
         notes: lines to tell the person, about weights and changes to the network.
         schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
+        kept_plan: steps in all and of the warm-up, of a run that goes on as it was planned; else worked out.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
     recall, f1, auroc, ap (see `metrics`). train/loss is what is minimised; val/loss and test/loss are the
@@ -125,6 +126,7 @@ class Classifier(L.LightningModule):
         self.objective = ClassificationLoss(loss, float(label_smoothing), class_weights)
         self.notes: list[str] = []
         self.schedule: Schedule | None = None
+        self.kept_plan: tuple[int | None, int] | None = None
         self._phases: dict[str, PhaseMetrics] = {}
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
@@ -366,6 +368,9 @@ class Classifier(L.LightningModule):
     def on_train_start(self) -> None:
         """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""
         if self.schedule is None:
+            return
+        if self.kept_plan is not None:
+            self.schedule.plan(*self.kept_plan)
             return
         fit_loop = self.trainer.fit_loop
         batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0

@@ -25,9 +25,8 @@ from litscope.training.ema import AveragedWeights
 from litscope.training.hardware import Plan
 from litscope.training.loggers import make_profiler
 from litscope.training.recipe import Recipe
+from litscope.training.settings import DEFAULT_PATIENCE
 from litscope.training.summary import checkpoint_folder
-
-DEFAULT_PATIENCE = 5
 
 
 def make_source(recipe: Recipe) -> Source:
@@ -230,20 +229,25 @@ def _callbacks(recipe: Recipe, run: RunDir) -> list[L.Callback]:
     if training.ema_decay:
         callbacks.append(AveragedWeights(training.ema_decay))
     if training.early_stopping and training.monitor:
-        callbacks.append(
-            EarlyStopping(
-                monitor=training.monitor,
-                mode=training.mode or "min",
-                patience=training.patience or DEFAULT_PATIENCE,
-                min_delta=training.min_delta,
-                check_on_train_epoch_end=True,
-                check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
-            )
-        )
+        callbacks.append(make_early_stopping(recipe, training.patience or DEFAULT_PATIENCE))
     if training.save_top_k:
         folder = checkpoint_folder(recipe, run)
         callbacks.append(best_checkpoints(folder, training.monitor, training.mode, training.save_top_k))
     return callbacks
+
+
+def make_early_stopping(recipe: Recipe, patience: int) -> EarlyStopping:
+    """Lightning's early stopping, for a recipe that has a monitor."""
+    training = recipe.training
+    assert training.monitor is not None
+    return EarlyStopping(
+        monitor=training.monitor,
+        mode=training.mode or "min",
+        patience=patience,
+        min_delta=training.min_delta,
+        check_on_train_epoch_end=True,
+        check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
+    )
 
 
 def _check_count(flag: str, given: int | None, found: int, what: str) -> None:

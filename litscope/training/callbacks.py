@@ -1,4 +1,4 @@
-"""Recorder: the one callback on the hot path. It records, watches the loss, saves, and stops the run.
+"""Recorder: the one callback on the hot path. It records, watches the loss, saves, steers and stops the run.
 
 Every Lightning callback pays for every hook, so what must happen at each batch happens here. Per
 training batch: signals are added to a block on the device, the loss is kept, a few Python numbers
@@ -27,10 +27,12 @@ from litscope.ledger.store import LedgerWriter
 from litscope.rundir import RunDir, append_line
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
 from litscope.training.interrupt import Signals
-from litscope.training.pace import Pace
+from litscope.training.live import LiveRun, Moment
+from litscope.training.pace import Due, Pace
 from litscope.training.progress import Progress
 from litscope.training.ranks import Ranks
 from litscope.training.recording import Capture, EpochClock, LossWatch, clean_pass
+from litscope.training.steering import Steering
 from litscope.types import Batch, StepOutput
 
 FLUSH_S = 5.0
@@ -44,6 +46,7 @@ class Recorder(Checkpoint):
         run: the run's folder.
         attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
         signals: Ctrl-C and SIGTERM.
+        steering: what people ask of the run.
         ledger: record signals of every sample.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
         saves_last: also write it at each epoch's end and every two minutes.
@@ -64,6 +67,7 @@ class Recorder(Checkpoint):
         run: RunDir,
         attempt: int,
         signals: Signals,
+        steering: Steering,
         *,
         last_checkpoint: Path,
         ledger: bool = True,
@@ -76,6 +80,7 @@ class Recorder(Checkpoint):
         self.run = run
         self.attempt = attempt
         self.signals = signals
+        self.steering = steering
         self.clock = EpochClock()
         self.pace = Pace(signals, saves=saves_last, max_time_s=max_time_s)
         self.num_epochs = 0
@@ -94,6 +99,7 @@ class Recorder(Checkpoint):
         self._rate = 0.0
         self._is_validation_due = False
         self._is_clean_pass_due = False
+        self._is_training_over = False
         self._is_blended = False
         self._random_before_validation = random_state()
         self._common_val_batches = 0
@@ -126,7 +132,6 @@ class Recorder(Checkpoint):
         self._step = trainer.global_step
         self._losses.keys = trainer.datamodule.manifest.keys  # type: ignore[attr-defined]
         self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
-        self._common_val_batches = min(self._ranks.gather(_num_val_batches(trainer)))
         self.pace.start()
         self._stop_if_early_stopped(trainer)
         if self._restored is not None:
@@ -134,6 +139,11 @@ class Recorder(Checkpoint):
         elif self._ranks.world_size > 1:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             torch.manual_seed(data.seed + self._ranks.rank)  # dropout differs from rank to rank
+        self._is_training_over = self._is_validation_due
+        steered = (self._restored or {}).get("steering", {})
+        assert self._capture is not None
+        live = LiveRun(self.steering.recipe, trainer, pl_module, self._capture, self._last_checkpoint.parent)
+        self.steering.start(live, self._ranks, self.signals, self.attempt, steered, self._moment(trainer))
 
     def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:
         """A run that early stopping ended stays ended, unless it now has more patience."""
@@ -182,6 +192,8 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock and bar."""
+        self._is_training_over = False
+        self.steering.epoch_starts()
         self.clock.start()
         self._start_bar(trainer, 0)
 
@@ -214,8 +226,7 @@ class Recorder(Checkpoint):
             trainer.should_stop = True  # unlike Lightning's own limit, this validates before it ends
             self._training_ends(trainer)
             return
-        assert self._ranks is not None
-        due = self.pace.due(self._ranks, self._step)
+        due = self._look(trainer, self._step)
         if due.stop:
             self._save_and_stop(trainer)
         if due.save:
@@ -224,9 +235,29 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
             self._training_ends(trainer)
 
+    def _look(self, trainer: L.Trainer, count: int) -> Due:
+        """What is due after `count` steps or batches, once the actions that wait are applied."""
+        assert self._ranks is not None
+        due = self.pace.due(self._ranks, count, self.steering.has_news())
+        if due.news or self.steering.is_scripted(self._step):
+            self._steer(trainer)
+            due = self.pace.due(self._ranks, 0)  # a pause may have lasted, and a signal ended it
+        return due._replace(end=due.end or self.steering.is_ending)
+
+    def _steer(self, trainer: L.Trainer) -> None:
+        paused_s = self.steering.take(self._moment(trainer))
+        self.pace.skip(paused_s)
+        self.clock.skip(paused_s)
+
+    def _moment(self, trainer: L.Trainer) -> Moment:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        batches_done = int(data.position()["batches_done"])
+        return Moment(trainer.global_step, trainer.current_epoch, batches_done, self._is_training_over)
+
     def _training_ends(self, trainer: L.Trainer) -> None:
         """The epoch's last training batch is done; validation comes next, where there is one."""
         self._log_step(trainer)
+        self._is_training_over = True
         self.clock.training_ends()
         self._is_clean_pass_due = self._is_blended and self._ledger
         self._is_validation_due = _num_val_batches(trainer) > 0
@@ -248,6 +279,8 @@ class Recorder(Checkpoint):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show a bar of its own."""
+        assert self._ranks is not None
+        self._common_val_batches = min(self._ranks.gather(_num_val_batches(trainer)))
         self._progress.start("validating", _num_val_batches(trainer))
 
     def on_validation_batch_end(
@@ -262,12 +295,13 @@ class Recorder(Checkpoint):
             return
         if batch_idx + 1 >= self._common_val_batches:
             return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
-        assert self._ranks is not None
-        due = self.pace.due(self._ranks, batch_idx + 1)
+        due = self._look(trainer, batch_idx + 1)
         if due.stop:
             self._save_and_stop(trainer)
         if due.save:
             self._save(trainer)
+        if due.end:
+            trainer.should_stop = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The validation counts from here on."""
@@ -300,7 +334,9 @@ class Recorder(Checkpoint):
         if self._is_clean_pass_due:
             self._clean_pass(trainer, pl_module, trainer.global_step, trainer.current_epoch)
         assert self._ranks is not None
+        assert self._capture is not None
         self.num_epochs = self._position(trainer).epochs_done
+        self._capture.flush(wait=True)  # a line in epochs.jsonl says that the epoch's signals are on the disk
         num_samples = sum(self._ranks.gather(self.clock.num_samples))
         if self._ranks.rank == 0:
             row = {
@@ -310,12 +346,15 @@ class Recorder(Checkpoint):
                 "epoch_s": self.clock.epoch_s,
                 "samples_per_s": num_samples / max(self.clock.train_s, 1e-9),
                 "lr": self._rate,
+                "num_edits": self.steering.num_edits,
                 **metric_values(trainer),
             }
             append_line(self.run.epoch_metrics, row)
             self._progress.epoch_line(row, trainer.max_epochs)
+        self._steer(trainer)
+        self.steering.prepare_epoch()
         due = self.pace.due(self._ranks, 0)
-        if due.end:
+        if due.end or self.steering.is_ending:
             trainer.should_stop = True
         if due.stop:
             self._save_and_stop(trainer)
@@ -330,6 +369,7 @@ class Recorder(Checkpoint):
         self._is_clean_pass_due = not clean_pass(
             trainer,
             module,
+            trainer.datamodule.active_ids("train"),  # type: ignore[attr-defined]
             lambda output: add(output, step=step, epoch=epoch, split="train", phase="eval"),
             lambda: is_alone and self.signals.requested is not None,
         )
@@ -353,13 +393,14 @@ class Recorder(Checkpoint):
             "lr": self._rate,
             "clock": self.clock.state(),
             "is_clean_pass_due": self._is_clean_pass_due,
+            "steering": self.steering.state(),
             "train_metrics": self._ranks.gather(pl_module.metric_state()),  # type: ignore[operator]
         }
         write_position(checkpoint, position, trainer.global_step, int(trainer.num_training_batches))
 
     def _position(self, trainer: L.Trainer) -> Position:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        return position_of(data.state_dict()["train"], self._is_validation_due)
+        return position_of(data.position(), self._is_validation_due)
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._last_checkpoint)

@@ -120,6 +120,18 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
     return checkpoint
 
 
+def steering_state(path: Path | None) -> dict[str, Any]:
+    """What was asked of the run while it trained, from its checkpoint; empty without one.
+
+    Raises:
+        RunError: as `load_checkpoint`.
+    """
+    if path is None:
+        return {}
+    state: dict[str, Any] = load_checkpoint(path, mmap=True).get(KEY, {}).get("steering", {})
+    return state
+
+
 def write_position(checkpoint: dict[str, Any], position: Position, global_step: int, num_batches: int) -> None:
     """Rewrite the loop counters of a checkpoint, so that Lightning takes up the run at `position`.
 

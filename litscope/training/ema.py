@@ -13,6 +13,8 @@ interrupted in validation.)
 # ruff: noqa: ARG002 - Lightning passes every hook all its arguments
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as L
@@ -78,6 +80,18 @@ class AveragedWeights(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the module with the average."""
         self._swap(pl_module)
+
+    @contextmanager
+    def lent(self, module: L.LightningModule) -> Iterator[None]:
+        """The module has the average while inside, as in validation."""
+        is_mine = not self._is_lent
+        if is_mine:
+            self._swap(module)
+        try:
+            yield
+        finally:
+            if is_mine:
+                self._swap(module)
 
     @torch.no_grad()
     def _swap(self, module: L.LightningModule) -> None:

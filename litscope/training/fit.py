@@ -31,7 +31,7 @@ from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, write_json
 from litscope.training import build, choices, summary
 from litscope.training.callbacks import Recorder, metric_values
-from litscope.training.checkpoints import load_checkpoint
+from litscope.training.checkpoints import load_checkpoint, steering_state
 from litscope.training.checks import check_kind
 from litscope.training.flags import build as build_recipe
 from litscope.training.flags import recipe_from_keywords
@@ -44,6 +44,8 @@ from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe, max_time_s
 from litscope.training.resume import resolve_resume
 from litscope.training.runs import begin, check_epochs, finished, open_run
+from litscope.training.settings import resumed
+from litscope.training.steering import Steering
 from litscope.training.yamlfile import dump
 
 
@@ -86,14 +88,16 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
         checkpoint, folder = resolve_resume(recipe)
         if folder is not None and (done := finished(RunDir(folder), recipe, checkpoint)) is not None:
             return done
+        steered = steering_state(checkpoint)
         if checkpoint is not None:
-            check_epochs(recipe.training.epochs, checkpoint)
+            check_epochs(resumed(recipe, steered).training.epochs, checkpoint)
         plan = check_hardware(recipe)
         _check_callbacks(callbacks, plan)
         source = build.make_source(recipe)
         check_kind(recipe, source.kind)
         facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
-        recipe, chosen = choices.resolve(recipe, facts, _why_no_weights)
+        asked, chosen = choices.resolve(recipe, facts, _why_no_weights)
+        recipe = resumed(asked, steered)
         data = build.make_data(recipe, source).open()
         build.check_monitor(recipe, data)
         is_first = rank_of_process() == 0
@@ -102,19 +106,20 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
                 say(line)
         classifier = _seeded_classifier(recipe, data, checkpoint)
         run = open_run(recipe, folder, data, is_first)
-        attempt = begin(run, recipe, data, checkpoint) if is_first else 0
-        job = Job(recipe, plan, data, classifier, run, attempt, checkpoint, callbacks)
+        attempt = begin(run, asked, data, checkpoint) if is_first else 0
+        job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
         return _train_with_workers(job, signals)
 
 
 def run_worker(recipe_file: str, run_dir: str) -> None:
     """Train as one of several processes; `launch.main` comes here."""
     with catch_signals() as signals:
-        recipe = build_recipe({}, [recipe_file])
+        asked = build_recipe({}, [recipe_file])
+        checkpoint = Path(asked.training.resume) if asked.training.resume else None
+        recipe = resumed(asked, steering_state(checkpoint))
         data = build.make_data(recipe, build.make_source(recipe)).open()
-        checkpoint = Path(recipe.training.resume) if recipe.training.resume else None
         classifier = _seeded_classifier(recipe, data, checkpoint)
-        _train(Job(recipe, check_hardware(recipe), data, classifier, RunDir(run_dir), 0, checkpoint), signals)
+        _train(Job(recipe, asked, check_hardware(recipe), data, classifier, RunDir(run_dir), 0, checkpoint), signals)
 
 
 # ---- before training -------------------------------------------------------------------------
@@ -151,7 +156,7 @@ def _why_no_weights(arch: str) -> str | None:
 def _train_with_workers(job: Job, signals: Signals) -> RunResult:
     """Train on all devices, and write the summary however it ends."""
     began = time.monotonic()
-    passed_on = copy.deepcopy(job.recipe)
+    passed_on = copy.deepcopy(job.asked)
     passed_on.training.resume = str(job.checkpoint) if job.checkpoint is not None else None
 
     def close(status: str, message: str, outcome: Outcome | None = None) -> dict[str, Any]:
@@ -193,6 +198,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
         job.run,
         job.attempt,
         signals,
+        Steering(job.run, job.asked),
         last_checkpoint=folder / "last.ckpt",
         ledger=recipe.logging.ledger,
         saves_last=recipe.training.save_last,

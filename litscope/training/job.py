@@ -22,7 +22,8 @@ class Job:
     """What every process of a run knows before it trains.
 
     Attributes:
-        recipe: resolved: nothing that matters is open.
+        recipe: resolved: nothing that matters is open; with the settings that were changed while the run trained.
+        asked: the same without those changes, as recipe.yaml has it.
         data: opened.
         classifier: built right after the random generators were seeded; training draws on from there.
         attempt: number of this attempt, from 1; 0 on every process but the first.
@@ -31,6 +32,7 @@ class Job:
     """
 
     recipe: Recipe
+    asked: Recipe
     plan: Plan
     data: ClassificationData
     classifier: Classifier

@@ -12,15 +12,26 @@ SAVE_EVERY_S = 120.0
 """Time between two periodic checkpoints inside an epoch, in seconds."""
 
 AGREE_EVERY = 10
-"""Steps between two agreements of several ranks; an agreement costs about 0.5 ms."""
+"""Most steps between two agreements of several ranks; an agreement costs about 0.5 ms."""
+
+AGREE_S = 1.0
+"""Most time between two agreements, in seconds, where a step takes no longer than that."""
 
 
 class Due(NamedTuple):
-    """What is due now."""
+    """What is due now.
+
+    Attributes:
+        stop: a signal asks the run to save and stop.
+        save: a periodic checkpoint.
+        end: the time is over.
+        news: somebody asked for an action.
+    """
 
     stop: bool = False
     save: bool = False
     end: bool = False
+    news: bool = False
 
 
 class Pace:
@@ -36,7 +47,8 @@ class Pace:
         self._signals = signals
         self._saves = saves
         self._max_time_s = max_time_s
-        self._began = self._saved_at = time.monotonic()
+        self._began = self._saved_at = self._agreed_at = time.monotonic()
+        self._agree_every = 1
 
     def start(self, elapsed_s: float = 0.0) -> None:
         """Training starts now; `elapsed_s` seconds of it were in earlier attempts."""
@@ -52,13 +64,33 @@ class Pace:
         """A checkpoint was written now."""
         self._saved_at = time.monotonic()
 
-    def due(self, ranks: Ranks, count: int) -> Due:
-        """What is due after `count` steps or batches. Several ranks talk only at every tenth, and at 0.
+    def skip(self, seconds: float) -> None:
+        """Seconds of a pause do not count."""
+        self._began += seconds
+
+    def due(self, ranks: Ranks, count: int, has_news: bool = False) -> Due:
+        """What is due after `count` steps or batches. Several ranks talk only at every tenth, oftener where steps
+        are slow, and always at 0.
 
         Every rank must come here with the same counts.
+
+        Args:
+            has_news: whether somebody asked for an action; one rank that knows is enough.
         """
-        if ranks.world_size > 1 and count % AGREE_EVERY:
+        if ranks.world_size > 1 and count % self._agree_every:
             return Due()
+        now = time.monotonic()
         is_time_over = self._max_time_s is not None and self.elapsed_s > self._max_time_s
-        is_save_due = self._saves and time.monotonic() - self._saved_at > SAVE_EVERY_S
-        return Due(*ranks.any(self._signals.requested is not None, is_save_due, is_time_over))
+        is_save_due = self._saves and now - self._saved_at > SAVE_EVERY_S
+        flags = (self._signals.requested is not None, is_save_due, is_time_over, has_news)
+        if ranks.world_size == 1:
+            return Due(*flags)
+        *agreed, least = ranks.most(*flags, -self._wanted_steps(now))
+        if count:
+            self._agree_every, self._agreed_at = -least, now
+        return Due(*map(bool, agreed))
+
+    def _wanted_steps(self, now: float) -> int:
+        """After how many steps this rank would like to agree again."""
+        step_s = (now - self._agreed_at) / self._agree_every
+        return min(AGREE_EVERY, max(1, int(AGREE_S / max(step_s, 1e-6))))

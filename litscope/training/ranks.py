@@ -29,11 +29,15 @@ class Ranks:
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether any rank has it set. Waits for the slowest rank."""
+        return [bool(value) for value in self.most(*flags)]
+
+    def most(self, *numbers: int) -> list[int]:
+        """For each number, the greatest of all ranks. Waits for the slowest rank."""
         if self._group is None:
-            return list(flags)
-        values = torch.tensor(flags, dtype=torch.uint8)
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.int64)
         dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self._group)
-        return [bool(value) for value in values.tolist()]
+        return [int(value) for value in values.tolist()]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """`values` (a CPU tensor) added up over the ranks."""

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -144,6 +146,11 @@ class EpochClock:
         """The epoch's last training batch is done, and the device with it."""
         self._train_s = time.monotonic() - self._train_began
 
+    def skip(self, seconds: float) -> None:
+        """Seconds of a pause do not count."""
+        self._epoch_began += seconds
+        self._train_began += 0.0 if self._train_s is not None else seconds
+
     @property
     def epoch_s(self) -> float:
         """Seconds since the epoch began."""
@@ -161,16 +168,22 @@ class EpochClock:
 
 @torch.no_grad()
 def clean_pass(
-    trainer: L.Trainer, module: L.LightningModule, record: Callable[[StepOutput], None], is_stopped: Callable[[], bool]
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    ids: NDArray[np.int64],
+    record: Callable[[StepOutput], None],
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Show every training sample to the model as evaluation would, and record what it says.
+    """Show samples to the model as evaluation would, and record what it says; training goes on unchanged.
 
-    Training rows cannot be taken from images that mixup or cutmix blended: they have no single
-    label. No random number is drawn, and batch-norm statistics stay.
+    No random number is drawn, and batch-norm statistics stay. For training samples whose own rows cannot be
+    taken, because mixup or cutmix blended the images and left them no single label, and for evaluations that
+    somebody asks for while a run trains.
 
     Args:
         trainer: of this fit, with our data module.
         module: maps a batch's input to logits (B, C).
+        ids: (n,) int64 samples, of all ranks.
         record: takes each batch's output.
         is_stopped: asked before each batch.
 
@@ -180,8 +193,9 @@ def clean_pass(
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
+    loader = data.dataloader_of(ids)
     try:
-        for batch in data.clean_train_dataloader():
+        for batch in loader:
             if is_stopped():
                 return False
             batch = data.transfer_batch_to_device(batch, module.device, 0)
@@ -192,11 +206,13 @@ def clean_pass(
     finally:
         for part, mode in modes:
             part.training = mode
+        if loader:
+            data.release(loader)
     return True
 
 
 def _output(logits: Tensor, batch: Batch) -> StepOutput:
-    sample_loss = F.cross_entropy(logits.float(), batch["label"], reduction="none")
+    sample_loss = F.cross_entropy(logits.float(), batch["label"], reduction="none", ignore_index=-1)
     return {
         "loss": sample_loss.mean(),
         "logits": logits,

@@ -84,7 +84,12 @@ def metric_facts(rows: list[dict[str, Any]], monitor: str | None, mode: str | No
     """
     if not rows:
         return {"metrics": {"final": {}, "best": {}}, "best_epoch": None, "epoch_s": [], "samples_per_s": None}
-    scored = [row for row in rows if monitor and row.get(monitor) is not None]
+    # Once samples of val or test were edited, metrics from before are of another data set.
+    scored = [
+        row
+        for row in rows
+        if monitor and row.get(monitor) is not None and row.get("num_edits", 0) == rows[-1].get("num_edits", 0)
+    ]
     choose = min if mode == "min" else max
     best = choose(scored, key=lambda row: row[str(monitor)]) if scored else rows[-1]
     return {

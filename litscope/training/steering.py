@@ -1,0 +1,255 @@
+"""Steering: what people ask of a run reaches it here, between two steps, and is answered.
+
+People append requests to the run's `actions.jsonl` (`ledger.actions`). Rank 0 looks at the file's
+size every half second and passes on what is new; every rank applies the same actions after the same
+step, and rank 0 writes the answers. What was applied is kept in the checkpoint. When a run goes on
+from one, actions that took effect after it are applied again, each at its own step; so the weights
+become what they were. A replay is a run whose journal says of every action at which step it is due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from litscope.errors import ConfigError
+from litscope.ledger.actions import (
+    Action,
+    Decisions,
+    Journal,
+    answer,
+    check,
+    decide,
+    is_answer,
+    is_momentary,
+    is_request,
+    submit,
+)
+from litscope.rundir import RunDir, read_lines
+from litscope.training.interrupt import Signals
+from litscope.training.live import LiveRun, Moment
+from litscope.training.ranks import Ranks
+from litscope.training.recipe import Recipe
+from litscope.training.settings import facts_of
+
+POLL_S = 0.5
+"""How often rank 0 looks at the journal while training, in seconds."""
+
+PAUSED_POLL_S = 0.2
+"""Likewise in a pause."""
+
+
+class Steering:
+    """Applies actions to a run. One for each process; `start` comes first.
+
+    Args:
+        run: the run's folder.
+        recipe: resolved, as the run was asked for: what a setting goes back to when it is undone.
+
+    Attributes:
+        is_ending: whether somebody asked to end the run in order.
+    """
+
+    def __init__(self, run: RunDir, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.is_ending = False
+        self._run = run
+        self._journal = Journal(run)
+        self._applied: list[Action] = []
+        self._decisions = Decisions()
+        self._script: list[tuple[int, Action]] = []
+        self._inbox: list[Action] = []
+        self._known: set[str] = set()
+        self._next_poll = 0.0
+
+    @property
+    def num_edits(self) -> int:
+        """Edits of validation or test samples so far."""
+        return self._live.num_edits
+
+    def start(
+        self,
+        live: LiveRun,
+        ranks: Ranks,
+        signals: Signals,
+        attempt: int,
+        restored: Mapping[str, Any],
+        moment: Moment,
+    ) -> None:
+        """Take up the run, and apply what is due before the first step.
+
+        Args:
+            live: what the actions change.
+            ranks: all processes of the run.
+            signals: a signal ends a pause.
+            attempt: number of this attempt, for the answers.
+            restored: what `state` returned, from a checkpoint; else empty.
+            moment: where the run starts.
+        """
+        self._live, self._ranks, self._signals, self._attempt = live, ranks, signals, attempt
+        self._applied = [dict(action) for action in restored.get("applied", [])]
+        self._decisions = decide(self._applied)
+        if self._applied:
+            self._live.restore(self._decisions, restored["live"])
+            if restored["asked"]["plan"] == facts_of(self.recipe)["plan"]:
+                self._live.keep_plan(restored["live"])
+        if self._ranks.rank == 0:
+            self._take_stock(moment)
+        self._script, self._inbox = self._ranks.first((self._script, self._inbox))
+        new, self._inbox = self._inbox, []
+        self._handle_all([*self._due(moment.step), *new], moment)
+        if not moment.batches_done and not moment.is_over:
+            self._live.prepare_epoch()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: plain values; empty where nothing was applied. A run that goes on is not paused."""
+        lasting = [action for action in self._applied if not is_momentary(action)]
+        if not lasting:
+            return {}
+        return {"applied": lasting, "asked": facts_of(self.recipe), "live": self._live.state()}
+
+    # ---- at each step --------------------------------------------------------------------------
+
+    def has_news(self) -> bool:
+        """Whether requests are waiting. Looks at the file every half second; always False on other ranks."""
+        now = time.monotonic()
+        if now >= self._next_poll and self._ranks.rank == 0:
+            self._next_poll = now + POLL_S
+            self._look()
+        return bool(self._inbox)
+
+    def is_scripted(self, step: int) -> bool:
+        """Whether an action is due after `step` steps, on every rank alike."""
+        return bool(self._script) and self._script[0][0] <= step
+
+    def take(self, moment: Moment) -> float:
+        """Apply what is due and what is new, and wait out a pause. Every rank comes here at the same moment.
+
+        Returns:
+            Seconds of the pause.
+        """
+        self._look()
+        new, self._inbox = self._ranks.first(self._inbox), []
+        self._handle_all([*self._due(moment.step), *new], moment)
+        return self._wait(moment)
+
+    def prepare_epoch(self) -> None:
+        """Before an epoch starts."""
+        self._live.prepare_epoch()
+
+    def epoch_starts(self) -> None:
+        """At an epoch's start, when its loader is there."""
+        self._live.epoch_starts()
+
+    # ---- what is to be done --------------------------------------------------------------------
+
+    def _take_stock(self, moment: Moment) -> None:
+        """Sort the journal as it stands: done before the checkpoint, due at a step, new."""
+        lines = self._journal.poll()
+        answers = {line["answers"]: line for line in lines if is_answer(line)}
+        requests = [line for line in lines if is_request(line)]
+        self._known = {line["id"] for line in requests}
+        done = {action["id"] for action in self._applied}
+        for action in self._applied:
+            if action["id"] not in self._known:  # this run starts from another one's checkpoint
+                submit(self._run, action)
+                self._answer(action, moment, "applied", {"note": "before this run, in the checkpoint it starts from"})
+        began = max((line["started_at"] for line in read_lines(self._run.attempts)), default=0.0)
+        for action in requests:
+            before = answers.get(action["id"])
+            if action["id"] in done or (before and (before["status"] == "refused" or is_momentary(action))):
+                continue
+            if is_momentary(action) and "at_step" not in action and _asked_at(action) < began:
+                self._answer(action, moment, "refused", {"reason": "no process trained the run when it was asked"})
+                continue
+            step = before["step"] if before else action.get("at_step")
+            if step is None:
+                self._inbox.append(action)
+            else:
+                self._script.append((step, action))
+        self._script.sort(key=lambda due: due[0])  # stable: of one step, in the journal's order
+
+    def _look(self) -> None:
+        if self._ranks.rank:
+            return
+        for line in self._journal.poll():
+            if is_request(line) and line["id"] not in self._known:
+                self._known.add(line["id"])
+                self._inbox.append(line)
+
+    def _due(self, step: int) -> list[Action]:
+        due = [action for at, action in self._script if at <= step]
+        self._script = self._script[len(due) :]
+        return due
+
+    def _wait(self, moment: Moment) -> float:
+        """A pause: nothing is trained, the memory stays, actions are applied. A signal ends it."""
+        began = time.monotonic()
+        while self._decisions.is_paused and not self.is_ending:
+            if self._ranks.any(self._signals.requested is not None)[0]:
+                break
+            time.sleep(PAUSED_POLL_S)
+            self._look()
+            new, self._inbox = self._ranks.first(self._inbox), []
+            self._handle_all(new, moment)
+        return time.monotonic() - began
+
+    # ---- doing it ------------------------------------------------------------------------------
+
+    def _handle_all(self, actions: list[Action], moment: Moment) -> None:
+        for action in actions:
+            try:
+                facts = self._apply(action, moment)
+            except ConfigError as refusal:
+                self._answer(action, moment, "refused", {"reason": str(refusal)})
+            else:
+                self._answer(action, moment, "applied", facts)
+
+    def _answer(self, action: Action, moment: Moment, status: Any, facts: Mapping[str, Any]) -> None:
+        if self._ranks.rank == 0:
+            place = {"step": moment.step, "epoch": moment.epoch, "attempt": self._attempt}
+            answer(self._run, action["id"], status, **place, **facts)
+
+    def _apply(self, action: Action, moment: Moment) -> dict[str, Any]:
+        check(action)
+        match action["what"]:
+            case "checkpoint":
+                return {"path": self._live.save_copy(moment)}
+            case "evaluate":
+                return {"metrics": self._live.evaluate_now(self._samples_to_evaluate(action), moment)}
+            case "stop":
+                self.is_ending = True
+                return {}
+            case "undo":
+                self._check_undo(action)
+        wanted = decide([*self._applied, action])
+        notes = self._live.follow(wanted, moment, self._ranks.world_size)
+        self._applied.append(action)
+        self._decisions = wanted
+        return {"note": "; ".join(notes)} if notes else {}
+
+    def _check_undo(self, action: Action) -> None:
+        if action["action"] not in {applied["id"] for applied in self._applied}:
+            raise ConfigError(f"No action {action['action']} is in force here that could be undone.")
+
+    def _samples_to_evaluate(self, action: Action) -> Any:
+        data = self._live.data
+        if "split" in action:
+            ids = data.active_ids(action["split"])
+            if not len(ids):
+                raise ConfigError(f"The run has no samples of split {action['split']}.")
+            return ids
+        tagged = self._decisions.tags.get(action["tag"], set())
+        ids = data.readable(np.array([i for i in tagged if i < len(data.manifest)], np.int64))
+        if not len(ids):
+            raise ConfigError(f"No sample that can be evaluated has the tag {action['tag']!r}.")
+        return ids
+
+
+def _asked_at(action: Action) -> float:
+    """When it was asked for, by the clock of who asked; 0 where a foreign line does not say."""
+    when = action.get("when")
+    return float(when) if isinstance(when, int | float) else 0.0
