@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose
 
 from litscope.ledger.clock import first_minimum, read_clock
 from litscope.ledger.score_schema import SCORE_SCHEMA, SCORES
-from litscope.ledger.scores import WINDOW_SIGNALS, ScoreState, mean_ranks, mistake_lift, suspicion
+from litscope.ledger.scores import ScoreState, mean_ranks, mistake_prior, suspicion
 from litscope.ledger.visits import VISIT_SIGNALS, Pinned, pick_visits
 
 Row = dict[str, Any]
@@ -360,7 +360,7 @@ def test_a_window_that_moved_is_the_window_summed_anew(epochs: list[list[Row]], 
     for epoch in inside:
         anew.move_window(picks[epoch], epoch, 1)
     assert moved.table().equals(anew.table())
-    for name in ("window_visits", *(f"window_{name}" for name in WINDOW_SIGNALS)):
+    for name in ("window_visits", "window_margin"):
         assert moved.columns[name].tolist() == anew.columns[name].tolist()
 
 
@@ -368,52 +368,64 @@ def test_a_window_that_moved_is_the_window_summed_anew(epochs: list[list[Row]], 
 
 
 def test_suspicion_by_hand() -> None:
-    margin = np.array([-6.0, -2.0, 9.0, 4.0])  # over 3, 1, 3, 1 visits: AUM -2, -2, 3, 4; ranks of -AUM 2.5, 2.5, 1, 0
-    el2n = np.array([3.0, 0.5, 0.3, 0.2])  # EL2N 1, .5, .1, .2; ranks 3, 2, 0, 1
-    visits = np.array([3, 1, 3, 1])
+    margin = np.array([-6.0, -2.0, 9.0, 4.0])  # over 3, 1, 3, 1 visits: AUM -2, -2, 3, 4
     label, no_rival = np.zeros(4, np.int32), np.full(4, -1)
-    found = suspicion({"margin": margin, "el2n": el2n}, visits, np.zeros(4, np.int8), label, no_rival)
-    assert found.tolist() == [1.0, 2 / 3, 1 / 6, 1 / 6]  # sums 5.5, 4.5, 1, 1: ranks 3, 2, .5, .5
+    found = suspicion(margin, np.array([3, 1, 3, 1]), np.zeros(4, np.int8), label, no_rival)
+    assert found.tolist() == [2.5 / 3, 2.5 / 3, 1 / 3, 0.0]
 
 
 def test_suspicion_ranks_within_a_split_and_knows_what_it_does_not_know() -> None:
-    sums = {"margin": np.array([1.0, 2.0, -5.0, 0.0, np.nan]), "el2n": np.array([0.5, 0.4, 1.0, 0.0, np.nan])}
-    split = np.array([0, 0, 1, 0, 0], np.int8)
-    found = suspicion(sums, np.array([1, 1, 1, 0, 1]), split, np.zeros(5, np.int32), np.full(5, -1))
+    margin, split = np.array([1.0, 2.0, -5.0, 0.0, np.nan]), np.array([0, 0, 1, 0, 0], np.int8)
+    found = suspicion(margin, np.array([1, 1, 1, 0, 1]), split, np.zeros(5, np.int32), np.full(5, -1))
     assert found[:3].tolist() == [1.0, 0.0, 0.5]
     assert np.isnan(found[3:]).all()
 
 
-MISTAKES = {  # held for class 0: four of label 0 and two of label 1; for class 1: three; for class 2: two
-    "label": np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]),
-    "rival": np.array([-1, -1, -1, -1, 0, 0, -1, -1, -1, 1, -1]),
-    "aum": np.array([3.0, 3.0, 3.0, 3.0, -1.0, -1.0, 3.0, 3.0, 3.0, 1.0, 3.0]),
-}
-
-
-def test_the_lift_of_a_mistake_by_hand() -> None:
+def test_the_prior_of_a_mistake_by_hand() -> None:
+    # Held for class 0: four of label 0 and two of label 1; for class 1: three; for class 2: two.
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2])
+    rival = np.array([-1, -1, -1, -1, 0, 0, -1, -1, -1, 1, -1])
+    aum = np.array([3.0, 3.0, 3.0, 3.0, -1.0, -1.0, 3.0, 3.0, 3.0, 1.0, 3.0])
     usual = (2 + 1) / (11 + 1) / 2  # two samples are not held for their label, and each could have two others
     label_1_for_0 = (2 + 20 * usual) / (6 + 20) / usual
     label_2_for_1 = (0 + 20 * usual) / (3 + 20) / usual  # contradicted at times, but held for its label
-    expected = [1.0] * 4 + [label_1_for_0] * 2 + [1.0] * 3 + [label_2_for_1, 1.0]
-    assert_allclose(mistake_lift(**MISTAKES), expected)
-    assert label_1_for_0 == pytest.approx(18 / 13)
-    assert label_2_for_1 == pytest.approx(20 / 23)
+    assert (label_1_for_0, label_2_for_1) == (pytest.approx(18 / 13), pytest.approx(20 / 23))
+    uneven = 6 * (2 * 1) / (2 * 1) - 1  # both mistakes in one of six pairs
+    weight = uneven / (2 + uneven)
+    expected = [0.0] * 4 + [weight * math.log(18 / 13)] * 2 + [0.0] * 3 + [weight * math.log(20 / 23), 0.0]
+    assert_allclose(mistake_prior(label, rival, aum), expected)
+
+
+def two_kinds_of_mistakes(num_common: int, num_rare: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """label, rival, AUM of 50 right samples in each of four classes, then ones labelled 1 for 0, then 2 for 3."""
+    label = np.array([*np.repeat(np.arange(4), 50), *[1] * num_common, *[2] * num_rare])
+    rival = np.array([-1] * 200 + [0] * num_common + [3] * num_rare)
+    return label, rival, np.where(rival < 0, 3.0, -1.0)
 
 
 def test_of_equal_samples_the_one_with_the_more_common_mistake_is_more_suspicious() -> None:
-    label = np.array([0] * 40 + [1] * 10 + [2] * 40 + [1] + [2] * 9)
-    rival = np.array([-1] * 40 + [0] * 10 + [-1] * 40 + [2] + [-1] * 9)
-    aum, el2n = np.where(rival < 0, 3.0, -1.0), np.where(rival < 0, 0.1, 1.2)
-    found = suspicion({"margin": aum, "el2n": el2n}, np.ones(100), np.zeros(100, np.int8), label, rival)
-    assert len(set(found[40:50])) == 1
-    assert found[40] > found[90] > found[0]  # ten zeros are labelled 1, one two is
+    label, rival, aum = two_kinds_of_mistakes(10, 1)
+    found = suspicion(aum, np.ones(211), np.zeros(211, np.int8), label, rival)
+    assert len(set(found[200:210])) == 1
+    assert found[200] > found[210] > found[0]
 
 
-def test_a_class_without_samples_and_a_single_class_have_a_lift() -> None:
+def test_a_lift_is_clipped() -> None:
+    many = np.repeat(np.arange(100), 50)  # of a hundred classes, half of the first are called 1
+    rival = np.where(np.arange(5_000) < 25, 0, -1)
+    prior = mistake_prior(np.where(rival == 0, 1, many), rival, np.where(rival == 0, -1.0, 3.0))
+    assert prior[0] == pytest.approx(math.log(10), rel=1e-3)
+
+
+def test_mistakes_that_are_spread_over_all_pairs_of_classes_say_nothing() -> None:
+    label, rival = np.array([0] * 25 + [1] * 25), np.array(([1] * 5 + [-1] * 20) + ([0] * 5 + [-1] * 20))
+    assert mistake_prior(label, rival, np.where(rival < 0, 3.0, -1.0)).tolist() == [0.0] * 50
+
+
+def test_one_sample_and_one_class_have_a_prior() -> None:
     one = np.array([0])
-    assert mistake_lift(one, np.array([-1]), np.array([1.0])).tolist() == [1.0]
-    assert np.isfinite(mistake_lift(one, np.array([7]), np.array([2.0]))).all()
+    assert mistake_prior(one, np.array([-1]), np.array([1.0])).tolist() == [0.0]
+    assert mistake_prior(one, np.array([7]), np.array([-2.0])).tolist() == [0.0]
 
 
 @given(st.lists(st.integers(-3, 3)))

@@ -43,6 +43,7 @@ _PLEISS = "Pleiss et al. (2020), arXiv:2001.10528"
 _SWAYAMDIPTA = "Swayamdipta et al. (2020), arXiv:2009.10795"
 _TONEVA = "Toneva et al. (2019), arXiv:1812.05159"
 _PAUL = "Paul et al. (2021), arXiv:2107.07075"
+_NORTHCUTT = "Northcutt et al. (2021), arXiv:1911.00068"
 
 SCORES: dict[str, Score] = {
     score.name: score
@@ -86,11 +87,11 @@ SCORES: dict[str, Score] = {
             _FLOAT,
             "rank, 0 to 1",
             True,
-            "Rank of the sample in its split by r(-AUM + ln(2 + lift)) + r(EL2N), scaled so that 1 is the most "
-            "suspicious; r is the rank in the split, AUM and EL2N are means over the visits in the window of the "
-            "memorisation clock, and lift is how many times more often than others the supposed mistake is made in the "
-            "split. Ties get their mean rank; null without a visit in the window.",
-            f"{_PLEISS}; {_PAUL}",
+            "Rank of the sample in its split by -AUM + w ln(lift), scaled so that 1 is the most suspicious; AUM is "
+            "over the visits in the window of the memorisation clock, lift is how many times more often than the "
+            "mean over all pairs of classes the supposed mistake is made in the split, and w in [0, 1) is greater "
+            "the more unevenly mistakes are spread. Ties get their mean rank; null without a visit in the window.",
+            f"{_PLEISS}; {_NORTHCUTT}",
         ),
     )
 }

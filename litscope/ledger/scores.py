@@ -7,7 +7,7 @@ table of `score_schema`. `suspicion` is the label-error ranking. Nothing here re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,22 +21,21 @@ Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-WINDOW_SIGNALS: tuple[str, ...] = ("margin", "el2n")
-"""The signals of which `ScoreState` keeps sums over the window of the memorisation clock."""
-
 WINDOW_STEP = 2.0**-26
-"""Window sums are multiples of this (logit units; nothing for EL2N). So float64 adds and subtracts them without
-rounding, and a window that was moved epoch by epoch has the bits, and the ties, of one that was summed anew."""
+"""The window's sums of margins are multiples of this (logit units). So float64 adds and subtracts without rounding, and
+a window that was moved epoch by epoch has the bits, and the ties, of one that was summed anew."""
 
 WINDOW_LIMIT = 2.0**16
-"""Signals are clipped to this before they enter the window: 2,048 epochs then fit into float64's 53 bits."""
-
-ANY_MISTAKE = 2.0
-"""Weight of the belief that any mistake is as likely as any other, beside a weight of 1 for the ones that are common in
-this run. Without it, classes that are merely hard to tell apart would come first (docs/scores.md has figures)."""
+"""Margins are clipped to this before they enter the window: 2,048 epochs then fit into float64's 53 bits."""
 
 USUAL_SAMPLES = 20
-"""Samples with the usual share of mistakes that are added to those of each class."""
+"""Samples with the usual share of mistakes that are added to those of each class, so that a few make no lift."""
+
+MOST_LIFT = 10.0
+"""Lifts are clipped to this and its reciprocal: about what ten classes allow, with which the ranking was measured."""
+
+HALF_UNEVEN = 2.0
+"""Unevenness of the mistakes at which the lift has half its weight: as when a third of the pairs share all of them."""
 
 
 class Change(NamedTuple):
@@ -63,7 +62,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "rival": (np.int32, -1),  # winner of the vote so far
     "rival_weight": (np.float64, 0),
     "window_visits": (np.int32, 0),
-    **{f"window_{name}": (np.float64, 0) for name in WINDOW_SIGNALS},
+    "window_margin": (np.float64, 0),
 }
 """Accumulators per sample that restart with a new label: dtype, value at the start."""
 
@@ -133,15 +132,13 @@ class ScoreState:
         is_same = (c["since"][at] <= epoch) & (c["label"][at] == visits.label[counts])
         at, counts[counts] = at[is_same], is_same
         c["window_visits"][at] += sign
-        for name in WINDOW_SIGNALS:
-            values = visits.signals[name][counts].astype(np.float64).clip(-WINDOW_LIMIT, WINDOW_LIMIT)
-            c[f"window_{name}"][at] += sign * WINDOW_STEP * np.rint(values / WINDOW_STEP)
+        margin = visits.signals["margin"][counts].astype(np.float64).clip(-WINDOW_LIMIT, WINDOW_LIMIT)
+        c["window_margin"][at] += sign * WINDOW_STEP * np.rint(margin / WINDOW_STEP)
 
     def table(self) -> pa.Table:
         """One row per sample, as `SCORE_SCHEMA`."""
         c = self.columns
         n, label = c["num_visits"], c["label"]
-        sums = {name: c[f"window_{name}"] for name in WINDOW_SIGNALS}
         split = pa.DictionaryArray.from_arrays(pa.array(c["split"]), pa.array(self.splits, pa.string()))
         values: dict[str, Array] = {
             "believed_label": np.where(c["rival"] >= 0, c["rival"], label),
@@ -156,7 +153,7 @@ class ScoreState:
             "last_loss": c["last_loss"],
             "first_learned_epoch": c["first_learned"],
             "last_pred": c["last_pred"],
-            "suspicion": suspicion(sums, c["window_visits"], c["split"], label, c["rival"]),
+            "suspicion": suspicion(c["window_margin"], c["window_visits"], c["split"], label, c["rival"]),
         }
         unlabelled = label < 0
         columns: dict[str, pa.Array] = {
@@ -209,16 +206,15 @@ class ScoreState:
         total[at] = np.abs(change)
 
 
-def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array, label: Array, rival: Array) -> Floats:
+def suspicion(margin: Floats, num_visits: Array, split: Array, label: Array, rival: Array) -> Floats:
     """How much each sample looks like a label error: its rank within its split, in [0, 1].
 
-    Two means over the window of the memorisation clock are ranked within the split, the ranks are added,
-    and the sums ranked: AUM (Pleiss et al. 2020), corrected by how common the supposed mistake is
-    (`mistake_lift`), and EL2N (Paul et al. 2021). -AUM is how many nats the model prefers another
-    class by; the logarithm of the lift is added to it as a prior is to a log-likelihood.
+    Ranked is -AUM (Pleiss et al. 2020) over the window of the memorisation clock, plus the logarithm of
+    how common the supposed mistake is in this run (`mistake_prior`). -AUM is by how many nats the model
+    prefers another class, so the two add up as a log-likelihood and a log-prior do.
 
     Args:
-        sums: name -> (N,), sums over the window of each of `WINDOW_SIGNALS`.
+        margin: (N,), its sum over the visits in the window.
         num_visits: (N,), visits in the window.
         split: (N,) split codes.
         label: (N,) class index.
@@ -229,40 +225,54 @@ def suspicion(sums: Mapping[str, Floats], num_visits: Array, split: Array, label
         mean rank, a sample alone in its split 0.5, one without a visit or a label NaN.
     """
     result = np.full(len(split), np.nan)
-    has_both = (num_visits > 0) & np.isfinite(sums["margin"]) & np.isfinite(sums["el2n"])
-    for code in np.unique(split[has_both]):
-        at = np.flatnonzero(has_both & (split == code))
-        aum, el2n = sums["margin"][at] / num_visits[at], sums["el2n"][at] / num_visits[at]
-        prior = np.log(ANY_MISTAKE + mistake_lift(label[at], rival[at], aum))
-        rank = mean_ranks(mean_ranks(prior - aum) + mean_ranks(el2n))
+    is_known = (num_visits > 0) & np.isfinite(margin)
+    for code in np.unique(split[is_known]):
+        at = np.flatnonzero(is_known & (split == code))
+        aum = margin[at] / num_visits[at]
+        rank = mean_ranks(mistake_prior(label[at], rival[at], aum) - aum)
         result[at] = rank / (len(at) - 1) if len(at) > 1 else 0.5
     return result
 
 
-def mistake_lift(label: Array, rival: Array, aum: Floats) -> Floats:
-    """How many times more often than others each sample's supposed mistake (a `rival` labelled `label`) is made.
+def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
+    """w ln(lift) of each sample's supposed mistake: that a sample of class `rival` got the label `label`.
 
-    A sample is held for its rival if its AUM is negative, else for its label. Of those held for a class,
-    the share that carries one certain other label is compared with that share over all pairs of classes,
-    as confident learning counts its joint (Northcutt et al. 2021). `USUAL_SAMPLES` samples with the
-    usual share are added to each class, so that a few samples make no lift.
+    A sample is held for its rival if its AUM is negative, else for its label. The lift of a pair of classes
+    is the share, among all samples held for the one, that carries the label of the other, over the mean of
+    this share; confident learning counts its joint in this way (Northcutt et al. 2021, arXiv:1911.00068).
+
+    A pair is frequent where people mislabel, and also where the network cannot tell two classes apart.
+    If wrong labels are spread over all classes, only the second is left, and misleads. So the weight w is
+    v / (2 + v), with v the unevenness of the counts: their squared coefficient of variation over the pairs, less
+    what chance adds, 0 when all pairs are alike.
 
     Args:
         label: (N,) class index, N > 0.
-        rival: (N,) class index; -1 for none, whose lift is 1.
+        rival: (N,) class index; -1 for none, whose prior is 0.
         aum: (N,).
+
+    Returns:
+        (N,) float64, nats.
     """
-    classes = int(max(label.max(), rival.max())) + 1
+    num_classes = int(max(label.max(), rival.max())) + 1
     has_rival = rival >= 0
     held = np.where(has_rival & (aum < 0), rival, label).astype(np.int64)
-    usual = (np.count_nonzero(held != label) + 1) / (len(label) + 1) / max(classes - 1, 1)
-    pairs, counts = np.unique(held * classes + label, return_counts=True)  # at most N of the C x C pairs
+    num_wrong = np.count_nonzero(held != label)
+    num_pairs = max(num_classes * (num_classes - 1), 1)
+    usual = (num_wrong + 1) / (len(label) + 1) / max(num_classes - 1, 1)
+    pairs, counts = np.unique(held * num_classes + label, return_counts=True)  # at most N of the C x C pairs
+
+    wrong = counts[pairs // num_classes != pairs % num_classes]
+    uneven = max(0.0, num_pairs * np.sum(wrong * (wrong - 1.0)) / max(num_wrong * (num_wrong - 1.0), 1.0) - 1.0)
+
     supposed = np.where(has_rival, rival, 0).astype(np.int64)
-    pair = supposed * classes + label
-    at = np.searchsorted(pairs, pair).clip(max=len(pairs) - 1)
-    count = np.where(pairs[at] == pair, counts[at], 0)
-    share = (count + USUAL_SAMPLES * usual) / (np.bincount(held, minlength=classes)[supposed] + USUAL_SAMPLES)
-    return np.where(has_rival, share / usual, 1.0)
+    asked = supposed * num_classes + label
+    at = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
+    count = np.where(pairs[at] == asked, counts[at], 0)
+    held_for = np.bincount(held, minlength=num_classes)[supposed]
+    lift = (count + USUAL_SAMPLES * usual) / (held_for + USUAL_SAMPLES) / usual
+    prior = uneven / (HALF_UNEVEN + uneven) * np.log(lift.clip(1 / MOST_LIFT, MOST_LIFT))
+    return np.where(has_rival, prior, 0.0)
 
 
 def mean_ranks(values: Floats) -> Floats:
