@@ -8,7 +8,6 @@ another file, load an extension or reach the network, and `sql` takes one SELECT
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -22,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, did_you_mean
-from litscope.ledger.actions import canaries, check, decisions, entries, planted
 from litscope.ledger.queries import classes
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scorekeeper import refresh
 from litscope.ledger.store import LedgerReader
-from litscope.rundir import RunDir, read_lines, valid_lines
+from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
+from litscope.rundir import RunDir
 
 VIEWS: dict[str, str] = {
     "signals": "One row per visit: what the ledger recorded, without superseded rows.",
@@ -55,40 +54,6 @@ _SETTINGS: dict[str, Any] = {
 }
 
 _DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name", "believed_name")
-
-_DECISIONS = pa.schema(
-    {
-        "sample_id": pa.int64(),
-        "is_discarded": pa.bool_(),
-        "weight": pa.float64(),
-        "new_name": pa.string(),
-        "tags": pa.list_(pa.string()),
-        "is_canary": pa.bool_(),
-    }
-)
-
-_NOT_ARGUMENTS = ("id", "who", "when", "what", "why", "sample_id", "key", "canary")
-
-_ACTIONS = pa.schema(
-    {
-        "id": pa.string(),
-        "asked_at": pa.timestamp("ms"),
-        "who": pa.string(),
-        "what": pa.string(),
-        "why": pa.string(),
-        "status": pa.string(),
-        "step": pa.int64(),
-        "epoch": pa.int64(),
-        "reason": pa.string(),
-        "num_samples": pa.int64(),
-        "sample_id": pa.list_(pa.int64()),
-        "label": pa.list_(pa.string()),
-        "tag": pa.string(),
-        "weight": pa.float64(),
-        "arguments": pa.string(),
-        "is_canary": pa.bool_(),
-    }
-)
 
 
 def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnection:
@@ -182,10 +147,10 @@ class _Maker:
             "manifest": self._manifest,
             "classes": self._classes,
             "samples": self._samples,
-            "metrics": lambda: self._register("metrics", _epochs(self._run)),
-            "steps": lambda: self._register("steps", _lines_table(_valid(self._run, self._run.step_metrics))),
-            "actions": lambda: self._register("actions", _actions(self._run)),
-            "decided": lambda: self._register("decided", _decided(self._run)),
+            "metrics": lambda: self._register("metrics", epochs_table(self._run)),
+            "steps": lambda: self._register("steps", steps_table(self._run)),
+            "actions": lambda: self._register("actions", actions_table(self._run)),
+            "decided": lambda: self._register("decided", decided_table(self._run)),
         }
         makers[name]()
 
@@ -253,87 +218,6 @@ def _renamed(columns: Iterable[str], taken: Iterable[str], table: str) -> str:
 
 def _text(value: str) -> str:
     return "'{}'".format(value.replace("'", "''"))
-
-
-def _valid(run: RunDir, path: Path) -> list[dict[str, Any]]:
-    return valid_lines(read_lines(path), read_lines(run.attempts))
-
-
-def _epochs(run: RunDir) -> pa.Table:
-    """The last valid line of each epoch."""
-    return _lines_table(list({line["epoch"]: line for line in _valid(run, run.epoch_metrics)}.values()))
-
-
-def _lines_table(lines: list[dict[str, Any]]) -> pa.Table:
-    """JSON lines as columns; those that not every line has are null there. What is no number or text stays JSON."""
-    names = dict.fromkeys(["epoch", "step", "attempt", *(name for line in lines for name in line)])
-    columns = {name: [line.get(name) for line in lines] for name in names}
-    return pa.table({name: _column(values) for name, values in columns.items()})
-
-
-def _column(values: list[Any]) -> pa.Array:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int}:
-        return pa.array(values, pa.int64())
-    if kinds <= {int, float}:
-        return pa.array(values, pa.float64())
-    return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
-
-
-def _decided(run: RunDir) -> pa.Table:
-    """One row for each sample that an action touched."""
-    state, planted_ids = decisions(run), canaries(run)
-    tags: dict[int, list[str]] = {}
-    for tag in sorted(state.tags):
-        for sample_id in state.tags[tag]:
-            tags.setdefault(sample_id, []).append(tag)
-    ids = sorted({*state.discarded, *state.labels, *state.weights, *tags, *planted_ids})
-    columns = [
-        ids,
-        [i in state.discarded for i in ids],
-        [state.weights.get(i, 1.0) for i in ids],
-        [state.labels.get(i) for i in ids],
-        [tags.get(i, []) for i in ids],
-        [i in planted_ids for i in ids],
-    ]
-    return pa.table(
-        [pa.array(values, field.type) for values, field in zip(columns, _DECISIONS, strict=True)], _DECISIONS
-    )
-
-
-def _actions(run: RunDir) -> pa.Table:
-    """One row per request, in the journal's order."""
-    rows = []
-    for entry in entries(run):
-        answer = entry.answer or {}
-        told = {name: answer.get(name) for name in ("step", "epoch", "reason")}
-        rows.append({"status": entry.status, **told, **_request_facts(entry.action)})
-    return pa.Table.from_pylist(rows, schema=_ACTIONS)
-
-
-def _request_facts(action: dict[str, Any]) -> dict[str, Any]:
-    """The columns of `actions` that a request tells; its arguments only if this version understands them."""
-    rest = {name: value for name, value in action.items() if name not in _NOT_ARGUMENTS}
-    when = action.get("when")
-    facts = {
-        **{name: str(action.get(name, "")) for name in ("id", "who", "what", "why")},
-        "asked_at": int(when * 1000) if isinstance(when, int | float) else None,
-        "is_canary": action.get("canary") is True,
-        "arguments": json.dumps(rest, ensure_ascii=False),
-    }
-    try:
-        check(action)
-    except ConfigError:
-        return facts
-    ids = action.get("sample_id", [])
-    label = list(planted(action).values()) if "label" in action else None
-    return facts | {
-        "num_samples": len(ids),
-        "sample_id": ids,
-        "label": label,
-        "tag": action.get("tag"),
-        "weight": action.get("weight"),
-    }
 
 
 def _explain(error: duckdb.Error, names: list[str], connection: duckdb.DuckDBPyConnection) -> str:
