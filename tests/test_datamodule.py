@@ -253,7 +253,7 @@ class TestWhatReachesTheNetwork:
 
     def test_clean_training_samples_come_in_order(self, folder):
         data = open_folder(folder).open()
-        batches = list(data.clean_train_dataloader())
+        batches = list(data.dataloader_of(data.active_ids("train")))
         assert np.array_equal(torch.cat([batch["sample_id"] for batch in batches]), data.train_ids)
         image = data.evaluation_batch(batches[0])["image"]
         assert torch.allclose(image, batches[0]["image"] / 255)
@@ -294,7 +294,7 @@ class TestWhatReachesTheNetwork:
                 Image.fromarray(pixels).save(tmp_path / name / f"{number}.jpg")
         data = ClassificationData(tmp_path, batch_size=4, image_size=224).open()
         assert next(iter(data.train_dataloader()))["image"].shape == (4, 3, 256, 256)
-        batch = next(iter(data.clean_train_dataloader()))
+        batch = next(iter(data.dataloader_of(data.active_ids("train"))))
         assert data.evaluation_batch(batch)["image"].shape == (4, 3, 224, 224)
         assert data.training_batch(batch, 0, 0)["image"].shape == (4, 3, 224, 224)
 

@@ -47,7 +47,7 @@ def make_source(recipe: Recipe) -> Source:
         val_split=data.val_split,
         test_split=data.test_split,
         group_column=data.group_column,
-        seed=recipe.training.seed,
+        seed=recipe.training.seed if data.split_seed is None else data.split_seed,
     )
 
 

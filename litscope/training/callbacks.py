@@ -23,8 +23,10 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from litscope.console import warn
 from litscope.errors import Interrupted
+from litscope.ledger.scorekeeper import BackgroundScores
 from litscope.ledger.store import LedgerWriter
 from litscope.rundir import RunDir, append_line
+from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
 from litscope.training.interrupt import Signals
 from litscope.training.live import LiveRun, Moment
@@ -54,6 +56,7 @@ class Recorder(Checkpoint):
         max_time_s: stop after so many seconds of training, earlier attempts included.
         monitor: metric that the epoch's line shows.
         shows_bar: draw a progress bar on a terminal.
+        canaries: plants wrong labels and takes them out again; for rank 0.
 
     Attributes:
         clock: of the epoch that runs.
@@ -76,6 +79,7 @@ class Recorder(Checkpoint):
         max_time_s: float | None = None,
         monitor: str | None = None,
         shows_bar: bool = True,
+        canaries: Canaries | None = None,
     ) -> None:
         self.run = run
         self.attempt = attempt
@@ -91,6 +95,8 @@ class Recorder(Checkpoint):
         self._log_every_n_steps = log_every_n_steps
         self._monitor = monitor
         self._shows_bar = shows_bar
+        self._canaries = canaries
+        self._scores: BackgroundScores | None = None
         self._losses = LossWatch()
         self._ranks: Ranks | None = None
         self._capture: Capture | None = None
@@ -114,6 +120,8 @@ class Recorder(Checkpoint):
         self.attempt = self._ranks.first(self.attempt)
         writer = LedgerWriter(self.run, self.attempt, self._ranks.rank) if self._ledger else None
         self._capture = Capture(writer, trainer.strategy.root_device, FLUSH_S)
+        if self._ledger and self._ranks.rank == 0:
+            self._scores = BackgroundScores(self.run)
         self._progress = Progress(show=self._ranks.rank == 0, bar=self._shows_bar, monitor=self._monitor)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -351,6 +359,7 @@ class Recorder(Checkpoint):
             }
             append_line(self.run.epoch_metrics, row)
             self._progress.epoch_line(row, trainer.max_epochs)
+            self._judge(trainer, pl_module)
         self._steer(trainer)
         self.steering.prepare_epoch()
         due = self.pace.due(self._ranks, 0)
@@ -360,6 +369,16 @@ class Recorder(Checkpoint):
             self._save_and_stop(trainer)
         if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
+
+    def _judge(self, trainer: L.Trainer, module: Any) -> None:
+        """The epoch's signals are on the disk: bring the scores up to date, plant or take out canaries."""
+        if self._scores is not None:
+            self._scores.epoch_ended()
+        if self._canaries is not None:
+            total = module.schedule.total_steps
+            done = trainer.global_step / total if total else 0.0
+            ids = trainer.datamodule.active_ids("train")  # type: ignore[attr-defined]
+            self._canaries.epoch_ended(trainer.current_epoch, ids, done)
 
     def _clean_pass(self, trainer: L.Trainer, module: L.LightningModule, step: int, epoch: int) -> None:
         """Several ranks have unequal shares and cannot agree on a stop within the pass; they finish it."""
@@ -423,8 +442,12 @@ class Recorder(Checkpoint):
         """
         if self._ranks is not None:
             self._progress.stop()
-        if self._capture is not None:
-            self._capture.close()
+        try:
+            if self._capture is not None:
+                self._capture.close()
+        finally:
+            if self._scores is not None:
+                self._scores.close()
 
     def _start_bar(self, trainer: L.Trainer, done: int) -> None:
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""

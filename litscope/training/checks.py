@@ -30,6 +30,9 @@ METRICS = {
 
 MOST = math.inf
 
+LEAST_CANARY_EPOCHS = 5
+"""With fewer epochs nothing lies between planting canaries and taking them out."""
+
 
 def check(recipe: Recipe) -> None:
     """All checks that need only the recipe.
@@ -99,6 +102,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("training.min_delta", 0, MOST),
         ("training.save_top_k", -1, MOST),
         ("training.seed", 0, 2**32 - 1),
+        ("data.split_seed", 0, 2**32 - 1),
         ("hardware.num_nodes", 1, MOST),
         ("logging.log_every_n_steps", 1, MOST),
     ):
@@ -116,11 +120,22 @@ def _check_ranges(recipe: Recipe) -> None:
     for key in ("training.limit_train_batches", "training.limit_val_batches", "training.limit_test_batches",
                 "training.overfit_batches"):  # fmt: skip
         _check_limit(recipe, key)
+    _check_canaries(recipe)
     data = recipe.data
     if data.val_split + data.test_split >= 1:
         raise _wrong(
             "data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on"
         )
+
+
+def _check_canaries(recipe: Recipe) -> None:
+    share, epochs = recipe.training.canaries, recipe.training.epochs
+    if not 0 <= share < 0.5:
+        raise _wrong("training.canaries", share, "it is at least 0 and less than 0.5", "0.02 is usual.")
+    if share and not recipe.logging.ledger:
+        raise _wrong("training.canaries", share, "without the ledger there is no ranking to measure")
+    if share and epochs is not None and epochs < LEAST_CANARY_EPOCHS:
+        raise _wrong("training.canaries", share, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}")
 
 
 def _check_limit(recipe: Recipe, key: str) -> None:

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 from litscope.data.readers import FileReader
 from litscope.data.sources import Source
 from litscope.errors import ConfigError, did_you_mean
-from litscope.ledger.actions import decisions, request
 from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
 from litscope.ledger.trust import verdicts
 from litscope.ledger.views import connect
 from litscope.rundir import RunDir, whole_file, write_text
+from litscope.training.carry import net_actions
 from litscope.training.export_files import write_fiftyone, write_folder
 from litscope.training.run_data import run_rows, run_source
 
@@ -202,22 +202,7 @@ def _cleanlab(wanted: Wanted) -> Exported:
 
 def _actions(wanted: Wanted) -> Exported:
     """What the journal adds up to, as few requests: for `litscope fit --actions FILE`."""
-    run, state = wanted.run, decisions(wanted.run)
-    with connect(run, ["manifest"]) as connection:
-        found = connection.execute("SELECT sample_id, key, label_name FROM manifest").fetchall()
-    keys = {sample_id: key for sample_id, key, _ in found}
-    given = {sample_id: name for sample_id, _, name in found}
-
-    def line(what: str, ids: list[int], **more: Any) -> dict[str, Any]:
-        return request(what, why=f"decided in {run.path.name}", sample_id=ids, key=[keys[i] for i in ids], **more)
-
-    lines = [line("discard", sorted(state.discarded))] if state.discarded else []
-    changed = {i: name for i, name in sorted(state.labels.items()) if name != given[i]}
-    if changed:
-        lines.append(line("relabel", list(changed), label=list(changed.values())))
-    for weight in sorted({weight for weight in state.weights.values() if weight != 1}):
-        lines.append(line("reweight", sorted(i for i, w in state.weights.items() if w == weight), weight=weight))
-    lines += [line("tag", sorted(ids), tag=tag) for tag, ids in sorted(state.tags.items())]
+    lines = net_actions(wanted.run)
     write_text(wanted.output, "".join(json.dumps(action, ensure_ascii=False) + "\n" for action in lines))
     return Exported(wanted.output, len(lines))
 

@@ -31,6 +31,7 @@ from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, write_json
 from litscope.training import build, choices, summary
 from litscope.training.callbacks import Recorder, metric_values
+from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import load_checkpoint, steering_state
 from litscope.training.checks import check_kind
 from litscope.training.flags import build as build_recipe
@@ -43,7 +44,7 @@ from litscope.training.loggers import check_loggers, close_loggers, make_loggers
 from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe, max_time_s
 from litscope.training.resume import resolve_resume
-from litscope.training.runs import begin, check_epochs, finished, open_run
+from litscope.training.runs import begin, carried_actions, check_epochs, finished, open_run
 from litscope.training.settings import resumed
 from litscope.training.steering import Steering
 from litscope.training.yamlfile import dump
@@ -105,8 +106,9 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
             for line in (*data.report.lines(), *chosen, *plan.notes):
                 say(line)
         classifier = _seeded_classifier(recipe, data, checkpoint)
+        actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
-        attempt = begin(run, asked, data, checkpoint) if is_first else 0
+        attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
         job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
         return _train_with_workers(job, signals)
 
@@ -206,6 +208,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
         max_time_s=max_time_s(recipe.training.max_time) if recipe.training.max_time else None,
         monitor=recipe.training.monitor,
         shows_bar=recipe.logging.progress,
+        canaries=_canaries(job) if is_first else None,
     )
     if is_first:
         for note in classifier.notes:
@@ -226,6 +229,13 @@ def _train(job: Job, signals: Signals) -> Outcome:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         close_loggers(loggers)
+
+
+def _canaries(job: Job) -> Canaries | None:
+    training = job.recipe.training
+    if not training.canaries:
+        return None
+    return Canaries(job.run, training.canaries, training.seed, job.data.classes)
 
 
 def _seed(seed: int) -> None:

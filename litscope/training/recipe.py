@@ -64,6 +64,8 @@ class DataConfig:
     """Share of the training data used for validation when the data bring no validation split, in [0, 1)."""
     test_split: float = 0.0
     """Share of the data set aside as test set when the data bring none, in [0, 1)."""
+    split_seed: int | None = None
+    """Seed of the splits alone. Default: the training seed."""
     group_column: str | None = None
     """Column whose rows of one value stay in one split. Default: `group` where it exists."""
     batch_size: int | None = None
@@ -84,6 +86,9 @@ class DataConfig:
     """Where caches lie. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
     strict_data: bool = False
     """Stop at the first unreadable file, instead of setting it aside and reporting it."""
+    actions: str | None = None
+    """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that
+    `litscope export --to actions` wrote."""
 
 
 @dataclass
@@ -145,6 +150,9 @@ class TrainingConfig:
     resume: str | None = _also(None, "resume-from-checkpoint")
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run)."""
+    canaries: float = 0.0
+    """Share of training samples that get a wrong label for a while, to measure how well `litscope suspects`
+    finds wrong labels, in [0, 0.5); 0 is off."""
     seed: int = 42
     """Seed of weights, order, augmentation and splits."""
     deterministic: bool = False

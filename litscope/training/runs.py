@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 
 from litscope.console import say
@@ -10,9 +11,11 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
 from litscope.data.names import NAMES
 from litscope.errors import ConfigError, RunError
+from litscope.ledger.actions import Action, submit
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS
 from litscope.training import environment
+from litscope.training.carry import carry, read_actions
 from litscope.training.checkpoints import load_checkpoint
 from litscope.training.flags import build
 from litscope.training.job import RunResult
@@ -91,7 +94,28 @@ def _check_manifest(run: RunDir, manifest: Manifest) -> None:
         )
 
 
-PATHS = ("data.data_dir", "data.cache_dir", "model.weights", "training.checkpoint_dir", "logging.log_dir")
+def carried_actions(recipe: Recipe, manifest: Manifest) -> list[Action]:
+    """The decisions with which a new run starts, said in a line; none without --actions.
+
+    Raises:
+        ConfigError, RunError: if they cannot be read, or name a class that is not there.
+    """
+    where = recipe.data.actions
+    if where is None:
+        return []
+    actions, line = carry(read_actions(where), manifest, where)
+    say(line)
+    return actions
+
+
+PATHS = (
+    "data.data_dir",
+    "data.actions",
+    "data.cache_dir",
+    "model.weights",
+    "training.checkpoint_dir",
+    "logging.log_dir",
+)
 
 
 def _make_absolute(recipe: Recipe) -> None:
@@ -108,8 +132,10 @@ def _make_absolute(recipe: Recipe) -> None:
             setattr(part, name, str(Path(getattr(part, name)).resolve()))
 
 
-def begin(run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Path | None) -> int:
-    """Write down what the run is made of, and the number of this attempt."""
+def begin(
+    run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Path | None, actions: Iterable[Action] = ()
+) -> int:
+    """Write down what the run is made of, the actions with which it starts, and the number of this attempt."""
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
@@ -118,4 +144,6 @@ def begin(run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Pat
         data.manifest.write(run.manifest)
     write_json(run.environment, environment.describe(recipe.training.seed))
     write_text(run.recipe, dump(kept))
+    for action in actions:
+        submit(run, action)
     return begin_attempt(run, int(step), str(checkpoint) if checkpoint is not None else None)
