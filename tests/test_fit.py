@@ -84,7 +84,7 @@ def test_nothing_is_left_outside_the_run_folder(in_tmp: Path, capsys: pytest.Cap
     assert out == ""
     assert not re.search(r"lightning|tip|litlogger|GPU available", err, re.IGNORECASE)
     assert "mlp: 2.7 k parameters" in err or "mlp: " in err
-    assert "next: litscope worst runs/first" in err
+    assert "next: litscope suspects runs/first" in err
 
 
 def test_names_are_made_from_data_and_model(in_tmp: Path) -> None:

@@ -157,7 +157,7 @@ def verdicts(run: RunDir, split: str | None = None) -> dict[int, bool]:
 
     A discard, and a relabel to another class, say wrong; the tag `ok`, and a relabel back to the class
     of the manifest, say right. What was refused, undone, restored or untagged is no verdict, and
-    neither is what a policy or the run itself did.
+    neither is what a policy or the run itself did, or what a condition (`--where`) chose: nobody looked.
 
     Args:
         run: an open run.
@@ -179,8 +179,9 @@ def verdicts(run: RunDir, split: str | None = None) -> dict[int, bool]:
 
 
 def is_by_person(action: dict[str, Any]) -> bool:
-    """Whether a person asked for it: not a policy, nor the run itself, which sign as litscope."""
-    return not str(action.get("who", "")).startswith("litscope") and action.get("canary") is not True
+    """Whether a person chose these samples: not a condition, a policy, nor the run itself, which sign as litscope."""
+    is_own = str(action.get("who", "")).startswith("litscope") or action.get("canary") is True
+    return not is_own and not action.get("where")
 
 
 def _is_valid(action: dict[str, Any]) -> bool:

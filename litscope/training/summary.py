@@ -176,5 +176,6 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"checkpoint: {summary['checkpoints']['best']}")
     lines.append(f"figures: {Path(run) / 'figures'}")
     if summary["hardest"]:  # there is a ledger to read
-        lines.append(f"next: litscope worst {run}    (the samples that the model finds hardest)")
+        lines.append(f"next: litscope suspects {run}    (labels that may be wrong)")
+        lines.append(f"      litscope worst {run}       (the samples that the model finds hardest)")
     return lines
