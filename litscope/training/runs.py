@@ -144,6 +144,8 @@ def begin(
         data.manifest.write(run.manifest)
     write_json(run.environment, environment.describe(recipe.training.seed))
     write_text(run.recipe, dump(kept))
+    run.epoch_metrics.touch()  # it is there and holds no line: no epoch is whole yet
+    run.actions.touch()
     for action in actions:
         submit(run, action)
     return begin_attempt(run, int(step), str(checkpoint) if checkpoint is not None else None)
