@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import assert_bit_equal, last, rows, small_fit
 
 from litscope.errors import ConfigError
 from litscope.ledger.actions import canaries, decisions, entries
 from litscope.ledger.scorekeeper import refresh
 from litscope.rundir import RunDir
 from litscope.training.canaries import draw
-from tests.small_runs import assert_bit_equal, last, rows, small_fit
 
 FLAGS: dict[str, Any] = {"epochs": 6, "canaries": 0.1}
 

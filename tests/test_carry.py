@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from small_runs import At, rows, small_fit
 
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.actions import decisions, entries, request, submit
 from litscope.rundir import RunDir
-from tests.small_runs import At, rows, small_fit
 
 
 @pytest.fixture(scope="module")

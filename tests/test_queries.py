@@ -86,12 +86,22 @@ def test_each_split_is_ranked_alone_with_its_own_last_epoch(run: RunDir) -> None
     assert [row["mean"] for row in worst(run, split="train", last_epochs=1)] == [2.0]
 
 
-def test_a_clean_evaluation_pass_is_preferred_to_the_blended_training_step(run: RunDir) -> None:
-    write(run, visit(0, 0, 9.0), visit(1, 0, 1.0))
-    assert ids(worst(run)) == [0, 1]
+def test_an_evaluation_of_a_few_training_samples_does_not_hide_the_others(run: RunDir) -> None:
+    write(run, visit(0, 0, 1.0), visit(1, 0, 3.0))
+    write(run, visit(0, 0, 9.0, phase="eval"))
+    assert ids(worst(run)) == [1, 0]
+    assert ids(worst(run, phase="eval")) == [0]
+
+
+def test_clean_passes_stand_in_where_training_rows_are_blended(run: RunDir) -> None:
     write(run, visit(0, 0, 1.0, phase="eval"), visit(1, 0, 3.0, phase="eval"))
     assert ids(worst(run)) == [1, 0]
-    assert ids(worst(run, phase="train")) == [0, 1]
+
+
+def test_confusion_passes_over_an_evaluation_of_a_few_tagged_samples(run: RunDir) -> None:
+    whole = [make_rows(20, epoch=1, split="val", phase="eval", ids=[i], label=0, pred=1) for i in range(4)]
+    write(run, *whole, make_rows(25, epoch=2, split="val", phase="eval", ids=[0], label=0, pred=2))
+    assert confusion(run, "val").tolist() == [[0, 4, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_superseded_rows_do_not_count(run: RunDir) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.errors import Interrupted
 from litscope.ledger.actions import Entry, entries, request, submit
 from litscope.rundir import RunDir, read_lines
 from litscope.training import steering
 from litscope.training.summary import epoch_rows
-from tests.small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
 STEPS_OF_EPOCH = 6
 

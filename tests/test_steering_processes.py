@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import assert_bit_equal, last, rows
+from test_launch import start, wait_for_step
 
 from litscope.cli import main
 from litscope.ledger.actions import entries, request, submit
 from litscope.rundir import RunDir, read_lines
 from litscope.training.settings import Settings
-from tests.small_runs import assert_bit_equal, last, rows
-from tests.test_launch import start, wait_for_step
 
 ONE: dict[str, Any] = {"devices": "1", "strategy": "auto", "log_every_n_steps": 1}
 

@@ -58,8 +58,8 @@ def worst(
         split: train, val, test.
         by: highest `loss`, lowest `margin` or lowest `p_label`.
         last_epochs: epochs that count, up to the last one in which this split was recorded.
-        phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default the
-            evaluation passes where there are any: their logits belong to unchanged samples.
+        phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default those of training
+            where there are any: evaluations of a split that is trained on may be of a few samples only.
 
     Returns:
         Rows with `sample_id`, `key`, `label`, `label_name`, `pred`, `pred_name` (of the last visit),
@@ -79,7 +79,7 @@ def worst(
     columns = ["sample_id", "step", "epoch", "phase", "label", "pred", by]
     visits = reader.table(columns, split=split, phase=phase, min_epoch=last - last_epochs + 1)
     if phase is None:
-        visits = _prefer_evaluation(visits)
+        visits = _prefer_training(visits)
     ranked = _query(
         f"""
         SELECT sample_id,
@@ -168,6 +168,9 @@ def classes(run: RunDir) -> list[str]:
 def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     """The labelled visits (sample_id, label, pred) that `confusion` counts.
 
+    Somebody may have evaluated a few tagged samples since the last evaluation of the split: a step with fewer than
+    half as many rows as the fullest one is passed over.
+
     Raises:
         RunError: if the split was never recorded.
     """
@@ -178,17 +181,27 @@ def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     columns = ["sample_id", "step", "phase", "label", "pred"]
     return _query(
         """
+        WITH evaluations AS (SELECT step, count(*) AS num FROM visits WHERE phase = 'eval' GROUP BY step)
         SELECT sample_id, label, pred FROM visits
-        WHERE label >= 0 AND (phase = 'train' OR step = (SELECT max(step) FROM visits))
+        WHERE label >= 0 AND (
+            phase = 'train'
+            OR step = (SELECT max(step) FROM evaluations WHERE 2 * num >= (SELECT max(num) FROM evaluations))
+        )
         """,
-        visits=_prefer_evaluation(reader.table(columns, split=split, min_epoch=last)),
+        visits=_recent_visits(reader, columns, split, last),
     )
 
 
-def _prefer_evaluation(visits: pa.Table) -> pa.Table:
-    """Only the rows of evaluation passes, where there are any."""
-    evaluated = visits.filter(pc.field("phase") == "eval")
-    return evaluated if evaluated.num_rows else visits
+def _recent_visits(reader: LedgerReader, columns: list[str], split: str, last: int) -> pa.Table:
+    """Training visits of the last epoch, where there are any; else evaluations of the last two."""
+    visits = reader.table(columns, split=split, min_epoch=last, phase="train")
+    return visits if visits.num_rows else reader.table(columns, split=split, min_epoch=last - 1)
+
+
+def _prefer_training(visits: pa.Table) -> pa.Table:
+    """Only the rows of training steps, where there are any."""
+    trained = visits.filter(pc.field("phase") == "train")
+    return trained if trained.num_rows else visits
 
 
 def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
