@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, extract, journal, steer, train
+from litscope.commands import act, ask, experiment, extract, journal, steer, train
 from litscope.commands.line import Command, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -75,6 +75,7 @@ COMMANDS: dict[str, Command] = {
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),
+        *(experiment.replay, experiment.whatif),
         *(train.doctor, train.demo),
     )
 }

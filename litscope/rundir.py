@@ -40,6 +40,8 @@ class RunDir:
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
         checkpoints: `last.ckpt` and the best k.
+        whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
+        validation: likewise for `litscope suspects --validate`.
         figures: PNG files.
         logs: what Lightning's loggers write.
     """
@@ -61,6 +63,8 @@ class RunDir:
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.whatif = self.path / "whatif"
+        self.validation = self.path / "validation"
         self.figures = self.path / "figures"
         self.logs = self.path / "logs"
 

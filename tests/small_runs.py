@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,27 @@ class At(L.Callback):
 def send(number: signal.Signals) -> Callable[[], None]:
     """Sends a signal to this process."""
     return lambda: os.kill(os.getpid(), number)
+
+
+@contextmanager
+def when_there(path: Path, number: signal.Signals) -> Iterator[None]:
+    """Sends a signal to this process as soon as a file is there."""
+    is_over = threading.Event()
+
+    def wait() -> None:
+        while not path.exists():
+            if is_over.is_set():
+                return
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def last(run_dir: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import Logger
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted
+from litscope.ledger.actions import Action
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, write_json
 from litscope.training import build, choices, summary
@@ -81,8 +82,16 @@ def fit(
     return run_recipe(recipe, callbacks)
 
 
-def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResult:
-    """Train as `recipe` says; errors as `fit`."""
+def run_recipe(
+    recipe: Recipe, callbacks: Sequence[L.Callback] = (), actions: Sequence[Action] | None = None
+) -> RunResult:
+    """Train as `recipe` says; errors as `fit`.
+
+    Args:
+        recipe: the whole configuration.
+        callbacks: as `fit`.
+        actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
+    """
     with catch_signals() as signals:
         recipe.check()
         check_loggers(recipe)
@@ -106,7 +115,8 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
             for line in (*data.report.lines(), *chosen, *plan.notes):
                 say(line)
         classifier = _seeded_classifier(recipe, data, checkpoint)
-        actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
+        if actions is None:
+            actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
         attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
         job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)

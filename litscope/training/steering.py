@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from litscope.console import warn
 from litscope.errors import ConfigError
 from litscope.ledger.actions import (
     Action,
@@ -26,6 +28,7 @@ from litscope.ledger.actions import (
     is_answer,
     is_momentary,
     is_request,
+    request,
     submit,
 )
 from litscope.rundir import RunDir, read_lines
@@ -33,7 +36,7 @@ from litscope.training.interrupt import Signals
 from litscope.training.live import LiveRun, Moment
 from litscope.training.ranks import Ranks
 from litscope.training.recipe import Recipe
-from litscope.training.settings import facts_of
+from litscope.training.settings import Settings, facts_of
 
 POLL_S = 0.5
 """How often rank 0 looks at the journal while training, in seconds."""
@@ -64,6 +67,7 @@ class Steering:
         self._inbox: list[Action] = []
         self._known: set[str] = set()
         self._next_poll = 0.0
+        self._has_warned = False
 
     @property
     def num_edits(self) -> int:
@@ -94,6 +98,8 @@ class Steering:
         self._decisions = decide(self._applied)
         if self._applied:
             self._live.restore(self._decisions, restored["live"])
+            if ranks.rank == 0:
+                self._inbox = self._asked_otherwise(restored["asked"]["settings"])
             if restored["asked"]["plan"] == facts_of(self.recipe)["plan"]:
                 self._live.keep_plan(restored["live"])
         if self._ranks.rank == 0:
@@ -152,15 +158,17 @@ class Steering:
         answers = {line["answers"]: line for line in lines if is_answer(line)}
         requests = [line for line in lines if is_request(line)]
         self._known = {line["id"] for line in requests}
+        new = {action["id"] for action in self._inbox}
         done = {action["id"] for action in self._applied}
         for action in self._applied:
-            if action["id"] not in self._known:  # this run starts from another one's checkpoint
-                submit(self._run, action)
+            if action["id"] not in answers:  # this run starts from another one's checkpoint
+                if action["id"] not in self._known:
+                    submit(self._run, action)
                 self._answer(action, moment, "applied", {"note": "before this run, in the checkpoint it starts from"})
         began = max((line["started_at"] for line in read_lines(self._run.attempts)), default=0.0)
         for action in requests:
             before = answers.get(action["id"])
-            if action["id"] in done or (before and (before["status"] == "refused" or is_momentary(action))):
+            if action["id"] in done | new or (before and (before["status"] == "refused" or is_momentary(action))):
                 continue
             if is_momentary(action) and "at_step" not in action and _asked_at(action) < began:
                 self._answer(action, moment, "refused", {"reason": "no process trained the run when it was asked"})
@@ -172,10 +180,27 @@ class Steering:
                 self._script.append((step, action))
         self._script.sort(key=lambda due: due[0])  # stable: of one step, in the journal's order
 
+    def _asked_otherwise(self, then: Mapping[str, Any]) -> list[Action]:
+        """Settings that the person who resumes gave another value: that is an action like any other, and the last."""
+        now = asdict(Settings.of_recipe(self.recipe))
+        changed = {name: value for name, value in now.items() if value != then[name] and value is not None}
+        if not changed:
+            return []
+        action = request("set", why="given when the run was resumed", settings=changed)
+        submit(self._run, action)
+        return [action]
+
     def _look(self) -> None:
         if self._ranks.rank:
             return
-        for line in self._journal.poll():
+        try:
+            lines = self._journal.poll()
+        except OSError as error:  # a share that is gone for a moment must not end the training
+            if not self._has_warned:
+                self._has_warned = True
+                warn(f"the journal cannot be read, so no action arrives for now: {error}")
+            return
+        for line in lines:
             if is_request(line) and line["id"] not in self._known:
                 self._known.add(line["id"])
                 self._inbox.append(line)

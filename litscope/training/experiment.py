@@ -1,0 +1,114 @@
+"""What replays, what-ifs and validations share: further trainings with a run's recipe, in folders of their own.
+
+Such a training writes nothing outside its folder: no logger, no checkpoint folder, no tracking service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from litscope.errors import Interrupted, RunError
+from litscope.ledger.actions import Action, entries
+from litscope.rundir import RunDir
+from litscope.training.fit import run_recipe
+from litscope.training.flags import build
+from litscope.training.interrupt import catch_signals
+from litscope.training.recipe import Recipe
+from litscope.training.summary import epoch_rows
+
+
+def recipe_of(run: RunDir) -> Recipe:
+    """The recipe of a run for a further training.
+
+    Its actions are not among it: they are lines of the new run's journal.
+
+    Raises:
+        ConfigError: if the recipe can't be read, or names files that are not there any more.
+    """
+    recipe = build({}, [run.recipe])
+    recipe.data.actions = recipe.training.checkpoint_dir = recipe.training.resume = None
+    recipe.logging = replace(
+        recipe.logging,
+        logger=["none"],
+        log_dir=None,
+        use_wandb=False,
+        wandb_watch=False,
+        wandb_log_model=False,
+        profiler=None,
+    )
+    return recipe
+
+
+def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action]) -> RunDir:
+    """Train without a word, in a new folder.
+
+    Args:
+        recipe: from `recipe_of`; its run folder, best checkpoints, test set and progress are switched off here.
+        folder: of the new run.
+        actions: with which its journal begins.
+
+    Raises:
+        RunError: if the training refused one of them.
+        UserError, Interrupted: as `run_recipe`.
+    """
+    recipe.logging.run_dir, recipe.logging.progress = str(folder), False
+    recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = False, 0, 0
+    with contextlib.redirect_stderr(io.StringIO()):
+        run = run_recipe(recipe, actions=actions).run
+    for entry in entries(run):
+        if entry.status == "refused":
+            assert entry.answer is not None
+            raise RunError(f"The training refused to {entry.action['what']}: {entry.answer.get('reason')}")
+    return run
+
+
+@contextlib.contextmanager
+def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
+    """A new folder 001, 002, ... in `parent`, removed at the end unless `keep`.
+
+    A signal inside ends what runs, and the folder goes in any case.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    parent.mkdir(exist_ok=True)
+    taken = [int(path.stem) for path in parent.iterdir() if path.stem.isdigit()]
+    folder = parent / f"{max(taken, default=0) + 1:03d}"
+    folder.mkdir()
+    try:
+        with catch_signals():
+            yield folder
+    except BaseException as error:
+        shutil.rmtree(folder)
+        _remove_if_empty(parent)
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            raise Interrupted("Interrupted: the trainings so far are removed, and nothing is reported.") from None
+        raise
+    if not keep:
+        shutil.rmtree(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def epoch_s(run: RunDir) -> float | None:
+    """Seconds of a run's epoch on the average; None if none is over."""
+    times = [row["epoch_s"] for row in epoch_rows(run)]
+    return sum(times) / len(times) if times else None
+
+
+def duration(seconds: float | None) -> str:
+    """For people: `about 4 min`; what is not known yet is said."""
+    if seconds is None:
+        return "for how long is not known: the run has no epoch that is over"
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, round(seconds))} s"
