@@ -1,4 +1,4 @@
-"""Commands that ask a run what it knows of its samples. None needs torch."""
+"""Commands that ask a run what it knows of its samples. `suspects --validate` trains; the others need no torch."""
 
 from __future__ import annotations
 
@@ -60,8 +60,17 @@ def suspects(argv: list[str]) -> int:
         "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
     )
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="no contact sheet")
+    parser.add_argument(
+        "--validate", action="store_true", help="instead: plant wrong labels, train anew, and judge the ranking by them"
+    )
+    parser.add_argument("--share", type=float, help="with --validate: of the training labels (default: 0.1)")
+    parser.add_argument("--keep", action="store_true", help="with --validate: keep the folders of the trainings")
     given, as_json = parse(parser, argv)
     check_n(given["n"])
+    if given["validate"]:
+        return _validate(given, as_json)
+    if given["share"] is not None or given["keep"]:
+        raise ConfigError("--share and --keep belong to --validate.")
     with stdout_for_result() as out:
         from litscope.ledger.encode import json_lines
         from litscope.ledger.suspects import suspects as rank
@@ -81,6 +90,20 @@ def suspects(argv: list[str]) -> int:
         _draw_suspects(run, found, given["sheet"])
     for sentence in found.sentences():
         say(sentence)
+    return 0
+
+
+def _validate(given: dict[str, Any], as_json: bool) -> int:
+    asked = {"-n": given["n"], "--all": given["all"], "--csv": given["csv"], "--sheet": isinstance(given["sheet"], str)}
+    mixed = [name for name, value in asked.items() if value] + (["--split"] if given["split"] != "train" else [])
+    if mixed:
+        raise ConfigError(f"--validate judges the ranking of the training samples as a whole: leave out {mixed[0]}.")
+    with stdout_for_result() as out:
+        from litscope.training.validate import validate
+
+        found = validate(RunDir.open(given["run"]), 0.1 if given["share"] is None else given["share"], given["keep"])
+    show(found, as_json, out)
+    say(f"report: {found.report}")
     return 0
 
 
