@@ -361,8 +361,11 @@ class TestExactness:
         run = tmp_path / "run"
         actions = [At(1, ask(run, "set", settings={"epochs": 4})), At(3, send(signal.SIGTERM))]
         with pytest.raises(Interrupted):
-            small_fit(run, callbacks=actions)
-        assert len(small_fit(run, resume=str(run), epochs=3).summary["epoch_s"]) == 3
+            small_fit(run, callbacks=actions, epochs=2)
+        lr = At(9, ask(run, "set", settings={"lr_scale": 0.9}))
+        assert len(small_fit(run, resume=str(run), epochs=3, callbacks=[lr]).summary["epoch_s"]) == 3
+        settings = [entry.action["settings"] for entry in entries(RunDir(run))]
+        assert settings == [{"epochs": 4}, {"epochs": 3}, {"lr_scale": 0.9}], "it is on record, as an action"
 
     def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
