@@ -410,6 +410,14 @@ def test_of_equal_samples_the_one_with_the_more_common_mistake_is_more_suspiciou
     assert found[200] > found[210] > found[0]
 
 
+def test_a_sample_that_the_model_has_as_labelled_is_not_made_suspicious_by_others() -> None:
+    label, rival, aum = two_kinds_of_mistakes(10, 1)
+    aum[200] = 3.0  # contradicted at times, by a mistake that is common, but held for its label
+    prior = mistake_prior(label, rival, aum)
+    assert prior[200] == 0.0
+    assert prior[201] > 0.0
+
+
 def test_a_lift_is_clipped() -> None:
     many = np.repeat(np.arange(100), 50)  # of a hundred classes, half of the first are called 1
     rival = np.where(np.arange(5_000) < 25, 0, -1)

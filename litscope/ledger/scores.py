@@ -241,6 +241,8 @@ def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
     is the share, among all samples held for the one, that carries the label of the other, over the mean of
     this share; confident learning counts its joint in this way (Northcutt et al. 2021, arXiv:1911.00068).
 
+    A sample whose AUM is not negative, which the model has as it is labelled, is never made more suspicious.
+
     A pair is frequent where people mislabel, and also where the network cannot tell two classes apart.
     If wrong labels are spread over all classes, only the second is left, and misleads. So the weight w is
     v / (2 + v), with v the unevenness of the counts: their squared coefficient of variation over the pairs, less
@@ -272,7 +274,8 @@ def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
     held_for = np.bincount(held, minlength=num_classes)[supposed]
     lift = (count + USUAL_SAMPLES * usual) / (held_for + USUAL_SAMPLES) / usual
     prior = uneven / (HALF_UNEVEN + uneven) * np.log(lift.clip(1 / MOST_LIFT, MOST_LIFT))
-    return np.where(has_rival, prior, 0.0)
+    most = np.where(aum < 0, np.inf, 0.0)  # a label that the model prefers is no mistake to be expected
+    return np.where(has_rival, np.minimum(prior, most), 0.0)
 
 
 def mean_ranks(values: Floats) -> Floats:
