@@ -11,7 +11,7 @@ def replay(argv: list[str]) -> int:
     """Repeat a run with its actions at their steps, and compare the weights bit for bit."""
     parser = make_parser(replay)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--run-dir", metavar="DIR", help="the new run's folder (default: runs/<name>-replay)")
+    parser.add_argument("--run-dir", metavar="DIR", help="the new run's folder (default: runs/NAME-replay)")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
         from litscope.training.replay import replay as repeat
