@@ -238,6 +238,26 @@ def _open_locked(path: Path) -> Iterator[FileIO]:
         yield file  # closing it releases the lock
 
 
+@contextmanager
+def held(run: RunDir) -> Iterator[None]:
+    """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
+
+    Raises:
+        RunError: if another process has it. Where the file system has no locks, nobody is kept out.
+    """
+    with (run.path / ".training").open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise RunError(
+                    f"{run.path} is being trained by another process. Wait for it, or end it: litscope stop {run.path}."
+                ) from error
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        yield
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole JSON lines of an append-only file; a half-written one is passed over."""
     if not path.exists():

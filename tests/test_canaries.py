@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import assert_bit_equal, last, rows, small_fit
+from small_runs import At, assert_bit_equal, last, rows, small_fit
 
 from litscope.errors import ConfigError
-from litscope.ledger.actions import canaries, decisions, entries
+from litscope.ledger.actions import canaries, decisions, entries, request, submit
 from litscope.ledger.scorekeeper import refresh
 from litscope.rundir import RunDir
 from litscope.training.canaries import draw
@@ -56,6 +56,14 @@ def test_a_resumed_run_plants_them_once_and_ends_alike(tmp_path: Path) -> None:
     cut, whole = RunDir(tmp_path / "cut"), RunDir(tmp_path / "whole")
     assert canaries(cut) == canaries(whole)
     assert [entry.action["what"] for entry in entries(cut)] == ["relabel", "undo"]
+
+
+def test_a_run_that_is_stopped_takes_them_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunDir(tmp_path / "run")
+    small_fit(run.path, callbacks=[At(14, lambda: submit(run, request("stop")))], **FLAGS)
+    assert [entry.action["what"] for entry in entries(run)] == ["relabel", "stop", "undo"]
+    assert entries(run)[0].status == "undone"
+    assert "ends with its canaries in place" in capsys.readouterr().err
 
 
 def test_wrong_labels_follow_the_models_own_confusions() -> None:

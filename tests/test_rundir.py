@@ -20,6 +20,7 @@ from litscope.rundir import (
     append_line,
     begin_attempt,
     cut_steps,
+    held,
     read_lines,
     remove_leftovers,
     sync_folder,
@@ -355,3 +356,11 @@ def test_opening_a_run_needs_neither_torch_nor_numpy() -> None:
 def test_a_run_is_found_by_its_name(in_tmp: Path) -> None:
     RunDir.create("runs/mine").recipe.write_text("{}")
     assert RunDir.open("mine").path == Path("runs/mine")
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run")
+    code = "import sys\nfrom litscope.rundir import RunDir, held\nwith held(RunDir(sys.argv[1])): pass"
+    with held(run):
+        assert "is being trained by another process" in python(code, run.path).stderr
+    assert python(code, run.path).returncode == 0

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
+from litscope.data.sources import open_source
 from litscope.errors import Interrupted
 from litscope.ledger.actions import Entry, entries, request, submit
 from litscope.rundir import RunDir, read_lines
 from litscope.training import steering
 from litscope.training.summary import epoch_rows
 
-STEPS_OF_EPOCH = 6
+EVERY_VALIDATION_SAMPLE = open_source("digits", val_split=0.1, seed=42).manifest.ids("val").tolist()
 
 
 @pytest.fixture(autouse=True)
@@ -135,11 +136,21 @@ class TestSamples:
         summary = json.loads(RunDir(run).summary.read_text())
         assert summary["best_epoch"] == 1, "only epochs since the last edit compete"
 
+    def test_an_edit_of_validation_samples_waits_for_the_end_of_the_validation(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        relabel = ask(run, "relabel", sample_id=EVERY_VALIDATION_SAMPLE[:50], label="3")
+        small_fit(run, callbacks=[At(6, relabel, during="validation")])
+        plain = small_fit(tmp_path / "plain").run
+        assert epoch_rows(RunDir(run))[0]["val/loss"] == epoch_rows(plain)[0]["val/loss"]
+        assert [row["num_edits"] for row in epoch_rows(RunDir(run))] == [0, 1]
+        assert answers(run)[0]["step"] == 6
+
     @pytest.mark.parametrize(
         ("arguments", "reason"),
         [
             ({"what": "discard", "sample_id": [99_999]}, "the run has 1797 samples"),
             ({"what": "discard", "sample_id": list(range(1797))}, "would leave 0 training samples"),
+            ({"what": "discard", "sample_id": EVERY_VALIDATION_SAMPLE}, "would leave no sample of val"),
             ({"what": "relabel", "sample_id": [0], "label": "seven"}, "'seven' is not a class"),
             ({"what": "undo", "action": "0123456789ab"}, "No action 0123456789ab is in force"),
             ({"what": "evaluate", "tag": "blurred"}, "has the tag 'blurred'"),
@@ -206,6 +217,13 @@ class TestSettings:
         off = tmp_path / "off"
         steered(off, (2, ask(off, "set", settings={"early_stopping": False})), patience=1, **flags)
         assert len(epoch_rows(RunDir(off))) == 6
+
+    def test_a_callback_that_comes_in_a_step_runs_no_hook_twice(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "set", settings={"early_stopping": True})))
+        found = rows(run, split="train")
+        assert found.num_rows == 12 * 32
+        assert max(np.bincount(found["step"].to_numpy())) == 32
 
     def test_weight_decay(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
@@ -314,7 +332,53 @@ def scenario(run: Path) -> list[At]:
     ]
 
 
+def interrupted(run: Path, *actions: At, stop: int, **flags: Any) -> None:
+    with pytest.raises(Interrupted):
+        small_fit(run, callbacks=[*actions, At(stop, send(signal.SIGTERM))], **flags)
+
+
 class TestExactness:
+    @pytest.mark.parametrize("limit", [None, 0.5])
+    def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(self, tmp_path: Path, limit: float | None) -> None:
+        flags = {"epochs": 1, "limit_train_batches": limit}
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(300))
+        small_fit(whole, callbacks=[At(10, ask(whole, "discard", sample_id=gone))], **flags)
+        interrupted(cut, At(10, ask(cut, "discard", sample_id=gone)), stop=20, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut, split="train").equals(rows(whole, split="train"))
+
+    def test_an_epoch_that_cannot_follow_a_discard_resumes_all_the_same(self, tmp_path: Path) -> None:
+        flags = {"epochs": 2, "limit_train_batches": None, "batch_size": 16}
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(0, 1700))  # the rest of the epoch would have less than two samples a batch
+        small_fit(whole, callbacks=[At(4, ask(whole, "discard", sample_id=gone))], **flags)
+        assert "from the next epoch on" in answers(whole)[0]["note"]
+        interrupted(cut, At(4, ask(cut, "discard", sample_id=gone)), stop=9, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+
+    def test_what_is_asked_after_a_crash_comes_after_what_was_done_before_it(self, tmp_path: Path) -> None:
+        class Died(Exception):
+            pass
+
+        def die() -> None:
+            raise Died
+
+        run = tmp_path / "run"
+        discard = request("discard", sample_id=list(range(200)))
+        actions = [At(8, lambda: submit(RunDir(run), discard)), At(8, ask(run, "set", settings={"lr": 0.01}))]
+        with pytest.raises(Died):  # the last checkpoint is of step 6
+            small_fit(run, callbacks=[*actions, At(9, die)], epochs=3)
+        ask(run, "undo", action=discard["id"])()
+        ask(run, "set", settings={"lr": 0.02})()
+        small_fit(run, resume=str(run), epochs=3, log_every_n_steps=1)
+        assert [entry.status for entry in entries(RunDir(run))] == ["undone", "applied", "applied", "applied"]
+        assert [answer["step"] for answer in answers(run)] == [8, 8, 8, 8]
+        assert rates(run)[-1] == 0.02
+        assert len(visited(run, split="train", min_epoch=2) & set(range(200))) > 0
+
     @pytest.mark.parametrize("stop", [3, 6, 9, 11, 13, 15])
     def test_a_steered_run_resumes_exactly(self, tmp_path: Path, stop: int) -> None:
         whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -82,14 +82,14 @@ def _target(run: RunDir, action_id: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: if there is none, or it cannot be undone; the message says why.
     """
-    from litscope.ledger.actions import VERBS, entries
+    from litscope.ledger.actions import VERBS, entries, is_momentary
 
     listed = entries(run)
     if action_id is None:
         for entry in reversed(listed):
             verb = VERBS.get(entry.action["what"])
             is_ours = not entry.action.get("canary") and verb is not None and verb.is_lasting and verb.name != "undo"
-            if is_ours and entry.status in ("pending", "applied"):
+            if is_ours and not is_momentary(entry.action) and entry.status in ("pending", "applied"):
                 return entry.action
         raise ConfigError(f"There is no action in {run.actions} that could be undone.")
     found = [entry for entry in listed if entry.action["id"].startswith(action_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from typing import Any, TextIO
@@ -132,11 +133,16 @@ def _wait(run: RunDir, action_id: str, wait_s: float) -> Action | None:
         time.sleep(min(POLL_S, left))
 
 
+def _is_finished(run: RunDir) -> bool:
+    return run.summary.exists() and json.loads(run.summary.read_text()).get("status") == "finished"
+
+
 def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
     if is_alive is False:
+        more = " with more --epochs" if _is_finished(run) else ""
         return (
             "No trainer is running: recorded. It takes effect when the run goes on "
-            f"(litscope fit --resume {run.path}), and in litscope export."
+            f"(litscope fit --resume {run.path}{more}); what it says of samples also in litscope export."
         )
     where = ""
     if is_alive is None:

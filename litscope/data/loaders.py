@@ -72,6 +72,7 @@ class Loader(ABC):
         self._is_resumed = False
         self._redrawn: _Redrawn | None = None
         self._is_cut_short = False
+        self._is_behind = False  # samples have changed, and the epoch could not follow
 
     def __len__(self) -> int:
         """Batches in a whole epoch, also when the next pass is the rest of one."""
@@ -91,7 +92,7 @@ class Loader(ABC):
         if self.batches_done and not self._is_resumed:
             self.epoch, self.batches_done = self.epoch + 1, 0
         if not self.batches_done:
-            self._redrawn, self._num_batches = None, len(self.order)
+            self._redrawn, self._num_batches, self._is_behind = None, len(self.order), False
         epoch, number = self.epoch, self.batches_done
         while number < len(self):
             self._is_cut_short = False
@@ -148,6 +149,7 @@ class Loader(ABC):
         if self.limit < len(self):  # the epoch stops early: it goes on with as many samples as it would have had
             rest = rest[: num_steps * self.order.step_size]
         if len(rest) < num_steps * self.order.world * min(2, self.order.batch_size):
+            self._is_behind = True
             return False
         self._redrawn = _Redrawn(self.batches_done, rest, before.drawn)
         self._is_cut_short = True
@@ -166,7 +168,10 @@ class Loader(ABC):
         state: dict[str, Any] = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
         if self._redrawn is not None and self.batches_done:
             now = self._redrawn.at(self.batches_done, self.limit)
-            state |= {"num_batches": len(self), "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
+            state |= {"rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
+            state |= {"num_batches": len(self), "limit": self.limit}
+        elif self._is_behind and self.batches_done:
+            state |= {"ids": torch.tensor(self.order.ids), "limit": self.limit}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -176,9 +181,14 @@ class Loader(ABC):
             ConfigError: if the position lies inside an epoch whose order or batches were others.
         """
         if state["batches_done"]:
+            if "limit" in state:  # that of a share, or of no limit, goes by the samples there were
+                self._limit = int(state["limit"])
             if "num_batches" in state:
                 self._num_batches = int(state["num_batches"])
                 self._redrawn = _Redrawn(state["batches_done"], state["rest"].numpy(), state["drawn"].numpy())
+            if "ids" in state:
+                self.order = self.order.of(state["ids"].numpy())
+                self._num_batches, self._is_behind = len(self.order), True
             changed = [f"{k}: {state[k]} then, {v} now" for k, v in self._facts().items() if state.get(k) != v]
             if changed:
                 raise ConfigError(

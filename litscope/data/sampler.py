@@ -120,6 +120,10 @@ class EpochOrder:
             return self.ids[np.isin(self.ids, ids)]
         return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
 
+    def of(self, ids: Ids) -> EpochOrder:
+        """The same order of other ids. (No training order drops what does not fill a step.)"""
+        return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world)
+
 
 def spread(ids: Ids, num_steps: int, rank: int = 0, world: int = 1) -> list[Ids]:
     """One rank's share of `ids` in each of `num_steps` steps: even over steps and ranks, to within one id.

@@ -103,7 +103,7 @@ class Trust:
     def sentences(self, rank: int, suspicion: float | None, rank_of_most: int | None = None) -> list[str]:
         """For people: recall down to a rank (at which `suspicion` is) and the rank of `most`, and precision."""
         recall = self._recall_sentence(rank, suspicion)
-        if rank_of_most is not None:
+        if rank_of_most:
             recall += f" {100 * MOST:.0f} % are found by rank {rank_of_most:,}."
         return [recall, self._precision_sentence()]
 
@@ -111,6 +111,8 @@ class Trust:
         found = None if suspicion is None else self.recall_at(suspicion)
         if found is not None:
             return f"recall: down to rank {rank}, {found.text()} canaries are found."
+        if len(self.canary_suspicion):
+            return "recall: nothing is left in the queue that it could be told for."
         if self.num_canaries:
             return f"recall is not known yet: none of the {self.num_canaries} canaries has been scored so far."
         return "recall is not known: train with --canaries 0.02."

@@ -116,6 +116,10 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
     """
     if not where.strip():
         raise ConfigError("The condition is empty. For instance: suspicion > 0.9 AND split = 'train'.")
+    try:  # in brackets, `1=1) or (1=1` would be a condition; alone it is none
+        duckdb.extract_statements(f"SELECT sample_id FROM samples WHERE {where}")
+    except duckdb.Error as error:
+        raise ConfigError(f"{where!r} is not a condition: {str(error).splitlines()[0]}") from error
     found = sql(run, f"SELECT sample_id FROM samples WHERE ({where}\n) AND NOT is_canary ORDER BY sample_id")
     return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
 

@@ -243,17 +243,17 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
             self._training_ends(trainer)
 
-    def _look(self, trainer: L.Trainer, count: int) -> Due:
+    def _look(self, trainer: L.Trainer, count: int, is_validating: bool = False) -> Due:
         """What is due after `count` steps or batches, once the actions that wait are applied."""
         assert self._ranks is not None
         due = self.pace.due(self._ranks, count, self.steering.has_news())
         if due.news or self.steering.is_scripted(self._step):
-            self._steer(trainer)
+            self._steer(trainer, is_validating)
             due = self.pace.due(self._ranks, 0)  # a pause may have lasted, and a signal ended it
         return due._replace(end=due.end or self.steering.is_ending)
 
-    def _steer(self, trainer: L.Trainer) -> None:
-        paused_s = self.steering.take(self._moment(trainer))
+    def _steer(self, trainer: L.Trainer, is_validating: bool = False) -> None:
+        paused_s = self.steering.take(self._moment(trainer)._replace(is_validating=is_validating))
         self.pace.skip(paused_s)
         self.clock.skip(paused_s)
 
@@ -303,7 +303,7 @@ class Recorder(Checkpoint):
             return
         if batch_idx + 1 >= self._common_val_batches:
             return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
-        due = self._look(trainer, batch_idx + 1)
+        due = self._look(trainer, batch_idx + 1, is_validating=True)
         if due.stop:
             self._save_and_stop(trainer)
         if due.save:
@@ -359,8 +359,14 @@ class Recorder(Checkpoint):
             }
             append_line(self.run.epoch_metrics, row)
             self._progress.epoch_line(row, trainer.max_epochs)
-            self._judge(trainer, pl_module)
+        if self._scores is not None:
+            self._scores.epoch_ended()
+        is_last = trainer.should_stop or self.pace.due(self._ranks, 0).end
+        self._plant_or_take_out(trainer, pl_module, is_last)
         self._steer(trainer)
+        if self.steering.is_ending and not is_last:
+            self._plant_or_take_out(trainer, pl_module, is_last=True)
+            self._steer(trainer)
         self.steering.prepare_epoch()
         due = self.pace.due(self._ranks, 0)
         if due.end or self.steering.is_ending:
@@ -370,13 +376,11 @@ class Recorder(Checkpoint):
         if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
 
-    def _judge(self, trainer: L.Trainer, module: Any) -> None:
-        """The epoch's signals are on the disk: bring the scores up to date, plant or take out canaries."""
-        if self._scores is not None:
-            self._scores.epoch_ended()
+    def _plant_or_take_out(self, trainer: L.Trainer, module: Any, is_last: bool) -> None:
+        """Canaries: their turn comes when the epoch's signals are on the disk."""
         if self._canaries is not None:
             total = module.schedule.total_steps
-            done = trainer.global_step / total if total else 0.0
+            done = 1.0 if is_last else trainer.global_step / total if total else 0.0
             ids = trainer.datamodule.active_ids("train")  # type: ignore[attr-defined]
             self._canaries.epoch_ended(trainer.current_epoch, ids, done)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from litscope.console import say
 from litscope.ledger.actions import Journal, is_request, request, submit
 from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir
@@ -37,9 +38,9 @@ class Canaries:
 
     def __init__(self, run: RunDir, share: float, seed: int, classes: tuple[str, ...]) -> None:
         self._run, self._share, self._seed, self._classes = run, share, seed, classes
-        lines = [line for line in Journal(run).poll() if is_request(line) and line.get("canary")]
-        self._planted = next((line["id"] for line in lines if line["what"] == "relabel"), None)
-        self._is_over = any(line["what"] == "undo" for line in lines)
+        self._planted: str | None = None
+        self._is_over = False
+        self._has_looked = False
 
     def epoch_ended(self, epoch: int, ids: Ids, done: float) -> None:
         """Plant after the first epoch, take out near the end.
@@ -47,15 +48,27 @@ class Canaries:
         Args:
             epoch: that ended, from 0.
             ids: (n,) int64 the training samples that count now.
-            done: share of the run that is over; 0 where its end is not known.
+            done: share of the run that is over, 1 when it ends here; 0 where its end is not known.
         """
+        self._look()
         if self._planted is None:
-            self._plant(epoch, ids)
+            if done < LEAVE_AT:
+                self._plant(epoch, ids)
         elif not self._is_over and done >= LEAVE_AT:
-            submit(
-                self._run, request("undo", who=WHO, why="the canaries' own labels", action=self._planted, canary=True)
-            )
             self._is_over = True
+            why = "the canaries' own labels"
+            submit(self._run, request("undo", who=WHO, why=why, action=self._planted, canary=True))
+            if done >= 1:
+                say("the run ends with its canaries in place: its weights were trained with their wrong labels")
+
+    def _look(self) -> None:
+        """What the journal knows of canaries, from an earlier attempt or from another run's checkpoint."""
+        if self._has_looked:
+            return
+        self._has_looked = True
+        lines = [line for line in Journal(self._run).poll() if is_request(line) and line.get("canary")]
+        self._planted = next((line["id"] for line in lines if line["what"] == "relabel"), None)
+        self._is_over = any(line["what"] == "undo" for line in lines)
 
     def _plant(self, epoch: int, ids: Ids) -> None:
         rows = LedgerReader(self._run).table(

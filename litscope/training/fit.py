@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.actions import Action
 from litscope.models.classifier import Classifier
-from litscope.rundir import RunDir, write_json
+from litscope.rundir import RunDir, held, write_json
 from litscope.training import build, choices, summary
 from litscope.training.callbacks import Recorder, metric_values
 from litscope.training.canaries import Canaries
@@ -118,9 +119,10 @@ def run_recipe(
         if actions is None:
             actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
-        attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
-        job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
-        return _train_with_workers(job, signals)
+        with held(run) if is_first else nullcontext():
+            attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
+            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
+            return _train_with_workers(job, signals)
 
 
 def run_worker(recipe_file: str, run_dir: str) -> None:

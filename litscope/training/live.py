@@ -34,6 +34,9 @@ from litscope.types import StepOutput
 
 HELD_OUT = ("val", "test")
 
+Samples = dict[str, tuple[Any, Any]]
+"""Split -> the ids that count, and their labels."""
+
 
 class Moment(NamedTuple):
     """Where a run stands when actions are applied.
@@ -43,17 +46,23 @@ class Moment(NamedTuple):
         epoch: that runs, or has just ended.
         batches_done: of that epoch; 0 at its start.
         is_over: whether the epoch's training is over: validation runs, or the epoch ends.
+        is_validating: whether a validation is under way.
     """
 
     step: int
     epoch: int
     batches_done: int
     is_over: bool
+    is_validating: bool = False
 
     @property
     def epochs_done(self) -> int:
         """Epochs whose training is over."""
         return self.epoch + self.is_over
+
+
+class Later(Exception):
+    """An action that cannot be applied at this moment, and can soon: it stays in the queue."""
 
 
 class LiveRun:
@@ -81,7 +90,6 @@ class LiveRun:
         self._base = Settings.of_recipe(recipe)
         self._settings = self._base
         self._is_layout_changed = False
-        self._is_validation_changed = False
 
     # ---- taking up a run -----------------------------------------------------------------------
 
@@ -122,6 +130,7 @@ class LiveRun:
 
         Raises:
             ConfigError: if it cannot; then nothing has changed.
+            Later: if it touches samples of a validation that is under way; likewise.
         """
         settings = self._base.with_(decisions.settings)
         self._check(settings, moment)
@@ -147,26 +156,37 @@ class LiveRun:
         kept, before = data.overlay.state(), self._samples()
         data.overlay.set(decisions.discarded, labels, decisions.weights)
         after = self._samples()
-        num_left = len(after["train"][0])
-        if num_left < 2 * num_ranks:
+        is_held_out = any(not np.array_equal(a, b) for s in HELD_OUT for a, b in zip(before[s], after[s], strict=True))
+        try:
+            self._check_left(before, after, 2 * num_ranks)
+            if is_held_out and moment.is_validating:
+                raise Later
+        except (ConfigError, Later):
             data.overlay.load_state(kept)
-            raise ConfigError(f"That would leave {num_left} training samples; at least {2 * num_ranks} are needed.")
+            raise
         notes = []
         if not np.array_equal(before["train"][0], after["train"][0]):
             self._is_layout_changed = True
             is_inside = moment.batches_done > 0 and not moment.is_over
             if is_inside and not data.redraw():
                 notes.append("from the next epoch on: too few samples would be left for the rest of this one")
-        if any(not np.array_equal(a, b) for s in HELD_OUT for a, b in zip(before[s], after[s], strict=True)):
+        if is_held_out:
             self.num_edits += 1
             self._forget_best()
-            self._is_validation_changed = True
-            if not moment.is_over:  # else it may be running
-                self._renew_validation()
+            self.trainer.fit_loop.epoch_loop.val_loop._combined_loader = None  # the next validation asks for a new one
             notes.append("metrics of val or test before and after this cannot be compared; they are kept apart")
         return notes
 
-    def _samples(self) -> dict[str, tuple[Any, Any]]:
+    @staticmethod
+    def _check_left(before: Samples, after: Samples, least: int) -> None:
+        num_left = len(after["train"][0])
+        if num_left < least:
+            raise ConfigError(f"That would leave {num_left} training samples; at least {least} are needed.")
+        for split in HELD_OUT:
+            if len(before[split][0]) and not len(after[split][0]):
+                raise ConfigError(f"That would leave no sample of {split}, and its metrics would stand still.")
+
+    def _samples(self) -> Samples:
         """Split -> the ids that count now, and their labels."""
         ids = {split: self.data.active_ids(split) for split in ("train", *HELD_OUT)}
         labels = self.data.overlay.labels.numpy()
@@ -201,7 +221,8 @@ class LiveRun:
         return notes
 
     def _set_early_stopping(self, wanted: Settings) -> None:
-        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        """Lightning may be going through the list of callbacks, so it gets another one."""
+        callbacks: list[L.Callback] = list(self.trainer.callbacks)  # type: ignore[attr-defined]
         there = next((c for c in callbacks if isinstance(c, EarlyStopping)), None)
         if there is not None and not wanted.early_stopping:
             callbacks.remove(there)
@@ -210,6 +231,7 @@ class LiveRun:
         elif wanted.early_stopping:
             at = next((i for i, c in enumerate(callbacks) if isinstance(c, Checkpoint)), len(callbacks))
             callbacks.insert(at, make_early_stopping(self._recipe, wanted.patience))
+        self.trainer.callbacks = callbacks  # type: ignore[attr-defined]
 
     def _forget_best(self) -> None:
         """What was best on other samples or labels is not comparable: start looking for the best anew."""
@@ -256,17 +278,10 @@ class LiveRun:
 
     def prepare_epoch(self) -> None:
         """Before an epoch starts: have Lightning ask for a loader of the samples and the batch size that hold now."""
-        if self._is_validation_changed:
-            self._renew_validation()
         if self._is_layout_changed or self.data.batch_size != self._settings.batch_size:
             self.data.batch_size = self._settings.batch_size
             self.trainer.fit_loop._combined_loader = None
             self._is_layout_changed = True
-
-    def _renew_validation(self) -> None:
-        """Have Lightning ask for a new validation loader before it validates again."""
-        self.trainer.fit_loop.epoch_loop.val_loop._combined_loader = None
-        self._is_validation_changed = False
 
     def epoch_starts(self) -> None:
         """The epoch's loader is there: plan the schedule for the steps that it makes."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from litscope.data.rows import Rows
 from litscope.data.sources import Source, open_source, read_rows
+from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 from litscope.training.flags import build
 from litscope.training.recipe import DataConfig
@@ -24,17 +25,21 @@ def run_source(run: RunDir, dataset: str | None = None, data_dir: str | None = N
         UserError: if they are not there.
     """
     data = _settings(run)
-    name = dataset or data.dataset
-    assert name is not None
+    name = _name(run, dataset or data.dataset)
     return open_source(name, data_dir=data_dir or data.data_dir, target=data.target, download=False)
 
 
 def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Rows:
     """The rows as the source has them: the columns of a table before they become features. Else as `run_source`."""
     data = _settings(run)
-    name = dataset or data.dataset
-    assert name is not None
+    name = _name(run, dataset or data.dataset)
     return read_rows(name, Path(data_dir or data.data_dir).expanduser(), data.target, data.group_column, download=False)
+
+
+def _name(run: RunDir, name: str | None) -> str:
+    if name is None:
+        raise ConfigError(f"{run.recipe} names no data set. Say where the data are: --dataset.")
+    return name
 
 
 def _settings(run: RunDir) -> DataConfig:

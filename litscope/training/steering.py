@@ -33,7 +33,7 @@ from litscope.ledger.actions import (
 )
 from litscope.rundir import RunDir, read_lines
 from litscope.training.interrupt import Signals
-from litscope.training.live import LiveRun, Moment
+from litscope.training.live import Later, LiveRun, Moment
 from litscope.training.ranks import Ranks
 from litscope.training.recipe import Recipe
 from litscope.training.settings import Settings, facts_of
@@ -65,6 +65,8 @@ class Steering:
         self._decisions = Decisions()
         self._script: list[tuple[int, Action]] = []
         self._inbox: list[Action] = []
+        self._queue: list[Action] = []
+        self._behind: list[Action] = []
         self._known: set[str] = set()
         self._next_poll = 0.0
         self._has_warned = False
@@ -105,8 +107,7 @@ class Steering:
         if self._ranks.rank == 0:
             self._take_stock(moment)
         self._script, self._inbox = self._ranks.first((self._script, self._inbox))
-        new, self._inbox = self._inbox, []
-        self._handle_all([*self._due(moment.step), *new], moment)
+        self._work(moment)
         if not moment.batches_done and not moment.is_over:
             self._live.prepare_epoch()
 
@@ -138,8 +139,8 @@ class Steering:
             Seconds of the pause.
         """
         self._look()
-        new, self._inbox = self._ranks.first(self._inbox), []
-        self._handle_all([*self._due(moment.step), *new], moment)
+        self._inbox = self._ranks.first(self._inbox)
+        self._work(moment)
         return self._wait(moment)
 
     def prepare_epoch(self) -> None:
@@ -205,11 +206,6 @@ class Steering:
                 self._known.add(line["id"])
                 self._inbox.append(line)
 
-    def _due(self, step: int) -> list[Action]:
-        due = [action for at, action in self._script if at <= step]
-        self._script = self._script[len(due) :]
-        return due
-
     def _wait(self, moment: Moment) -> float:
         """A pause: nothing is trained, the memory stays, actions are applied. A signal ends it."""
         began = time.monotonic()
@@ -218,20 +214,50 @@ class Steering:
                 break
             time.sleep(PAUSED_POLL_S)
             self._look()
-            new, self._inbox = self._ranks.first(self._inbox), []
-            self._handle_all(new, moment)
+            self._inbox = self._ranks.first(self._inbox)
+            self._work(moment)
         return time.monotonic() - began
 
     # ---- doing it ------------------------------------------------------------------------------
 
-    def _handle_all(self, actions: list[Action], moment: Moment) -> None:
-        for action in actions:
-            try:
-                facts = self._apply(action, moment)
-            except ConfigError as refusal:
-                self._answer(action, moment, "refused", {"reason": str(refusal)})
+    def _work(self, moment: Moment) -> None:
+        """Apply what is due and what has come in, in the journal's order.
+
+        What has a step of its own was asked for before everything that is new, so what is new and lasting waits
+        until it is done (only after a crash, for the seconds since the last checkpoint). A request that means this
+        moment does not wait.
+        """
+        new, self._inbox = self._inbox, []
+        due = [action for at, action in self._script if at <= moment.step]
+        self._script = self._script[len(due) :]
+        self._queue += due
+        if not self._script:
+            self._queue, self._behind = self._queue + self._behind, []
+        self._drain(moment)
+        for action in new:
+            if is_momentary(action):
+                self._handle(action, moment)
+            elif self._script:
+                self._behind.append(action)
             else:
-                self._answer(action, moment, "applied", facts)
+                self._queue.append(action)
+                self._drain(moment)
+
+    def _drain(self, moment: Moment) -> None:
+        while self._queue and self._handle(self._queue[0], moment):
+            self._queue.pop(0)
+
+    def _handle(self, action: Action, moment: Moment) -> bool:
+        """Apply and answer one action. False: it has to wait, and what was asked for after it too."""
+        try:
+            facts = self._apply(action, moment)
+        except Later:
+            return False
+        except ConfigError as refusal:
+            self._answer(action, moment, "refused", {"reason": str(refusal)})
+        else:
+            self._answer(action, moment, "applied", facts)
+        return True
 
     def _answer(self, action: Action, moment: Moment, status: Any, facts: Mapping[str, Any]) -> None:
         if self._ranks.rank == 0:
