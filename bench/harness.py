@@ -70,6 +70,7 @@ class Context:
         threads: of the machine; a bench may use fewer.
         environments: where rivals' virtual environments lie.
         size: "tiny" for the tests.
+        may_repeat: whether a run that is thrown away is done once more.
         entry: the script that runs the bench, for the lines.
     """
 
@@ -80,6 +81,7 @@ class Context:
     threads: int = 1
     environments: Path = Path("~/.cache/litscope-bench")
     size: Literal["normal", "tiny"] = "normal"
+    may_repeat: bool = True
     entry: str = "bench/run.py"
 
     @property
@@ -141,7 +143,7 @@ def measure(bench: Bench, context: Context) -> list[Line]:
     if bench.measure is not None:
         return [{**facts, **line} for line in bench.measure(context)]
     lines: list[Line] = []
-    for is_last in (False, True) if context.size == "normal" else (True,):
+    for is_last in (False, True) if context.may_repeat else (True,):
         lines = [{**facts, **line} for line in _figures(bench, _rounds(bench, context, threads))]
         if not lines[0]["thrown_away"]:
             break

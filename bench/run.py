@@ -73,6 +73,7 @@ def main() -> int:
                 options.threads,
                 options.environments,
                 options.size,
+                may_repeat=options.size == "normal",
             )
             if not run(bench, context, path):
                 failed.append(bench.name)

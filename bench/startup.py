@@ -22,14 +22,17 @@ LIGHTNING_IMPORT = "import lightning"
 
 def help_arms(context: Context) -> list[Arm]:
     """The command that must be cheap, beside what others import first."""
-    repeats = str({"tiny": 1}.get(context.size, 5))
+    repeats = 1 if context.size == "tiny" else 5
     script = str(tasks.RIVALS / "repeated.py")
     commands = {
         HELP: ("-m", "litscope", "--help"),
         TORCH: ("-c", "import torch"),
         LIGHTNING_IMPORT: ("-c", "import litscope, lightning.pytorch"),
     }
-    return [Arm(name, (script, repeats, *words), takes_turns=False) for name, words in commands.items()]
+    counts = {HELP: repeats}
+    return [
+        Arm(name, (script, str(counts.get(name, 1)), *words), takes_turns=False) for name, words in commands.items()
+    ]
 
 
 def first_step_arms(context: Context) -> list[Arm]:

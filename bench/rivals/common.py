@@ -38,6 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, help="side of the images; CIFAR-10 is enlarged")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="bf16: autocast")
+    parser.add_argument("--tuned", action="store_true", help="litscope's memory format, and a fused optimizer")
+    parser.add_argument("--resident", action="store_true", help="a table's rows stay in memory as one tensor")
     return parser.parse_args()
 
 
@@ -82,8 +84,9 @@ def network(options: argparse.Namespace) -> Backbone:
 
 
 def plain_network(options: argparse.Namespace) -> torch.nn.Module:
-    """The same in torch's default memory format, as a plain script would have it."""
-    return network(options).net.to(memory_format=torch.contiguous_format)
+    """The same in torch's default memory format, as a plain script would have it; but not if --tuned."""
+    made = network(options)
+    return made.net if options.tuned else made.net.to(memory_format=torch.contiguous_format)
 
 
 def autocast(options: argparse.Namespace) -> AbstractContextManager[Any]:

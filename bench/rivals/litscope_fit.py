@@ -3,7 +3,8 @@
     litscope_fit.py [--hidden 64,64] [--sync-check] FLAGS OF litscope fit
 
 The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
-epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl.
+epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
+brings up to date in the background are waited for, so that they fall into the arm's own turn.
 --hidden: widths of the MLP, for which the command has no flag. --sync-check: count the points of each epoch's
 training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode).
 """
@@ -17,11 +18,16 @@ import io
 import json
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import turns as protocol
+
+WAKES_S = 0.02
+"""A background thread that is asked for something has begun after this time, in seconds."""
 
 
 class Arm:
@@ -35,9 +41,13 @@ class Arm:
         self.caught: list[warnings.WarningMessage] | None = None
         self.syncs: list[int] = []
         self.catching = contextlib.ExitStack()
+        self.refreshing = threading.Lock()
 
     def before_epoch(self, batch_size: int) -> None:
         """Report the last epoch, and wait."""
+        time.sleep(WAKES_S)
+        with self.refreshing:
+            pass
         lines = self.epochs.read_text().splitlines() if self.epochs.exists() else []
         if lines:
             row = json.loads(lines[-1])
@@ -66,10 +76,11 @@ class Arm:
 
 
 def install(arm: Arm) -> None:
-    """Put the arm's calls around the recorder's."""
+    """Put the arm's calls around the run's own."""
+    from litscope.ledger.scorekeeper import BackgroundScores
     from litscope.training.callbacks import Recorder
 
-    start, ends = Recorder.on_train_epoch_start, Recorder._training_ends
+    start, ends, refresh = Recorder.on_train_epoch_start, Recorder._training_ends, BackgroundScores._refresh
 
     @functools.wraps(start)
     def on_train_epoch_start(self: Recorder, trainer: Any, pl_module: Any) -> None:
@@ -82,7 +93,13 @@ def install(arm: Arm) -> None:
         arm.count()
         ends(self, trainer)
 
+    @functools.wraps(refresh)
+    def _refresh(self: BackgroundScores) -> None:
+        with arm.refreshing:
+            refresh(self)
+
     Recorder.on_train_epoch_start, Recorder._training_ends = on_train_epoch_start, training_ends
+    BackgroundScores._refresh = _refresh
 
 
 def narrow(hidden: list[int]) -> None:
