@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from environments import NotInstalled, python_of
+from environments import NotInstalled, python_of, requirements
 from lines import Line, machine, run_facts
 from processes import Arm, ArmFailed, OneShot, TurnTaker
 
@@ -204,6 +204,8 @@ def _figures(bench: Bench, measured: list[Measured]) -> list[Line]:
         is_run_bad |= is_bad and figure == bench.figures[0]
         for one in measured:
             line: Line = {"arm": one.arm.name, "figure": figure.name, "unit": figure.unit, "phase": figure.phase}
+            if one.arm.environment is not None:
+                line["environment"] = requirements(one.arm.environment)
             if one.why_not is not None:
                 if figure == bench.figures[0]:
                     lines.append(line | {"not_measured": one.why_not})

@@ -159,7 +159,9 @@ def _machine(number: int, lines: list[Line]) -> str:
 def _bench_table(bench: str, number: int, lines: list[Line]) -> str:
     one = lines[0]
     state = " **Thrown away.**" if one["thrown_away"] else ""
+    environments = {line["arm"]: ", ".join(line["environment"]) for line in lines if "environment" in line}
     told = f"`{one['command']}`: {one['rounds']} rounds, {one['threads']} threads.{state}"
+    told += "".join(f" {arm}: {words}." for arm, words in environments.items())
     rows = [
         "| arm | figure | | median | ratio | least to most | parameters | accuracy |",
         "|---|---|---|---|---|---|---|---|",

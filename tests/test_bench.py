@@ -230,7 +230,7 @@ def written(folder: Path, **more: Any) -> None:
     found = [
         {**line, "arm": goals.OURS, "values": [100, 100], "median": 100, **more},
         {**line, "arm": "plain Lightning", "values": [40, 80], "median": 60},
-        {**line, "arm": "scikit-learn", "not_measured": "pip: no such version"},
+        {**line, "arm": "scikit-learn", "not_measured": "pip: no such version", "environment": ["x==1", "y==2"]},
     ]
     (folder / "m.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found))
 
@@ -252,6 +252,7 @@ def test_goals_are_judged_from_the_rounds(tmp_path: Path) -> None:
     assert "this arm was not there" in row(text, "small-steps-lightning")
     assert performance.NOT_YET in row(text, "help")
     assert "not measured: pip: no such version" in text
+    assert "scikit-learn: x==1, y==2." in text
     assert "1. A fast one, 2 cores; torch 2.0" in text
     assert performance.without_note(tmp_path, tmp_path) == []
     (tmp_path / "small-eager.md").unlink()
