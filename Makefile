@@ -56,12 +56,10 @@ format: install
 
 # Names of benches: `make bench B="small_mlp help"`; `python bench/run.py --list` tells them.
 bench: install
-	@$(BIN)/python bench/run.py $(B)
-	@$(BIN)/python scripts/performance.py
+	@$(BIN)/python bench/run.py $(B); code=$$?; $(BIN)/python scripts/performance.py; exit $$code
 
 bench-full: install
-	@$(BIN)/python bench/run.py --full $(B)
-	@$(BIN)/python scripts/performance.py
+	@$(BIN)/python bench/run.py --full $(B); code=$$?; $(BIN)/python scripts/performance.py; exit $$code
 
 docs: install
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html is ready"
