@@ -106,7 +106,7 @@ def small(context: Context) -> list[Arm]:
     return [
         *found,
         tasks.plain(task, context, tasks.LIGHTNING, "plain_lightning.py"),
-        tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident"),
+        tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident", "--tuned"),
     ]
 
 

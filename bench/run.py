@@ -30,8 +30,9 @@ BENCHES = {
     "first_step": "startup:FIRST_STEP",
     "small_mlp": "small_mlp:BENCH",
     "mnist_convnet": "mnist_convnet:BENCH",
-    "watching_mnist": "watching:MNIST",
-    "watching_cifar10": "watching:CIFAR10",
+    "watching_mnist": "recording:MNIST",
+    "watching_cifar10": "recording:CIFAR10",
+    "many_epochs": "many_epochs:BENCH",
     "cifar_resnet18": "cifar_resnet18:BENCH",
     "cifar_resnet18_bf16": "cifar_resnet18:BF16",
 }

@@ -2,7 +2,7 @@
 
 `litscope` keeps the table on the device and gathers batches by index; with several steps per call, where `litscope fit`
 has that flag, the steps are compiled into one. Beside it a Lightning script with a DataLoader and two logs, the loop of
-a tutorial, the loop of somebody who gathers by index as we do, and scikit-learn.
+a tutorial, the loop of somebody who slices tensors in memory and uses a fused optimizer, and scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from harness import Arm, Bench, Context
 
 from litscope.training.fields import fields
 
-SEVERAL = "litscope, 16 steps a call"
+SEVERAL = "litscope, several compiled steps a call"
 RESIDENT = "hand-written loop, no DataLoader"
 SKLEARN = "scikit-learn"
 WIDTHS = "64,64"
@@ -27,13 +27,13 @@ def arms(context: Context) -> list[Arm]:
     eager = ["--steps-per-call", "1"] if several else []
     found = [tasks.ours(task, context, tasks.OURS, *eager)]
     if several and context.size == "normal":
-        found.append(tasks.ours(task, context, SEVERAL, "--steps-per-call", "16"))
+        found.append(tasks.ours(task, context, SEVERAL, "--compile-steps"))
     sklearn = (str(tasks.RIVALS / "sklearn_mlp.py"), str(source), "--hidden", WIDTHS, "--batch-size", "64")
     return [
         *found,
         tasks.plain(task, context, tasks.LIGHTNING, "plain_lightning.py"),
         tasks.plain(task, context, tasks.LOOP, "plain_torch.py"),
-        tasks.plain(task, context, RESIDENT, "plain_torch.py", "--resident"),
+        tasks.plain(task, context, RESIDENT, "plain_torch.py", "--resident", "--tuned"),
         Arm(SKLEARN, (*sklearn, "--epochs", str(context.epochs))),
     ]
 

@@ -1,11 +1,12 @@
 """`litscope fit` as an arm: the command itself, which waits for its turn before each epoch.
 
-    litscope_fit.py [--hidden 64,64] [--sync-check] FLAGS OF litscope fit
+    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] FLAGS OF litscope fit
 
 The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
 epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
 brings up to date in the background are waited for, so that they fall into the arm's own turn.
---hidden: widths of the MLP, for which the command has no flag. --sync-check: count the points of each epoch's
+--hidden: widths of the MLP, for which the command has no flag. --compile-steps: compile the steps of a call although so
+short a run would not. --sync-check: count the points of each epoch's
 training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode).
 """
 
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +115,15 @@ def main() -> None:
     """Run the command, and report what its summary says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--hidden")
+    parser.add_argument("--compile-steps", action="store_true")
     parser.add_argument("--sync-check", action="store_true")
     options, flags = parser.parse_known_args()
     from litscope.cli import main as litscope
 
     if options.hidden:
         narrow([int(width) for width in options.hidden.split(",")])
+    if options.compile_steps:
+        import_module("litscope.training.stride").COMPILE_S = 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:
         run = Path(folder) / "run"
         arm = Arm(run, options.sync_check)
