@@ -1,8 +1,8 @@
 """A hand-written PyTorch loop: torchvision transforms, DataLoader, loss and accuracy summed on the way.
 
 With --resident the table's rows are one tensor, shuffled once an epoch, and a batch is a slice of it: what somebody
-writes who has found out that the DataLoader costs more than the step. With --tuned images are in the channels-last format and the
-optimizer is fused, as litscope has it.
+writes who has found out that the DataLoader costs more than the step. With --tuned images are in the channels-last
+format and the optimizer is fused, as litscope has it.
 """
 
 from __future__ import annotations
