@@ -11,14 +11,14 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 # Options for pytest: `make test T="tests/test_flags.py -n 0"`.
 T ?= -n auto --maxprocesses 8
 
-.PHONY: help install demo test test-slow lint format bench docs clean
+.PHONY: help install demo test test-slow lint format bench bench-full docs clean
 
 help:
 	@echo "make demo       train a small model on real images, and look at the run (installs first)"
 	@echo "make install    .venv with litscope (editable) and the test tools, the exact tested set"
 	@echo "make test       the fast tests        make test-slow   the ones that take minutes"
 	@echo "make lint       ruff, mypy            make format      let ruff rewrite"
-	@echo "make bench      samples per second beside plain Lightning and plain PyTorch"
+	@echo "make bench      speed beside others, in minutes   make bench-full   all of it, within an hour"
 	@echo "make docs       the site, into site/  make clean       remove .venv, caches, site/, dist/"
 
 install: $(STAMP)
@@ -54,8 +54,12 @@ format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# Names of benches: `make bench B="small_mlp help"`; `python bench/run.py --list` tells them.
 bench: install
-	@$(BIN)/python bench/fit.py
+	@$(BIN)/python bench/run.py $(B); code=$$?; $(BIN)/python scripts/performance.py; exit $$code
+
+bench-full: install
+	@$(BIN)/python bench/run.py --full $(B); code=$$?; $(BIN)/python scripts/performance.py; exit $$code
 
 docs: install
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html is ready"

@@ -1,114 +1,255 @@
-"""How every bench here runs: arms in turn, several rounds, medians, ratios with their spread.
+"""How every bench here runs: arms in turn, at least five rounds, medians, ratios with their spread.
 
-An arm is a command in a process of its own that prints one JSON object as its last line of
-standard output, with `samples_per_s` and `num_parameters` in it. Rounds interleave the arms
-(A B C, A B C, ...), so that a machine whose speed drifts slows all of them alike; a ratio is
-taken inside a round. The first arm runs twice a round (A ... A'): the ratio A'/A says how much a
-ratio can be trusted. A run whose median A'/A is further than 3 % from 1 is said to be noisy.
+An arm is a process of its own (`processes.py`). In each round every arm does the same piece of work
+once, one after the other (A B C, A B C, ...), so that a machine whose speed drifts slows all of them
+alike; a ratio is taken inside a round. The first arm runs twice (A ... A'), and the median of A/A' says
+how far a ratio can be trusted: where it is further than 3 % from 1 the run is thrown away, said to be so,
+and done once more. What comes out are JSON lines, one per arm and figure (`lines.py`).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import resource
+import contextlib
 import statistics
-import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from environments import NotInstalled, python_of, requirements
+from lines import Line, machine, run_facts
+from processes import Arm, ArmFailed, OneShot, TurnTaker
+
+__all__ = ["Arm", "Bench", "Context", "Figure", "Line", "machine", "measure"]
 
 NOISE = 0.03
+"""Furthest that the median of A/A' may lie from 1."""
+
+LEAST_ROUNDS = 5
 
 
-@dataclass
-class Arm:
-    """One side of a comparison.
+@dataclass(frozen=True)
+class Figure:
+    """What a bench measures of each arm.
 
     Attributes:
-        name: how the table calls it.
-        command: the process to run.
-        results: one dictionary a round: what it printed, with `wall_s` and `cpu_s` of the process.
+        name: key in what the arm prints, or one that the harness adds (see `processes.py`).
+        unit: as the page shows it.
+        phase: warm, or cold (imports, cache, compilation: what happens once in a process).
     """
 
     name: str
-    command: list[str]
-    results: list[dict[str, Any]] = field(default_factory=list)
-
-    def run(self, threads: int) -> dict[str, Any]:
-        """Run once, and return what the process printed, with its wall and CPU time."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(self.command, capture_output=True, text=True, env=environment, check=False)
-        wall_s = time.perf_counter() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode != 0:
-            sys.exit(f"{self.name} failed with exit code {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return {**result, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
+    unit: str
+    phase: Literal["warm", "cold"] = "warm"
 
 
-def compare(title: str, arms: list[Arm], rounds: int, threads: int) -> dict[str, Any]:
-    """Run all arms for `rounds` rounds, print a table and a JSON line, and return the figures."""
-    control = Arm(f"{arms[0].name} again", arms[0].command)
-    for number in range(1, rounds + 1):
-        for arm in [*arms, control]:
-            result = arm.run(threads)
-            arm.results.append(result)
-            print(f"  {title}, round {number}: {arm.name} {result['samples_per_s']:.0f}/s", file=sys.stderr, flush=True)
-    figures = [_figures(arm, arms[0]) for arm in [*arms, control]]
-    noise = figures[-1]["ratio"]
-    line = {
-        "bench": title,
-        "rounds": rounds,
-        "threads": threads,
-        "noisy": abs(noise - 1) > NOISE,
-        "arms": figures,
-        "machine": machine(),
-    }
-    print(_table(title, figures, line["noisy"]))
-    print(json.dumps(line), flush=True)
-    return line
+RATE = Figure("samples_per_s", "samples/s")
+TRAINING = (
+    RATE,
+    Figure("cpu_us_per_sample", "µs of CPU"),
+    Figure("turn_s", "s"),
+    Figure("ready_s", "s", "cold"),
+    Figure("first_turn_s", "s", "cold"),
+    Figure("peak_mib", "MiB", "cold"),
+)
+"""Of arms that train: samples per second as the arm counts them (training batches alone); CPU time of the
+whole process tree per sample, and wall time of the whole turn; cold, the time from the start of the process to
+its first batch, the first epoch (compilation is in it) and the peak of its memory."""
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores and the versions that a figure depends on."""
-    model = platform.processor() or platform.machine()
+@dataclass(frozen=True)
+class Context:
+    """What a bench is told.
+
+    Attributes:
+        data: folder of the real data sets (`mnist/`, `cifar10_jpeg.tar.gz`).
+        work: a folder that is removed afterwards.
+        full: `make bench-full`: more arms and longer turns.
+        rounds: how many rounds are counted.
+        threads: of the machine; a bench may use fewer.
+        environments: where rivals' virtual environments lie.
+        size: "tiny" for the tests.
+        may_repeat: whether a run that is thrown away is done once more.
+        entry: the script that runs the bench, for the lines.
+    """
+
+    data: Path
+    work: Path
+    full: bool = False
+    rounds: int = LEAST_ROUNDS
+    threads: int = 1
+    environments: Path = Path("~/.cache/litscope-bench")
+    size: Literal["normal", "tiny"] = "normal"
+    may_repeat: bool = True
+    entry: str = "bench/run.py"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of an arm that takes turns: one cold, one a round, and a last one before the evaluation."""
+        return self.rounds + 2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One bench; `run.py` names the module that holds it.
+
+    Attributes:
+        name: on the command line and in the lines.
+        title: for people.
+        arms: makes the arms, ours first; the first is the one that runs twice.
+        figures: the first one decides whether the run is thrown away.
+        is_quick: part of `make bench`.
+        threads: OMP_NUM_THREADS of every arm; None for all cores.
+        accuracy_within: largest difference of accuracy with which two arms may be compared, in [0, 1]; None where
+            accuracy says nothing (a few steps), or is not measured.
+        measure: instead of arms: a function that returns lines itself (`Context` -> lines, see `lines.py`).
+    """
+
+    name: str
+    title: str
+    arms: Callable[[Context], list[Arm]] | None = None
+    figures: tuple[Figure, ...] = TRAINING
+    is_quick: bool = False
+    threads: int | None = None
+    accuracy_within: float | None = None
+    measure: Callable[[Context], Iterable[Line]] | None = None
+
+
+@dataclass
+class Measured:
+    """An arm with what came out of it; `why_not` where nothing did."""
+
+    arm: Arm
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    once: dict[str, Any] = field(default_factory=dict)
+    why_not: str | None = None
+
+    def values(self, figure: Figure) -> list[float]:
+        """One value a round; of a cold figure of an arm that takes turns there is one in all."""
+        if self.turns and figure.name in self.turns[0]:
+            return [turn[figure.name] for turn in self.turns]
+        return [self.once[figure.name]] if figure.name in self.once else []
+
+
+def measure(bench: Bench, context: Context) -> list[Line]:
+    """Run a bench, a second time if the first was thrown away, and return its lines with all facts in them.
+
+    Raises:
+        ArmFailed: if the first arm cannot be run. Another one that cannot is a line with the reason.
+    """
+    threads = min(bench.threads or context.threads, context.threads)
+    facts = run_facts(bench.name, threads, context)
+    if bench.measure is not None:
+        return [{**facts, **line} for line in bench.measure(context)]
+    lines: list[Line] = []
+    for is_last in (False, True) if context.may_repeat else (True,):
+        lines = [{**facts, **line} for line in _figures(bench, _rounds(bench, context, threads))]
+        if not lines[0]["thrown_away"]:
+            break
+        again = "" if is_last else "; once more"
+        _say(f"{bench.name}: thrown away: the same arm twice gave a ratio of {lines[0]['aa_ratio']:.3f}{again}")
+    return lines
+
+
+def _rounds(bench: Bench, context: Context, threads: int) -> list[Measured]:
+    """All rounds of all arms; the last of the list is the first arm again."""
+    assert bench.arms is not None
+    arms = bench.arms(context)
+    arms.append(replace(arms[0], name=f"{arms[0].name}, again"))
+    measured = [Measured(arm) for arm in arms]
+    with contextlib.ExitStack() as stack:
+        running = []
+        for one in measured:
+            with _failures(one, is_needed=one.arm.name in (arms[0].name, arms[-1].name)):
+                python = python_of(one.arm.environment, context.environments)
+                kind = TurnTaker if one.arm.takes_turns else OneShot
+                process = stack.enter_context(kind(one.arm, python, threads, context.work))
+                running.append((one, process))
+        for number in range(1, context.rounds + 1):
+            for one, process in running:
+                if one.why_not is None:
+                    with _failures(one, is_needed=one in (measured[0], measured[-1])):
+                        one.turns.append(process.turn())
+            _say(f"{bench.name}, round {number}: {_brief(bench, measured)}")
+        for one, process in running:
+            if one.why_not is None:
+                with _failures(one, is_needed=one in (measured[0], measured[-1])):
+                    one.once = process.finish()
+    return measured
+
+
+@contextlib.contextmanager
+def _failures(one: Measured, is_needed: bool) -> Any:
+    """A rival that fails is not measured, and the reason is kept; ours must not fail."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
-    except FileNotFoundError:
-        pass
-    names = ["torch", "lightning", "torchvision", "timm"]
-    return {"cpu": model, "cores": os.cpu_count(), "versions": {name: version(name) for name in names}}
+        yield
+    except (ArmFailed, NotInstalled) as error:
+        if is_needed:
+            raise
+        one.why_not = str(error)
+        _say(f"not measured: {one.arm.name}: {one.why_not}")
 
 
-def _figures(arm: Arm, first: Arm) -> dict[str, Any]:
-    """Median samples per second, and the first arm's advantage over this one, round by round."""
-    ratios = [a["samples_per_s"] / b["samples_per_s"] for a, b in zip(first.results, arm.results, strict=True)]
-    return {
-        "name": arm.name,
-        "samples_per_s": round(statistics.median(r["samples_per_s"] for r in arm.results), 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "ratio_max": round(max(ratios), 3),
-        "cpu_s": statistics.median(r["cpu_s"] for r in arm.results),
-        "wall_s": statistics.median(r["wall_s"] for r in arm.results),
-        "num_parameters": arm.results[0]["num_parameters"],
-    }
+def _figures(bench: Bench, measured: list[Measured]) -> list[Line]:
+    """A line for every figure of every arm, the deciding figure of the first arm first."""
+    first, again = measured[0], measured[-1]
+    lines: list[Line] = []
+    is_run_bad = False
+    for figure in bench.figures:
+        base = first.values(figure)
+        is_judged = figure.phase == "warm" or not first.arm.takes_turns
+        aa = _ratio(base, again.values(figure)).get("ratio") if is_judged else None
+        is_bad = aa is not None and abs(aa - 1) > NOISE
+        is_run_bad |= is_bad and figure == bench.figures[0]
+        for one in measured:
+            line: Line = {"arm": one.arm.name, "figure": figure.name, "unit": figure.unit, "phase": figure.phase}
+            if one.arm.environment is not None:
+                line["environment"] = requirements(one.arm.environment)
+            if one.why_not is not None:
+                if figure == bench.figures[0]:
+                    lines.append(line | {"not_measured": one.why_not})
+                continue
+            values = one.values(figure)
+            if not values:
+                continue
+            line |= {"median": round(statistics.median(values), 4), "values": [round(value, 4) for value in values]}
+            line |= {"base": first.arm.name, **_ratio(base, values)}
+            line |= {"aa_ratio": aa, "thrown_away": is_bad or is_run_bad}
+            lines.append(line | _sameness(bench, one, first) | {"arm_command": one.arm.shown})
+    return lines
 
 
-def _table(title: str, figures: list[dict[str, Any]], noisy: bool) -> str:
-    head = f"\n{title}\n{'arm':<34}{'samples/s':>12}{'litscope is':>14}{'(min-max)':>16}{'parameters':>13}"
-    rows = [
-        f"{f['name']:<34}{f['samples_per_s']:>12.0f}{f['ratio']:>13.2f}x"
-        f"{f['ratio_min']:>9.2f}-{f['ratio_max']:.2f}{f['num_parameters']:>15}"
-        for f in figures
-    ]
-    note = [f"noisy: the same arm twice differs by more than {NOISE:.0%}; do not quote"] if noisy else []
-    return "\n".join([head, *rows, *note])
+def _ratio(base: list[float], values: list[float]) -> dict[str, float]:
+    """The first arm over another one, round by round: median, least and greatest."""
+    ratios = [a / b for a, b in zip(base, values, strict=True) if b]
+    if not ratios:
+        return {}
+    names = ("ratio", "ratio_min", "ratio_max")
+    return dict(zip(names, (round(f(ratios), 4) for f in (statistics.median, min, max)), strict=True))
+
+
+def _sameness(bench: Bench, one: Measured, first: Measured) -> dict[str, Any]:
+    """Whether an arm did the same work as the first: samples of a turn, parameters, accuracy."""
+    facts: dict[str, Any] = {}
+    problems = []
+    for name in ("num_samples", "num_parameters"):
+        ours, theirs = (m.once.get(name, m.turns[0].get(name) if m.turns else None) for m in (first, one))
+        facts[name] = theirs
+        if ours is not None and theirs is not None and ours != theirs:
+            problems.append(f"{name} {theirs} instead of {ours}")
+    ours, theirs = first.once.get("accuracy"), one.once.get("accuracy")
+    facts |= {"accuracy": theirs, "accuracy_within": bench.accuracy_within}
+    if bench.accuracy_within is not None and None not in (ours, theirs) and abs(ours - theirs) > bench.accuracy_within:
+        problems.append(f"accuracy {theirs:.4f} instead of {ours:.4f} ± {bench.accuracy_within}")
+    return facts | {"unlike": problems}
+
+
+def _brief(bench: Bench, measured: list[Measured]) -> str:
+    figure = bench.figures[0]
+    shown = [f"{one.arm.name} {one.turns[-1][figure.name]:.4g}" for one in measured if one.turns and not one.why_not]
+    return f"{'; '.join(shown)} {figure.unit}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

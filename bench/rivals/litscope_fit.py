@@ -1,25 +1,140 @@
-"""The command `litscope fit` itself, in a run folder of its own; prints the speed of its warm epochs."""
+"""`litscope fit` as an arm: the command itself, which waits for its turn before each epoch.
+
+    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] FLAGS OF litscope fit
+
+The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
+epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
+brings up to date in the background are waited for, so that they fall into the arm's own turn.
+--hidden: widths of the MLP, for which the command has no flag. --compile-steps: compile the steps of a call although so
+short a run would not. --sync-check: count the points of each epoch's
+training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode).
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
+import io
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
+import threading
+import time
+import warnings
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import turns as protocol
+
+WAKES_S = 0.02
+"""A background thread that is asked for something has begun after this time, in seconds."""
+
+
+class Arm:
+    """Turns, and what the run's own files say of the epoch before."""
+
+    def __init__(self, run: Path, sync_check: bool) -> None:
+        self.turns = protocol.Turns()
+        self.epochs = run / "metrics" / "epochs.jsonl"
+        self.sync_check = sync_check
+        self.steps_before = 0
+        self.caught: list[warnings.WarningMessage] | None = None
+        self.syncs: list[int] = []
+        self.catching = contextlib.ExitStack()
+        self.refreshing = threading.Lock()
+
+    def before_epoch(self, batch_size: int) -> None:
+        """Report the last epoch, and wait."""
+        time.sleep(WAKES_S)
+        with self.refreshing:
+            pass
+        lines = self.epochs.read_text().splitlines() if self.epochs.exists() else []
+        if lines:
+            row = json.loads(lines[-1])
+            steps, self.steps_before = row["step"] - self.steps_before, row["step"]
+            self.turns.report(row["samples_per_s"], steps * batch_size)
+        self.turns.wait()
+
+    def watch(self) -> None:
+        """Start to count waits for the GPU."""
+        import torch
+
+        if self.sync_check and torch.cuda.is_available():
+            self.caught = self.catching.enter_context(warnings.catch_warnings(record=True))
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+
+    def count(self) -> None:
+        """Stop to count, before the epoch's last loss is written down."""
+        import torch
+
+        if self.caught is not None:
+            torch.cuda.set_sync_debug_mode("default")
+            self.syncs.append(sum("synchronizing CUDA operation" in str(w.message) for w in self.caught))
+            self.catching.close()
+            self.caught = None
+
+
+def install(arm: Arm) -> None:
+    """Put the arm's calls around the run's own."""
+    from litscope.ledger.scorekeeper import BackgroundScores
+    from litscope.training.callbacks import Recorder
+
+    start, ends, refresh = Recorder.on_train_epoch_start, Recorder._training_ends, BackgroundScores._refresh
+
+    @functools.wraps(start)
+    def on_train_epoch_start(self: Recorder, trainer: Any, pl_module: Any) -> None:
+        arm.before_epoch(trainer.datamodule.batch_size)
+        start(self, trainer, pl_module)
+        arm.watch()
+
+    @functools.wraps(ends)
+    def training_ends(self: Recorder, trainer: Any) -> None:
+        arm.count()
+        ends(self, trainer)
+
+    @functools.wraps(refresh)
+    def _refresh(self: BackgroundScores) -> None:
+        with arm.refreshing:
+            refresh(self)
+
+    Recorder.on_train_epoch_start, Recorder._training_ends = on_train_epoch_start, training_ends
+    BackgroundScores._refresh = _refresh
+
+
+def narrow(hidden: list[int]) -> None:
+    """Give the MLP these widths."""
+    from litscope.models import backbones
+
+    backbones.Mlp = functools.partial(backbones.Mlp, hidden=hidden)
 
 
 def main() -> None:
-    """Run `litscope fit` with the given flags, and print samples per second."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Run the command, and report what its summary says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hidden")
+    parser.add_argument("--compile-steps", action="store_true")
+    parser.add_argument("--sync-check", action="store_true")
+    options, flags = parser.parse_known_args()
+    from litscope.cli import main as litscope
+
+    if options.hidden:
+        narrow([int(width) for width in options.hidden.split(",")])
+    if options.compile_steps:
+        import_module("litscope.training.stride").COMPILE_S = 0.0
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:
         run = Path(folder) / "run"
-        command = [sys.executable, "-m", "litscope", "fit", *sys.argv[1:], "--run-dir", str(run), "--json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        summary = json.loads(done.stdout)
-        epochs = [json.loads(line) for line in (run / "metrics" / "epochs.jsonl").read_text().splitlines()]
-        rate = statistics.median(epoch["samples_per_s"] for epoch in epochs[1:])
-        print(json.dumps({"samples_per_s": rate, "num_parameters": summary["num_parameters"]}))
+        arm = Arm(run, options.sync_check)
+        install(arm)
+        code = litscope(["fit", *flags, "--run-dir", str(run), "--json"])
+    if code != 0:
+        sys.exit(code)
+    summary = json.loads(written.getvalue())
+    tested = summary["metrics"]["best"].get("test/accuracy")
+    more = {"host_syncs": max(arm.syncs[1:])} if arm.syncs else {}
+    arm.turns.finish(summary["num_parameters"], tested, precision=summary["precision"], **more)
 
 
 if __name__ == "__main__":

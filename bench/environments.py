@@ -1,0 +1,100 @@
+"""Virtual environments of rivals, so that none of them shares packages with us or with another.
+
+Each has pinned versions and the torch and torchvision that run here. It is made when an arm first needs it,
+below `--environments` (default ~/.cache/litscope-bench), by pip from the index. What cannot be installed is not
+measured, and the reason is in the results.
+
+    python bench/environments.py             list
+    python bench/environments.py fastai      make one now
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    "fastai": ("fastai==2.8.12",),
+    "timm": ("timm==1.0.31",),
+    "webdataset": ("webdataset==1.0.2", "pillow"),
+    "litdata": ("litdata==0.2.76", "pillow"),
+}
+"""Name -> what is installed beside torch and torchvision."""
+
+FOLDER = Path("~/.cache/litscope-bench")
+
+SHIM = Path(__file__).resolve().parents[1] / "litscope" / "_torchvision.py"
+"""Declares two operators, without which torchvision cannot be imported beside a CPU build of torch; the environment
+gets a copy and a .pth line that installs it, as `make install` does."""
+
+
+class NotInstalled(Exception):
+    """An environment that could not be made; the message is pip's last word."""
+
+
+def python_of(name: str | None, folder: Path = FOLDER) -> str:
+    """The interpreter of an environment, which is made first if it is missing or has other versions.
+
+    Raises:
+        NotInstalled: if pip fails.
+    """
+    if name is None:
+        return sys.executable
+    wanted = requirements(name)
+    home = folder.expanduser().resolve() / f"{name}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
+    python = home / "bin" / "python"
+    stamp = home / "installed.txt"
+    if not stamp.exists():
+        print(f"making the environment {home} ({' '.join(wanted)}) ...", file=sys.stderr, flush=True)
+        shutil.rmtree(home, ignore_errors=True)
+        venv.create(home, with_pip=True)
+        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
+        _put_shim(home)
+        stamp.write_text("\n".join(wanted))
+    return str(python)
+
+
+def requirements(name: str) -> tuple[str, ...]:
+    """What pip is told: the versions that run here, then the rival's.
+
+    Raises:
+        NotInstalled: for a name that is not in `ENVIRONMENTS`.
+    """
+    if name not in ENVIRONMENTS:
+        raise NotInstalled(f"there is no environment {name!r}; there are {', '.join(ENVIRONMENTS)}")
+    ours = [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "torchvision")]
+    return (*ours, *ENVIRONMENTS[name])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise NotInstalled(f"pip: {errors[0] if errors else 'no message'}")
+
+
+def _put_shim(home: Path) -> None:
+    packages = next(home.glob("lib/python3*/site-packages"))
+    (packages / "bench_torchvision.py").write_text(SHIM.read_text())
+    (packages / "bench_torchvision.pth").write_text("import bench_torchvision; bench_torchvision.install()\n")
+
+
+def main() -> None:
+    """List the environments, or make those that are named."""
+    if not sys.argv[1:]:
+        for name in ENVIRONMENTS:
+            print(f"{name:<12} {' '.join(requirements(name))}")
+    for name in sys.argv[1:]:
+        try:
+            print(python_of(name))
+        except NotInstalled as error:
+            sys.exit(f"{name}: {error}")
+
+
+if __name__ == "__main__":
+    main()

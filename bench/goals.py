@@ -1,0 +1,130 @@
+"""Every goal for speed, in one table. scripts/performance.py puts beside each what was measured.
+
+A goal that is not reached needs a note, `notes/<key>.md`: the profile, what was tried, what stands in the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cifar_resnet18
+import gpu
+import recording
+import small_mlp
+import startup
+import tasks
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that is wanted.
+
+    Attributes:
+        key: name of its note.
+        text: what is wanted, for people.
+        bench, arm, figure: where it is measured.
+        against: the arm that `arm` is divided by, round by round; None takes the figure itself.
+        at_least, at_most: the bound; with neither, the figure is only reported.
+    """
+
+    key: str
+    text: str
+    bench: str
+    arm: str
+    figure: str = "samples_per_s"
+    against: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def is_reached_by(self, value: float) -> bool | None:
+        """Whether a value lies within the bound; None without a bound."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return value <= self.at_most if self.at_most is not None else None
+
+
+OURS, SEVERAL, RESIDENT = tasks.OURS, small_mlp.SEVERAL, small_mlp.RESIDENT
+
+SMALL = (
+    Goal("small-eager", "MLP, one step a call, over plain Lightning with DataLoader and two logs", "small_mlp", OURS,
+         against=tasks.LIGHTNING, at_least=2.2),
+    Goal("small-steps-lightning", "MLP, several steps a call, over plain Lightning", "small_mlp", SEVERAL,
+         against=tasks.LIGHTNING, at_least=10),
+    Goal("small-steps-loop", "MLP, several steps a call, over a raw PyTorch loop without DataLoader", "small_mlp",
+         SEVERAL, against=RESIDENT, at_least=2.5),
+    Goal("small-sklearn", "MLP, several steps a call, over scikit-learn's MLPClassifier at equal accuracy", "small_mlp",
+         SEVERAL, against=small_mlp.SKLEARN, at_least=1),
+    Goal("small-members", "Eight MLPs at once, per net, over a raw PyTorch loop", "members", "litscope, 8 members",
+         against=RESIDENT, at_least=5),
+)  # fmt: skip
+
+_CIFAR = "cifar_resnet18"
+
+IMAGES = (
+    Goal("resnet18-ceiling", "ResNet-18 at 32 pixels, fp32: share of the ceiling", _CIFAR, OURS,
+         against=tasks.CEILING, at_least=0.97),
+    Goal("resnet18-ceiling-bf16", "ResNet-18 at 32 pixels, bf16: share of the ceiling", f"{_CIFAR}_bf16", OURS,
+         against=tasks.CEILING, at_least=0.97),
+    Goal("resnet18-lightning", "ResNet-18 at 32 pixels, litscope choosing its precision, over plain Lightning in fp32",
+         _CIFAR, cifar_resnet18.CHOSEN, against=tasks.LIGHTNING, at_least=2.3),
+    *(
+        Goal(f"resnet18-{key}{end}", f"ResNet-18 at 32 pixels, {precision}, over {name}",
+             f"{_CIFAR}{end.replace('-', '_')}", OURS, against=name, at_least=1)
+        for end, precision in (("", "fp32"), ("-bf16", "bf16"))
+        for key, name in (("timm", cifar_resnet18.TIMM), ("fastai", cifar_resnet18.FASTAI), ("loop", tasks.LOOP))
+    ),
+    Goal("mnist-lightning", "MNIST convnet over plain Lightning (no goal was set)", "mnist_convnet", OURS,
+         against=tasks.LIGHTNING),
+    Goal("mnist-ceiling", "MNIST convnet: share of the ceiling (no goal was set)", "mnist_convnet", OURS,
+         against=tasks.CEILING),
+    Goal("decode", "JPEG files to batches of 224 pixels, per core, over DataLoader with PIL", "decode", OURS,
+         against="DataLoader, PIL", at_least=2.5),
+    Goal("time-mnist-990", "MNIST to 99.0 %, whole command, over the best plain Lightning script", "time_to_accuracy",
+         "recipes/mnist_speed.py, 99.0 %", "runs_per_hour", "plain Lightning, 99.0 %", at_least=1),
+    Goal("time-mnist-994", "MNIST to 99.4 %, whole command, over the best plain Lightning script", "time_to_accuracy",
+         "recipes/mnist_speed.py, 99.4 %", "runs_per_hour", "plain Lightning, 99.4 %", at_least=1),
+    Goal("time-cifar-90", "CIFAR-10 (JPEG) to 90 %, CPU time", "time_to_accuracy",
+         "recipes/cifar10_speed.py, 90 %", "cpu_s", at_most=3600),
+)  # fmt: skip
+
+ON_A_GPU = (
+    *(
+        Goal(f"gpu-{arch}-{data}", f"{name}, {data} data, share of a bare loop with capture on",
+             f"gpu_{arch}_{data}", OURS, against=gpu.BARE[data], at_least=0.98)
+        for arch, name in (("resnet18", "ResNet-18"), ("resnet50", "ResNet-50"))
+        for data in ("synthetic", "real")
+    ),
+    Goal("gpu-syncs", "Waits of the host for the GPU within an epoch's steps", "gpu_syncs", OURS, "host_syncs",
+         at_most=0),
+    Goal("gpu-small", "MLP, several steps a call (CUDA graphs), over plain Lightning", "gpu_small", SEVERAL,
+         against=tasks.LIGHTNING, at_least=8),
+    Goal("gpu-cifar94", "CIFAR-10 to 94 %, whitened small net, over a bare loop of the same net", "gpu_cifar94", OURS,
+         "runs_per_hour", "bare loop"),
+)  # fmt: skip
+
+FEWER = (
+    Goal("prune", "InfoBatch beside a shorter schedule of the same cost, points of accuracy", "prune",
+         "infobatch against the shorter schedule", "accuracy_gain"),
+)  # fmt: skip
+
+WATCHING = (
+    Goal("watching-resnet18", "Recording on over off, ResNet-18", "watching_cifar10", OURS, against=recording.OFF,
+         at_least=0.99),
+    Goal("watching-mnist", "Recording on over off, small MNIST network", "watching_mnist", OURS, against=recording.OFF,
+         at_least=0.95),
+    Goal("first-step", "Start to first step, CIFAR-10, warm cache, seconds", "first_step", OURS, "first_step_s",
+         at_most=5),
+    Goal("help", "`litscope --help`, seconds", "help", startup.HELP, "wall_s", at_most=0.3),
+    Goal("growth-epochs", "Time of an epoch, late over early", "many_epochs", OURS, "time_growth", at_most=1.05),
+    Goal("growth-memory", "Memory of a run, late over early", "many_epochs", OURS, "memory_growth", at_most=1.05),
+    Goal("growth-samples", "Time per sample and epoch, N = 10^7 over 10^4", "growth", "samples", "time_growth",
+         at_most=1.1),
+)  # fmt: skip
+
+SECTIONS = {
+    "Small models, where Python is the cost": SMALL,
+    "Images": IMAGES,
+    "On a GPU": ON_A_GPU,
+    "Fewer samples": FEWER,
+    "Cost of watching": WATCHING,
+}

@@ -1,0 +1,162 @@
+"""The benches that need a GPU, in one command of less than ten minutes:
+
+    python bench/gpu.py                        all of them, on the GPU
+    python bench/gpu.py --size tiny            on the CPU, a few batches: does it run at all
+    python bench/gpu.py gpu_resnet18_synthetic gpu_syncs
+
+ResNet-18 at 32 pixels and ResNet-50 at 224, in bf16, with everything on record. With synthetic data (images of
+noise that fill memory once) litscope stands beside a bare loop on one resident batch, so all that it does besides
+the step counts; with real photographs (CIFAR-10, enlarged where the network wants 224 pixels) beside a loop with a
+DataLoader. `gpu_syncs` counts the points inside an epoch's steps at which the host waits for the device
+(torch.cuda.set_sync_debug_mode): it must be none. `gpu_small` is the MLP of small_mlp.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import small_mlp
+import tasks
+from harness import LEAST_ROUNDS, RATE, TRAINING, Arm, Bench, Context, Figure
+
+from litscope.training.fields import fields
+
+BARE = {"synthetic": "bare loop, one resident batch", "real": "bare loop, DataLoader"}
+
+SHAPES = {"resnet18": (32, 512, 100), "resnet50": (224, 128, 40)}
+"""Pixels, batch size and batches of a turn."""
+
+TINY = (32, 4, 2)
+
+PER_CLASS = 1_000
+"""Training images of each class that the real data have; enlarged to 224 pixels all 50,000 would be 7.5 GB."""
+
+MOST_WORKERS = 16
+"""Processes that decode for the bare loop."""
+
+REPEATS_UNTIL_S = 200.0
+"""After this time a run that is thrown away is not repeated, so that all ends within ten minutes."""
+
+
+def device() -> str:
+    """cuda where torch sees a GPU, else cpu."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def images(context: Context, arch: str, data: str) -> list[Arm]:
+    """Ours and the bare loop."""
+    pixels, batch_size, batches = TINY if context.size == "tiny" else SHAPES[arch]
+    if data == "real":
+        batches = min(batches, 10 * PER_CLASS // batch_size)
+    name = "synthetic" if data == "synthetic" else "cifar10"
+    folder = noise(context, pixels, batch_size * batches) if data == "synthetic" else tasks.cifar10(context, PER_CLASS)
+    task = tasks.Task(
+        name,
+        folder,
+        (str(folder),),
+        arch,
+        batches,
+        batch_size,
+        device=device(),
+        precision="bf16",
+        image_size=pixels,
+    )
+    if data == "synthetic":
+        bare = tasks.plain(task, context, BARE[data], "ceiling.py")
+    else:
+        workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
+        bare = tasks.plain(task, context, BARE[data], "plain_torch.py", "--tuned", "--num-workers", workers)
+    return [tasks.ours(task, context), bare]
+
+
+def noise(context: Context, pixels: int, num_samples: int) -> Path:
+    """An .npz file of random uint8 images (N, H, W, 3), ten classes."""
+    path = context.work / f"noise-{pixels}-{num_samples}.npz"
+    if not path.exists():
+        draw = np.random.default_rng(0)
+        x = draw.integers(0, 256, (num_samples, pixels, pixels, 3), np.uint8)
+        np.savez(path, X=x, y=np.arange(num_samples) % 10)
+    return path
+
+
+def syncs(context: Context) -> list[Arm]:
+    """Ours alone, without the lines of steps, for which it reads a loss on purpose."""
+    ours = images(context, "resnet18", "synthetic")[0]
+    return [Arm(ours.name, (*ours.command, "--sync-check", "--log-every-n-steps", "1000000"))]
+
+
+def small(context: Context) -> list[Arm]:
+    """The MLP, one step a call and several, beside plain Lightning and a loop without a DataLoader."""
+    batches = 4 if context.size == "tiny" else 500
+    source = tasks.table(context, 64 * batches, 200)
+    task = tasks.Task("table", source, (str(source),), f"mlp:{small_mlp.WIDTHS}", batches, device=device())
+    has_steps = "--steps-per-call" in {flag for field in fields() for flag in field.flags}
+    found = [tasks.ours(task, context, tasks.OURS, *(["--steps-per-call", "1"] if has_steps else []))]
+    if has_steps and context.size == "normal":
+        found.append(tasks.ours(task, context, small_mlp.SEVERAL, "--steps-per-call", "16"))
+    return [
+        *found,
+        tasks.plain(task, context, tasks.LIGHTNING, "plain_lightning.py"),
+        tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident", "--tuned"),
+    ]
+
+
+BENCHES = {
+    **{
+        f"gpu_{arch}_{data}": Bench(
+            f"gpu_{arch}_{data}", f"{arch}, {data} data, bf16", partial(images, arch=arch, data=data)
+        )
+        for arch in SHAPES
+        for data in BARE
+    },
+    "gpu_syncs": Bench(
+        "gpu_syncs", "Waits for the GPU in an epoch's steps", syncs, (RATE, Figure("host_syncs", "waits", "cold"))
+    ),
+    "gpu_small": Bench("gpu_small", "MLP 32-64-64-10 on a table, batch 64", small, TRAINING, threads=1),
+}
+
+
+def main() -> int:
+    """Run the benches that are asked for; 1 if one failed or was thrown away twice."""
+    from lines import results_file
+    from run import run, shared_data
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--size", choices=["normal", "tiny"], default="normal")
+    parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS)
+    parser.add_argument("--threads", type=int, default=4, help="of the host, the same for every arm")
+    parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the real data")
+    parser.add_argument("--out", type=Path, help="file of the JSON lines; default: results/<machine>.jsonl")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHES):
+        sys.exit(f"there is no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if device() == "cpu" and options.size == "normal":
+        sys.exit("torch sees no GPU here; --size tiny runs the same on the CPU, to see that it works")
+    results, began = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="litscope-bench-") as work:
+        for name in options.names or BENCHES:
+            context = Context(
+                options.data.resolve(),
+                Path(work),
+                rounds=options.rounds,
+                threads=options.threads,
+                size=options.size,
+                may_repeat=options.size == "normal" and time.monotonic() - began < REPEATS_UNTIL_S,
+                entry="bench/gpu.py",
+            )
+            results.append(run(BENCHES[name], context, options.out or results_file()))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

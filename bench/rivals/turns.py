@@ -1,0 +1,77 @@
+"""An arm's side of the harness: wait for one's turn, say what came of it (the protocol is in bench/processes.py).
+
+No imports beyond the standard library: every rival's environment can use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+"""The harness reads this; what a library prints goes to standard error."""
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def say(event: str, **figures: Any) -> None:
+    """One line of the protocol."""
+    _pipe.write(f"@{json.dumps({'event': event, **figures})}\n")
+    _pipe.flush()
+
+
+def since_start_s() -> float:
+    """Seconds since the harness started this process."""
+    return time.time() - float(os.environ["BENCH_START"])
+
+
+def memory() -> dict[str, float]:
+    """`peak_mib`: the most memory that this process has had (VmHWM, proc(5)); nothing where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return {"peak_mib": next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024}
+    except FileNotFoundError:
+        return {}
+
+
+class Turns:
+    """One turn an epoch: `begin` waits for it, `end` counts it.
+
+    What `end` has counted is reported when the arm comes to its next `begin`, so that all it does between two
+    epochs falls into its own turn.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] | None = None
+        self._start = 0.0
+        self.first_end_s: float | None = None
+        """Seconds from the start of the process to the end of its first epoch."""
+
+    def begin(self) -> None:
+        """Report the epoch before, and wait for the turn. Without a harness (end of file) nothing waits."""
+        self.wait()
+        self._start = time.perf_counter()
+
+    def wait(self) -> None:
+        """The same, for an arm that has a clock of its own (see `report`)."""
+        if self._found is None:
+            say("ready")
+        else:
+            say("turn", **self._found)
+        sys.stdin.readline()
+
+    def end(self, num_samples: int) -> None:
+        """The epoch's training is over after `num_samples`; a device must have finished."""
+        self.report(num_samples / (time.perf_counter() - self._start), num_samples)
+
+    def report(self, samples_per_s: float, num_samples: int, **more: Any) -> None:
+        """What came of the epoch."""
+        self.first_end_s = self.first_end_s or since_start_s()
+        self._found = {"samples_per_s": samples_per_s, "num_samples": num_samples, **more}
+
+    def finish(self, num_parameters: int, accuracy: float | None = None, **more: Any) -> None:
+        """After the last epoch."""
+        say("end", num_parameters=num_parameters, accuracy=accuracy, **memory(), **more)
