@@ -120,8 +120,8 @@ class Loader(ABC):
         """Add what the overlay says now of the batch's samples."""
         ids = batch["sample_id"]
         batch["label"] = self._overlay.labels[ids]
-        if self._overlay.weights is not None:
-            weight = self._overlay.weights[ids]
+        weight = self._overlay.weight_of(ids)
+        if weight is not None:
             batch["weight"] = weight.pin_memory() if self._pin_memory else weight
         if self._pin_memory:
             batch["label"] = batch["label"].pin_memory()
@@ -159,6 +159,16 @@ class Loader(ABC):
         at = self.batches_done * self.order.step_size
         return _Redrawn(self.batches_done, order[at:], order[:at])
 
+    def start_over(self, order: EpochOrder, epoch: int, limit: int | None) -> None:
+        """Go on with `epoch`, from its start, in another order. Worker processes, where there are any, stay.
+
+        Args:
+            order, epoch, limit: as in a new loader.
+        """
+        self.order, self._num_batches, self._limit = order, len(order), limit
+        self.epoch, self.batches_done = epoch, 0
+        self._is_resumed, self._redrawn = False, None
+
     # ---- the position ------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -166,7 +176,7 @@ class Loader(ABC):
         state: dict[str, Any] = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
         if self._redrawn is not None and self.batches_done:
             now = self._redrawn.at(self.batches_done, self.limit)
-            state |= {"num_batches": len(self), "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
+            state |= {"num_batches": len(self), "limit": self.limit, "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -178,6 +188,7 @@ class Loader(ABC):
         if state["batches_done"]:
             if "num_batches" in state:
                 self._num_batches = int(state["num_batches"])
+                self._limit = state.get("limit", self._limit)  # that of a share goes by the samples there were
                 self._redrawn = _Redrawn(state["batches_done"], state["rest"].numpy(), state["drawn"].numpy())
             changed = [f"{k}: {state[k]} then, {v} now" for k, v in self._facts().items() if state.get(k) != v]
             if changed:
