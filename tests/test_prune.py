@@ -334,7 +334,11 @@ class TestSteering:
         half = list(range(0, 1797, 2))
         small_fit(run, callbacks=[At(13, ask(run, "reweight", sample_id=half, weight=0.5), "validation")], **PRUNED)
         table = rows(run, split="train", phase="train")
-        ids, epochs, loss = table["sample_id"].to_numpy(), np.array(table["epoch"].to_pylist()), table["loss"].to_numpy()
+        ids, epochs, loss = (
+            table["sample_id"].to_numpy(),
+            np.array(table["epoch"].to_pylist()),
+            table["loss"].to_numpy(),
+        )
         losses = np.full(1797, np.nan)
         losses[ids[epochs == 0]] = loss[epochs == 0]
         now = ids[epochs == 1]

@@ -176,7 +176,12 @@ class Loader(ABC):
         state: dict[str, Any] = {"epoch": self.epoch, "batches_done": self.batches_done, **self._facts()}
         if self._redrawn is not None and self.batches_done:
             now = self._redrawn.at(self.batches_done, self.limit)
-            state |= {"num_batches": len(self), "limit": self.limit, "rest": torch.tensor(now.rest), "drawn": torch.tensor(now.drawn)}
+            state |= {
+                "num_batches": len(self),
+                "limit": self.limit,
+                "rest": torch.tensor(now.rest),
+                "drawn": torch.tensor(now.drawn),
+            }
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

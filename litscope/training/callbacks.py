@@ -178,6 +178,9 @@ class Recorder(Checkpoint):
             # Lightning takes this for a restart in mid-epoch when max_steps is set (a missing bracket in its fit loop).
             trainer.fit_loop.epoch_loop.restarting = False
         else:
+            if position.stage == "validate":
+                # Lightning validates after the batch of this number. The epoch may have had other samples than now.
+                trainer.val_check_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             self.clock.start(restored["clock"])
             self._load_metrics(module, restored["train_metrics"])
             self._start_bar(trainer, position.batches_done)
