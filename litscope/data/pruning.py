@@ -104,7 +104,8 @@ class Pruning:
         known = known[np.isfinite(known)]
         if not len(known):
             return np.zeros_like(self.is_candidate)
-        return self.losses < known.mean(dtype=np.float64)
+        is_low: NDArray[np.bool_] = self.losses < known.mean(dtype=np.float64)
+        return is_low
 
     def _num_candidates(self, candidates: NDArray[np.bool_], ids: Ids) -> float:
         if self.method == "infobatch" and not np.isfinite(self.losses[ids]).any():
