@@ -396,6 +396,20 @@ class TestExactness:
         assert_bit_equal(last(cut), last(whole))
         assert rows(cut, split="train").equals(rows(whole, split="train"))
 
+    @pytest.mark.parametrize(("stop", "during"), [(6, "train"), (20, "train"), (26, "validation")])
+    def test_of_whole_epochs_too(self, tmp_path: Path, stop: int, during: str) -> None:
+        """An epoch keeps the number of batches that it began with, also after a resume in it or at its end."""
+        flags: dict[str, Any] = {"limit_train_batches": None, "batch_size": 64}  # 26 batches
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(0, 1797, 3))
+        small_fit(whole, callbacks=[At(4, ask(whole, "discard", sample_id=gone))], **flags)
+        actions = [At(4, ask(cut, "discard", sample_id=gone)), At(stop, send(signal.SIGTERM), during)]
+        with pytest.raises(Interrupted):
+            small_fit(cut, callbacks=actions, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut).equals(rows(whole))
+
     def test_what_was_done_after_the_last_checkpoint_is_done_again_at_its_step(self, tmp_path: Path) -> None:
         class Died(Exception):
             pass

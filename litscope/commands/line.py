@@ -71,12 +71,19 @@ def check_n(n: int | None) -> None:
         raise ConfigError(f"-n {n}: it is 1 or more.")
 
 
-def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = ()) -> Line | None:
-    """The parsed line of a command that takes a recipe; None if --help or --print-config was all."""
+def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), name: str | None = None) -> Line | None:
+    """The parsed line of a command that takes a recipe; None if --help or --print-config was all.
+
+    Args:
+        command: its first line describes it.
+        argv: the words after its name.
+        more: options of its own.
+        name: by which it is called, where that is not the function's.
+    """
     if "-h" in argv or "--help" in argv:
         from litscope.training.help import help_text
 
-        write(help_text(name_of(command), command.__doc__ or "", more))
+        write(help_text(name or name_of(command), command.__doc__ or "", more))
         return None
     from litscope.training.flags import parse_line
 

@@ -24,7 +24,8 @@ from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
-from litscope.data.sampler import EpochOrder, Ids
+from litscope.data.pruning import Pruning
+from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.sources import Source, open_source
 from litscope.data.stored import measure, squares, store
 from litscope.data.transforms import Augmentation, Policy, evaluation, mix_batch
@@ -61,6 +62,7 @@ class ClassificationData(L.LightningDataModule):
         num_features: of tables.
         train_ids, val_ids, test_ids: (n,) int64 sample ids, labelled and readable in the manifest.
         overlay: what people changed since: labels, weights, discards. The loaders follow it.
+        pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples.
     """
@@ -132,6 +134,7 @@ class ClassificationData(L.LightningDataModule):
         self.cutmix = cutmix
         self.seed = seed
         self.use_distributed_sampler = use_distributed_sampler
+        self.pruning: Pruning | None = None
         self._is_open = False
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
@@ -208,6 +211,17 @@ class ClassificationData(L.LightningDataModule):
         """(n,) int64, ascending: the readable samples of a split that have a label now and are not discarded."""
         return self.overlay.active(self.readable(self.manifest.ids(split, labelled=False)))
 
+    def epoch_ids(self) -> Ids:
+        """(n,) int64, ascending: the active training samples that the epoch that runs does not leave out."""
+        ids = self.active_ids("train")
+        return ids if self.pruning is None else self.pruning.kept(ids)
+
+    def num_batches(self, num_samples: int) -> int:
+        """Batches, on each rank, of an epoch of so many training samples."""
+        steps = num_steps(num_samples, self.batch_size, self._rank()[1])
+        limit = _limit(self.trainer, steps)
+        return steps if limit is None else min(steps, limit)
+
     def _flips(self) -> bool:
         """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
         and less usually are; fashion_mnist is known to be an exception.
@@ -223,7 +237,7 @@ class ClassificationData(L.LightningDataModule):
         """Training batches in the seed's order, from the position of the checkpoint when resuming."""
         self.open()
         rank, world = self._rank()
-        ids = self.active_ids("train")
+        ids = self.epoch_ids()
         if len(ids) < world:
             raise DataError(f"{len(ids)} training samples cannot be shared by {world} devices.")
         trainer = self.trainer
@@ -231,9 +245,11 @@ class ClassificationData(L.LightningDataModule):
         if self._overfits():
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
-        if self._train_loader is not None:
-            self.release(self._train_loader)
-        self._train_loader = self._loader(order, epoch=epoch, limit=_limit(trainer, len(order)))
+        limit = _limit(trainer, len(order))
+        if self._train_loader is not None and self._train_loader in self._loaders:
+            self._train_loader.start_over(order, epoch, limit)
+        else:
+            self._train_loader = self._loader(order, epoch=epoch, limit=limit)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None
@@ -265,7 +281,7 @@ class ClassificationData(L.LightningDataModule):
         loader = self._train_loader
         if loader is None or not loader.batches_done:
             return False
-        return loader.redraw(self.overlay.active(loader.order.ids) if self._overfits() else self.active_ids("train"))
+        return loader.redraw(self.overlay.active(loader.order.ids) if self._overfits() else self.epoch_ids())
 
     def predict_dataloader(self, source: Source | None = None) -> Loader | list[Loader]:
         """Every row of `source` (by default of this data set, labelled or not), in order, for `evaluation_batch`.

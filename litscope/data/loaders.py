@@ -121,8 +121,8 @@ class Loader(ABC):
         """Add what the overlay says now of the batch's samples."""
         ids = batch["sample_id"]
         batch["label"] = self._overlay.labels[ids]
-        if self._overlay.weights is not None:
-            weight = self._overlay.weights[ids]
+        weight = self._overlay.weight_of(ids)
+        if weight is not None:
             batch["weight"] = weight.pin_memory() if self._pin_memory else weight
         if self._pin_memory:
             batch["label"] = batch["label"].pin_memory()
@@ -160,6 +160,16 @@ class Loader(ABC):
         order = self.order.epoch_ids(self.epoch)
         at = self.batches_done * self.order.step_size
         return _Redrawn(self.batches_done, order[at:], order[:at])
+
+    def start_over(self, order: EpochOrder, epoch: int, limit: int | None) -> None:
+        """Go on with `epoch`, from its start, in another order. Worker processes, where there are any, stay.
+
+        Args:
+            order, epoch, limit: as in a new loader.
+        """
+        self.order, self._num_batches, self._limit = order, len(order), limit
+        self.epoch, self.batches_done = epoch, 0
+        self._is_resumed, self._redrawn, self._is_behind = False, None, False
 
     # ---- the position ------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Overlay: what people decided about samples, laid over the manifest. Shared by every loader of a run.
 
-The manifest is never edited. Loaders take labels and weights from here when a batch is handed over,
-so a change reaches the next batch, also one that a worker process decoded before.
+Beside it stand the factors that pruning gives to samples in the epoch that runs. The manifest is
+never edited. Loaders take labels and weights from here when a batch is handed over, so a change
+reaches the next batch, also one that a worker process decoded before.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Overlay:
     Attributes:
         labels: (N,) int64, as they are now. Changed in place.
         weights: (N,) float32; None while every sample has weight 1.
+        factors: (N,) float32, by which pruning multiplies the weights in the epoch that runs; None while all are 1.
         is_discarded: (N,) bool.
     """
 
@@ -32,6 +34,7 @@ class Overlay:
         self._original = torch.tensor(labels)
         self.labels: Tensor = self._original.clone()
         self.weights: Tensor | None = None
+        self.factors: Tensor | None = None
         self.is_discarded: NDArray[np.bool_] = np.zeros(len(labels), bool)
 
     def set(self, discarded: Collection[int], labels: Mapping[int, int], weights: Mapping[int, float]) -> None:
@@ -50,6 +53,11 @@ class Overlay:
         if any(weight != 1.0 for weight in weights.values()):
             self.weights = torch.ones(len(self.labels))
             self.weights[list(weights)] = torch.tensor(list(weights.values()), dtype=torch.float32)
+
+    def weight_of(self, ids: Tensor) -> Tensor | None:
+        """(B,) float32 factor of the loss of each of `ids` (B,), or None while all are 1."""
+        parts = [values[ids] for values in (self.weights, self.factors) if values is not None]
+        return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
     def state(self) -> dict[str, Tensor]:
         """What differs from the manifest, for a checkpoint; empty where nothing does."""

@@ -125,6 +125,11 @@ class EpochOrder:
         return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world)
 
 
+def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:
+    """Steps of an epoch of so many ids."""
+    return len(_cut(num_ids, batch_size, 0, world, False))
+
+
 def spread(ids: Ids, num_steps: int, rank: int = 0, world: int = 1) -> list[Ids]:
     """One rank's share of `ids` in each of `num_steps` steps: even over steps and ranks, to within one id.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as L
@@ -56,6 +56,8 @@ class Classifier(L.LightningModule):
         net: the network, of normalised input; None until the data are known.
         notes: lines to tell the person, about weights and changes to the network.
         schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
+        epoch_batches: (first, stop) -> batches that are expected of each of these epochs, of a run whose epochs
+            differ; the first epoch visits all samples. None: every epoch is as long as the one that runs.
         kept_plan: steps in all and of the warm-up, of a run that goes on as it was planned; else worked out.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
@@ -126,6 +128,7 @@ class Classifier(L.LightningModule):
         self.objective = ClassificationLoss(loss, float(label_smoothing), class_weights)
         self.notes: list[str] = []
         self.schedule: Schedule | None = None
+        self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
         self._phases: dict[str, PhaseMetrics] = {}
         self._is_compiled = False
@@ -375,7 +378,7 @@ class Classifier(L.LightningModule):
         fit_loop = self.trainer.fit_loop
         batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0
         total_steps = self._planned_steps(self.trainer.current_epoch, batches_done)
-        steps_per_epoch = self._steps_per_epoch()
+        steps_per_epoch = self._steps_of_whole_epoch()
         warmup = self.hparams["warmup_epochs"]
         if warmup is None:
             epochs = 0.0 if total_steps is None else total_steps / steps_per_epoch
@@ -400,6 +403,18 @@ class Classifier(L.LightningModule):
     def _steps_per_epoch(self) -> float:
         return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
 
+    def _steps_of_whole_epoch(self) -> float:
+        if self.epoch_batches is None:
+            return self._steps_per_epoch()
+        return self.epoch_batches(0, 1)[0] / self.trainer.accumulate_grad_batches
+
+    def _steps_from(self, epoch: int, stop: int) -> int:
+        """Optimizer steps of the epochs from `epoch`, which runs or comes next, to `stop`."""
+        this, accumulated = math.ceil(self._steps_per_epoch()), self.trainer.accumulate_grad_batches
+        if self.epoch_batches is None:
+            return this * (stop - epoch)
+        return this + sum(math.ceil(batches / accumulated) for batches in self.epoch_batches(epoch + 1, stop))
+
     def _planned_steps(self, epochs_done: int, batches_done: int) -> int | None:
         """Steps taken before this epoch, and those of the epochs from here on; None for an open end.
 
@@ -409,7 +424,7 @@ class Classifier(L.LightningModule):
         ends = [trainer.max_steps] if trainer.max_steps > 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs > 0 and not math.isinf(self._steps_per_epoch()):
             before = trainer.global_step - math.ceil(batches_done / trainer.accumulate_grad_batches)
-            ends.append(before + math.ceil(self._steps_per_epoch()) * (trainer.max_epochs - epochs_done))
+            ends.append(before + self._steps_from(epochs_done, trainer.max_epochs))
         return min(ends, default=None)
 
     # ---- checkpoints -------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from litscope.rundir import RunDir, append_line
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
 from litscope.training.interrupt import Signals
+from litscope.training.last_losses import LastLosses
 from litscope.training.live import LiveRun, Moment
 from litscope.training.pace import Due, Pace
 from litscope.training.progress import Progress
@@ -98,6 +99,7 @@ class Recorder(Checkpoint):
         self._canaries = canaries
         self._scores: BackgroundScores | None = None
         self._losses = LossWatch()
+        self._last_losses: LastLosses | None = None
         self._ranks: Ranks | None = None
         self._capture: Capture | None = None
         self._restored: dict[str, Any] | None = None
@@ -128,6 +130,10 @@ class Recorder(Checkpoint):
         """Keep our part of the checkpoint until training starts."""
         if trainer.state.fn == "fit":
             self._restored = checkpoint.get(KEY)
+            pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+            if pruning is not None and self._restored is not None:
+                is_inside = self._restored["position"]["stage"] == "mid"
+                pruning.load_state(self._restored.get("pruning", {}), is_inside)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the run where the checkpoint left it. Last of all: the random state."""
@@ -140,6 +146,9 @@ class Recorder(Checkpoint):
         self._step = trainer.global_step
         self._losses.keys = trainer.datamodule.manifest.keys  # type: ignore[attr-defined]
         self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
+        pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+        if pruning is not None:
+            self._last_losses = LastLosses(pruning, trainer.strategy.root_device, self._ranks)
         self.pace.start()
         self._stop_if_early_stopped(trainer)
         if self._restored is not None:
@@ -169,6 +178,9 @@ class Recorder(Checkpoint):
             # Lightning takes this for a restart in mid-epoch when max_steps is set (a missing bracket in its fit loop).
             trainer.fit_loop.epoch_loop.restarting = False
         else:
+            if position.stage == "validate":
+                # Lightning validates after the batch of this number. The epoch may have had other samples than now.
+                trainer.val_check_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             self.clock.start(restored["clock"])
             self._load_metrics(module, restored["train_metrics"])
             self._start_bar(trainer, position.batches_done)
@@ -219,6 +231,8 @@ class Recorder(Checkpoint):
         if not self._is_blended:
             self._capture.add(outputs, step=before, epoch=epoch, split="train", phase="train")
         self._losses.add(outputs["loss"], batch["sample_id"], step=before, epoch=epoch)
+        if self._last_losses is not None:
+            self._last_losses.add(outputs)
         self.clock.num_samples += len(batch["sample_id"])
         self._progress.advance()
         if batch_idx + 1 >= trainer.num_training_batches:
@@ -351,6 +365,7 @@ class Recorder(Checkpoint):
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
                 "attempt": self.attempt,
+                "num_samples": num_samples,
                 "epoch_s": self.clock.epoch_s,
                 "samples_per_s": num_samples / max(self.clock.train_s, 1e-9),
                 "lr": self._rate,
@@ -367,6 +382,8 @@ class Recorder(Checkpoint):
         if self.steering.is_ending and not is_last:
             self._plant_or_take_out(trainer, pl_module, is_last=True)
             self._steer(trainer)
+        if self._last_losses is not None:
+            self._last_losses.merge()
         self.steering.prepare_epoch()
         due = self.pace.due(self._ranks, 0)
         if due.end or self.steering.is_ending:
@@ -406,6 +423,9 @@ class Recorder(Checkpoint):
         self._losses.look()
         self._capture.flush(wait=True)
         position = self._position(trainer)
+        pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+        if self._last_losses is not None:
+            self._last_losses.merge()
         random = self._random_before_validation if position.stage == "validate" else random_state()
         checkpoint[KEY] = {
             "format": 1,
@@ -417,6 +437,7 @@ class Recorder(Checkpoint):
             "clock": self.clock.state(),
             "is_clean_pass_due": self._is_clean_pass_due,
             "steering": self.steering.state(),
+            "pruning": {} if pruning is None else pruning.state(),
             "train_metrics": self._ranks.gather(pl_module.metric_state()),  # type: ignore[operator]
         }
         write_position(checkpoint, position, trainer.global_step, int(trainer.num_training_batches))

@@ -34,6 +34,10 @@ LEAST_CANARY_EPOCHS = 5
 """With fewer epochs nothing lies between planting canaries and taking them out."""
 
 
+LEAST_PRUNED_EPOCHS = 3
+"""With fewer epochs none is pruned: the first and the last visit all samples."""
+
+
 def check(recipe: Recipe) -> None:
     """All checks that need only the recipe.
 
@@ -121,6 +125,7 @@ def _check_ranges(recipe: Recipe) -> None:
                 "training.overfit_batches"):  # fmt: skip
         _check_limit(recipe, key)
     _check_canaries(recipe)
+    _check_pruning(recipe)
     data = recipe.data
     if data.val_split + data.test_split >= 1:
         raise _wrong(
@@ -136,6 +141,28 @@ def _check_canaries(recipe: Recipe) -> None:
         raise _wrong("training.canaries", share, "without the ledger there is no ranking to measure")
     if share and epochs is not None and epochs < LEAST_CANARY_EPOCHS:
         raise _wrong("training.canaries", share, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}")
+
+
+def _check_pruning(recipe: Recipe) -> None:
+    training = recipe.training
+    if training.prune_ratio is not None and not 0 < training.prune_ratio < 1:
+        raise _wrong("training.prune_ratio", training.prune_ratio, "it is more than 0 and less than 1")
+    if training.prune == "none":
+        if training.prune_ratio is not None:
+            raise _wrong("training.prune_ratio", training.prune_ratio, "nothing is pruned", "Give --prune infobatch.")
+        return
+    for key in ("training.mixup", "training.cutmix"):
+        if _get(recipe, key):
+            allowed = f"with {by_key()[key].flag} images are blended, and no sample has a loss of its own"
+            raise _wrong("training.prune", training.prune, allowed, "Give one of the two.")
+    if training.overfit_batches:
+        raise _wrong("training.prune", training.prune, "--overfit-batches trains on the same few samples in each epoch")
+    if training.epochs is None and training.max_steps is not None:
+        allowed = "the last eighth of the epochs visits all samples, so their number must be known"
+        raise _wrong("training.prune", training.prune, allowed, "Give --epochs beside --max-steps.")
+    if training.epochs is not None and training.epochs < LEAST_PRUNED_EPOCHS:
+        allowed = f"the first and the last epoch visit all samples, so it needs {LEAST_PRUNED_EPOCHS} epochs or more"
+        raise _wrong("training.prune", training.prune, f"{allowed}, not {training.epochs}")
 
 
 def _check_limit(recipe: Recipe, key: str) -> None:

@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
+from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.actions import Action
 from litscope.models.classifier import Classifier
@@ -208,6 +209,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
     """What every process does: train, evaluate."""
     recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
     folder = summary.checkpoint_folder(recipe, job.run)
+    data.pruning = _pruning(job)
     recorder = Recorder(
         job.run,
         job.attempt,
@@ -241,6 +243,14 @@ def _train(job: Job, signals: Signals) -> Outcome:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         close_loggers(loggers)
+
+
+def _pruning(job: Job) -> Pruning | None:
+    training = job.recipe.training
+    if training.prune == "none":
+        return None
+    ratio = DEFAULT_RATIO if training.prune_ratio is None else training.prune_ratio
+    return Pruning(training.prune, ratio, training.seed, job.data.overlay)
 
 
 def _canaries(job: Job) -> Canaries | None:

@@ -90,6 +90,8 @@ class LiveRun:
         self._base = Settings.of_recipe(recipe)
         self._settings = self._base
         self._is_layout_changed = False
+        if self.data.pruning is not None:
+            module.epoch_batches = self._expected_batches
 
     # ---- taking up a run -----------------------------------------------------------------------
 
@@ -282,6 +284,26 @@ class LiveRun:
             self.data.batch_size = self._settings.batch_size
             self.trainer.fit_loop._combined_loader = None
             self._is_layout_changed = True
+        self._plan_pruning()
+
+    def _plan_pruning(self) -> None:
+        """Decide what the next epoch leaves out. An epoch that training ended in the middle of stays as it is."""
+        pruning, position = self.data.pruning, self.data.position()
+        if pruning is None or position["batches_done"]:
+            return
+        num_epochs, ids = self.trainer.max_epochs, self.data.active_ids("train")
+        assert num_epochs is not None
+        pruning.plan(position["epoch"], num_epochs, ids, least=2 * self.trainer.world_size)
+        self.trainer.fit_loop._combined_loader = None
+        self._is_layout_changed = True
+
+    def _expected_batches(self, first: int, stop: int) -> list[int]:
+        """Batches that are expected of each of the epochs from `first` to `stop`, as things are known."""
+        pruning = self.data.pruning
+        assert pruning is not None
+        whole = self.data.num_batches(len(self.data.active_ids("train")))
+        pruned = self.data.num_batches(pruning.num_expected)
+        return [whole if pruning.is_whole(epoch, stop) else pruned for epoch in range(first, stop)]
 
     def epoch_starts(self) -> None:
         """The epoch's loader is there: plan the schedule for the steps that it makes."""

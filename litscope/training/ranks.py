@@ -45,6 +45,12 @@ class Ranks:
             dist.all_reduce(values, group=self._group)
         return values
 
+    def least(self, values: torch.Tensor) -> torch.Tensor:
+        """The least of each of `values` (a CPU tensor) over the ranks."""
+        if self._group is not None:
+            dist.all_reduce(values, op=dist.ReduceOp.MIN, group=self._group)
+        return values
+
     def gather(self, value: Any) -> list[Any]:
         """One plain value from every rank, in their order."""
         if self._group is None:

@@ -150,6 +150,12 @@ class TrainingConfig:
     resume: str | None = _also(None, "resume-from-checkpoint")
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run)."""
+    prune: Literal["none", "infobatch", "random"] = "none"
+    """Leave training samples out of an epoch: infobatch (those of low loss, at random; Qin et al. 2024), random (its
+    control), none. The first epoch and the last eighth visit all."""
+    prune_ratio: float | None = None
+    """Share of the samples of low loss (for random: of all) that an epoch leaves out, more than 0 and less than 1.
+    Default: 0.5."""
     canaries: float = 0.0
     """Share of training samples that get a wrong label for a while, to measure how well `litscope suspects`
     finds wrong labels, in [0, 0.5); 0 is off."""

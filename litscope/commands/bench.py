@@ -1,0 +1,35 @@
+"""Commands that compare ways to train: `litscope bench NAME`. Imports stand inside, so that --help costs nothing."""
+
+from __future__ import annotations
+
+from litscope.commands.line import recipe_line, require_source, show, stdout_for_result, write
+from litscope.errors import ConfigError, did_you_mean
+
+NAMES = ("prune",)
+
+
+def bench(argv: list[str]) -> int:
+    """Compare ways to train on SOURCE: `litscope bench prune`."""
+    if not argv or argv[0] in ("-h", "--help"):
+        write("usage: litscope bench prune [SOURCE] [flags]\n\n  prune  " + str(bench_prune.__doc__))
+        return 0
+    if argv[0] not in NAMES:
+        raise ConfigError(f"bench {argv[0]!r}: it is one of {', '.join(NAMES)}.{did_you_mean(argv[0], NAMES)}")
+    return bench_prune(argv[1:])
+
+
+def bench_prune(argv: list[str]) -> int:
+    """Train on all samples, pruned, at random and for less time, and say whether pruning is worth it."""
+    from litscope.training.flags import Option
+
+    more = (Option(("--seeds",), "Seeds; each trains all four arms.", int, 3),)
+    line = recipe_line(bench_prune, argv, more, name="bench prune")
+    if line is None:
+        return 0
+    require_source(line)
+    with stdout_for_result() as out:
+        from litscope.training.prune_bench import bench_prune as compare
+
+        found = compare(line.recipe, line.options["seeds"])
+    show(found, line.options["json"], out)
+    return 0

@@ -1,0 +1,38 @@
+"""LastLosses: from the losses of training steps to what `data.pruning` knows of each sample."""
+
+from __future__ import annotations
+
+import torch
+
+from litscope.data.pruning import Pruning
+from litscope.training.ranks import Ranks
+from litscope.types import StepOutput
+
+
+class LastLosses:
+    """The losses of the visits since the last `merge`, on the device.
+
+    Args:
+        pruning: learns them.
+        device: of the step's outputs.
+        ranks: all processes of the run; each sees its share of the visits.
+    """
+
+    def __init__(self, pruning: Pruning, device: torch.device, ranks: Ranks) -> None:
+        self._pruning = pruning
+        self._ranks = ranks
+        # One more than there are samples: id -1, padding, falls on the last.
+        self._fresh = torch.full((len(pruning.losses) + 1,), torch.inf, device=device)
+
+    def add(self, output: StepOutput) -> None:
+        """Keep one batch's losses (B,) by their sample ids. Reads nothing from the device."""
+        self._fresh[output["sample_id"]] = output["sample_loss"].float()
+
+    def merge(self) -> None:
+        """Tell the pruning, on every rank, what all ranks saw. Every rank comes here at the same moment.
+
+        A sample that several ranks visited (--no-use-distributed-sampler) has the least of its losses.
+        """
+        fresh = self._ranks.least(self._fresh.cpu())
+        self._pruning.learn(fresh[:-1].numpy())
+        self._fresh.fill_(torch.inf)
