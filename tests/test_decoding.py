@@ -1,12 +1,14 @@
 """Decoding in threads: the pixels are those of `images.resize_crop`, and nothing is left behind."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from litscope.data.decoding import AHEAD, RESIZE_BOUND, BatchDecoder, resize
+from litscope.data.decoding import AHEAD, RESIZE_BOUND, BatchDecoder, open_pool, resize
 from litscope.data.images import decode, resize_crop
 from litscope.errors import DataError
 
@@ -64,6 +66,19 @@ class TestThreads:
             assert (image == batch["sample_id"][:, None, None, None]).all()
             assert broken == {}
         decoder.close()
+
+    def test_each_thread_works_alone_and_the_callers_threads_stay(self):
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            pool = open_pool(2)
+            assert {pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
+            assert torch.get_num_threads() == 2
+            pool.shutdown()
+            with ThreadPoolExecutor(1) as later:
+                assert later.submit(torch.get_num_threads).result() == 2
+        finally:
+            torch.set_num_threads(before)
 
     def test_no_more_is_decoded_than_a_little_ahead(self):
         read = []

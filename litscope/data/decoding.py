@@ -55,6 +55,29 @@ def resize(array: NDArray[Any], size: int) -> NDArray[Any]:
     return out[0].permute(1, 2, 0).numpy()
 
 
+def open_pool(num_threads: int) -> ThreadPoolExecutor:
+    """Threads that decode, one core each: left alone, torch would give every one of them helpers of its own.
+
+    The number of torch's threads is one of the calling thread's own (OpenMP), and that of new
+    threads is the number that was set last. So each sets 1 for itself, and then the caller sets
+    its own number again.
+    """
+    callers = torch.get_num_threads()
+    started = threading.Barrier(num_threads + 1)
+    pool = ThreadPoolExecutor(num_threads, "litscope-decode", _work_alone, (started,))
+    for _ in range(num_threads):
+        pool.submit(int)  # the pool starts a thread for each task that finds none idle
+    started.wait()
+    torch.set_num_threads(callers)
+    return pool
+
+
+def _work_alone(started: threading.Barrier) -> None:
+    torch.get_num_threads()  # torch gives a thread its number when it first asks; later that would undo the next line
+    torch.set_num_threads(1)
+    started.wait()
+
+
 class BatchDecoder:
     """Decodes batches of ids, in order, ahead of whoever asks.
 
@@ -81,7 +104,7 @@ class BatchDecoder:
                 yield work.result(self._pin_memory)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="litscope-decode")
+            self._pool = open_pool(self._num_threads)
         under_way: deque[tuple[_Work, list[Future[None]]]] = deque()
         try:
             for ids in batches:
