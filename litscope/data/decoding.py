@@ -42,7 +42,7 @@ def resize(array: NDArray[Any], size: int) -> NDArray[Any]:
     """As `images.resize_crop`, four times as fast for uint8 images of 1 or 3 channels (by torch; within a level).
 
     Args:
-        array: (H, W, K), writable.
+        array: (H, W, K).
         size: side of the result, in pixels.
     Returns:
         (size, size, K) of the same dtype; the array itself where it already fits.
@@ -50,8 +50,9 @@ def resize(array: NDArray[Any], size: int) -> NDArray[Any]:
     height, width, channels = array.shape
     if (height, width) == (size, size) or array.dtype != np.uint8 or channels not in (1, 3):
         return resize_crop(array, size)
-    square = torch.from_numpy(centre_square(array)).permute(2, 0, 1)[None]
-    out = F.interpolate(square, size=(size, size), mode="bilinear", antialias=True)
+    square = centre_square(array)
+    image = torch.from_numpy(square if square.flags.writeable else square.copy()).permute(2, 0, 1)[None]
+    out = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
     return out[0].permute(1, 2, 0).numpy()
 
 

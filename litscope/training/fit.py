@@ -29,7 +29,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, write_json
-from litscope.training import build, choices, summary
+from litscope.training import build, choices, speed_probe, summary
 from litscope.training.callbacks import Recorder, metric_values
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import load_checkpoint, steering_state
@@ -106,11 +106,16 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
             for line in (*data.report.lines(), *chosen, *plan.notes):
                 say(line)
         classifier = _seeded_classifier(recipe, data, checkpoint)
+        if checkpoint is None:  # a run that goes on computes as it did
+            plan, lines = speed_probe.settle(recipe, asked, plan, classifier, data)
+            for line in lines:
+                say(line)
         actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
         attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
         job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
-        return _train_with_workers(job, signals)
+        with speed_probe.torch_threads(recipe.hardware.num_threads):
+            return _train_with_workers(job, signals)
 
 
 def run_worker(recipe_file: str, run_dir: str) -> None:
@@ -121,7 +126,9 @@ def run_worker(recipe_file: str, run_dir: str) -> None:
         recipe = resumed(asked, steering_state(checkpoint))
         data = build.make_data(recipe, build.make_source(recipe)).open()
         classifier = _seeded_classifier(recipe, data, checkpoint)
-        _train(Job(recipe, asked, check_hardware(recipe), data, classifier, RunDir(run_dir), 0, checkpoint), signals)
+        with speed_probe.torch_threads(recipe.hardware.num_threads):
+            plan = check_hardware(recipe)
+            _train(Job(recipe, asked, plan, data, classifier, RunDir(run_dir), 0, checkpoint), signals)
 
 
 # ---- before training -------------------------------------------------------------------------
