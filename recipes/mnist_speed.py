@@ -3,7 +3,8 @@
     python recipes/mnist_speed.py [--seeds 3] [--target 0.99] [--data ../shared/data]
     python recipes/mnist_speed.py --seeds 1 --epochs 1 --limit-batches 4      # does it run at all
 
-With --target 0.994 and more --epochs: to 99.4 %. The recipe is recipes/mnist_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
+With --target 0.994 and more --epochs: to 99.4 %.
+The recipe is recipes/mnist_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
 
 Hardware, time and result: not measured yet.
 """
