@@ -16,7 +16,7 @@ from PIL import Image
 
 from litscope.data import cache
 from litscope.data.cache import PixelCache, cache_key, open_cache, pays
-from litscope.data.images import resize_crop
+from litscope.data.decoding import resize
 from litscope.errors import DataError
 
 NUM = 40
@@ -88,7 +88,7 @@ def test_rows_are_the_resized_images_of_their_ids(reader, store):
     built = open_cache(reader, IDS, 16, cache_dir=store)
     assert built.pixels.shape == (NUM, 16, 16, 3)
     for sample_id in IDS:
-        assert np.array_equal(built.pixels[sample_id], resize_crop(reader.read(sample_id), 16))
+        assert np.array_equal(built.pixels[sample_id], resize(reader.read(sample_id), 16))
     assert built.broken == {}
 
 
@@ -121,7 +121,7 @@ def test_broken_images_are_recorded_under_their_own_id(reader, store):
     assert list(built.broken) == [5]
     assert "5.png" in built.broken[5]
     assert not built.pixels[5].any()
-    assert np.array_equal(built.pixels[6], resize_crop(reader.read(6), 16))
+    assert np.array_equal(built.pixels[6], resize(reader.read(6), 16))
     assert open_cache(reader, IDS, 16, cache_dir=store).broken == built.broken
 
 
@@ -142,7 +142,7 @@ def test_a_pickled_cache_holds_a_name_not_the_pixels(reader, store):
 def test_a_damaged_cache_is_built_again(reader, store, capsys):
     built = open_cache(reader, IDS, 16, cache_dir=store)
     os.truncate(built.folder / "pixels.npy", 500)
-    assert np.array_equal(open_cache(reader, IDS, 16, cache_dir=store).pixels[3], resize_crop(reader.read(3), 16))
+    assert np.array_equal(open_cache(reader, IDS, 16, cache_dir=store).pixels[3], resize(reader.read(3), 16))
     assert "damaged" in capsys.readouterr().err
 
 
@@ -214,7 +214,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(reader, store):
     reads.unlink()
     built = open_cache(reader, IDS, 16, cache_dir=store)
     assert reader.num_reads() == NUM
-    assert np.array_equal(built.pixels[39], resize_crop(reader.read(39), 16))
+    assert np.array_equal(built.pixels[39], resize(reader.read(39), 16))
     assert hidden(store) == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,18 @@ def test_batch_size(folder: Path, size: int) -> None:
 @pytest.mark.flag("num_workers")
 @pytest.mark.parametrize("count", [0, 2])
 def test_num_workers(folder: Path, count: int) -> None:
-    before = children()
+    before = decoding_threads()
     data = opened(folder, cache=False, num_workers=count)
     batches = iter(data.train_dataloader())
     next(batches)
-    assert len(children() - before) == count
+    assert len(decoding_threads() - before) == count
     data.teardown()
-    assert children() == before
+    assert decoding_threads() == before
 
 
-def children() -> set[int | None]:
-    """Worker processes of this one that are alive."""
-    return {process.pid for process in multiprocessing.active_children()}
+def decoding_threads() -> set[threading.Thread]:
+    """Decoding threads of this process that are alive."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("litscope-decode")}
 
 
 @pytest.mark.flag("pin_memory")

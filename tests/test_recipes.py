@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,17 @@ def test_a_recipe_says_its_command_and_what_was_measured(path: Path) -> None:
     assert any(f"litscope fit --config recipes/{path.name}" in line for line in head)
     assert any("Measured" in line for line in head)
     parse(["--config", str(path)]).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["mnist", "cifar10"])
+def test_the_speed_scripts_run_both_arms_at_a_small_size(task: str, shared_data: Path, in_tmp: Path) -> None:
+    small = ["--seeds", "1", "--epochs", "1", "--limit-batches", "2", "--data", str(shared_data)]
+    script = [sys.executable, str(RECIPES / f"{task}_speed.py"), *small]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=600)
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert [row["arm"] for row in line["rows"]] == ["litscope", "plain Lightning"]
+    assert all(0 <= row["accuracy"] <= 1 and row["wall_s"] > 0 for row in line["rows"])
 
 
 @pytest.mark.slow

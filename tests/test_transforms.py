@@ -10,6 +10,7 @@ from litscope.data.transforms import (
     Augmentation,
     crop_and_flip,
     evaluation,
+    is_mirrored,
     mix_batch,
     to_float,
     uniforms,
@@ -128,6 +129,31 @@ def test_no_flip_means_no_mirror_image():
         slope = lambda out: (out[..., 16:-16].diff(dim=-1).mean((1, 2, 3)) > 0).float().mean()  # noqa: E731
         assert slope(kept) == 1
         assert 0.2 < slope(flipped) < 0.8
+
+
+def test_flips_alternate_from_epoch_to_epoch():
+    ids = torch.arange(10_000)
+    first = is_mirrored(ids, 0, seed=1)
+    assert 0.48 < first.float().mean() < 0.52
+    assert [torch.equal(is_mirrored(ids, epoch, seed=1), first) for epoch in range(4)] == [True, False] * 2
+    assert torch.equal(is_mirrored(ids, 1, seed=1), ~first)
+    assert torch.equal(is_mirrored(ids.flip(0), 0, seed=1), first.flip(0))
+    assert 0.45 < (is_mirrored(ids, 0, seed=2) == first).float().mean() < 0.55
+
+
+@pytest.mark.parametrize("policy", POLICIES[1:])
+@pytest.mark.parametrize("stored", [64, 80])
+@pytest.mark.flag("augment")
+def test_two_epochs_in_a_row_show_both_sides_of_an_image(policy, stored):
+    ramp = torch.arange(stored, dtype=torch.uint8).expand(64, 1, stored, stored)
+    augment = Augmentation(policy, stored, seed=1, flip=True)
+    rises = [
+        (augment(ramp.float(), torch.arange(64), epoch)[..., 16:-16].diff(dim=-1).mean((1, 2, 3)) > 0)
+        for epoch in range(3)
+    ]
+    assert torch.equal(rises[0], ~rises[1])
+    assert torch.equal(rises[0], rises[2])
+    assert 16 < rises[0].sum() < 48
 
 
 def test_resized_crops_show_parts_of_the_image_undistorted():

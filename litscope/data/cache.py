@@ -1,4 +1,6 @@
-"""PixelCache: every image of a data set decoded and resized once, in one memory-mapped file. No torch.
+"""PixelCache: every image of a data set decoded and resized once, in one memory-mapped file.
+
+No torch, but where a cache is built.
 
     <cache folder>/<key>/pixels.npy    (N, S, S, K), the reader's dtype; row i belongs to sample_id i
     <cache folder>/<key>/facts.json    which images could not be read, and why; where it came from
@@ -26,7 +28,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.console import say, track, warn
-from litscope.data.images import DECODE_VERSION, resize_crop
+from litscope.data.images import DECODE_VERSION
 from litscope.data.readers import Reader
 from litscope.errors import DataError
 from litscope.rundir import sync_folder, write_json
@@ -270,18 +271,20 @@ def _decode_all(
     reader: Reader, sample_ids: NDArray[np.int64], size: int, path: Path, num_threads: int, progress: bool
 ) -> dict[int, str]:
     """Write all rows with positioned writes (a full disk is then an error, not a SIGBUS); return the broken."""
+    from litscope.data.decoding import open_pool, resize  # needs torch; whoever builds a cache has it
+
     shape = (_num_rows(sample_ids), size, size, reader.channels)
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=reader.dtype, shape=shape)
     first, stride = rows.offset, rows[0].nbytes if len(rows) else 0
     del rows
     descriptor = os.open(path, os.O_WRONLY)
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="litscope-decode")
+    pool = open_pool(num_threads)
 
     def decode(ids: NDArray[np.int64]) -> dict[int, str]:
         broken = {}
         for id_ in ids.tolist():
             try:
-                pixels = resize_crop(reader.read(id_, min_side=size), size)
+                pixels = resize(reader.read(id_, min_side=size), size)
             except DataError as error:
                 broken[id_] = str(error)
                 continue

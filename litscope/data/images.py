@@ -39,7 +39,7 @@ from PIL import Image, UnidentifiedImageError
 
 from litscope.errors import DataError
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Counts up when a rule above changes, so that caches of decoded images are built again."""
 
 MAX_PIXELS = 89_478_485
@@ -99,8 +99,8 @@ def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
     Args:
         source: the file's bytes, or its path.
         channels: 1 or 3.
-        min_side: a JPEG may be decoded at 1/2, 1/4 ... of its size, as long as its shorter side
-            keeps at least this many pixels. 0: full size.
+        min_side: a JPEG may be decoded at half of its size or less, as long as its shorter side keeps
+            at least this many pixels. (Between 1/2 and 1 decoding takes longer than in full.) 0: full size.
 
     Returns:
         (H, W, channels) uint8, writable.
@@ -124,7 +124,7 @@ def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
 
 
 def resize_crop(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Bring the shorter side to `size` (bilinear with antialiasing) and cut out the centre.
+    """Cut out the centre square, and bring it to `size` (bilinear with antialiasing).
 
     Args:
         array: (H, W, K) uint8 or float32, any K.
@@ -136,17 +136,23 @@ def resize_crop(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     height, width, channels = array.shape
     if (height, width) == (size, size):
         return array
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
+    square = centre_square(array)
     if array.dtype == np.uint8 and channels == 3:
-        image = Image.fromarray(np.ascontiguousarray(array))
-        return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box))
+        image = Image.fromarray(np.ascontiguousarray(square))
+        return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
     out = np.empty((size, size, channels), dtype=array.dtype)
     for k in range(channels):  # Pillow resizes one band at a time where they are not colours
-        band = Image.fromarray(np.ascontiguousarray(array[:, :, k]))
-        out[:, :, k] = np.asarray(band.resize((size, size), Image.Resampling.BILINEAR, box))
+        band = Image.fromarray(np.ascontiguousarray(square[:, :, k]))
+        out[:, :, k] = np.asarray(band.resize((size, size), Image.Resampling.BILINEAR))
     return out
+
+
+def centre_square(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W, K) -> a view (S, S, K) of its middle, S the shorter side."""
+    height, width, _ = array.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return array[top : top + side, left : left + side]
 
 
 def _head(path: Path) -> bytes:
@@ -175,7 +181,7 @@ def _decode_jpeg(data: bytes, channels: int, min_side: int) -> Pixels | None:
             return None
         is_gray = colorspace.upper() == "GRAY"
         wanted = "GRAY" if is_gray and channels == 1 else "RGB"
-        pixels: Pixels = simplejpeg.decode_jpeg(data, wanted, min_height=min_side, min_width=min_side)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, wanted, min_height=min_side, min_width=min_side, min_factor=2)
     except ValueError as error:
         if isinstance(error, DataError):
             raise

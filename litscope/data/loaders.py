@@ -1,40 +1,33 @@
 """Loaders: ids in, batches of tensors out, with a position that resumes exactly in mid-epoch.
 
-`GatherLoader` serves data in memory or in a memory map, `StreamLoader` decodes files in worker
-processes. Both are plain iterables, not torch DataLoaders, so that Lightning leaves them alone: no
+`GatherLoader` serves data in memory or in a memory map, `StreamLoader` decodes files in threads.
+Both are plain iterables, not torch DataLoaders, so that Lightning leaves them alone: no
 injected DistributedSampler that pads by repeating, no rebuilding under `overfit_batches` or
 `predict`. They are sized, so Lightning does not prefetch: it asks for a batch when it trains on
-it. Therefore a batch counts as consumed when it is handed over, whatever workers have decoded
+it. Therefore a batch counts as consumed when it is handed over, whatever was decoded
 ahead, and a state saved after a training step holds exactly the steps taken. Lightning never
 runs an iterator to its end, so the state after an epoch's last batch is (epoch + 1, 0) at once.
 
-`redraw` changes which samples are still to come while an epoch runs. What workers have decoded
+`redraw` changes which samples are still to come while an epoch runs. What was decoded
 ahead is thrown away then, so the change holds from the very next batch, and the batches do not
 depend on how far ahead anybody was.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import os
-import signal
-import sys
 import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from litscope.console import warn
-from litscope.data.images import resize_crop
+from litscope.data.decoding import BatchDecoder
 from litscope.data.overlay import Overlay
 from litscope.data.readers import Reader
 from litscope.data.sampler import EpochOrder, Ids, even, spread
@@ -216,7 +209,7 @@ class Loader(ABC):
         return facts if self._redrawn is not None else {**facts, "num_samples": len(order.ids)}
 
     def close(self) -> None:  # noqa: B027 - most loaders hold nothing
-        """Let go of worker processes, where there are any."""
+        """Let go of threads, where there are any."""
 
     @abstractmethod
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
@@ -289,16 +282,16 @@ def _share(data: np.ndarray[Any, Any]) -> Tensor:
 
 
 class StreamLoader(Loader):
-    """Files that are decoded in every epoch, by worker processes that live as long as the loader.
+    """Files that are decoded in every epoch, by threads that work ahead and live as long as the loader.
 
     An image that cannot be read is left out of its batch and reported once; nothing takes its
     place. torch's own generator is never drawn from.
 
     Args:
         order, overlay, pin_memory, epoch, limit: see `Loader`.
-        reader: of images; pickled to the workers.
-        size: S, side of the square that is handed over: (B, K, S, S).
-        num_workers: processes; 0 decodes in this one, when the batch is asked for.
+        reader: of images.
+        size: S, side of the square that is handed over: (B, K, S, S) in channels-last memory.
+        num_workers: threads; 0 decodes in the calling one, when the batch is asked for.
         strict: raise for the first image that cannot be read.
         skips_empty: pass over a batch of which no image can be read, instead of raising.
 
@@ -324,29 +317,15 @@ class StreamLoader(Loader):
         self.broken: dict[int, str] = {}
         self._strict = strict
         self._skips_empty = skips_empty
-        self._schedule: list[Any] = []  # the batches of the pass under way; the DataLoader reads it anew in each
-        self._make_decoder = partial(
-            DataLoader,
-            _Decode(reader, size),
-            batch_sampler=self._schedule,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=pin_memory,
-            collate_fn=_as_it_is,
-            worker_init_fn=partial(_start_worker, parent=os.getpid()),
-        )
-        self._decoders: list[DataLoader[Decoded]] = []  # none, or the one whose workers live
-        weakref.finalize(self, _end_workers, self._decoders)  # also at exit
+        self._decoder = BatchDecoder(reader, size, num_workers, pin_memory)
+        weakref.finalize(self, self._decoder.close)  # also at exit
 
     def close(self) -> None:
-        """End the worker processes; the next pass starts others."""
-        _end_workers(self._decoders)
+        """End the threads; the next pass starts others."""
+        self._decoder.close()
 
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
-        self._schedule[:] = batches
-        if not self._decoders:
-            self._decoders.append(self._make_decoder(generator=torch.Generator().manual_seed(0)))
-        for batch, broken in self._decoders[0]:
+        for batch, broken in self._decoder.batches(batches):
             self._report(broken)
             if not len(batch["sample_id"]):
                 if self._skips_empty:
@@ -361,57 +340,3 @@ class StreamLoader(Loader):
             if id_ not in self.broken:
                 warn(f"left out: {reason}")
         self.broken.update(broken)
-
-
-Decoded = tuple[Batch, dict[int, str]]
-
-
-class _Decode(Dataset[Decoded]):
-    """ids -> one batch and the images that could not be read; what a worker process runs."""
-
-    def __init__(self, reader: Reader, size: int) -> None:
-        self._reader = reader
-        self._size = size
-
-    def __getitems__(self, ids: Ids) -> Decoded:
-        shape = (len(ids), self._size, self._size, self._reader.channels)
-        rows = np.empty(shape, self._reader.dtype)
-        kept: list[int] = []
-        broken: dict[int, str] = {}
-        for id_ in ids.tolist():
-            try:
-                rows[len(kept)] = resize_crop(self._reader.read(id_, min_side=self._size), self._size)
-            except DataError as error:
-                broken[id_] = str(error)
-            else:
-                kept.append(id_)
-        image = torch.from_numpy(rows[: len(kept)]).permute(0, 3, 1, 2)
-        return {"image": image, "sample_id": torch.tensor(kept, dtype=torch.int64)}, broken
-
-
-def _as_it_is(decoded: Any) -> Any:
-    return decoded
-
-
-def _start_worker(worker: int, parent: int) -> None:  # noqa: ARG001 - torch's signature
-    """Workers leave Ctrl-C and SIGTERM to the trainer, and end when it ends, however it ends."""
-    # What the parent had not yet collected when it forked must not be collected here: an iterator of another
-    # DataLoader among it would try to end that loader's workers, and may wait for ever.
-    gc.freeze()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # the parent ended before the line above
-            os._exit(1)
-
-
-def _end_workers(decoders: list[DataLoader[Decoded]]) -> None:
-    """Shut down now, whoever still holds the iterator, and kill what does not stop: workers ignore SIGTERM."""
-    while decoders:
-        iterator: Any = decoders.pop()._iterator  # as Lightning does: torch has no public way
-        if iterator is not None:
-            iterator._shutdown_workers()
-            for worker in iterator._workers:
-                if worker.is_alive():
-                    worker.kill()

@@ -14,7 +14,10 @@ read back from the device.
     autoaugment   default, then one operation of `OPERATIONS` per image, at a strength drawn
                   evenly: TrivialAugment (Müller and Hutter 2021) without equalize
 
-Flips are horizontal; `flip` says whether they keep the meaning (not for characters). Images that
+Flips are horizontal and alternate: a hash of its id decides whether an image is mirrored in epoch 0,
+and from then on it is mirrored in every other epoch, so that any two epochs in a row show both sides
+(Jordan 2024, arXiv:2404.00498). `flip` says whether a mirror keeps the meaning (not for
+characters). Images that
 are not uint8 (measured bands) keep their unit: for them there are no colour operations.
 Letters: B batch, K channels, S stored side, T side that the network sees.
 """
@@ -57,8 +60,9 @@ _CACHED = 2**20
 """Values that a CPU works on at a time: what stays in its cache is two to five times as fast."""
 
 _AUGMENT = 0x61756761  # keeps these hashes apart from those of the order
+_FLIP = 0x666C6970
 _MIX = 0x6D6978
-_DRAWS = ("top", "left", "flip", "area", "aspect", "angle", "brightness", "contrast", "saturation")
+_DRAWS = ("top", "left", "area", "aspect", "angle", "brightness", "contrast", "saturation")
 _STRONG_DRAWS = (*_DRAWS, "erase", "erase_area", "erase_aspect", "erase_top", "erase_left")
 _AUTO_DRAWS = (*_DRAWS, "operation", "strength", "sign")
 
@@ -126,7 +130,7 @@ class Augmentation:
         policy: see the table above.
         size: T.
         seed: with epoch and sample_id, decides every draw.
-        flip: whether half of the images are mirrored.
+        flip: whether half of the images are mirrored, each in every other epoch.
     """
 
     policy: Policy
@@ -157,11 +161,12 @@ class Augmentation:
         return out
 
     def _augment(self, image: Tensor, sample_id: Tensor, epoch: int) -> Tensor:
-        names = {"strong": _STRONG_DRAWS, "autoaugment": _AUTO_DRAWS}.get(self.policy, _DRAWS[:5])
+        names = {"strong": _STRONG_DRAWS, "autoaugment": _AUTO_DRAWS}.get(self.policy, _DRAWS[:4])
         values = uniforms(sample_id, fold(self.seed, _AUGMENT, epoch), len(names))
         draw = dict(zip(names, values.unbind(1), strict=True))
         is_byte = image.dtype == torch.uint8
-        out = self._frame(image, draw)
+        mirror = is_mirrored(sample_id, epoch, self.seed) if self.flip else None
+        out = self._frame(image, draw, mirror)
         if is_byte and self.policy == "strong":
             factors = (0.6 + 0.8 * draw[name] for name in ("brightness", "contrast", "saturation"))
             out = _colour(out, *factors)
@@ -169,10 +174,9 @@ class Augmentation:
             out = _one_colour_operation(out, draw)
         return self._erase(out, draw) if self.policy == "strong" else out
 
-    def _frame(self, image: Tensor, draw: dict[str, Tensor]) -> Tensor:
+    def _frame(self, image: Tensor, draw: dict[str, Tensor], mirror: Tensor | None) -> Tensor:
         """Crop, flip and geometry: (B, K, S, S) to float (B, K, T, T)."""
         is_small = image.shape[-1] <= SMALL
-        mirror = draw["flip"] < 0.5 if self.flip else None
         matrix = self._geometry(draw, image.device)
         if not is_small:
             return _resample(to_float(image.contiguous()), _crop(draw, mirror, matrix), self.size)
@@ -213,6 +217,12 @@ class Augmentation:
         columns = (line >= left[:, None]) & (line < (left + width)[:, None])
         mask = rows[:, None, :, None] & columns[:, None, None, :]  # (B, 1, T, T)
         return torch.where(mask, image.mean((2, 3), keepdim=True), image)
+
+
+def is_mirrored(sample_id: Tensor, epoch: int, seed: int) -> Tensor:
+    """(B,) bool: whether each image is flipped; by a bit of a hash in even epochs, the contrary in odd ones."""
+    in_even_epochs = _mix(sample_id ^ _signed(fold(seed, _FLIP))) < 0
+    return ~in_even_epochs if epoch % 2 else in_even_epochs
 
 
 def crop_and_flip(image: Tensor, top: Tensor, left: Tensor, mirror: Tensor | None) -> Tensor:

@@ -138,6 +138,7 @@ def build(
     weights: str | os.PathLike[str] | None = None,
     dropout_rate: float = 0.0,
     stem: Stem | None = None,
+    channels_last: bool | None = None,
 ) -> Backbone:
     """Build a classifier.
 
@@ -152,6 +153,7 @@ def build(
         weights: a local file to start from, instead.
         dropout_rate: before the classifier head, in [0, 1).
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
+        channels_last: memory format; None takes channels last where the network does.
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -180,12 +182,14 @@ def build(
         _fit_stem(made, name, in_channels, image_size)
     if state is not None:
         made.notes.append(load_state(made.net, state, str(weights)))
-    if name != "mlp":
+    if name == "mlp" and channels_last:
+        raise ModelError("mlp has no image layers that channels-last memory could help. Leave --channels-last out.")
+    if name != "mlp" and channels_last is not False:
         made.memory_format = torch.channels_last
     try:
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
     except ModelError:
-        if made.memory_format == torch.contiguous_format:
+        if made.memory_format == torch.contiguous_format or channels_last:
             raise
         made.memory_format = torch.contiguous_format
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features)

@@ -43,6 +43,7 @@ class Classifier(L.LightningModule):
         pretrained: True for the hub's weights or an error, None for the hub's weights where they can be had.
         weights: a local weights file to start from; the head is left out where its shape differs.
         dropout_rate: before the head.
+        channels_last: memory format of images and weights; default: where the network takes it.
         compile: compile the network when training starts.
         lr, optimizer, weight_decay, momentum: see `optim.build_optimizer`.
         scheduler_type, warmup_epochs: see `schedule.factor`; warm-up defaults to a twentieth of the run,
@@ -81,6 +82,7 @@ class Classifier(L.LightningModule):
         image_size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        channels_last: bool | None = None,
         compile: bool = False,
         lr: float = 1e-3,
         optimizer: str = "adamw",
@@ -109,6 +111,7 @@ class Classifier(L.LightningModule):
                 "image_size": image_size,
                 "mean": _floats(mean),
                 "std": _floats(std),
+                "channels_last": channels_last,
                 "compile": bool(compile),
                 "lr": float(lr),
                 "optimizer": optimizer,
@@ -197,6 +200,7 @@ class Classifier(L.LightningModule):
             weights=None if from_scratch else hparams["weights"],
             dropout_rate=hparams["dropout_rate"],
             stem=hparams["stem"],
+            channels_last=hparams["channels_last"],
         )
         self.net = made.net
         self._memory_format = made.memory_format
@@ -208,6 +212,18 @@ class Classifier(L.LightningModule):
         self._set_normalization()
         if self._is_compiled:
             self._compile()
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether images and weights are in channels-last memory."""
+        return self._memory_format == torch.channels_last
+
+    def use_channels_last(self, wanted: bool) -> None:
+        """Bring weights, and from now on images, into channels-last memory or out of it. The values stay."""
+        assert self.net is not None
+        self._memory_format = torch.channels_last if wanted else torch.contiguous_format
+        self.net.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._remember({"channels_last": wanted})
 
     def _set_normalization(self) -> None:
         """Fill the buffers from the hyperparameters; without them the input stays as it is."""

@@ -103,6 +103,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         mean=made.get("mean"),
         std=made.get("std"),
         stem=made.get("stem"),
+        channels_last=recipe.hardware.channels_last,
         compile=model.compile,
         lr=training.lr or 1e-3,
         optimizer=training.optimizer,

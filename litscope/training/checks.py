@@ -69,6 +69,7 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
         ("data.image_size", None),
         ("model.in_channels", None),
         ("data.cache", None),
+        ("hardware.channels_last", None),
     ):
         value = _get(recipe, key)
         if value != off and value is not False:
@@ -108,6 +109,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("training.seed", 0, 2**32 - 1),
         ("data.split_seed", 0, 2**32 - 1),
         ("hardware.num_nodes", 1, MOST),
+        ("hardware.num_threads", 1, MOST),
         ("logging.log_every_n_steps", 1, MOST),
     ):
         value = _get(recipe, key)

@@ -32,7 +32,7 @@ from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.actions import Action
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, held, write_json
-from litscope.training import build, choices, summary
+from litscope.training import build, choices, speed_probe, summary
 from litscope.training.callbacks import Recorder, metric_values
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import load_checkpoint, steering_state
@@ -117,10 +117,14 @@ def run_recipe(
             for line in (*data.report.lines(), *chosen, *plan.notes):
                 say(line)
         classifier = _seeded_classifier(recipe, data, checkpoint)
+        if checkpoint is None:  # a run that goes on computes as it did
+            plan, lines = speed_probe.settle(recipe, asked, plan, classifier, data)
+            for line in lines:
+                say(line)
         if actions is None:
             actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
-        with held(run) if is_first else nullcontext():
+        with held(run) if is_first else nullcontext(), speed_probe.torch_threads(recipe.hardware.num_threads):
             attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
             job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
             return _train_with_workers(job, signals)
@@ -134,7 +138,9 @@ def run_worker(recipe_file: str, run_dir: str) -> None:
         recipe = resumed(asked, steering_state(checkpoint))
         data = build.make_data(recipe, build.make_source(recipe)).open()
         classifier = _seeded_classifier(recipe, data, checkpoint)
-        _train(Job(recipe, asked, check_hardware(recipe), data, classifier, RunDir(run_dir), 0, checkpoint), signals)
+        with speed_probe.torch_threads(recipe.hardware.num_threads):
+            plan = check_hardware(recipe)
+            _train(Job(recipe, asked, plan, data, classifier, RunDir(run_dir), 0, checkpoint), signals)
 
 
 # ---- before training -------------------------------------------------------------------------

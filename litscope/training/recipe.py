@@ -71,8 +71,7 @@ class DataConfig:
     batch_size: int | None = None
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = None
-    """Processes (or, while the cache is built, threads) that decode images. Default: one per core, 0 for data in
-    memory."""
+    """Threads that decode images. Default: one per core, 0 for data in memory."""
     pin_memory: bool | None = None
     """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
     image_size: int | None = None
@@ -188,7 +187,14 @@ class HardwareConfig:
     strategy: str = "auto"
     """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
     precision: Precision = "auto"
-    """auto (bf16-mixed on a GPU that has it, else 32), 32, bf16, 16, or Lightning's full names."""
+    """auto (bf16-mixed on a GPU that has it, and on a CPU where it is clearly faster for the network; else 32), 32,
+    bf16, 16, or Lightning's full names."""
+    channels_last: bool | None = None
+    """Keep images and weights in channels-last memory. Default: where the network takes it, and on a CPU where it
+    is not clearly slower."""
+    num_threads: int | None = None
+    """Threads of torch in each process on a CPU. Default: one per core, or one alone where a small network is
+    clearly faster so."""
     sync_batchnorm: bool = False
     """Batch-norm statistics over all devices (GPUs only)."""
     use_distributed_sampler: bool = True
