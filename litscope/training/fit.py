@@ -47,6 +47,7 @@ from litscope.training.resume import resolve_resume
 from litscope.training.runs import begin, carried_actions, check_epochs, finished, open_run
 from litscope.training.settings import resumed
 from litscope.training.steering import Steering
+from litscope.training.stride import make_stride
 from litscope.training.yamlfile import dump
 
 
@@ -101,6 +102,7 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
         recipe = resumed(asked, steered)
         data = build.make_data(recipe, source).open()
         build.check_monitor(recipe, data)
+        stride = make_stride(recipe, plan, data, bool(callbacks))
         is_first = rank_of_process() == 0
         if is_first:
             for line in (*data.report.lines(), *chosen, *plan.notes):
@@ -109,7 +111,7 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[L.Callback] = ()) -> RunResul
         actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
         run = open_run(recipe, folder, data, is_first)
         attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
-        job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
+        job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride)
         return _train_with_workers(job, signals)
 
 
@@ -195,6 +197,7 @@ def _train_with_workers(job: Job, signals: Signals) -> RunResult:
 def _train(job: Job, signals: Signals) -> Outcome:
     """What every process does: train, evaluate."""
     recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
+    data.stride = job.stride
     folder = summary.checkpoint_folder(recipe, job.run)
     recorder = Recorder(
         job.run,
@@ -209,6 +212,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
         monitor=recipe.training.monitor,
         shows_bar=recipe.logging.progress,
         canaries=_canaries(job) if is_first else None,
+        stride=job.stride,
     )
     if is_first:
         for note in classifier.notes:
