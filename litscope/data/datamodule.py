@@ -210,9 +210,7 @@ class ClassificationData(L.LightningDataModule):
         """A stack of training batches as the network gets it, for measuring; nothing moves on."""
         loader = self._train_loader
         assert isinstance(loader, GatherLoader)
-        return self._training_stack(
-            loader.example(num_batches), "image" if self.kind == "image" else "features", 0, 0
-        )
+        return self._training_stack(loader.example(num_batches), 0, 0)
 
     def _readable(self, split: str) -> Ids:
         return self.readable(self.manifest.ids(split))
@@ -421,7 +419,7 @@ class ClassificationData(L.LightningDataModule):
         batch = batch.copy()
         name = "image" if self.kind == "image" else "features"
         if batch["sample_id"].ndim == 2:
-            return self._training_stack(batch, name, epoch, number)
+            return self._training_stack(batch, epoch, number)
         if name == "image":
             batch["image"] = self._augmentation(batch["image"], batch["sample_id"], epoch)
         if self.mixup or self.cutmix:
@@ -435,11 +433,12 @@ class ClassificationData(L.LightningDataModule):
             )
         return batch
 
-    def _training_stack(self, batch: Batch, name: Literal["image", "features"], epoch: int, number: int) -> Batch:
+    def _training_stack(self, batch: Batch, epoch: int, number: int) -> Batch:
         """As `training_batch`, for a stack of batches whose first has this number. Images are augmented all at once."""
+        name: Literal["image", "features"] = "image" if self.kind == "image" else "features"
         if name == "image":
             flat = self._augmentation(batch["image"].flatten(0, 1), batch["sample_id"].view(-1), epoch)
-            batch["image"] = flat.unflatten(0, batch["sample_id"].shape)
+            batch["image"] = flat.view(*batch["sample_id"].shape, *flat.shape[1:])
         if self.mixup or self.cutmix:
             mixing = {"mixup": self.mixup, "cutmix": self.cutmix}
             pairs = [

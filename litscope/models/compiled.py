@@ -247,7 +247,7 @@ def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
     random = torch.get_rng_state()
     graph = make_fx(step)(*examples)
     with torch._inductor.config.patch(fallback_random=True), torch.no_grad():
-        run = torch._inductor.compile(graph, examples)
+        run = torch._inductor.compile(graph, [*examples])
         run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
     torch.set_rng_state(random)
     return run  # type: ignore[no-any-return]
@@ -256,7 +256,7 @@ def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
 def _state_names(optimizer: Optimizer) -> tuple[str, ...]:
     if isinstance(optimizer, SGD) and not optimizer.param_groups[0]["momentum"]:
         return ()
-    return _STATE[type(optimizer)]  # type: ignore[index]
+    return _STATE[type(optimizer)]
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

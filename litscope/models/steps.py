@@ -69,17 +69,16 @@ class Steps:
         window, num_batches = trainer.accumulate_grad_batches, len(batch["label"])
         step = int(trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer_steps)
         batch = {**batch, "label": torch.where(batch["sample_id"] < 0, IGNORED, batch["label"])}
-        is_compiled = self.compiled is not None and self.compiled.fits(batch, optimizer)
+        compiled = self.compiled if self.compiled is not None and self.compiled.fits(batch, optimizer) else None
         outputs: list[Outputs] = []
         for first in range(0, num_batches, window):
             if first:
                 schedule.advance()
-            part = {name: value[first : first + window] for name, value in batch.items()}
-            if is_compiled:
-                assert self.compiled is not None
-                outputs += self.compiled(part, optimizer)
+            part: Any = {name: value[first : first + window] for name, value in batch.items()}  # type: ignore[index]
+            if compiled is not None:
+                outputs += compiled(part, optimizer)
             else:
-                outputs += self._window(part, trainer, optimizer)  # type: ignore[arg-type]
+                outputs += self._window(part, trainer, optimizer)
             step += 1
             if self.after_step is not None:
                 self.after_step(step)
@@ -116,7 +115,7 @@ class Steps:
             if i == 0:
                 optimizer.zero_grad()
             with torch.autocast(inputs.device.type, enabled=False):  # as outside of the step's own context
-                mean.backward()
+                mean.backward()  # type: ignore[no-untyped-call]
             outputs.append((mean.detach(), logits.detach(), log_p.detach(), loss.rows, loss.sample_loss))
         trainer.precision_plugin.clip_gradients(optimizer, trainer.gradient_clip_val or 0.0)
         optimizer.step()

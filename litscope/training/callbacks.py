@@ -226,7 +226,7 @@ class Recorder(Checkpoint):
         epoch, count = trainer.current_epoch, num_stacked(batch)
         if batch["sample_id"].ndim == 2:
             place = {"step": before, "batches_per_step": trainer.accumulate_grad_batches, "epoch": epoch}
-            self._rate = pl_module.steps.lr  # type: ignore[union-attr]
+            self._rate = float(pl_module.steps.lr)  # type: ignore[union-attr, arg-type]
             if not self._is_blended:
                 self._capture.add_stack(outputs, **place)
             self._losses.add_stack(outputs["loss"], batch["sample_id"], **place)

@@ -51,8 +51,10 @@ class Capture:
         """Likewise N training batches of one call; see `SignalBuffer.add_stack`."""
         if self._buffer is None:
             return
-        place = {"epoch": epoch, "split": "train", "phase": "train"}
-        self._flush_if(self._buffer.add_stack(output, step=step, batches_per_step=batches_per_step, **place))
+        is_full = self._buffer.add_stack(
+            output, step=step, batches_per_step=batches_per_step, epoch=epoch, split="train", phase="train"
+        )
+        self._flush_if(is_full)
 
     def _flush_if(self, is_full: bool) -> None:
         if is_full or time.monotonic() - self._flushed_at > self._flush_s:
@@ -100,9 +102,7 @@ class LossWatch:
         self._losses.append(loss)
         self._batches.append((step, epoch, sample_id))
 
-    def add_stack(
-        self, loss: Tensor, sample_id: Tensor, *, step: int, batches_per_step: int, epoch: int
-    ) -> None:
+    def add_stack(self, loss: Tensor, sample_id: Tensor, *, step: int, batches_per_step: int, epoch: int) -> None:
         """Keep N batches' losses (N,) and ids (N, B)."""
         for i, (one, ids) in enumerate(zip(loss.unbind(), sample_id.unbind(), strict=True)):
             self.add(one, ids, step=step + i // batches_per_step, epoch=epoch)
