@@ -71,7 +71,7 @@ class CompiledStep:
         self._constants = [*others, *module.buffers()]
         self._settings = [_settings(group) for group in optimizer.param_groups]
         examples = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        examples += [_inputs(batch), batch["label"], self._scalars(optimizer, 1.0)]
+        examples += [_inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0))]
         step = _StepFunction(module, optimizer, self._parameters, self._constants, clip)
         self._run = _compile(step, examples)
 
@@ -87,32 +87,61 @@ class CompiledStep:
             and [_settings(group) for group in optimizer.param_groups] == self._settings
         )
 
-    def __call__(self, batch: Batch, optimizer: Optimizer) -> list[Outputs]:
-        """Take one step on a window (A, B, ...), with the rates that the optimizer has now."""
-        state = optimizer.state
-        count = 1.0
-        if self._kind is not SGD:
-            steps = [state[p]["step"] for p in self._parameters]
-            torch._foreach_add_(steps, 1.0)
-            count = float(steps[0])
-        return self._call(self._arguments(optimizer), batch, self._scalars(optimizer, count))
+    def run(
+        self,
+        batch: Batch,
+        optimizer: Optimizer,
+        advance: Callable[[], None],
+        step_done: Callable[[], None] | None = None,
+    ) -> list[Outputs]:
+        """Take the steps of a stack.
+
+        Args:
+            batch: N batches, a whole number of windows.
+            advance: moves the schedule on by one step; called between two steps.
+            step_done: called after each step.
+        """
+        num_steps = len(batch["label"]) // self._shape[0]
+        done = self._count(optimizer, num_steps)
+        scalars = []
+        for number in range(num_steps):
+            if number:
+                advance()
+            scalars.append(self._scalars(optimizer, done + number + 1))
+        arguments = self._arguments(optimizer)
+        parts = self._windows(_inputs(batch)), self._windows(batch["label"]), torch.tensor(scalars).unbind()
+        outputs: list[Outputs] = []
+        with torch.no_grad():
+            for inputs, label, now in zip(*parts, strict=True):
+                flat = self._run(*arguments, inputs, label, now)
+                outputs += [tuple(flat[i : i + 5]) for i in range(0, len(flat), 5)]
+                if step_done is not None:
+                    step_done()
+        return outputs
 
     def measure(self, batch: Batch, optimizer: Optimizer) -> float:
-        """Seconds of a step, on copies of the weights and the state."""
+        """Seconds of a step on a window, on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        random = torch.get_rng_state()
-        times = []
-        for _ in range(MEASURED_STEPS):
-            began = time.perf_counter()
-            self._call(arguments, batch, self._scalars(optimizer, 1.0))
-            times.append(time.perf_counter() - began)
+        random, times = torch.get_rng_state(), []
+        with torch.no_grad():
+            for _ in range(MEASURED_STEPS):
+                began = time.perf_counter()
+                self._run(*arguments, _inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0)))
+                times.append(time.perf_counter() - began)
         torch.set_rng_state(random)
         return sorted(times)[MEASURED_STEPS // 2]
 
-    def _call(self, arguments: Sequence[Tensor], batch: Batch, scalars: Tensor) -> list[Outputs]:
-        with torch.no_grad():
-            flat = self._run(*arguments, _inputs(batch), batch["label"], scalars)
-        return [tuple(flat[i : i + 5]) for i in range(0, len(flat), 5)]
+    def _windows(self, stack: Tensor) -> Sequence[Tensor]:
+        return stack.view(-1, self._shape[0], *stack.shape[1:]).unbind()
+
+    def _count(self, optimizer: Optimizer, num_steps: int) -> float:
+        """Steps that the optimizer has counted; it now counts `num_steps` more."""
+        if self._kind is SGD:
+            return 0.0
+        counters = [optimizer.state[p]["step"] for p in self._parameters]
+        done = float(counters[0])
+        torch._foreach_add_(counters, float(num_steps))
+        return done
 
     def _arguments(self, optimizer: Optimizer) -> list[Tensor]:
         """Weights, then the state tensors by name, then what does not change."""
@@ -122,15 +151,15 @@ class CompiledStep:
         tensors += [state[p][name] for name in names for p in self._parameters]
         return [*tensors, *(tensor.detach() for tensor in self._constants)]
 
-    def _scalars(self, optimizer: Optimizer, count: float) -> Tensor:
-        """(2 + 2 G,) float32: Adam's two corrections after `count` steps, then rate and weight decay of each group."""
+    def _scalars(self, optimizer: Optimizer, count: float) -> list[float]:
+        """Adam's two corrections at its step `count` (from 1), then rate and weight decay of each of G groups."""
         groups = optimizer.param_groups
         corrections = [1.0, 1.0]
         if self._kind is not SGD:
             beta1, beta2 = groups[0]["betas"]
             corrections = [1.0 - beta1**count, math.sqrt(1.0 - beta2**count)]
         pairs = [float(group[name]) for group in groups for name in ("lr", "weight_decay")]
-        return torch.tensor([*corrections, *pairs], dtype=torch.float32)
+        return [*corrections, *pairs]
 
 
 class _StepFunction:
@@ -148,7 +177,7 @@ class _StepFunction:
         self._constant_names = [named[id(c)] for c in constants]
 
     def __call__(self, *arguments: Tensor) -> list[Tensor]:
-        """As `CompiledStep._call`: five tensors for each batch of the window."""
+        """Five tensors (`Outputs`) for each batch of the window."""
         n = len(self._names)
         *tensors, inputs, label, scalars = arguments
         weights, tensors = tensors[:n], tensors[n:]
@@ -246,7 +275,7 @@ def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
 
     random = torch.get_rng_state()
     graph = make_fx(step)(*examples)
-    with torch._inductor.config.patch(fallback_random=True), torch.no_grad():
+    with torch._inductor.config.patch(fallback_random=True, size_asserts=False), torch.no_grad():
         run = torch._inductor.compile(graph, [*examples])
         run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
     torch.set_rng_state(random)

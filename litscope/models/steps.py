@@ -13,6 +13,7 @@ the numbers are equal to float precision, no longer bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -67,21 +68,23 @@ class Steps:
         optimizer, schedule = trainer.optimizers[0], module.schedule
         assert schedule is not None
         window, num_batches = trainer.accumulate_grad_batches, len(batch["label"])
-        step = int(trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer_steps)
+        steps = itertools.count(
+            int(trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer_steps) + 1
+        )
+        after_step = self.after_step
+        step_done = None if after_step is None else lambda: after_step(next(steps))
         batch = {**batch, "label": torch.where(batch["sample_id"] < 0, IGNORED, batch["label"])}
-        compiled = self.compiled if self.compiled is not None and self.compiled.fits(batch, optimizer) else None
-        outputs: list[Outputs] = []
-        for first in range(0, num_batches, window):
-            if first:
-                schedule.advance()
-            part: Any = {name: value[first : first + window] for name, value in batch.items()}  # type: ignore[index]
-            if compiled is not None:
-                outputs += compiled(part, optimizer)
-            else:
+        if self.compiled is not None and self.compiled.fits(batch, optimizer):
+            outputs = self.compiled.run(batch, optimizer, schedule.advance, step_done)
+        else:
+            outputs = []
+            for first in range(0, num_batches, window):
+                if first:
+                    schedule.advance()
+                part: Any = {name: value[first : first + window] for name, value in batch.items()}  # type: ignore[index]
                 outputs += self._window(part, trainer, optimizer)
-            step += 1
-            if self.after_step is not None:
-                self.after_step(step)
+                if step_done is not None:
+                    step_done()
         self.lr = float(optimizer.param_groups[0]["lr"])
         num_steps = num_batches // window
         _count(trainer, num_batches, num_steps)
