@@ -1,4 +1,4 @@
-"""Several steps in a call, on the smallest of networks: an MLP 32-64-64-10 at batch 64, where a step's cost is overhead.
+"""Several steps in a call, on a very small network: an MLP 32-64-64-10 at batch 64, where a step's cost is overhead.
 
     python bench/steps.py [--rounds 5] [--threads 1]
 
