@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Batch(TypedDict, total=False):
-    """One batch, as it reaches ``training_step``. Either `image` or `features` is present."""
+    """One batch, as it reaches ``training_step``. Either `image` or `features` is present.
+
+    For a call of several steps, N batches of one size are stacked: every tensor then has a further first
+    dimension N, here and in `StepOutput` (`loss` (N,)).
+    """
 
     image: Tensor
     """(B, K, H, W): uint8 from the loader; float32 in [0, 1] after augmentation on the device."""

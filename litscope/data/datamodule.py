@@ -11,8 +11,9 @@ them there. The position in the epoch is kept in the checkpoint, so a run resume
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import lightning.pytorch as L
 import numpy as np
@@ -65,6 +66,8 @@ class ClassificationData(L.LightningDataModule):
         pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples.
+        stride: how many training batches to hand over as one stack, where they lie in memory (see
+            `loaders.GatherLoader`); None hands over one at a time.
     """
 
     # With fewer samples than ranks, some ranks evaluate nothing.
@@ -136,6 +139,7 @@ class ClassificationData(L.LightningDataModule):
         self.use_distributed_sampler = use_distributed_sampler
         self.pruning: Pruning | None = None
         self._is_open = False
+        self.stride: Callable[[int, int], int] | None = None
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
@@ -200,6 +204,17 @@ class ClassificationData(L.LightningDataModule):
         self._is_open = True
         return self
 
+    @property
+    def is_resident(self) -> bool:
+        """Whether the opened data lie in memory or in a memory map, so that a batch is a gather."""
+        return self._stored.rows is not None
+
+    def example_batch(self, num_batches: int) -> Batch:
+        """A stack of training batches as the network gets it, for measuring; nothing moves on."""
+        loader = self._train_loader
+        assert isinstance(loader, GatherLoader)
+        return self._training_stack(loader.example(num_batches), 0, 0)
+
     def _readable(self, split: str) -> Ids:
         return self.readable(self.manifest.ids(split))
 
@@ -250,6 +265,8 @@ class ClassificationData(L.LightningDataModule):
             self._train_loader.start_over(order, epoch, limit)
         else:
             self._train_loader = self._loader(order, epoch=epoch, limit=limit)
+        if isinstance(self._train_loader, GatherLoader):
+            self._train_loader.stride = self.stride
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None
@@ -417,6 +434,8 @@ class ClassificationData(L.LightningDataModule):
         """
         batch = batch.copy()
         name = "image" if self.kind == "image" else "features"
+        if batch["sample_id"].ndim == 2:
+            return self._training_stack(batch, epoch, number)
         if name == "image":
             batch["image"] = self._augmentation(batch["image"], batch["sample_id"], epoch)
         if self.mixup or self.cutmix:
@@ -428,6 +447,21 @@ class ClassificationData(L.LightningDataModule):
                 cutmix=self.cutmix,
                 key=(self.seed, epoch, number),
             )
+        return batch
+
+    def _training_stack(self, batch: Batch, epoch: int, number: int) -> Batch:
+        """As `training_batch`, for a stack of batches whose first has this number. Images are augmented all at once."""
+        name: Literal["image", "features"] = "image" if self.kind == "image" else "features"
+        if name == "image":
+            flat = self._augmentation(batch["image"].flatten(0, 1), batch["sample_id"].view(-1), epoch)
+            batch["image"] = flat.view(*batch["sample_id"].shape, *flat.shape[1:])
+        if self.mixup or self.cutmix:
+            mixing = {"mixup": self.mixup, "cutmix": self.cutmix}
+            pairs = [
+                mix_batch(inputs, label, self.num_classes, **mixing, key=(self.seed, epoch, number + i))
+                for i, (inputs, label) in enumerate(zip(batch[name], batch["label"], strict=True))
+            ]
+            batch[name], batch["soft_label"] = (torch.stack(parts) for parts in zip(*pairs, strict=True))
         return batch
 
     def evaluation_batch(self, batch: Batch) -> Batch:

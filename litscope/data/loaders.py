@@ -18,7 +18,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ class Loader(ABC):
     Attributes:
         epoch: epoch of the next batch.
         batches_done: batches of that epoch that were handed over.
-        last: (epoch, number in the epoch) of the batch handed over last; (-1, -1) before the first.
+        last: (epoch, number in the epoch) of the batch handed over last; (-1, -1) before the first. Of a stack
+            of batches, the number of its first.
 
     Args:
         order: the ids of each batch.
@@ -90,8 +91,9 @@ class Loader(ABC):
         while number < len(self):
             self._is_cut_short = False
             for batch in self._load(self._batches(epoch, number)):
-                self._hand_over(epoch, number)
-                number += 1
+                count = num_stacked(batch)
+                self._hand_over(epoch, number, count)
+                number += count
                 yield self._finish(batch)
                 if self._is_cut_short:
                     break
@@ -104,11 +106,11 @@ class Loader(ABC):
         rest = self._redrawn.at(first, self.limit).rest
         return spread(rest, self.limit - first, self.order.rank, self.order.world)
 
-    def _hand_over(self, epoch: int, number: int) -> None:
+    def _hand_over(self, epoch: int, number: int, count: int) -> None:
         self._is_resumed = False
         self.last = (epoch, number)
-        is_last = number + 1 >= self.limit
-        self.epoch, self.batches_done = (epoch + 1, 0) if is_last else (epoch, number + 1)
+        is_last = number + count >= self.limit
+        self.epoch, self.batches_done = (epoch + 1, 0) if is_last else (epoch, number + count)
 
     def _finish(self, batch: Batch) -> Batch:
         """Add what the overlay says now of the batch's samples."""
@@ -244,6 +246,10 @@ class GatherLoader(Loader):
         order, overlay, pin_memory, epoch, limit: see `Loader`.
         data: row i belongs to sample_id i. Images (N, H, W, K), handed over as (B, K, H, W) in
             channels-last memory; tables (N, F).
+
+    Attributes:
+        stride: asked before each batch, with its number in the epoch and how many batches of one size come from
+            there on; as many as it says are handed over as one stack. 0, or no stride, is a plain batch.
     """
 
     def __init__(
@@ -257,21 +263,53 @@ class GatherLoader(Loader):
         limit: int | None = None,
     ) -> None:
         super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
+        self.stride: Callable[[int, int], int] | None = None
         self._data = _share(data)
         self._is_image = data.ndim == 4
 
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
-        for ids in batches:
+        if self.stride is None:
+            for ids in batches:
+                yield self._gather(torch.from_numpy(ids))
+            return
+        runs, done = _runs(batches), 0
+        while done < len(batches):
+            count = self.stride(self.batches_done, min(runs[done], self.limit - self.batches_done))
+            ids = np.stack(batches[done : done + count]) if count else batches[done]
             yield self._gather(torch.from_numpy(ids))
+            done += max(1, count)
+
+    def example(self, num_batches: int) -> Batch:
+        """A stack of batches of full size, some samples perhaps many times; the position stays."""
+        size = num_batches * self.order.batch_size
+        ids = np.resize(self.order.ids, size).reshape(num_batches, -1)
+        return self._finish(self._gather(torch.from_numpy(ids)))
 
     def _gather(self, ids: Tensor) -> Batch:
-        rows = torch.empty((len(ids), *self._data.shape[1:]), dtype=self._data.dtype, pin_memory=self._pin_memory)
-        torch.index_select(self._data, 0, ids, out=rows)
+        """The rows of `ids` (B,), or of a stack of batches (N, B)."""
+        rows = torch.empty((ids.numel(), *self._data.shape[1:]), dtype=self._data.dtype, pin_memory=self._pin_memory)
+        torch.index_select(self._data, 0, ids.view(-1), out=rows)
+        rows = rows.view(*ids.shape, *self._data.shape[1:])
         if self._pin_memory:
             ids = ids.pin_memory()
         if self._is_image:
-            return {"image": rows.permute(0, 3, 1, 2), "sample_id": ids}  # (B, K, H, W)
+            return {"image": rows.movedim(-1, -3), "sample_id": ids}  # (B, K, H, W)
         return {"features": rows, "sample_id": ids}
+
+
+def num_stacked(batch: Batch) -> int:
+    """How many batches a batch is: 1, or N of a stack."""
+    ids = batch["sample_id"]
+    return len(ids) if ids.ndim == 2 else 1
+
+
+def _runs(batches: list[Ids]) -> list[int]:
+    """For each batch, how many of its size come from there on, itself included."""
+    runs = [1] * len(batches)
+    for i in range(len(batches) - 2, -1, -1):
+        if len(batches[i]) == len(batches[i + 1]):
+            runs[i] += runs[i + 1]
+    return runs
 
 
 def _share(data: np.ndarray[Any, Any]) -> Tensor:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
-from litscope.models.losses import IGNORED, ClassificationLoss
+from litscope.models.losses import IGNORED, ClassificationLoss, Loss
 from litscope.models.metrics import NAMES, PhaseMetrics
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Kind, Schedule
+from litscope.models.steps import Steps
 from litscope.types import Batch, StepOutput
 
 WARMUP_SHARE = 1 / 20
@@ -60,6 +61,7 @@ class Classifier(L.LightningModule):
         epoch_batches: (first, stop) -> batches that are expected of each of these epochs, of a run whose epochs
             differ; the first epoch visits all samples. None: every epoch is as long as the one that runs.
         kept_plan: steps in all and of the warm-up, of a run that goes on as it was planned; else worked out.
+        steps: trains on stacks of batches, several steps in one call.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
     recall, f1, auroc, ap (see `metrics`). train/loss is what is minimised; val/loss and test/loss are the
@@ -133,6 +135,7 @@ class Classifier(L.LightningModule):
         self.schedule: Schedule | None = None
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
+        self.steps = Steps(self)
         self._phases: dict[str, PhaseMetrics] = {}
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
@@ -247,9 +250,20 @@ class Classifier(L.LightningModule):
 
     # ---- steps -------------------------------------------------------------------------------
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Lightning optimises on a plain batch; on a stack of batches `steps` does."""
+        self.automatic_optimization = batch["label"].ndim == 1
+
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
-        """The loss of a batch, with what the ledger records; nothing but the loss carries a graph."""
-        return self._step("train", batch, batch.get("soft_label"), batch.get("weight"))
+        """The loss of a batch, with what the ledger records; nothing but the loss carries a graph.
+
+        A stack of batches is trained on here, in as many optimizer steps.
+        """
+        if batch["label"].ndim == 1:
+            return self._step("train", batch, batch.get("soft_label"), batch.get("weight"))
+        output, log_p, rows = self.steps.run(batch)
+        self._phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
+        return output
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """As `training_step`, for validation."""
@@ -262,14 +276,12 @@ class Classifier(L.LightningModule):
     def _step(
         self, phase: str, batch: Batch, soft_label: Tensor | None = None, weight: Tensor | None = None
     ) -> StepOutput:
-        logits = self(_inputs(batch))
         label, sample_id = batch["label"], batch.get("sample_id")
         if sample_id is None:
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
-        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        loss = self.objective(log_p, label, soft_label, weight)
+        logits, log_p, loss = self.losses(_inputs(batch), label, soft_label, weight)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self._phase(phase).add(log_p.detach(), label, rows)
         return {
@@ -279,6 +291,14 @@ class Classifier(L.LightningModule):
             "label": label,
             "sample_id": sample_id,
         }
+
+    def losses(
+        self, inputs: Tensor, label: Tensor, soft_label: Tensor | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Loss]:
+        """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss`."""
+        logits = self(inputs)
+        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+        return logits, log_p, self.objective(log_p, label, soft_label, weight)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""

@@ -124,6 +124,12 @@ class Schedule(LRScheduler):
         self.warmup_steps = warmup_steps if total_steps is None else min(warmup_steps, total_steps)
         self._apply()
 
+    def advance(self) -> None:
+        """What `step` does, without torch's bookkeeping around it, for the steps within one call."""
+        self.last_epoch += 1
+        self._step_count += 1
+        self._apply()
+
     def observe(self, value: float) -> None:
         """Give the monitored value of one evaluation to the `plateau` rule; other kinds pass it over."""
         if self.kind != "plateau":

@@ -22,6 +22,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from litscope.console import warn
+from litscope.data.loaders import num_stacked
 from litscope.errors import Interrupted
 from litscope.ledger.scorekeeper import BackgroundScores
 from litscope.ledger.store import LedgerWriter
@@ -36,6 +37,7 @@ from litscope.training.progress import Progress
 from litscope.training.ranks import Ranks
 from litscope.training.recording import Capture, EpochClock, LossWatch, clean_pass
 from litscope.training.steering import Steering
+from litscope.training.stride import Stride
 from litscope.types import Batch, StepOutput
 
 FLUSH_S = 5.0
@@ -51,6 +53,7 @@ class Recorder(Checkpoint):
         signals: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
         ledger: record signals of every sample.
+        stride: of a run that takes several steps in one call.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
         saves_last: also write it at each epoch's end and every two minutes.
         log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
@@ -81,6 +84,7 @@ class Recorder(Checkpoint):
         monitor: str | None = None,
         shows_bar: bool = True,
         canaries: Canaries | None = None,
+        stride: Stride | None = None,
     ) -> None:
         self.run = run
         self.attempt = attempt
@@ -97,6 +101,7 @@ class Recorder(Checkpoint):
         self._monitor = monitor
         self._shows_bar = shows_bar
         self._canaries = canaries
+        self._stride = stride
         self._scores: BackgroundScores | None = None
         self._losses = LossWatch()
         self._last_losses: LastLosses | None = None
@@ -157,6 +162,9 @@ class Recorder(Checkpoint):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             torch.manual_seed(data.seed + self._ranks.rank)  # dropout differs from rank to rank
         self._is_training_over = self._is_validation_due
+        if self._stride is not None:
+            restored = (self._restored or {}).get("stride")
+            self._stride.start(trainer, self.steering.next_scripted, self._log_every_n_steps, restored)
         steered = (self._restored or {}).get("steering", {})
         assert self._capture is not None
         live = LiveRun(self.steering.recipe, trainer, pl_module, self._capture, self._last_checkpoint.parent)
@@ -227,15 +235,22 @@ class Recorder(Checkpoint):
         """Record the batch; at an optimizer step's end also log, save and stop where that is due."""
         assert self._capture is not None
         before, self._step = self._step, trainer.global_step
-        epoch = trainer.current_epoch
-        if not self._is_blended:
-            self._capture.add(outputs, step=before, epoch=epoch, split="train", phase="train")
-        self._losses.add(outputs["loss"], batch["sample_id"], step=before, epoch=epoch)
+        epoch, count = trainer.current_epoch, num_stacked(batch)
+        if batch["sample_id"].ndim == 2:
+            place = {"step": before, "batches_per_step": trainer.accumulate_grad_batches, "epoch": epoch}
+            self._rate = float(pl_module.steps.lr)  # type: ignore[union-attr, arg-type]
+            if not self._is_blended:
+                self._capture.add_stack(outputs, **place)
+            self._losses.add_stack(outputs["loss"], batch["sample_id"], **place)
+        else:
+            if not self._is_blended:
+                self._capture.add(outputs, step=before, epoch=epoch, split="train", phase="train")
+            self._losses.add(outputs["loss"], batch["sample_id"], step=before, epoch=epoch)
         if self._last_losses is not None:
             self._last_losses.add(outputs)
-        self.clock.num_samples += len(batch["sample_id"])
-        self._progress.advance()
-        if batch_idx + 1 >= trainer.num_training_batches:
+        self.clock.num_samples += batch["sample_id"].numel()
+        self._progress.advance(count)
+        if batch_idx + count >= trainer.num_training_batches:
             self._training_ends(trainer)
         elif self._step != before:
             self._step_ends(trainer)
@@ -438,6 +453,7 @@ class Recorder(Checkpoint):
             "is_clean_pass_due": self._is_clean_pass_due,
             "steering": self.steering.state(),
             "pruning": {} if pruning is None else pruning.state(),
+            **({"stride": self._stride.state()} if self._stride is not None else {}),
             "train_metrics": self._ranks.gather(pl_module.metric_state()),  # type: ignore[operator]
         }
         write_position(checkpoint, position, trainer.global_step, int(trainer.num_training_batches))

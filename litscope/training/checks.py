@@ -103,6 +103,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("training.mixup", 0, MOST),
         ("training.cutmix", 0, MOST),
         ("training.accumulate_grad_batches", 1, MOST),
+        ("training.steps_per_call", 1, MOST),
         ("training.patience", 1, MOST),
         ("training.min_delta", 0, MOST),
         ("training.save_top_k", -1, MOST),
@@ -113,7 +114,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("logging.log_every_n_steps", 1, MOST),
     ):
         value = _get(recipe, key)
-        if value is not None and not (least <= value <= most and math.isfinite(value)):
+        if value not in (None, "auto") and not (least <= value <= most and math.isfinite(value)):
             raise _wrong(key, value, f"it is {least} or more" if most == MOST else f"it is from {least} to {most}")
     for key in ("model.dropout_rate", "data.val_split", "data.test_split", "training.momentum",
                 "training.label_smoothing", "training.ema_decay"):  # fmt: skip

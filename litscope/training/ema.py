@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from litscope.console import warn
+from litscope.models.classifier import Classifier
 
 TRAINED_KEY = "litscope_trained_weights"
 """Where a checkpoint keeps the weights that are being trained, when its `state_dict` is the average."""
@@ -56,12 +57,17 @@ class AveragedWeights(L.Callback):
         self._averaged = [kept for kept, value in pairs if value.is_floating_point()]
         self._values = [value for _, value in pairs if value.is_floating_point()]
         self._copied = [(kept, value) for kept, value in pairs if not value.is_floating_point()]
+        if isinstance(pl_module, Classifier):
+            pl_module.steps.after_step = self._follow  # several steps in one call, see `models.steps`
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Follow the weights, once per optimizer step."""
-        if trainer.global_step == self._num_updates:
-            return
-        self._num_updates = trainer.global_step
+        if trainer.global_step != self._num_updates:
+            self._follow(trainer.global_step)
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        self._num_updates = step
         decay = min(self.decay, (1 + self._num_updates) / (10 + self._num_updates))
         torch._foreach_lerp_(self._averaged, self._values, 1.0 - decay)
         for kept, value in self._copied:

@@ -105,7 +105,9 @@ class Field:
         if self.choices:
             return f"{'any' if self.is_list else 'one'} of {', '.join(self.choices)}"
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        return " or ".join(words[p] for p in self.parts) if not self.is_list else "a list of words"
+        if self.is_list:
+            return "a list of words"
+        return " or ".join(words.get(p) or ", ".join(typing.get_args(p)) for p in self.parts)
 
 
 @cache

@@ -50,6 +50,7 @@ from litscope.training.resume import resolve_resume
 from litscope.training.runs import begin, carried_actions, check_epochs, finished, open_run
 from litscope.training.settings import resumed
 from litscope.training.steering import Steering
+from litscope.training.stride import make_stride
 from litscope.training.yamlfile import dump
 
 
@@ -112,6 +113,7 @@ def run_recipe(
         recipe = resumed(asked, steered)
         data = build.make_data(recipe, source).open()
         build.check_monitor(recipe, data)
+        stride = make_stride(recipe, plan, data, bool(callbacks))
         is_first = rank_of_process() == 0
         if is_first:
             for line in (*data.report.lines(), *chosen, *plan.notes):
@@ -126,7 +128,7 @@ def run_recipe(
         run = open_run(recipe, folder, data, is_first)
         with held(run) if is_first else nullcontext(), speed_probe.torch_threads(recipe.hardware.num_threads):
             attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
-            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks)
+            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride)
             return _train_with_workers(job, signals)
 
 
@@ -214,6 +216,7 @@ def _train_with_workers(job: Job, signals: Signals) -> RunResult:
 def _train(job: Job, signals: Signals) -> Outcome:
     """What every process does: train, evaluate."""
     recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
+    data.stride = job.stride
     folder = summary.checkpoint_folder(recipe, job.run)
     data.pruning = _pruning(job)
     recorder = Recorder(
@@ -229,6 +232,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
         monitor=recipe.training.monitor,
         shows_bar=recipe.logging.progress,
         canaries=_canaries(job) if is_first else None,
+        stride=job.stride,
     )
     if is_first:
         for note in classifier.notes:

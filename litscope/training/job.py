@@ -15,6 +15,7 @@ from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
 from litscope.training.recipe import Recipe
+from litscope.training.stride import Stride
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Job:
         attempt: number of this attempt, from 1; 0 on every process but the first.
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
+        stride: of a run that takes several steps in one call.
     """
 
     recipe: Recipe
@@ -40,6 +42,7 @@ class Job:
     attempt: int
     checkpoint: Path | None
     callbacks: Sequence[L.Callback] = ()
+    stride: Stride | None = None
 
     @property
     def is_first(self) -> bool:

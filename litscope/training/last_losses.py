@@ -25,7 +25,7 @@ class LastLosses:
         self._fresh = torch.full((len(pruning.losses) + 1,), torch.inf, device=device)
 
     def add(self, output: StepOutput) -> None:
-        """Keep one batch's losses (B,) by their sample ids. Reads nothing from the device."""
+        """Keep the losses (B,) of a batch, or (N, B) of a stack, by their sample ids. Reads nothing from the device."""
         self._fresh[output["sample_id"]] = output["sample_loss"].float()
 
     def merge(self) -> None:

@@ -46,9 +46,9 @@ class Progress:
         self._task = self._bar.add_task(what, total=total, completed=done)
         self._bar.start()
 
-    def advance(self) -> None:
-        """One batch more. Costs a comparison unless a redraw is due."""
-        self._done += 1
+    def advance(self, count: int = 1) -> None:
+        """So many batches more. Costs a comparison unless a redraw is due."""
+        self._done += count
         if self._bar is not None and time.monotonic() - self._drawn_at > REDRAW_S:
             self._drawn_at = time.monotonic()
             self._bar.update(self._task, completed=self._done)

@@ -129,6 +129,8 @@ class TrainingConfig:
     """Clip the gradient's norm to this value."""
     accumulate_grad_batches: int = 1
     """Batches per optimizer step."""
+    steps_per_call: int | Literal["auto"] = "auto"
+    """Most optimizer steps in one call of Lightning's loop: auto, or a number; 1 is one step at a time."""
     early_stopping: bool = False
     """Stop when the monitor no longer improves."""
     patience: int | None = None

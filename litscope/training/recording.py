@@ -45,6 +45,18 @@ class Capture:
         if self._buffer is None:
             return
         is_full = self._buffer.add(output, step=step, epoch=epoch, split=split, phase=phase)
+        self._flush_if(is_full)
+
+    def add_stack(self, output: StepOutput, *, step: int, batches_per_step: int, epoch: int) -> None:
+        """Likewise N training batches of one call; see `SignalBuffer.add_stack`."""
+        if self._buffer is None:
+            return
+        is_full = self._buffer.add_stack(
+            output, step=step, batches_per_step=batches_per_step, epoch=epoch, split="train", phase="train"
+        )
+        self._flush_if(is_full)
+
+    def _flush_if(self, is_full: bool) -> None:
         if is_full or time.monotonic() - self._flushed_at > self._flush_s:
             self.flush()
 
@@ -89,6 +101,11 @@ class LossWatch:
         """Keep one batch's loss (), detached, and its ids (B,). Nothing is computed."""
         self._losses.append(loss)
         self._batches.append((step, epoch, sample_id))
+
+    def add_stack(self, loss: Tensor, sample_id: Tensor, *, step: int, batches_per_step: int, epoch: int) -> None:
+        """Keep N batches' losses (N,) and ids (N, B)."""
+        for i, (one, ids) in enumerate(zip(loss.unbind(), sample_id.unbind(), strict=True)):
+            self.add(one, ids, step=step + i // batches_per_step, epoch=epoch)
 
     def look(self) -> None:
         """Read the losses since the last look. Waits for the device.

@@ -132,6 +132,10 @@ class Steering:
         """Whether an action is due after `step` steps, on every rank alike."""
         return bool(self._script) and self._script[0][0] <= step
 
+    def next_scripted(self) -> int | None:
+        """The step after which the next action is due, where one is known beforehand."""
+        return self._script[0][0] if self._script else None
+
     def take(self, moment: Moment) -> float:
         """Apply what is due and what is new, and wait out a pause. Every rank comes here at the same moment.
 

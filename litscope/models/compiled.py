@@ -1,0 +1,297 @@
+"""CompiledStep: one optimizer step (forward, loss, backward, clipping, update) as one compiled graph.
+
+The step is written down once as a function of plain tensors, traced into a graph of elementary
+operations (`make_fx`), and compiled by torch's inductor, without a module, an autograd tape or an optimizer
+object in the way. It updates the weights and the optimizer's state in place, so that plain steps,
+checkpoints and averages go on from them. Learning rate, weight decay and Adam's corrections are
+inputs, so the schedule and live changes hold. Random numbers come from torch's own generator, in the plain
+path's order.
+
+Updates: Adam (Kingma and Ba 2015), with decoupled weight decay AdamW (Loshchilov and Hutter 2019), and SGD
+with Nesterov momentum as torch.optim.SGD has it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from litscope.types import Batch
+
+if TYPE_CHECKING:
+    from litscope.models.classifier import Classifier
+    from litscope.models.steps import Outputs
+
+MOST_WINDOW = 8
+"""Batches per optimizer step up to which they are unrolled into one graph."""
+
+MEASURED_STEPS = 20
+
+_STATE = {AdamW: ("exp_avg", "exp_avg_sq"), Adam: ("exp_avg", "exp_avg_sq"), SGD: ("momentum_buffer",)}
+"""Tensors of the state of each parameter that an update changes."""
+
+
+def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
+    """What stands against compiling the step, or None."""
+    trainer: Any = module.trainer
+    if type(optimizer) not in _STATE:
+        return f"the update of {type(optimizer).__name__} is not written for it (adamw, adam and sgd are)"
+    if trainer.precision != "32-true":
+        return f"it is written for --precision 32, not {trainer.precision}"
+    if trainer.accumulate_grad_batches > MOST_WINDOW:
+        return f"gradients are accumulated over more than {MOST_WINDOW} batches"
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            return "the network has batch norm, whose statistics change in a step"
+    return None
+
+
+class CompiledStep:
+    """A compiled optimizer step, for windows of one shape.
+
+    Args:
+        module: the classifier, in training mode.
+        optimizer: its optimizer; see `why_not_compiled`.
+        batch: an example of a window: (A, B, ...) inputs, labels.
+        clip: largest norm of the gradient; 0 does not clip.
+    """
+
+    def __init__(self, module: Classifier, optimizer: Optimizer, batch: Batch, clip: float) -> None:
+        self._shape = _inputs(batch).shape
+        self._dtype = _inputs(batch).dtype
+        self._kind = type(optimizer)
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        others = [p for p in module.parameters() if not any(p is q for q in self._parameters)]
+        self._constants = [*others, *module.buffers()]
+        self._settings = [_settings(group) for group in optimizer.param_groups]
+        examples = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
+        examples += [_inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0))]
+        step = _StepFunction(module, optimizer, self._parameters, self._constants, clip)
+        self._run = _compile(step, examples)
+
+    def fits(self, batch: Batch, optimizer: Optimizer) -> bool:
+        """Whether the windows of a stack are what was compiled, and the optimizer has taken its first step."""
+        inputs = _inputs(batch)
+        return (
+            inputs.shape[1:] == self._shape[1:]
+            and inputs.dtype == self._dtype
+            and "weight" not in batch
+            and "soft_label" not in batch
+            and len(optimizer.state) == len(self._parameters)
+            and [_settings(group) for group in optimizer.param_groups] == self._settings
+        )
+
+    def run(
+        self,
+        batch: Batch,
+        optimizer: Optimizer,
+        advance: Callable[[], None],
+        step_done: Callable[[], None] | None = None,
+    ) -> list[Outputs]:
+        """Take the steps of a stack.
+
+        Args:
+            batch: N batches, a whole number of windows.
+            advance: moves the schedule on by one step; called between two steps.
+            step_done: called after each step.
+        """
+        num_steps = len(batch["label"]) // self._shape[0]
+        done = self._count(optimizer, num_steps)
+        scalars = []
+        for number in range(num_steps):
+            if number:
+                advance()
+            scalars.append(self._scalars(optimizer, done + number + 1))
+        arguments = self._arguments(optimizer)
+        parts = self._windows(_inputs(batch)), self._windows(batch["label"]), torch.tensor(scalars).unbind()
+        outputs: list[Outputs] = []
+        with torch.no_grad():
+            for inputs, label, now in zip(*parts, strict=True):
+                flat = self._run(*arguments, inputs, label, now)
+                outputs += [tuple(flat[i : i + 5]) for i in range(0, len(flat), 5)]
+                if step_done is not None:
+                    step_done()
+        return outputs
+
+    def measure(self, batch: Batch, optimizer: Optimizer) -> float:
+        """Seconds of a step on a window, on copies of the weights and the state."""
+        arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
+        random, times = torch.get_rng_state(), []
+        with torch.no_grad():
+            for _ in range(MEASURED_STEPS):
+                began = time.perf_counter()
+                self._run(*arguments, _inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0)))
+                times.append(time.perf_counter() - began)
+        torch.set_rng_state(random)
+        return sorted(times)[MEASURED_STEPS // 2]
+
+    def _windows(self, stack: Tensor) -> Sequence[Tensor]:
+        return stack.view(-1, self._shape[0], *stack.shape[1:]).unbind()
+
+    def _count(self, optimizer: Optimizer, num_steps: int) -> float:
+        """Steps that the optimizer has counted; it now counts `num_steps` more."""
+        if self._kind is SGD:
+            return 0.0
+        counters = [optimizer.state[p]["step"] for p in self._parameters]
+        done = float(counters[0])
+        torch._foreach_add_(counters, float(num_steps))
+        return done
+
+    def _arguments(self, optimizer: Optimizer) -> list[Tensor]:
+        """Weights, then the state tensors by name, then what does not change."""
+        state = optimizer.state
+        names = _state_names(optimizer)
+        tensors = [p.detach() for p in self._parameters]
+        tensors += [state[p][name] for name in names for p in self._parameters]
+        return [*tensors, *(tensor.detach() for tensor in self._constants)]
+
+    def _scalars(self, optimizer: Optimizer, count: float) -> list[float]:
+        """Adam's two corrections at its step `count` (from 1), then rate and weight decay of each of G groups."""
+        groups = optimizer.param_groups
+        corrections = [1.0, 1.0]
+        if self._kind is not SGD:
+            beta1, beta2 = groups[0]["betas"]
+            corrections = [1.0 - beta1**count, math.sqrt(1.0 - beta2**count)]
+        pairs = [float(group[name]) for group in groups for name in ("lr", "weight_decay")]
+        return [*corrections, *pairs]
+
+
+class _StepFunction:
+    """The step as a function of plain tensors, to be traced."""
+
+    def __init__(
+        self, module: Classifier, optimizer: Optimizer, parameters: list[Tensor], constants: list[Tensor], clip: float
+    ) -> None:
+        self._module, self._clip = module, clip
+        self._kind = type(optimizer)
+        self._groups = [(group, len(group["params"])) for group in optimizer.param_groups]
+        self._num_states = len(_state_names(optimizer))
+        named = {id(tensor): name for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+        self._names = [named[id(p)] for p in parameters]
+        self._constant_names = [named[id(c)] for c in constants]
+
+    def __call__(self, *arguments: Tensor) -> list[Tensor]:
+        """Five tensors (`Outputs`) for each batch of the window."""
+        n = len(self._names)
+        *tensors, inputs, label, scalars = arguments
+        weights, tensors = tensors[:n], tensors[n:]
+        states = [tensors[i * n : (i + 1) * n] for i in range(self._num_states)]
+        fixed = dict(zip(self._constant_names, tensors[self._num_states * n :], strict=True))
+        leaves = [w.detach().requires_grad_() for w in weights]
+        outputs: list[Tensor] = []
+        total: list[Tensor] = []
+        with torch.enable_grad():
+            for x, y in zip(inputs.unbind(), label.unbind(), strict=True):
+                named = {**dict(zip(self._names, leaves, strict=True)), **fixed}
+                logits, log_p, loss = torch.func.functional_call(_Losses(self._module), _prefixed(named), (x, y))
+                mean = loss.mean / len(inputs)
+                gradients = torch.autograd.grad(mean, leaves)
+                total = [a + b for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
+                outputs += [mean, logits, log_p, loss.rows, loss.sample_loss]
+        with torch.no_grad():
+            self._update(weights, states, self._clipped(total), scalars)
+        return [output.detach() for output in outputs]
+
+    def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
+        """As torch.nn.utils.clip_grad_norm_."""
+        if not self._clip:
+            return gradients
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        share = (self._clip / (norm + 1e-6)).clamp(max=1.0)
+        return [g * share for g in gradients]
+
+    def _update(
+        self, weights: Sequence[Tensor], states: list[list[Tensor]], gradients: list[Tensor], scalars: Tensor
+    ) -> None:
+        at = 0
+        for number, (group, size) in enumerate(self._groups):
+            lr, decay = scalars[2 + 2 * number], scalars[3 + 2 * number]
+            for i in range(at, at + size):
+                own = [state[i] for state in states]
+                if self._kind is SGD:
+                    _sgd(weights[i], gradients[i], own, lr, decay, group["momentum"])
+                else:
+                    is_decoupled = self._kind is AdamW
+                    _adam(weights[i], gradients[i], own, lr, decay, scalars[:2], group, is_decoupled)
+            at += size
+
+
+def _sgd(weight: Tensor, gradient: Tensor, state: list[Tensor], lr: Tensor, decay: Tensor, momentum: float) -> None:
+    gradient = gradient + decay * weight
+    if state:
+        (buffer,) = state
+        buffer.copy_(momentum * buffer + gradient)
+        gradient = gradient + momentum * buffer
+    weight.copy_(weight - lr * gradient)
+
+
+def _adam(
+    weight: Tensor,
+    gradient: Tensor,
+    state: list[Tensor],
+    lr: Tensor,
+    decay: Tensor,
+    corrections: Tensor,
+    group: dict[str, Any],
+    is_decoupled: bool,
+) -> None:
+    (beta1, beta2), eps = group["betas"], group["eps"]
+    first, second = state
+    if not is_decoupled:
+        gradient = gradient + decay * weight
+    mean = first + (1.0 - beta1) * (gradient - first)
+    square = beta2 * second + (1.0 - beta2) * gradient * gradient
+    kept = weight * (1.0 - lr * decay) if is_decoupled else weight
+    first.copy_(mean)
+    second.copy_(square)
+    weight.copy_(kept - lr / corrections[0] * mean / (square.sqrt() / corrections[1] + eps))
+
+
+class _Losses(nn.Module):
+    """`Classifier.losses` as a module's forward, for `functional_call`."""
+
+    def __init__(self, module: Classifier) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, inputs: Tensor, label: Tensor) -> Any:
+        return self.inner.losses(inputs, label)
+
+
+def _prefixed(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"inner.{name}": tensor for name, tensor in named.items()}
+
+
+def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
+    """Trace the step on the examples, which it changes, and compile the graph."""
+    import torch._inductor.config
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    random = torch.get_rng_state()
+    graph = make_fx(step)(*examples)
+    with torch._inductor.config.patch(fallback_random=True, size_asserts=False), torch.no_grad():
+        run = torch._inductor.compile(graph, [*examples])
+        run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
+    torch.set_rng_state(random)
+    return run  # type: ignore[no-any-return]
+
+
+def _state_names(optimizer: Optimizer) -> tuple[str, ...]:
+    if isinstance(optimizer, SGD) and not optimizer.param_groups[0]["momentum"]:
+        return ()
+    return _STATE[type(optimizer)]
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """What is compiled into the graph: all settings but the rate and the weight decay."""
+    return {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr", "weight_decay")}
+
+
+def _inputs(batch: Batch) -> Tensor:
+    return batch["image"] if "image" in batch else batch["features"]
