@@ -1,4 +1,4 @@
-"""bench/growth.py and bench/watching.py: the figures by hand, and tiny runs, so that they work when their day comes."""
+"""bench/growth.py: the figures by hand, and a tiny run, so that it works when its day comes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 def growth(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCH))
     return importlib.import_module("growth")
-
-
-@pytest.fixture
-def watching(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("watching")
 
 
 def row(num_samples: int, epoch_s: float) -> dict[str, float]:
@@ -66,25 +60,3 @@ def test_a_tiny_growth_bench(tmp_path: Path) -> None:
     assert size["peak_bytes"] > 1e8
     assert (tmp_path / "growth.png").stat().st_size > 1000
     assert line["machine"]["versions"]["torch"]
-
-
-def test_the_images_of_the_watching_bench(watching: ModuleType, tmp_path: Path) -> None:
-    watching.make_images(20, (4, 4, 3), tmp_path / "x.npz")
-    arrays = np.load(tmp_path / "x.npz")
-    assert arrays["X"].shape == (20, 4, 4, 3)
-    assert arrays["X"].dtype == np.uint8
-    off, on = watching.arms(watching.TASKS["convnet"], 1, tmp_path)
-    assert off.command == [*on.command, "--no-ledger"], "the arms differ in the ledger alone"
-
-
-@pytest.mark.slow
-def test_a_tiny_watching_bench(tmp_path: Path) -> None:
-    out = tmp_path / "lines.jsonl"
-    for part in ("convnet", "memory"):
-        command = [sys.executable, str(BENCH / "watching.py"), "--quick", "--rounds", "1", "--threads", "1"]
-        command += ["--only", part, "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    speed, memory = (json.loads(line) for line in out.read_text().splitlines())
-    assert [arm["name"] for arm in speed["arms"]] == ["ledger off", "ledger on", "ledger off again"]
-    assert memory["last_bytes"] > 1e8
