@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-NOISE = 2.0
+NOISE = 1.5
 """A fall or a rise counts when it is larger than so many standard errors of the share."""
 
 
@@ -52,7 +52,7 @@ def first_minimum(changing: Sequence[float], num_compared: Sequence[int]) -> int
     So a minimum that was found stays where it is, whatever comes later.
 
     A share of n predictions is uncertain by its standard error sqrt(s (1 - s) / n). A minimum is the
-    lowest point after a fall, and before a rise, of more than two of these (at the higher of the two
+    lowest point after a fall, and before a rise, of more than 1.5 of these (at the higher of the two
     points, n over the averaged epochs). So neither a plateau, at zero or elsewhere, nor a single
     changed prediction among a hundred is one.
     """
