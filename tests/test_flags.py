@@ -286,6 +286,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "training.monitor": st.sampled_from(["val/auroc", "val/accuracy", None]),
         "training.mode": st.sampled_from(["max", None]),
         "training.warmup_epochs": st.floats(0, 1),
+        "training.steps_per_call": st.just("auto") | st.integers(1, 64),
         "training.resume": st.none(),
         "hardware.accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
