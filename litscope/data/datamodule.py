@@ -3,7 +3,7 @@
     data = ClassificationData("data/processed", batch_size=64, num_workers=8, image_size=224)
     L.Trainer(max_epochs=5).fit(Classifier(arch="resnet18"), datamodule=data)
 
-Stored bytes reach the network in three steps: a loader gathers (or workers decode) uint8 pixels
+Stored bytes reach the network in three steps: a loader gathers (or threads decode) uint8 pixels
 at one stored size, Lightning moves them to the device, and `on_after_batch_transfer` augments
 them there. The position in the epoch is kept in the checkpoint, so a run resumes exactly.
 """
@@ -44,8 +44,7 @@ class ClassificationData(L.LightningDataModule):
         dataset: a name, a folder, a CSV, Parquet or .npz file (see `sources.open_source`, which
             also takes data_dir, download, target, val_split, test_split and group_column).
         batch_size: samples per step and device.
-        num_workers: processes that decode images when they are streamed, threads while the cache
-            is built. Default: one per core (and device).
+        num_workers: threads that decode images. Default: one per core (and device).
         pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
         image_size: side of the square that the network sees. Default: from the images.
         augment: see `transforms`.
@@ -357,12 +356,12 @@ class ClassificationData(L.LightningDataModule):
         return loader
 
     def release(self, loader: Loader) -> None:
-        """End the workers of a loader that is no longer needed."""
+        """End the threads of a loader that is no longer needed."""
         loader.close()
         self._loaders.remove(loader)
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """End the worker processes of all loaders."""
+        """End the decoding threads of all loaders."""
         while self._loaders:
             self._loaders.pop().close()
 

@@ -31,7 +31,7 @@ class EvaluationData(L.LightningDataModule):
         ids: (n,) int64, which samples.
         image_size, stored_size: of the run; None for tables.
         batch_size: samples per step.
-        num_workers: processes that decode.
+        num_workers: threads that decode.
         pin_memory: page-locked batches.
         cache, cache_dir: see `data.stored.store`.
     """
@@ -97,7 +97,7 @@ class EvaluationData(L.LightningDataModule):
         return self.test_dataloader()
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """End the worker processes."""
+        """End the decoding threads."""
         if self._loader is not None:
             self._loader.close()
 
