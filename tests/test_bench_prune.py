@@ -65,7 +65,7 @@ def test_the_verdict_follows_from_the_interval(
 ) -> None:
     found = result(ours, shorter, metric)
     assert words in found.verdict
-    assert "30% of the samples saved" in found.verdict
+    assert "30 % of the samples saved" in found.verdict
     assert found.lines()[-1] == found.verdict
 
 

@@ -292,6 +292,9 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),
         "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
+        "training.prune": st.just("none"),  # not with mixup, cutmix or overfit_batches
+        "training.prune_ratio": st.none(),
+        "training.canaries": st.just(0.0),  # not without the ledger
         **dict.fromkeys(FOLDERS, st.sampled_from(["a b/c", "~", None])),
         "logging.name": st.sampled_from(["a b", "1e3", "null", "true", "#x", None]),
         "logging.logger": st.sampled_from([["csv"], ["none"], ["csv", "wandb"], []]),

@@ -136,8 +136,8 @@ class PruneResult:
         )  # fmt: skip
         return (
             f"{self.method} {how} a shorter schedule of the same cost on {self.dataset}: {self.metric} "
-            f"{found.shown(scale)}{unit} better, {self.num_seeds} seeds, {1 - self.cost(self.method):.0%} of the "
-            "samples saved."
+            f"{found.shown(scale)}{unit}, positive is better, over {self.num_seeds} seeds, with "
+            f"{100 * (1 - self.cost(self.method)):.0f} % of the samples saved."
         )
 
     def lines(self) -> list[str]:
