@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
