@@ -233,24 +233,28 @@ class TestSettings:
         assert {group["weight_decay"] for group in groups if not group["is_decayed"]} == {0.0}
 
 
+def wait(holds: Callable[[], bool]) -> None:
+    """Until it holds; a minute at most."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not holds():
+        time.sleep(0.05)
+
+
 class TestPause:
     def test_a_paused_run_answers_and_trains_nothing(self, tmp_path: Path) -> None:
         run = RunDir(tmp_path / "run")
         told: list[Any] = []
 
         def person() -> None:
-            deadline = time.monotonic() + 30
-            while not (run.actions.exists() and any(entry.answer for entry in entries(run))):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            submit(run, request("evaluate", split="val"))
-            submit(run, request("discard", sample_id=[3]))
-            while any(entry.status == "pending" for entry in entries(run)):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            told.extend(entry.answer for entry in entries(run))
-            time.sleep(0.3)
-            submit(run, request("resume"))
+            try:
+                wait(lambda: run.actions.exists() and any(entry.answer for entry in entries(run)))
+                submit(run, request("evaluate", split="val"))
+                submit(run, request("discard", sample_id=[3]))
+                wait(lambda: all(entry.status != "pending" for entry in entries(run)))
+                told.extend(entry.answer for entry in entries(run))
+                time.sleep(0.3)
+            finally:  # whatever went wrong, the run must go on
+                submit(run, request("resume"))
 
         thread = threading.Thread(target=person)
         thread.start()
@@ -267,8 +271,7 @@ class TestPause:
         run = RunDir(tmp_path / "run")
 
         def person() -> None:
-            while not (run.actions.exists() and any(entry.answer for entry in entries(run))):
-                time.sleep(0.05)
+            wait(lambda: run.actions.exists() and any(entry.answer for entry in entries(run)))
             send(signal.SIGTERM)()
 
         thread = threading.Thread(target=person)
