@@ -59,11 +59,12 @@ def main() -> None:
         arms |= {name: [options.python, str(RIVALS / "pictures.py"), arm] for name, arm in OTHERS.items()}
         run([*arms["litscope, raw cache to uint8"], str(pictures)])  # builds the cache
         rates: dict[str, list[float]] = {name: [] for name in [*arms, "litscope, files to uint8 again"]}
-        for _ in range(options.rounds):
+        for number in range(1, options.rounds + 1):
             for name in rates:
                 done = run([*arms[name.removesuffix(" again")], str(pictures)])
                 if done is not None:
                     rates[name].append(json.loads(done.splitlines()[-1])["samples_per_core_s"])
+                    print(f"  round {number}: {name} {rates[name][-1]:.0f}/core-s", file=sys.stderr, flush=True)
     figures = [figure(name, found, rates) for name, found in rates.items() if found]
     print(f"\n{'images per core-second':<40}{'median':>8}{'litscope is':>14}{'(min-max)':>14}")
     for row in figures:
