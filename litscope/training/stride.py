@@ -114,11 +114,12 @@ class Stride:
         self._decide_at = trainer.global_step + DECIDE_AFTER
         if restored is not None:
             self._decide_at, self._is_compiled = restored["decide_at"], restored["is_compiled"]
+            self._fastest_s = restored["fastest_s"]
         self._is_ready = False
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"decide_at": self._decide_at, "is_compiled": self._is_compiled}
+        return {"decide_at": self._decide_at, "is_compiled": self._is_compiled, "fastest_s": self._fastest_s}
 
     def __call__(self, number: int, run: int) -> int:
         """How many batches to stack; 0 for a plain one.
