@@ -362,6 +362,20 @@ def test_a_short_run_does_not_compile(tmp_path: Path, monkeypatch: pytest.Monkey
     assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is False
 
 
+@pytest.mark.usefixtures("_compiles")
+def test_a_compiler_that_fails_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("g++: no space left")
+
+    monkeypatch.setattr(stride, "CompiledStep", fail)
+    small_fit(tmp_path / "plain", IRIS, steps_per_call=1)
+    small_fit(tmp_path / "run", IRIS)
+    assert "g++: no space left" in capsys.readouterr().err
+    assert_same(tmp_path / "run", tmp_path / "plain")
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
