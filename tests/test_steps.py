@@ -219,7 +219,7 @@ def started(most: int = 64, step: int = 100, step_s: float = 1e-3, due: int | No
     module = SimpleNamespace(steps=SimpleNamespace(step_s=step_s), schedule=SimpleNamespace(total_steps=200))
     made = Stride(most, 0.1, may_compile=False)
     fake: Any = SimpleNamespace(lightning_module=module, **known)
-    made.start(fake, lambda: due, 1000, {"decide_at": 50, "is_compiled": False})
+    made.start(fake, lambda: due, 1000, {"decide_at": 50, "is_compiled": False, "fastest_s": step_s})
     return made
 
 
@@ -339,7 +339,7 @@ def test_a_compiled_step_is_equal_to_float_precision(
     small_fit(tmp_path / "plain", IRIS, steps_per_call=1, **flags)
     small_fit(tmp_path / "run", IRIS, steps_per_call=16, **flags)
     assert "us a step instead of" in capsys.readouterr().err
-    assert last(tmp_path / "run")["litscope"]["stride"] == {"decide_at": 3, "is_compiled": True}
+    assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is True
     assert_close(tmp_path / "run", tmp_path / "plain")
 
 
@@ -359,7 +359,21 @@ def test_a_compiled_run_resumes_to_its_own_bits(tmp_path: Path) -> None:
 def test_a_short_run_does_not_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stride, "DECIDE_AFTER", 3)
     small_fit(tmp_path / "run", IRIS)
-    assert last(tmp_path / "run")["litscope"]["stride"] == {"decide_at": 3, "is_compiled": False}
+    assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is False
+
+
+@pytest.mark.usefixtures("_compiles")
+def test_a_compiler_that_fails_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("g++: no space left")
+
+    monkeypatch.setattr(stride, "CompiledStep", fail)
+    small_fit(tmp_path / "plain", IRIS, steps_per_call=1)
+    small_fit(tmp_path / "run", IRIS)
+    assert "g++: no space left" in capsys.readouterr().err
+    assert_same(tmp_path / "run", tmp_path / "plain")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from litscope.console import say
+from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
@@ -114,11 +114,12 @@ class Stride:
         self._decide_at = trainer.global_step + DECIDE_AFTER
         if restored is not None:
             self._decide_at, self._is_compiled = restored["decide_at"], restored["is_compiled"]
+            self._fastest_s = restored["fastest_s"]
         self._is_ready = False
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"decide_at": self._decide_at, "is_compiled": self._is_compiled}
+        return {"decide_at": self._decide_at, "is_compiled": self._is_compiled, "fastest_s": self._fastest_s}
 
     def __call__(self, number: int, run: int) -> int:
         """How many batches to stack; 0 for a plain one.
@@ -183,14 +184,22 @@ class Stride:
         data: Any = self._trainer.datamodule  # type: ignore[attr-defined]
         began = time.monotonic()
         batch = data.example_batch(self._trainer.accumulate_grad_batches)
-        compiled = CompiledStep(module, optimizer, batch, float(self._trainer.gradient_clip_val or 0.0))
-        compile_s = time.monotonic() - began
-        step_s = compiled.measure(batch, optimizer)
+        try:
+            compiled = CompiledStep(module, optimizer, batch, float(self._trainer.gradient_clip_val or 0.0))
+            compile_s = time.monotonic() - began
+            step_s = compiled.measure(batch, optimizer)
+        except Exception as error:  # noqa: BLE001 - a compiler's errors are of every kind, and the run does without
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            warn(f"the step could not be compiled, so the run goes on uncompiled ({reason})")
+            return False
         is_used = not to_do or step_s * LEAST_GAIN < self._fastest_s
-        facts = f"{step_s * 1e6:,.0f} us a step instead of {self._fastest_s * 1e6:,.0f}, compiled in {compile_s:.0f} s"
-        if to_do:
+        if not to_do:
+            say(f"steps: compiled as before, in {compile_s:.0f} s")
+        else:
+            facts = f"{step_s * 1e6:,.0f} us a step instead of {self._fastest_s * 1e6:,.0f}"
             saved = f"saves about {to_do * (self._fastest_s - step_s):,.0f} s on {to_do:,} steps"
-            say(f"steps: {facts}; {saved if is_used else 'not used, it gains nothing'}")
+            gain = saved if is_used else "not used, it gains nothing"
+            say(f"steps: {facts}, compiled in {compile_s:.0f} s; {gain}")
         if is_used:
             module.steps.compiled = compiled
         return is_used
