@@ -34,6 +34,7 @@ def test_growth_is_the_cost_of_a_sample_from_size_to_size(growth: ModuleType) ->
     assert "bytes of the run: linear or better" in words
 
 
+@pytest.mark.slow
 def test_a_tiny_growth_bench(tmp_path: Path) -> None:
     command = [
         sys.executable,

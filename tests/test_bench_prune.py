@@ -79,6 +79,7 @@ def test_random_leaves_out_as_many_in_the_same_epochs() -> None:
     assert random_ratio(arm("full", 0, 0.9, 800), arm("infobatch", 0, 0.9, 560)) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_a_tiny_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs"
     assert main(["bench", "prune", *LINE, "--seeds", "2", "--json", "--run-dir", str(folder)]) == 0

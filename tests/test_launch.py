@@ -105,6 +105,7 @@ def test_all_ranks_see_all_samples_without_the_distributed_sampler(tmp_path: Pat
     assert set(counts.values()) == {2}
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path: Path) -> None:
     """A signal to one process stops both at the same step; resumed, the run ends with the same bits."""
     run = tmp_path / "run"

@@ -348,6 +348,7 @@ class TestSteering:
         assert epoch_rows(RunDir(run))[1]["train/loss"] == pytest.approx(mean, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_ranks_visit_together_what_one_would_and_agree_after_a_resume(tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags: dict[str, Any] = {"prune": "infobatch", "epochs": 5}

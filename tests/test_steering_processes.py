@@ -51,6 +51,7 @@ def _told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return told.out + told.err
 
 
+@pytest.mark.slow
 def test_a_kill_in_a_pause_loses_nothing(tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = start(run, **ONE, epochs=8)
@@ -80,6 +81,7 @@ def submit_later(run: Path, *actions: dict[str, Any]) -> None:
         submit(RunDir(run), action)
 
 
+@pytest.mark.slow
 def test_all_ranks_apply_the_same_actions_after_the_same_step(tmp_path: Path) -> None:
     run = tmp_path / "run"
     gone = list(range(0, 150, 10))

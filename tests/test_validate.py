@@ -23,6 +23,8 @@ from litscope.training.carry import net_actions
 from litscope.training.validate import Validation, average_precision, depths, plant, validate
 from tests.small_runs import DIGITS, small_fit, when_there
 
+pytestmark = pytest.mark.slow  # each test trains several times
+
 FLAGS: dict[str, Any] = {"epochs": 5, "limit_train_batches": None, "batch_size": 128, "lr": 0.01}
 DISCARDED = list(range(0, 40))
 

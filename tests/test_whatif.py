@@ -22,6 +22,8 @@ from litscope.training.whatif import ask, whatif
 from litscope.training.whatif_result import Question, WhatIf, t_interval
 from tests.small_runs import At, send, small_fit, when_there
 
+pytestmark = pytest.mark.slow  # each test trains several times
+
 HARM: dict[str, Any] = {"limit_train_batches": 25, "limit_val_batches": None, "monitor": "val/accuracy"}
 
 

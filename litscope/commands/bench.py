@@ -11,7 +11,10 @@ NAMES = ("prune",)
 def bench(argv: list[str]) -> int:
     """Compare ways to train on SOURCE: `litscope bench prune`."""
     if not argv or argv[0] in ("-h", "--help"):
-        write("usage: litscope bench prune [SOURCE] [flags]\n\n  prune  " + str(bench_prune.__doc__))
+        write(
+            "usage: litscope bench prune [SOURCE] [flags] [--seeds N] [--json]\n\n"
+            f"  prune  {bench_prune.__doc__}\n\n`litscope bench prune --help` describes the flags."
+        )
         return 0
     if argv[0] not in NAMES:
         raise ConfigError(f"bench {argv[0]!r}: it is one of {', '.join(NAMES)}.{did_you_mean(argv[0], NAMES)}")
