@@ -52,13 +52,18 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+LEAST_SAMPLES = 40
+"""Of synthetic data: every class occurs, also in what is left after validation samples were taken."""
+
+
 def images(context: Context, arch: str, data: str) -> list[Arm]:
     """Ours and the bare loop."""
     pixels, batch_size, batches = TINY if context.size == "tiny" else SHAPES[arch]
     if data == "real":
         batches = min(batches, 10 * PER_CLASS // batch_size)
     name = "synthetic" if data == "synthetic" else "cifar10"
-    folder = noise(context, pixels, batch_size * batches) if data == "synthetic" else tasks.cifar10(context, PER_CLASS)
+    num_samples = max(batch_size * batches, LEAST_SAMPLES)
+    folder = noise(context, pixels, num_samples) if data == "synthetic" else tasks.cifar10(context, PER_CLASS)
     task = tasks.Task(
         name,
         folder,
