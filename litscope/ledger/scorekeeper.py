@@ -87,7 +87,9 @@ def _table(tally: Tally) -> pa.Table:
 def _stored_scores(now: RunNow) -> Scores | None:
     """The saved table, if it is up to date."""
     try:
-        with now.reader.run.score_table.open("rb") as opened:  # one file, also if another process replaces it now
+        # One file, also if another process replaces it now; and Arrow's own: a worker thread of Arrow that lets go
+        # of a Python file while the interpreter ends aborts the process (apache/arrow#33975).
+        with pa.OSFile(str(now.reader.run.score_table)) as opened:
             file = pq.ParquetFile(opened)
             metadata = file.schema_arrow.metadata or {}
             progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
