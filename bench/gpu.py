@@ -8,16 +8,20 @@ ResNet-18 at 32 pixels and ResNet-50 at 224, in bf16, with everything on record.
 noise that fill memory once) litscope stands beside a bare loop on one resident batch, so all that it does besides
 the step counts; with real photographs (CIFAR-10, enlarged where the network wants 224 pixels) beside a loop with a
 DataLoader. `gpu_syncs` counts the points inside an epoch's steps at which the host waits for the device
-(torch.cuda.set_sync_debug_mode): it must be none. `gpu_small` is the MLP of small_mlp.py.
+(torch.cuda.set_sync_debug_mode): it must be none. `gpu_small` is the MLP of small_mlp.py. `gpu_cifar94` trains
+recipes/cifar10_gpu.yaml to its end, three seeds, beside a bare loop of the same network (rivals/whitened_loop.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +29,9 @@ import numpy as np
 import small_mlp
 import tasks
 from harness import LEAST_ROUNDS, RATE, TRAINING, Arm, Bench, Context, Figure
+from lines import Line, figure_line
+from PIL import Image
+from processes import ArmFailed
 
 from litscope.training.fields import fields
 
@@ -107,12 +114,76 @@ def small(context: Context) -> list[Arm]:
     has_steps = "--steps-per-call" in {flag for field in fields() for flag in field.flags}
     found = [tasks.ours(task, context, tasks.OURS, *(["--steps-per-call", "1"] if has_steps else []))]
     if has_steps and context.size == "normal":
-        found.append(tasks.ours(task, context, small_mlp.SEVERAL, "--steps-per-call", "16"))
+        found.append(tasks.ours(task, context, small_mlp.SEVERAL, "--compile-steps"))
     return [
         *found,
         tasks.plain(task, context, tasks.LIGHTNING, "plain_lightning.py"),
         tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident", "--tuned"),
     ]
+
+
+SEEDS = 3
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "cifar10_gpu.yaml"
+BARE_LOOP = "bare loop"
+
+
+def cifar94(context: Context) -> list[Line]:
+    """Both arms in turn for each seed, whole commands from the same arrays; a first run of each is thrown away."""
+    is_tiny = context.size == "tiny"
+    data = pixels_of_cifar10(context)
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for seed in range(1 if is_tiny else SEEDS + 1):
+        for name, command in (
+            (tasks.OURS, _whitened_fit(data, context, seed, is_tiny)),
+            (BARE_LOOP, _bare_loop(data, seed, is_tiny)),
+        ):
+            began = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            wall_s = time.perf_counter() - began
+            if done.returncode:
+                raise ArmFailed(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
+            said = json.loads(done.stdout[done.stdout.index("{") :])
+            accuracy = said.get("metrics", {}).get("best", said)["test/accuracy"]
+            print(f"{name}, seed {seed}: {accuracy:.2%} in {wall_s:.1f} s", file=sys.stderr, flush=True)
+            if seed or is_tiny:
+                train_s = said["train_s"] if "train_s" in said else sum(said["epoch_s"])
+                figures = {"runs_per_hour": 3600 / wall_s, "wall_s": wall_s, "train_s": train_s, "accuracy": accuracy}
+                for figure, value in figures.items():
+                    found[name, figure].append(round(value, 4))
+    units = {"runs_per_hour": "runs/h", "wall_s": "s", "train_s": "s", "accuracy": "of 1"}
+    return [
+        figure_line(name, figure, units[figure], values, "cold", seeds=len(values))
+        for (name, figure), values in found.items()
+    ]
+
+
+def _whitened_fit(data: Path, context: Context, seed: int, is_tiny: bool) -> list[str]:
+    command = [sys.executable, "-m", "litscope", "fit", "--config", str(RECIPE), "--dataset", str(data)]
+    command += ["--seed", str(seed), "--run-dir", str(context.work / f"whitened-{seed}"), "--no-progress", "--json"]
+    command += ["--accelerator", "gpu" if device() == "cuda" else "cpu"]
+    more = ["--epochs", "1", "--batch-size", "8", "--limit-train-batches", "2", "--limit-test-batches", "1"]
+    return command + (more if is_tiny else [])
+
+
+def _bare_loop(data: Path, seed: int, is_tiny: bool) -> list[str]:
+    script = tasks.RIVALS / "whitened_loop.py"
+    command = [sys.executable, str(script), str(data), "--seed", str(seed), "--device", device()]
+    return command + (["--epochs", "1", "--batch-size", "8", "--batches", "2"] if is_tiny else [])
+
+
+def pixels_of_cifar10(context: Context) -> Path:
+    """All of CIFAR-10 as one .npz file of uint8 arrays, decoded from the JPEG files."""
+    folder = tasks.cifar10(context)
+    path = context.work / "cifar10.npz"
+    if not path.exists():
+        arrays = {}
+        classes = sorted(entry.name for entry in (folder / "train").iterdir())
+        for split, end in (("train", ""), ("test", "_test")):
+            files = sorted((folder / split).glob("*/*.jpg"))
+            arrays[f"X{end}"] = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+            arrays[f"y{end}"] = np.array([classes.index(file.parent.name) for file in files])
+        np.savez(path, **arrays)
+    return path
 
 
 BENCHES = {
@@ -127,6 +198,7 @@ BENCHES = {
         "gpu_syncs", "Waits for the GPU in an epoch's steps", syncs, (RATE, Figure("host_syncs", "waits", "cold"))
     ),
     "gpu_small": Bench("gpu_small", "MLP 32-64-64-10 on a table, batch 64", small, TRAINING, threads=1),
+    "gpu_cifar94": Bench("gpu_cifar94", "CIFAR-10 to 94 %, whitened small network", measure=cifar94),
 }
 
 

@@ -19,6 +19,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from litscope.data.cache import num_cores
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
@@ -208,11 +209,22 @@ class ClassificationData(L.LightningDataModule):
         """Whether the opened data lie in memory or in a memory map, so that a batch is a gather."""
         return self._stored.rows is not None
 
-    def example_batch(self, num_batches: int) -> Batch:
-        """A stack of training batches as the network gets it, for measuring; nothing moves on."""
+    def example_batch(self, num_batches: int, device: torch.device) -> Batch:
+        """A stack of training batches as the network gets it, on `device`, for measuring; nothing moves on."""
         loader = self._train_loader
         assert isinstance(loader, GatherLoader)
-        return self._training_stack(loader.example(num_batches), 0, 0)
+        return self._training_stack(self.transfer_batch_to_device(loader.example(num_batches), device, 0), 0, 0)
+
+    def example_images(self, count: int) -> Tensor:
+        """(n, K, T, T) float32 in [0, 1], or in their own unit: the first training images as they are evaluated.
+
+        With several processes each gets a share of its own.
+        """
+        loader = self.dataloader_of(self.active_ids("train")[:count])
+        assert isinstance(loader, Loader)
+        images = [self.evaluation_batch(batch)["image"] for batch in loader]
+        self.release(loader)
+        return torch.cat(images)
 
     def _readable(self, split: str) -> Ids:
         return self.readable(self.manifest.ids(split))

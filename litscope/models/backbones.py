@@ -1,6 +1,6 @@
 """Any timm or torchvision classifier by name, for any number of classes, channels and pixels.
 
-Names: our own `mlp` and `convnet` first; then timm; then what only torchvision has (vit_b_16,
+Names: our own `mlp`, `convnet` and `whitenet` first; then timm; then what only torchvision has (vit_b_16,
 swin_t, mobilenet_v3_large, ...). `torchvision/resnet18` and `timm/resnet18` say which of the two.
 Small images get the stem that is usual for them, where there is one.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
-from litscope.models.nets import ConvNet, Mlp
+from litscope.models.nets import ConvNet, Mlp, WhiteNet
 from litscope.models.weights import (
     load_state,
     pretrained_problem,
@@ -31,11 +31,14 @@ from litscope.models.weights import (
 Origin = Literal["own", "timm", "torchvision"]
 Stem = Literal["standard", "small", "medium"]
 
-OWN = ("convnet", "mlp")
+OWN = ("convnet", "mlp", "whitenet")
 
 SMALL_PIXELS = 32
 """Up to this image size a small stem is used: ResNets and DenseNets start with a 3x3 convolution of stride 1
 and no max pool (He et al. 2016, section 4.2), ConvNeXts with patches of 2."""
+
+WHITENET_LEAST = 9
+"""Pixels that are left for the last block of `whitenet`."""
 
 MEDIUM_PIXELS = 64
 """Up to this image size a medium stem: the same convolution, with the max pool; ConvNeXts with patches of 2."""
@@ -228,6 +231,12 @@ def _make(
             raise ModelError(f"{name} needs to know its input: image_size of images, or num_features of a table.")
         if name == "mlp":
             return Backbone(Mlp(in_channels * image_size**2, num_classes, dropout_rate=dropout_rate))
+        if name == "whitenet":
+            if image_size < WHITENET_LEAST:
+                raise ModelError(
+                    f"whitenet takes images of at least {WHITENET_LEAST} pixels, not {image_size}. Use convnet."
+                )
+            return Backbone(WhiteNet(in_channels, num_classes, image_size, dropout_rate=dropout_rate))
         return Backbone(ConvNet(in_channels, num_classes, image_size, dropout_rate=dropout_rate))
     make = _from_timm if origin == "timm" else _from_torchvision
     try:

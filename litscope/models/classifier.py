@@ -21,12 +21,16 @@ from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss
 from litscope.models.metrics import NAMES, PhaseMetrics
+from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Kind, Schedule
 from litscope.models.steps import Steps
 from litscope.types import Batch, StepOutput
 
 WARMUP_SHARE = 1 / 20
+WHITENING_IMAGES = 2_000
+"""Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
+
 MOST_WARMUP_EPOCHS = 5.0
 """Default warm-up: a twentieth of the run, at most five epochs."""
 
@@ -35,7 +39,7 @@ class Classifier(L.LightningModule):
     """An image or table classifier.
 
     Args:
-        arch: any timm or torchvision classifier, `convnet` or `mlp`; default resnet18, for tables mlp.
+        arch: any timm or torchvision classifier, `convnet`, `whitenet` or `mlp`; default resnet18, for tables mlp.
         num_classes: C. Default: from the datamodule, like the next four.
         in_channels, image_size: of images.
         num_features: of tables.
@@ -155,8 +159,16 @@ class Classifier(L.LightningModule):
             # A checkpoint that is about to be loaded makes any other weights superfluous.
             self._build(from_scratch=trainer.ckpt_path is not None)
         self._set_normalization()
+        if stage == "fit" and trainer.ckpt_path is None and self.hparams["weights"] is None:
+            self._whiten(getattr(trainer, "datamodule", None))
         if stage == "fit" and self.hparams["compile"] and not self._is_compiled:
             self._compile()
+
+    def _whiten(self, data: Any) -> None:
+        """Let a network whose first layer is made of the training images see some of them."""
+        if isinstance(self.net, WhiteNet) and hasattr(data, "example_images"):
+            images = data.example_images(WHITENING_IMAGES).to(self.device)
+            self.net.whiten((images - self.mean) / self.std)
 
     def _compile(self) -> None:
         assert self.net is not None

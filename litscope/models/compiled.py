@@ -14,19 +14,21 @@ with Nesterov momentum as torch.optim.SGD has it.
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from litscope.models.steps import Outputs, stack_outputs
 from litscope.types import Batch
 
 if TYPE_CHECKING:
     from litscope.models.classifier import Classifier
-    from litscope.models.steps import Outputs
 
 MOST_WINDOW = 8
 """Batches per optimizer step up to which they are unrolled into one graph."""
@@ -42,8 +44,9 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
     trainer: Any = module.trainer
     if type(optimizer) not in _STATE:
         return f"the update of {type(optimizer).__name__} is not written for it (adamw, adam and sgd are)"
-    if trainer.precision != "32-true":
-        return f"it is written for --precision 32, not {trainer.precision}"
+    on_gpu = module.device.type == "cuda"
+    if trainer.precision != "32-true" and not (on_gpu and trainer.precision == "bf16-mixed"):
+        return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"
     if trainer.accumulate_grad_batches > MOST_WINDOW:
         return f"gradients are accumulated over more than {MOST_WINDOW} batches"
     for part in module.modules():
@@ -71,9 +74,10 @@ class CompiledStep:
         self._constants = [*others, *module.buffers()]
         self._settings = [_settings(group) for group in optimizer.param_groups]
         examples = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        examples += [_inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0))]
+        examples += [_inputs(batch), batch["label"], self._on_device([self._scalars(optimizer, 1.0)])[0]]
         step = _StepFunction(module, optimizer, self._parameters, self._constants, clip)
         self._run = _compile(step, examples)
+        self._counted: tuple[Tensor, int, float] | None = None
 
     def fits(self, batch: Batch, optimizer: Optimizer) -> bool:
         """Whether the windows of a stack are what was compiled, and the optimizer has taken its first step."""
@@ -93,14 +97,23 @@ class CompiledStep:
         optimizer: Optimizer,
         advance: Callable[[], None],
         step_done: Callable[[], None] | None = None,
-    ) -> list[Outputs]:
+    ) -> Outputs:
         """Take the steps of a stack.
 
         Args:
             batch: N batches, a whole number of windows.
             advance: moves the schedule on by one step; called between two steps.
             step_done: called after each step.
+
+        Returns:
+            The batches' outputs, stacked: N in front.
         """
+        scalars = self._on_device(self._all_scalars(batch, optimizer, advance))
+        with torch.no_grad():
+            return self._take(batch, optimizer, scalars, step_done)
+
+    def _all_scalars(self, batch: Batch, optimizer: Optimizer, advance: Callable[[], None]) -> list[list[float]]:
+        """Those of each step of a stack; the schedule moves on."""
         num_steps = len(batch["label"]) // self._shape[0]
         done = self._count(optimizer, num_steps)
         scalars = []
@@ -108,39 +121,51 @@ class CompiledStep:
             if number:
                 advance()
             scalars.append(self._scalars(optimizer, done + number + 1))
+        return scalars
+
+    def _take(
+        self, batch: Batch, optimizer: Optimizer, scalars: Tensor, step_done: Callable[[], None] | None
+    ) -> Outputs:
         arguments = self._arguments(optimizer)
-        parts = self._windows(_inputs(batch)), self._windows(batch["label"]), torch.tensor(scalars).unbind()
-        outputs: list[Outputs] = []
-        with torch.no_grad():
-            for inputs, label, now in zip(*parts, strict=True):
-                flat = self._run(*arguments, inputs, label, now)
-                outputs += [tuple(flat[i : i + 5]) for i in range(0, len(flat), 5)]
-                if step_done is not None:
-                    step_done()
-        return outputs
+        outputs: list[Sequence[Tensor]] = []
+        for inputs, label, now in zip(*self._windows(batch), scalars.unbind(), strict=True):
+            flat = self._run(*arguments, inputs, label, now)
+            outputs += [flat[i : i + 5] for i in range(0, len(flat), 5)]
+            if step_done is not None:
+                step_done()
+        return stack_outputs(outputs)
 
     def measure(self, batch: Batch, optimizer: Optimizer) -> float:
         """Seconds of a step on a window, on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        random, times = torch.get_rng_state(), []
-        with torch.no_grad():
-            for _ in range(MEASURED_STEPS):
-                began = time.perf_counter()
-                self._run(*arguments, _inputs(batch), batch["label"], torch.tensor(self._scalars(optimizer, 1.0)))
-                times.append(time.perf_counter() - began)
-        torch.set_rng_state(random)
-        return sorted(times)[MEASURED_STEPS // 2]
+        arguments += [_inputs(batch), batch["label"], self._on_device([self._scalars(optimizer, 1.0)])[0]]
+        with torch.no_grad(), same_random(arguments[0].device):
+            return median_s(lambda: self._run(*arguments), MEASURED_STEPS)
 
-    def _windows(self, stack: Tensor) -> Sequence[Tensor]:
-        return stack.view(-1, self._shape[0], *stack.shape[1:]).unbind()
+    def _on_device(self, scalars: list[list[float]]) -> Tensor:
+        """(S, K) float32 on the device of the weights, without waiting for it."""
+        tensor, device = torch.tensor(scalars), self._parameters[0].device
+        return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+    def _windows(self, batch: Batch) -> list[Sequence[Tensor]]:
+        """Inputs and labels of each window of a stack."""
+        stacks = _inputs(batch), batch["label"]
+        return [stack.view(-1, self._shape[0], *stack.shape[1:]).unbind() for stack in stacks]
 
     def _count(self, optimizer: Optimizer, num_steps: int) -> float:
-        """Steps that the optimizer has counted; it now counts `num_steps` more."""
+        """Steps that the optimizer has counted; it now counts `num_steps` more.
+
+        Its counter may lie on a GPU: it is read again only where somebody else has changed it.
+        """
         if self._kind is SGD:
             return 0.0
         counters = [optimizer.state[p]["step"] for p in self._parameters]
-        done = float(counters[0])
+        if self._counted is not None and self._counted[0] is counters[0] and self._counted[1] == counters[0]._version:
+            done = self._counted[2]
+        else:
+            done = float(counters[0])
         torch._foreach_add_(counters, float(num_steps))
+        self._counted = counters[0], counters[0]._version, done + num_steps
         return done
 
     def _arguments(self, optimizer: Optimizer) -> list[Tensor]:
@@ -175,6 +200,7 @@ class _StepFunction:
         named = {id(tensor): name for name, tensor in (*module.named_parameters(), *module.named_buffers())}
         self._names = [named[id(p)] for p in parameters]
         self._constant_names = [named[id(c)] for c in constants]
+        self._is_bf16 = module.trainer.precision == "bf16-mixed"
 
     def __call__(self, *arguments: Tensor) -> list[Tensor]:
         """Five tensors (`Outputs`) for each batch of the window."""
@@ -189,7 +215,8 @@ class _StepFunction:
         with torch.enable_grad():
             for x, y in zip(inputs.unbind(), label.unbind(), strict=True):
                 named = {**dict(zip(self._names, leaves, strict=True)), **fixed}
-                logits, log_p, loss = torch.func.functional_call(_Losses(self._module), _prefixed(named), (x, y))
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=self._is_bf16, cache_enabled=False):
+                    logits, log_p, loss = torch.func.functional_call(_Losses(self._module), _prefixed(named), (x, y))
                 mean = loss.mean / len(inputs)
                 gradients = torch.autograd.grad(mean, leaves)
                 total = [a + b for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
@@ -273,13 +300,31 @@ def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
     import torch._inductor.config
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    random = torch.get_rng_state()
-    graph = make_fx(step)(*examples)
-    with torch._inductor.config.patch(fallback_random=True, size_asserts=False), torch.no_grad():
-        run = torch._inductor.compile(graph, [*examples])
-        run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
-    torch.set_rng_state(random)
+    with same_random(examples[0].device):
+        graph = make_fx(step)(*examples)
+        with torch._inductor.config.patch(fallback_random=True, size_asserts=False), torch.no_grad():
+            run = torch._inductor.compile(graph, [*examples])
+            run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
     return run  # type: ignore[no-any-return]
+
+
+@contextmanager
+def same_random(device: torch.device) -> Iterator[None]:
+    """What is drawn in the block is drawn again after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def median_s(call: Callable[[], Any], times: int) -> float:
+    """Median of the seconds that a call takes, the device's work included."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
 
 
 def _state_names(optimizer: Optimizer) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +43,6 @@ class Steps:
         compiled: the compiled step, where there is one; used for the windows that it was compiled for.
         after_step: called after each optimizer step with the number of steps so far.
         lr: rate of the last step of the last call.
-        step_s: seconds of a step in the last call.
     """
 
     def __init__(self, module: Classifier) -> None:
@@ -51,7 +50,12 @@ class Steps:
         self.compiled: CompiledStep | None = None
         self.after_step: Callable[[int], None] | None = None
         self.lr = 0.0
-        self.step_s = 0.0
+        self._clock = _StepClock()
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step in the last call whose time is known; 0 before the first."""
+        return self._clock.step_s
 
     def run(self, batch: Batch) -> tuple[StepOutput, Tensor, Tensor]:
         """Train on a stack.
@@ -62,8 +66,8 @@ class Steps:
         Returns:
             The step's output, and log-probabilities (N, B, C) and row losses (N, B) for the metrics.
         """
-        began = time.perf_counter()
         (module,) = self._module
+        self._clock.start(module.device)
         trainer: Any = module.trainer
         optimizer, schedule = trainer.optimizers[0], module.schedule
         assert schedule is not None
@@ -77,20 +81,21 @@ class Steps:
         if self.compiled is not None and self.compiled.fits(batch, optimizer):
             outputs = self.compiled.run(batch, optimizer, schedule.advance, step_done)
         else:
-            outputs = []
+            of_batches: list[Outputs] = []
             for first in range(0, num_batches, window):
                 if first:
                     schedule.advance()
                 part: Any = {name: value[first : first + window] for name, value in batch.items()}  # type: ignore[index]
-                outputs += self._window(part, trainer, optimizer)
+                of_batches += self._window(part, trainer, optimizer)
                 if step_done is not None:
                     step_done()
+            outputs = stack_outputs(of_batches)
         self.lr = float(optimizer.param_groups[0]["lr"])
         num_steps = num_batches // window
         _count(trainer, num_batches, num_steps)
         module.automatic_optimization = True
-        loss, logits, log_p, rows, sample_loss = (torch.stack(parts) for parts in zip(*outputs, strict=True))
-        self.step_s = (time.perf_counter() - began) / num_steps
+        loss, logits, log_p, rows, sample_loss = outputs
+        self._clock.stop(module.device, num_steps)
         output: StepOutput = {
             "loss": loss,
             "logits": logits,
@@ -124,6 +129,43 @@ class Steps:
         optimizer.step()
         torch.clear_autocast_cache()  # it holds casts of the weights as they were
         return outputs
+
+
+def stack_outputs(of_batches: Sequence[Sequence[Tensor]]) -> Outputs:
+    """The outputs of N batches in one: N in front."""
+    loss, logits, log_p, rows, sample_loss = (torch.stack(parts) for parts in zip(*of_batches, strict=True))
+    return loss, logits, log_p, rows, sample_loss
+
+
+class _StepClock:
+    """Seconds of a step. On a GPU by its own clock, read once the call is long done, so that nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.step_s = 0.0
+        self._began = 0.0
+        self._running: tuple[Any, Any] | None = None
+        self._done: tuple[Any, Any, int] | None = None
+
+    def start(self, device: torch.device) -> None:
+        """A call begins."""
+        if device.type != "cuda":
+            self._began = time.perf_counter()
+            return
+        if self._done is not None and self._done[1].query():
+            begin, end, num_steps = self._done
+            self.step_s, self._done = begin.elapsed_time(end) / 1000 / num_steps, None
+        if self._done is None:
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            self._running = begin, end
+            begin.record()
+
+    def stop(self, device: torch.device, num_steps: int) -> None:
+        """The call is over; a GPU may only have been told what to do."""
+        if device.type != "cuda":
+            self.step_s = (time.perf_counter() - self._began) / num_steps
+        elif self._running is not None:
+            self._running[1].record()
+            self._done, self._running = (*self._running, num_steps), None
 
 
 def _count(trainer: Any, num_batches: int, num_steps: int) -> None:

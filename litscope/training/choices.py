@@ -167,7 +167,7 @@ def _want_pretrained(recipe: Recipe, facts: DataFacts, has_weights: HasWeights |
     if recipe.model.weights is not None:
         return False, f"the weights come from {recipe.model.weights}"
     arch = recipe.model.arch or _architecture(True, facts)[0]
-    if arch in ("convnet", "mlp"):
+    if arch in ("convnet", "mlp", "whitenet"):
         return False, f"there are no pretrained weights for {arch}"
     if facts.is_thumbnail and (facts.channels != 3 or facts.num_train >= FEW_IMAGES):
         what = f"{facts.num_train:,} thumbnails" if facts.channels == 3 else "small images that are not in colour"

@@ -17,14 +17,17 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as L
+from torch.optim import Optimizer
 
 from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.models.compiled import CompiledStep, why_not_compiled
+from litscope.models.graphed import GraphedStep
 from litscope.training.hardware import Plan, cpp_compiler
 from litscope.training.recipe import Recipe
+from litscope.types import Batch
 
 AUTO_STEPS = 64
 """Most steps of a call with `auto`: Lightning's share of a step is then below a hundredth of a plain one."""
@@ -50,8 +53,8 @@ LEAST_GAIN = 1.1
 
 def why_plain(recipe: Recipe, plan: Plan, data: ClassificationData, has_callbacks: bool) -> str | None:
     """What stands against several steps in a call, or None."""
-    if plan.device_type != "cpu":
-        return f"it works on the CPU, and this run trains on {plan.device_type}"
+    if plan.device_type not in ("cpu", "cuda"):
+        return f"it works on a CPU or a CUDA device, and this run trains on {plan.device_type}"
     if plan.world_size > 1:
         return f"it works in one process, and this run has {plan.world_size}"
     if plan.precision not in ("32-true", "bf16-mixed"):
@@ -173,6 +176,12 @@ class Stride:
             return False
         return self._compile(to_do)
 
+    def _make(self, module: Classifier, optimizer: Optimizer, batch: Batch) -> CompiledStep:
+        clip = float(self._trainer.gradient_clip_val or 0.0)
+        if module.device.type == "cuda":
+            return GraphedStep(module, optimizer, batch, clip, self.most_steps)
+        return CompiledStep(module, optimizer, batch, clip)
+
     def _compile(self, to_do: int) -> bool:
         """Compile the step, and use it if it is faster; whatever speed it has if nothing is said to be `to_do`."""
         module, optimizer = self._module, self._trainer.optimizers[0]
@@ -183,9 +192,9 @@ class Stride:
             return False
         data: Any = self._trainer.datamodule  # type: ignore[attr-defined]
         began = time.monotonic()
-        batch = data.example_batch(self._trainer.accumulate_grad_batches)
         try:
-            compiled = CompiledStep(module, optimizer, batch, float(self._trainer.gradient_clip_val or 0.0))
+            batch = data.example_batch(self._trainer.accumulate_grad_batches, module.device)
+            compiled = self._make(module, optimizer, batch)
             compile_s = time.monotonic() - began
             step_s = compiled.measure(batch, optimizer)
         except Exception as error:  # noqa: BLE001 - a compiler's errors are of every kind, and the run does without
