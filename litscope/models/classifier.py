@@ -167,7 +167,7 @@ class Classifier(L.LightningModule):
     def _whiten(self, data: Any) -> None:
         """Let a network whose first layer is made of the training images see some of them."""
         if isinstance(self.net, WhiteNet) and hasattr(data, "example_images"):
-            images = data.example_images(WHITENING_IMAGES).to(self.device)
+            images = data.example_images(WHITENING_IMAGES).to(self.mean.device)
             self.net.whiten((images - self.mean) / self.std)
 
     def _compile(self) -> None:

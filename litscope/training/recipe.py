@@ -31,8 +31,8 @@ class ModelConfig:
     """Which network is trained, and from which weights it starts."""
 
     arch: str | None = _also(None, "model", "model-type")
-    """Architecture: any timm or torchvision classifier, `convnet` (small images) or `mlp`. Default: chosen from
-    the data."""
+    """Architecture: any timm or torchvision classifier, `convnet` or `whitenet` (small images) or `mlp`. Default:
+    chosen from the data."""
     num_classes: int | None = None
     """Number of classes; checked against the data. Default: what the data hold."""
     pretrained: bool | None = None

@@ -1,0 +1,35 @@
+"""The whitened network: what its first layer makes of the training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import last, small_fit
+
+from litscope import Classifier
+from litscope.data.datamodule import ClassificationData
+from litscope.errors import ModelError
+
+
+def test_patches_of_the_training_images_are_whitened(tmp_path: Path) -> None:
+    """Four directions of unit variance without correlation, and their negatives; training leaves them as they are."""
+    flags: dict[str, Any] = {"arch": "whitenet", "image_size": 16, "epochs": 1, "limit_train_batches": 2}
+    small_fit(tmp_path / "run", **flags)
+    saved = last(tmp_path / "run")
+    filters = saved["state_dict"]["net.whitening.weight"].double()
+    assert torch.equal(filters[:4], -filters[4:])
+    data = ClassificationData("digits", image_size=16)
+    data.setup("fit")
+    images = data.example_images(2000).double()
+    images = (images - saved["hyper_parameters"]["mean"][0]) / saved["hyper_parameters"]["std"][0]
+    answers = torch.nn.functional.conv2d(images, filters[:4]).movedim(1, 0).flatten(1)
+    covariance = answers @ answers.T / answers.shape[1]
+    torch.testing.assert_close(covariance, torch.eye(4, dtype=torch.float64), atol=0.1, rtol=0)
+
+
+def test_images_that_are_too_small_are_refused() -> None:
+    with pytest.raises(ModelError, match="at least 9 pixels, not 8"):
+        Classifier("whitenet", num_classes=10, in_channels=1, image_size=8)
