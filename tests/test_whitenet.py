@@ -33,3 +33,14 @@ def test_patches_of_the_training_images_are_whitened(tmp_path: Path) -> None:
 def test_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(ModelError, match="at least 9 pixels, not 8"):
         Classifier("whitenet", num_classes=10, in_channels=1, image_size=8)
+
+
+def test_whitening_goes_by_where_the_numbers_lie() -> None:
+    """In `setup` Lightning already names the device that the network will be moved to; it is not there yet."""
+    classifier = Classifier("whitenet", num_classes=10, in_channels=1, image_size=16, mean=[0.3], std=[0.4])
+    data = ClassificationData("digits", image_size=16)
+    data.setup("fit")
+    classifier._device = torch.device("meta")
+    classifier._whiten(data)
+    filters = classifier.net.whitening.weight
+    assert torch.equal(filters[:4], -filters[4:])
