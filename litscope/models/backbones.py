@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
-from litscope.models.nets import ConvNet, Mlp, WhiteNet
+from litscope.models.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.weights import (
     load_state,
     pretrained_problem,
@@ -36,9 +36,6 @@ OWN = ("convnet", "mlp", "whitenet")
 SMALL_PIXELS = 32
 """Up to this image size a small stem is used: ResNets and DenseNets start with a 3x3 convolution of stride 1
 and no max pool (He et al. 2016, section 4.2), ConvNeXts with patches of 2."""
-
-WHITENET_LEAST = 9
-"""Pixels that are left for the last block of `whitenet`."""
 
 MEDIUM_PIXELS = 64
 """Up to this image size a medium stem: the same convolution, with the max pool; ConvNeXts with patches of 2."""

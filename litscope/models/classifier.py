@@ -28,11 +28,11 @@ from litscope.models.steps import Steps
 from litscope.types import Batch, StepOutput
 
 WARMUP_SHARE = 1 / 20
-WHITENING_IMAGES = 2_000
-"""Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
-
 MOST_WARMUP_EPOCHS = 5.0
 """Default warm-up: a twentieth of the run, at most five epochs."""
+
+WHITENING_IMAGES = 2_000
+"""Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
 
 
 class Classifier(L.LightningModule):

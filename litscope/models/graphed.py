@@ -99,7 +99,6 @@ class StepGraph:
         for room, stack in zip(self._stacks, (inputs, label, scalars), strict=True):
             room[0].copy_(stack[0])
         self._number = torch.zeros(1, dtype=torch.int64, device=inputs.device)
-        self._window = inputs.shape[1]
         self._outputs = self._rehearse(num_steps)
         self._graph = self._capture()
 
@@ -151,5 +150,5 @@ def _contiguous(batch: Batch) -> Batch:
 
 
 def _room_for(stack: Tensor, num_steps: int) -> Tensor:
-    """Zeros for `num_steps` steps of what `stack` (S, ...) holds, in its memory format."""
+    """Zeros for `num_steps` steps of what `stack` (S, ...) holds, contiguous."""
     return torch.zeros_like(stack[:1].expand(num_steps, *stack.shape[1:]), memory_format=torch.contiguous_format)

@@ -19,6 +19,9 @@ CONVNET_GRID = 4
 """`convnet`: its head sees at most a grid of 4 x 4."""
 
 WHITENET_WIDTHS = (128, 384, 384)
+WHITENET_LEAST = 9
+"""`whitenet`: side of the smallest image that three halvings leave a pixel of."""
+
 WHITENET_SCALE = 1 / 9
 """`whitenet`: its logits are multiplied by this, so that a large learning rate leaves them small at first."""
 
