@@ -321,7 +321,7 @@ def median_s(call: Callable[[], Any], times: int) -> float:
     for _ in range(times):
         began = time.perf_counter()
         call()
-        if torch.cuda.is_initialized():  # a run on the CPU must not open a GPU
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # a run on the CPU must not open a GPU
             torch.cuda.synchronize()
         found.append(time.perf_counter() - began)
     return statistics.median(found)
