@@ -100,6 +100,7 @@ class Bench:
         arms: makes the arms, ours first; the first is the one that runs twice.
         figures: the first one decides whether the run is thrown away.
         is_quick: part of `make bench`.
+        is_long: runs for hours, so it is part of neither.
         threads: OMP_NUM_THREADS of every arm; None for all cores.
         accuracy_within: largest difference of accuracy with which two arms may be compared, in [0, 1]; None where
             accuracy says nothing (a few steps), or is not measured.
@@ -111,9 +112,14 @@ class Bench:
     arms: Callable[[Context], list[Arm]] | None = None
     figures: tuple[Figure, ...] = TRAINING
     is_quick: bool = False
+    is_long: bool = False
     threads: int | None = None
     accuracy_within: float | None = None
     measure: Callable[[Context], Iterable[Line]] | None = None
+
+    def is_part_of(self, full: bool) -> bool:
+        """Whether it runs where no bench is named."""
+        return (full or self.is_quick) and not self.is_long
 
 
 @dataclass

@@ -3,7 +3,7 @@
     python bench/run.py                  the quick ones, some minutes
     python bench/run.py --full           all of them, within an hour
     python bench/run.py small_mlp help   these
-    python bench/run.py --list           what there is
+    python bench/run.py --list           what there is; some run for hours, and only when they are named
 
 Each bench compares arms that take turns (`harness.py`). Its JSON lines go to `results/<machine>.jsonl`, from which
 `scripts/performance.py` makes docs/performance.md. For a new bench, write a module with a `Bench`, and name it in
@@ -35,6 +35,11 @@ BENCHES = {
     "many_epochs": "many_epochs:BENCH",
     "cifar_resnet18": "cifar_resnet18:BENCH",
     "cifar_resnet18_bf16": "cifar_resnet18:BF16",
+    "decode": "decode:BENCH",
+    "time_to_accuracy": "to_accuracy:BENCH",
+    "prune": "prune:BENCH",
+    "growth": "growth:BENCH",
+    "time_to_accuracy_cifar10": "to_accuracy:CIFAR_BENCH",
 }
 """Name -> module and the name of the `Bench` in it. `gpu.py` has an entry of its own."""
 
@@ -58,9 +63,9 @@ def main() -> int:
     if options.list:
         for name in BENCHES:
             bench = load(name)
-            print(f"{name:<22}{'quick' if bench.is_quick else 'full':<8}{bench.title}")
+            print(f"{name:<22}{'quick' if bench.is_quick else 'named' if bench.is_long else 'full':<8}{bench.title}")
         return 0
-    names = options.names or [name for name in BENCHES if options.full or load(name).is_quick]
+    names = options.names or [name for name in BENCHES if load(name).is_part_of(options.full)]
     benches = [load(name) for name in names]
     path = options.out or results_file()
     failed = []

@@ -1,127 +1,169 @@
 """Seconds of a whole command until it ends with a stated test accuracy, beside a plain Lightning script.
 
-`recipes/cifar10_speed.py` and `recipes/mnist_speed.py` call `main`. Wall time runs from the start of
-the process to its end: imports, unpacked files to pixels, training, test. Each seed gets a cache of
-its own, so its building counts. The two arms take turns. A seed that ends below the target is
-counted as missed: its time is listed, and the arm has no time to that accuracy.
+Wall time runs from the start of the process to its end: imports, unpacked files to pixels, training, test. Each seed
+gets a cache of its own, so its building counts. The two arms take turns, seed by seed. An arm of which a seed ends
+below the accuracy is marked as not comparable. `recipes/mnist_speed.py` and `recipes/cifar10_speed.py` call `main`.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+import tasks
+from harness import LEAST_ROUNDS, Bench, Context
+from lines import Line, figure_line
+from processes import ArmFailed, environment
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME, CIFAR10 = "time_to_accuracy", "time_to_accuracy_cifar10"
+NUM_SEEDS = 3
 
 
-def main(task: str, recipe: Path, target: float) -> None:
-    """Run both arms for each seed, print a line for each and a JSON line at the end.
+@dataclass(frozen=True)
+class Goal:
+    """What is to be reached, and in how many epochs the recipe reaches it.
+
+    Attributes:
+        task: mnist or cifar10; `recipes/<task>_speed.yaml` is the recipe.
+        accuracy: of the test set, in [0, 1].
+    """
+
+    task: str
+    accuracy: float
+    epochs: int
+
+
+MNIST = (Goal("mnist", 0.99, 3), Goal("mnist", 0.994, 16))
+CIFAR = Goal("cifar10", 0.9, 8)
+
+
+def arm(side: str, accuracy: float) -> str:
+    """How results call an arm."""
+    return f"{side}, to {accuracy:.1%}".replace("%", " %")
+
+
+def mnist_lines(context: Context) -> list[Line]:
+    """MNIST, both goals."""
+    return [line for goal in MNIST for line in _lines(goal, context)]
+
+
+def cifar_lines(context: Context) -> list[Line]:
+    """CIFAR-10 from JPEG files, which takes hours on a CPU."""
+    return _lines(CIFAR, context)
+
+
+def _lines(goal: Goal, context: Context) -> list[Line]:
+    is_tiny = context.size == "tiny"
+    epochs, limit, seeds = (1, 4, 1) if is_tiny else (goal.epochs, None, NUM_SEEDS)
+    rows = compare(goal, context, epochs, seeds, limit)
+    found = []
+    for side in (tasks.OURS, tasks.LIGHTNING):
+        mine = [row for row in rows if row["side"] == side]
+        reached = [row["accuracy"] >= goal.accuracy for row in mine]
+        facts = {
+            "accuracy": statistics.mean(row["accuracy"] for row in mine),
+            "unlike": [] if all(reached) else [f"{sum(reached)} of {seeds} seeds reached {goal.accuracy:.1%}"],
+        }
+        name = arm(side, goal.accuracy)
+        found.append(figure_line(name, "wall_s", "s", [row["wall_s"] for row in mine], **facts))
+        found.append(figure_line(name, "runs_per_hour", "runs/h", [3600 / row["wall_s"] for row in mine], **facts))
+        found.append(figure_line(name, "cpu_s", "s of CPU", [row["cpu_s"] for row in mine], **facts))
+    return found
+
+
+def compare(
+    goal: Goal, context: Context, epochs: int, num_seeds: int, limit: int | None, is_alone: bool = False
+) -> list[dict[str, Any]]:
+    """Run both sides for each seed: `side`, `seed`, `accuracy`, `wall_s`, `cpu_s` of each.
 
     Args:
-        task: cifar10 or mnist.
-        recipe: the YAML file that ours runs.
-        target: test accuracy in [0, 1], unless --target gives another.
+        limit: batches of an epoch, and of the test.
+        is_alone: without the Lightning script.
+
+    Raises:
+        ArmFailed: with the last words of a command that failed.
     """
-    options = arguments(target)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        source = unpack(task, options.data.resolve(), work)
-        for seed in range(options.seeds):
-            commands = {"litscope": ours(task, recipe, source, work / f"seed-{seed}", seed, options)}
-            if not options.alone:
-                commands["plain Lightning"] = rival(task, source, seed, options)
-            for name, command in commands.items():
-                rows.append({"arm": name, "seed": seed, **timed(command)})
-                print(f"{name}, seed {seed}: {rows[-1]['accuracy']:.2%} after {rows[-1]['wall_s']:.1f} s", flush=True)
-    arms = [arm_figures(name, rows, options.target) for name in dict.fromkeys(row["arm"] for row in rows)]
-    for arm in arms:
-        print(
-            f"{arm['arm']}: {arm['wall_s']:.1f} s (+-{arm['spread_s']:.1f}), accuracy {arm['accuracy']:.2%}; "
-            f"{arm['reached']} of {options.seeds} seeds reached {options.target:.1%}"
-        )
-    print(json.dumps({"bench": f"{task} to {options.target:.3f}", "arms": arms, "rows": rows}))
+    source = tasks.mnist(context) if goal.task == "mnist" else tasks.cifar10(context)
+    rows = []
+    for seed in range(num_seeds):
+        folder = context.work / f"{goal.task}-{goal.accuracy}-{seed}"
+        commands = {tasks.OURS: _ours(goal, source, folder, seed, epochs, limit)}
+        if not is_alone:
+            commands[tasks.LIGHTNING] = _rival(goal, source, seed, epochs, limit)
+        for side, command in commands.items():
+            rows.append({"side": side, "seed": seed, **_timed(command, context, side == tasks.OURS)})
+            what = f"{arm(side, goal.accuracy)}, seed {seed}"
+            print(f"{what}: {rows[-1]['accuracy']:.2%} after {rows[-1]['wall_s']:.1f} s", file=sys.stderr, flush=True)
+    return rows
 
 
-def arguments(target: float) -> argparse.Namespace:
-    """The flags of both scripts; the last three make a small trial of it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real data")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--target", type=float, default=target, help="test accuracy, in [0, 1]")
-    parser.add_argument("--rival-precision", default="32-true", help="precision of the Lightning script")
-    parser.add_argument("--alone", action="store_true", help="without the Lightning script")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--limit-batches", type=int, help="batches of an epoch, and of the test")
-    return parser.parse_args()
-
-
-def unpack(task: str, data: Path, work: Path) -> Path:
-    """The data as a person has them: a folder of JPEG files, or four idx files. Not timed."""
-    if task == "cifar10":
-        with tarfile.open(data / "cifar10_jpeg.tar.gz") as archive:
-            archive.extractall(work, filter="data")
-        return work / "cifar10"
-    raw = work / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for packed in sorted((data / "mnist").glob("*.gz")):
-        (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
-    return work
-
-
-def ours(task: str, recipe: Path, source: Path, folder: Path, seed: int, options: argparse.Namespace) -> list[str]:
-    """The command `litscope fit` of a seed."""
-    data = ["--dataset", "mnist", "--data-dir", str(source)] if task == "mnist" else ["--dataset", str(source)]
+def _ours(goal: Goal, source: Path, folder: Path, seed: int, epochs: int, limit: int | None) -> list[str]:
+    recipe = ROOT / "recipes" / f"{goal.task}_speed.yaml"
+    data = ["--dataset", "mnist", "--data-dir", str(source)] if goal.task == "mnist" else ["--dataset", str(source)]
     command = [sys.executable, "-m", "litscope", "fit", "--config", str(recipe), *data, "--seed", str(seed)]
     command += ["--run-dir", str(folder / "run"), "--cache-dir", str(folder / "cache"), "--no-progress", "--json"]
-    if options.epochs:
-        command += ["--epochs", str(options.epochs)]
-    if options.limit_batches:
-        count = str(options.limit_batches)
-        command += ["--limit-train-batches", count, "--limit-test-batches", count]
-    return command
+    command += ["--epochs", str(epochs)]
+    return command + (["--limit-train-batches", str(limit), "--limit-test-batches", str(limit)] if limit else [])
 
 
-def rival(task: str, source: Path, seed: int, options: argparse.Namespace) -> list[str]:
-    """The plain Lightning script on the same recipe."""
-    command = [sys.executable, str(ROOT / "bench" / "rivals" / "lightning_to_accuracy.py"), task, str(source)]
-    command += ["--seed", str(seed), "--precision", options.rival_precision]
-    for name in ("epochs", "limit_batches"):
-        if getattr(options, name):
-            command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    return command
+def _rival(goal: Goal, source: Path, seed: int, epochs: int, limit: int | None) -> list[str]:
+    command = [sys.executable, str(tasks.RIVALS / "lightning_to_accuracy.py"), goal.task, str(source)]
+    command += ["--seed", str(seed), "--epochs", str(epochs)]
+    return command + (["--limit-batches", str(limit)] if limit else [])
 
 
-def timed(command: list[str]) -> dict[str, float]:
-    """Wall seconds of a process, and the test accuracy in the JSON that it prints."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    wall_s = time.perf_counter() - start
+def _timed(command: list[str], context: Context, is_ours: bool) -> dict[str, float]:
+    """Wall and CPU seconds of a process, and the test accuracy in the JSON that it prints."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    variables = environment(context.threads, context.work, is_ours)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
     found = json.loads(done.stdout[done.stdout.index("{") :])
-    return {"wall_s": round(wall_s, 2), "accuracy": float(found.get("metrics", {}).get("best", found)["test/accuracy"])}
+    accuracy = float(found.get("metrics", {}).get("best", found)["test/accuracy"])
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "accuracy": accuracy}
 
 
-def arm_figures(name: str, rows: list[dict[str, Any]], target: float) -> dict[str, Any]:
-    """Mean and sample deviation over the seeds."""
-    mine = [row for row in rows if row["arm"] == name]
-    walls = [row["wall_s"] for row in mine]
-    return {
-        "arm": name,
-        "wall_s": round(statistics.mean(walls), 2),
-        "spread_s": round(statistics.stdev(walls), 2) if len(walls) > 1 else 0.0,
-        "accuracy": round(statistics.mean(row["accuracy"] for row in mine), 4),
-        "reached": sum(row["accuracy"] >= target for row in mine),
-    }
+def main(goal: Goal) -> None:
+    """The command line of a recipe's script: a line for each run and arm, and a JSON line at the end."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real data")
+    parser.add_argument("--seeds", type=int, default=NUM_SEEDS)
+    parser.add_argument("--alone", action="store_true", help="without the Lightning script")
+    parser.add_argument("--epochs", type=int, default=goal.epochs)
+    parser.add_argument("--limit-batches", type=int, help="batches of an epoch, and of the test: a small trial")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(options.data.resolve(), Path(folder), threads=os.cpu_count() or 1, rounds=LEAST_ROUNDS)
+        try:
+            rows = compare(goal, context, options.epochs, options.seeds, options.limit_batches, options.alone)
+        except (ArmFailed, tasks.NoData) as error:
+            sys.exit(str(error))
+    for side in dict.fromkeys(row["side"] for row in rows):
+        mine = [row for row in rows if row["side"] == side]
+        walls = [row["wall_s"] for row in mine]
+        spread = statistics.stdev(walls) if len(walls) > 1 else 0.0
+        reached = sum(row["accuracy"] >= goal.accuracy for row in mine)
+        print(
+            f"{side}: {statistics.mean(walls):.1f} s (+-{spread:.1f}), accuracy "
+            f"{statistics.mean(row['accuracy'] for row in mine):.2%}; "
+            f"{reached} of {options.seeds} seeds reached {goal.accuracy:.1%}"
+        )
+    print(json.dumps({"bench": f"{goal.task} to {goal.accuracy:.3f}", "rows": rows}))
+
+
+BENCH = Bench(NAME, "MNIST to 99.0 % and 99.4 %, whole command", measure=mnist_lines)
+CIFAR_BENCH = Bench(CIFAR10, "CIFAR-10 from JPEG files to 90 %, whole command", measure=cifar_lines, is_long=True)

@@ -1,6 +1,6 @@
 """CIFAR-10 from JPEG files to 90 %: seconds of the whole command, beside a plain Lightning script.
 
-    python recipes/cifar10_speed.py [--seeds 3] [--target 0.90] [--data ../shared/data]
+    python recipes/cifar10_speed.py [--seeds 3] [--data ../shared/data]
     python recipes/cifar10_speed.py --seeds 1 --epochs 1 --limit-batches 4      # does it run at all
 
 The recipe is recipes/cifar10_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
-from to_accuracy import main  # noqa: E402
+from to_accuracy import CIFAR, main  # noqa: E402
 
 if __name__ == "__main__":
-    main("cifar10", ROOT / "recipes" / "cifar10_speed.yaml", target=0.90)
+    main(CIFAR)

@@ -298,7 +298,7 @@ def test_every_goal_that_is_not_reached_has_a_note() -> None:
 @pytest.mark.parametrize(
     ("script", "names"),
     [
-        ("run.py", ["small_mlp", "mnist_convnet", "watching_cifar10", "help"]),
+        ("run.py", ["small_mlp", "mnist_convnet", "watching_cifar10", "help", "time_to_accuracy", "prune", "growth"]),
         ("gpu.py", list(gpu.BENCHES)),
     ],
 )

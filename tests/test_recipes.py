@@ -32,7 +32,7 @@ def test_the_speed_scripts_run_both_arms_at_a_small_size(task: str, shared_data:
     script = [sys.executable, str(RECIPES / f"{task}_speed.py"), *small]
     done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=600)
     line = json.loads(done.stdout.splitlines()[-1])
-    assert [row["arm"] for row in line["rows"]] == ["litscope", "plain Lightning"]
+    assert [row["side"] for row in line["rows"]] == ["litscope", "plain Lightning"]
     assert all(0 <= row["accuracy"] <= 1 and row["wall_s"] > 0 for row in line["rows"])
 
 

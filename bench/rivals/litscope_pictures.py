@@ -9,12 +9,11 @@ that too, on the CPU (float32, 224 pixels); cache gathers from the raw cache, ma
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 
 import torch
+from turns import say
 
 from litscope.data.datamodule import ClassificationData
 
@@ -45,9 +44,8 @@ def main() -> None:
         count += len(batch["image"])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     data.teardown()
-    print(json.dumps({"samples_per_s": count / wall, "samples_per_core_s": count / cpu, "num_images": count}))
+    say("end", samples_per_s=count / wall, samples_per_core_s=count / cpu, num_samples=count)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

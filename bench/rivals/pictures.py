@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
-import json
 import os
 import time
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
+from turns import say
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -131,7 +131,7 @@ def main() -> None:
         len(images) for images, _ in loader(options.name, options.folder, options.batch_size, options.num_workers)
     )
     wall, cpu = time.perf_counter() - wall, cpu_s() - cpu  # the workers have ended with the pass
-    print(json.dumps({"samples_per_s": count / wall, "samples_per_core_s": count / cpu, "num_images": count}))
+    say("end", samples_per_s=count / wall, samples_per_core_s=count / cpu, num_samples=count)
 
 
 if __name__ == "__main__":
