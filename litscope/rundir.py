@@ -35,6 +35,7 @@ class RunDir:
         manifest: sample_id -> key, label, split, Parquet.
         attempts: one JSON line for each time the run was started or resumed.
         signals: folder of Parquet parts, one per flush, rank and attempt.
+        custom: likewise, of signals that a watched loop recorded under names of its own.
         metrics: folder of `steps.jsonl` and `epochs.jsonl`.
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
@@ -53,6 +54,7 @@ class RunDir:
         self.manifest = self.path / "manifest.parquet"
         self.attempts = self.path / "attempts.jsonl"
         self.signals = self.path / "signals"
+        self.custom = self.path / "custom"
         self.metrics = self.path / "metrics"
         self.step_metrics = self.metrics / "steps.jsonl"
         self.epoch_metrics = self.metrics / "epochs.jsonl"

@@ -34,6 +34,16 @@ def newest_run() -> RunDir:
     raise RunError(f"There are no runs below {RUNS}/. Give the folder of one.")
 
 
+def is_watched(run: RunDir) -> bool:
+    """Whether litscope.watch recorded this run: only its own script can build its model and data."""
+    return any(line.startswith("watch:") for line in run.recipe.read_text(encoding="utf-8").splitlines())
+
+
+def what_goes_on(run: RunDir) -> str:
+    """The command that goes on with a run, in words."""
+    return "its own script, from a checkpoint," if is_watched(run) else f"litscope fit --resume {run.path}"
+
+
 def is_training(run: RunDir) -> bool | None:
     """Whether a process trains this run now: None if it was started on another machine, which cannot be asked.
 

@@ -15,9 +15,10 @@ from small_runs import DIGITS, IRIS, At, last, rows, small_fit
 
 from litscope.errors import LedgerError, NonFiniteLossError
 from litscope.ledger.store import LedgerReader
+from litscope.live.epoch_clock import EpochClock
 from litscope.rundir import RunDir, read_lines
 from litscope.training.progress import Progress
-from litscope.training.recording import EpochClock, LossWatch
+from litscope.training.recording import LossWatch
 from litscope.training.summary import epoch_rows, read_summary
 
 

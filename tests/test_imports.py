@@ -26,8 +26,10 @@ ALLOWED = {
     "data": BASE,
     "models": BASE,
     "ledger": BASE,
-    "training": BASE | {"data", "models", "ledger"},
-    **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | {"data", "models", "ledger", "training"}),
+    "live": BASE | {"ledger"},
+    "training": BASE | {"data", "models", "ledger", "live"},
+    "watch": BASE | {"data", "ledger", "live"},
+    **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | {"data", "models", "ledger", "live", "training"}),
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
 }

@@ -14,9 +14,9 @@ import pytest
 from small_runs import At, last, rows, send, small_fit
 
 from litscope.errors import Interrupted
+from litscope.live.interrupt import catch_signals
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
-from litscope.training.interrupt import catch_signals
 from litscope.training.summary import read_summary
 
 

@@ -139,10 +139,12 @@ def _is_finished(run: RunDir) -> bool:
 
 def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
     if is_alive is False:
-        more = " with more --epochs" if _is_finished(run) else ""
+        from litscope.runs import is_watched, what_goes_on
+
+        more = " with more --epochs" if _is_finished(run) and not is_watched(run) else ""
         return (
             "No trainer is running: recorded. It takes effect when the run goes on "
-            f"(litscope fit --resume {run.path}{more}); what it says of samples also in litscope export."
+            f"({what_goes_on(run).rstrip(',')}{more}); what it says of samples also in litscope export."
         )
     where = ""
     if is_alive is None:

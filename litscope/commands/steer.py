@@ -9,8 +9,7 @@ from litscope.commands.choose import find_run, names_a_run, require_tag
 from litscope.commands.line import Command, Parser, make_parser, parse
 from litscope.commands.send import add_answer, add_run, request_and_send
 from litscope.errors import ConfigError
-
-ENDED = "It has ended, or was killed; litscope fit --resume goes on with it."
+from litscope.rundir import RunDir
 
 
 def set_(argv: list[str]) -> int:
@@ -50,8 +49,9 @@ def resume(argv: list[str]) -> int:
     run = words[:-1] if schedule else words
     if len(run) > 1:
         raise ConfigError(f"resume {' '.join(words)}: give one run, and `schedule` or nothing after it.")
-    instead = None if schedule else ENDED
-    return request_and_send(find_run(run[0] if run else None), "resume", given, as_json, instead, **schedule)
+    found = find_run(run[0] if run else None)
+    instead = None if schedule else _ended(found)
+    return request_and_send(found, "resume", given, as_json, instead, **schedule)
 
 
 def checkpoint(argv: list[str]) -> int:
@@ -70,7 +70,14 @@ def _plain(command: Command, argv: list[str]) -> int:
     add_run(parser)
     add_answer(parser)
     given, as_json = parse(parser, argv)
-    return request_and_send(find_run(given["run"]), command.__name__, given, as_json, ENDED)
+    run = find_run(given["run"])
+    return request_and_send(run, command.__name__, given, as_json, _ended(run))
+
+
+def _ended(run: RunDir) -> str:
+    from litscope.runs import what_goes_on
+
+    return f"It has ended, or was killed; {what_goes_on(run)} goes on with it."
 
 
 def add_now(parser: Parser) -> None:

@@ -23,7 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from litscope.errors import LedgerError
-from litscope.ledger.schema import PART_SCHEMA, Rows, check_version, part_metadata
+from litscope.ledger.schema import PART_SCHEMA, check_version, part_metadata
 from litscope.rundir import RunDir, cut_steps, read_lines, whole_file
 
 ROWS_PER_PART = 524_288
@@ -32,13 +32,24 @@ ROWS_PER_PART = 524_288
 QUEUED_BLOCKS = 64
 """Blocks that may wait for the disk. Then `put` waits: rather that than memory without bound."""
 
+REPETITIVE = ("split", "phase", "step", "epoch", "label", "pred", "name")
+"""Columns of few values, which Parquet stores as a dictionary."""
+
 _PART_NAME = re.compile(r"a(\d{4,})-r(\d{3,})-(\d{9,})\.parquet")
+
+
+class Tabular(Protocol):
+    """Rows on the host: `schema.Rows`, or `custom.CustomRows`."""
+
+    def to_table(self) -> pa.Table:
+        """As they are written."""
+        ...
 
 
 class Queued(Protocol):
     """What `LedgerWriter.put` takes: `schema.Rows`, or a `capture.Block` that is still on its way."""
 
-    def rows(self) -> Rows:
+    def rows(self) -> Tabular:
         """The rows on the host; called by the writer's thread, which may wait here."""
         ...
 
@@ -62,10 +73,18 @@ class LedgerWriter:
         attempt: what `rundir.begin_attempt` returned.
         rank: global rank of this process.
         rows_per_part: rows at which a part is written although more blocks are waiting.
+        folder: where the parts go; default: the run's `signals`.
     """
 
-    def __init__(self, run: RunDir, attempt: int, rank: int = 0, rows_per_part: int = ROWS_PER_PART) -> None:
-        self._folder = run.signals
+    def __init__(
+        self,
+        run: RunDir,
+        attempt: int,
+        rank: int = 0,
+        rows_per_part: int = ROWS_PER_PART,
+        folder: Path | None = None,
+    ) -> None:
+        self._folder = folder or run.signals
         self._attempt, self._rank = attempt, rank
         self._rows_per_part = rows_per_part
         try:
@@ -177,7 +196,7 @@ class LedgerWriter:
                 compression="zstd",
                 compression_level=1,
                 row_group_size=ROWS_PER_PART,
-                use_dictionary=["split", "phase", "step", "epoch", "label", "pred"],
+                use_dictionary=[name for name in table.column_names if name in REPETITIVE],
             )
         self._next += 1
         self._waiting.clear()
@@ -246,6 +265,7 @@ class LedgerReader:
 
     Args:
         run: the run's folder.
+        folder: of the parts; default: the run's `signals`. Of other parts only `valid_files` can be asked.
 
     Rules, in words: a training row of an attempt is valid if its step is smaller than the first
     step of every later attempt. An evaluation row may also lie exactly at that step (an evaluation
@@ -253,8 +273,9 @@ class LedgerReader:
     at the same step again, the later rows hold.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, folder: Path | None = None) -> None:
         self.run = run
+        self._folder = folder or run.signals
         self._footers: dict[Path, Ranges] = {}
 
     def table(
@@ -328,7 +349,7 @@ class LedgerReader:
 
     def _parts(self) -> list[Part]:
         """All parts that are there now. A part never changes, so each footer is read once."""
-        parts = list_parts(self.run.signals)
+        parts = list_parts(self._folder)
         for part in parts:
             if part.path not in self._footers:
                 self._footers[part.path] = _read_ranges(part.path)
@@ -352,7 +373,7 @@ class LedgerReader:
         unknown = [attempt for attempt in attempts if attempt not in cuts]
         if unknown and len(attempts) > 1:
             raise LedgerError(
-                f"{self.run.signals} holds parts of attempt {unknown[0]}, which {self.run.attempts} does not list, so "
+                f"{self._folder} holds parts of attempt {unknown[0]}, which {self.run.attempts} does not list, so "
                 "it is not known which rows are valid. Restore attempts.jsonl from the original run folder."
             )
         valid = {}

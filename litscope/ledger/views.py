@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, did_you_mean
+from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.queries import classes
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scorekeeper import refresh
@@ -34,6 +35,7 @@ VIEWS: dict[str, str] = {
     "manifest": "One row per sample: key, label, split and the source's own columns, as the run began.",
     "classes": "One row per class: its index (`label`) and name (`label_name`).",
     "samples": "One row per sample: manifest, scores, and what was decided so far.",
+    "custom": "One row per value that a watched loop recorded under a name of its own.",
     "metrics": "One row per epoch.",
     "steps": "One row per logged step.",
     "actions": "One row per action of the journal, with its status.",
@@ -146,7 +148,8 @@ class _Maker:
         for needed in _NEEDS.get(name, ()):
             self.make(needed)
         makers: dict[str, Callable[[], None]] = {
-            "signals": self._signals,
+            "signals": lambda: self._parts("signals", LedgerReader(self._run), PART_SCHEMA),
+            "custom": lambda: self._parts("custom", LedgerReader(self._run, self._run.custom), CUSTOM_SCHEMA),
             "scores": lambda: self._register("scores", refresh(self._run).table),
             "manifest": self._manifest,
             "classes": self._classes,
@@ -169,14 +172,14 @@ class _Maker:
         self.paths.update(paths)
         return f"read_parquet([{', '.join(map(_text, paths))}], hive_partitioning = false)"
 
-    def _signals(self) -> None:
-        parts = LedgerReader(self._run).valid_files()
+    def _parts(self, name: str, reader: LedgerReader, schema: pa.Schema) -> None:
+        parts = reader.valid_files()
         if not parts:
-            self._register("signals", PART_SCHEMA.empty_table())
+            self._register(name, schema.empty_table())
             return
-        columns = ", ".join(PART_SCHEMA.names)
+        columns = ", ".join(schema.names)
         selects = [f"SELECT {columns} FROM {self._scan(files)} WHERE {rows.sql()}" for files, rows in parts]
-        self._view("signals", " UNION ALL ".join(selects))
+        self._view(name, " UNION ALL ".join(selects))
 
     @cached_property
     def _manifest_columns(self) -> list[str]:

@@ -26,17 +26,21 @@ from litscope.data.loaders import num_stacked
 from litscope.errors import Interrupted
 from litscope.ledger.scorekeeper import BackgroundScores
 from litscope.ledger.store import LedgerWriter
+from litscope.live.capture import Capture
+from litscope.live.epoch_clock import EpochClock
+from litscope.live.interrupt import Signals
+from litscope.live.pace import Due, Pace
+from litscope.live.ranks import Ranks
+from litscope.live.steered import Moment
+from litscope.live.steering import Steering
 from litscope.rundir import RunDir, append_line
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
-from litscope.training.interrupt import Signals
 from litscope.training.last_losses import LastLosses
-from litscope.training.live import LiveRun, Moment
-from litscope.training.pace import Due, Pace
+from litscope.training.live_run import LiveRun
 from litscope.training.progress import Progress
-from litscope.training.ranks import Ranks
-from litscope.training.recording import Capture, EpochClock, LossWatch, clean_pass
-from litscope.training.steering import Steering
+from litscope.training.recipe import Recipe
+from litscope.training.recording import LossWatch, clean_pass
 from litscope.training.stride import Stride
 from litscope.types import Batch, StepOutput
 
@@ -52,6 +56,7 @@ class Recorder(Checkpoint):
         attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
         signals: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
+        asked: the recipe as the run was asked for: what a setting goes back to when it is undone.
         ledger: record signals of every sample.
         stride: of a run that takes several steps in one call.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
@@ -76,6 +81,7 @@ class Recorder(Checkpoint):
         signals: Signals,
         steering: Steering,
         *,
+        asked: Recipe,
         last_checkpoint: Path,
         ledger: bool = True,
         saves_last: bool = True,
@@ -94,6 +100,7 @@ class Recorder(Checkpoint):
         self.pace = Pace(signals, saves=saves_last, max_time_s=max_time_s)
         self.num_epochs = 0
         self.is_evaluation_recorded = True
+        self._asked = asked
         self._ledger = ledger
         self._last_checkpoint = last_checkpoint
         self._saves_last = saves_last
@@ -167,7 +174,7 @@ class Recorder(Checkpoint):
             self._stride.start(trainer, self.steering.next_scripted, self._log_every_n_steps, restored)
         steered = (self._restored or {}).get("steering", {})
         assert self._capture is not None
-        live = LiveRun(self.steering.recipe, trainer, pl_module, self._capture, self._last_checkpoint.parent)
+        live = LiveRun(self._asked, trainer, pl_module, self._capture, self._last_checkpoint.parent)
         self.steering.start(live, self._ranks, self.signals, self.attempt, steered, self._moment(trainer))
 
     def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.actions import Action, entries
+from litscope.live.interrupt import catch_signals
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
 from litscope.training.flags import build
-from litscope.training.interrupt import catch_signals
 from litscope.training.recipe import Recipe
 from litscope.training.summary import epoch_rows
 

@@ -30,6 +30,8 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.actions import Action
+from litscope.live.interrupt import Signals, catch_signals
+from litscope.live.steering import Steering
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, held, write_json
 from litscope.training import build, choices, speed_probe, summary
@@ -40,7 +42,6 @@ from litscope.training.checks import check_kind
 from litscope.training.flags import build as build_recipe
 from litscope.training.flags import recipe_from_keywords
 from litscope.training.hardware import Plan, check_hardware
-from litscope.training.interrupt import Signals, catch_signals
 from litscope.training.job import Job, Outcome, RunResult
 from litscope.training.launch import rank_of_process, start_workers
 from litscope.training.loggers import check_loggers, close_loggers, make_loggers, watch
@@ -49,7 +50,6 @@ from litscope.training.recipe import Recipe, max_time_s
 from litscope.training.resume import resolve_resume
 from litscope.training.runs import begin, carried_actions, check_epochs, finished, open_run
 from litscope.training.settings import resumed
-from litscope.training.steering import Steering
 from litscope.training.stride import make_stride
 from litscope.training.yamlfile import dump
 
@@ -223,7 +223,8 @@ def _train(job: Job, signals: Signals) -> Outcome:
         job.run,
         job.attempt,
         signals,
-        Steering(job.run, job.asked),
+        Steering(job.run),
+        asked=job.asked,
         last_checkpoint=folder / "last.ckpt",
         ledger=recipe.logging.ledger,
         saves_last=recipe.training.save_last,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from litscope.data.pruning import Pruning
-from litscope.training.ranks import Ranks
+from litscope.live.ranks import Ranks
 from litscope.types import StepOutput
 
 

@@ -1,14 +1,12 @@
-"""What is written down while a run trains: signals, losses, clocks. None of it waits for the device in a step.
+"""Losses, and passes over samples, while a run trains. Nothing here waits for the device in a step.
 
-`Capture` carries signals from the step's outputs to the ledger's writer. `LossWatch` keeps the
-losses on the device, and looks at them only where a number is written down anyway. `EpochClock`
-measures an epoch, also one that an interruption cut in two.
+`LossWatch` keeps the losses on the device, and looks at them only where a number is written down anyway. `clean_pass`
+shows samples to the model as an evaluation would.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,67 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from litscope.errors import NonFiniteLossError
-from litscope.ledger.capture import SignalBuffer
-from litscope.ledger.store import LedgerWriter
 from litscope.types import Batch, StepOutput
-
-
-class Capture:
-    """From step outputs to Parquet parts.
-
-    Args:
-        writer: where the rows go; None records nothing.
-        device: of the step's outputs.
-        flush_s: rows older than this many seconds are handed to the writer.
-    """
-
-    def __init__(self, writer: LedgerWriter | None, device: torch.device, flush_s: float) -> None:
-        self._writer = writer
-        self._buffer = SignalBuffer(device=device) if writer is not None else None
-        self._flush_s = flush_s
-        self._flushed_at = time.monotonic()
-
-    def add(self, output: StepOutput, *, step: int, epoch: int, split: str, phase: str) -> None:
-        """Record one batch, and hand over what is older than `flush_s`."""
-        if self._buffer is None:
-            return
-        is_full = self._buffer.add(output, step=step, epoch=epoch, split=split, phase=phase)
-        self._flush_if(is_full)
-
-    def add_stack(self, output: StepOutput, *, step: int, batches_per_step: int, epoch: int) -> None:
-        """Likewise N training batches of one call; see `SignalBuffer.add_stack`."""
-        if self._buffer is None:
-            return
-        is_full = self._buffer.add_stack(
-            output, step=step, batches_per_step=batches_per_step, epoch=epoch, split="train", phase="train"
-        )
-        self._flush_if(is_full)
-
-    def _flush_if(self, is_full: bool) -> None:
-        if is_full or time.monotonic() - self._flushed_at > self._flush_s:
-            self.flush()
-
-    def flush(self, wait: bool = False) -> None:
-        """Hand all rows to the writer; with `wait`, return when they are on the disk.
-
-        Raises:
-            LedgerError: if they, or earlier ones, could not be written.
-        """
-        if self._buffer is None or self._writer is None:
-            return
-        self._flushed_at = time.monotonic()
-        if len(self._buffer):
-            self._writer.put(self._buffer.drain())
-        if wait:
-            self._writer.flush(wait=True)
-
-    def close(self) -> None:
-        """Write what is left and end the writer's thread."""
-        if self._writer is not None:
-            try:
-                self.flush()
-            finally:
-                self._writer.close()
 
 
 class LossWatch:
@@ -137,50 +75,6 @@ class LossWatch:
             f"{', '.join(map(str, ids))}. The first of them: {', '.join(named)}. Checkpoints from before it stay. "
             "Look at these samples, or try a lower --lr, --gradient-clip-val 1 or --precision 32."
         )
-
-
-class EpochClock:
-    """Seconds and samples of the epoch that runs.
-
-    Attributes:
-        epoch_s: the whole epoch so far, validation included.
-        train_s: its training batches alone.
-        num_samples: training samples so far, on all ranks.
-    """
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self, earlier: dict[str, float] | None = None) -> None:
-        """Start an epoch, or go on with one of which `earlier` (a `state`) was done before an interruption."""
-        earlier = earlier or {}
-        self._epoch_began = time.monotonic() - earlier.get("epoch_s", 0.0)
-        self._train_began = time.monotonic() - earlier.get("train_s", 0.0)
-        self._train_s: float | None = None
-        self.num_samples = int(earlier.get("num_samples", 0))
-
-    def training_ends(self) -> None:
-        """The epoch's last training batch is done, and the device with it."""
-        self._train_s = time.monotonic() - self._train_began
-
-    def skip(self, seconds: float) -> None:
-        """Seconds of a pause do not count."""
-        self._epoch_began += seconds
-        self._train_began += 0.0 if self._train_s is not None else seconds
-
-    @property
-    def epoch_s(self) -> float:
-        """Seconds since the epoch began."""
-        return time.monotonic() - self._epoch_began
-
-    @property
-    def train_s(self) -> float:
-        """Seconds in training batches."""
-        return time.monotonic() - self._train_began if self._train_s is None else self._train_s
-
-    def state(self) -> dict[str, float]:
-        """What `start` needs to go on after an interruption."""
-        return {"epoch_s": self.epoch_s, "train_s": self.train_s, "num_samples": float(self.num_samples)}
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from litscope.data.manifest import Manifest
 from litscope.data.names import NAMES
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.actions import Action, submit
+from litscope.live import environment
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS
-from litscope.training import environment
 from litscope.training.carry import carry, read_actions
 from litscope.training.checkpoints import load_checkpoint
 from litscope.training.flags import build

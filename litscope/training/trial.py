@@ -16,9 +16,9 @@ from torch import Tensor
 
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
+from litscope.live.interrupt import SIGNALS, catch_signals
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
-from litscope.training.interrupt import SIGNALS, catch_signals
 from litscope.training.quiet import quiet_lightning
 
 

@@ -47,13 +47,20 @@ def read(path: str | Path) -> tuple[Entry, ...]:
     """The entries of a YAML file.
 
     Raises:
-        ConfigError: with file and line, for a missing file, wrong syntax, a key given twice.
+        ConfigError: with file and line, for a missing file, wrong syntax, a key given twice; for the recipe of a run
+            that only its own script can build.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
-    return parse(text, str(path))
+    entries = parse(text, str(path))
+    if any(entry.key == "watch" for entry in entries):
+        raise ConfigError(
+            f"{path}: litscope.watch recorded this run. Its model and data are those of its own script, so this "
+            "command cannot build them; run that script again instead."
+        )
+    return entries
 
 
 def parse(text: str, name: str) -> tuple[Entry, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -22,14 +22,16 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.sampler import Ids
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.actions import Decisions
+from litscope.live.capture import Capture
+from litscope.live.steered import Later, Moment
 from litscope.models.classifier import Classifier
 from litscope.models.metrics import PhaseMetrics
 from litscope.models.optim import set_weight_decay
 from litscope.training.build import make_early_stopping
 from litscope.training.ema import AveragedWeights
 from litscope.training.recipe import Recipe
-from litscope.training.recording import Capture, clean_pass
-from litscope.training.settings import Settings
+from litscope.training.recording import clean_pass
+from litscope.training.settings import Settings, facts_of
 from litscope.types import StepOutput
 
 HELD_OUT = ("val", "test")
@@ -38,35 +40,8 @@ Samples = dict[str, tuple[Any, Any]]
 """Split -> the ids that count, and their labels."""
 
 
-class Moment(NamedTuple):
-    """Where a run stands when actions are applied.
-
-    Attributes:
-        step: optimizer steps completed.
-        epoch: that runs, or has just ended.
-        batches_done: of that epoch; 0 at its start.
-        is_over: whether the epoch's training is over: validation runs, or the epoch ends.
-        is_validating: whether a validation is under way.
-    """
-
-    step: int
-    epoch: int
-    batches_done: int
-    is_over: bool
-    is_validating: bool = False
-
-    @property
-    def epochs_done(self) -> int:
-        """Epochs whose training is over."""
-        return self.epoch + self.is_over
-
-
-class Later(Exception):
-    """An action that cannot be applied at this moment, and can soon: it stays in the queue."""
-
-
 class LiveRun:
-    """A fit that is under way.
+    """A fit that is under way: what `Steering` steers.
 
     Args:
         recipe: resolved, as the run was asked for: what a setting goes back to when it is undone.
@@ -92,6 +67,23 @@ class LiveRun:
         self._is_layout_changed = False
         if self.data.pruning is not None:
             module.epoch_batches = self._expected_batches
+
+    @property
+    def num_samples(self) -> int:
+        """Of the manifest."""
+        return len(self.data.manifest)
+
+    def ids_of(self, split: str) -> Ids:
+        """Labelled, readable and not discarded."""
+        return self.data.active_ids(split)
+
+    def readable(self, ids: Ids) -> Ids:
+        """Those of `ids` whose files could be read."""
+        return self.data.readable(ids)
+
+    def asked(self) -> dict[str, Any]:
+        """What the recipe says."""
+        return facts_of(self._recipe)
 
     # ---- taking up a run -----------------------------------------------------------------------
 

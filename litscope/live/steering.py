@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -31,12 +30,10 @@ from litscope.ledger.actions import (
     request,
     submit,
 )
+from litscope.live.interrupt import Signals
+from litscope.live.ranks import Ranks
+from litscope.live.steered import Later, Moment, Steered
 from litscope.rundir import RunDir, read_lines
-from litscope.training.interrupt import Signals
-from litscope.training.live import Later, LiveRun, Moment
-from litscope.training.ranks import Ranks
-from litscope.training.recipe import Recipe
-from litscope.training.settings import Settings, facts_of
 
 POLL_S = 0.5
 """How often rank 0 looks at the journal while training, in seconds."""
@@ -50,14 +47,12 @@ class Steering:
 
     Args:
         run: the run's folder.
-        recipe: resolved, as the run was asked for: what a setting goes back to when it is undone.
 
     Attributes:
         is_ending: whether somebody asked to end the run in order.
     """
 
-    def __init__(self, run: RunDir, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, run: RunDir) -> None:
         self.is_ending = False
         self._run = run
         self._journal = Journal(run)
@@ -78,7 +73,7 @@ class Steering:
 
     def start(
         self,
-        live: LiveRun,
+        live: Steered,
         ranks: Ranks,
         signals: Signals,
         attempt: int,
@@ -102,7 +97,7 @@ class Steering:
             self._live.restore(self._decisions, restored["live"])
             if ranks.rank == 0:
                 self._inbox = self._asked_otherwise(restored["asked"]["settings"])
-            if restored["asked"]["plan"] == facts_of(self.recipe)["plan"]:
+            if restored["asked"]["plan"] == live.asked()["plan"]:
                 self._live.keep_plan(restored["live"])
         if self._ranks.rank == 0:
             self._take_stock(moment)
@@ -116,7 +111,7 @@ class Steering:
         lasting = [action for action in self._applied if not is_momentary(action)]
         if not lasting:
             return {}
-        return {"applied": lasting, "asked": facts_of(self.recipe), "live": self._live.state()}
+        return {"applied": lasting, "asked": self._live.asked(), "live": self._live.state()}
 
     # ---- at each step --------------------------------------------------------------------------
 
@@ -187,7 +182,7 @@ class Steering:
 
     def _asked_otherwise(self, then: Mapping[str, Any]) -> list[Action]:
         """Settings that the person who resumes gave another value: that is an action like any other, and the last."""
-        now = asdict(Settings.of_recipe(self.recipe))
+        now = self._live.asked()["settings"]
         changed = {name: value for name, value in now.items() if value != then[name] and value is not None}
         if not changed:
             return []
@@ -291,14 +286,13 @@ class Steering:
             raise ConfigError(f"No action {action['action']} is in force here that could be undone.")
 
     def _samples_to_evaluate(self, action: Action) -> Any:
-        data = self._live.data
         if "split" in action:
-            ids = data.active_ids(action["split"])
+            ids = self._live.ids_of(action["split"])
             if not len(ids):
                 raise ConfigError(f"The run has no samples of split {action['split']}.")
             return ids
         tagged = self._decisions.tags.get(action["tag"], set())
-        ids = data.readable(np.array([i for i in tagged if i < len(data.manifest)], np.int64))
+        ids = self._live.readable(np.array([i for i in tagged if i < self._live.num_samples], np.int64))
         if not len(ids):
             raise ConfigError(f"No sample that can be evaluated has the tag {action['tag']!r}.")
         return ids

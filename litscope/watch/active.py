@@ -1,0 +1,76 @@
+"""The run that is being watched now, for calls that stand in the middle of a person's own step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litscope.errors import ConfigError
+from litscope.watch.session import Session
+
+_sessions: list[Session] = []
+
+
+def push(session: Session) -> None:
+    """This one is watched from now on."""
+    if session not in _sessions:
+        _sessions.append(session)
+
+
+def pop(session: Session) -> None:
+    """It is not any more."""
+    if session in _sessions:
+        _sessions.remove(session)
+
+
+def current() -> Session | None:
+    """The one that was pushed last, or None."""
+    return _sessions[-1] if _sessions else None
+
+
+def record(
+    sample_id: Any,
+    logits: Tensor | None = None,
+    label: Any = None,
+    *,
+    signals: Mapping[str, Any] | None = None,
+    split: str | None = None,
+) -> None:
+    """Record one batch of the step that is under way.
+
+    In a step of Lightning under `Scope`, or anywhere while a run of `watch.run` or of the wrapped parts is open. Logits
+    of a batch are recorded once, however often it is called for the same batch; signals each time.
+
+    Args:
+        sample_id: (B,) whole numbers, as the batch carries them.
+        logits: (B, C) raw scores before softmax; (B,) or (B, 1) of a binary model.
+        label: (B,) class indices; -1 where a sample has none.
+        signals: name -> (B,) one number for each sample, such as a loss of your own.
+        split: train, val or test; default: where the loop stands.
+
+    Raises:
+        ConfigError: if no run is being watched, or the shapes do not fit.
+    """
+    session = current()
+    if session is None:
+        raise ConfigError(
+            "No run is being watched, so nothing can be recorded: give the Trainer callbacks=[litscope.watch.Scope()], "
+            "or open one: with litscope.watch.run(...) as run."
+        )
+    if session.is_open:  # it is not yet in a sanity check, nor in a prediction
+        session.record(sample_id, logits, label, signals, split)
+
+
+def weight_of(sample_id: Tensor) -> Tensor:
+    """(B,) float32 on the ids' device: by what people asked to multiply these samples' loss; 1 unless they did.
+
+    Example:
+        >>> loss = (F.cross_entropy(logits, label, reduction="none") * weight_of(sample_id)).mean()
+    """
+    session = current()
+    if session is None or not session.is_open:
+        return torch.ones(sample_id.shape, device=sample_id.device)
+    return session.weight_of(sample_id)

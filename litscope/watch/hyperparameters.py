@@ -1,0 +1,73 @@
+"""Hyperparameters: a dict that follows its YAML file while a script runs."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litscope.console import warn
+from litscope.errors import ConfigError
+
+
+class Hyperparameters(dict[str, Any]):
+    """Values of a script.
+
+    Args:
+        source: a mapping, whose values are copied, or the path of a YAML file.
+        defaults: values that `source` need not have; mappings are merged.
+        poll_s: seconds between two looks at the file.
+
+    Raises:
+        ConfigError: if the file cannot be read, or holds no mapping.
+    """
+
+    def __init__(self, source: Any, defaults: Mapping[str, Any], poll_s: float) -> None:
+        super().__init__()
+        self._path = None if isinstance(source, Mapping) else Path(source)
+        self._defaults = defaults
+        self._poll_s = poll_s
+        self._next = time.monotonic() + poll_s
+        self._changed_at = self._path.stat().st_mtime_ns if self._path is not None and self._path.exists() else 0
+        _merge(self, defaults)
+        _merge(self, source if self._path is None else _read(self._path))
+
+    def refresh(self) -> None:
+        """Take over what changed in the file, at most every `poll_s` seconds. A file that is broken changes nothing."""
+        now = time.monotonic()
+        if self._path is None or now < self._next:
+            return
+        self._next = now + self._poll_s
+        try:
+            changed_at = self._path.stat().st_mtime_ns
+            if changed_at == self._changed_at:
+                return
+            self._changed_at = changed_at
+            found = _read(self._path)
+        except (OSError, ConfigError) as error:
+            warn(f"the hyperparameters stay as they are: {error}")
+            return
+        _merge(self, found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The hyperparameters {path} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no mapping of names to values, but {type(found).__name__}.")
+    return found
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Put values in, mappings into mappings."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = copy.deepcopy(value)

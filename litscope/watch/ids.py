@@ -1,0 +1,237 @@
+"""with_ids: a map-style data set whose items carry their sample_id. And what a data set tells of its samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+
+from litscope.errors import ConfigError, DataError
+
+Ids = NDArray[np.int64]
+Place = Literal["last", "second"]
+
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+"""Where an item that is a dict may have its label."""
+
+_UNCHANGED = -1
+
+
+def with_ids(
+    dataset: Any, *, place: Place = "last", keys: Sequence[str] | None = None, label: int | str | None = None
+) -> WithIds:
+    """Wrap a data set so that every item carries its `sample_id`.
+
+    Args:
+        dataset: map-style: it has a length and takes an index.
+        place: where the id goes in an item that is a tuple: `(x, y, id)`, or "second": `(x, id, y)`. A dict gets the
+            key `sample_id`, anything else x becomes `(x, id)`.
+        keys: a name for each sample that stays the same from run to run; default: what the data set tells (paths of
+            an ImageFolder and the like), else `train/00042`.
+        label: index or key of an item's label (before the id is put in), so that a relabelled sample gets its new one;
+            default: 1, or the first of label, labels, target, targets and y that is there.
+
+    Raises:
+        ConfigError: if the data set has no length, or the keys do not match it.
+    """
+    return WithIds(dataset, place, keys, label)
+
+
+class WithIds(Dataset[Any]):
+    """A data set whose items carry their id; see `with_ids`.
+
+    Attributes:
+        dataset: the one that is wrapped.
+        first_id: the `sample_id` of its first item; set when a run takes it up.
+        is_discarded: (N,) bool: what the samplers leave out. They run in the process that trains, not in workers.
+        has_discarded: whether there is any.
+        is_over: whether its samplers stop, because somebody asked to end a run that has no other end.
+        is_steered: whether a sampler that follows it draws from it.
+    """
+
+    def __init__(self, dataset: Any, place: Place, keys: Sequence[str] | None, label: int | str | None) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ConfigError(
+                f"with_ids takes a map-style data set, with a length and an index; {type(dataset).__name__} is none. "
+                'Have an iterable one yield ids of its own, and return them as "sample_id" from the step.'
+            )
+        if place not in ("last", "second"):
+            raise ConfigError(f"place={place!r}: it is 'last' or 'second'.")
+        if keys is not None and len(keys) != len(dataset):
+            raise ConfigError(f"{len(keys)} keys for a data set of {len(dataset)} samples.")
+        self.dataset = dataset
+        self.first_id = 0
+        self.is_discarded: NDArray[np.bool_] = np.zeros(len(dataset), bool)
+        self.has_discarded = False
+        self.is_over = False
+        self.is_steered = False
+        self._place = place
+        self._keys = keys
+        self._label = label
+        # Worker processes see what is written here: shared memory, also where they are started anew.
+        self._relabelled = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self.is_discarded)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._with_id(self.dataset[index], index)
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Several at once, as some data sets read them faster."""
+        read = getattr(self.dataset, "__getitems__", None)
+        items = read(indices) if read is not None else [self.dataset[index] for index in indices]
+        return [self._with_id(item, index) for item, index in zip(items, indices, strict=True)]
+
+    def _with_id(self, item: Any, index: int) -> Any:
+        label = int(self._relabelled[index])
+        if label != _UNCHANGED:
+            item = self._with_label(item, label)
+        sample_id = self.first_id + int(index)
+        if isinstance(item, Mapping):
+            return {**item, "sample_id": sample_id}
+        if not isinstance(item, tuple | list):
+            return item, sample_id
+        return (*item, sample_id) if self._place == "last" else (item[0], sample_id, *item[1:])
+
+    def ids_in(self, batch: Any) -> Tensor | None:
+        """The ids (B,) of a batch that a DataLoader made of these items; None where they are not in their place."""
+        if isinstance(batch, Mapping):
+            found = batch.get("sample_id")
+        elif isinstance(batch, tuple | list) and len(batch) > 1:
+            found = batch[-1] if self._place == "last" else batch[1]
+        else:
+            found = None
+        return found if isinstance(found, Tensor) and found.dtype is torch.int64 and found.ndim == 1 else None
+
+    def label_in(self, batch: Any) -> Tensor | None:
+        """Likewise the labels (B,)."""
+        if isinstance(batch, Mapping):
+            name = self._label if self._label is not None else next((k for k in LABEL_KEYS if k in batch), None)
+            found = batch.get(name)
+        elif isinstance(batch, tuple | list):
+            at = 1 if self._label is None else int(self._label)
+            at += at >= 1 and self._place == "second"
+            found = batch[at] if at < len(batch) - (self._place == "last") else None
+        else:
+            found = None
+        return found if isinstance(found, Tensor) and not found.is_floating_point() and found.ndim == 1 else None
+
+    def leave_out(self, indices: Ids) -> None:
+        """Discard these items, by index, and no others."""
+        self.is_discarded[:] = False
+        self.is_discarded[indices] = True
+        self.has_discarded = bool(len(indices))
+
+    def relabel(self, labels: Mapping[int, int]) -> None:
+        """Give items other labels, by index, in place of all that were given before."""
+        self._relabelled.fill_(_UNCHANGED)
+        if labels:
+            self._relabelled[list(labels)] = torch.tensor(list(labels.values()))
+
+    def keys(self, split: str) -> list[str]:
+        """(N,) a stable name of each sample."""
+        found = self._keys if self._keys is not None else keys_of(self.dataset)
+        return list(found) if found is not None else [numbered(split, i) for i in range(len(self))]
+
+    def _with_label(self, item: Any, label: int) -> Any:
+        place: Any = self._label
+        if isinstance(item, Mapping):
+            place = place if place is not None else next((key for key in LABEL_KEYS if key in item), None)
+            if place in item:
+                return {**item, place: _like(item[place], label)}
+        elif isinstance(item, tuple | list):
+            place = 1 if place is None else place
+            if isinstance(place, int) and place < len(item):
+                return (*item[:place], _like(item[place], label), *item[place + 1 :])
+        raise DataError(
+            f"A sample was relabelled, but its item ({type(item).__name__}) has no label at {place!r}. Say where it "
+            "is: with_ids(dataset, label=INDEX or KEY)."
+        )
+
+
+def _like(old: Any, label: int) -> Any:
+    return torch.full_like(old, label) if isinstance(old, Tensor) else label
+
+
+def numbered(split: str, index: int) -> str:
+    """The name of a sample that has none of its own."""
+    return f"{split}/{index:05d}"
+
+
+def find_ids(dataset: Any) -> tuple[WithIds, Ids | None] | None:
+    """The `WithIds` that a data set is or is a subset of, with the subset's indices; None where there is none."""
+    if isinstance(dataset, WithIds):
+        return dataset, None
+    if isinstance(dataset, Subset) and (found := find_ids(dataset.dataset)) is not None:
+        data, inner = found
+        indices = np.asarray(dataset.indices, np.int64)
+        return data, indices if inner is None else inner[indices]
+    return None
+
+
+def keys_of(dataset: Any) -> list[str] | None:
+    """Names of the samples that stay the same from run to run, where the data set tells them: relative paths."""
+    if isinstance(dataset, Subset):
+        keys = keys_of(dataset.dataset)
+        return None if keys is None else [keys[i] for i in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        parts = [keys_of(part) for part in dataset.datasets]
+        return [key for part in parts if part for key in part] if all(parts) else None
+    for name in ("samples", "imgs", "paths", "filenames"):
+        found = getattr(dataset, name, None)
+        if isinstance(found, list | tuple) and len(found) == len(dataset) and len(found):
+            paths = [entry[0] if isinstance(entry, tuple | list) else entry for entry in found]
+            if all(isinstance(path, str | os.PathLike) for path in paths):
+                root = Path(getattr(dataset, "root", "") or ".").absolute().parent
+                return [_relative(os.fspath(path), root) for path in paths]
+    return None
+
+
+def _relative(path: str, root: Path) -> str:
+    """Below the folder that holds the data set's root, so that train/ and val/ stay apart."""
+    return os.path.relpath(path, root) if Path(path).is_absolute() or Path(path).exists() else path
+
+
+def labels_of(dataset: Any) -> Ids | None:
+    """(N,) class indices where the data set tells them without reading its items, else None."""
+    if isinstance(dataset, Subset):
+        labels = labels_of(dataset.dataset)
+        return None if labels is None else labels[np.asarray(dataset.indices, np.int64)]
+    if isinstance(dataset, ConcatDataset):
+        parts = [labels_of(part) for part in dataset.datasets]
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+    if isinstance(dataset, TensorDataset):
+        return _class_indices(dataset.tensors[1], len(dataset)) if len(dataset.tensors) > 1 else None
+    for name in ("targets", "labels", "y"):
+        if (found := _class_indices(getattr(dataset, name, None), len(dataset))) is not None:
+            return found
+    return None
+
+
+def _class_indices(values: Any, count: int) -> Ids | None:
+    if not isinstance(values, Tensor | np.ndarray | list | tuple) or len(values) != count:
+        return None
+    array = np.asarray(values)
+    is_index = array.ndim == 1 and array.dtype.kind in "iu" and (not count or array.min() >= 0)
+    return array.astype(np.int64) if is_index else None
+
+
+def classes_of(dataset: Any) -> tuple[str, ...] | None:
+    """Names of the classes, where the data set tells them."""
+    if isinstance(dataset, Subset):
+        return classes_of(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return classes_of(dataset.datasets[0]) if dataset.datasets else None
+    names = getattr(dataset, "classes", None)
+    if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None

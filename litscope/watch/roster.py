@@ -1,0 +1,174 @@
+"""Roster: the samples of a watched run. Which data sets there are, which ids they have, and the manifest of it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
+from litscope.errors import ConfigError
+from litscope.watch.ids import Ids, WithIds, classes_of, labels_of, numbered
+
+_PARTS = "watched"
+"""Key in the manifest's encoding: [split, first id, number] of each data set, so that a resumed run finds its ids."""
+
+
+@dataclass
+class Part:
+    """One data set of a run.
+
+    Attributes:
+        split: train, val or test.
+        first_id: `sample_id` of its first sample.
+        num_samples: how many it has.
+        data: None where the batches carry ids of a person's own, or its loader was not seen in this attempt.
+    """
+
+    split: str
+    first_id: int
+    num_samples: int
+    data: WithIds | None = None
+
+
+class Roster:
+    """All samples of a run; grows when a loader of a new data set is seen, or an id that no data set has.
+
+    Args:
+        class_names: of a person; else those that the data sets tell, else 0, 1, ...
+    """
+
+    def __init__(self, class_names: tuple[str, ...] | None) -> None:
+        self.parts: list[Part] = []
+        self._given = class_names
+        self._names = class_names
+        self._num_classes = len(class_names or ())
+        self._keys: list[str] = []
+        self._splits: list[str] = []
+        self._labels: Ids = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, as many as are known."""
+        known = self._names or ()
+        return known + tuple(str(i) for i in range(len(known), max(1, self._num_classes)))
+
+    @property
+    def num_unlabelled(self) -> int:
+        """Samples whose label is not known yet."""
+        return int((self._labels == UNLABELLED).sum())
+
+    def take_up(self, manifest: Manifest) -> None:
+        """Go on with the samples of an earlier attempt."""
+        self._keys, self._splits = list(manifest.keys), list(manifest.splits)
+        self._labels = manifest.labels.copy()
+        self._names = self._given or manifest.classes
+        self._num_classes = max(self._num_classes, manifest.num_classes)
+        known = self.parts
+        self.parts = [Part(*part) for part in manifest.encoding.get(_PARTS, ())]
+        for part in known:
+            assert part.data is not None
+            self.add(part.data, part.split)
+
+    def add(self, data: WithIds, split: str, indices: Ids | None = None) -> None:
+        """Take in a data set, or a subset of one, and give it its ids. One that is known stays as it is.
+
+        Args:
+            indices: those that the split has; None: all.
+
+        Raises:
+            ConfigError: if it has no label that fits the classes.
+        """
+        if all(part.data is not data for part in self.parts):
+            self._add_part(data, split)
+        if indices is not None:
+            for index in indices.tolist():
+                self._splits[data.first_id + index] = split
+
+    def _add_part(self, data: WithIds, split: str) -> None:
+        count = len(data)
+        known = next(
+            (p for p in self.parts if p.data is None and (p.split, p.num_samples) == (split, count)), None
+        )  # of an earlier attempt
+        if known is not None:
+            known.data, data.first_id = data, known.first_id
+            return
+        data.first_id = len(self)
+        self.parts.append(Part(split, len(self), count, data))
+        labels = labels_of(data.dataset)
+        names = classes_of(data.dataset)
+        self._names = self._names or names
+        if labels is not None and count:
+            self._num_classes = max(self._num_classes, int(labels.max()) + 1)
+        self._keys += data.keys(split)
+        self._splits += [split] * count
+        self._labels = np.append(self._labels, np.full(count, UNLABELLED) if labels is None else labels)
+        if self._given is not None and self._num_classes > len(self._given):
+            raise ConfigError(
+                f"class_names has {len(self._given)} names, but a label of {split} is {self._num_classes - 1}."
+            )
+
+    def split_of(self, data: WithIds, indices: Ids | None) -> str | None:
+        """The split of a loader's data set that is known, else None."""
+        if all(part.data is not data for part in self.parts) or not len(data):
+            return None
+        first = 0 if indices is None or not len(indices) else int(indices[0])
+        return self._splits[data.first_id + first]
+
+    def has_classes(self, count: int) -> None:
+        """The logits tell of `count` classes."""
+        self._num_classes = max(self._num_classes, count)
+
+    def learn(self, ids: Ids, labels: Ids, split: str) -> bool:
+        """Take in what was recorded: labels that were not known, and ids that no data set has. True if it was news."""
+        new = int(ids.max(initial=-1)) + 1
+        is_news = new > len(self)
+        if is_news:
+            more = range(len(self), new)
+            if self.parts and self.parts[-1].data is None and self.parts[-1].split == split:
+                self.parts[-1].num_samples += len(more)
+            else:
+                self.parts.append(Part(split, len(self), len(more)))
+            self._keys += [numbered(split, i) for i in more]
+            self._splits += [split] * len(more)
+            self._labels = np.append(self._labels, np.full(len(more), UNLABELLED))
+        unknown = (self._labels[ids] == UNLABELLED) & (labels >= 0)
+        self._labels[ids[unknown]] = labels[unknown]
+        self._num_classes = max(self._num_classes, int(self._labels.max(initial=-1)) + 1)
+        return is_news or bool(unknown.any())
+
+    def is_in(self, split: str) -> Any:
+        """(N,) bool: the samples of a split."""
+        return np.asarray(self._splits, dtype=object) == split
+
+    def ids_of(self, split: str) -> Ids:
+        """The samples of a split that are not discarded."""
+        return np.flatnonzero(self.is_in(split) & ~self.is_discarded())
+
+    def is_discarded(self) -> Any:
+        """(N,) bool."""
+        found = np.zeros(len(self), bool)
+        for part in self.parts:
+            if part.data is not None:
+                found[part.first_id : part.first_id + part.num_samples] = part.data.is_discarded
+        return found
+
+    def part_of(self, sample_id: int) -> Part | None:
+        """The data set that a sample belongs to."""
+        return next((p for p in self.parts if p.first_id <= sample_id < p.first_id + p.num_samples), None)
+
+    def manifest(self) -> Manifest:
+        """All samples as a run's manifest."""
+        parts = [[part.split, part.first_id, part.num_samples] for part in self.parts]
+        return build_manifest(
+            pa.array(self._keys, pa.string()),
+            self._labels,
+            self.classes,
+            splits=self._splits,
+            encoding={"kind": "watched", _PARTS: parts},
+        )

@@ -1,0 +1,261 @@
+"""Scope: one Lightning callback that puts every sample of a person's own LightningModule on record.
+
+It changes nothing of the training: loaders, loss, optimizers, schedules, precision, strategy and loggers stay as they
+are. It reads what `training_step` returns, or takes what `litscope.watch.record` is told inside a step.
+"""
+
+# ruff: noqa: ARG002 - Lightning passes every hook all its arguments
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
+
+from litscope.console import warn
+from litscope.errors import ConfigError
+from litscope.watch import active
+from litscope.watch.ids import WithIds, find_ids
+from litscope.watch.samplers import steer
+from litscope.watch.session import Session
+
+_SPLIT_OF_STAGE = {"train": "train", "validate": "val", "sanity_check": "val", "test": "test"}
+
+WANTED = (
+    'Return {"loss": ..., "logits": ..., "label": ..., "sample_id": ...} from it, or call '
+    "litscope.watch.record(sample_id=..., logits=..., label=...) inside it"
+)
+
+
+class Scope(L.Callback):
+    """Records every sample of a Trainer's fit, validations and tests, and lets people steer it meanwhile.
+
+    The module's steps return `{"loss", "logits", "label", "sample_id"}` and perhaps `sample_loss` (B,), or call
+    `litscope.watch.record`. Label and id may be left out where the loader draws from a `with_ids` data set. It is a
+    callback of `lightning.pytorch`, and of `pytorch_lightning` where that is imported.
+
+    Args:
+        run_dir: folder of the run; default: runs/watch-1 and so on. It has to be new, unless training goes on from a
+            checkpoint.
+        class_names: in the order of the class indices; default: what the data set tells, else 0, 1, ...
+        log_every_n_steps: optimizer steps between two lines of the run's metrics/steps.jsonl.
+    """
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Of both class trees, where both exist in this process."""
+        return super().__new__(_of_both_trees(cls) if "pytorch_lightning" in sys.modules else cls)
+
+    def __init__(
+        self,
+        run_dir: str | Path | None = None,
+        *,
+        class_names: Iterable[str] | None = None,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        self._session = Session(run_dir, class_names, log_every_n_steps)
+        self._splits: list[str] = []
+        self._data: list[WithIds | None] = []
+        self._train_data: WithIds | None = None
+        self._has_warned = False
+
+    def __reduce__(self) -> Any:
+        """The class of both trees has no name that another process could import."""
+        return _rebuild, (self.__dict__,)
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run's folder; None before training starts."""
+        return self._session.run.path if self._session.is_open else None
+
+    # ---- beginning and ending ------------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """From here on every loader comes by: take note of its data, and have its sampler follow discards."""
+        active.push(self._session)
+        inject = trainer.strategy.process_dataloader
+        if getattr(inject, "is_scope", False):
+            return
+
+        def process_dataloader(loader: object) -> object:
+            loader = inject(loader)
+            self._meet(loader, _SPLIT_OF_STAGE.get(str(getattr(trainer.state.stage, "value", "")), "train"))
+            return loader
+
+        process_dataloader.is_scope = True  # type: ignore[attr-defined]
+        trainer.strategy.process_dataloader = process_dataloader
+
+    def _meet(self, loader: Any, split: str) -> None:
+        found = find_ids(getattr(loader, "dataset", None))
+        if found is not None:
+            self._session.register(found[0], split, found[1])
+            steer(loader)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Open the run."""
+        session = self._session
+        session.place.step, session.place.epoch = trainer.global_step, trainer.current_epoch
+        session.rates.watch(trainer.optimizers)
+        session.reopen()
+        session.open(trainer.global_step)
+        session.can_save(trainer.save_checkpoint)
+        loaders = _flat(trainer.train_dataloader)
+        data = [found[0] if (found := find_ids(getattr(loader, "dataset", None))) else None for loader in loaders]
+        self._train_data = data[0] if len(data) == 1 else None
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Close the run in order."""
+        active.pop(self._session)
+        self._session.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Keep what was recorded, whatever ended the training."""
+        active.pop(self._session)
+        status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        self._session.close(status, f"{type(exception).__name__}: {exception}")
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Another epoch."""
+        self._session.place.epoch = trainer.current_epoch
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Another batch: `record` inside the step is about training."""
+        session = self._session
+        place = session.place
+        place.split, place.phase, place.step = "train", "train", trainer.global_step
+        session.next_batch()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Record the batch; at an optimizer step's end also do what people ask for."""
+        session = self._session
+        if not session.has_row:
+            self._take(outputs, batch, self._train_data, "training_step")
+        if isinstance(outputs, Mapping) and isinstance(loss := outputs.get("loss"), Tensor):
+            session.note_loss(loss)
+        if batch_idx + 1 >= trainer.num_training_batches:
+            session.training_ends()
+        if trainer.global_step != session.place.step and not session.step_ends(trainer.global_step):
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """The epoch's line, once validation is over too."""
+        self._session.place.split, self._session.place.phase = "train", "train"
+        self._session.log(_numbers(trainer.callback_metrics))
+        if not self._session.epoch_ends():
+            trainer.should_stop = True
+
+    # ---- evaluation ----------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Open the run where a validation stands alone; a sanity check is not recorded."""
+        if not trainer.sanity_checking:
+            self._evaluation_starts(trainer, trainer.val_dataloaders, "val")
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        """Likewise a test."""
+        self._evaluation_starts(trainer, trainer.test_dataloaders, "test")
+
+    def _evaluation_starts(self, trainer: Any, loaders: Any, split: str) -> None:
+        session = self._session
+        session.reopen()
+        session.open(trainer.global_step)
+        session.place.phase, session.place.step = "eval", trainer.global_step
+        self._splits, self._data = [], []
+        for loader in _flat(loaders):
+            found = find_ids(getattr(loader, "dataset", None))
+            known = session.roster.split_of(*found) if found is not None else None
+            self._splits.append(known or split)
+            self._data.append(None if found is None else found[0])
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """`record` inside the step is about this loader's split."""
+        if not trainer.sanity_checking:
+            self._evaluation_batch_starts(dataloader_idx)
+
+    def on_test_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Likewise."""
+        self._evaluation_batch_starts(dataloader_idx)
+
+    def _evaluation_batch_starts(self, dataloader_idx: int) -> None:
+        session = self._session
+        session.place.split, session.place.phase = self._splits[dataloader_idx], "eval"
+        session.next_batch()
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Record the batch."""
+        if not trainer.sanity_checking and not self._session.has_row:
+            self._take(outputs, batch, self._data[dataloader_idx], "validation_step")
+
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Record the batch."""
+        if not self._session.has_row:
+            self._take(outputs, batch, self._data[dataloader_idx], "test_step")
+
+    # ---- rows ----------------------------------------------------------------------------------
+
+    def _take(self, outputs: Any, batch: Any, data: WithIds | None, step: str) -> None:
+        """Record what a step returned. A training step that tells nothing ends the run; an evaluation is warned of."""
+        found = outputs if isinstance(outputs, Mapping) else {}
+        logits = found.get("logits")
+        ids = found.get("sample_id", data.ids_in(batch) if data is not None else _named(batch, "sample_id"))
+        label = found.get("label", data.label_in(batch) if data is not None else _named(batch, "label"))
+        if logits is not None and label is not None and ids is not None:
+            signals = {"sample_loss": found["sample_loss"]} if "sample_loss" in found else None
+            self._session.record(ids, logits, label, signals)
+            return
+        parts = (("logits", logits), ("label", label), ("sample_id", ids))
+        missing = [name for name, value in parts if value is None]
+        hint = "" if ids is not None else "; the batch has no ids: litscope.watch.with_ids(dataset) puts them into it"
+        told = f"{step} of {type(outputs).__name__}" if not found else f"{step} of {{{', '.join(found)}}}"
+        message = f"Scope finds no {' and no '.join(missing)} in what came of {told}. {WANTED}{hint}."
+        if step == "training_step" and outputs is not None:
+            raise ConfigError(message)
+        if not self._has_warned:
+            self._has_warned = True
+            warn(message)
+
+
+def _named(batch: Any, name: str) -> Any:
+    return batch.get(name) if isinstance(batch, Mapping) else None
+
+
+def _flat(loaders: Any) -> list[Any]:
+    """The loaders of one stage, in the order of `dataloader_idx`."""
+    return list(CombinedLoader(loaders, "sequential").flattened) if loaders is not None else []
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if getattr(value, "ndim", 0) == 0}
+
+
+_twins: dict[type[Scope], type[Scope]] = {}
+
+
+def _of_both_trees(cls: type[Scope]) -> type[Scope]:
+    """A subclass that is a callback of pytorch_lightning too: that package's Trainer may ask."""
+    other = sys.modules["pytorch_lightning"].Callback
+    if issubclass(cls, other):
+        return cls
+    if cls not in _twins:
+        _twins[cls] = type(cls.__name__, (cls, other), {"__module__": cls.__module__})
+    return _twins[cls]
+
+
+def _rebuild(state: dict[str, Any]) -> Scope:
+    scope: Scope = Scope.__new__(Scope)
+    scope.__dict__.update(state)
+    return scope

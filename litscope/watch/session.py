@@ -1,0 +1,529 @@
+"""Session: one watched run. It opens the folder, records, applies actions, and closes all in order.
+
+Everything a door of this package does ends here; a door only says where the loop stands (`Place`), which loaders
+there are, and when a step or an epoch is over. Nothing here draws a random number, changes a batch, or waits for the
+device in a step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from litscope.console import say
+from litscope.data.manifest import Manifest
+from litscope.errors import ConfigError, LitscopeError, RunError
+from litscope.ledger.scorekeeper import BackgroundScores
+from litscope.ledger.store import LedgerReader, LedgerWriter
+from litscope.live import environment
+from litscope.live.capture import Capture
+from litscope.live.epoch_clock import EpochClock
+from litscope.live.interrupt import Signals
+from litscope.live.pace import Pace
+from litscope.live.ranks import Ranks
+from litscope.live.steered import Moment
+from litscope.live.steering import Steering
+from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json, write_text
+from litscope.runs import RUNS, is_watched
+from litscope.watch.custom import CustomBuffer
+from litscope.watch.ids import WithIds
+from litscope.watch.rates import Rates
+from litscope.watch.roster import Roster
+from litscope.watch.target import Save, WatchedTraining
+
+FLUSH_S = 5.0
+"""Age of the signals that a crash may lose, in seconds."""
+
+HEAD = """\
+# A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
+# would build them (fit --resume, evaluate, predict, replay, whatif) do not take it; all that read or steer a run do.
+"""
+
+
+@dataclass
+class Place:
+    """Where the loop stands: what a row says of its visit. Changed in place.
+
+    Attributes:
+        split: of the samples that are shown: train, val or test.
+        phase: train, or eval in an evaluation pass.
+        step: optimizer steps completed.
+        epoch: from 0.
+    """
+
+    split: str = "train"
+    phase: str = "train"
+    step: int = 0
+    epoch: int = 0
+
+
+class Session:
+    """A watched run.
+
+    Args:
+        run_dir: its folder; default: the first of runs/watch-1, runs/watch-2, ... that is free.
+        class_names: in the order of the class indices; default: what the data sets tell, else 0, 1, ...
+        log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
+
+    Attributes:
+        place: where the loop stands.
+        roster: the samples that are known.
+        rates: of the optimizers.
+        run: the folder, once it is open.
+        is_ending: whether somebody asked to end the run.
+        counts_passes: whether an epoch is a pass over the training data (else somebody calls `epoch_ends`).
+        evaluated_split: of the last evaluation loader that started.
+        asked_folder: where the run is to be made, as asked for.
+        before_epoch_ends: called before an epoch's line is written.
+        facts: what the script told about itself, for the run's recipe.yaml.
+    """
+
+    def __init__(
+        self, run_dir: str | Path | None = None, class_names: Iterable[str] | None = None, log_every_n_steps: int = 50
+    ) -> None:
+        self.place = Place()
+        self.roster = Roster(None if class_names is None else tuple(class_names))
+        self.rates = Rates()
+        self.facts: dict[str, Any] = {}
+        self.counts_passes = False
+        self.before_epoch_ends: Callable[[], None] | None = None
+        self.evaluated_split = "val"
+        self.asked_folder = run_dir
+        self._log_every_n_steps = log_every_n_steps
+        self._run: RunDir | None = None
+        self._is_closed = True
+        self._attempt = 0
+        self._capture: Capture | None = None
+        self._custom = CustomBuffer()
+        self._custom_writer: LedgerWriter | None = None
+        self._clock = EpochClock()
+        self._losses: list[Tensor] = []
+        self._last_ids: Tensor | None = None
+        self._has_moved_on = False
+        self._metrics: dict[str, float] = {}
+        self._rate: float | None = None
+        self._began = time.monotonic()
+
+    # ---- beginning and ending ------------------------------------------------------------------
+
+    @property
+    def run(self) -> RunDir:
+        """The run's folder."""
+        assert self._run is not None, "the session is not open"
+        return self._run
+
+    @property
+    def is_open(self) -> bool:
+        """Whether rows are taken."""
+        return not self._is_closed
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody asked to end the run in order."""
+        return self.is_open and self._steering.is_ending
+
+    def register(self, data: WithIds, split: str, indices: Any = None) -> None:
+        """Take in a data set, or a subset of one; see `Roster.add`."""
+        before = len(self.roster)
+        self.roster.add(data, split, indices)
+        if self.is_open and len(self.roster) != before and self._ranks.rank == 0:
+            self.roster.manifest().write(self.run.manifest)
+
+    def open(self, step: int = 0) -> None:
+        """Open the run, before its first row. All ranks come here at the same point. A second call does nothing.
+
+        Args:
+            step: optimizer steps that lie behind the weights; above 0 an existing run goes on from there.
+
+        Raises:
+            RunError: if the folder holds a run already, and this is no continuation of it.
+        """
+        if self.is_open:
+            return
+        self._ranks = Ranks()
+        self._held = ExitStack()
+        found: tuple[str, int] | LitscopeError = ("", 0)
+        if self._ranks.rank == 0:
+            try:
+                found = self._begin(step)
+            except LitscopeError as error:  # other ranks wait for the folder's name
+                found = error
+        found = self._ranks.first(found)
+        if isinstance(found, LitscopeError):
+            raise found
+        folder, self._attempt = found
+        self._run, self._is_closed = RunDir(folder), False
+        if self._ranks.rank and self.run.manifest.exists():
+            self._take_up_roster()
+        self._began = time.monotonic()
+        self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints)
+        self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
+        self._steering = Steering(self.run)
+        self._signals = Signals()  # never installed: signals are the script's own
+        self._pace = Pace(self._signals, saves=False, max_time_s=None)
+        self._scores = BackgroundScores(self.run) if self._ranks.rank == 0 else None
+        self._steering.start(self._target, self._ranks, self._signals, self._attempt, {}, self._moment())
+        self._clock.start()
+        if self._ranks.rank == 0:
+            say(f"litscope: every sample of this run goes on record in {folder}")
+
+    def close(self, status: str = "finished", message: str = "") -> None:
+        """Write what is left, and how the run ended. A second call does nothing.
+
+        Args:
+            status: finished, interrupted or failed.
+            message: why, where it did not finish.
+
+        Raises:
+            LedgerError: if the rows cannot be written.
+        """
+        if self._is_closed:
+            return
+        if status == "finished" and self.counts_passes and self._clock.num_samples:
+            self.epoch_ends()  # no further pass tells that the last epoch is over
+        self._is_closed = True
+        self.rates.close()
+        try:
+            if self._capture is not None:
+                self._flush_custom()
+                self._capture.close()
+            if self._custom_writer is not None:
+                self._custom_writer.close()
+            if self._ranks.rank == 0:
+                self._learn()
+                write_json(self.run.summary, self._summary(status, message))
+        finally:
+            if self._scores is not None:
+                self._scores.close()
+            self._capture = self._custom_writer = None
+            self._held.close()
+
+    def reopen(self) -> None:
+        """Take rows again after `close`, in the same attempt: a test after the training."""
+        if self.is_open or self._run is None:
+            return
+        self._ranks, self._held, self._is_closed = Ranks(), ExitStack(), False
+        if self._ranks.rank == 0:
+            self.roster.manifest().write(self.run.manifest)  # with the data set that is tested
+        self._scores = BackgroundScores(self.run) if self._ranks.rank == 0 else None
+
+    def _begin(self, step: int) -> tuple[str, int]:
+        """Rank 0: make the folder, or take up the one that is there."""
+        path = Path(self.asked_folder) if self.asked_folder is not None else _free_folder()
+        run = RunDir(path)
+        if run.is_run() and step > 0:
+            _check_watched(run)
+            run.summary.unlink(missing_ok=True)
+            self._run = run
+            self._take_up_roster()
+        elif run.is_run():
+            raise RunError(
+                f"{path} already holds a run. Give another run_dir, or none; to go on with it, start from one of its "
+                'checkpoints: trainer.fit(..., ckpt_path="last.ckpt").'
+            )
+        else:
+            run = RunDir.create(path)
+        self._held.enter_context(held(run))
+        about = {"script": str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] else None, **self.facts}
+        text = yaml.safe_dump({"watch": _plain(about)}, sort_keys=False, allow_unicode=True)
+        write_text(run.recipe, HEAD + text)
+        write_json(run.environment, environment.describe(torch.initial_seed()))
+        self.roster.manifest().write(run.manifest)
+        run.epoch_metrics.touch()
+        run.actions.touch()
+        return str(path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
+
+    def _take_up_roster(self) -> None:
+        self.roster.take_up(Manifest.read(self.run.manifest))
+
+    # ---- rows ----------------------------------------------------------------------------------
+
+    def record(
+        self,
+        sample_id: Any,
+        logits: Tensor | None = None,
+        label: Any = None,
+        signals: Mapping[str, Any] | None = None,
+        split: str | None = None,
+    ) -> None:
+        """Record one batch as it stands; see `litscope.watch.record`."""
+        ids = _ids(sample_id, logits)
+        place = self.place
+        split, phase = (place.split, place.phase) if split is None else (split, "train" if split == "train" else "eval")
+        where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
+        if logits is not None and not self._is_same_batch(ids):
+            self._record_logits(ids, logits, label, where)
+        for name, values in (signals or {}).items():
+            if self._custom_writer is None:
+                self._custom_writer = LedgerWriter(self.run, self._attempt, self._ranks.rank, folder=self.run.custom)
+            self._custom.add(name, torch.as_tensor(values), ids, **where)
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the batch that is under way is recorded already."""
+        return self._last_ids is not None
+
+    def _is_same_batch(self, ids: Tensor) -> bool:
+        """Whether this batch was recorded just now, by another call: a loss and `save_signals` say the same twice."""
+        last = self._last_ids
+        if last is None:
+            return False
+        if last is ids or (last.data_ptr() == ids.data_ptr() and last.shape == ids.shape):
+            return True
+        is_on_host = last.device.type == ids.device.type == "cpu"
+        return not self._has_moved_on and is_on_host and torch.equal(last, ids)
+
+    def _record_logits(self, ids: Tensor, logits: Tensor, label: Any, where: dict[str, Any]) -> None:
+        if label is None:
+            raise ConfigError("record(logits=...) needs the labels too: record(sample_id=..., logits=..., label=...).")
+        logits = _two_columns(logits.detach())
+        label = torch.as_tensor(label, device=logits.device)
+        if self._capture is None:
+            self.roster.has_classes(logits.shape[1])
+            writer = LedgerWriter(self.run, self._attempt, self._ranks.rank)
+            self._capture = Capture(writer, logits.device, FLUSH_S)
+        output: Any = {"logits": logits, "label": label, "sample_id": ids.to(logits.device)}
+        self._capture.add(output, **where)
+        self._last_ids, self._has_moved_on = ids, False
+        if where["phase"] == "train":
+            self._clock.num_samples += ids.numel()
+
+    def next_batch(self) -> None:
+        """Another batch begins: it may be recorded; a training one trains with the rate of now."""
+        self._last_ids = None
+        if self.place.phase == "train":
+            self._rate = self.rates.effective()
+
+    def moves_on(self) -> None:
+        """A step is done or a loader starts anew: equal ids from here on are another visit, unless they are the very
+        same tensor."""
+        self._has_moved_on = True
+        self._rate = self.rates.effective()
+
+    def note_loss(self, loss: Tensor) -> None:
+        """Keep a training batch's loss (), for the curve. Nothing is computed."""
+        self._losses.append(loss.detach())
+
+    def weight_of(self, sample_id: Tensor) -> Tensor:
+        """See `litscope.watch.weight_of`."""
+        return self._target.weight_of(sample_id)
+
+    def changed_weights(self, sample_id: Tensor) -> Tensor | None:
+        """As `weight_of`, but None while nobody gave any."""
+        self._target.are_weights_used = True
+        return self._target.weight_of(sample_id) if self._target.has_weights else None
+
+    def can_save(self, save: Save) -> None:
+        """How the loop writes a checkpoint."""
+        self._target.save = save
+
+    # ---- steps and epochs ------------------------------------------------------------------------
+
+    def step_ends(self, step: int) -> bool:
+        """`step` optimizer steps are done: apply what is asked for, wait out a pause.
+
+        Returns:
+            Whether training goes on; False once somebody asked to end it.
+        """
+        self.place.step = step
+        if step % self._log_every_n_steps == 0:
+            self._log_step()
+        if self._pace.due(self._ranks, step, self._steering.has_news()).news or self._steering.is_scripted(step):
+            self._clock.skip(self._steering.take(self._moment()))
+        return self._goes_on()
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Numbers for the line of the epoch that runs."""
+        self._metrics |= {name: float(value) for name, value in metrics.items() if name not in _RESERVED}
+
+    def epoch_ends(self) -> bool:
+        """The epoch's training and validation are over: write its line, with what was logged, and begin the next one.
+
+        Returns:
+            As `step_ends`.
+        """
+        if self.before_epoch_ends is not None:
+            self.before_epoch_ends()
+        self._log_step()
+        self._flush(wait=True)
+        num_samples = sum(self._ranks.gather(self._clock.num_samples))
+        self._share_what_was_learned()
+        if self._ranks.rank == 0:
+            train_s = self._clock.train_s
+            row = {
+                "epoch": self.place.epoch,
+                "step": self.place.step,
+                "attempt": self._attempt,
+                "num_samples": num_samples,
+                "epoch_s": self._clock.epoch_s,
+                "samples_per_s": num_samples / max(train_s, 1e-9),
+                "lr": self._rate,
+                "num_edits": self._target.num_edits,
+                **self._metrics,
+            }
+            append_line(self.run.epoch_metrics, row)
+        self._metrics = {}
+        if self._scores is not None:
+            self._scores.epoch_ended()
+        self._clock.skip(self._steering.take(self._moment()))
+        self._clock.start()
+        return self._goes_on()
+
+    def _goes_on(self) -> bool:
+        """False once somebody asked to end the run: then loaders of ours run dry as well."""
+        if self._steering.is_ending:
+            for part in self.roster.parts:
+                if part.data is not None and part.split == "train":
+                    part.data.is_over = self.counts_passes
+        return not self._steering.is_ending
+
+    def pass_begins(self, data: WithIds) -> None:
+        """A loader of this data set starts anew: of training data, the next epoch, where no loop tells of epochs."""
+        self.moves_on()
+        part = next((part for part in self.roster.parts if part.data is data), None)
+        if part is None or not self.counts_passes or not self.is_open:
+            return
+        if part.split != "train":
+            self.evaluated_split = part.split
+        elif self._clock.num_samples:
+            self.epoch_ends()
+            self.place.epoch += 1
+
+    def training_ends(self) -> None:
+        """The epoch's last training batch is done: what follows is validation."""
+        self._clock.training_ends()
+
+    def _moment(self) -> Moment:
+        is_validating = self.place.phase == "eval"
+        return Moment(self.place.step, self.place.epoch, 1, is_validating, is_validating)
+
+    def _flush(self, wait: bool = False) -> None:
+        self._flush_custom(wait)
+        if self._capture is not None:
+            self._capture.flush(wait)
+
+    def _flush_custom(self, wait: bool = False) -> None:
+        if self._custom_writer is not None and len(self._custom):
+            self._custom_writer.put(self._custom.drain())
+            self._custom_writer.flush(wait)
+
+    def _log_step(self) -> None:
+        """The mean loss since the last time; the one place in an epoch where a step waits for the device."""
+        self._flush_custom()
+        losses, self._losses = self._losses, []
+        if not losses or self._ranks.rank:
+            return
+        mean = float(torch.stack(losses).float().mean())
+        line = {"step": self.place.step, "epoch": self.place.epoch, "attempt": self._attempt}
+        append_line(self.run.step_metrics, {**line, "train/loss": mean, "lr": self._rate})
+
+    # ---- what the rows tell --------------------------------------------------------------------
+
+    def _share_what_was_learned(self) -> None:
+        """Rank 0 learns from the rows on the disk; the others must know as many samples, to judge an action alike."""
+        if self._ranks.rank == 0:
+            self._learn()
+        count = self._ranks.first(len(self.roster))
+        if self._ranks.rank and count > len(self.roster):
+            self.roster.learn(np.array([count - 1]), np.array([-1]), "train")
+
+    def _learn(self) -> None:
+        """Labels and ids that no data set told, from what was recorded."""
+        has_all_classes = not self.run.manifest.exists() or self._num_written_classes() == len(self.roster.classes)
+        if self.roster.parts and not self.roster.num_unlabelled and has_all_classes:
+            return
+        rows = LedgerReader(self.run).table(["sample_id", "label", "split"], min_epoch=self.place.epoch)
+        is_news = not has_all_classes
+        for split in ("train", "val", "test"):
+            at = np.asarray(rows["split"].cast("string").to_numpy(zero_copy_only=False) == split)
+            ids = rows["sample_id"].to_numpy()[at]
+            if len(ids):
+                is_news |= self.roster.learn(ids, rows["label"].to_numpy()[at].astype(np.int64), split)
+        if is_news:
+            self.roster.manifest().write(self.run.manifest)
+
+    def _num_written_classes(self) -> int:
+        return Manifest.read(self.run.manifest).num_classes
+
+    def _summary(self, status: str, message: str) -> dict[str, Any]:
+        """As `training.summary` writes it, as far as it is known here."""
+        rows = valid_lines(read_lines(self.run.epoch_metrics), read_lines(self.run.attempts))
+        last = {k: v for k, v in rows[-1].items() if k not in _RESERVED} if rows else {}
+        return {
+            "status": status,
+            "message": message,
+            "name": self.run.path.name,
+            "run_dir": str(self.run.path),
+            "classes": list(self.roster.classes),
+            "num_samples": {split: int(self.roster.is_in(split).sum()) for split in ("train", "val", "test")},
+            "epochs": len(rows),
+            "global_step": self.place.step,
+            "metrics": {"final": last, "best": {}},
+            "epoch_s": [round(row["epoch_s"], 3) for row in rows],
+            "checkpoints": {"last": None, "best": None, "kept": []},
+            "num_devices": self._ranks.world_size,
+            "wall_s": round(time.monotonic() - self._began, 3),
+        }
+
+
+_RESERVED = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
+
+
+def _free_folder() -> Path:
+    number = 1
+    while (RUNS / f"watch-{number}").exists():
+        number += 1
+    return RUNS / f"watch-{number}"
+
+
+def _check_watched(run: RunDir) -> None:
+    """A run of `litscope fit` is not continued by a loop of somebody else."""
+    if not is_watched(run):
+        raise RunError(f"{run.path} is a run of `litscope fit`; a watched loop needs a folder of its own.")
+
+
+def _plain(value: Any) -> Any:
+    """What a script told about itself, as YAML and JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json.loads(json.dumps(value, default=str))
+
+
+def _ids(sample_id: Any, logits: Tensor | None) -> Tensor:
+    """(B,) int64, where it is."""
+    ids = torch.as_tensor(sample_id)
+    if ids.is_floating_point() or ids.dtype is torch.bool:
+        dtype = str(ids.dtype).removeprefix("torch.")
+        raise ConfigError(f"sample_id must be whole numbers, got {dtype}: large ids are not exact in float32.")
+    if logits is not None and ids.numel() != logits.shape[0]:
+        raise ConfigError(f"{ids.numel()} values of sample_id for logits {tuple(logits.shape)}: one for each row.")
+    return ids if ids.dtype is torch.int64 and ids.ndim == 1 else ids.reshape(-1).long()
+
+
+def _two_columns(logits: Tensor) -> Tensor:
+    """(B, C) with C of at least 2: one logit z of a binary model is the class pair (0, z)."""
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        z = logits.reshape(-1)
+        return torch.stack([torch.zeros_like(z), z], 1)
+    if logits.ndim != 2:
+        raise ConfigError(
+            f"logits must be (B, C), one row for each sample, got {tuple(logits.shape)}. litscope.watch records "
+            "classifiers; other models can record numbers of their own: record(sample_id=..., signals={...})."
+        )
+    return logits

@@ -1,0 +1,198 @@
+"""WatchedTraining: what of a person's own training people can change while it runs, and what not."""
+
+# ruff: noqa: ARG002 - a Steered is told more than this one needs
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from litscope.errors import ConfigError, did_you_mean
+from litscope.ledger.actions import Decisions
+from litscope.live.steered import Moment
+from litscope.watch.ids import Ids
+from litscope.watch.rates import Rates
+from litscope.watch.roster import Part, Roster
+
+CAN_BE_SET = ("lr", "lr_scale", "weight_decay")
+
+Save = Callable[[Path], Any]
+"""Writes a checkpoint to a path."""
+
+
+class WatchedTraining:
+    """A training whose loop is a person's own (`live.steered.Steered`).
+
+    Args:
+        roster: the run's samples.
+        rates: of its optimizers.
+        folder: where checkpoints that somebody asks for are written.
+
+    Attributes:
+        save: how a checkpoint is written, where the loop told us.
+        num_edits: edits of validation or test samples so far.
+        are_weights_used: whether the loop asks for weights (`weight_of`).
+    """
+
+    def __init__(self, roster: Roster, rates: Rates, folder: Path) -> None:
+        self.save: Save | None = None
+        self.num_edits = 0
+        self.are_weights_used = False
+        self._roster, self._rates, self._folder = roster, rates, folder
+        self._weights: dict[int, float] = {}
+        self._on_device: dict[torch.device, Tensor] = {}
+
+    @property
+    def num_samples(self) -> int:
+        """That are known so far."""
+        return len(self._roster)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether any sample has another weight than 1."""
+        return bool(self._weights)
+
+    def weight_of(self, sample_id: Tensor) -> Tensor:
+        """(B,) float32 on the ids' device: the factor of each sample's loss."""
+        self.are_weights_used = True
+        device = sample_id.device
+        if not self._weights:
+            return torch.ones(sample_id.shape, device=device)
+        if device not in self._on_device:
+            weights = torch.ones(len(self._roster))
+            weights[list(self._weights)] = torch.tensor(list(self._weights.values()), dtype=torch.float32)
+            self._on_device[device] = weights.to(device)
+        return self._on_device[device][sample_id]
+
+    # ---- what steering asks ------------------------------------------------------------------
+
+    def asked(self) -> dict[str, Any]:
+        """Nothing: settings are the script's."""
+        return {"settings": {}, "plan": None}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is kept in checkpoints: the journal is there."""
+        return {}
+
+    def restore(self, decisions: Decisions, state: Mapping[str, Any]) -> None:
+        """Never called: no checkpoint of ours holds actions; a run that goes on applies its journal again."""
+        raise AssertionError("a watched run keeps no actions in a checkpoint")
+
+    def keep_plan(self, state: Mapping[str, Any]) -> None:
+        """The schedule is the script's."""
+
+    def follow(self, decisions: Decisions, moment: Moment, num_ranks: int) -> list[str]:
+        """Take discards, labels, weights and rates into the loop, or refuse."""
+        labels = {sample_id: self._class(name) for sample_id, name in decisions.labels.items()}
+        weights = {sample_id: weight for sample_id, weight in decisions.weights.items() if weight != 1}
+        self._check_settings(decisions.settings)
+        self._check_samples(decisions, labels, weights, num_ranks)
+        notes = self._follow_samples(decisions.discarded, labels)
+        self._weights, self._on_device = weights, {}
+        settings = decisions.settings
+        self._rates.set(settings.get("lr"), settings.get("lr_scale", 1.0), settings.get("weight_decay"))
+        return notes
+
+    def save_copy(self, moment: Moment) -> str:
+        """Have the loop write a checkpoint."""
+        if self.save is None:
+            raise ConfigError("This loop did not say how to save itself: litscope.watch.run(..., save=FUNCTION).")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"step{moment.step:08d}.ckpt"
+        self.save(path)
+        return str(path)
+
+    def evaluate_now(self, ids: Ids, moment: Moment) -> dict[str, float]:
+        """Refused."""
+        raise ConfigError("The loop is your own, and evaluates when it does: nothing can be evaluated on demand.")
+
+    def ids_of(self, split: str) -> Ids:
+        """Those not discarded."""
+        return self._roster.ids_of(split)
+
+    def readable(self, ids: Ids) -> Ids:
+        """All."""
+        return ids
+
+    def prepare_epoch(self) -> None:
+        """Samplers follow by themselves."""
+
+    def epoch_starts(self) -> None:
+        """Samplers follow by themselves."""
+
+    # ---- how -----------------------------------------------------------------------------------
+
+    def _class(self, name: str) -> int:
+        classes = self._roster.classes
+        if name not in classes:
+            raise ConfigError(f"{name!r} is not a class of this run.{did_you_mean(name, classes)}")
+        return classes.index(name)
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        for name in settings:
+            if name not in CAN_BE_SET:
+                raise ConfigError(
+                    f"{name} belongs to your own loop, so it cannot be changed from here; "
+                    f"{', '.join(CAN_BE_SET)} can. Change it in your script."
+                )
+        if settings and not self._rates.has_optimizers:
+            raise ConfigError("This loop did not say which optimizer it has: litscope.watch.run(..., optimizer=...).")
+
+    def _check_samples(
+        self, decisions: Decisions, labels: Mapping[int, int], weights: Mapping[int, float], num_ranks: int
+    ) -> None:
+        for sample_id in (*decisions.discarded, *labels, *weights):
+            if sample_id >= len(self._roster):
+                raise ConfigError(f"sample_id {sample_id}: the run has seen {len(self._roster)} samples, from 0.")
+        for sample_id in (*decisions.discarded, *labels):
+            part = self._roster.part_of(sample_id)
+            if part is None or part.data is None:
+                raise ConfigError(
+                    f"sample_id {sample_id}: its batches carry ids of your own, so litscope cannot tell which sample "
+                    "of the data set it is. Wrap the data set: litscope.watch.with_ids(dataset)."
+                )
+        for sample_id in decisions.discarded:
+            part = self._roster.part_of(sample_id)
+            if part is not None and part.data is not None and not part.data.is_steered:
+                raise ConfigError(
+                    f"sample_id {sample_id}: no loader that litscope can steer draws it. Use a DataLoader with a batch "
+                    "size, under Lightning with Scope, else litscope.watch.Loader(dataset, ...)."
+                )
+        if weights and not self.are_weights_used:
+            raise ConfigError(
+                "The loss is your own, and does not ask for weights: multiply it by "
+                "litscope.watch.weight_of(sample_id) before you take its mean."
+            )
+        self._check_left(decisions.discarded, num_ranks)
+
+    def _check_left(self, discarded: set[int], num_ranks: int) -> None:
+        """Some sample of each split has to stay, and two of training for each rank."""
+        gone = np.zeros(len(self._roster), bool)
+        gone[list(discarded)] = True
+        for split, least in (("train", 2 * num_ranks), ("val", 1), ("test", 1)):
+            ids = np.flatnonzero(self._roster.is_in(split))
+            if len(ids) and discarded and (left := int((~gone[ids]).sum())) < min(least, len(ids)):
+                raise ConfigError(f"That would leave {left} samples of {split}; at least {least} are needed.")
+
+    def _follow_samples(self, discarded: set[int], labels: Mapping[int, int]) -> list[str]:
+        before = {id(part): part.data.is_discarded.copy() for part in self._roster.parts if part.data is not None}
+        is_held_out = False
+        for part in self._roster.parts:
+            if part.data is None:
+                continue
+            part.data.leave_out(np.array([i - part.first_id for i in discarded if _has(part, i)], np.int64))
+            part.data.relabel({i - part.first_id: label for i, label in labels.items() if _has(part, i)})
+            is_changed = not np.array_equal(before[id(part)], part.data.is_discarded)
+            is_held_out |= is_changed and part.split != "train"
+        if not is_held_out:
+            return []
+        self.num_edits += 1
+        return ["metrics of val or test before and after this cannot be compared"]
+
+
+def _has(part: Part, sample_id: int) -> bool:
+    return part.first_id <= sample_id < part.first_id + part.num_samples
