@@ -23,8 +23,25 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "timm": ("timm==1.0.31",),
     "webdataset": ("webdataset==1.0.2", "pillow"),
     "litdata": ("litdata==0.2.76", "pillow"),
+    "weightslab": (
+        *(
+            "pytorch-lightning>=2.2,<3",
+            "torchmetrics>=1.9",
+            "numpy<3",
+            "pandas>=2.2.2,<3",
+            "duckdb>=1.1,<2",
+            "PyYAML<7",
+        ),
+        *("dill<0.5", "zstandard<1", "h5py<4", "xxhash<4.1", "tables<4", "pyarrow<23", "grpcio>=1.80,<2"),
+        *("protobuf>=6.31.1,<8", "pydantic<3", "Pillow<12", "graphviz<1", "onnx<=1.20", "tqdm", "python-dotenv<2"),
+        *("langchain-core<2", "ipykernel<7", "jupyter_client<9", "ipywidgets>=8.1.8", "matplotlib<4", "psutil<8"),
+        "nvidia-ml-py<14",
+    ),
 }
 """Name -> what is installed beside torch and torchvision."""
+
+WITHOUT_DEPENDENCIES: dict[str, tuple[str, ...]] = {"weightslab": ("weightslab==2.0.2",)}
+"""Name -> what is installed last, without what it asks for: it caps torch below ours, and runs with ours."""
 
 FOLDER = Path("~/.cache/litscope-bench")
 
@@ -53,7 +70,11 @@ def python_of(name: str | None, folder: Path = FOLDER) -> str:
         print(f"making the environment {home} ({' '.join(wanted)}) ...", file=sys.stderr, flush=True)
         shutil.rmtree(home, ignore_errors=True)
         venv.create(home, with_pip=True)
-        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        alone = WITHOUT_DEPENDENCIES.get(name, ())
+        _run([*pip, *(one for one in wanted if one not in alone)])
+        if alone:
+            _run([*pip, "--no-deps", *alone])
         _put_shim(home)
         stamp.write_text("\n".join(wanted))
     return str(python)
@@ -68,7 +89,7 @@ def requirements(name: str) -> tuple[str, ...]:
     if name not in ENVIRONMENTS:
         raise NotInstalled(f"there is no environment {name!r}; there are {', '.join(ENVIRONMENTS)}")
     ours = [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "torchvision")]
-    return (*ours, *ENVIRONMENTS[name])
+    return (*ours, *ENVIRONMENTS[name], *WITHOUT_DEPENDENCIES.get(name, ()))
 
 
 def _run(command: list[str]) -> None:

@@ -17,6 +17,7 @@ import small_mlp
 import startup
 import tasks
 import to_accuracy
+import watch
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,19 @@ FEWER = (
          prune.AGAINST_SHORTER, "accuracy_gain"),
 )  # fmt: skip
 
+OTHERS = (
+    Goal("watch-resnet18", "A LightningModule with Scope over unwatched, ResNet-18", "watch_resnet18", watch.SCOPE,
+         against=watch.UNWATCHED, at_least=0.97),
+    Goal("watch-mnist", "A LightningModule with Scope over unwatched, small MNIST network", "watch_mnist", watch.SCOPE,
+         against=watch.UNWATCHED, at_least=0.9),
+    Goal("watch-wrapped", "Wrapped parts over unwatched, small MNIST network (no goal was set)", "watch_mnist",
+         watch.WRAPPED, against=watch.UNWATCHED),
+    Goal("watch-weightslab", "Wrapped parts over WeightsLab as shipped (no goal was set)", "watch_weightslab",
+         watch.WRAPPED, against=watch.WEIGHTSLAB),
+    Goal("watch-weightslab-tuned", "Wrapped parts over WeightsLab tuned (no goal was set)", "watch_weightslab",
+         watch.WRAPPED, against=watch.TUNED),
+)  # fmt: skip
+
 WATCHING = (
     Goal("watching-resnet18", "Recording on over off, ResNet-18", "watching_cifar10", OURS, against=recording.OFF,
          at_least=0.99),
@@ -131,4 +145,5 @@ SECTIONS = {
     "On a GPU": ON_A_GPU,
     "Fewer samples": FEWER,
     "Cost of watching": WATCHING,
+    "Watching a person's own LightningModule": OTHERS,
 }

@@ -298,7 +298,20 @@ def test_every_goal_that_is_not_reached_has_a_note() -> None:
 @pytest.mark.parametrize(
     ("script", "names"),
     [
-        ("run.py", ["small_mlp", "mnist_convnet", "watching_cifar10", "help", "time_to_accuracy", "prune", "growth"]),
+        (
+            "run.py",
+            [
+                "small_mlp",
+                "mnist_convnet",
+                "watching_cifar10",
+                "help",
+                "time_to_accuracy",
+                "prune",
+                "growth",
+                "watch_mnist",
+                "watch_resnet18",
+            ],
+        ),
         ("gpu.py", list(gpu.BENCHES)),
     ],
 )

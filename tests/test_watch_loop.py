@@ -160,6 +160,7 @@ def test_where_the_id_goes() -> None:
         assert len(item) == 3
         assert item[at] == 3
         assert torch.equal(item[0], x)
+    assert with_ids([(5, "their id", 1)], place="second")[0] == (5, 0, 1)
     assert with_ids(Dicts())[1]["sample_id"] == 1
     assert with_ids([5, 6])[1] == (6, 1)
     batch = next(iter(DataLoader(with_ids(TRAIN), BATCH)))

@@ -177,6 +177,32 @@ def test_guards_change_nothing_else() -> None:
     assert net[0].weight.grad is not None  # type: ignore[union-attr]
 
 
+def test_a_metric_is_heard_however_it_is_used(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wl.watch_or_edit({"run_dir": str(run)}, flag="hp")
+    kinds = {name: Accuracy(task="multiclass", num_classes=3) for name in ("called", "updated", "computed", "silent")}
+    for name, metric in kinds.items():
+        wl.watch_or_edit(metric, name, flag="metric", log=name != "silent")
+    target = torch.tensor([0, 1])
+    with guard_training_context:
+        wl.save_signals({"two": torch.ones(2, 3)}, [0, 1], torch.zeros(2, 3), target)
+        for preds in ([0, 1], [0, 0]):
+            assert kinds["called"](torch.tensor(preds), target) == (1 if preds == [0, 1] else 0.5)
+            kinds["updated"].update(torch.tensor(preds), target)
+            kinds["computed"].update(torch.tensor(preds), target)
+        assert kinds["computed"].compute() == 0.75
+    wl.keep_serving()
+    line = read_lines(run / "metrics" / "epochs.jsonl")[0]
+    assert {name: value for name, value in line.items() if name.startswith("train/")} == {
+        "train/called": 0.75,
+        "train/updated": 0.75,
+        "train/computed": 0.75,
+    }
+    assert not kinds["updated"].update_called
+    assert kinds["computed"].update_called
+    assert rows(run, "select name, value from custom") == [("two", 1.0), ("two", 1.0)]
+
+
 def test_unknown_options_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     loaders(compute_hash=False, preload_labels=True)
     said = capsys.readouterr().err

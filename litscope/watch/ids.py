@@ -31,12 +31,14 @@ def with_ids(
 
     Args:
         dataset: map-style: it has a length and takes an index.
-        place: where the id goes in an item that is a tuple: `(x, y, id)`, or "second": `(x, id, y)`. A dict gets the
-            key `sample_id`, anything else x becomes `(x, id)`.
+        place: where the id goes in an item that is a tuple: `(x, y, id)`, or "second": `(x, id, y)`, in place of the
+            second part where an item has three or more already. A dict gets the key `sample_id`, anything else x
+            becomes `(x, id)`.
         keys: a name for each sample that stays the same from run to run; default: what the data set tells (paths of
             an ImageFolder and the like), else `train/00042`.
         label: index or key of an item's label (before the id is put in), so that a relabelled sample gets its new one;
-            default: 1, or the first of label, labels, target, targets and y that is there.
+            default: 1 (2 where the id takes the place of the second part), or the first of label, labels, target,
+            targets and y that is there.
 
     Raises:
         ConfigError: if the data set has no length, or the keys do not match it.
@@ -99,7 +101,9 @@ class WithIds(Dataset[Any]):
             return {**item, "sample_id": sample_id}
         if not isinstance(item, tuple | list):
             return item, sample_id
-        return (*item, sample_id) if self._place == "last" else (item[0], sample_id, *item[1:])
+        if self._place == "last":
+            return (*item, sample_id)
+        return (item[0], sample_id, *item[1 if len(item) < 3 else 2 :])
 
     def ids_in(self, batch: Any) -> Tensor | None:
         """The ids (B,) of a batch that a DataLoader made of these items; None where they are not in their place."""
@@ -117,9 +121,7 @@ class WithIds(Dataset[Any]):
             name = self._label if self._label is not None else next((k for k in LABEL_KEYS if k in batch), None)
             found = batch.get(name)
         elif isinstance(batch, tuple | list):
-            at = 1 if self._label is None else int(self._label)
-            at += at >= 1 and self._place == "second"
-            found = batch[at] if at < len(batch) - (self._place == "last") else None
+            found = self._label_of(batch)
         else:
             found = None
         return found if isinstance(found, Tensor) and not found.is_floating_point() and found.ndim == 1 else None
@@ -129,6 +131,14 @@ class WithIds(Dataset[Any]):
         self.is_discarded[:] = False
         self.is_discarded[indices] = True
         self.has_discarded = bool(len(indices))
+
+    def _label_of(self, batch: Any) -> Any:
+        """In a batch of tuples."""
+        if self._place == "last":
+            at = 1 if self._label is None else int(self._label)
+            return batch[at] if at < len(batch) - 1 else None
+        at = 2 if self._label is None else max(2, int(self._label))
+        return batch[at] if at < len(batch) else None
 
     def relabel(self, labels: Mapping[int, int]) -> None:
         """Give items other labels, by index, in place of all that were given before."""
@@ -148,7 +158,7 @@ class WithIds(Dataset[Any]):
             if place in item:
                 return {**item, place: _like(item[place], label)}
         elif isinstance(item, tuple | list):
-            place = 1 if place is None else place
+            place = (2 if self._place == "second" and len(item) > 2 else 1) if place is None else place
             if isinstance(place, int) and place < len(item):
                 return (*item[:place], _like(item[place], label), *item[place + 1 :])
         raise DataError(

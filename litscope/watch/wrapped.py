@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
 from litscope.console import say, warn
 from litscope.errors import ConfigError, did_you_mean
@@ -26,8 +27,17 @@ from litscope.runs import RUNS
 from litscope.watch import active
 from litscope.watch.hyperparameters import Hyperparameters
 from litscope.watch.ids import with_ids
+from litscope.watch.metrics import LoggedMetric
 from litscope.watch.samplers import Loader
 from litscope.watch.session import Session
+
+_ALIASES = {
+    "dataset": "data",
+    "dataloader": "data",
+    "hp": "hyperparameters",
+    "hyperparams": "hyperparameters",
+    "parameters": "hyperparameters",
+}
 
 _LOADER_OPTIONS = frozenset(inspect.signature(DataLoader.__init__).parameters) - {"self", "dataset"}
 
@@ -41,7 +51,7 @@ class _Watched:
         self.optimizers: list[Optimizer] = []
         self.model: nn.Module | None = None
         self.hyperparameters: Hyperparameters | None = None
-        self.metrics: dict[str, _Logged] = {}
+        self.metrics: dict[str, LoggedMetric] = {}
         active.push(self.session)
         atexit.register(self.close)
 
@@ -78,7 +88,7 @@ class _Watched:
             self.hyperparameters.refresh()
 
     def log_metrics(self) -> None:
-        """Means of the metrics since the epoch began."""
+        """What the metrics say of the epoch."""
         for name, logged in self.metrics.items():
             self.session.log({f"{split}/{name}": value for split, value in logged.take().items()})
 
@@ -98,11 +108,12 @@ def _current() -> _Watched:
     return _watched
 
 
-def watch_or_edit(obj: Any, flag: str, **options: Any) -> Any:
+def watch_or_edit(obj: Any, obj_name: str | None = None, flag: str = "", **options: Any) -> Any:
     """Put one part of a training under watch, and get it back.
 
     Args:
         obj: the part.
+        obj_name: `loader_name` of data and `signal_name` of a metric, where they are not given.
         flag: what it is, and with it what comes back and which options count:
 
             model             the `nn.Module` itself, moved to `device` if that is given
@@ -113,7 +124,8 @@ def watch_or_edit(obj: Any, flag: str, **options: Any) -> Any:
             loss              a module that is called as `loss(logits, y, batch_ids=ids, preds=preds)`, returns what
                               `obj` does, one number for each sample, and records the batch; `signal_name`: the
                               numbers are recorded under this name too; `log=False`: not
-            metric            the metric itself; `signal_name`: its name in the epochs' metrics; `log=False`: not there
+            metric            the metric itself; `signal_name`: its name in the epochs' metrics (`LoggedMetric` says
+                              which value); `log=False`: not there
             hyperparameters   a dict with the values of a mapping or a YAML file over those of `defaults`; a file is
                               read again when it changes, looked at every `poll_interval` seconds (default 1).
                               `run_dir` among the values is the run's folder, `root_log_dir` the folder in which it
@@ -131,11 +143,14 @@ def watch_or_edit(obj: Any, flag: str, **options: Any) -> Any:
         "metric": _metric,
         "hyperparameters": _hyperparameters,
     }
-    if flag not in makers:
+    kind = _ALIASES.get(flag, flag)
+    if kind not in makers:
         hint = did_you_mean(str(flag), makers)
         raise ConfigError(f"flag={flag!r}: it is one of {', '.join(makers)}.{hint}")
     left = dict(options)
-    made = makers[flag](obj, left)
+    if obj_name is not None and kind in ("data", "metric"):
+        left.setdefault("loader_name" if kind == "data" else "signal_name", obj_name)
+    made = makers[kind](obj, left)
     if left:
         warn(f"watch_or_edit(flag={flag!r}): litscope has no use for {', '.join(left)}; ignored")
     return made
@@ -188,13 +203,12 @@ def _loss(obj: Any, options: dict[str, Any]) -> Any:
 
 
 def _metric(obj: Any, options: dict[str, Any]) -> Any:
-    _require(obj, nn.Module, "metric")
+    _require(obj, Metric, "metric")
     name, is_logged = str(options.pop("signal_name", type(obj).__name__)), options.pop("log", True)
     if is_logged:
-        logged = _Logged(_current().session)
-        _current().metrics[name] = logged
-        _current().session.before_epoch_ends = _current().log_metrics
-        obj.register_forward_hook(logged.add)
+        watched = _current()
+        watched.metrics[name] = LoggedMetric(obj, watched.session)
+        watched.session.before_epoch_ends = watched.log_metrics
     return obj
 
 
@@ -263,24 +277,6 @@ class WatchedLoss(nn.Module):
         return loss if weights is None else loss * weights
 
 
-class _Logged:
-    """Mean over the batches of what a metric said of each, by split; on the device until it is taken."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._values: dict[str, list[Tensor]] = {}
-
-    def add(self, _module: nn.Module, _args: Any, value: Any) -> None:
-        """A forward hook."""
-        if isinstance(value, Tensor) and value.numel() == 1 and self._session.is_open:
-            self._values.setdefault(self._session.place.split, []).append(value.detach().reshape(()))
-
-    def take(self) -> dict[str, float]:
-        """Split -> mean, since it was last taken."""
-        values, self._values = self._values, {}
-        return {split: float(torch.stack(found).float().mean()) for split, found in values.items()}
-
-
 class _Guard(AbstractContextManager["_Guard"]):
     """Says which phase the batches inside belong to; changes no mode, no gradient, and swallows no exception.
 
@@ -311,20 +307,20 @@ guard_testing_context = _Guard("eval")
 
 
 def save_signals(
+    signals: Mapping[str, Any] | None = None,
+    batch_ids: Any = None,
     preds_raw: Tensor | None = None,
     targets: Any = None,
-    batch_ids: Any = None,
-    signals: Mapping[str, Any] | None = None,
     preds: Any = None,  # noqa: ARG001 they follow from the logits
     **others: Any,
 ) -> None:
     """Record a batch. Rows that a watched loss has recorded already are not recorded twice.
 
     Args:
+        signals: name -> (B,) one number for each sample; of (B, ...) the mean of each.
+        batch_ids: (B,) as the batch carries them.
         preds_raw: (B, C) logits.
         targets: (B,) class indices.
-        batch_ids: (B,) as the batch carries them.
-        signals: name -> (B,) one number for each sample.
         preds: accepted, and not needed.
         others: accepted, and named in one warning.
 
@@ -336,7 +332,12 @@ def save_signals(
     if batch_ids is None:
         raise ConfigError("save_signals needs batch_ids: the second part of each batch of a watched loader.")
     if _current().open():
-        _current().session.record(batch_ids, preds_raw, targets, signals)
+        means = {name: _one_each(torch.as_tensor(values)) for name, values in (signals or {}).items()}
+        _current().session.record(batch_ids, preds_raw, targets, means)
+
+
+def _one_each(values: Tensor) -> Tensor:
+    return values if values.ndim < 2 else values.float().flatten(1).mean(1)
 
 
 def serve(**_: Any) -> None:

@@ -1,0 +1,67 @@
+"""LoggedMetric: what a person's torchmetrics metric says of an epoch, without calling it more often than they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from litscope.watch.session import Session
+
+
+class LoggedMetric:
+    """Listens to a metric, and keeps its value of an epoch by split.
+
+    The value is, in this order: what the person's own `compute()` last returned; the mean over the batches, where the
+    metric is called (`metric(preds, y)` returns a batch's value); and where it is only updated, `compute()` at the end
+    of the epoch, after which it is reset, for nobody else would.
+
+    Args:
+        metric: the person's; its `update` and `compute` are heard, and do what they did.
+        session: says which split is shown.
+    """
+
+    def __init__(self, metric: Metric, session: Session) -> None:
+        self._metric, self._session = metric, session
+        self._compute = metric.compute
+        self._update = metric.update
+        self._is_called = False
+        self._updated: str | None = None
+        self._computed: dict[str, Any] = {}
+        self._of_batches: dict[str, list[Tensor]] = {}
+        metric.update = self._hear_update  # type: ignore[method-assign]
+        metric.compute = self._hear_compute  # type: ignore[method-assign]
+        metric.register_forward_pre_hook(self._call_begins)
+        metric.register_forward_hook(self._call_ends)
+
+    def take(self) -> dict[str, float]:
+        """Split -> value, since it was last taken; of a metric of several numbers none."""
+        found: dict[str, Any] = {split: torch.stack(values).mean() for split, values in self._of_batches.items()}
+        if self._updated is not None:
+            found[self._updated] = self._compute()
+            self._metric.reset()
+        found |= self._computed
+        self._of_batches, self._computed, self._updated = {}, {}, None
+        return {split: float(v) for split, v in found.items() if not isinstance(v, Tensor) or v.numel() == 1}
+
+    def _call_begins(self, *_: Any) -> None:
+        self._is_called = True
+
+    def _call_ends(self, _metric: Any, _args: Any, value: Any) -> None:
+        self._is_called = False
+        if isinstance(value, Tensor) and value.numel() == 1:
+            self._of_batches.setdefault(self._session.place.split, []).append(value.detach().reshape(()).float())
+
+    def _hear_update(self, *args: Any, **kwargs: Any) -> None:
+        self._update(*args, **kwargs)
+        if not self._is_called:
+            self._updated = self._session.place.split
+
+    def _hear_compute(self) -> Any:
+        value = self._compute()
+        if not self._is_called:
+            self._updated = None
+            self._computed[self._session.place.split] = value
+        return value
