@@ -29,6 +29,7 @@ BENCHES = {
     "help": "startup:HELP_BENCH",
     "first_step": "startup:FIRST_STEP",
     "small_mlp": "small_mlp:BENCH",
+    "members": "members:BENCH",
     "mnist_convnet": "mnist_convnet:BENCH",
     "watching_mnist": "recording:MNIST",
     "watching_cifar10": "recording:CIFAR10",

@@ -1,13 +1,14 @@
 """`litscope fit` as an arm: the command itself, which waits for its turn before each epoch.
 
-    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] FLAGS OF litscope fit
+    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] [--times N] FLAGS OF litscope fit
 
 The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
 epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
 brings up to date in the background are waited for, so that they fall into the arm's own turn.
 --hidden: widths of the MLP, for which the command has no flag. --compile-steps: compile the steps of a call although so
 short a run would not. --sync-check: count the points of each epoch's
-training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode).
+training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: a sample counts so often: once
+for each network that is trained on it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ WAKES_S = 0.02
 class Arm:
     """Turns, and what the run's own files say of the epoch before."""
 
-    def __init__(self, run: Path, sync_check: bool) -> None:
+    def __init__(self, run: Path, sync_check: bool, times: int) -> None:
+        self.times = times
         self.turns = protocol.Turns()
         self.epochs = run / "metrics" / "epochs.jsonl"
         self.sync_check = sync_check
@@ -54,7 +56,7 @@ class Arm:
         if lines:
             row = json.loads(lines[-1])
             steps, self.steps_before = row["step"] - self.steps_before, row["step"]
-            self.turns.report(row["samples_per_s"], steps * batch_size)
+            self.turns.report(self.times * row["samples_per_s"], self.times * steps * batch_size)
         self.turns.wait()
 
     def watch(self) -> None:
@@ -117,6 +119,7 @@ def main() -> None:
     parser.add_argument("--hidden")
     parser.add_argument("--compile-steps", action="store_true")
     parser.add_argument("--sync-check", action="store_true")
+    parser.add_argument("--times", type=int, default=1)
     options, flags = parser.parse_known_args()
     from litscope.cli import main as litscope
 
@@ -126,7 +129,7 @@ def main() -> None:
         import_module("litscope.training.stride").COMPILE_S = 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:
         run = Path(folder) / "run"
-        arm = Arm(run, options.sync_check)
+        arm = Arm(run, options.sync_check, options.times)
         install(arm)
         code = litscope(["fit", *flags, "--run-dir", str(run), "--json"])
     if code != 0:

@@ -12,12 +12,13 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
+from litscope.models.members import make_members
 from litscope.models.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.weights import (
     load_state,
@@ -139,6 +140,7 @@ def build(
     dropout_rate: float = 0.0,
     stem: Stem | None = None,
     channels_last: bool | None = None,
+    num_members: int = 1,
 ) -> Backbone:
     """Build a classifier.
 
@@ -154,6 +156,7 @@ def build(
         dropout_rate: before the classifier head, in [0, 1).
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
         channels_last: memory format; None takes channels last where the network does.
+        num_members: above 1: so many MLPs in one (`members.Members`), whose output is (M, B, C).
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -165,6 +168,9 @@ def build(
         raise ModelError(f"num_classes is {num_classes}; a classifier needs at least 2.")
     if num_features is not None and name != "mlp":
         raise ModelError(f"{arch} takes images, and the data are a table of {num_features} features. Use --arch mlp.")
+    if num_members > 1 and (name != "mlp" or weights is not None):
+        what = f"--arch {arch}" if name != "mlp" else "--weights"
+        raise ModelError(f"num_members is {num_members}: it is for an mlp that starts from scratch, not with {what}.")
     state = None if weights is None else read_weights(weights)
     notes: list[str] = []
     use_hub = state is None and _use_hub(arch, origin, name, pretrained, notes)
@@ -193,6 +199,8 @@ def build(
             raise
         made.memory_format = torch.contiguous_format
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
+    if num_members > 1:
+        made.net = make_members(lambda: cast(Mlp, _make(*shape, False).net), num_members)
     return made
 
 

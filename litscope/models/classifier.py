@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss
+from litscope.models.members import MemberAccuracy, Members, fuse, member_losses
 from litscope.models.metrics import NAMES, PhaseMetrics
 from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
@@ -57,6 +58,8 @@ class Classifier(L.LightningModule):
         monitor, mode: the metric that the plateau schedule watches; default val/loss, or train/loss
             without validation.
         stem: the stem for small images; None chooses by the image size.
+        num_members: M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and
+            predicted is their mean probability (see `members`).
 
     Attributes:
         net: the network, of normalised input; None until the data are known.
@@ -102,6 +105,7 @@ class Classifier(L.LightningModule):
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
         stem: backbones.Stem | None = None,
+        num_members: int = 1,
     ) -> None:
         super().__init__()
         # Plain JSON values only: a checkpoint must load with weights_only=True.
@@ -131,6 +135,7 @@ class Classifier(L.LightningModule):
                 "monitor": monitor,
                 "mode": mode,
                 "stem": stem,
+                "num_members": int(num_members),
             }
         )
         self.net: nn.Module | None = None
@@ -141,6 +146,7 @@ class Classifier(L.LightningModule):
         self.kept_plan: tuple[int | None, int] | None = None
         self.steps = Steps(self)
         self._phases: dict[str, PhaseMetrics] = {}
+        self._member_accuracy = {phase: MemberAccuracy() for phase in ("val", "test")}
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
@@ -216,6 +222,7 @@ class Classifier(L.LightningModule):
             dropout_rate=hparams["dropout_rate"],
             stem=hparams["stem"],
             channels_last=hparams["channels_last"],
+            num_members=hparams["num_members"],
         )
         self.net = made.net
         self._memory_format = made.memory_format
@@ -252,6 +259,11 @@ class Classifier(L.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
+        logits = self._own_logits(x)
+        return fuse(logits) if isinstance(self.net, Members) else logits
+
+    def _own_logits(self, x: Tensor) -> Tensor:
+        """What the network itself returns: (B, C), or (M, B, C) of M members."""
         if self.net is None:
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
         if x.dtype == torch.uint8:
@@ -293,7 +305,9 @@ class Classifier(L.LightningModule):
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
-        logits, log_p, loss = self.losses(_inputs(batch), label, soft_label, weight)
+        logits, log_p, loss, own = self._losses(_inputs(batch), label, soft_label, weight)
+        if phase in self._member_accuracy and isinstance(self.net, Members):
+            self._member_accuracy[phase].add(own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self._phase(phase).add(log_p.detach(), label, rows)
         return {
@@ -308,9 +322,18 @@ class Classifier(L.LightningModule):
         self, inputs: Tensor, label: Tensor, soft_label: Tensor | None = None, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Loss]:
         """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss`."""
-        logits = self(inputs)
+        return self._losses(inputs, label, soft_label, weight)[:3]
+
+    def _losses(
+        self, inputs: Tensor, label: Tensor, soft_label: Tensor | None, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Loss, Tensor]:
+        """As `losses`, and what the network itself returned."""
+        logits = self._own_logits(inputs)
+        if isinstance(self.net, Members):
+            fused = fuse(logits.detach())
+            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight), logits
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        return logits, log_p, self.objective(log_p, label, soft_label, weight)
+        return logits, log_p, self.objective(log_p, label, soft_label, weight), logits
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""
@@ -350,10 +373,12 @@ class Classifier(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """As for training."""
         self._phase("val").reset()
+        self._member_accuracy["val"].reset()
 
     def on_test_epoch_start(self) -> None:
         """As for training."""
         self._phase("test").reset()
+        self._member_accuracy["test"].reset()
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of training; give the schedule the monitored metric."""
@@ -377,6 +402,11 @@ class Classifier(L.LightningModule):
 
     def _finish(self, phase: str) -> dict[str, float]:
         values = self._phase(phase).compute(self.device)
+        if phase in self._member_accuracy:
+            found = self._member_accuracy[phase].take(
+                lambda total: self.trainer.strategy.reduce(total, reduce_op="sum")
+            )
+            values |= {f"{phase}/accuracy_member_{number}": value for number, value in enumerate(found)}
         # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
         self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
         return values

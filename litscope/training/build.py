@@ -104,6 +104,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         std=made.get("std"),
         stem=made.get("stem"),
         channels_last=recipe.hardware.channels_last,
+        num_members=model.num_members,
         compile=model.compile,
         lr=training.lr or 1e-3,
         optimizer=training.optimizer,

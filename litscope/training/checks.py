@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from litscope.errors import ConfigError, did_you_mean
+from litscope.models.optim import FROM_TORCH
 from litscope.training.fields import by_key
 from litscope.training.recipe import Recipe, max_time_s
 
@@ -93,6 +94,7 @@ def _check_ranges(recipe: Recipe) -> None:
     for key, least, most in (
         ("model.num_classes", 2, MOST),
         ("model.in_channels", 1, MOST),
+        ("model.num_members", 1, MOST),
         ("data.batch_size", 1, MOST),
         ("data.num_workers", 0, MOST),
         ("data.image_size", 1, MOST),
@@ -127,6 +129,7 @@ def _check_ranges(recipe: Recipe) -> None:
     for key in ("training.limit_train_batches", "training.limit_val_batches", "training.limit_test_batches",
                 "training.overfit_batches"):  # fmt: skip
         _check_limit(recipe, key)
+    _check_members(recipe)
     _check_canaries(recipe)
     _check_pruning(recipe)
     data = recipe.data
@@ -134,6 +137,22 @@ def _check_ranges(recipe: Recipe) -> None:
         raise _wrong(
             "data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on"
         )
+
+
+def _check_members(recipe: Recipe) -> None:
+    count = recipe.model.num_members
+    if count == 1:
+        return
+    if recipe.model.arch not in (None, "mlp"):
+        raise _wrong("model.num_members", count, f"it is for --arch mlp, not {recipe.model.arch}", "Leave one out.")
+    if recipe.model.weights is not None:
+        raise _wrong("model.num_members", count, "each member starts from weights of its own", "Leave --weights out.")
+    if recipe.training.optimizer.lower() not in FROM_TORCH:
+        allowed = f"each member must be changed as it would be alone, which {', '.join(FROM_TORCH)} do"
+        raise _wrong("model.num_members", count, allowed, f"Leave --optimizer {recipe.training.optimizer} out.")
+    if recipe.training.gradient_clip_val is not None:
+        allowed = "--gradient-clip-val clips one norm over all of them, so a member would depend on the others"
+        raise _wrong("model.num_members", count, allowed, "Leave one out.")
 
 
 def _check_canaries(recipe: Recipe) -> None:

@@ -43,6 +43,9 @@ class ModelConfig:
     """Dropout before the classifier head, in [0, 1)."""
     in_channels: int | None = None
     """Number of image bands; checked against the data. Default: what the data hold."""
+    num_members: int = 1
+    """Train so many networks at once, each from weights of its own; what is recorded and predicted is their mean
+    probability. For mlp."""
     compile: bool = _also(False, "compile-model")
     """Compile the network with torch.compile (needs a C++ compiler)."""
 

@@ -1,0 +1,31 @@
+"""Eight MLPs of 32-64-64-10 at once, counted per net, beside a loop that trains one of them.
+
+A sample counts once for each network that is trained on it. One thread each; the loop is that of somebody who slices
+tensors in memory and uses a fused optimizer.
+"""
+
+from __future__ import annotations
+
+import small_mlp
+import tasks
+from harness import Arm, Bench, Context
+
+NAME = "members"
+COUNT = 8
+OURS = f"litscope, {COUNT} members"
+
+
+def arms(context: Context) -> list[Arm]:
+    """Ours with members, ours alone, and the loop."""
+    batches = {"tiny": 4}.get(context.size, 500)
+    source = tasks.table(context, 64 * batches, 10_000 if context.size == "normal" else 200)
+    task = tasks.Task("table", source, (str(source),), f"mlp:{small_mlp.WIDTHS}", batches)
+    several = ["--compile-steps"] if context.size == "normal" else []
+    return [
+        tasks.ours(task, context, OURS, "--num-members", str(COUNT), "--times", str(COUNT), *several),
+        tasks.ours(task, context, small_mlp.SEVERAL, *several),
+        tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident", "--tuned"),
+    ]
+
+
+BENCH = Bench(NAME, "Eight MLPs 32-64-64-10 at once, per net", arms, is_quick=True, threads=1)
