@@ -114,6 +114,7 @@ def test_accuracy_of_each_member_by_hand() -> None:
 LINE = ["iris", "--epochs", "4", "--logger", "none", "--num-members", "4", "--test-split", "0.2", "--no-progress"]
 
 
+@pytest.mark.flag("--num-members")
 @pytest.mark.parametrize("several", [[], ["--steps-per-call", "4"]])
 def test_a_run_of_members_is_a_run(tmp_path: Path, several: list[str]) -> None:
     result = run_recipe(parse([*LINE, *several, "--run-dir", str(tmp_path / "run")]))
