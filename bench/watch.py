@@ -24,20 +24,20 @@ def _ours(context: Context, how: str, task: str, name: str, batches: int) -> Arm
 
 def mnist(context: Context) -> list[Arm]:
     """A small convolutional network."""
-    batches = {"tiny": 2}.get(context.size, 500)
+    batches = {"tiny": 2}.get(context.size, 100)
     arms = (("scope", SCOPE), ("none", UNWATCHED), ("wrapped", WRAPPED))
     return [_ours(context, how, "mnist", name, batches) for how, name in arms]
 
 
 def resnet18(context: Context) -> list[Arm]:
     """ResNet-18 at 32 pixels."""
-    batches = {"tiny": 2}.get(context.size, 15)
+    batches = {"tiny": 2}.get(context.size, 10)
     return [_ours(context, how, "cifar10", name, batches) for how, name in (("scope", SCOPE), ("none", UNWATCHED))]
 
 
 def weightslab(context: Context) -> list[Arm]:
     """The rival, as shipped and tuned."""
-    batches = {"tiny": 2}.get(context.size, 120)
+    batches = {"tiny": 2}.get(context.size, 100)
     words = (str(tasks.RIVALS / "weightslab_mnist.py"), str(tasks.mnist(context)))
     words += ("--batches", str(batches), "--epochs", str(context.epochs))
     return [
@@ -48,6 +48,8 @@ def weightslab(context: Context) -> list[Arm]:
     ]
 
 
-MNIST = Bench("watch_mnist", "A person's own LightningModule, watched: MNIST, small network, batch 64", mnist)
+MNIST = Bench(
+    "watch_mnist", "A person's own LightningModule, watched: MNIST, small network, batch 64", mnist, threads=1
+)
 RESNET18 = Bench("watch_resnet18", "The same: CIFAR-10, ResNet-18 at 32 pixels", resnet18)
-RIVAL = Bench("watch_weightslab", "Wrapped parts beside WeightsLab: MNIST, short epochs", weightslab)
+RIVAL = Bench("watch_weightslab", "Wrapped parts beside WeightsLab: MNIST, short epochs", weightslab, threads=1)
