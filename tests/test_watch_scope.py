@@ -193,6 +193,22 @@ def test_a_step_that_tells_nothing_ends_the_run_with_advice(tmp_path: Path) -> N
         trainer(Scope(tmp_path / "b")).fit(Module(), *loaders(watched=False))
 
 
+def test_one_scope_records_one_training(tmp_path: Path) -> None:
+    scope = Scope(tmp_path / "run")
+    trainer(scope, max_epochs=1).fit(Module(), *loaders())
+    with pytest.raises(ConfigError, match="make one for each"):
+        trainer(scope, max_epochs=1).fit(Module(), *loaders())
+
+
+def test_a_second_fit_of_the_same_trainer_goes_on(tmp_path: Path) -> None:
+    one, module = trainer(Scope(tmp_path / "run"), max_epochs=1), Module()
+    one.fit(module, *loaders())
+    one.fit_loop.max_epochs = 2
+    one.fit(module, *loaders())
+    assert [line["step"] for line in read_lines(tmp_path / "run" / "metrics" / "epochs.jsonl")] == [10, 20]
+    assert visits(tmp_path / "run")[1, "train", "train"] == (NUM_TRAIN, NUM_TRAIN)
+
+
 def test_record_without_a_run() -> None:
     with pytest.raises(ConfigError, match="No run is being watched"):
         record(sample_id=[0], logits=torch.zeros(1, 2), label=[0])

@@ -250,6 +250,21 @@ def test_hyperparameters_follow_their_file(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err.count("stay as they are") == 2
 
 
+def test_a_script_that_breaks_leaves_a_failed_run(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import litscope.watch as wl, torch\n"
+        "wl.watch_or_edit({'run_dir': 'run'}, flag='hyperparameters')\n"
+        "wl.save_signals(batch_ids=[0], preds_raw=torch.zeros(1, 2), targets=[1])\n"
+        "raise RuntimeError('no memory')\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "no memory" in done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["message"]) == ("failed", "RuntimeError: no memory")
+    assert visits(tmp_path / "run") == {(0, "train", "train"): (1, 1)}
+
+
 SCRIPT = """
 import sys
 import torch

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from litscope.errors import ConfigError
+from litscope.console import warn
+from litscope.errors import ConfigError, LitscopeError
 from litscope.watch import active
 from litscope.watch.ids import WithIds, with_ids
 from litscope.watch.samplers import Loader, steer
@@ -182,7 +183,10 @@ def run(
     except BaseException as error:
         active.pop(session)
         status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        session.close(status, f"{type(error).__name__}: {error}")
+        try:
+            session.close(status, f"{type(error).__name__}: {error}")
+        except (LitscopeError, OSError) as second:  # such as a full disk: the first error is the one to tell
+            warn(f"the run could not be closed in order: {second}")
         raise
     active.pop(session)
     session.close()

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 
 from litscope.console import warn
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, LitscopeError
 from litscope.watch import active
 from litscope.watch.ids import WithIds, find_ids
 from litscope.watch.samplers import steer
@@ -98,6 +98,8 @@ class Scope(L.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the run."""
         session = self._session
+        if trainer.global_step < session.place.step:
+            raise ConfigError("This Scope has recorded another training already: make one for each.")
         session.place.step, session.place.epoch = trainer.global_step, trainer.current_epoch
         session.rates.watch(trainer.optimizers)
         session.reopen()
@@ -116,7 +118,10 @@ class Scope(L.Callback):
         """Keep what was recorded, whatever ended the training."""
         active.pop(self._session)
         status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
-        self._session.close(status, f"{type(exception).__name__}: {exception}")
+        try:
+            self._session.close(status, f"{type(exception).__name__}: {exception}")
+        except (LitscopeError, OSError) as error:  # such as a full disk: the first error is the one to tell
+            warn(f"the run could not be closed in order: {error}")
 
     # ---- training ------------------------------------------------------------------------------
 

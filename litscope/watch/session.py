@@ -105,6 +105,8 @@ class Session:
         self._run: RunDir | None = None
         self._is_closed = True
         self._attempt = 0
+        self._num_classes_written = 0
+        self._scores: BackgroundScores | None = None
         self._capture: Capture | None = None
         self._custom = CustomBuffer()
         self._custom_writer: LedgerWriter | None = None
@@ -139,7 +141,7 @@ class Session:
         before = len(self.roster)
         self.roster.add(data, split, indices)
         if self.is_open and len(self.roster) != before and self._ranks.rank == 0:
-            self.roster.manifest().write(self.run.manifest)
+            self._write_manifest()
 
     def open(self, step: int = 0) -> None:
         """Open the run, before its first row. All ranks come here at the same point. A second call does nothing.
@@ -165,8 +167,8 @@ class Session:
             raise found
         folder, self._attempt = found
         self._run, self._is_closed = RunDir(folder), False
-        if self._ranks.rank and self.run.manifest.exists():
-            self._take_up_roster()
+        if self._ranks.rank:
+            self.roster.take_up(Manifest.read(self.run.manifest))
         self._began = time.monotonic()
         self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints)
         self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
@@ -216,8 +218,9 @@ class Session:
             return
         self._ranks, self._held, self._is_closed = Ranks(), ExitStack(), False
         if self._ranks.rank == 0:
-            self.roster.manifest().write(self.run.manifest)  # with the data set that is tested
-        self._scores = BackgroundScores(self.run) if self._ranks.rank == 0 else None
+            self._held.enter_context(held(self.run))
+            self._write_manifest()  # with the data set that is tested
+            self._scores = BackgroundScores(self.run)
 
     def _begin(self, step: int) -> tuple[str, int]:
         """Rank 0: make the folder, or take up the one that is there."""
@@ -226,8 +229,7 @@ class Session:
         if run.is_run() and step > 0:
             _check_watched(run)
             run.summary.unlink(missing_ok=True)
-            self._run = run
-            self._take_up_roster()
+            self.roster.take_up(Manifest.read(run.manifest))
         elif run.is_run():
             raise RunError(
                 f"{path} already holds a run. Give another run_dir, or none; to go on with it, start from one of its "
@@ -235,18 +237,20 @@ class Session:
             )
         else:
             run = RunDir.create(path)
+        self._run = run
         self._held.enter_context(held(run))
         about = {"script": str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] else None, **self.facts}
         text = yaml.safe_dump({"watch": _plain(about)}, sort_keys=False, allow_unicode=True)
         write_text(run.recipe, HEAD + text)
         write_json(run.environment, environment.describe(torch.initial_seed()))
-        self.roster.manifest().write(run.manifest)
+        self._write_manifest()
         run.epoch_metrics.touch()
         run.actions.touch()
         return str(path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
 
-    def _take_up_roster(self) -> None:
-        self.roster.take_up(Manifest.read(self.run.manifest))
+    def _write_manifest(self) -> None:
+        self.roster.manifest().write(self.run.manifest)
+        self._num_classes_written = len(self.roster.classes)
 
     # ---- rows ----------------------------------------------------------------------------------
 
@@ -441,7 +445,7 @@ class Session:
 
     def _learn(self) -> None:
         """Labels and ids that no data set told, from what was recorded."""
-        has_all_classes = not self.run.manifest.exists() or self._num_written_classes() == len(self.roster.classes)
+        has_all_classes = self._num_classes_written == len(self.roster.classes)
         if self.roster.parts and not self.roster.num_unlabelled and has_all_classes:
             return
         rows = LedgerReader(self.run).table(["sample_id", "label", "split"], min_epoch=self.place.epoch)
@@ -452,10 +456,7 @@ class Session:
             if len(ids):
                 is_news |= self.roster.learn(ids, rows["label"].to_numpy()[at].astype(np.int64), split)
         if is_news:
-            self.roster.manifest().write(self.run.manifest)
-
-    def _num_written_classes(self) -> int:
-        return Manifest.read(self.run.manifest).num_classes
+            self._write_manifest()
 
     def _summary(self, status: str, message: str) -> dict[str, Any]:
         """As `training.summary` writes it, as far as it is known here."""

@@ -53,19 +53,20 @@ class _Watched:
         self.hyperparameters: Hyperparameters | None = None
         self.metrics: dict[str, LoggedMetric] = {}
         active.push(self.session)
-        atexit.register(self.close)
+        atexit.register(self._process_ends)
 
     def close(self) -> None:
-        """End the run in order; as failed where an exception ended the process."""
-        atexit.unregister(self.close)
+        """End the run in order."""
+        atexit.unregister(self._process_ends)
         active.pop(self.session)
-        if not self.session.is_open:
-            return
+        self.session.close()
+
+    def _process_ends(self) -> None:
+        """The same for a script that does not call `keep_serving`, perhaps because an exception ended it."""
         error = getattr(sys, "last_value", None)
-        if error is None:
-            self.session.close()
-        else:
+        if error is not None:
             self.session.close("failed", f"{type(error).__name__}: {error}")
+        self.close()
 
     def open(self) -> bool:
         """Open the run with the first batch; False in a sanity check of Lightning, which is not recorded."""
