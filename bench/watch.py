@@ -50,7 +50,7 @@ def _lines(context: Context, words: list[str], rounds: int, threads: int) -> lis
     done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=context.work, check=False)
     if done.returncode:
         raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
-    rates = json.loads(done.stdout.splitlines()[-1])
+    rates = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("@"))[1:])["rates"]
     aa = statistics.median(a / b for a, b in zip(rates["scope"], rates["scope again"], strict=True))
     found = []
     for arm, values in rates.items():

@@ -4,14 +4,13 @@
 
 Two processes of the same program differ by several percent for all their life (where their memory lies), which is more
 than watching costs. So all arms share one, and each turn is a fit of one epoch, timed by the module's own hooks: from
-the epoch's start to its end, what the callback does at the end included. Prints {arm: [samples per second]}. With
+the epoch's start to its end, what the callback does at the end included. Says `rates`: {arm: [samples per second]}. With
 --only it takes turns with other processes, as an arm of a bench.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
-from turns import Turns
+from turns import Turns, say
 
 import litscope.watch as wl
 from litscope.models.backbones import build
@@ -137,7 +136,7 @@ def main() -> None:
             if number:  # the first round is cold
                 found.append(round(count / took, 1))
         print(f"round {number}: {', '.join(f'{arm} {found[-1:]}' for arm, found in rates.items())}", file=sys.stderr)
-    sys.stdout.write(json.dumps(rates) + "\n")
+    say("end", rates=rates)
 
 
 if __name__ == "__main__":
