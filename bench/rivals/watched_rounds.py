@@ -3,8 +3,8 @@
     python bench/rivals/watched_rounds.py mnist|cifar10 FOLDER --batches N --rounds N [--only ARM]
 
 Two processes of the same program differ by several percent for all their life (where their memory lies), which is more
-than watching costs. So all arms share one, and each turn is a fit of one epoch, timed by the module's own hooks: from
-the epoch's start to its end, what the callback does at the end included. Says `rates`: {arm: [samples per second]}. With
+than watching costs. So all arms share one, and each turn is a fit of one epoch, timed by the module's own hooks, from
+the start of the epoch to its end, what the callback does then included. Says `rates`: {arm: [samples per second]}. With
 --only it takes turns with other processes, as an arm of a bench.
 """
 
