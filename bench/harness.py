@@ -10,9 +10,10 @@ and done once more. What comes out are JSON lines, one per arm and figure (`line
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +103,8 @@ class Bench:
         is_quick: part of `make bench`.
         is_long: runs for hours, so it is part of neither.
         threads: OMP_NUM_THREADS of every arm; None for all cores.
+        on_one_cpu: all arms run on the same processor, one after the other: on a virtual machine one may be slower than
+            another, and a process that stays on it looks slower for all its life.
         accuracy_within: largest difference of accuracy with which two arms may be compared, in [0, 1]; None where
             accuracy says nothing (a few steps), or is not measured.
         measure: instead of arms: a function that returns lines itself (`Context` -> lines, see `lines.py`).
@@ -114,6 +117,7 @@ class Bench:
     is_quick: bool = False
     is_long: bool = False
     threads: int | None = None
+    on_one_cpu: bool = False
     accuracy_within: float | None = None
     measure: Callable[[Context], Iterable[Line]] | None = None
 
@@ -165,6 +169,8 @@ def _rounds(bench: Bench, context: Context, threads: int) -> list[Measured]:
     arms.append(replace(arms[0], name=f"{arms[0].name}, again"))
     measured = [Measured(arm) for arm in arms]
     with contextlib.ExitStack() as stack:
+        if bench.on_one_cpu:
+            stack.enter_context(one_cpu())
         running = []
         for one in measured:
             with _failures(one, is_needed=one.arm.name in (arms[0].name, arms[-1].name)):
@@ -183,6 +189,20 @@ def _rounds(bench: Bench, context: Context, threads: int) -> list[Measured]:
                 with _failures(one, is_needed=one in (measured[0], measured[-1])):
                     one.once = process.finish()
     return measured
+
+
+@contextlib.contextmanager
+def one_cpu() -> Iterator[None]:
+    """This process, and those that it starts, run on one processor; not on systems that cannot bind a process."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextlib.contextmanager

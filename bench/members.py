@@ -28,4 +28,4 @@ def arms(context: Context) -> list[Arm]:
     ]
 
 
-BENCH = Bench(NAME, "Eight MLPs 32-64-64-10 at once, per net", arms, is_quick=True, threads=1)
+BENCH = Bench(NAME, "Eight MLPs 32-64-64-10 at once, per net", arms, is_quick=True, threads=1, on_one_cpu=True)

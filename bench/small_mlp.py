@@ -44,5 +44,6 @@ BENCH = Bench(
     arms,
     is_quick=True,
     threads=1,
+    on_one_cpu=True,
     accuracy_within=0.02,
 )

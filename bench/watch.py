@@ -89,5 +89,9 @@ MNIST = Bench(
 )
 RESNET18 = Bench("watch_resnet18", "The same: CIFAR-10, ResNet-18 at 32 pixels", measure=resnet18_lines)
 RIVAL = Bench(
-    "watch_weightslab", "Wrapped parts beside WeightsLab: MNIST, short epochs, batch 64", weightslab, threads=1
+    "watch_weightslab",
+    "Wrapped parts beside WeightsLab: MNIST, short epochs, batch 64",
+    weightslab,
+    threads=1,
+    on_one_cpu=True,
 )

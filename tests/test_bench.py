@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,21 @@ def test_a_command_may_run_anew_in_each_round(tmp_path: Path) -> None:
     assert pick(found, "ours", "wall_s")["values"] == [2.0, 2.0]
     assert pick(found, "silent", "wall_s")["median"] > 0
     assert pick(found, "silent", "cpu_s")["median"] > 0
+
+
+def test_arms_may_share_one_processor(tmp_path: Path) -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system cannot bind a process")
+    (tmp_path / "cpus.py").write_text(
+        'import json, os\nprint("@" + json.dumps({"event": "end", "wall_s": len(os.sched_getaffinity(0))}))\n'
+    )
+    arms = [harness.Arm("ours", (str(tmp_path / "cpus.py"),), takes_turns=False)]
+    before = os.sched_getaffinity(0)
+    for on_one_cpu, count in ((True, 1), (False, len(before))):
+        toy = harness.Bench("toy", "A toy", lambda _: arms, (harness.Figure("wall_s", "s"),), on_one_cpu=on_one_cpu)
+        found = harness.measure(toy, context(tmp_path))
+        assert pick(found, "ours", "wall_s")["values"] == [count, count]
+    assert os.sched_getaffinity(0) == before
 
 
 def test_nothing_stays_behind(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ dictionaries (`types.Batch`); each step takes one log_softmax and reads nothing 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -25,12 +24,9 @@ from litscope.models.metrics import NAMES, PhaseMetrics
 from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Kind, Schedule
+from litscope.models.step_plan import StepPlan
 from litscope.models.steps import Steps
 from litscope.types import Batch, StepOutput
-
-WARMUP_SHARE = 1 / 20
-MOST_WARMUP_EPOCHS = 5.0
-"""Default warm-up: a twentieth of the run, at most five epochs."""
 
 WHITENING_IMAGES = 2_000
 """Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
@@ -455,18 +451,13 @@ class Classifier(L.LightningModule):
             return
         fit_loop = self.trainer.fit_loop
         batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0
-        total_steps = self._planned_steps(self.trainer.current_epoch, batches_done)
-        steps_per_epoch = self._steps_of_whole_epoch()
-        warmup = self.hparams["warmup_epochs"]
-        if warmup is None:
-            epochs = 0.0 if total_steps is None else total_steps / steps_per_epoch
-            warmup = min(MOST_WARMUP_EPOCHS, epochs * WARMUP_SHARE)
+        run = StepPlan(self.trainer, self.epoch_batches)
+        total_steps = run.total(self.trainer.current_epoch, batches_done)
         if total_steps is None and self.schedule.kind in ("cosine", "onecycle", "step"):
             self.notes.append(
                 f"the {self.schedule.kind} schedule needs an end: without epochs or steps the rate stays constant"
             )
-        warmup_steps = 0 if math.isinf(steps_per_epoch) else round(warmup * steps_per_epoch)
-        self.schedule.plan(total_steps, warmup_steps)
+        self.schedule.plan(total_steps, run.warmup(total_steps, self.hparams["warmup_epochs"]))
 
     def plan_again(self, epochs_done: int, batches_done: int = 0) -> None:
         """Plan the rest of the run anew, after its epochs or the number of their steps changed. The warm-up stays.
@@ -476,34 +467,8 @@ class Classifier(L.LightningModule):
             batches_done: of the epoch that runs; 0 at its start.
         """
         if self.schedule is not None:
-            self.schedule.plan(self._planned_steps(epochs_done, batches_done), self.schedule.warmup_steps)
-
-    def _steps_per_epoch(self) -> float:
-        return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-
-    def _steps_of_whole_epoch(self) -> float:
-        if self.epoch_batches is None:
-            return self._steps_per_epoch()
-        return self.epoch_batches(0, 1)[0] / self.trainer.accumulate_grad_batches
-
-    def _steps_from(self, epoch: int, stop: int) -> int:
-        """Optimizer steps of the epochs from `epoch`, which runs or comes next, to `stop`."""
-        this, accumulated = math.ceil(self._steps_per_epoch()), self.trainer.accumulate_grad_batches
-        if self.epoch_batches is None:
-            return this * (stop - epoch)
-        return this + sum(math.ceil(batches / accumulated) for batches in self.epoch_batches(epoch + 1, stop))
-
-    def _planned_steps(self, epochs_done: int, batches_done: int) -> int | None:
-        """Steps taken before this epoch, and those of the epochs from here on; None for an open end.
-
-        Earlier epochs may have been of another length (samples were discarded, the batch size changed).
-        """
-        trainer = self.trainer
-        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
-        if trainer.max_epochs is not None and trainer.max_epochs > 0 and not math.isinf(self._steps_per_epoch()):
-            before = trainer.global_step - math.ceil(batches_done / trainer.accumulate_grad_batches)
-            ends.append(before + self._steps_from(epochs_done, trainer.max_epochs))
-        return min(ends, default=None)
+            total_steps = StepPlan(self.trainer, self.epoch_batches).total(epochs_done, batches_done)
+            self.schedule.plan(total_steps, self.schedule.warmup_steps)
 
     # ---- checkpoints -------------------------------------------------------------------------
 

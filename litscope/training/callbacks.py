@@ -33,11 +33,12 @@ from litscope.live.pace import Due, Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
-from litscope.rundir import RunDir, append_line
+from litscope.rundir import RunDir
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
 from litscope.training.last_losses import LastLosses
 from litscope.training.live_run import LiveRun
+from litscope.training.metric_lines import write_epoch, write_step
 from litscope.training.progress import Progress
 from litscope.training.recipe import Recipe
 from litscope.training.recording import LossWatch, clean_pass
@@ -314,10 +315,7 @@ class Recorder(Checkpoint):
         if loss is None or not trainer.is_global_zero:
             return
         loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
-        line = {"step": self._step, "epoch": trainer.current_epoch, "attempt": self.attempt}
-        append_line(self.run.step_metrics, {**line, "train/loss": loss, "lr": self._rate})
-        for logger in trainer.loggers:
-            logger.log_metrics({"train/loss_step": loss, "lr": self._rate}, step=self._step)
+        write_step(self.run, trainer, step=self._step, attempt=self.attempt, loss=loss, rate=self._rate)
 
     # ---- evaluation --------------------------------------------------------------------------
 
@@ -383,18 +381,15 @@ class Recorder(Checkpoint):
         self._capture.flush(wait=True)  # a line in epochs.jsonl says that the epoch's signals are on the disk
         num_samples = sum(self._ranks.gather(self.clock.num_samples))
         if self._ranks.rank == 0:
-            row = {
-                "epoch": trainer.current_epoch,
-                "step": trainer.global_step,
-                "attempt": self.attempt,
-                "num_samples": num_samples,
-                "epoch_s": self.clock.epoch_s,
-                "samples_per_s": num_samples / max(self.clock.train_s, 1e-9),
-                "lr": self._rate,
-                "num_edits": self.steering.num_edits,
-                **metric_values(trainer),
-            }
-            append_line(self.run.epoch_metrics, row)
+            row = write_epoch(
+                self.run,
+                trainer,
+                attempt=self.attempt,
+                clock=self.clock,
+                num_samples=num_samples,
+                rate=self._rate,
+                num_edits=self.steering.num_edits,
+            )
             self._progress.epoch_line(row, trainer.max_epochs)
         if self._scores is not None:
             self._scores.epoch_ended()
@@ -500,11 +495,6 @@ class Recorder(Checkpoint):
     def _start_bar(self, trainer: L.Trainer, done: int) -> None:
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         self._progress.start(f"epoch {trainer.current_epoch + 1}{of}", int(trainer.num_training_batches), done)
-
-
-def metric_values(trainer: L.Trainer) -> dict[str, float]:
-    """The metrics of the last epoch or evaluation by name, as Python numbers. Waits for the device."""
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
 
 
 def _num_val_batches(trainer: L.Trainer) -> int:

@@ -35,7 +35,7 @@ from litscope.live.steering import Steering
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, held, write_json
 from litscope.training import build, choices, speed_probe, summary
-from litscope.training.callbacks import Recorder, metric_values
+from litscope.training.callbacks import Recorder
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import load_checkpoint, steering_state
 from litscope.training.checks import check_kind
@@ -45,6 +45,7 @@ from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, Outcome, RunResult
 from litscope.training.launch import rank_of_process, start_workers
 from litscope.training.loggers import check_loggers, close_loggers, make_loggers, watch
+from litscope.training.metric_lines import metric_values
 from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe, max_time_s
 from litscope.training.resume import resolve_resume
