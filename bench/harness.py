@@ -105,6 +105,7 @@ class Bench:
         threads: OMP_NUM_THREADS of every arm; None for all cores.
         on_one_cpu: all arms run on the same processor, one after the other: on a virtual machine one may be slower than
             another, and a process that stays on it looks slower for all its life.
+        is_same_work: whether every arm trains as many samples and parameters; otherwise its title says what is counted.
         accuracy_within: largest difference of accuracy with which two arms may be compared, in [0, 1]; None where
             accuracy says nothing (a few steps), or is not measured.
         measure: instead of arms: a function that returns lines itself (`Context` -> lines, see `lines.py`).
@@ -118,6 +119,7 @@ class Bench:
     is_long: bool = False
     threads: int | None = None
     on_one_cpu: bool = False
+    is_same_work: bool = True
     accuracy_within: float | None = None
     measure: Callable[[Context], Iterable[Line]] | None = None
 
@@ -262,7 +264,7 @@ def _sameness(bench: Bench, one: Measured, first: Measured) -> dict[str, Any]:
     for name in ("num_samples", "num_parameters"):
         ours, theirs = (m.once.get(name, m.turns[0].get(name) if m.turns else None) for m in (first, one))
         facts[name] = theirs
-        if ours is not None and theirs is not None and ours != theirs:
+        if bench.is_same_work and ours is not None and theirs is not None and ours != theirs:
             problems.append(f"{name} {theirs} instead of {ours}")
     ours, theirs = first.once.get("accuracy"), one.once.get("accuracy")
     facts |= {"accuracy": theirs, "accuracy_within": bench.accuracy_within}

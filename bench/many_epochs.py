@@ -17,4 +17,6 @@ BENCH = Bench(
     "A run of a hundred epochs on scikit-learn's digits, late epochs over early ones",
     arms,
     (Figure("memory_growth", "×"), Figure("time_growth", "×"), Figure("peak_mib", "MiB")),
+    threads=1,
+    on_one_cpu=True,
 )

@@ -28,4 +28,12 @@ def arms(context: Context) -> list[Arm]:
     ]
 
 
-BENCH = Bench(NAME, "Eight MLPs 32-64-64-10 at once, per net", arms, is_quick=True, threads=1, on_one_cpu=True)
+BENCH = Bench(
+    NAME,
+    "Eight MLPs 32-64-64-10 at once; a sample counts for each net that is trained on it",
+    arms,
+    is_quick=True,
+    threads=1,
+    on_one_cpu=True,
+    is_same_work=False,
+)

@@ -23,5 +23,5 @@ def cifar10(context: Context) -> list[Arm]:
     return [tasks.ours(task, context), tasks.ours(task, context, OFF, "--no-ledger")]
 
 
-MNIST = Bench("watching_mnist", "Recording on and off: MNIST, convnet", mnist)
+MNIST = Bench("watching_mnist", "Recording on and off: MNIST, convnet, one thread", mnist, threads=1, on_one_cpu=True)
 CIFAR10 = Bench("watching_cifar10", "Recording on and off: CIFAR-10, resnet18", cifar10)

@@ -6,13 +6,14 @@ beside WeightsLab, which has an environment of its own, each has one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 
 import tasks
-from harness import NOISE, Arm, Bench, Context
+from harness import NOISE, Arm, Bench, Context, one_cpu
 from lines import Line, figure_line
 from processes import ArmFailed, environment
 
@@ -47,7 +48,8 @@ def _lines(context: Context, words: list[str], rounds: int, threads: int) -> lis
     """
     variables = environment(threads, context.work, is_ours=True)
     command = [sys.executable, SCRIPT, *words, "--rounds", str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=context.work, check=False)
+    with one_cpu() if threads == 1 else contextlib.nullcontext():
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=context.work, check=False)
     if done.returncode:
         raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
     rates = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("@"))[1:])["rates"]
