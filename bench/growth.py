@@ -59,7 +59,7 @@ def growth_lines(context: Context) -> list[Line]:
 
 def ratio(rows: list[dict[str, Any]], cost: str) -> float:
     """What a sample costs at the largest size, over what it costs at the smallest."""
-    first, last = (statistics.median(row[cost]) / row["num_samples"] for row in (rows[0], rows[-1]))
+    first, last = (float(np.median(row[cost])) / row["num_samples"] for row in (rows[0], rows[-1]))
     return round(last / first, 4)
 
 
@@ -113,7 +113,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     sizes = np.array([row["num_samples"] for row in rows], float)
     for axes, (name, (_, words)) in zip(figure.subplots(1, len(COSTS)), COSTS.items(), strict=True):
-        values = np.array([statistics.median(np.atleast_1d(row[name])) for row in rows])
+        values = np.array([np.median(row[name]) for row in rows])
         axes.loglog(sizes, values, marker="o", label="measured")
         axes.loglog(sizes, values[-1] * sizes / sizes[-1], ls="--", color="0.6", label="proportional")
         axes.set(title=words, xlabel="samples")

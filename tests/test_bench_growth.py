@@ -18,7 +18,12 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def row(num_samples: int, epoch_s: float) -> dict[str, object]:
-    return {"num_samples": num_samples, "epoch_s": [9.0, epoch_s, 0.0], "peak_bytes": 5e8, "run_bytes": num_samples}
+    return {
+        "num_samples": num_samples,
+        "epoch_s": [epoch_s, 0.0, 2 * epoch_s],
+        "peak_bytes": 5e8,
+        "run_bytes": num_samples,
+    }
 
 
 def test_growth_is_the_cost_of_a_sample_at_the_largest_size_over_the_smallest(growth: ModuleType) -> None:

@@ -20,9 +20,9 @@ from litscope.data.sampler import EpochOrder
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.actions import entries
 from litscope.ledger.scorekeeper import refresh
+from litscope.live import steering
 from litscope.models.losses import ClassificationLoss
 from litscope.rundir import RunDir, read_lines
-from litscope.training import steering
 from litscope.training.fit import fit
 from litscope.training.summary import epoch_rows
 

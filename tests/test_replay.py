@@ -15,8 +15,8 @@ import torch
 from litscope.cli import main
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.actions import canaries, entries, request, submit
+from litscope.live import steering
 from litscope.rundir import RunDir
-from litscope.training import steering
 from litscope.training.bit_equal import compare, compare_weights, flat
 from litscope.training.replay import replay
 from tests.small_runs import At, assert_bit_equal, last, rows, send, small_fit

@@ -119,7 +119,7 @@ KILLED = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import litscope
-    from litscope.training import pace
+    from litscope.live import pace
     pace.SAVE_EVERY_S = 0.0
     from small_runs import At, small_fit
     kill = At({step}, lambda: os.kill(os.getpid(), signal.SIGKILL), {during!r})

@@ -17,8 +17,8 @@ from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 from litscope.data.sources import open_source
 from litscope.errors import Interrupted
 from litscope.ledger.actions import Entry, entries, request, submit
+from litscope.live import steering
 from litscope.rundir import RunDir, read_lines
-from litscope.training import steering
 from litscope.training.summary import epoch_rows
 
 EVERY_VALIDATION_SAMPLE = open_source("digits", val_split=0.1, seed=42).manifest.ids("val").tolist()

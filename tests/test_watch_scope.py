@@ -39,7 +39,10 @@ from litscope.ledger.actions import request, submit
 from litscope.rundir import read_lines
 from litscope.watch import Scope, record, weight_of, with_ids
 
-pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes:UserWarning"),
+]
 
 
 def fit(folder: Path, *callbacks: Any, module: Module | None = None, workers: Any = None, **options: Any) -> Module:

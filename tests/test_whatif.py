@@ -16,8 +16,8 @@ from litscope.cli import main
 from litscope.data.manifest import Manifest
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.actions import Entry, entries, request, submit
+from litscope.live import steering
 from litscope.rundir import RunDir, read_lines
-from litscope.training import steering
 from litscope.training.whatif import ask, whatif
 from litscope.training.whatif_result import Question, WhatIf, t_interval
 from tests.small_runs import At, send, small_fit, when_there

@@ -193,14 +193,28 @@ def _decode_jpeg(data: bytes, channels: int, min_side: int) -> Pixels | None:
 
 def _jpeg_orientation(data: bytes) -> int:
     """EXIF orientation of a JPEG, 1 to 8; Pillow looks only where there is EXIF or XMP."""
-    head = data[:_HEAD_BYTES]
-    if b"Exif" not in head and b"Orientation" not in head:
+    if not _may_be_turned(data):
         return 1
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _orientation(image)
     except Exception:  # noqa: BLE001 a damaged EXIF block says nothing; the pixels are still good
         return 1
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a segment before the pixels may tell an orientation (APP1, as EXIF or XMP); also where they are in
+    disorder. A walk over the segments, which are few: to search their bytes takes longer.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xDA:  # the pixels begin
+            return False
+        if marker == 0xE1 and (b"Exif" in data[at:end] or b"Orientation" in data[at:end]):
+            return True
+        at = end
+    return True
 
 
 def _decode_by_pillow(data: bytes, channels: int) -> Pixels:

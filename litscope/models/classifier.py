@@ -7,6 +7,7 @@ dictionaries (`types.Batch`); each step takes one log_softmax and reads nothing 
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -151,6 +152,15 @@ class Classifier(L.LightningModule):
         if num_classes is not None and is_input_known:
             self._build(from_scratch=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of any module; but the name of the hook that runs, which Lightning sets forty times a step, is a plain
+        attribute, and need not be looked at as a parameter or a part would.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # ---- the network -------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -272,7 +282,9 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Lightning optimises on a plain batch; on a stack of batches `steps` does."""
-        self.automatic_optimization = batch["label"].ndim == 1
+        is_plain = batch["label"].ndim == 1
+        if self.automatic_optimization != is_plain:
+            self.automatic_optimization = is_plain
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """The loss of a batch, with what the ledger records; nothing but the loss carries a graph.
@@ -486,6 +498,10 @@ class Classifier(L.LightningModule):
         """Make the checkpoint rebuild without a download, a weights file or a compiler: it has all weights."""
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         checkpoint[key] = {**checkpoint[key], "pretrained": False, "weights": None, "compile": False}
+
+
+# Lightning asks at every step which parameters it has, and takes a fiftieth of a small step to find out.
+Classifier.training_step.__signature__ = inspect.signature(Classifier.training_step)  # type: ignore[attr-defined]
 
 
 def _inputs(batch: Batch) -> Tensor:

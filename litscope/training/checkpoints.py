@@ -20,6 +20,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,13 +204,22 @@ def set_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
 
 
+class _BestCheckpoints(ModelCheckpoint):
+    """Lightning's, under its own name in checkpoints; its key is put together once, not at every hook of every step."""
+
+    @cached_property
+    def state_key(self) -> str:
+        """What Lightning stores its state under."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+
 def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> ModelCheckpoint:
     """Lightning's ModelCheckpoint for the best `save_top_k`, by `monitor`, at the end of each epoch.
 
     Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 0, as in the ledger).
     """
     shown = f"-{re.sub(r'[^A-Za-z0-9]+', '_', monitor)}{{{monitor}:.4f}}" if monitor else ""
-    return ModelCheckpoint(
+    return _BestCheckpoints(
         dirpath=folder,
         filename=f"epoch{{epoch:02d}}{shown}",
         monitor=monitor,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from litscope.errors import ConfigError, did_you_mean
-from litscope.models.optim import FROM_TORCH
 from litscope.training.fields import by_key
 from litscope.training.recipe import Recipe, max_time_s
 
@@ -147,6 +146,8 @@ def _check_members(recipe: Recipe) -> None:
         raise _wrong("model.num_members", count, f"it is for --arch mlp, not {recipe.model.arch}", "Leave one out.")
     if recipe.model.weights is not None:
         raise _wrong("model.num_members", count, "each member starts from weights of its own", "Leave --weights out.")
+    from litscope.models.optim import FROM_TORCH  # torch with it, which nothing else here needs
+
     if recipe.training.optimizer.lower() not in FROM_TORCH:
         allowed = f"each member must be changed as it would be alone, which {', '.join(FROM_TORCH)} do"
         raise _wrong("model.num_members", count, allowed, f"Leave --optimizer {recipe.training.optimizer} out.")
