@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
 PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "growth.svg"
 
 sys.path.insert(0, str(BENCH))
 from goals import SECTIONS, Goal  # noqa: E402
@@ -92,6 +93,8 @@ def page(folder: Path = BENCH / "results", notes: Path = BENCH / "notes") -> str
     for title, goals in SECTIONS.items():
         parts += [f"\n## {title}\n", _goals_table(goals, machines)]
         parts += _notes(goals, machines, notes)
+        if any(goal.bench == "growth" for goal in goals) and PLOT.exists():
+            parts.append(f"\n![What a run costs as the data set grows]({PLOT.name})")
     parts.append("\n## Machines\n")
     parts += [_machine(number, lines) for number, lines in enumerate(machines, 1)] or [f"{NOT_YET.capitalize()}."]
     parts.append("\n## Every figure\n")

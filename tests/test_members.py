@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,7 +127,10 @@ def test_a_run_of_members_is_a_run(tmp_path: Path, several: list[str]) -> None:
     assert right == pytest.approx(lines[-1]["val/accuracy"])
     found = evaluate(str(tmp_path / "run"), split="val", checkpoint="last")
     assert found["metrics"]["val/accuracy"] == pytest.approx(lines[-1]["val/accuracy"])
-    assert main(["predict", str(tmp_path / "run"), "iris", "--output", str(tmp_path / "p.csv")]) == 0
+    iris = load_iris()
+    rows = "\n".join(",".join(map(str, row)) for row in iris.data)
+    (tmp_path / "new.csv").write_text(",".join(iris.feature_names) + "\n" + rows + "\n")
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--output", str(tmp_path / "p.csv")]) == 0
     assert (tmp_path / "p.csv").read_text().count("\n") == 151
 
 
