@@ -95,5 +95,4 @@ RIVAL = Bench(
     "Wrapped parts beside WeightsLab: MNIST, short epochs, batch 64",
     weightslab,
     threads=1,
-    on_one_cpu=True,
 )
