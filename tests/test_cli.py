@@ -260,6 +260,21 @@ def test_check_reports_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--mixup 0.2: the data are a table" in capsys.readouterr().err
 
 
+def test_check_says_where_a_probe_may_choose_the_precision(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from litscope.training import hardware
+
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
+    for flags, may_be_bf16 in (([], True), (["--precision", "32"], False), (["--deterministic"], False)):
+        assert main(["check", "digits", "--accelerator", "cpu", "--json", *flags]) == 0
+        assert json.loads(capsys.readouterr().out)["hardware"]["may_be_bf16"] is may_be_bf16
+    assert main(["check", "digits", "--accelerator", "cpu"]) == 0
+    assert "precision 32-true, or bf16-mixed if a probe" in capsys.readouterr().out
+    assert main(["check", "iris", "--accelerator", "cpu"]) == 0
+    assert "bf16" not in capsys.readouterr().out
+
+
 @pytest.mark.flag("strict_data")
 def test_strict_data_stops_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image

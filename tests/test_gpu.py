@@ -13,6 +13,7 @@ import pytest
 import torch
 from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, small_fit, tensors
 
+from litscope.data import datamodule, resident
 from litscope.errors import Interrupted
 from litscope.models.graphed import GraphedStep
 from litscope.training import stride
@@ -72,6 +73,24 @@ def test_several_steps_a_call_are_the_same_images(tmp_path: Path) -> None:
     ours, theirs = rows(tmp_path / "run"), rows(tmp_path / "plain")
     assert ours["sample_id"].equals(theirs["sample_id"])
     np.testing.assert_allclose(ours["loss"].to_numpy(), theirs["loss"].to_numpy(), rtol=0.02, atol=0.01)
+
+
+def test_pixels_on_the_device_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags: dict[str, Any] = {**GPU, "deterministic": True, "precision": "32", "dropout_rate": 0.0}
+    held: list[torch.Tensor | None] = []
+
+    def on_device(*args: Any) -> torch.Tensor | None:
+        held.append(resident.on_device(*args))
+        return held[-1]
+
+    monkeypatch.setattr(datamodule, "on_device", on_device)
+    small_fit(tmp_path / "device", DIGITS, **flags)
+    assert held[0] is not None
+    assert held[0].device.type == "cuda"
+    monkeypatch.setattr(datamodule, "on_device", lambda *_: None)
+    small_fit(tmp_path / "host", DIGITS, **flags)
+    assert rows(tmp_path / "device").equals(rows(tmp_path / "host"))
+    assert_bit_equal(last(tmp_path / "device"), last(tmp_path / "host"), "state_dict", "optimizer_states")
 
 
 @pytest.mark.usefixtures("_graphs")

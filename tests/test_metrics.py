@@ -161,6 +161,25 @@ def test_empty_phase_reports_nothing_and_the_next_epoch_starts_afresh():
     assert phase.compute(CPU) == first
 
 
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_an_epoch_makes_no_metrics_anew(name, monkeypatch):
+    """On a GPU the host would wait for each tensor that a new one brings there; also after exact scores gave way."""
+    monkeypatch.setattr(metrics, "EXACT_VALUES", 100)
+    made = []
+    original = metrics.Scores.__init__
+    monkeypatch.setattr(metrics.Scores, "__init__", lambda self, *args: (made.append(self), original(self, *args))[1])
+    phase = PhaseMetrics(name, 3)
+    phase.add(*rows(500, 3))
+    phase.compute(CPU)
+    assert phase.state() == {}
+    phase.add(*rows(20, 3, seed=1))
+    found = phase.compute(CPU)
+    assert len(made) == 1
+    fresh = PhaseMetrics(name, 3)
+    fresh.add(*rows(20, 3, seed=1))
+    assert found == fresh.compute(CPU)
+
+
 class NoReadBack(TorchDispatchMode):
     """Fails where a tensor's value comes to the host."""
 

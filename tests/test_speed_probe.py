@@ -12,7 +12,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
-from litscope.training import speed_probe
+from litscope.training import hardware, speed_probe
 from litscope.training.fit import fit, run_recipe
 from litscope.training.flags import build, parse, recipe_from_keywords
 from litscope.training.hardware import plan
@@ -38,7 +38,7 @@ def tried(monkeypatch):
     """Everything is worth trying on any machine; `tried` holds the setups, and how fast each is said to be."""
     speeds = {}
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
-    monkeypatch.setattr(speed_probe, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(Trial, "step_s", lambda self, setup: 0.001)
 
@@ -97,11 +97,11 @@ def test_the_choice_goes_into_recipe_plan_and_classifier(classifier, digits, tri
             Setup("bf16-mixed", False, 2): 3.0,
             Setup("bf16-mixed", False, 1): 4.0,
         }
-        hardware, found, lines = settled(classifier, digits)
+        settings, found, lines = settled(classifier, digits)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    assert (hardware.precision, hardware.channels_last, hardware.num_threads) == ("bf16-mixed", False, 1)
+    assert (settings.precision, settings.channels_last, settings.num_threads) == ("bf16-mixed", False, 1)
     assert found.precision == "bf16-mixed"
     assert not classifier.is_channels_last
     assert len(lines) == 1
@@ -111,8 +111,8 @@ def test_the_choice_goes_into_recipe_plan_and_classifier(classifier, digits, tri
 
 @pytest.mark.flag("precision", "channels_last", "num_threads")
 def test_what_a_person_gave_is_not_tried(classifier, digits, tried):
-    hardware, found, lines = settled(classifier, digits, precision="32", num_threads=1, channels_last=True)
-    assert (hardware, lines) == (HardwareConfig("cpu", precision="32", num_threads=1, channels_last=True), [])
+    settings, found, lines = settled(classifier, digits, precision="32", num_threads=1, channels_last=True)
+    assert (settings, lines) == (HardwareConfig("cpu", precision="32", num_threads=1, channels_last=True), [])
     assert found.precision == "32-true"
     settled(classifier, digits, precision="32", num_threads=1)
     assert set(tried) == {Setup("32-true", False, 1)}
@@ -125,12 +125,12 @@ def test_where_the_clock_should_not_decide_nothing_is_tried(classifier, digits, 
 
 
 def test_small_networks_keep_float32_unprobed(classifier, digits, monkeypatch):
-    monkeypatch.setattr(speed_probe, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(speed_probe, "Trial", None)
     assert macs(classifier.net, (1, 8, 8)) * 32 < speed_probe.SMALL_MACS
-    hardware, _, lines = settled(classifier, digits)
-    assert (hardware, lines) == (HardwareConfig("cpu"), [])
+    settings, _, lines = settled(classifier, digits)
+    assert (settings, lines) == (HardwareConfig("cpu"), [])
 
 
 def test_multiply_adds_are_counted():
@@ -141,7 +141,7 @@ def test_multiply_adds_are_counted():
 
 def test_trying_leaves_no_trace(classifier, digits, monkeypatch):
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
-    monkeypatch.setattr(speed_probe, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     monkeypatch.setattr(speed_probe, "BUDGET_S", 0.2)
     torch.manual_seed(1)
     random, before = torch.get_rng_state(), copy.deepcopy(classifier.state_dict())
@@ -158,7 +158,7 @@ def test_trying_leaves_no_trace(classifier, digits, monkeypatch):
 def test_a_run_probes_once_and_its_recipe_repeats_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
     monkeypatch.setattr(Trial, "compare", lambda self, one, other: 2.0)
-    monkeypatch.setattr(speed_probe, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     result = small_fit(tmp_path / "run", epochs=1, limit_train_batches=3)
     assert capsys.readouterr().err.count("speed: bf16-mixed, contiguous") == 1
     assert result.summary["precision"] == "bf16-mixed"

@@ -27,6 +27,7 @@ from litscope.data.manifest import Manifest
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
 from litscope.data.pruning import Pruning
+from litscope.data.resident import on_device
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.sources import Source, open_source
 from litscope.data.stored import measure, squares, store
@@ -143,6 +144,7 @@ class ClassificationData(L.LightningDataModule):
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
+        self._on_device: Tensor | None = None
 
     # ---- what is there -----------------------------------------------------------------------
 
@@ -351,7 +353,9 @@ class ClassificationData(L.LightningDataModule):
         overlay = self.overlay if of is None else Overlay(of.manifest.labels)
         loader: Loader
         if rows is not None:
-            loader = GatherLoader(order, rows, overlay, pin_memory=self._pins(), epoch=epoch, limit=limit)
+            held = self._held() if of is None else None
+            data = rows if held is None else held
+            loader = GatherLoader(order, data, overlay, pin_memory=self._pins(), epoch=epoch, limit=limit)
         else:
             loader = StreamLoader(
                 order,
@@ -367,6 +371,15 @@ class ClassificationData(L.LightningDataModule):
         self._loaders.append(loader)
         return loader
 
+    def _held(self) -> Tensor | None:
+        """The rows in the memory of the GPU that trains, where they fit; one pass over them would not pay for it."""
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != "fit" or self._stored.rows is None:
+            return None
+        if self._on_device is None:
+            self._on_device = on_device(self._stored.rows, trainer.strategy.root_device)
+        return self._on_device
+
     def release(self, loader: Loader) -> None:
         """End the threads of a loader that is no longer needed."""
         loader.close()
@@ -376,6 +389,7 @@ class ClassificationData(L.LightningDataModule):
         """End the decoding threads of all loaders."""
         while self._loaders:
             self._loaders.pop().close()
+        self._on_device = None
 
     def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002 - Lightning's signature
         """Lightning does not tear down after an exception."""

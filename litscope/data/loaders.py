@@ -245,7 +245,8 @@ class GatherLoader(Loader):
     Args:
         order, overlay, pin_memory, epoch, limit: see `Loader`.
         data: row i belongs to sample_id i. Images (N, H, W, K), handed over as (B, K, H, W) in
-            channels-last memory; tables (N, F).
+            channels-last memory; tables (N, F). An array, or a tensor in a GPU's memory: rows are then gathered,
+            and handed over, there.
 
     Attributes:
         stride: asked before each batch, with its number in the epoch and how many batches of one size come from
@@ -255,7 +256,7 @@ class GatherLoader(Loader):
     def __init__(
         self,
         order: EpochOrder,
-        data: np.ndarray[Any, Any],
+        data: np.ndarray[Any, Any] | Tensor,
         overlay: Overlay,
         *,
         pin_memory: bool = False,
@@ -264,7 +265,7 @@ class GatherLoader(Loader):
     ) -> None:
         super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
         self.stride: Callable[[int, int], int] | None = None
-        self._data = _share(data)
+        self._data = data if isinstance(data, Tensor) else as_tensor(data)
         self._is_image = data.ndim == 4
 
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
@@ -287,11 +288,15 @@ class GatherLoader(Loader):
 
     def _gather(self, ids: Tensor) -> Batch:
         """The rows of `ids` (B,), or of a stack of batches (N, B)."""
-        rows = torch.empty((ids.numel(), *self._data.shape[1:]), dtype=self._data.dtype, pin_memory=self._pin_memory)
-        torch.index_select(self._data, 0, ids.view(-1), out=rows)
-        rows = rows.view(*ids.shape, *self._data.shape[1:])
-        if self._pin_memory:
+        data, is_pinned = self._data, self._pin_memory
+        if is_pinned:
             ids = ids.pin_memory()
+        if data.device.type == "cpu":
+            rows = torch.empty((ids.numel(), *data.shape[1:]), dtype=data.dtype, pin_memory=is_pinned)
+            torch.index_select(data, 0, ids.view(-1), out=rows)
+        else:
+            rows = data.index_select(0, ids.view(-1).to(data.device, non_blocking=True))
+        rows = rows.view(*ids.shape, *data.shape[1:])
         if self._is_image:
             return {"image": rows.movedim(-1, -3), "sample_id": ids}  # (B, K, H, W)
         return {"features": rows, "sample_id": ids}
@@ -312,7 +317,7 @@ def _runs(batches: list[Ids]) -> list[int]:
     return runs
 
 
-def _share(data: np.ndarray[Any, Any]) -> Tensor:
+def as_tensor(data: np.ndarray[Any, Any]) -> Tensor:
     """A tensor over the array's memory. Nothing writes to it, so torch's warning about read-only arrays is void."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

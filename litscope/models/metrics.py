@@ -67,7 +67,7 @@ class Scores(Metric):
     def __init__(self, num_classes: int, exact: bool, device: torch.device) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.exact = exact
+        self.exact = self._starts_exact = exact
         num_scored = 1 if num_classes == 2 else num_classes
         real = torch.float32 if device.type == "mps" else torch.float64
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
@@ -100,6 +100,11 @@ class Scores(Metric):
                 self.bin_scores()
         else:
             self._add_to_histogram(odds, label)
+
+    def start_over(self) -> None:
+        """Forget all rows."""
+        self.reset()
+        self.exact = self._starts_exact
 
     def bin_scores(self) -> None:
         """Give up exactness: what was kept goes into the histogram, and so does what follows."""
@@ -248,13 +253,14 @@ class PhaseMetrics:
     def reset(self) -> None:
         """Forget the rows since the last `compute`."""
         self._waiting, self._num_waiting = [], 0
-        self._scores = None
+        if self._scores is not None:
+            self._scores.start_over()
 
     def state(self) -> dict[str, Tensor]:
         """The counts of this rank's rows so far, on the CPU; what `load_state` needs to go on in mid-epoch."""
         if self._waiting:
             self._fold()
-        if self._scores is None:
+        if self._scores is None or not self._scores.update_called:
             return {}
         return {name: getattr(self._scores, name).cpu().clone() for name in _COUNTS}
 
@@ -288,7 +294,8 @@ class PhaseMetrics:
     def _fold(self) -> None:
         log_p, label, row_loss = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._num_waiting = [], 0
-        if self._scores is None:
+        # Made once: what a new one brings to a GPU, the host waits for.
+        if self._scores is None or self._scores.confusion.device != log_p.device:
             self._scores = Scores(self.num_classes, self.phase != "train", log_p.device)
         self._scores.update(log_p, label, row_loss)
 

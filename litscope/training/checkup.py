@@ -12,28 +12,34 @@ from litscope.models.backbones import why_no_weights
 from litscope.training.build import make_source
 from litscope.training.checks import check_kind
 from litscope.training.choices import look, resolve
-from litscope.training.hardware import Plan, check_hardware
+from litscope.training.hardware import Plan, check_hardware, may_choose_bf16
 from litscope.training.loggers import check_loggers
 from litscope.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """The data as they were found, what `fit` would choose for them, and the hardware as it would be used."""
+    """The data as they were found, what `fit` would choose for them, and the hardware as it would be used.
+
+    Attributes:
+        may_be_bf16: a probe at the start of the run chooses between the plan's precision and bf16-mixed.
+    """
 
     source: Source
     report: Report
     chosen: list[str]
     plan: Plan
+    may_be_bf16: bool
 
     def lines(self) -> list[str]:
         """The report for a person."""
         plan = self.plan
         where = f"{plan.device_type} x {plan.world_size}" if plan.world_size > 1 else plan.device_type
+        other = ", or bf16-mixed if a probe at the start finds it faster" if self.may_be_bf16 else ""
         return [
             *self.report.lines(),
             *self.chosen,
-            f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}",
+            f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}{other}",
             *plan.notes,
         ]
 
@@ -44,7 +50,7 @@ class Checkup:
             "kind": self.source.kind,
             "data": self.report.to_dict(),
             "chosen": self.chosen,
-            "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes},
+            "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes, "may_be_bf16": self.may_be_bf16},
         }
 
 
@@ -65,4 +71,4 @@ def check_up(recipe: Recipe) -> Checkup:
         raise DataError(f"{len(report.unreadable):,} files cannot be read, and --strict-data is on:{files}")
     facts = look(source, device=plan.device_type, num_devices=plan.world_size)
     _, chosen = resolve(recipe, facts, why_no_weights)
-    return Checkup(source, report, chosen, plan)
+    return Checkup(source, report, chosen, plan, may_choose_bf16(recipe, plan, source.kind))

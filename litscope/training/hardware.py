@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from litscope.errors import ConfigError, did_you_mean
@@ -173,6 +174,30 @@ def find_machine() -> Machine:
         has_mps=torch.backends.mps.is_available(),
         compiler=cpp_compiler(),
     )
+
+
+def may_probe(recipe: Recipe, plan: Plan, kind: str) -> bool:
+    """Whether a new run on data of this kind may try out how it is trained fastest (see `speed_probe`)."""
+    training = recipe.training
+    is_open = not (training.deterministic or training.fast_dev_run)
+    return is_open and (plan.device_type, plan.world_size, kind) == ("cpu", 1, "image")
+
+
+def may_choose_bf16(recipe: Recipe, plan: Plan, kind: str) -> bool:
+    """Whether the precision is found out at the start of the run, if the network is not a small one."""
+    return may_probe(recipe, plan, kind) and recipe.hardware.precision == "auto" and has_bf16_units()
+
+
+def has_bf16_units() -> bool:
+    """Whether this processor has instructions for bfloat16. Without them it is emulated, and slower than float32."""
+    import torch
+
+    if hasattr(torch.cpu, "get_capabilities"):  # torch 2.11 and later
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(errors="replace").split()) if flags.exists() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def cpp_compiler() -> str | None:

@@ -24,7 +24,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -35,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
-from litscope.training.hardware import Plan
+from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.recipe import Precision, Recipe
 
 MARGIN = 1.15
@@ -80,13 +79,11 @@ def settle(
     Returns:
         The plan with the chosen precision, and a line that says what was chosen and why; none where nothing was tried.
     """
-    hardware, training = recipe.hardware, recipe.training
-    if (plan.device_type, plan.world_size, data.kind) != ("cpu", 1, "image") or classifier.net is None:
-        return plan, []
-    if training.deterministic or training.fast_dev_run:
+    hardware = recipe.hardware
+    if not may_probe(recipe, plan, data.kind) or classifier.net is None:
         return plan, []
     usual = Setup(plan.precision, classifier.is_channels_last, hardware.num_threads or torch.get_num_threads())  # type: ignore[arg-type]
-    tries_bf16 = hardware.precision == "auto" and has_bf16_units()
+    tries_bf16 = may_choose_bf16(recipe, plan, data.kind)
     tries_format = hardware.channels_last is None and usual.channels_last
     tries_threads = hardware.num_threads is None and "OMP_NUM_THREADS" not in os.environ and usual.num_threads > 1
     if (tries_bf16 or tries_format) and macs(classifier.net, _shape(data)) * data.batch_size < SMALL_MACS:
@@ -138,16 +135,6 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> float:
     net.train(was_training)
     flops: int = counter.get_total_flops()
     return flops / 2
-
-
-def has_bf16_units() -> bool:
-    """Whether this processor has instructions for bfloat16. Without them it is emulated, and slower than float32."""
-    if hasattr(torch.cpu, "get_capabilities"):  # torch 2.11 and later
-        found = torch.cpu.get_capabilities()
-        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(errors="replace").split()) if flags.exists() else set()
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @contextmanager

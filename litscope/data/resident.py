@@ -1,0 +1,37 @@
+"""Rows in a GPU's memory: copied there once, so that a batch is a gather on the device and the host moves ids alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from litscope.data.loaders import as_tensor
+
+LARGEST_SHARE = 0.125
+"""Rows that would take more than this share of what is free of the GPU's memory stay on the host."""
+
+PART_BYTES = 256 * 2**20
+"""Rows are copied in parts of about this size: a memory map is read without a second copy of it on the host."""
+
+
+def on_device(rows: np.ndarray[Any, Any], device: torch.device) -> Tensor | None:
+    """A copy of all rows on `device`; None where that is no CUDA device, or has no room for it.
+
+    Args:
+        rows: (N, ...), in memory or in a memory map.
+    """
+    if device.type != "cuda" or rows.nbytes > LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    return copy_in_parts(as_tensor(rows), device)
+
+
+def copy_in_parts(rows: Tensor, device: torch.device) -> Tensor:
+    """All rows on `device`."""
+    copied = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+    num_rows = max(1, PART_BYTES // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), num_rows):
+        copied[start : start + num_rows].copy_(rows[start : start + num_rows])
+    return copied
