@@ -121,12 +121,11 @@ def _goals_table(goals: tuple[Goal, ...], machines: list[list[Line]]) -> str:
 
 
 def _notes(goals: tuple[Goal, ...], machines: list[list[Line]], notes: Path) -> list[str]:
-    """What stands in the way of the goals that are not reached."""
+    """What stands in the way of the goals that are not reached, and what a figure does not say by itself."""
     found = []
     for goal in goals:
-        missed = any(one.reached is not True for one in results(goal, machines))
         path = notes / f"{goal.key}.md"
-        if missed and path.exists():
+        if path.exists() and results(goal, machines):
             found.append(f"\n**{goal.text}.** {path.read_text().strip()}")
     return found
 
