@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, small_fit, tensors
 
-from litscope.data import datamodule, resident
+from litscope.data import resident
 from litscope.errors import Interrupted
 from litscope.models.graphed import GraphedStep
 from litscope.training import stride
@@ -77,18 +77,16 @@ def test_several_steps_a_call_are_the_same_images(tmp_path: Path) -> None:
 
 def test_pixels_on_the_device_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags: dict[str, Any] = {**GPU, "deterministic": True, "precision": "32", "dropout_rate": 0.0}
-    held: list[torch.Tensor | None] = []
+    seen: list[torch.device] = []
 
-    def on_device(*args: Any) -> torch.Tensor | None:
-        held.append(resident.on_device(*args))
-        return held[-1]
+    class Looks(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+            seen.append(trainer.datamodule._train_loader._data.device)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(datamodule, "on_device", on_device)
-    small_fit(tmp_path / "device", DIGITS, **flags)
-    assert held[0] is not None
-    assert held[0].device.type == "cuda"
-    monkeypatch.setattr(datamodule, "on_device", lambda *_: None)
-    small_fit(tmp_path / "host", DIGITS, **flags)
+    small_fit(tmp_path / "device", DIGITS, callbacks=[Looks()], **flags)
+    monkeypatch.setattr(resident, "LARGEST_SHARE", 0.0)
+    small_fit(tmp_path / "host", DIGITS, callbacks=[Looks()], **flags)
+    assert [device.type for device in seen] == ["cuda", "cpu"]
     assert rows(tmp_path / "device").equals(rows(tmp_path / "host"))
     assert_bit_equal(last(tmp_path / "device"), last(tmp_path / "host"), "state_dict", "optimizer_states")
 

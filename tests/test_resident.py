@@ -22,7 +22,17 @@ def test_rows_are_copied_whole_whatever_the_size_of_a_part(part_bytes, monkeypat
 
 
 def test_nothing_is_copied_where_there_is_no_gpu():
-    assert resident.on_device(np.zeros((4, 2)), CPU) is None
+    rows = np.zeros((4, 2))
+    assert resident.DeviceRows().of(rows, CPU) is rows
+
+
+def test_rows_are_copied_once_for_all_loaders(monkeypatch):
+    monkeypatch.setattr(resident, "has_room", lambda *_: True)
+    rows = np.arange(8.0).reshape(4, 2)
+    held = resident.DeviceRows()
+    copied = held.of(rows, CPU)
+    assert torch.equal(copied, torch.from_numpy(rows))
+    assert held.of(rows, CPU) is copied
 
 
 @pytest.mark.parametrize("shape", [(40, 5, 5, 3), (40, 7)], ids=["images", "table"])

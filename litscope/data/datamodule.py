@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import lightning.pytorch as L
 import numpy as np
@@ -21,17 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from litscope.data.batch_transform import BatchTransform
 from litscope.data.cache import num_cores
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
 from litscope.data.pruning import Pruning
-from litscope.data.resident import on_device
+from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.sources import Source, open_source
 from litscope.data.stored import measure, squares, store
-from litscope.data.transforms import Augmentation, Policy, evaluation, mix_batch
+from litscope.data.transforms import Augmentation, Policy
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch
 
@@ -144,7 +145,7 @@ class ClassificationData(L.LightningDataModule):
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
-        self._on_device: Tensor | None = None
+        self._device_rows = DeviceRows()
 
     # ---- what is there -----------------------------------------------------------------------
 
@@ -199,9 +200,11 @@ class ClassificationData(L.LightningDataModule):
             # Never-seen images must be stored as these are, whatever their own sizes.
             sizes = {"image_size": self._stored.seen, "stored_size": self._stored.side}
             self.manifest = self.manifest.with_encoding({**self.manifest.encoding, **sizes})
-            self._augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self._flips())
+            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self._flips())
         else:
             self.num_features = self.source.reader.channels
+            augmentation = None
+        self._transform = BatchTransform(augmentation, self.num_classes, self.mixup, self.cutmix, self.seed)
         self.normalization = measure(self._stored, self.source, self.train_ids)
         self._is_open = True
         return self
@@ -215,7 +218,7 @@ class ClassificationData(L.LightningDataModule):
         """A stack of training batches as the network gets it, on `device`, for measuring; nothing moves on."""
         loader = self._train_loader
         assert isinstance(loader, GatherLoader)
-        return self._training_stack(self.transfer_batch_to_device(loader.example(num_batches), device, 0), 0, 0)
+        return self.training_batch(self.transfer_batch_to_device(loader.example(num_batches), device, 0), 0, 0)
 
     def example_images(self, count: int) -> Tensor:
         """(n, K, T, T) float32 in [0, 1], or in their own unit: the first training images as they are evaluated.
@@ -353,8 +356,10 @@ class ClassificationData(L.LightningDataModule):
         overlay = self.overlay if of is None else Overlay(of.manifest.labels)
         loader: Loader
         if rows is not None:
-            held = self._held() if of is None else None
-            data = rows if held is None else held
+            data: NDArray[Any] | Tensor = rows
+            # One pass over the rows, which is all that others than a fit make, would not pay for a copy of them.
+            if of is None and self.trainer is not None and self.trainer.state.fn == "fit":
+                data = self._device_rows.of(rows, self.trainer.strategy.root_device)
             loader = GatherLoader(order, data, overlay, pin_memory=self._pins(), epoch=epoch, limit=limit)
         else:
             loader = StreamLoader(
@@ -371,15 +376,6 @@ class ClassificationData(L.LightningDataModule):
         self._loaders.append(loader)
         return loader
 
-    def _held(self) -> Tensor | None:
-        """The rows in the memory of the GPU that trains, where they fit; one pass over them would not pay for it."""
-        trainer = self.trainer
-        if trainer is None or trainer.state.fn != "fit" or self._stored.rows is None:
-            return None
-        if self._on_device is None:
-            self._on_device = on_device(self._stored.rows, trainer.strategy.root_device)
-        return self._on_device
-
     def release(self, loader: Loader) -> None:
         """End the threads of a loader that is no longer needed."""
         loader.close()
@@ -389,7 +385,7 @@ class ClassificationData(L.LightningDataModule):
         """End the decoding threads of all loaders."""
         while self._loaders:
             self._loaders.pop().close()
-        self._on_device = None
+        self._device_rows = DeviceRows()
 
     def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002 - Lightning's signature
         """Lightning does not tear down after an exception."""
@@ -451,52 +447,12 @@ class ClassificationData(L.LightningDataModule):
         return trainer.precision_plugin.convert_input(batch)  # type: ignore[no-any-return]
 
     def training_batch(self, batch: Batch, epoch: int, number: int) -> Batch:
-        """Augment, and mix where asked, a batch on its device.
-
-        Args:
-            batch: as the loader gives it.
-            epoch, number: the loader's `last`: the batch's epoch and its number in it.
-        """
-        batch = batch.copy()
-        name = "image" if self.kind == "image" else "features"
-        if batch["sample_id"].ndim == 2:
-            return self._training_stack(batch, epoch, number)
-        if name == "image":
-            batch["image"] = self._augmentation(batch["image"], batch["sample_id"], epoch)
-        if self.mixup or self.cutmix:
-            batch[name], batch["soft_label"] = mix_batch(  # type: ignore[literal-required]
-                batch[name],  # type: ignore[literal-required]
-                batch["label"],
-                self.num_classes,
-                mixup=self.mixup,
-                cutmix=self.cutmix,
-                key=(self.seed, epoch, number),
-            )
-        return batch
-
-    def _training_stack(self, batch: Batch, epoch: int, number: int) -> Batch:
-        """As `training_batch`, for a stack of batches whose first has this number. Images are augmented all at once."""
-        name: Literal["image", "features"] = "image" if self.kind == "image" else "features"
-        if name == "image":
-            flat = self._augmentation(batch["image"].flatten(0, 1), batch["sample_id"].view(-1), epoch)
-            batch["image"] = flat.view(*batch["sample_id"].shape, *flat.shape[1:])
-        if self.mixup or self.cutmix:
-            mixing = {"mixup": self.mixup, "cutmix": self.cutmix}
-            pairs = [
-                mix_batch(inputs, label, self.num_classes, **mixing, key=(self.seed, epoch, number + i))
-                for i, (inputs, label) in enumerate(zip(batch[name], batch["label"], strict=True))
-            ]
-            batch[name], batch["soft_label"] = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        return batch
+        """A batch on its device as the network gets it in training; see `BatchTransform.training`."""
+        return self._transform.training(batch, epoch, number)
 
     def evaluation_batch(self, batch: Batch) -> Batch:
-        """The evaluation transform of a batch on its device: centre crop, float."""
-        if self.kind != "image":
-            return batch
-        batch = batch.copy()
-        assert self.image_size is not None
-        batch["image"] = evaluation(batch["image"], self.image_size)
-        return batch
+        """A batch on its device as the network gets it in evaluation: centre crop, float."""
+        return self._transform.evaluation(batch)
 
 
 def _limit(trainer: L.Trainer | None, num_batches: int) -> int | None:

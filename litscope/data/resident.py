@@ -17,15 +17,26 @@ PART_BYTES = 256 * 2**20
 """Rows are copied in parts of about this size: a memory map is read without a second copy of it on the host."""
 
 
-def on_device(rows: np.ndarray[Any, Any], device: torch.device) -> Tensor | None:
-    """A copy of all rows on `device`; None where that is no CUDA device, or has no room for it.
+class DeviceRows:
+    """The rows of one source, as a loader is to gather them."""
 
-    Args:
-        rows: (N, ...), in memory or in a memory map.
-    """
-    if device.type != "cuda" or rows.nbytes > LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return None
-    return copy_in_parts(as_tensor(rows), device)
+    def __init__(self) -> None:
+        self._copied: Tensor | None = None
+
+    def of(self, rows: np.ndarray[Any, Any], device: torch.device) -> np.ndarray[Any, Any] | Tensor:
+        """A copy on `device`, made once; the rows themselves where that is no CUDA device, or has no room for them.
+
+        Args:
+            rows: (N, ...), in memory or in a memory map; the same at each call.
+        """
+        if self._copied is None and has_room(rows.nbytes, device):
+            self._copied = copy_in_parts(as_tensor(rows), device)
+        return rows if self._copied is None else self._copied
+
+
+def has_room(num_bytes: int, device: torch.device) -> bool:
+    """Whether rows of this size are to lie on the device."""
+    return device.type == "cuda" and num_bytes <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def copy_in_parts(rows: Tensor, device: torch.device) -> Tensor:

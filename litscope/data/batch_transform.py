@@ -1,0 +1,63 @@
+"""BatchTransform: from the bytes of a batch on its device to the network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from litscope.data.transforms import Augmentation, evaluation, mix_batch
+from litscope.types import Batch
+
+
+@dataclass(frozen=True)
+class BatchTransform:
+    """Augments, mixes, and evaluates batches.
+
+    Attributes:
+        augmentation: of images; None for a table.
+        num_classes: C.
+        mixup, cutmix: alpha of each; 0 is off.
+        seed: with the epoch and the batch's number in it, decides how it is mixed.
+    """
+
+    augmentation: Augmentation | None
+    num_classes: int
+    mixup: float
+    cutmix: float
+    seed: int
+
+    def training(self, batch: Batch, epoch: int, number: int) -> Batch:
+        """Augment, and mix where asked, a batch or a stack of batches. Images of a stack are augmented all at once.
+
+        Args:
+            batch: as the loader gives it, on the device.
+            epoch, number: the loader's `last`: the batch's epoch and its number in it; of a stack, that of its first.
+        """
+        batch = batch.copy()
+        name: Literal["image", "features"] = "features" if self.augmentation is None else "image"
+        is_stack = batch["sample_id"].ndim == 2
+        if self.augmentation is not None:
+            image, sample_id = batch["image"], batch["sample_id"]
+            flat = self.augmentation(image.flatten(0, 1) if is_stack else image, sample_id.view(-1), epoch)
+            batch["image"] = flat.view(*sample_id.shape, *flat.shape[1:]) if is_stack else flat
+        if not (self.mixup or self.cutmix):
+            return batch
+        inputs, label = (batch[name], batch["label"]) if is_stack else (batch[name][None], batch["label"][None])
+        mixing = {"mixup": self.mixup, "cutmix": self.cutmix}
+        pairs = [
+            mix_batch(x, y, self.num_classes, **mixing, key=(self.seed, epoch, number + i))
+            for i, (x, y) in enumerate(zip(inputs, label, strict=True))
+        ]
+        mixed = [torch.stack(parts) if is_stack else parts[0] for parts in zip(*pairs, strict=True)]
+        batch[name], batch["soft_label"] = mixed
+        return batch
+
+    def evaluation(self, batch: Batch) -> Batch:
+        """Centre crop, float; a table as it is."""
+        if self.augmentation is None:
+            return batch
+        batch = batch.copy()
+        batch["image"] = evaluation(batch["image"], self.augmentation.size)
+        return batch
