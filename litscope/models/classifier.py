@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss
-from litscope.models.members import MemberAccuracy, Members, fuse, member_losses
+from litscope.models.members import Members, fuse, member_losses
 from litscope.models.metrics import NAMES, PhaseMetrics
 from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
+from litscope.models.phases import Phases
 from litscope.models.schedule import Kind, Schedule
 from litscope.models.step_plan import StepPlan
 from litscope.models.steps import Steps
@@ -142,8 +143,7 @@ class Classifier(L.LightningModule):
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
         self.steps = Steps(self)
-        self._phases: dict[str, PhaseMetrics] = {}
-        self._member_accuracy = {phase: MemberAccuracy() for phase in ("val", "test")}
+        self._phases = Phases()
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
@@ -314,8 +314,8 @@ class Classifier(L.LightningModule):
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
         logits, log_p, loss, own = self._losses(_inputs(batch), label, soft_label, weight)
-        if phase in self._member_accuracy and isinstance(self.net, Members):
-            self._member_accuracy[phase].add(own, label)
+        if phase != "train" and isinstance(self.net, Members):
+            self._phases.add_members(phase, own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self._phase(phase).add(log_p.detach(), label, rows)
         return {
@@ -367,26 +367,22 @@ class Classifier(L.LightningModule):
 
         Rows are labels, columns predictions; None before the first epoch of that phase has ended.
         """
-        return self._phases[phase].confusion if phase in self._phases else None
+        return self._phases.confusion(phase)
 
     def _phase(self, name: str) -> PhaseMetrics:
-        if name not in self._phases:
-            self._phases[name] = PhaseMetrics(name, self.hparams["num_classes"])
-        return self._phases[name]
+        return self._phases.of(name, self.hparams["num_classes"])
 
     def on_train_epoch_start(self) -> None:
         """Forget the rows of an epoch that was broken off."""
-        self._phase("train").reset()
+        self._phases.reset("train")
 
     def on_validation_epoch_start(self) -> None:
         """As for training."""
-        self._phase("val").reset()
-        self._member_accuracy["val"].reset()
+        self._phases.reset("val")
 
     def on_test_epoch_start(self) -> None:
         """As for training."""
-        self._phase("test").reset()
-        self._member_accuracy["test"].reset()
+        self._phases.reset("test")
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of training; give the schedule the monitored metric."""
@@ -410,11 +406,7 @@ class Classifier(L.LightningModule):
 
     def _finish(self, phase: str) -> dict[str, float]:
         values = self._phase(phase).compute(self.device)
-        if phase in self._member_accuracy:
-            found = self._member_accuracy[phase].take(
-                lambda total: self.trainer.strategy.reduce(total, reduce_op="sum")
-            )
-            values |= {f"{phase}/accuracy_member_{number}": value for number, value in enumerate(found)}
+        values |= self._phases.take_members(phase, lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
         # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
         self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
         return values

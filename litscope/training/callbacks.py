@@ -21,7 +21,6 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
-from litscope.console import warn
 from litscope.data.loaders import num_stacked
 from litscope.errors import Interrupted
 from litscope.ledger.scorekeeper import BackgroundScores
@@ -35,11 +34,12 @@ from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.rundir import RunDir
 from litscope.training.canaries import Canaries
-from litscope.training.checkpoints import KEY, Position, position_of, random_state, set_random_state, write_position
+from litscope.training.checkpoints import KEY, Position, position_of, random_state, write_position
 from litscope.training.last_losses import LastLosses
 from litscope.training.live_run import LiveRun
 from litscope.training.metric_lines import write_epoch, write_step
 from litscope.training.progress import Progress
+from litscope.training.rank_states import take_up_metrics, take_up_random
 from litscope.training.recipe import Recipe
 from litscope.training.recording import LossWatch, clean_pass
 from litscope.training.stride import Stride
@@ -185,6 +185,7 @@ class Recorder(Checkpoint):
                 trainer.should_stop = True
 
     def _take_up(self, trainer: L.Trainer, module: L.LightningModule, restored: dict[str, Any]) -> None:
+        assert self._ranks is not None
         position = Position(**restored["position"])
         self.num_epochs = position.epochs_done
         self.pace.start(restored["elapsed_s"])
@@ -198,31 +199,12 @@ class Recorder(Checkpoint):
                 # Lightning validates after the batch of this number. The epoch may have had other samples than now.
                 trainer.val_check_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             self.clock.start(restored["clock"])
-            self._load_metrics(module, restored["train_metrics"])
+            take_up_metrics(module, restored["train_metrics"], self._ranks)
             self._start_bar(trainer, position.batches_done)
         if restored["is_clean_pass_due"]:
             epoch = position.epoch if position.stage == "mid" else position.epoch - 1
             self._clean_pass(trainer, module, restored["step"], epoch)
-        states = restored["random"]
-        assert self._ranks is not None
-        if len(states) == self._ranks.world_size:
-            set_random_state(states[self._ranks.rank])
-            self._random_before_validation = states[self._ranks.rank]
-        elif self._ranks.rank == 0:
-            warn(
-                f"the checkpoint was written by {len(states)} processes and is resumed by {self._ranks.world_size}: "
-                "the run goes on, but not bit-equal to an uninterrupted one"
-            )
-            self._random_before_validation = random_state()
-
-    def _load_metrics(self, module: L.LightningModule, states: list[dict[str, Any]]) -> None:
-        """Metrics of the epoch so far. They add up over ranks, so with other ranks the first takes them all."""
-        assert self._ranks is not None
-        if len(states) == self._ranks.world_size:
-            module.load_metric_state(states[self._ranks.rank])  # type: ignore[operator]
-        elif self._ranks.rank == 0:
-            joined = {name: sum(state[name] for state in states if state) for name in states[0]}
-            module.load_metric_state(joined)  # type: ignore[operator]
+        self._random_before_validation = take_up_random(restored["random"], self._ranks)
 
     # ---- training ----------------------------------------------------------------------------
 

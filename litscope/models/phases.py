@@ -1,0 +1,48 @@
+"""Phases: the rows of training, validation and test, each with its metrics, until its epoch ends."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from torch import Tensor
+
+from litscope.models.members import MemberAccuracy
+from litscope.models.metrics import PhaseMetrics
+
+
+class Phases:
+    """What a classifier measures in "train", "val" and "test"."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, PhaseMetrics] = {}
+        self._members: dict[str, MemberAccuracy] = defaultdict(MemberAccuracy)
+
+    def of(self, phase: str, num_classes: int) -> PhaseMetrics:
+        """The metrics of a phase, made at the first call."""
+        if phase not in self._metrics:
+            self._metrics[phase] = PhaseMetrics(phase, num_classes)
+        return self._metrics[phase]
+
+    def confusion(self, phase: str) -> Tensor | None:
+        """Counts of the last epoch of a phase, (C, C) int64 on the CPU; None before the first."""
+        return self._metrics[phase].confusion if phase in self._metrics else None
+
+    def reset(self, phase: str) -> None:
+        """Forget the rows of an epoch that was broken off."""
+        if phase in self._metrics:
+            self._metrics[phase].reset()
+        self._members[phase].reset()
+
+    def add_members(self, phase: str, logits: Tensor, label: Tensor) -> None:
+        """Count the right answers of each member; see `MemberAccuracy.add`."""
+        self._members[phase].add(logits, label)
+
+    def take_members(self, phase: str, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Accuracy of each member under `<phase>/accuracy_member_N`, and start anew; empty where there are none.
+
+        Args:
+            add_up: over the ranks.
+        """
+        found = self._members[phase].take(add_up)
+        return {f"{phase}/accuracy_member_{number}": value for number, value in enumerate(found)}
