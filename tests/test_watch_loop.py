@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional as F
@@ -59,6 +60,15 @@ def train(folder: Path | None, asks: Asks | None = None, epochs: int = 3, **opti
                     right += int((logits.argmax(1) == y).sum())
             watched.log({"val/accuracy": right / NUM_VAL})
     return net
+
+
+def test_signals_of_ones_own_without_logits_are_not_lost_where_a_loop_is_left_in_an_epoch(tmp_path: Path) -> None:
+    with run(tmp_path / "run", dataset=TRAIN) as watched:
+        for x, _, ids in watched.loader(batch_size=BATCH):
+            watched.record(ids, signals={"first": x[:, 0]})
+            break
+    table = pq.read_table(tmp_path / "run" / "custom")
+    assert table.num_rows == BATCH
 
 
 def test_a_plain_loop_is_on_record_and_trains_to_the_same_weights(tmp_path: Path) -> None:

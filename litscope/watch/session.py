@@ -7,9 +7,6 @@ device in a step.
 
 from __future__ import annotations
 
-import json
-import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -19,37 +16,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from litscope.console import say
 from litscope.data.manifest import Manifest
-from litscope.errors import ConfigError, LitscopeError, RunError
+from litscope.errors import LitscopeError, RunError
 from litscope.ledger.scorekeeper import BackgroundScores
-from litscope.ledger.store import LedgerReader, LedgerWriter
-from litscope.live import environment
-from litscope.live.capture import Capture
+from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.interrupt import Signals
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
-from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json, write_text
-from litscope.runs import RUNS, is_watched
-from litscope.watch.custom import CustomBuffer
+from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json
+from litscope.watch.folder import check_watched, describe, free_folder
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
+from litscope.watch.rows import Rows
 from litscope.watch.target import Save, WatchedTraining
-
-FLUSH_S = 5.0
-"""Age of the signals that a crash may lose, in seconds."""
-
-HEAD = """\
-# A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
-# would build them (fit --resume, evaluate, predict, replay, whatif) do not take it; all that read or steer a run do.
-"""
 
 
 @dataclass
@@ -107,13 +93,9 @@ class Session:
         self._attempt = 0
         self._num_classes_written = 0
         self._scores: BackgroundScores | None = None
-        self._capture: Capture | None = None
-        self._custom = CustomBuffer()
-        self._custom_writer: LedgerWriter | None = None
+        self._rows = Rows(self.roster)
         self._clock = EpochClock()
         self._losses: list[Tensor] = []
-        self._last_ids: Tensor | None = None
-        self._has_moved_on = False
         self._metrics: dict[str, float] = {}
         self._rate: float | None = None
         self._began = time.monotonic()
@@ -167,6 +149,7 @@ class Session:
             raise found
         folder, self._attempt = found
         self._run, self._is_closed = RunDir(folder), False
+        self._rows.open(self.run, self._attempt, self._ranks.rank)
         if self._ranks.rank:
             self.roster.take_up(Manifest.read(self.run.manifest))
         self._began = time.monotonic()
@@ -198,18 +181,13 @@ class Session:
         self._is_closed = True
         self.rates.close()
         try:
-            if self._capture is not None:
-                self._flush_custom()
-                self._capture.close()
-            if self._custom_writer is not None:
-                self._custom_writer.close()
+            self._rows.close()
             if self._ranks.rank == 0:
                 self._learn()
                 write_json(self.run.summary, self._summary(status, message))
         finally:
             if self._scores is not None:
                 self._scores.close()
-            self._capture = self._custom_writer = None
             self._held.close()
 
     def reopen(self) -> None:
@@ -224,10 +202,10 @@ class Session:
 
     def _begin(self, step: int) -> tuple[str, int]:
         """Rank 0: make the folder, or take up the one that is there."""
-        path = Path(self.asked_folder) if self.asked_folder is not None else _free_folder()
+        path = Path(self.asked_folder) if self.asked_folder is not None else free_folder()
         run = RunDir(path)
         if run.is_run() and step > 0:
-            _check_watched(run)
+            check_watched(run)
             run.summary.unlink(missing_ok=True)
             self.roster.take_up(Manifest.read(run.manifest))
         elif run.is_run():
@@ -239,10 +217,7 @@ class Session:
             run = RunDir.create(path)
         self._run = run
         self._held.enter_context(held(run))
-        about = {"script": str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] else None, **self.facts}
-        text = yaml.safe_dump({"watch": _plain(about)}, sort_keys=False, allow_unicode=True)
-        write_text(run.recipe, HEAD + text)
-        write_json(run.environment, environment.describe(torch.initial_seed()))
+        describe(run, self.facts)
         self._write_manifest()
         run.epoch_metrics.touch()
         run.actions.touch()
@@ -263,57 +238,28 @@ class Session:
         split: str | None = None,
     ) -> None:
         """Record one batch as it stands; see `litscope.watch.record`."""
-        ids = _ids(sample_id, logits)
         place = self.place
         split, phase = (place.split, place.phase) if split is None else (split, "train" if split == "train" else "eval")
         where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
-        if logits is not None and not self._is_same_batch(ids):
-            self._record_logits(ids, logits, label, where)
-        for name, values in (signals or {}).items():
-            if self._custom_writer is None:
-                self._custom_writer = LedgerWriter(self.run, self._attempt, self._ranks.rank, folder=self.run.custom)
-            self._custom.add(name, torch.as_tensor(values), ids, **where)
+        num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
+        if phase == "train":
+            self._clock.num_samples += num_rows
 
     @property
     def has_row(self) -> bool:
         """Whether the batch that is under way is recorded already."""
-        return self._last_ids is not None
-
-    def _is_same_batch(self, ids: Tensor) -> bool:
-        """Whether this batch was recorded just now, by another call: a loss and `save_signals` say the same twice."""
-        last = self._last_ids
-        if last is None:
-            return False
-        if last is ids or (last.data_ptr() == ids.data_ptr() and last.shape == ids.shape):
-            return True
-        is_on_host = last.device.type == ids.device.type == "cpu"
-        return not self._has_moved_on and is_on_host and torch.equal(last, ids)
-
-    def _record_logits(self, ids: Tensor, logits: Tensor, label: Any, where: dict[str, Any]) -> None:
-        if label is None:
-            raise ConfigError("record(logits=...) needs the labels too: record(sample_id=..., logits=..., label=...).")
-        logits = _two_columns(logits.detach())
-        label = torch.as_tensor(label, device=logits.device)
-        if self._capture is None:
-            self.roster.has_classes(logits.shape[1])
-            writer = LedgerWriter(self.run, self._attempt, self._ranks.rank)
-            self._capture = Capture(writer, logits.device, FLUSH_S)
-        output: Any = {"logits": logits, "label": label, "sample_id": ids.to(logits.device)}
-        self._capture.add(output, **where)
-        self._last_ids, self._has_moved_on = ids, False
-        if where["phase"] == "train":
-            self._clock.num_samples += ids.numel()
+        return self._rows.has_row
 
     def next_batch(self) -> None:
         """Another batch begins: it may be recorded; a training one trains with the rate of now."""
-        self._last_ids = None
+        self._rows.next_batch()
         if self.place.phase == "train":
             self._rate = self.rates.effective()
 
     def moves_on(self) -> None:
         """A step is done or a loader starts anew: equal ids from here on are another visit, unless they are the very
         same tensor."""
-        self._has_moved_on = True
+        self._rows.has_moved_on = True
         self._rate = self.rates.effective()
 
     def note_loss(self, loss: Tensor) -> None:
@@ -361,7 +307,7 @@ class Session:
         if self.before_epoch_ends is not None:
             self.before_epoch_ends()
         self._log_step()
-        self._flush(wait=True)
+        self._rows.flush(wait=True)
         num_samples = sum(self._ranks.gather(self._clock.num_samples))
         self._share_what_was_learned()
         if self._ranks.rank == 0:
@@ -413,19 +359,9 @@ class Session:
         is_validating = self.place.phase == "eval"
         return Moment(self.place.step, self.place.epoch, 1, is_validating, is_validating)
 
-    def _flush(self, wait: bool = False) -> None:
-        self._flush_custom(wait)
-        if self._capture is not None:
-            self._capture.flush(wait)
-
-    def _flush_custom(self, wait: bool = False) -> None:
-        if self._custom_writer is not None and len(self._custom):
-            self._custom_writer.put(self._custom.drain())
-            self._custom_writer.flush(wait)
-
     def _log_step(self) -> None:
         """The mean loss since the last time; the one place in an epoch where a step waits for the device."""
-        self._flush_custom()
+        self._rows.flush_custom()
         losses, self._losses = self._losses, []
         if not losses or self._ranks.rank:
             return
@@ -480,51 +416,3 @@ class Session:
 
 
 _RESERVED = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
-
-
-def _free_folder() -> Path:
-    number = 1
-    while (RUNS / f"watch-{number}").exists():
-        number += 1
-    return RUNS / f"watch-{number}"
-
-
-def _check_watched(run: RunDir) -> None:
-    """A run of `litscope fit` is not continued by a loop of somebody else."""
-    if not is_watched(run):
-        raise RunError(f"{run.path} is a run of `litscope fit`; a watched loop needs a folder of its own.")
-
-
-def _plain(value: Any) -> Any:
-    """What a script told about itself, as YAML and JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return json.loads(json.dumps(value, default=str))
-
-
-def _ids(sample_id: Any, logits: Tensor | None) -> Tensor:
-    """(B,) int64, where it is."""
-    ids = torch.as_tensor(sample_id)
-    if ids.is_floating_point() or ids.dtype is torch.bool:
-        dtype = str(ids.dtype).removeprefix("torch.")
-        raise ConfigError(f"sample_id must be whole numbers, got {dtype}: large ids are not exact in float32.")
-    if logits is not None and ids.numel() != logits.shape[0]:
-        raise ConfigError(f"{ids.numel()} values of sample_id for logits {tuple(logits.shape)}: one for each row.")
-    return ids if ids.dtype is torch.int64 and ids.ndim == 1 else ids.reshape(-1).long()
-
-
-def _two_columns(logits: Tensor) -> Tensor:
-    """(B, C) with C of at least 2: one logit z of a binary model is the class pair (0, z)."""
-    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
-        z = logits.reshape(-1)
-        return torch.stack([torch.zeros_like(z), z], 1)
-    if logits.ndim != 2:
-        raise ConfigError(
-            f"logits must be (B, C), one row for each sample, got {tuple(logits.shape)}. litscope.watch records "
-            "classifiers; other models can record numbers of their own: record(sample_id=..., signals={...})."
-        )
-    return logits

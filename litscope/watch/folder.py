@@ -1,0 +1,60 @@
+"""The folder of a watched run: where it lies, and what it says of the script that made it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from litscope.errors import RunError
+from litscope.live import environment
+from litscope.rundir import RunDir, write_json, write_text
+from litscope.runs import RUNS, is_watched
+
+HEAD = """\
+# A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
+# would build them (fit --resume, evaluate, predict, replay, whatif) do not take it; all that read or steer a run do.
+"""
+
+
+def free_folder() -> Path:
+    """The first of runs/watch-1, runs/watch-2, ... that is not there."""
+    number = 1
+    while (RUNS / f"watch-{number}").exists():
+        number += 1
+    return RUNS / f"watch-{number}"
+
+
+def check_watched(run: RunDir) -> None:
+    """A run of `litscope fit` is not continued by a loop of somebody else.
+
+    Raises:
+        RunError: if it is one.
+    """
+    if not is_watched(run):
+        raise RunError(f"{run.path} is a run of `litscope fit`; a watched loop needs a folder of its own.")
+
+
+def describe(run: RunDir, facts: Mapping[str, Any]) -> None:
+    """Write recipe.yaml, with what the script told about itself, and environment.json."""
+    about = {"script": str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] else None, **facts}
+    text = yaml.safe_dump({"watch": _plain(about)}, sort_keys=False, allow_unicode=True)
+    write_text(run.recipe, HEAD + text)
+    write_json(run.environment, environment.describe(torch.initial_seed()))
+
+
+def _plain(value: Any) -> Any:
+    """What a script told about itself, as YAML and JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json.loads(json.dumps(value, default=str))
