@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,63 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from growing_runs import BATCH, NAMES, SAMPLES, STEPS, TEST, VAL, Training, assert_same, from_scratch, refreshed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import At, send, small_fit
 
 from litscope.errors import Interrupted
 from litscope.ledger.actions import answer, request, submit
-from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.ledger.score_schema import SCORE_SCHEMA
-from litscope.ledger.scorekeeper import BackgroundScores, Scores, refresh
-from litscope.ledger.store import LedgerReader, LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.ledger.scorekeeper import Scores, refresh
+from litscope.ledger.store import LedgerReader
+from litscope.rundir import RunDir, append_line
 from litscope.training.fit import fit
-
-NAMES = ["ant", "bee", "wasp"]
-SAMPLES, BATCH, STEPS = 24, 8, 3
-VAL, TEST = 6, 3
-
-
-class Training:
-    """A run that grows step by step: each epoch three training batches, in an order of its own, then a validation."""
-
-    def __init__(self, run: RunDir, num_ranks: int = 1) -> None:
-        self.run = run
-        self.num_ranks = num_ranks
-        self.label = np.arange(SAMPLES + VAL + TEST, dtype=np.int32) % 3
-        self.resume(0)
-
-    def resume(self, step: int) -> None:
-        """A new attempt that starts at `step`."""
-        self.attempt = begin_attempt(self.run, step, None)
-        self.step = step
-
-    def train(self, num_steps: int) -> None:
-        for _ in range(num_steps):
-            epoch, batch = divmod(self.step, STEPS)
-            ids = np.random.default_rng(epoch).permutation(SAMPLES)[batch * BATCH : (batch + 1) * BATCH]
-            for rank in range(self.num_ranks):
-                self.write(ids[rank :: self.num_ranks], epoch, "train", "train", rank)
-            self.step += 1
-
-    def evaluate(self, epoch: int, split: str = "val") -> None:
-        self.write(np.arange(SAMPLES, SAMPLES + VAL), epoch, split, "eval")
-
-    def write(self, ids: np.ndarray, epoch: int, split: str, phase: str, rank: int = 0) -> None:
-        rng = np.random.default_rng([self.attempt, self.step, *ids.tolist()])
-        signals = {name: rng.normal(size=len(ids)).astype(np.float32) for name in FLOAT_SIGNALS}
-        pred = rng.integers(0, 3, len(ids)).astype(np.int32)
-        segment = Segment(len(ids), self.step, epoch, split, phase)
-        with LedgerWriter(self.run, self.attempt, rank) as writer:
-            writer.put(Rows(ids.astype(np.int64), self.label[ids], pred, signals, (segment,)))
-
-    def finish_epoch(self) -> None:
-        """What is left of the epoch, and its line in epochs.jsonl."""
-        epoch = self.step // STEPS
-        self.train(STEPS - self.step % STEPS)
-        self.evaluate(epoch)
-        append_line(self.run.epoch_metrics, {"epoch": epoch, "step": self.step, "attempt": self.attempt})
 
 
 @pytest.fixture
@@ -84,32 +37,6 @@ def run(tmp_path: Path) -> RunDir:
     manifest = pa.table({"sample_id": pa.array(range(SAMPLES + VAL), pa.int64())})
     pq.write_table(manifest.replace_schema_metadata({b"litscope": json.dumps({"classes": NAMES})}), run.manifest)
     return run
-
-
-def assert_same(one: Scores, two: Scores) -> None:
-    """Bit for bit; NaN is equal to NaN."""
-    for name in SCORE_SCHEMA.names:
-        assert one.table[name].to_pylist() == two.table[name].to_pylist(), name
-    assert repr(one.clock) == repr(two.clock)
-
-
-def from_scratch(run: RunDir) -> Scores:
-    """On a copy without any scores."""
-    copy = RunDir(run.path.parent / "copy")
-    shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("scores"))
-    try:
-        return refresh(copy, save=False)
-    finally:
-        shutil.rmtree(copy.path)
-
-
-def refreshed(run: RunDir) -> Scores:
-    """Refresh; what comes out is what a new start says, and what a reader of the file sees."""
-    scores = refresh(run)
-    assert_same(scores, from_scratch(run))
-    assert_same(scores, refresh(run))
-    assert pq.read_table(run.score_table).equals(scores.table)
-    return scores
 
 
 def column(scores: Scores, name: str) -> dict[int, Any]:
@@ -526,72 +453,3 @@ def test_a_run_with_mixup_is_scored_from_its_clean_passes(tmp_path: Path) -> Non
     scores = refreshed(run)
     assert {row["phase"] for rows in rows_of(run, "train").values() for row in rows} == {"eval"}
     assert_true_of(run, scores)
-
-
-# ---- in the background -----------------------------------------------------------------------
-
-
-def saved_epochs(run: RunDir) -> int:
-    """Epochs in the saved table; 0 while there is none."""
-    if not run.score_table.exists():
-        return 0
-    return int(json.loads(pq.read_schema(run.score_table).metadata[b"litscope.clock"])["num_epochs"])
-
-
-def wait_for(run: RunDir, num_epochs: int) -> None:
-    deadline = time.monotonic() + 30
-    while saved_epochs(run) < num_epochs:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_in_the_background_after_every_epoch(run: RunDir) -> None:
-    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=math.inf)
-    for epoch in range(3):
-        training.finish_epoch()
-        background.epoch_ended()
-        wait_for(run, epoch + 1)
-    training.finish_epoch()
-    background.close()
-    assert saved_epochs(run) == 4
-    background.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "litscope-scores"]
-    refreshed(run)
-
-
-def test_in_the_background_only_when_it_is_time(run: RunDir) -> None:
-    training, early = Training(run), BackgroundScores(run, first_after_s=1000)
-    training.finish_epoch()
-    early.epoch_ended()
-    busy = BackgroundScores(run, first_after_s=0, share=1e-9)
-    busy.epoch_ended()
-    wait_for(run, 1)
-    training.finish_epoch()
-    for background in (early, busy):
-        background.epoch_ended()
-    time.sleep(0.3)
-    assert saved_epochs(run) == 1
-    early.close()
-    assert saved_epochs(run) == 2
-    busy.close()
-
-
-def test_in_the_background_an_error_is_told_once_and_ends_nothing(
-    run: RunDir, capsys: pytest.CaptureFixture[str]
-) -> None:
-    training, background = Training(run), BackgroundScores(run, first_after_s=0, share=math.inf)
-    training.finish_epoch()
-    damaged = run.signals / "a0001-r000-000000999.parquet"
-    damaged.write_bytes(b"nothing")
-    told = ""
-    deadline = time.monotonic() + 30
-    background.epoch_ended()
-    while not told:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-        told = capsys.readouterr().err
-    assert "could not be brought up to date" in told
-    assert damaged.name in told
-    background.close()
-    assert capsys.readouterr().err == ""
-    assert saved_epochs(run) == 0
