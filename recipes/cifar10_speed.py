@@ -5,7 +5,8 @@
 
 The recipe is recipes/cifar10_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
 
-Hardware, time and result: not measured yet.
+On two cores of an AMD EPYC, one seed of litscope alone with `--epochs 6`: 88.1 % in 11 min 22 s, 1,307 s of CPU. The 14
+epochs of the recipe, and the Lightning script, are not measured yet.
 """
 
 from __future__ import annotations

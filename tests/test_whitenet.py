@@ -12,6 +12,7 @@ from small_runs import last, small_fit
 from litscope import Classifier
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ModelError
+from litscope.models.nets import WHITENET_SHIFT, Shift, WhiteNet
 
 
 def test_patches_of_the_training_images_are_whitened(tmp_path: Path) -> None:
@@ -44,3 +45,22 @@ def test_whitening_goes_by_where_the_numbers_lie() -> None:
     classifier._whiten(data)
     filters = classifier.net.whitening.weight
     assert torch.equal(filters[:4], -filters[4:])
+
+
+def test_a_shift_learns_faster_by_the_square_of_its_factor() -> None:
+    """Gradient and step are both multiplied: one step of SGD moves the output as a rate 64 times as large would."""
+    x, lr = torch.randn(5, 3, 2, 2), 1e-3
+    shift = Shift(3)
+    optimizer = torch.optim.SGD(shift.parameters(), lr)
+    slope = torch.tensor([1.0, -2.0, 0.5])
+    (shift(x) * slope[:, None, None]).sum().backward()
+    optimizer.step()
+    moved = -lr * WHITENET_SHIFT**2 * slope * 5 * 4  # the gradient of a bias sums over images and pixels
+    torch.testing.assert_close(shift(x) - x, moved[:, None, None].expand_as(x))
+    assert shift(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_norms_have_no_scale_to_train() -> None:
+    norms = [module for module in WhiteNet(3, 10, 32).modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 6
+    assert all(norm.weight is None and norm.bias is None for norm in norms)
