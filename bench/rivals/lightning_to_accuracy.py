@@ -111,7 +111,8 @@ def main() -> None:
     train, test = loaders(options.task, options.data)
     module = Plain(options.task)
     if options.task == "cifar10":
-        module.net.whiten(torch.cat([next(iter(train))[0] for _ in range(NUM_WHITENED // BATCH_SIZE["cifar10"])]))
+        images, _ = next(iter(DataLoader(train.dataset, NUM_WHITENED, shuffle=True)))
+        module.net.whiten(images)
     trainer.fit(module, train)
     trainer.test(module, test, verbose=False)
     print(json.dumps({"test/accuracy": module.right / module.count}))
