@@ -62,6 +62,8 @@ SMALL = (
          SEVERAL, against=small_mlp.SKLEARN, at_least=1),
     Goal("small-members", "Eight MLPs at once, per net, over a raw PyTorch loop", members.NAME, members.OURS,
          against=RESIDENT, at_least=5),
+    Goal("small-settings", "Eight settings of one MLP at once, per net, over a raw PyTorch loop", members.NAME,
+         members.SETTINGS, against=RESIDENT, at_least=5),
 )  # fmt: skip
 
 _CIFAR = "cifar_resnet18"

@@ -1,7 +1,8 @@
 """Eight MLPs of 32-64-64-10 at once, counted per net, beside a loop that trains one of them.
 
-A sample counts once for each network that is trained on it. One thread each; the loop is that of somebody who slices
-tensors in memory and uses a fused optimizer.
+Once they differ in their first weights, once in learning rate and weight decay. A sample counts once for each network
+that is trained on it. One thread each; the loop is that of somebody who slices tensors in memory and uses a fused
+optimizer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from harness import Arm, Bench, Context
 NAME = "members"
 COUNT = 8
 OURS = f"litscope, {COUNT} members"
+SETTINGS = f"litscope, {COUNT} settings"
+RATES = ("--member-lr", ",".join(["1e-3"] * COUNT), "--member-weight-decay", ",".join(["0.01"] * COUNT))
+"""Equal ones, so that all arms come to the same accuracy; they cost as much as others."""
 
 
 def arms(context: Context) -> list[Arm]:
@@ -23,6 +27,7 @@ def arms(context: Context) -> list[Arm]:
     several = ["--compile-steps"] if context.size == "normal" else []
     return [
         tasks.ours(task, context, OURS, "--num-members", str(COUNT), "--times", str(COUNT), *several),
+        tasks.ours(task, context, SETTINGS, "--num-members", str(COUNT), "--times", str(COUNT), *RATES, *several),
         tasks.ours(task, context, small_mlp.SEVERAL, *several),
         tasks.plain(task, context, small_mlp.RESIDENT, "plain_torch.py", "--resident", "--tuned"),
     ]

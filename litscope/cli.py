@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, bench, experiment, extract, journal, steer, train
+from litscope.commands import act, ask, bench, experiment, extract, journal, search, steer, train
 from litscope.commands.line import Command, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -69,7 +69,7 @@ COMMANDS: dict[str, Command] = {
     name_of(command): command
     for command in (
         *(train.fit, train.check, train.evaluate, train.predict),
-        *(train.lr_find, train.batch_size_find, train.models, bench.bench),
+        *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
         *(ask.worst, ask.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),

@@ -32,7 +32,7 @@ DEPENDENCIES = (
     "jsonargparse",
 )
 
-EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow"}
+EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "tune": "optuna"}
 """Extra -> the module that it brings."""
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "neon", "asimd")

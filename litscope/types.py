@@ -32,6 +32,8 @@ class Batch(TypedDict, total=False):
     """(B,) float32 factor of each sample's loss, present only where somebody reweighted a sample."""
     soft_label: Tensor
     """(B, C) float32, present only when mixup or cutmix blended the batch."""
+    left_out: Tensor
+    """(B,) int64, the member that does not train on the row; present only where each of several leaves a fold out."""
 
 
 class StepOutput(TypedDict):

@@ -27,7 +27,7 @@ MOST_TESTS = 3
 
 HEAD = """# Flags
 
-Every flag of `litscope fit`, with its effect and with tests that show the effect. `check`, `lr-find` and
+Every flag of `litscope fit`, with its effect and with tests that show the effect. `check`, `tune`, `cv`, `lr-find` and
 `batch-size-find` take the same flags. The YAML key of a flag is its section and its name: `--lr` is
 `training.lr`; further names work as keys and as Python keywords too (`learning_rate=`). How flags, files and
 presets are put together is told in [Configuration](configuration.md).

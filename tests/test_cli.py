@@ -47,7 +47,7 @@ def imported_by(*words: str) -> set[str]:
 @pytest.mark.flag("help")
 def test_help_is_cheap() -> None:
     assert not imported_by("--help") & {*HEAVY, "jsonargparse", "yaml"}
-    for command in ("fit", "check", "lr-find", "batch-size-find"):
+    for command in ("fit", "check", "tune", "cv", "lr-find", "batch-size-find"):
         assert not imported_by(command, "--help") & {*HEAVY, "jsonargparse"}
 
 

@@ -288,6 +288,10 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "training.steps_per_call": st.just("auto") | st.integers(1, 64),
         "training.resume": st.none(),
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's
+        "model.member_lr": st.just([]),  # as many as members
+        "model.member_weight_decay": st.just([]),
+        "data.num_folds": st.none(),  # as many as members, or with a fold of them
+        "data.fold": st.none(),
         "hardware.accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),

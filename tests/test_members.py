@@ -19,7 +19,7 @@ from litscope.ledger.store import LedgerReader
 from litscope.models import backbones
 from litscope.models.classifier import Classifier
 from litscope.models.losses import ClassificationLoss
-from litscope.models.members import MemberAccuracy, Members, fuse, make_members, member_losses
+from litscope.models.members import MemberMetrics, Members, fuse, make_members, member_losses
 from litscope.models.nets import Mlp
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir, read_lines
@@ -102,14 +102,17 @@ def test_each_member_trains_as_it_would_alone(name: str, loss: str) -> None:
             assert torch.allclose(mine, theirs, atol=1e-6)
 
 
-def test_accuracy_of_each_member_by_hand() -> None:
-    counted = MemberAccuracy()
-    assert counted.take(lambda total: total) == []
+def test_metrics_of_each_member_by_hand() -> None:
+    """One logit is 1, two are 0: the loss is log(e + 2), less 1 where the label is that of the 1."""
+    counted = MemberMetrics()
+    assert counted.take(lambda total: total) == {}
     logits = F.one_hot(torch.tensor([[0, 1, 2], [0, 0, 0]]), 3).float()
     counted.add(logits, torch.tensor([0, 1, -1]))
     counted.add(logits, torch.tensor([2, -1, 2]))
-    assert counted.take(lambda total: total) == [3 / 4, 1 / 4]
-    assert counted.take(lambda total: total) == []
+    found = counted.take(lambda total: total)
+    assert found["accuracy"] == [3 / 4, 1 / 4]
+    assert found["loss"] == pytest.approx([np.log(np.e + 2) - 3 / 4, np.log(np.e + 2) - 1 / 4])
+    assert counted.take(lambda total: total) == {}
 
 
 LINE = ["iris", "--epochs", "4", "--logger", "none", "--num-members", "4", "--test-split", "0.2", "--no-progress"]
@@ -120,7 +123,9 @@ LINE = ["iris", "--epochs", "4", "--logger", "none", "--num-members", "4", "--te
 def test_a_run_of_members_is_a_run(tmp_path: Path, several: list[str]) -> None:
     result = run_recipe(parse([*LINE, *several, "--run-dir", str(tmp_path / "run")]))
     lines = read_lines(result.run.epoch_metrics)
-    assert {name for name in lines[-1] if "member" in name} == {f"val/accuracy_member_{i}" for i in range(4)}
+    assert {name for name in lines[-1] if "member" in name} == {
+        f"val/{name}_member_{i}" for i in range(4) for name in ("accuracy", "loss")
+    }
     assert "test/accuracy_member_3" in result.metrics
     rows = LedgerReader(result.run).table(split="val", min_epoch=3)
     right = np.mean(rows["pred"].to_numpy() == rows["label"].to_numpy())

@@ -43,7 +43,7 @@ def split(block: str) -> list[list[str]]:
 
 
 def takes_a_recipe(words: list[str]) -> bool:
-    return words[0] in ("fit", "check", "lr-find", "batch-size-find") and "--resume" not in words
+    return words[0] in ("fit", "check", "lr-find", "batch-size-find", "tune", "cv") and "--resume" not in words
 
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

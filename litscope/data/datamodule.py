@@ -31,6 +31,7 @@ from litscope.data.pruning import Pruning
 from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.sources import Source, open_source
+from litscope.data.splits import Folds
 from litscope.data.stored import measure, squares, store
 from litscope.data.transforms import Augmentation, Policy
 from litscope.errors import ConfigError, DataError
@@ -45,7 +46,7 @@ class ClassificationData(L.LightningDataModule):
 
     Args:
         dataset: a name, a folder, a CSV, Parquet or .npz file (see `sources.open_source`, which
-            also takes data_dir, download, target, val_split, test_split and group_column).
+            also takes data_dir, download, target, val_split, test_split, group_column and folds).
         batch_size: samples per step and device.
         num_workers: threads that decode images. Default: one per core (and device).
         pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
@@ -68,6 +69,8 @@ class ClassificationData(L.LightningDataModule):
         pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples.
+        left_out: (N,) int64, the fold of each sample, which is the member that does not train on it; None unless
+            there are folds and none of them validates.
         stride: how many training batches to hand over as one stack, where they lie in memory (see
             `loaders.GatherLoader`); None hands over one at a time.
     """
@@ -99,6 +102,7 @@ class ClassificationData(L.LightningDataModule):
         val_split: float = 0.1,
         test_split: float = 0.0,
         group_column: str | None = None,
+        folds: Folds | None = None,
         batch_size: int = 64,
         num_workers: int | None = None,
         pin_memory: bool | None = None,
@@ -126,6 +130,7 @@ class ClassificationData(L.LightningDataModule):
             "test_split": test_split,
             "group_column": group_column,
             "seed": seed,
+            "folds": folds,
         }
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -142,6 +147,7 @@ class ClassificationData(L.LightningDataModule):
         self.pruning: Pruning | None = None
         self._is_open = False
         self.stride: Callable[[int, int], int] | None = None
+        self.left_out: Tensor | None = None
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
@@ -206,6 +212,8 @@ class ClassificationData(L.LightningDataModule):
             augmentation = None
         self._transform = BatchTransform(augmentation, self.num_classes, self.mixup, self.cutmix, self.seed)
         self.normalization = measure(self._stored, self.source, self.train_ids)
+        if self.source.folds is not None:
+            self.left_out = torch.from_numpy(self.source.folds)
         self._is_open = True
         return self
 
@@ -448,7 +456,11 @@ class ClassificationData(L.LightningDataModule):
 
     def training_batch(self, batch: Batch, epoch: int, number: int) -> Batch:
         """A batch on its device as the network gets it in training; see `BatchTransform.training`."""
-        return self._transform.training(batch, epoch, number)
+        batch = self._transform.training(batch, epoch, number)
+        if self.left_out is not None:
+            self.left_out = self.left_out.to(batch["sample_id"].device)
+            batch["left_out"] = self.left_out[batch["sample_id"]]
+        return batch
 
     def evaluation_batch(self, batch: Batch) -> Batch:
         """A batch on its device as the network gets it in evaluation: centre crop, float."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data import bands, images, splits
@@ -53,6 +54,7 @@ class Source:
         kind: image or table.
         name: for the person.
         notes: lines for the person.
+        folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
     """
 
     manifest: Manifest
@@ -60,6 +62,7 @@ class Source:
     kind: Literal["image", "table"]
     name: str
     notes: list[str] = field(default_factory=list)
+    folds: npt.NDArray[np.int64] | None = None
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def open_source(
     group_column: str | None = None,
     seed: int = 42,
     download: bool = True,
+    folds: splits.Folds | None = None,
 ) -> Source:
     """Open a data set to train on. Every labelled row is in train, val or test afterwards.
 
@@ -88,6 +92,7 @@ def open_source(
         group_column: rows of one value stay in one split. Default: group, where it exists.
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
+        folds: of cross-validation, instead of `val_split`.
 
     Raises:
         DataError: if it does not exist, or cannot be trained on as it is.
@@ -97,7 +102,13 @@ def open_source(
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     rows.splits, notes = splits.assign(
-        rows.labels, rows.splits, rows.groups, val_split=val_split, test_split=test_split, seed=seed
+        rows.labels,
+        rows.splits,
+        rows.groups,
+        val_split=val_split,
+        test_split=test_split,
+        seed=seed,
+        folds=folds,
     )
     rows.notes += notes
     reader, encoding = _reader(rows)
@@ -110,7 +121,10 @@ def open_source(
         extra=rows.extra,
         encoding=encoding,
     )
-    return Source(manifest, reader, reader.kind, rows.name, rows.notes)
+    numbers = None
+    if folds is not None and folds.number is None:
+        numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
+    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers)
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:

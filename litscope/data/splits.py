@@ -8,7 +8,9 @@ validation, and a given validation set is never added to.
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,20 @@ from litscope.errors import ConfigError, DataError
 Labels = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Cross-validation: every labelled sample that is not for testing lies in one of several folds.
+
+    Attributes:
+        count: how many.
+        number: the one that validates, from 0; None: none does, and who trains leaves them out by turns.
+    """
+
+    count: int
+    number: int | None = None
+
 
 _ALIASES = {
     "train": "train",
@@ -47,6 +63,7 @@ def assign(
     val_split: float,
     test_split: float,
     seed: int,
+    folds: Folds | None = None,
 ) -> tuple[Names, list[str]]:
     """Complete the splits: afterwards each labelled row is in train, val or test.
 
@@ -60,6 +77,7 @@ def assign(
         groups: (N,) names, or None; a None inside is a group of one row.
         val_split, test_split: shares in [0, 1); together below 1.
         seed: the draw is a pure function of it.
+        folds: instead of `val_split`; a validation set that the data bring joins the folds.
 
     Returns:
         (N,) names, and lines that say what was done.
@@ -81,7 +99,10 @@ def assign(
         notes.append(
             f"test: {taken.sum():,} samples set aside from the training data ({test_split:g} of it, seed {seed})"
         )
-    if not has["val"] and val_split > 0:
+    if folds is not None:
+        splits[labelled & (splits == "val")] = "train"
+        notes.append(_use_fold(splits, labels, groups, folds, seed))
+    elif not has["val"] and val_split > 0:
         # Both shares are of the same whole, so that 0.2 and 0.1 leave 0.7.
         rest = int((labelled & (splits == "train")).sum())
         share = min(val_split * pool_size / rest, 1.0) if rest else val_split
@@ -96,6 +117,54 @@ def assign(
             "them is in the split 'train'. Put labelled rows into train/ (or split = train)."
         )
     return splits, notes
+
+
+def fold_of(labels: Labels, splits: Names, groups: Names | None, count: int, seed: int) -> Labels:
+    """The fold of each sample that trains or validates: stratified by class, rows of one group together.
+
+    Args:
+        labels, splits, groups: as `assign` returns and takes them.
+        count: of folds, at least 2.
+        seed: the draw is a pure function of it.
+
+    Returns:
+        (N,) int64 from 0; -1 for rows that are in none.
+
+    Raises:
+        DataError: if there are fewer samples, or groups, than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    pool = np.flatnonzero((labels != UNLABELLED) & ((splits == "train") | (splits == "val")))
+    codes = None if groups is None else _group_codes(groups[pool])[0]
+    available, of = (len(pool), "samples") if codes is None else (len(np.unique(codes)), "groups")
+    if available < count:
+        raise DataError(f"{count} folds: there are only {available} {of} to put into them. Give {available} or fewer.")
+    kind = StratifiedKFold if codes is None else StratifiedGroupKFold
+    folds = np.full(len(labels), -1, np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer samples than folds: some hold none of it
+        try:
+            parts = list(kind(count, shuffle=True, random_state=seed).split(pool, labels[pool], codes))
+        except ValueError as error:
+            raise DataError(f"{count} folds: no class has so many {of}. Give fewer folds.") from error
+    for number, (_, members) in enumerate(parts):
+        folds[pool[members]] = number
+    sizes = np.bincount(folds[pool], minlength=count)
+    if not sizes.all():
+        empty = int((sizes == 0).sum())
+        raise DataError(f"{count} folds: the groups are too uneven, {empty} folds would be empty. Give fewer.")
+    return folds
+
+
+def _use_fold(splits: Names, labels: Labels, groups: Names | None, folds: Folds, seed: int) -> str:
+    """Put the fold that validates into val; the line that says so."""
+    numbers = fold_of(labels, splits, groups, folds.count, seed)
+    if folds.number is None:
+        return f"{folds.count} folds of {(numbers >= 0).sum():,} samples (seed {seed})"
+    chosen = numbers == folds.number
+    splits[chosen] = "val"
+    return f"validation: fold {folds.number} of {folds.count}, {chosen.sum():,} samples (seed {seed})"
 
 
 def hold_out(labels: Labels, groups: Names | None, share: float, seed: Any) -> Bools:

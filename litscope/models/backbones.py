@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
-from litscope.models.members import make_members
+from litscope.models.members import MemberSettings, make_members
 from litscope.models.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.weights import (
     load_state,
@@ -141,6 +141,8 @@ def build(
     stem: Stem | None = None,
     channels_last: bool | None = None,
     num_members: int = 1,
+    member_settings: MemberSettings | None = None,
+    same_start: bool = False,
 ) -> Backbone:
     """Build a classifier.
 
@@ -157,6 +159,7 @@ def build(
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
         channels_last: memory format; None takes channels last where the network does.
         num_members: above 1: so many MLPs in one (`members.Members`), whose output is (M, B, C).
+        member_settings, same_start: of them; see `members.make_members`.
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -200,7 +203,9 @@ def build(
         made.memory_format = torch.contiguous_format
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
     if num_members > 1:
-        made.net = make_members(lambda: cast(Mlp, _make(*shape, False).net), num_members)
+        made.net = make_members(
+            lambda: cast(Mlp, _make(*shape, False).net), num_members, settings=member_settings, same_start=same_start
+        )
     return made
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss
-from litscope.models.members import Members, fuse, member_losses
+from litscope.models.members import Members, MemberSettings, fuse, member_losses, scale_steps
 from litscope.models.metrics import NAMES, PhaseMetrics
 from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
@@ -58,6 +58,9 @@ class Classifier(L.LightningModule):
         stem: the stem for small images; None chooses by the image size.
         num_members: M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and
             predicted is their mean probability (see `members`).
+        member_lr, member_weight_decay: M numbers each, of members that differ in them; lr and weight_decay are then
+            the largest.
+        same_start: members start from the same weights, not each from its own.
 
     Attributes:
         net: the network, of normalised input; None until the data are known.
@@ -104,6 +107,9 @@ class Classifier(L.LightningModule):
         mode: Literal["min", "max"] | None = None,
         stem: backbones.Stem | None = None,
         num_members: int = 1,
+        member_lr: Sequence[float] | None = None,
+        member_weight_decay: Sequence[float] | None = None,
+        same_start: bool = False,
     ) -> None:
         super().__init__()
         # Plain JSON values only: a checkpoint must load with weights_only=True.
@@ -134,6 +140,9 @@ class Classifier(L.LightningModule):
                 "mode": mode,
                 "stem": stem,
                 "num_members": int(num_members),
+                "member_lr": _floats(member_lr),
+                "member_weight_decay": _floats(member_weight_decay),
+                "same_start": bool(same_start),
             }
         )
         self.net: nn.Module | None = None
@@ -229,6 +238,8 @@ class Classifier(L.LightningModule):
             stem=hparams["stem"],
             channels_last=hparams["channels_last"],
             num_members=hparams["num_members"],
+            member_settings=MemberSettings(hparams["member_lr"], hparams["member_weight_decay"]),
+            same_start=hparams["same_start"],
         )
         self.net = made.net
         self._memory_format = made.memory_format
@@ -265,10 +276,10 @@ class Classifier(L.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
-        logits = self._own_logits(x)
+        logits = self.own_logits(x)
         return fuse(logits) if isinstance(self.net, Members) else logits
 
-    def _own_logits(self, x: Tensor) -> Tensor:
+    def own_logits(self, x: Tensor) -> Tensor:
         """What the network itself returns: (B, C), or (M, B, C) of M members."""
         if self.net is None:
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
@@ -292,7 +303,7 @@ class Classifier(L.LightningModule):
         A stack of batches is trained on here, in as many optimizer steps.
         """
         if batch["label"].ndim == 1:
-            return self._step("train", batch, batch.get("soft_label"), batch.get("weight"))
+            return self._step("train", batch, batch.get("soft_label"), batch.get("weight"), batch.get("left_out"))
         output, log_p, rows = self.steps.run(batch)
         self._phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
         return output
@@ -306,14 +317,19 @@ class Classifier(L.LightningModule):
         return self._step("test", batch)
 
     def _step(
-        self, phase: str, batch: Batch, soft_label: Tensor | None = None, weight: Tensor | None = None
+        self,
+        phase: str,
+        batch: Batch,
+        soft_label: Tensor | None = None,
+        weight: Tensor | None = None,
+        left_out: Tensor | None = None,
     ) -> StepOutput:
         label, sample_id = batch["label"], batch.get("sample_id")
         if sample_id is None:
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
-        logits, log_p, loss, own = self._losses(_inputs(batch), label, soft_label, weight)
+        logits, log_p, loss, own = self._losses(_inputs(batch), label, soft_label, weight, left_out)
         if phase != "train" and isinstance(self.net, Members):
             self._phases.add_members(phase, own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
@@ -327,19 +343,31 @@ class Classifier(L.LightningModule):
         }
 
     def losses(
-        self, inputs: Tensor, label: Tensor, soft_label: Tensor | None = None, weight: Tensor | None = None
+        self,
+        inputs: Tensor,
+        label: Tensor,
+        soft_label: Tensor | None = None,
+        weight: Tensor | None = None,
+        left_out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Loss]:
-        """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss`."""
-        return self._losses(inputs, label, soft_label, weight)[:3]
+        """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss` and
+        `members.member_losses`.
+        """
+        return self._losses(inputs, label, soft_label, weight, left_out)[:3]
 
     def _losses(
-        self, inputs: Tensor, label: Tensor, soft_label: Tensor | None, weight: Tensor | None
+        self,
+        inputs: Tensor,
+        label: Tensor,
+        soft_label: Tensor | None,
+        weight: Tensor | None,
+        left_out: Tensor | None,
     ) -> tuple[Tensor, Tensor, Loss, Tensor]:
         """As `losses`, and what the network itself returned."""
-        logits = self._own_logits(inputs)
+        logits = self.own_logits(inputs)
         if isinstance(self.net, Members):
             fused = fuse(logits.detach())
-            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight), logits
+            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight, left_out), logits
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
         return logits, log_p, self.objective(log_p, label, soft_label, weight), logits
 
@@ -436,6 +464,8 @@ class Classifier(L.LightningModule):
             # Lightning cannot clip gradients that a fused optimizer would unscale by itself.
             fused=getattr(self.trainer.precision_plugin, "scaler", None) is None,
         )
+        if isinstance(self.net, Members):
+            scale_steps(optimizer, self.net)
         self.schedule = Schedule(optimizer, hparams["scheduler_type"], self._mode())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 

@@ -47,6 +47,8 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
     on_gpu = module.device.type == "cuda"
     if trainer.precision != "32-true" and not (on_gpu and trainer.precision == "bf16-mixed"):
         return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"
+    if getattr(trainer.datamodule, "left_out", None) is not None:
+        return "each member leaves a fold out"
     if trainer.accumulate_grad_batches > MOST_WINDOW:
         return f"gradients are accumulated over more than {MOST_WINDOW} batches"
     for part in module.modules():
@@ -87,6 +89,7 @@ class CompiledStep:
             and inputs.dtype == self._dtype
             and "weight" not in batch
             and "soft_label" not in batch
+            and "left_out" not in batch
             and len(optimizer.state) == len(self._parameters)
             and [_settings(group) for group in optimizer.param_groups] == self._settings
         )
@@ -222,7 +225,7 @@ class _StepFunction:
                 total = [a + b for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
                 outputs += [mean, logits, log_p, loss.rows, loss.sample_loss]
         with torch.no_grad():
-            self._update(weights, states, self._clipped(total), scalars)
+            self._update(weights, states, self._clipped(total), scalars, fixed)
         return [output.detach() for output in outputs]
 
     def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
@@ -234,11 +237,17 @@ class _StepFunction:
         return [g * share for g in gradients]
 
     def _update(
-        self, weights: Sequence[Tensor], states: list[list[Tensor]], gradients: list[Tensor], scalars: Tensor
+        self,
+        weights: Sequence[Tensor],
+        states: list[list[Tensor]],
+        gradients: list[Tensor],
+        scalars: Tensor,
+        fixed: dict[str, Tensor],
     ) -> None:
         at = 0
         for number, (group, size) in enumerate(self._groups):
-            lr, decay = scalars[2 + 2 * number], scalars[3 + 2 * number]
+            lr = scalars[2 + 2 * number] * fixed.get("net.lr_share", 1.0)  # of members that differ
+            decay = scalars[3 + 2 * number] * fixed.get("net.decay_share", 1.0)
             for i in range(at, at + size):
                 own = [state[i] for state in states]
                 if self._kind is SGD:

@@ -100,6 +100,11 @@ class ClassificationLoss(nn.Module):
         count = (label != IGNORED).sum()
         return Loss(rows.sum() / norm, rows.detach() * (count / norm), sample_loss)
 
+    def norms(self, label: Tensor, is_soft: bool = False) -> Tensor:
+        """(B,) float32: what each row adds to the number by which the mean divides."""
+        valid = (label != IGNORED).float()
+        return valid if self.class_weights is None or is_soft else valid * self.class_weights[label.clamp(min=0)]
+
     def _target(self, log_p: Tensor, label: Tensor, soft_label: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weighted target (B, C), zero in rows without a label, and what the sum is divided by ()."""
         valid = label != IGNORED
@@ -110,10 +115,7 @@ class ClassificationLoss(nn.Module):
             target = soft_label.to(log_p.dtype)
         if self.label_smoothing:
             target = target * (1.0 - self.label_smoothing) + self.label_smoothing / log_p.shape[1]
-        norm = valid.to(log_p.dtype)
         if self.class_weights is not None:
-            weights = self.class_weights.to(log_p.dtype)
-            target = target * weights
-            if soft_label is None:
-                norm = norm * weights[hard]
+            target = target * self.class_weights.to(log_p.dtype)
+        norm = self.norms(label, soft_label is not None).to(log_p.dtype)
         return target * valid.unsqueeze(1), norm.sum()

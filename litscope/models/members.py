@@ -3,18 +3,40 @@
 Their layers are stacked, so that one batched product does the work of M small ones; on a small network, where Python
 and the start of each operation are the cost, M cost little more than one. An elementwise optimizer changes each member
 as it would change it alone.
+
+Members may have learning rates and weight decays of their own (`MemberSettings`): the optimizer takes the step of the
+largest of each, and `scale_steps` makes of it the step of each member, which is linear in both.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from litscope.models.losses import ClassificationLoss, Loss
+from litscope.models.losses import IGNORED, ClassificationLoss, Loss
 from litscope.models.nets import Mlp
+
+
+@dataclass(frozen=True)
+class MemberSettings:
+    """In what M members differ, besides their weights.
+
+    Attributes:
+        lr: (M,) the learning rate of each, all above 0; None: one for all.
+        weight_decay: (M,) the decoupled weight decay of each, at least 0; None: one for all.
+    """
+
+    lr: Sequence[float] | None = None
+    weight_decay: Sequence[float] | None = None
+
+    def __bool__(self) -> bool:
+        return self.lr is not None or self.weight_decay is not None
 
 
 class MemberLinear(nn.Module):
@@ -39,14 +61,23 @@ class Members(nn.Module):
 
     Args:
         nets: the M networks whose weights it starts with.
+        settings: in what they differ.
 
     Attributes:
         num_members: M.
+        lr_share, decay_share: (M, 1, 1) each member's learning rate and weight decay as a share of the largest, which
+            is the optimizer's; None where all have the same. Not persistent: they are the recipe's.
     """
 
-    def __init__(self, nets: Sequence[Mlp]) -> None:
+    lr_share: Tensor | None
+    decay_share: Tensor | None
+
+    def __init__(self, nets: Sequence[Mlp], settings: MemberSettings | None = None) -> None:
         super().__init__()
         self.num_members = len(nets)
+        settings = settings or MemberSettings()
+        self.register_buffer("lr_share", _shares(settings.lr), persistent=False)
+        self.register_buffer("decay_share", _shares(settings.weight_decay), persistent=False)
         layers = zip(*(_linears(net) for net in nets), strict=True)
         self.layers = nn.ModuleList(MemberLinear(of_one_place) for of_one_place in layers)
         self.dropout = nn.Dropout(next(part.p for part in nets[0].modules() if isinstance(part, nn.Dropout)))
@@ -73,18 +104,66 @@ class Members(nn.Module):
                 layer.bias.copy_(stacked.bias[member, 0])
 
 
-def make_members(make: Callable[[], Mlp], count: int) -> Members:
+def _shares(values: Sequence[float] | None) -> Tensor | None:
+    """(M, 1, 1) of the largest, in double precision until the division is done."""
+    if values is None:
+        return None
+    most = max(values)
+    return torch.tensor([value / most if most else 1.0 for value in values])[:, None, None]
+
+
+def make_members(
+    make: Callable[[], Mlp], count: int, *, settings: MemberSettings | None = None, same_start: bool = False
+) -> Members:
     """`count` networks; number i starts from the weights that the seed of this process plus i gives.
 
     torch's own generator is left as it was.
+
+    Args:
+        make: one network.
+        settings: in what they differ.
+        same_start: all start from the weights that the seed itself gives.
     """
     seed = torch.initial_seed()
     with torch.random.fork_rng([]):
         nets = []
         for number in range(count):
-            torch.manual_seed(seed + number)
+            torch.manual_seed(seed if same_start else seed + number)
             nets.append(make())
-    return Members(nets)
+    return Members(nets, settings)
+
+
+def scale_steps(optimizer: Optimizer, members: Members) -> None:
+    """From now on have each step of the optimizer move each member at its own rate and decay.
+
+    A step at rate lr with decoupled decay d takes w to s = w - lr (d w + u). That of a member with the share a of lr
+    and b of d is w - a lr (b d w + u) = w + a (s - w) + a lr d (1 - b) w.
+
+    Args:
+        optimizer: one of torch's whose update u does not depend on rate and decay; AdamW, where the decays differ.
+    """
+    if members.lr_share is None and members.decay_share is None:
+        return
+    before: list[Tensor] = []
+
+    def keep(*_: Any) -> None:
+        before.extend(p.detach().clone() for group in optimizer.param_groups for p in group["params"])
+
+    @torch.no_grad()
+    def scale(*_: Any) -> None:
+        earlier = iter(before)
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                kept = next(earlier)
+                share = members.lr_share if members.lr_share is not None else torch.ones_like(kept[:1, :1, :1])
+                moved = kept + share * (weight - kept)
+                if members.decay_share is not None and group["weight_decay"]:
+                    moved += group["lr"] * group["weight_decay"] * share * (1.0 - members.decay_share) * kept
+                weight.copy_(moved)
+        before.clear()
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(scale)
 
 
 def fuse(logits: Tensor) -> Tensor:
@@ -94,25 +173,41 @@ def fuse(logits: Tensor) -> Tensor:
 
 
 def member_losses(
-    objective: ClassificationLoss, logits: Tensor, label: Tensor, soft_label: Tensor | None, weight: Tensor | None
+    objective: ClassificationLoss,
+    logits: Tensor,
+    label: Tensor,
+    soft_label: Tensor | None,
+    weight: Tensor | None,
+    left_out: Tensor | None = None,
 ) -> Loss:
     """The loss of all members on one batch.
 
     Args:
         logits: (M, B, C).
         label, soft_label, weight: of the batch, as `ClassificationLoss` takes them.
+        left_out: (B,) int64, the one member that does not train on a row; None: each trains on all.
 
     Returns:
-        mean: the members' mean in value, and their sum in its gradient, so that each trains as it would alone;
-        rows: (B,) the members' mean; sample_loss: (B,) cross-entropy of the mean probability.
+        mean: the members' mean in value, and their sum in its gradient, so that each trains as it would alone, on
+        the rows that are its own; rows: (B,) the members' mean; sample_loss: (B,) cross-entropy of the mean
+        probability.
     """
     count, size, _ = logits.shape
     log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 2)
+    labels = label.repeat(count)
+    weights = None if weight is None else weight.repeat(count)
+    if left_out is not None:
+        is_own = left_out != torch.arange(count, device=label.device)[:, None]  # (M, B)
+        labels = torch.where(is_own.flatten(), labels, IGNORED)
+        norms = objective.norms(labels, soft_label is not None).view(count, size).sum(1)
+        share = norms.sum() / (count * norms.clamp(min=torch.finfo(norms.dtype).tiny))  # means over own rows only
+        own_share = share.repeat_interleave(size)
+        weights = own_share if weights is None else own_share * weights
     own = objective(
         log_p.flatten(0, 1),
-        label.repeat(count),
+        labels,
         None if soft_label is None else soft_label.repeat(count, 1),
-        None if weight is None else weight.repeat(count),
+        weights,
     )
     mean = own.mean.detach() + count * (own.mean - own.mean.detach())
     fused = log_p.detach().logsumexp(0) - math.log(count)
@@ -120,38 +215,41 @@ def member_losses(
     return Loss(mean, own.rows.view(count, size).mean(0), sample_loss)
 
 
-class MemberAccuracy:
-    """Share of right answers of each member, over an epoch; counted on the device."""
+class MemberMetrics:
+    """Accuracy and loss of each member, over an epoch; summed on the device."""
 
     def __init__(self) -> None:
-        self._right: Tensor | None = None
-        self._count: Tensor | None = None
+        self._sums: Tensor | None = None
 
     def add(self, logits: Tensor, label: Tensor) -> None:
         """Count a batch: logits (M, B, C), label (B,), negative where there is none."""
         valid = label >= 0
+        real = torch.float32 if label.device.type == "mps" else torch.float64
         right = ((logits.argmax(2) == label) & valid).sum(1)
-        if self._right is None or self._count is None:
-            self._right, self._count = torch.zeros_like(right), torch.zeros_like(right[0])
-        self._right = self._right + right
-        self._count = self._count + valid.sum()
+        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 2)
+        picked = log_p.gather(2, label.clamp(min=0).expand(len(logits), -1)[..., None])[..., 0]
+        loss = -(picked * valid).sum(1)
+        sums = torch.stack([x.to(real) for x in (right, loss, valid.sum().expand(len(logits)))])  # (3, M)
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def reset(self) -> None:
         """Forget the rows of an epoch that was broken off."""
-        self._right = self._count = None
+        self._sums = None
 
-    def take(self, add_up: Callable[[Tensor], Tensor]) -> list[float]:
-        """One number for each member, and start anew; empty where nothing was counted.
+    def take(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, list[float]]:
+        """accuracy and loss (plain cross-entropy), a number for each member, and start anew; empty where nothing was
+        counted.
 
         Args:
             add_up: over the ranks.
         """
-        right, count = self._right, self._count
+        sums = self._sums
         self.reset()
-        if right is None or count is None:
-            return []
-        total = add_up(torch.cat([right, count[None]]))
-        return [float(value) for value in total[:-1] / total[-1].clamp(min=1)]
+        if sums is None:
+            return {}
+        right, loss, count = add_up(sums)
+        count = count.clamp(min=1)
+        return {"accuracy": (right / count).tolist(), "loss": (loss / count).tolist()}
 
 
 def _linears(net: Mlp) -> list[nn.Linear]:

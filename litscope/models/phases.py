@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from litscope.models.members import MemberAccuracy
+from litscope.models.members import MemberMetrics
 from litscope.models.metrics import PhaseMetrics
 
 
@@ -16,7 +16,7 @@ class Phases:
 
     def __init__(self) -> None:
         self._metrics: dict[str, PhaseMetrics] = {}
-        self._members: dict[str, MemberAccuracy] = defaultdict(MemberAccuracy)
+        self._members: dict[str, MemberMetrics] = defaultdict(MemberMetrics)
 
     def of(self, phase: str, num_classes: int) -> PhaseMetrics:
         """The metrics of a phase, made at the first call."""
@@ -35,14 +35,18 @@ class Phases:
         self._members[phase].reset()
 
     def add_members(self, phase: str, logits: Tensor, label: Tensor) -> None:
-        """Count the right answers of each member; see `MemberAccuracy.add`."""
+        """Count a batch of each member; see `MemberMetrics.add`."""
         self._members[phase].add(logits, label)
 
     def take_members(self, phase: str, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Accuracy of each member under `<phase>/accuracy_member_N`, and start anew; empty where there are none.
+        """Accuracy and loss of each member as `<phase>/accuracy_member_N`, and start anew; empty where there are none.
 
         Args:
             add_up: over the ranks.
         """
         found = self._members[phase].take(add_up)
-        return {f"{phase}/accuracy_member_{number}": value for number, value in enumerate(found)}
+        return {
+            f"{phase}/{name}_member_{number}": value
+            for name, values in found.items()
+            for number, value in enumerate(values)
+        }

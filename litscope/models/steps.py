@@ -109,16 +109,12 @@ class Steps:
         """One optimizer step on a window of A batches, as Lightning does it."""
         (module,) = self._module
         inputs = batch["image"] if "image" in batch else batch["features"]
-        soft_label, weight = batch.get("soft_label"), batch.get("weight")
+        extras: list[Any] = [batch.get(name) for name in ("soft_label", "weight", "left_out")]
         window = len(inputs)
         outputs: list[Outputs] = []
         for i in range(window):
-            logits, log_p, loss = module.losses(
-                inputs[i],
-                batch["label"][i],
-                None if soft_label is None else soft_label[i],
-                None if weight is None else weight[i],
-            )
+            of_batch = [None if extra is None else extra[i] for extra in extras]
+            logits, log_p, loss = module.losses(inputs[i], batch["label"][i], *of_batch)
             mean = loss.mean / window
             if i == 0:
                 optimizer.zero_grad()

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.data.datamodule import ClassificationData
 from litscope.data.sources import Source, open_source
+from litscope.data.splits import Folds
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
@@ -47,8 +48,15 @@ def make_source(recipe: Recipe) -> Source:
         val_split=data.val_split,
         test_split=data.test_split,
         group_column=data.group_column,
+        folds=folds_of(recipe),
         seed=recipe.training.seed if data.split_seed is None else data.split_seed,
     )
+
+
+def folds_of(recipe: Recipe) -> Folds | None:
+    """The folds that a recipe asks for."""
+    data = recipe.data
+    return None if data.num_folds is None else Folds(data.num_folds, data.fold)
 
 
 def make_data(recipe: Recipe, source: Source) -> ClassificationData:
@@ -105,6 +113,9 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         stem=made.get("stem"),
         channels_last=recipe.hardware.channels_last,
         num_members=model.num_members,
+        member_lr=model.member_lr or None,
+        member_weight_decay=model.member_weight_decay or None,
+        same_start=bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds),
         compile=model.compile,
         lr=training.lr or 1e-3,
         optimizer=training.optimizer,

@@ -94,6 +94,8 @@ def _check_ranges(recipe: Recipe) -> None:
         ("model.num_classes", 2, MOST),
         ("model.in_channels", 1, MOST),
         ("model.num_members", 1, MOST),
+        ("data.num_folds", 2, MOST),
+        ("data.fold", 0, MOST),
         ("data.batch_size", 1, MOST),
         ("data.num_workers", 0, MOST),
         ("data.image_size", 1, MOST),
@@ -131,6 +133,7 @@ def _check_ranges(recipe: Recipe) -> None:
     _check_members(recipe)
     _check_canaries(recipe)
     _check_pruning(recipe)
+    _check_folds(recipe)
     data = recipe.data
     if data.val_split + data.test_split >= 1:
         raise _wrong(
@@ -138,8 +141,51 @@ def _check_ranges(recipe: Recipe) -> None:
         )
 
 
+def _check_folds(recipe: Recipe) -> None:
+    data, members = recipe.data, recipe.model.num_members
+    if data.num_folds is None:
+        if data.fold is not None:
+            raise _wrong("data.fold", data.fold, "it is one of --num-folds, which is not given", "Give --num-folds 5.")
+        return
+    if data.fold is not None and data.fold >= data.num_folds:
+        raise _wrong("data.fold", data.fold, f"with --num-folds {data.num_folds} it is from 0 to {data.num_folds - 1}")
+    if data.fold is None and members != data.num_folds:
+        allowed = "without --fold each of as many --num-members leaves one out"
+        raise _wrong("data.num_folds", data.num_folds, allowed, "Give --fold, or see `litscope cv`.")
+    if data.fold is None and recipe.training.mixup:
+        allowed = "--mixup would blend a sample into others that its member trains on"
+        raise _wrong("data.num_folds", data.num_folds, allowed, "Give --fold, or leave --mixup out.")
+
+
+def _check_member_settings(recipe: Recipe) -> None:
+    model, training = recipe.model, recipe.training
+    for key, base, least in (
+        ("model.member_lr", "training.lr", "more than 0"),
+        ("model.member_weight_decay", "training.weight_decay", "0 or more"),
+    ):
+        values = _get(recipe, key)
+        if not values:
+            continue
+        if len(values) != model.num_members:
+            raise _wrong(key, _shown(values), f"these are {len(values)} numbers for --num-members {model.num_members}")
+        for value in values:
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and least == "0 or more"))):
+                raise _wrong(key, _shown(values), f"each is {least}")
+        if _get(recipe, base) not in (None, max(values)):
+            flag = by_key()[base].flag
+            raise _wrong(key, _shown(values), f"{flag} {_get(recipe, base):g} is not the largest", f"Leave {flag} out.")
+    if model.member_weight_decay and training.optimizer.lower() != "adamw":
+        allowed = f"with --optimizer {training.optimizer} the decay is a part of the gradient; it is for adamw"
+        raise _wrong("model.member_weight_decay", _shown(model.member_weight_decay), allowed)
+
+
+def _shown(values: list[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
 def _check_members(recipe: Recipe) -> None:
     count = recipe.model.num_members
+    _check_member_settings(recipe)
     if count == 1:
         return
     if recipe.model.arch not in (None, "mlp"):

@@ -299,6 +299,10 @@ def _effective_batch(recipe: Recipe, facts: DataFacts) -> int:
 def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     training = recipe.training
     family = optimizer_family(training.optimizer)
+    if recipe.model.member_lr:
+        training.lr = max(recipe.model.member_lr)
+    if recipe.model.member_weight_decay:
+        training.weight_decay = max(recipe.model.member_weight_decay)
     if training.lr is None:
         training.lr, why = _learning_rate(recipe, facts, family)
         lines.append(f"learning rate {training.lr:g}: {why}")

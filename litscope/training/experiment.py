@@ -44,20 +44,21 @@ def recipe_of(run: RunDir) -> Recipe:
     return recipe
 
 
-def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action]) -> RunDir:
+def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action] = (), keeps_last: bool = False) -> RunDir:
     """Train without a word, in a new folder.
 
     Args:
         recipe: from `recipe_of`; its run folder, best checkpoints, test set and progress are switched off here.
         folder: of the new run.
         actions: with which its journal begins.
+        keeps_last: its last checkpoint stays.
 
     Raises:
         RunError: if the training refused one of them.
         UserError, Interrupted: as `run_recipe`.
     """
     recipe.logging.run_dir, recipe.logging.progress = str(folder), False
-    recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = False, 0, 0
+    recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = keeps_last, 0, 0
     with contextlib.redirect_stderr(io.StringIO()):
         run = run_recipe(recipe, actions=actions).run
     for entry in entries(run):

@@ -106,7 +106,7 @@ class Field:
             return f"{'any' if self.is_list else 'one'} of {', '.join(self.choices)}"
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         if self.is_list:
-            return "a list of words"
+            return "a list of numbers" if float in typing.get_args(self.parts[0]) else "a list of words"
         return " or ".join(words.get(p) or ", ".join(typing.get_args(p)) for p in self.parts)
 
 
@@ -176,7 +176,7 @@ def typed(field: Field, value: Any, where: str) -> Any:
     if field.key == "hardware.devices" and isinstance(value, list | tuple):
         value = ",".join(map(str, value)) + ("," if len(value) == 1 else "")
     if field.is_list:
-        return _words(field, value, where)
+        return _numbers(field, value, where) if field.expected == "a list of numbers" else _words(field, value, where)
     if field.is_text and isinstance(value, int | float | os.PathLike) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, str) and str in field.parts:
@@ -202,6 +202,15 @@ def _types() -> ArgumentParser:
         if not field.is_list:
             parser.add_argument(f"--{field.name}", type=field.hint)
     return parser
+
+
+def _numbers(field: Field, value: Any, where: str) -> list[float]:
+    """A list of numbers, from a list or from text with commas."""
+    parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    try:
+        return [float(part) for part in parts]
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: {value!r} is not {field.expected}.") from None
 
 
 def _words(field: Field, value: Any, where: str) -> list[str]:

@@ -146,18 +146,25 @@ def _predict(
         raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
     sample_id = torch.cat([batch["sample_id"] for batch in batches]).numpy()
     probs = torch.cat([batch["probs"] for batch in batches]).float().numpy()  # (n, C)
-    return Predictions(_table(opened, source, sample_id, probs), unreadable)
+    return Predictions(table_of(source, opened.manifest.classes, sample_id, probs), unreadable)
 
 
-def _table(opened: OpenedRun, source: Source, sample_id: NDArray[np.int64], probs: NDArray[np.float32]) -> pa.Table:
-    """One row per sample: key, label where known, prediction, probabilities."""
-    classes = np.array(opened.manifest.classes, dtype=object)
+def table_of(
+    source: Source, names: Sequence[str], sample_id: NDArray[np.int64], probs: NDArray[np.float32]
+) -> pa.Table:
+    """One row per sample: key, label where known, prediction, probabilities.
+
+    Args:
+        names: of the C classes.
+        sample_id: (n,) of the source.
+        probs: (n, C).
+    """
+    classes = np.array(names, dtype=object)
     prediction = probs.argmax(1)
     columns: dict[str, Any] = {"key": pa.array(source.manifest.keys[sample_id], pa.string())}
     label = source.manifest.labels[sample_id]
     if (label != UNLABELLED).any():
-        names = [classes[k] if k != UNLABELLED else None for k in label]
-        columns["label"] = pa.array(names, pa.string())
+        columns["label"] = pa.array([classes[k] if k != UNLABELLED else None for k in label], pa.string())
     columns["prediction"] = pa.array(classes[prediction], pa.string())
     columns["p_max"] = pa.array(probs.max(1), pa.float32())
     for k, name in enumerate(classes):

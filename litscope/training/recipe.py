@@ -46,6 +46,11 @@ class ModelConfig:
     num_members: int = 1
     """Train so many networks at once, each from weights of its own; what is recorded and predicted is their mean
     probability. For mlp."""
+    member_lr: list[float] = field(default_factory=list)
+    """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""
+    member_weight_decay: list[float] = field(default_factory=list)
+    """A weight decay for each of --num-members, which then start from the same weights; for adamw. Default: one for
+    all."""
     compile: bool = _also(False, "compile-model")
     """Compile the network with torch.compile (needs a C++ compiler)."""
 
@@ -67,6 +72,10 @@ class DataConfig:
     """Share of the training data used for validation when the data bring no validation split, in [0, 1)."""
     test_split: float = 0.0
     """Share of the data set aside as test set when the data bring none, in [0, 1)."""
+    num_folds: int | None = None
+    """Cross-validation: put the training and validation data into so many folds, instead of --val-split."""
+    fold: int | None = None
+    """The fold that validates, from 0. Default: with --num-members as many as folds, each member leaves one out."""
     split_seed: int | None = None
     """Seed of the splits alone. Default: the training seed."""
     group_column: str | None = None

@@ -151,6 +151,6 @@ def _comment(text: str, indent: str) -> list[str]:
 def _scalar(name: str, value: Any) -> str:
     """`name: value` on one line: a flow mapping without its braces."""
     # Line breaks of Unicode (U+0085, U+2028) that PyYAML writes as they are do not come back: escape them.
-    is_printable = "".join(value if isinstance(value, list) else str(value)).isprintable()
+    is_printable = "".join(map(str, value) if isinstance(value, list) else str(value)).isprintable()
     text = yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=is_printable, width=sys.maxsize)
     return text.strip()[1:-1]
