@@ -7,8 +7,8 @@ On a terminal rich draws bars; elsewhere every message is one plain line.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -37,3 +37,10 @@ def track(items: Iterable[T], what: str, total: int | None = None, show: bool = 
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Columns for people, left-aligned; None is empty."""
+    cells = [list(head), *(["" if value is None else str(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -48,7 +48,7 @@ TORCH_FREE = {
         "litscope.training",
     ),
     *("litscope.data.manifest", "litscope.data.sources", "litscope.data.readers", "litscope.data.images"),
-    *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache"),
+    *("litscope.data.splits", "litscope.data.preflight", "litscope.data.cache", "litscope.data.findings"),
     *("litscope.ledger.schema", "litscope.ledger.store", "litscope.ledger.queries"),
     *("litscope.ledger.score_schema", "litscope.ledger.scorekeeper"),
     *("litscope.ledger.views", "litscope.ledger.suspects", "litscope.ledger.compare", "litscope.ledger.lookup"),

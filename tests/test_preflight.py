@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from litscope.data import preflight
+from litscope.data.datamodule import ClassificationData
+from litscope.data.findings import FILE, Findings, kept
 from litscope.data.preflight import inspect
 from litscope.data.sources import open_source
 
@@ -220,3 +223,58 @@ def test_space_warps_is_clean(spacewarps):
     assert report.straddling_groups == []
     assert report.num_unlabelled == 87
     assert report.num_test_seen_in_training == 0
+
+
+class TestKeptFindings:
+    """With a pixel cache a second run takes what the first found, as long as no file has changed."""
+
+    @staticmethod
+    def opened(folder, tmp_path):
+        return ClassificationData(folder, val_split=0, cache=True, cache_dir=str(tmp_path / "cache")).open()
+
+    @pytest.fixture
+    def spoiled(self, folder):
+        """One file without an end, which only a look finds, and one pair of equal ones."""
+        whole = (folder / "train" / "cat" / "0.png").read_bytes()
+        (folder / "test" / "dog" / "0.png").write_bytes(whole)
+        (folder / "train" / "dog" / "2.png").write_bytes(b"nothing")
+        return folder
+
+    def test_a_second_run_finds_the_same_and_reads_no_file(self, spoiled, tmp_path, monkeypatch):
+        first = self.opened(spoiled, tmp_path).report
+        assert first.num_test_seen_in_training == 1
+        assert [key for key, _ in first.unreadable] == ["train/dog/2.png"]
+
+        def looked(*_):
+            raise AssertionError("a file was looked at")
+
+        monkeypatch.setattr(preflight, "_look", looked)
+        assert self.opened(spoiled, tmp_path).report.to_dict() == first.to_dict()
+
+    def test_a_changed_file_is_looked_at_again(self, spoiled, tmp_path):
+        self.opened(spoiled, tmp_path)
+        path = spoiled / "test" / "dog" / "0.png"
+        _photo(77).save(path)
+        again = self.opened(spoiled, tmp_path).report
+        assert again.num_test_seen_in_training == 0
+
+    @pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY"])
+    def test_damaged_findings_are_made_again(self, spoiled, tmp_path, content):
+        first = self.opened(spoiled, tmp_path).report
+        (file,) = (tmp_path / "cache").glob(f"*/{FILE}")
+        file.write_bytes(content)
+        assert self.opened(spoiled, tmp_path).report.to_dict() == first.to_dict()
+        assert Findings.load(file) is not None
+
+    def test_reasons_and_digests_come_back(self, tmp_path):
+        found = Findings({3: "trüncated"}, {1: bytes(range(16)), 7: bytes(16)})
+        found.save(tmp_path / FILE)
+        assert Findings.load(tmp_path / FILE) == found
+        Findings({}, {}).save(tmp_path / FILE)
+        assert Findings.load(tmp_path / FILE) == Findings({}, {})
+        assert Findings.load(tmp_path / "none.npz") is None
+
+    def test_a_folder_that_may_not_be_written_costs_a_look(self, tmp_path):
+        (tmp_path / "file").touch()
+        looked = Findings({1: "gone"}, {})
+        assert kept(tmp_path / "file" / FILE, lambda: looked) is looked

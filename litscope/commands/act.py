@@ -20,9 +20,9 @@ from litscope.commands.choose import (
     require_tag,
     warn_of_evaluation,
 )
-from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, table_lines, write
+from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, write
 from litscope.commands.send import add_answer, add_run, send
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.errors import ConfigError, RunError, did_you_mean
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.choose import find_run, names_a_run
-from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, table_lines, write
+from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write
 from litscope.commands.send import add_answer, add_run, request_and_send
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 

@@ -132,13 +132,6 @@ def show_json(value: Any, out: TextIO) -> None:
     write(json_text(value), out)
 
 
-def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Columns for people, left-aligned; None is empty."""
-    cells = [list(head), *(["" if value is None else str(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-
-
 def write(text: str, out: TextIO | None = None) -> None:
     """Print to standard output, or to `out`, with one line end."""
     print(text.rstrip("\n"), file=out or sys.stdout)

@@ -4,6 +4,7 @@ No torch, but where a cache is built.
 
     <cache folder>/<key>/pixels.npy    (N, S, S, K), the reader's dtype; row i belongs to sample_id i
     <cache folder>/<key>/facts.json    which images could not be read, and why; where it came from
+    <cache folder>/<key>/findings-1.npz  what a look at the files found (`findings.py`)
     <cache folder>/<key>.lock          held while a process builds
 
 The key is a hash of everything that the pixels depend on: what the reader says of its content

@@ -190,7 +190,13 @@ class ClassificationData(L.LightningDataModule):
             cache_dir=self.cache_dir,
             num_threads=self.num_workers or None,
         )
-        self.report = inspect(self.source, broken=self._stored.broken, num_threads=self.num_workers or None)
+        pixels = self._stored.cache
+        self.report = inspect(
+            self.source,
+            broken=self._stored.broken,
+            num_threads=self.num_workers or None,
+            kept_in=None if pixels is None else pixels.folder,
+        )
         if self.report.unreadable and self.strict_data:
             key, reason = self.report.unreadable[0]
             raise DataError(

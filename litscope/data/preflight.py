@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from litscope.console import track
 from litscope.data import bands, images
+from litscope.data.findings import DIGEST_BYTES, FILE, Findings, kept
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
 from litscope.data.readers import FileReader
 from litscope.data.sources import Source
@@ -154,6 +155,7 @@ def inspect(
     broken: Mapping[int, str] | None = None,
     num_threads: int | None = None,
     progress: bool = False,
+    kept_in: Path | None = None,
 ) -> Report:
     """Inspect a source.
 
@@ -163,15 +165,19 @@ def inspect(
         broken: sample_id -> reason, of what decoding has found already; taken over.
         num_threads: that read files; default one per core, at most 4 (small files are bound by the GIL).
         progress: draw a bar.
+        kept_in: the folder of the files' pixel cache, where what is found is kept and taken from.
     """
     manifest = source.manifest
     reasons = dict(broken or {})
     digests: dict[int, bytes] = {}
     if check_files:
         if isinstance(source.reader, FileReader):
-            threads = num_threads or min(4, os.cpu_count() or 1)
-            found, digests = _look_at_files(source.reader, set(reasons), threads, progress)
-            reasons = {**found, **reasons}
+            reader, threads = source.reader, num_threads or min(4, os.cpu_count() or 1)
+            found = kept(
+                None if kept_in is None else kept_in / FILE,
+                lambda: _look_at_files(reader, set(reasons), threads, progress),
+            )
+            reasons, digests = {**found.reasons, **reasons}, found.digests
         elif source.reader.array is not None:
             digests = _hash_rows(source.reader.array)
     bad = np.array(sorted(reasons), dtype=np.int64)
@@ -278,10 +284,8 @@ def _warnings(report: Report) -> list[str]:
     return warnings
 
 
-def _look_at_files(
-    reader: FileReader, known: set[int], num_threads: int, progress: bool
-) -> tuple[dict[int, str], dict[int, bytes]]:
-    """sample_id -> reason of files that cannot be read, and -> digest of those that are as long as another one."""
+def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progress: bool) -> Findings:
+    """What all files but the `known` ones are like; digests are of those that are as long as another one."""
     chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
     reasons: dict[int, str] = {}
     sizes: dict[int, int] = {}
@@ -302,7 +306,7 @@ def _look_at_files(
         twins = [i for ids in by_size.values() if len(ids) > 1 for i in ids if i not in digests]
         hashed = pool.map(lambda i: (i, _hash_file(reader.path(i))), twins)
         digests.update(pair for pair in track(hashed, "comparing contents", total=len(twins), show=progress))
-    return reasons, digests
+    return Findings(reasons, digests)
 
 
 def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
@@ -338,11 +342,11 @@ def _has_end(head: bytes, tail: bytes, size: int) -> bool:
 
 
 def _hash(data: Any) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def _hash_file(path: Path) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)

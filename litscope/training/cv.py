@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.data.sources import Source
 from litscope.errors import ConfigError
 from litscope.models.metrics import NAMES, Scores
@@ -59,8 +59,6 @@ class CvResult:
 
     def lines(self) -> list[str]:
         """For people."""
-        from litscope.commands.line import table_lines
-
         names = list(NAMES)
         rows = [
             [str(number), f"{int(fold['num_samples']):,}", *(_shown(fold[name]) for name in names)]

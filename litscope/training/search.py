@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.live.interrupt import catch_signals
 from litscope.rundir import append_line, read_lines, write_text
@@ -95,8 +95,6 @@ class TuneResult:
 
     def lines(self) -> list[str]:
         """For people: the best trials, and how to train with the best."""
-        from litscope.commands.line import table_lines
-
         names = list(self.trials[0].settings)
         ranked = self.ranked
         rows = [
