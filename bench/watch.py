@@ -6,16 +6,10 @@ beside WeightsLab, which has an environment of its own, each has one.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import statistics
-import subprocess
-import sys
-
+import one_process
 import tasks
-from harness import NOISE, Arm, Bench, Context, one_cpu
-from lines import Line, figure_line
-from processes import ArmFailed, environment
+from harness import Arm, Bench, Context
+from lines import Line
 
 UNWATCHED = "LightningModule, unwatched"
 SCOPE = "with Scope"
@@ -41,34 +35,7 @@ def resnet18_lines(context: Context) -> list[Line]:
 
 
 def _lines(context: Context, words: list[str], rounds: int, threads: int) -> list[Line]:
-    """Of one process in which all arms take turns.
-
-    Raises:
-        ArmFailed: if it fails.
-    """
-    variables = environment(threads, context.work, is_ours=True)
-    command = [sys.executable, SCRIPT, *words, "--rounds", str(rounds)]
-    with one_cpu() if threads == 1 else contextlib.nullcontext():
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=context.work, check=False)
-    if done.returncode:
-        raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
-    rates = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("@"))[1:])["rates"]
-    aa = statistics.median(a / b for a, b in zip(rates["scope"], rates["scope again"], strict=True))
-    found = []
-    for arm, values in rates.items():
-        ratios = [a / b for a, b in zip(rates["scope"], values, strict=True)]
-        facts = {
-            "base": SCOPE,
-            "ratio": round(statistics.median(ratios), 4),
-            "ratio_min": round(min(ratios), 4),
-            "ratio_max": round(max(ratios), 4),
-            "aa_ratio": round(aa, 4),
-            "thrown_away": abs(aa - 1) > NOISE,
-            "rounds": rounds,
-            "threads": threads,
-        }
-        found.append(figure_line(NAMES[arm], "samples_per_s", "samples/s", values, **facts))
-    return found
+    return one_process.measured(context, [SCRIPT, *words, "--rounds", str(rounds)], NAMES, "scope", rounds, threads)
 
 
 def weightslab(context: Context) -> list[Arm]:

@@ -1,0 +1,54 @@
+"""Arms that share a process and take turns in it, where two processes would differ by more than what is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from harness import NOISE, Context, one_cpu
+from lines import Line, figure_line
+from processes import ArmFailed, environment
+
+
+def measured(
+    context: Context, words: Sequence[str], names: Mapping[str, str], base: str, rounds: int, threads: int
+) -> list[Line]:
+    """The lines of a script that says `rates`: {arm: [samples per second, round by round]}.
+
+    Args:
+        words: the script and its arguments.
+        names: of the arms, as the script calls them and as the page does.
+        base: the arm that the others are compared with; "BASE again" is the same a second time.
+        rounds: that are timed.
+
+    Raises:
+        ArmFailed: if the script fails.
+    """
+    variables = environment(threads, context.work, is_ours=True)
+    with one_cpu() if threads == 1 else contextlib.nullcontext():
+        done = subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, env=variables, cwd=context.work, check=False
+        )
+    if done.returncode:
+        raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
+    rates = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("@"))[1:])["rates"]
+    aa = statistics.median(a / b for a, b in zip(rates[base], rates[f"{base} again"], strict=True))
+    found = []
+    for arm, values in rates.items():
+        ratios = [a / b for a, b in zip(rates[base], values, strict=True)]
+        facts = {
+            "base": names[base],
+            "ratio": round(statistics.median(ratios), 4),
+            "ratio_min": round(min(ratios), 4),
+            "ratio_max": round(max(ratios), 4),
+            "aa_ratio": round(aa, 4),
+            "thrown_away": abs(aa - 1) > NOISE,
+            "rounds": rounds,
+            "threads": threads,
+        }
+        found.append(figure_line(names[arm], "samples_per_s", "samples/s", values, **facts))
+    return found
