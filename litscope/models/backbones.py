@@ -20,26 +20,18 @@ from torch import Tensor, nn
 from litscope.errors import ModelError, did_you_mean
 from litscope.models.members import MemberSettings, make_members
 from litscope.models.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
+from litscope.models.stems import Stem, conv_like, fit_stem, replace_part, stem_for
 from litscope.models.weights import (
     load_state,
     pretrained_problem,
     read_weights,
     timm_weights,
     torchvision_weights,
-    without_prefix,
 )
 
 Origin = Literal["own", "timm", "torchvision"]
-Stem = Literal["standard", "small", "medium"]
 
 OWN = ("convnet", "mlp", "whitenet")
-
-SMALL_PIXELS = 32
-"""Up to this image size a small stem is used: ResNets and DenseNets start with a 3x3 convolution of stride 1
-and no max pool (He et al. 2016, section 4.2), ConvNeXts with patches of 2."""
-
-MEDIUM_PIXELS = 64
-"""Up to this image size a medium stem: the same convolution, with the max pool; ConvNeXts with patches of 2."""
 
 
 @dataclass
@@ -186,9 +178,10 @@ def build(
         notes.append(f"{arch} starts from scratch: {error}")
         made = _make(*shape, False)
     made.notes[:0] = notes
-    made.stem = stem or _stem_for(image_size, made, state)
+    made.stem = stem or ("standard" if made.is_pretrained else stem_for(image_size, made.net, state))
     if made.stem != "standard":
-        _fit_stem(made, name, in_channels, image_size)
+        made.stem, note = fit_stem(made.net, made.stem, name, in_channels, image_size)
+        made.notes += [note] if note and name not in OWN else []
     if state is not None:
         made.notes.append(load_state(made.net, state, str(weights)))
     if name == "mlp" and channels_last:
@@ -352,20 +345,7 @@ def _replace_first_conv(net: nn.Module, in_channels: int) -> None:
     """Give the network's first convolution another number of input channels, with fresh weights."""
     name, conv = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
     shape = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": conv.padding}
-    _replace(net, name, _conv_like(conv, in_channels, **shape))
-
-
-def _conv_like(conv: nn.Conv2d, in_channels: int, **shape: Any) -> nn.Conv2d:
-    new = nn.Conv2d(in_channels, conv.out_channels, bias=conv.bias is not None, device=conv.weight.device, **shape)
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    if new.bias is not None:
-        nn.init.zeros_(new.bias)
-    return new
-
-
-def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, module)
+    replace_part(net, name, conv_like(conv, in_channels, **shape))
 
 
 class DropoutLinear(nn.Linear):
@@ -391,58 +371,10 @@ def _add_dropout(net: nn.Module, dropout_rate: float) -> None:
     if not dropouts:
         linears = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
         name, last = linears[-1]
-        _replace(net, name, DropoutLinear(last, dropout_rate))
+        replace_part(net, name, DropoutLinear(last, dropout_rate))
 
 
-# ---- small images ----------------------------------------------------------------------------
-
-
-def _stem_for(image_size: int | None, made: Backbone, state: dict[str, Tensor] | None) -> Stem:
-    """By the image size, unless weights were trained with the standard stem."""
-    if image_size is None or image_size > MEDIUM_PIXELS or made.is_pretrained:
-        return "standard"
-    if state is not None:
-        conv = _stem_conv(made.net)
-        own = made.net.state_dict()
-        given = None if conv is None else without_prefix(state, set(own)).get(f"{conv}.weight")
-        if given is not None and given.shape[2:] == own[f"{conv}.weight"].shape[2:]:
-            return "standard"
-    return "small" if image_size <= SMALL_PIXELS else "medium"
-
-
-def _stem_conv(net: nn.Module) -> str | None:
-    """Name of the convolution that a small stem replaces; None where no small stem is usual."""
-    modules = dict(net.named_modules())
-    if "maxpool" in modules and "layer1" in modules:
-        return "conv1" if isinstance(modules.get("conv1"), nn.Conv2d) else "conv1.0" if "conv1.0" in modules else None
-    if "features.conv0" in modules and "features.pool0" in modules:
-        return "features.conv0"
-    is_convnext = isinstance(modules.get("stem.0"), nn.Conv2d) and "stages.0.blocks.0.conv_dw" in modules
-    return "stem.0" if is_convnext else None
-
-
-def _fit_stem(made: Backbone, name: str, in_channels: int, image_size: int | None) -> None:
-    """Replace the stem by a small or medium one, or say that there is none."""
-    conv_name = _stem_conv(made.net)
-    if conv_name is None:
-        made.stem = "standard"
-        if name not in OWN:
-            made.notes.append(
-                f"{name} keeps its stem, made for larger images than {image_size} pixels; a ResNet, or a larger "
-                "--image-size, often does better"
-            )
-        return
-    conv = made.net.get_submodule(conv_name)
-    assert isinstance(conv, nn.Conv2d)
-    if conv_name == "stem.0":
-        new, what = _conv_like(conv, in_channels, kernel_size=2, stride=2), "patches of 2 pixels"
-    else:
-        new, what = _conv_like(conv, in_channels, kernel_size=3, stride=1, padding=1), "a 3x3 convolution of stride 1"
-        if made.stem == "small":
-            _replace(made.net, "features.pool0" if conv_name.startswith("features") else "maxpool", nn.Identity())
-            what += ", no max pool"
-    _replace(made.net, conv_name, new)
-    made.notes.append(f"{name} starts with {what}, for images of {image_size} pixels")
+# ---- does it work ----------------------------------------------------------------------------
 
 
 def _try_out(

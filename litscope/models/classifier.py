@@ -26,6 +26,7 @@ from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
 from litscope.models.phases import Phases
 from litscope.models.schedule import Kind, Schedule
+from litscope.models.stems import Stem
 from litscope.models.step_plan import StepPlan
 from litscope.models.steps import Steps
 from litscope.types import Batch, StepOutput
@@ -105,7 +106,7 @@ class Classifier(L.LightningModule):
         loss: Literal["cross_entropy", "focal"] = "cross_entropy",
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
-        stem: backbones.Stem | None = None,
+        stem: Stem | None = None,
         num_members: int = 1,
         member_lr: Sequence[float] | None = None,
         member_weight_decay: Sequence[float] | None = None,
