@@ -113,6 +113,7 @@ def test_members_that_leave_folds_out_start_from_the_same_weights_and_end_apart(
     ("more", "word"),
     [
         (["--fold", "1"], "one of --num-folds, which is not given"),
+        (["--num-folds", "3", "--fold", "1", "--val-split", "0.2"], "with --num-folds a fold validates"),
         (["--num-folds", "3", "--fold", "3"], "it is from 0 to 2"),
         (["--num-folds", "1", "--fold", "0"], "it is 2 or more"),
         (["--num-folds", "3"], "each of as many --num-members leaves one out"),

@@ -147,7 +147,7 @@ def scale_steps(optimizer: Optimizer, members: Members) -> None:
     before: list[Tensor] = []
 
     def keep(*_: Any) -> None:
-        before.extend(p.detach().clone() for group in optimizer.param_groups for p in group["params"])
+        before[:] = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
 
     @torch.no_grad()
     def scale(*_: Any) -> None:

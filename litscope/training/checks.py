@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from litscope.errors import ConfigError, did_you_mean
 from litscope.training.fields import by_key
-from litscope.training.recipe import Recipe, max_time_s
+from litscope.training.recipe import DataConfig, Recipe, max_time_s
 
 METRICS = {
     "loss": "min",
@@ -147,6 +147,8 @@ def _check_folds(recipe: Recipe) -> None:
         if data.fold is not None:
             raise _wrong("data.fold", data.fold, "it is one of --num-folds, which is not given", "Give --num-folds 5.")
         return
+    if data.val_split != DataConfig.val_split:
+        raise _wrong("data.val_split", data.val_split, "with --num-folds a fold validates", "Leave one out.")
     if data.fold is not None and data.fold >= data.num_folds:
         raise _wrong("data.fold", data.fold, f"with --num-folds {data.num_folds} it is from 0 to {data.num_folds - 1}")
     if data.fold is None and members != data.num_folds:
