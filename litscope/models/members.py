@@ -35,9 +35,6 @@ class MemberSettings:
     lr: Sequence[float] | None = None
     weight_decay: Sequence[float] | None = None
 
-    def __bool__(self) -> bool:
-        return self.lr is not None or self.weight_decay is not None
-
 
 class MemberLinear(nn.Module):
     """M linear layers of one shape.
