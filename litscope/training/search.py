@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from litscope.console import say, table_lines
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.live.interrupt import catch_signals
-from litscope.rundir import append_line, read_lines, write_text
+from litscope.rundir import RunDir, append_line, read_lines, write_text
 from litscope.training.choices import optimizer_family
 from litscope.training.experiment import train_aside
 from litscope.training.many_runs import check_fresh, folder_for, resolved, why_apart
@@ -48,7 +48,7 @@ class Trial:
 
     Attributes:
         settings: by name.
-        value: the metric of its best epoch; None where the loss became NaN or infinite.
+        value: the metric of its best epoch; None where loss or metric became NaN or infinite.
         run: the folder of the run that it was, or was a member of.
         wall_s: of that run, shared out over its members.
     """
@@ -256,8 +256,7 @@ class _Search:
         folder = self._new_folder(f"trial-{number:03d}")
         value = None
         with suppress(NonFiniteLossError):  # it is a result too: said by who called, and told to the sampler
-            run = train_aside(recipe, folder)
-            value = self._best([row[self.metric] for row in epoch_rows(run) if row.get(self.metric) is not None])
+            value = self._value(train_aside(recipe, folder), self.metric)
         return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3))
 
     def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
@@ -269,12 +268,16 @@ class _Search:
         recipe.logging.ledger = False  # of the mean of networks that have nothing to do with each other
         run = train_aside(recipe, self._new_folder(f"trials-{len(self.trials):03d}"))
         wall_s = round((time.monotonic() - began) / len(settings), 3)
-        rows = epoch_rows(run)
         first = len(self.trials)
         return [
-            Trial(first + i, own, self._best([row[f"{self.metric}_member_{i}"] for row in rows]), str(run.path), wall_s)
+            Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)
             for i, own in enumerate(settings)
         ]
+
+    def _value(self, run: RunDir, name: str) -> float | None:
+        """A metric's best value over the epochs; None where it never was a finite number."""
+        values = [row[name] for row in epoch_rows(run) if row.get(name) is not None]
+        return self._best(values) if values else None
 
     def _new_folder(self, name: str) -> Path:
         """Of a run; that of an attempt that was broken off gets another number behind it."""
