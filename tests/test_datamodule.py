@@ -353,11 +353,11 @@ class TestOtherSources:
         assert data.training_batch(batch, 0, 0)["image"].shape[-1] == image_size
 
     def test_characters_are_not_mirrored_but_clothes_and_photographs_are(self, folder):
-        assert not ClassificationData("digits").open()._flips()
-        assert open_folder(folder).open()._flips()
+        assert not ClassificationData("digits").open().flips
+        assert open_folder(folder).open().flips
         clothes = open_source("digits")
         clothes.name = "fashion_mnist"
-        assert ClassificationData(source=clothes).open()._flips()
+        assert ClassificationData(source=clothes).open().flips
 
     def test_either_a_dataset_or_a_source(self):
         with pytest.raises(ConfigError, match="either"):

@@ -212,7 +212,7 @@ class ClassificationData(L.LightningDataModule):
             # Never-seen images must be stored as these are, whatever their own sizes.
             sizes = {"image_size": self._stored.seen, "stored_size": self._stored.side}
             self.manifest = self.manifest.with_encoding({**self.manifest.encoding, **sizes})
-            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self._flips())
+            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self.flips)
         else:
             self.num_features = self.source.reader.channels
             augmentation = None
@@ -267,7 +267,8 @@ class ClassificationData(L.LightningDataModule):
         limit = _limit(self.trainer, steps)
         return steps if limit is None else min(steps, limit)
 
-    def _flips(self) -> bool:
+    @property
+    def flips(self) -> bool:
         """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
         and less usually are; fashion_mnist is known to be an exception.
         """

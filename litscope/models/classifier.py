@@ -29,6 +29,7 @@ from litscope.models.schedule import Kind, Schedule
 from litscope.models.stems import Stem
 from litscope.models.step_plan import StepPlan
 from litscope.models.steps import Steps
+from litscope.models.tta import Tta, views
 from litscope.types import Batch, StepOutput
 
 WHITENING_IMAGES = 2_000
@@ -62,6 +63,7 @@ class Classifier(L.LightningModule):
         member_lr, member_weight_decay: M numbers each, of members that differ in them; lr and weight_decay are then
             the largest.
         same_start: members start from the same weights, not each from its own.
+        tta: how test images are looked at, in `test_step` and `predict_step`; see `tta.views`.
 
     Attributes:
         net: the network, of normalised input; None until the data are known.
@@ -111,6 +113,7 @@ class Classifier(L.LightningModule):
         member_lr: Sequence[float] | None = None,
         member_weight_decay: Sequence[float] | None = None,
         same_start: bool = False,
+        tta: Tta = "none",
     ) -> None:
         super().__init__()
         # Plain JSON values only: a checkpoint must load with weights_only=True.
@@ -144,6 +147,7 @@ class Classifier(L.LightningModule):
                 "member_lr": _floats(member_lr),
                 "member_weight_decay": _floats(member_weight_decay),
                 "same_start": bool(same_start),
+                "tta": tta,
             }
         )
         self.net: nn.Module | None = None
@@ -277,8 +281,17 @@ class Classifier(L.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
-        logits = self.own_logits(x)
+        return self._fused(self.own_logits(x))
+
+    def _fused(self, logits: Tensor) -> Tensor:
         return fuse(logits) if isinstance(self.net, Members) else logits
+
+    def _tested_logits(self, x: Tensor) -> Tensor:
+        """As `own_logits`, of images in evaluation: with test-time augmentation, where it was asked for."""
+        if self.hparams["tta"] == "none":
+            return self.own_logits(x)
+        seen = [weight * self.own_logits(view) for weight, view in views(x, self.hparams["tta"])]
+        return torch.stack(seen).sum(0)
 
     def own_logits(self, x: Tensor) -> Tensor:
         """What the network itself returns: (B, C), or (M, B, C) of M members."""
@@ -330,7 +343,8 @@ class Classifier(L.LightningModule):
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
-        logits, log_p, loss, own = self._losses(_inputs(batch), label, soft_label, weight, left_out)
+        own = self._tested_logits(_inputs(batch)) if phase == "test" else self.own_logits(_inputs(batch))
+        logits, log_p, loss = self._losses(own, label, soft_label, weight, left_out)
         if phase != "train" and isinstance(self.net, Members):
             self._phases.add_members(phase, own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
@@ -354,27 +368,26 @@ class Classifier(L.LightningModule):
         """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss` and
         `members.member_losses`.
         """
-        return self._losses(inputs, label, soft_label, weight, left_out)[:3]
+        return self._losses(self.own_logits(inputs), label, soft_label, weight, left_out)
 
     def _losses(
         self,
-        inputs: Tensor,
+        logits: Tensor,
         label: Tensor,
         soft_label: Tensor | None,
         weight: Tensor | None,
         left_out: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Loss, Tensor]:
-        """As `losses`, and what the network itself returned."""
-        logits = self.own_logits(inputs)
+    ) -> tuple[Tensor, Tensor, Loss]:
+        """As `losses`, from what the network itself returned."""
         if isinstance(self.net, Members):
             fused = fuse(logits.detach())
-            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight, left_out), logits
+            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight, left_out)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        return logits, log_p, self.objective(log_p, label, soft_label, weight), logits
+        return logits, log_p, self.objective(log_p, label, soft_label, weight)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""
-        probs = torch.softmax(self(_inputs(batch)).float(), 1)
+        probs = torch.softmax(self._fused(self._tested_logits(_inputs(batch))).float(), 1)
         output = {"probs": probs, "pred": probs.argmax(1)}
         for name in ("sample_id", "label"):
             if name in batch:

@@ -86,7 +86,8 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         checkpoint: will bring the weights, so none are fetched; it decides the normalisation and the stem.
 
     Raises:
-        ConfigError: if the recipe's number of classes or channels is not what the data hold.
+        ConfigError: if the recipe's number of classes or channels is not what the data hold, or test images would be
+            mirrored that may not.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
     model, training = recipe.model, recipe.training
@@ -94,6 +95,8 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
     _check_count("--num-classes", model.num_classes, data.num_classes, "classes")
     if is_image:
         _check_count("--in-channels", model.in_channels, data.in_channels, "channels")
+    if recipe.data.tta != "none" and not data.flips:
+        raise ConfigError(f"--tta {recipe.data.tta}: it mirrors images, and these are of characters. Leave it out.")
     made: dict[str, Any] = {}
     if checkpoint is not None:
         made = load_checkpoint(checkpoint, mmap=True).get("hyper_parameters", {})
@@ -116,6 +119,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         member_lr=model.member_lr or None,
         member_weight_decay=model.member_weight_decay or None,
         same_start=bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds),
+        tta=recipe.data.tta,
         compile=model.compile,
         lr=training.lr or 1e-3,
         optimizer=training.optimizer,

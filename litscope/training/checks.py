@@ -70,6 +70,7 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
         ("model.in_channels", None),
         ("data.cache", None),
         ("hardware.channels_last", None),
+        ("data.tta", "none"),
     ):
         value = _get(recipe, key)
         if value != off and value is not False:

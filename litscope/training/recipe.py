@@ -91,6 +91,9 @@ class DataConfig:
     augment: Literal["none", "default", "strong", "autoaugment"] = _also("default", "augmentation")
     """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
     autoaugment."""
+    tta: Literal["none", "flip", "shift"] = _also("none", "test-time-augmentation")
+    """How the test, `evaluate` and `predict` look at an image: none, flip (the mean of its logits and its mirror
+    image's) or shift (also of both moved a little to two sides). Validation in each epoch does without."""
     cache: bool | None = None
     """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
     cache_dir: str | None = None
