@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +63,29 @@ def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -
     assert not found.is_at_once
     rows = pq.read_table(found.table)
     assert rows.num_rows == pytest.approx(1797 / 2, abs=1)
-    assert {path.name for path in tmp_path.iterdir()} == {"fold-0", "fold-1", "out-of-fold.parquet", "cv.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("fold-0", "fold-1", "out-of-fold.parquet", "cv.json", "cv.yaml")
+    }
+
+
+def test_ctrl_c_keeps_the_folds_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "litscope", "cv", "digits", "--folds", "3", "--epochs", "2", "--logger", "none"]
+    command += ["--run-dir", str(tmp_path / "cv"), "--seed", "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("fold 0:"))
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "To go on: the same command with --run-dir" in said
+    first = tmp_path / "cv" / "fold-0" / "checkpoints" / "last.ckpt"
+    before = first.stat().st_mtime_ns
+    flags = {"dataset": "digits", "epochs": 2, "seed": 3, "accelerator": "auto"}
+    found = validated(tmp_path / "cv", **flags)
+    assert first.stat().st_mtime_ns == before
+    assert found.folds == validated(tmp_path / "whole", **flags).folds
+    with pytest.raises(ConfigError, match="of another recipe"):
+        validated(tmp_path / "cv", **{**flags, "epochs": 1})
 
 
 def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:

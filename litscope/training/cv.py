@@ -9,6 +9,7 @@ members, each leaving its fold out (`models.members`).
 from __future__ import annotations
 
 import copy
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,9 +25,10 @@ from numpy.typing import NDArray
 
 from litscope.console import say, table_lines
 from litscope.data.sources import Source
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, Interrupted
+from litscope.live.interrupt import catch_signals
 from litscope.models.metrics import NAMES, Scores
-from litscope.rundir import RunDir, whole_file, write_json
+from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
 from litscope.training.evaluate import OpenedRun, ids_of, open_run
 from litscope.training.experiment import train_aside
@@ -34,7 +36,10 @@ from litscope.training.many_runs import check_fresh, folder_for, resolved, why_a
 from litscope.training.predict import table_of
 from litscope.training.quiet import quiet_lightning
 from litscope.training.recipe import Recipe
+from litscope.training.summary import read_summary
+from litscope.training.yamlfile import dump
 
+RECIPE = "cv.yaml"
 LEAST_FOLDS = 2
 NUM_DIGITS = 4
 
@@ -97,10 +102,12 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     """Train a network for each fold, and predict every sample with the one that has not seen it.
 
     Args:
-        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N).
+        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N). With the folder of a
+            cross-validation that was broken off, that one goes on: folds that are trained stay.
         num_folds: at least 2.
 
     Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the folds so far stay.
         ConfigError: for what would look at a fold before it is predicted.
         DataError: if there are fewer samples, or groups, than folds.
         UserError: whatever `fit` would refuse.
@@ -117,10 +124,14 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
     chosen = resolved(recipe)
     reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
-    folder = folder_for(recipe, "cv")
+    folder = _folder(recipe)
     say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
     train = _train_in_turn if reason else _train_at_once
-    source, fold, probs = train(recipe, num_folds, folder)
+    try:
+        with catch_signals():
+            source, fold, probs = train(recipe, num_folds, folder)
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {folder}") from None
     names = source.manifest.classes
     ids = np.flatnonzero(fold >= 0)
     label = source.manifest.labels[ids]
@@ -141,6 +152,29 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     return result
 
 
+def _folder(recipe: Recipe) -> Path:
+    """Of everything, with the recipe in it, by which a later call knows whether it may go on there."""
+    folder = folder_for(recipe, "cv", RECIPE)
+    kept = copy.deepcopy(recipe)
+    kept.logging.run_dir = None
+    text, file = dump(kept), folder / RECIPE
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"--run-dir {folder} holds a cross-validation of another recipe. Give another folder.")
+    write_text(file, text)
+    return folder
+
+
+def _trained(recipe: Recipe, folder: Path) -> RunDir:
+    """A run with this recipe; what an earlier call trained to the end stays, what it broke off begins anew."""
+    run = RunDir(folder)
+    if folder.exists():
+        done = read_summary(run)
+        if done is not None and done["status"] == "finished":
+            return run
+        shutil.rmtree(folder)
+    return train_aside(recipe, folder, keeps_last=True)
+
+
 def _train_in_turn(
     recipe: Recipe, num_folds: int, folder: Path
 ) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
@@ -150,7 +184,7 @@ def _train_in_turn(
         began = time.monotonic()
         own = copy.deepcopy(recipe)
         own.data.fold = number
-        opened = _open(train_aside(own, folder / f"fold-{number}", keeps_last=True), recipe)
+        opened = _open(_trained(own, folder / f"fold-{number}"), recipe)
         source = opened.open_source()
         ids, probs = _probabilities(opened, source, ids_of(source.manifest, "val"))
         if found is None:
@@ -171,7 +205,7 @@ def _train_at_once(
     own = copy.deepcopy(recipe)
     own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
     own.logging.ledger = False  # of the mean of networks, most of which have seen the sample
-    opened = _open(train_aside(own, folder / "folds", keeps_last=True), recipe)
+    opened = _open(_trained(own, folder / "folds"), recipe)
     source = opened.open_source()
     fold = make_source(opened.recipe).folds
     assert fold is not None
