@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import IRIS, small_fit
 from test_members import B, M, alone, batch, three
-from test_steps import _compiles, assert_close, last  # noqa: F401  a fixture
+from test_steps import assert_close, last
 
 from litscope.errors import ConfigError
 from litscope.models.losses import ClassificationLoss
@@ -110,7 +110,7 @@ def test_a_run_of_settings_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_compiles")
+@pytest.mark.usefixtures("compiles")
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_compiled_settings_are_equal_to_float_precision(optimizer: str, tmp_path: Path) -> None:
     flags = DIFFERENT if optimizer == "adamw" else {"num_members": M, "member_lr": RATES, "optimizer": "sgd"}

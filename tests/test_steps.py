@@ -24,7 +24,6 @@ from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, read_lines
 from litscope.training import stride
 from litscope.training.fit import fit
-from litscope.training.hardware import cpp_compiler
 from litscope.training.stride import Stride
 from litscope.training.summary import epoch_rows
 from litscope.types import StepOutput
@@ -296,16 +295,6 @@ def test_a_stack_is_recorded_as_its_batches_are(shape: tuple[int, int, int]) -> 
 # ---- compiled --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run compiles its step after three steps, as if it paid."""
-    if cpp_compiler() is None:
-        pytest.skip("torch.compile needs a C++ compiler")
-    monkeypatch.setattr(stride, "DECIDE_AFTER", 3)
-    monkeypatch.setattr(stride, "COMPILE_S", 0.0)
-    monkeypatch.setattr(stride, "LEAST_GAIN", 0.0)
-
-
 def assert_close(run: Path, plain: Path) -> None:
     """Weights, optimizer and signals are equal to float precision; ids, steps and counters exactly."""
     one, two = last(run), last(plain)
@@ -324,7 +313,7 @@ def assert_close(run: Path, plain: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_compiles")
+@pytest.mark.usefixtures("compiles")
 @pytest.mark.parametrize(
     "flags",
     [
@@ -345,7 +334,7 @@ def test_a_compiled_step_is_equal_to_float_precision(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_compiles")
+@pytest.mark.usefixtures("compiles")
 def test_a_compiled_run_resumes_to_its_own_bits(tmp_path: Path) -> None:
     small_fit(tmp_path / "whole", IRIS)
     for step in (2, 12):
@@ -363,7 +352,7 @@ def test_a_short_run_does_not_compile(tmp_path: Path, monkeypatch: pytest.Monkey
     assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is False
 
 
-@pytest.mark.usefixtures("_compiles")
+@pytest.mark.usefixtures("compiles")
 def test_a_compiler_that_fails_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,7 +376,7 @@ def test_a_compiler_that_fails_does_not_end_the_run(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.usefixtures("_compiles")
+@pytest.mark.usefixtures("compiles")
 def test_what_cannot_be_compiled_is_trained_as_it_is(
     flags: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
