@@ -73,6 +73,7 @@ class Context:
         size: "tiny" for the tests.
         may_repeat: whether a run that is thrown away is done once more.
         entry: the script that runs the bench, for the lines.
+        rows_file: where a bench of hours keeps what each run found, so that it can go on.
     """
 
     data: Path
@@ -84,6 +85,7 @@ class Context:
     size: Literal["normal", "tiny"] = "normal"
     may_repeat: bool = True
     entry: str = "bench/run.py"
+    rows_file: Path | None = None
 
     @property
     def epochs(self) -> int:

@@ -84,6 +84,7 @@ def main() -> int:
                 options.environments,
                 options.size,
                 may_repeat=options.size == "normal",
+                rows_file=options.rows,
             )
             if not run(bench, context, path):
                 failed.append(bench.name)
@@ -132,6 +133,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="the same for every arm")
     parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the real data")
+    parser.add_argument("--rows", type=Path, help="a bench of hours keeps its runs in this file, and goes on from it")
     parser.add_argument("--out", type=Path, help="file of the JSON lines; default: results/<machine>.jsonl")
     parser.add_argument("--environments", type=Path, default=FOLDER, help="where rivals are installed")
     parser.add_argument("--size", choices=["normal", "tiny"], default="normal", help="tiny: does it run at all")

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.training.build import make_classifier, make_data, make_source
+from litscope.training.fit import run_recipe
 from litscope.training.flags import parse
 
 LINE = [
@@ -44,6 +47,46 @@ def test_the_data_are_what_the_line_says() -> None:
     total = len(data.manifest)
     assert len(data.test_ids) == pytest.approx(0.3 * total, abs=10)
     assert len(data.val_ids) == pytest.approx(0.2 * total, abs=10)
+
+
+@pytest.mark.flag("crop_padding")
+def test_the_crop_of_the_line_is_within_its_padding() -> None:
+    seen = set()
+    for words in ([], ["--crop-padding", "0"], ["--crop-padding", "3"]):
+        recipe = parse(["digits", *words])
+        data = make_data(recipe, make_source(recipe)).open()
+        make_classifier(recipe, data)
+        image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(3000, 1, 8, 8)
+        batch = {"image": image, "sample_id": torch.arange(3000), "label": torch.zeros(3000, dtype=torch.int64)}
+        seen.add(len(data._transform.training(batch, 0, 0)["image"].unique(dim=0)))
+    assert seen == {9, 1, 49}
+
+
+@pytest.mark.flag("crop_padding")
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("digits --crop-padding 8", "at most 7"),
+        ("digits --crop-padding 2 --no-augment", "crops nothing"),
+        ("iris --crop-padding 2", "table"),
+    ],
+)
+def test_a_padding_that_cannot_be(words: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--crop-padding .*{problem}"):
+        run_recipe(parse([*words.split(), "--run-dir", str(tmp_path / "run")]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.flag("crop_padding")
+def test_larger_images_are_not_padded(tmp_path: Path) -> None:
+    for i in range(8):
+        file = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 100), (30 * i, 0, 0)).save(file)
+    recipe = parse([str(tmp_path / "data"), "--image-size", "96", "--crop-padding", "2"])
+    data = make_data(recipe, make_source(recipe)).open()
+    with pytest.raises(ConfigError, match="--crop-padding 2: the images are 96 pixels wide"):
+        make_classifier(recipe, data)
 
 
 @pytest.mark.flag("target", "group_column")

@@ -1,6 +1,7 @@
 """The probe of a run's first second: what it takes, what it leaves alone, and that it happens once."""
 
 import copy
+import os
 from dataclasses import replace
 
 import lightning.pytorch as L
@@ -17,6 +18,7 @@ from litscope.training.fit import fit, run_recipe
 from litscope.training.flags import build, parse, recipe_from_keywords
 from litscope.training.hardware import plan
 from litscope.training.recipe import HardwareConfig, Recipe
+from litscope.training.speed_memory import SpeedMemory
 from litscope.training.speed_probe import MARGIN, Setup, Trial, choose, macs, settle
 
 USUAL = Setup("32-true", True, 2)
@@ -172,6 +174,45 @@ def test_a_run_probes_once_and_its_recipe_repeats_it(tmp_path, monkeypatch, caps
     assert "speed:" not in capsys.readouterr().err
     assert longer.summary["precision"] == again.summary["precision"] == "bf16-mixed"
     assert_bit_equal(once, last(tmp_path / "again"))
+
+
+def test_the_next_run_like_it_takes_what_was_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
+    monkeypatch.setattr(Trial, "compare", lambda self, one, other: 2.0)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
+    settings = {"epochs": 1, "limit_train_batches": 2}
+    first = small_fit(tmp_path / "first", **settings)
+    monkeypatch.setattr(Trial, "compare", lambda self, one, other: 0.5)
+    second = small_fit(tmp_path / "second", **settings)
+    assert first.summary["precision"] == second.summary["precision"] == "bf16-mixed"
+    assert "speed: bf16-mixed, contiguous, 1 thread; found on 20" in capsys.readouterr().err
+    assert_bit_equal(last(tmp_path / "first"), last(tmp_path / "second"))
+    other_batch = small_fit(tmp_path / "third", **settings, batch_size=16)
+    assert other_batch.summary["precision"] == "32-true"
+
+
+@pytest.mark.parametrize("harm", ["old", "cut", "other"])
+def test_a_finding_that_no_longer_holds_is_tried_anew(tmp_path, harm):
+    memory = SpeedMemory(str(tmp_path), ["a network"])
+    assert memory.recall() is None
+    memory.keep({"precision": "32-true"}, "; tried")
+    assert memory.recall().tried == "; tried"
+    if harm == "old":
+        os.utime(memory.file, (0, 0))
+    elif harm == "cut":
+        memory.file.write_bytes(memory.file.read_bytes()[:20])
+    else:
+        memory.file.write_text('["another file"]')
+    assert memory.recall() is None
+    memory.keep({"precision": "bf16-mixed"}, "")
+    assert memory.recall().setup == {"precision": "bf16-mixed"}
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    memory = SpeedMemory(str(tmp_path / "file"), [])
+    memory.keep({}, "")
+    assert memory.recall() is None
 
 
 @pytest.mark.flag("num_threads")

@@ -118,6 +118,14 @@ def test_crop_and_flip_match_the_plain_way(side):
         window = padded[i, :, y : y + side, x : x + side]
         assert torch.equal(out[i], window.flip(-1) if mirror[i] else window)
     assert torch.equal(crop_and_flip(image, top, left, None)[~mirror], out[~mirror])
+    assert torch.equal(crop_and_flip(image, top, left, mirror, pad), out)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_the_padding_bounds_how_far_a_crop_moves(padding):
+    image, ids = images(1, 3, 32).expand(400, 3, 32, 32), torch.arange(400)
+    out = Augmentation("default", 32, seed=1, flip=False, padding=padding)(image, ids, epoch=0)
+    assert len(out.unique(dim=0)) == (2 * padding + 1) ** 2
 
 
 def test_no_flip_means_no_mirror_image():

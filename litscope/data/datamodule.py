@@ -52,6 +52,7 @@ class ClassificationData(L.LightningDataModule):
         pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
         image_size: side of the square that the network sees. Default: from the images.
         augment: see `transforms`.
+        crop_padding: pixels around a small image before it is cropped; see `transforms`.
         cache: decode once into a memory map. Default: when it fits in memory and on the disk.
         cache_dir: default $LITSCOPE_CACHE, else ~/.cache/litscope.
         strict_data: raise for the first unreadable file, instead of setting it aside.
@@ -108,6 +109,7 @@ class ClassificationData(L.LightningDataModule):
         pin_memory: bool | None = None,
         image_size: int | None = None,
         augment: Policy = "default",
+        crop_padding: int | None = None,
         cache: bool | None = None,
         cache_dir: str | None = None,
         strict_data: bool = False,
@@ -137,6 +139,7 @@ class ClassificationData(L.LightningDataModule):
         self.pin_memory = pin_memory
         self.image_size = image_size
         self.augment = augment
+        self.crop_padding = crop_padding
         self.cache = cache
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.strict_data = strict_data
@@ -212,7 +215,7 @@ class ClassificationData(L.LightningDataModule):
             # Never-seen images must be stored as these are, whatever their own sizes.
             sizes = {"image_size": self._stored.seen, "stored_size": self._stored.side}
             self.manifest = self.manifest.with_encoding({**self.manifest.encoding, **sizes})
-            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self.flips)
+            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self.flips, self.crop_padding)
         else:
             self.num_features = self.source.reader.channels
             augmentation = None

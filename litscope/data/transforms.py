@@ -7,8 +7,8 @@ read back from the device.
 
     policy        images of at most 64 stored pixels      larger images
     none          as they are                             centre crop
-    default       crop of the image padded by 1/8         crop of 35-100 % of the area, aspect 3:4 to
-                  (reflected), flip                       4:3, resized (Szegedy et al. 2015), flip
+    default       crop of the image padded by an eighth   crop of 35-100 % of the area, aspect 3:4 to
+                  or `padding` (reflected), flip          4:3, resized (Szegedy et al. 2015), flip
     strong        default, then rotation by up to 15 degrees, brightness, contrast and saturation
                   times 0.6 to 1.4, and one erased rectangle in a quarter of the images
     autoaugment   default, then one operation of `OPERATIONS` per image, at a strength drawn
@@ -131,12 +131,14 @@ class Augmentation:
         size: T.
         seed: with epoch and sample_id, decides every draw.
         flip: whether half of the images are mirrored, each in every other epoch.
+        padding: pixels around images of at most 64 stored pixels before the crop; None: an eighth of their side.
     """
 
     policy: Policy
     size: int
     seed: int
     flip: bool
+    padding: int | None = None
 
     def __call__(self, image: Tensor, sample_id: Tensor, epoch: int) -> Tensor:
         """Augment one batch.
@@ -180,7 +182,7 @@ class Augmentation:
         matrix = self._geometry(draw, image.device)
         if not is_small:
             return _resample(to_float(image.contiguous()), _crop(draw, mirror, matrix), self.size)
-        out = to_float(crop_and_flip(image, draw["top"], draw["left"], mirror))
+        out = to_float(crop_and_flip(image, draw["top"], draw["left"], mirror, self.padding))
         if matrix is not None:
             out = _resample(out, matrix, out.shape[-1])
         return enlarge(out, self.size)
@@ -225,8 +227,10 @@ def is_mirrored(sample_id: Tensor, epoch: int, seed: int) -> Tensor:
     return ~in_even_epochs if epoch % 2 else in_even_epochs
 
 
-def crop_and_flip(image: Tensor, top: Tensor, left: Tensor, mirror: Tensor | None) -> Tensor:
-    """Crop a window of the same size from each image padded by an eighth (reflected), then mirror it.
+def crop_and_flip(
+    image: Tensor, top: Tensor, left: Tensor, mirror: Tensor | None, padding: int | None = None
+) -> Tensor:
+    """Crop a window of the same size from each padded (reflected) image, then mirror it.
 
     One gather of whole pixels: padding, crop and flip are arithmetic on the source position.
 
@@ -234,11 +238,12 @@ def crop_and_flip(image: Tensor, top: Tensor, left: Tensor, mirror: Tensor | Non
         image: (B, K, S, S), any type; fastest in channels-last memory.
         top, left: (B,) in [0, 1): where the window lies.
         mirror: (B,) bool, or None.
+        padding: pixels on each side, less than S; None is an eighth of S.
     Returns:
         (B, K, S, S) of the same type, in channels-last memory.
     """
     batch, channels, side, _ = image.shape
-    pad = max(1, side // 8) if side > 1 else 0
+    pad = padding if padding is not None else min(max(1, side // 8), side - 1)
     line = torch.arange(side, device=image.device)
     rows = line + (top * (2 * pad + 1)).long()[:, None] - pad  # (B, S)
     columns = line.expand(batch, side) if mirror is None else torch.where(mirror[:, None], side - 1 - line, line)

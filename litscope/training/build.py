@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from litscope.data.datamodule import ClassificationData
 from litscope.data.sources import Source, open_source
 from litscope.data.splits import Folds
+from litscope.data.transforms import SMALL
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
@@ -69,6 +70,7 @@ def make_data(recipe: Recipe, source: Source) -> ClassificationData:
         pin_memory=data.pin_memory,
         image_size=data.image_size,
         augment=data.augment,
+        crop_padding=data.crop_padding,
         cache=data.cache,
         cache_dir=data.cache_dir,
         strict_data=data.strict_data,
@@ -87,7 +89,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
 
     Raises:
         ConfigError: if the recipe's number of classes or channels is not what the data hold, or test images would be
-            mirrored that may not.
+            mirrored that may not, or images padded by more than they are.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
     model, training = recipe.model, recipe.training
@@ -95,8 +97,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
     _check_count("--num-classes", model.num_classes, data.num_classes, "classes")
     if is_image:
         _check_count("--in-channels", model.in_channels, data.in_channels, "channels")
-    if recipe.data.tta != "none" and not data.flips:
-        raise ConfigError(f"--tta {recipe.data.tta}: it mirrors images, and these are of characters. Leave it out.")
+    _check_views(recipe, data)
     made: dict[str, Any] = {}
     if checkpoint is not None:
         made = load_checkpoint(checkpoint, mmap=True).get("hyper_parameters", {})
@@ -265,6 +266,23 @@ def make_early_stopping(recipe: Recipe, patience: int) -> EarlyStopping:
         check_on_train_epoch_end=True,
         check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
     )
+
+
+def _check_views(recipe: Recipe, data: ClassificationData) -> None:
+    """What the recipe does with images that not all images allow."""
+    tta, padding = recipe.data.tta, recipe.data.crop_padding
+    if tta != "none" and not data.flips:
+        raise ConfigError(f"--tta {tta}: it mirrors images, and these are of characters. Leave it out.")
+    if padding is None:
+        return
+    side = data.manifest.encoding["stored_size"]
+    if side > SMALL:
+        raise ConfigError(
+            f"--crop-padding {padding}: the images are {side} pixels wide, and those of more than {SMALL} are cropped "
+            "without padding. Leave it out."
+        )
+    if padding >= side:
+        raise ConfigError(f"--crop-padding {padding}: the images are {side} pixels wide; give at most {side - 1}.")
 
 
 def _check_count(flag: str, given: int | None, found: int, what: str) -> None:

@@ -71,6 +71,7 @@ def check_kind(recipe: Recipe, kind: Literal["image", "table"]) -> None:
         ("data.cache", None),
         ("hardware.channels_last", None),
         ("data.tta", "none"),
+        ("data.crop_padding", None),
     ):
         value = _get(recipe, key)
         if value != off and value is not False:
@@ -100,6 +101,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("data.batch_size", 1, MOST),
         ("data.num_workers", 0, MOST),
         ("data.image_size", 1, MOST),
+        ("data.crop_padding", 0, MOST),
         ("training.epochs", 1, MOST),
         ("training.max_steps", 1, MOST),
         ("training.weight_decay", 0, MOST),
@@ -136,6 +138,8 @@ def _check_ranges(recipe: Recipe) -> None:
     _check_pruning(recipe)
     _check_folds(recipe)
     data = recipe.data
+    if data.crop_padding is not None and data.augment == "none":
+        raise _wrong("data.crop_padding", data.crop_padding, "--augment none crops nothing at random", "Leave one out.")
     if data.val_split + data.test_split >= 1:
         raise _wrong(
             "data.val_split", data.val_split, f"with --test-split {data.test_split} nothing is left to train on"

@@ -91,6 +91,9 @@ class DataConfig:
     augment: Literal["none", "default", "strong", "autoaugment"] = _also("default", "augmentation")
     """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
     autoaugment."""
+    crop_padding: int | None = None
+    """Pixels by which images of at most 64 pixels are padded before their random crop. Default: an eighth of their
+    side."""
     tta: Literal["none", "flip", "shift"] = _also("none", "test-time-augmentation")
     """How the test, `evaluate` and `predict` look at an image: none, flip (the mean of its logits and its mirror
     image's) or shift (also of both moved a little to two sides). Validation in each epoch does without."""

@@ -6,7 +6,8 @@ A few training steps of a copy of the network, on random images of the run's siz
 way. What is usual (float32, the memory format that the network takes best, all threads) stays
 unless another is faster by `MARGIN`: a probe on a busy machine should not decide by its noise.
 The choice goes into the recipe, so that a resumed run, its other processes, and
-`litscope fit --config runs/NAME/recipe.yaml` compute alike and do not probe again.
+`litscope fit --config runs/NAME/recipe.yaml` compute alike and do not probe again. For a week another run like it takes
+what was found (`speed_memory.py`).
 
 Nothing is tried where nothing can be gained, or where a choice by the clock is not wanted:
 
@@ -23,7 +24,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 
 import torch
@@ -36,6 +37,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.recipe import Precision, Recipe
+from litscope.training.speed_memory import SpeedMemory
 
 MARGIN = 1.15
 """How many times as fast another setup must be to be taken."""
@@ -90,17 +92,34 @@ def settle(
         tries_bf16 = tries_format = False
     if not (tries_bf16 or tries_format or tries_threads):
         return plan, []
-    with torch.random.fork_rng(devices=[]), torch_threads(None):
-        trial = Trial(classifier, _shape(data), data.batch_size, num_setups=tries_bf16 + tries_format + tries_threads)
-        tries_threads = tries_threads and trial.step_s(usual) < SHORT_S
-        chosen, reasons = choose(usual, trial.compare, tries_bf16, tries_format, tries_threads)
+    tries = (tries_bf16, tries_format, tries_threads)
+    chosen, why = _found(usual, recipe.data.cache_dir, classifier, data, tries)
     for target in (asked, recipe):
         target.hardware.precision = chosen.precision
         target.hardware.channels_last = chosen.channels_last
         target.hardware.num_threads = chosen.num_threads
     classifier.use_channels_last(chosen.channels_last)
+    return replace(plan, precision=chosen.precision), [f"speed: {chosen}{why}"]
+
+
+def _found(
+    usual: Setup, cache_dir: str | None, classifier: Classifier, data: ClassificationData, tries: tuple[bool, ...]
+) -> tuple[Setup, str]:
+    """What is fastest, by an earlier probe or by one now, and the rest of the line that says so."""
+    optimizer = classifier.hparams["optimizer"]
+    facts = [asdict(usual), str(classifier.net), _shape(data), data.batch_size, optimizer, tries]
+    memory = SpeedMemory(cache_dir, facts)
+    known = memory.recall()
+    if known is not None:
+        return Setup(**known.setup), f"; found on {known.date}{known.tried}"
+    tries_bf16, tries_format, tries_threads = tries
+    with torch.random.fork_rng(devices=[]), torch_threads(None):
+        trial = Trial(classifier, _shape(data), data.batch_size, num_setups=sum(tries))
+        tries_threads = tries_threads and trial.step_s(usual) < SHORT_S
+        chosen, reasons = choose(usual, trial.compare, tries_bf16, tries_format, tries_threads)
     tried = f"; tried on {trial.count} of {data.batch_size} images: {', '.join(reasons)}" if reasons else ""
-    return replace(plan, precision=chosen.precision), [f"speed: {chosen}{tried}"]
+    memory.keep(asdict(chosen), tried)
+    return chosen, tried
 
 
 def choose(
