@@ -23,7 +23,7 @@ def mnist_lines(context: Context) -> list[Line]:
 def cifar10_lines(context: Context) -> list[Line]:
     """ResNet-18 on CIFAR-10."""
     words = [str(tasks.cifar10(context)), "--arch", "resnet18", "--image-size", "32"]
-    return _lines(context, words, 2 if context.size == "tiny" else 6, rounds=9, threads=context.threads)
+    return _lines(context, words, 2 if context.size == "tiny" else 20, rounds=7, threads=context.threads)
 
 
 def _lines(context: Context, words: list[str], batches: int, rounds: int, threads: int) -> list[Line]:

@@ -176,7 +176,7 @@ def test_validation_reports_plain_cross_entropy(settings):
     plain = F.cross_entropy(model(batch["features"]), batch["label"])
     assert not torch.isclose(model.training_step(batch, 0)["loss"], plain)
     model.validation_step(batch, 0)
-    assert model._phase("val").compute(torch.device("cpu"))["val/loss"] == pytest.approx(plain.item(), abs=1e-6)
+    assert model.phase("val").compute(torch.device("cpu"))["val/loss"] == pytest.approx(plain.item(), abs=1e-6)
 
 
 def test_padding_rows_count_nowhere():
@@ -186,7 +186,7 @@ def test_padding_rows_count_nowhere():
     for step, phase in ((model.training_step, "train"), (model.validation_step, "val")):
         torch.testing.assert_close(step(padded, 0)["loss"], step(alone, 0)["loss"])
         assert step(padded, 0)["label"].tolist()[5:] == [-1, -1, -1]
-        model._phase(phase).compute(torch.device("cpu"))
+        model.phase(phase).compute(torch.device("cpu"))
         assert int(model.confusion(phase).sum()) == 15
 
 
@@ -196,7 +196,7 @@ def test_a_users_batch_without_ids():
     assert table_model().training_step(batch, 0)["sample_id"].tolist() == [-1] * 8
     model = table_model()
     model.training_step(batch, 0)
-    assert model._phase("train").compute(torch.device("cpu"))
+    assert model.phase("train").compute(torch.device("cpu"))
     assert int(model.confusion("train").sum()) == 8
 
 

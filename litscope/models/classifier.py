@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import lightning.pytorch as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss
+from litscope.models.measured import Measured
 from litscope.models.members import Members, MemberSettings, fuse, member_losses, scale_steps
-from litscope.models.metrics import NAMES, PhaseMetrics
+from litscope.models.metrics import NAMES
 from litscope.models.nets import WhiteNet
 from litscope.models.optim import build_optimizer
-from litscope.models.phases import Phases
 from litscope.models.schedule import Kind, Schedule
 from litscope.models.stems import Stem
 from litscope.models.step_plan import StepPlan
@@ -36,7 +35,7 @@ WHITENING_IMAGES = 2_000
 """Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
 
 
-class Classifier(L.LightningModule):
+class Classifier(Measured):
     """An image or table classifier.
 
     Args:
@@ -157,7 +156,6 @@ class Classifier(L.LightningModule):
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
         self.steps = Steps(self)
-        self._phases = Phases()
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
@@ -319,7 +317,7 @@ class Classifier(L.LightningModule):
         if batch["label"].ndim == 1:
             return self._step("train", batch, batch.get("soft_label"), batch.get("weight"), batch.get("left_out"))
         output, log_p, rows = self.steps.run(batch)
-        self._phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
+        self.phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
         return output
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
@@ -346,9 +344,9 @@ class Classifier(L.LightningModule):
         own = self._tested_logits(_inputs(batch)) if phase == "test" else self.own_logits(_inputs(batch))
         logits, log_p, loss = self._losses(own, label, soft_label, weight, left_out)
         if phase != "train" and isinstance(self.net, Members):
-            self._phases.add_members(phase, own, label)
+            self.phases.add_members(phase, own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
-        self._phase(phase).add(log_p.detach(), label, rows)
+        self.phase(phase).add(log_p.detach(), label, rows)
         return {
             "loss": loss.mean,
             "logits": logits.detach(),
@@ -396,62 +394,14 @@ class Classifier(L.LightningModule):
 
     # ---- the end of an epoch -----------------------------------------------------------------
 
-    def metric_state(self) -> dict[str, Tensor]:
-        """This rank's training metrics of the epoch so far, for a checkpoint in mid-epoch."""
-        return self._phase("train").state()
-
-    def load_metric_state(self, state: dict[str, Tensor]) -> None:
-        """Go on with training metrics where `metric_state` was taken."""
-        self._phase("train").load_state(state, self.device)
-
-    def confusion(self, phase: str) -> Tensor | None:
-        """Counts of the last epoch of "train", "val" or "test": (C, C) int64 on the CPU, over all ranks.
-
-        Rows are labels, columns predictions; None before the first epoch of that phase has ended.
-        """
-        return self._phases.confusion(phase)
-
-    def _phase(self, name: str) -> PhaseMetrics:
-        return self._phases.of(name, self.hparams["num_classes"])
-
-    def on_train_epoch_start(self) -> None:
-        """Forget the rows of an epoch that was broken off."""
-        self._phases.reset("train")
-
-    def on_validation_epoch_start(self) -> None:
-        """As for training."""
-        self._phases.reset("val")
-
-    def on_test_epoch_start(self) -> None:
-        """As for training."""
-        self._phases.reset("test")
-
-    def on_train_epoch_end(self) -> None:
-        """Log the metrics of training; give the schedule the monitored metric."""
-        values = self._finish("train")
-        if self.schedule is not None and self.schedule.kind == "plateau":
-            monitor = self._plateau_monitor()
-            is_seen_in_validation = sum(self.trainer.num_val_batches) and monitor in {f"val/{name}" for name in NAMES}
-            if not is_seen_in_validation:
-                self.schedule.observe(self._monitored(monitor, values))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of validation; give the schedule the monitored metric."""
-        values = self._finish("val")
+    def on_measured(self, phase: str, values: dict[str, float]) -> None:
+        """Give a plateau schedule the metric that it watches: of validation where it is one, else after training."""
+        if self.schedule is None or self.schedule.kind != "plateau" or phase == "test" or self.trainer.sanity_checking:
+            return
         monitor = self._plateau_monitor()
-        if self.schedule is not None and not self.trainer.sanity_checking and monitor in values:
-            self.schedule.observe(values[monitor])
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the test."""
-        self._finish("test")
-
-    def _finish(self, phase: str) -> dict[str, float]:
-        values = self._phase(phase).compute(self.device)
-        values |= self._phases.take_members(phase, lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
-        # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
-        self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
-        return values
+        is_of_validation = sum(self.trainer.num_val_batches) and monitor in {f"val/{name}" for name in NAMES}
+        if (phase == "val") == bool(is_of_validation):
+            self.schedule.observe(self._monitored(monitor, values))
 
     def _plateau_monitor(self) -> str:
         monitor: str | None = self.hparams["monitor"]

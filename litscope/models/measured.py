@@ -1,0 +1,73 @@
+"""Measured: a LightningModule that counts rows of training, validation and test, and logs metrics at their end."""
+
+from __future__ import annotations
+
+import lightning.pytorch as L
+from torch import Tensor
+
+from litscope.models.metrics import PhaseMetrics
+from litscope.models.phases import Phases
+
+
+class Measured(L.LightningModule):
+    """The base of the classifier: its hooks at the two ends of an epoch.
+
+    A step adds its rows to `phase(NAME)`; `hparams["num_classes"]` is known by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases = Phases()
+
+    def phase(self, name: str) -> PhaseMetrics:
+        """The metrics of "train", "val" or "test"."""
+        return self.phases.of(name, self.hparams["num_classes"])
+
+    def on_measured(self, phase: str, values: dict[str, float]) -> None:
+        """Called with the metrics of an ended epoch, the same on all ranks: for a schedule that follows one."""
+
+    def metric_state(self) -> dict[str, Tensor]:
+        """This rank's training metrics of the epoch so far, for a checkpoint in mid-epoch."""
+        return self.phase("train").state()
+
+    def load_metric_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with training metrics where `metric_state` was taken."""
+        self.phase("train").load_state(state, self.device)
+
+    def confusion(self, phase: str) -> Tensor | None:
+        """Counts of the last epoch of "train", "val" or "test": (C, C) int64 on the CPU, over all ranks.
+
+        Rows are labels, columns predictions; None before the first epoch of that phase has ended.
+        """
+        return self.phases.confusion(phase)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the rows of an epoch that was broken off."""
+        self.phases.reset("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """As for training."""
+        self.phases.reset("val")
+
+    def on_test_epoch_start(self) -> None:
+        """As for training."""
+        self.phases.reset("test")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the metrics of training."""
+        self._finish("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of validation."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test."""
+        self._finish("test")
+
+    def _finish(self, phase: str) -> None:
+        values = self.phase(phase).compute(self.device)
+        values |= self.phases.take_members(phase, lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
+        # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
+        self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
+        self.on_measured(phase, values)
