@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from litscope.commands.line import recipe_line, require_source, show, stdout_for_result, write
+from typing import TYPE_CHECKING, Any
+
+from litscope.commands.line import answer, write
 from litscope.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from litscope.training.flags import Line
 
 NAMES = ("prune",)
 
@@ -26,13 +31,10 @@ def bench_prune(argv: list[str]) -> int:
     from litscope.training.flags import Option
 
     more = (Option(("--seeds",), "Seeds; each trains all four arms.", int, 3),)
-    line = recipe_line(bench_prune, argv, more, name="bench prune")
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
+
+    def find(line: Line) -> Any:
         from litscope.training.prune_bench import bench_prune as compare
 
-        found = compare(line.recipe, line.options["seeds"])
-    show(found, line.options["json"], out)
-    return 0
+        return compare(line.recipe, line.options["seeds"])
+
+    return answer(bench_prune, argv, find, more, name="bench prune")

@@ -109,6 +109,29 @@ def require_source(line: Line, or_resume: bool = False) -> None:
         raise ConfigError(f"No data given. SOURCE is {SOURCES}.{resume} To try it out: litscope demo")
 
 
+def answer(
+    command: Command,
+    argv: list[str],
+    find: Callable[[Line], Any],
+    more: Sequence[Option] = (),
+    name: str | None = None,
+) -> int:
+    """Run a command that takes SOURCE and a recipe, and print what it found; returns the exit code.
+
+    Args:
+        command, argv, more, name: as `recipe_line`.
+        find: does the work; its result has `lines()` and `to_dict()`.
+    """
+    line = recipe_line(command, argv, more, name)
+    if line is None:
+        return 0
+    require_source(line)
+    with stdout_for_result() as out:
+        found = find(line)
+    show(found, line.options["json"], out)
+    return 0
+
+
 @contextmanager
 def stdout_for_result() -> Iterator[TextIO]:
     """Keep standard output for the result: what libraries print inside goes to standard error."""

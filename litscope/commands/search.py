@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from litscope.commands.line import recipe_line, require_source, show, stdout_for_result
+from typing import TYPE_CHECKING, Any
+
+from litscope.commands.line import answer
+
+if TYPE_CHECKING:
+    from litscope.training.flags import Line
 
 
 def tune(argv: list[str]) -> int:
@@ -18,16 +23,13 @@ def tune(argv: list[str]) -> int:
         ),
         Option(("--trials",), "Settings to try, in all.", int, 16),
     )
-    line = recipe_line(tune, argv, more)
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
+
+    def find(line: Line) -> Any:
         from litscope.training.search import tune as search
 
-        found = search(line.recipe, line.options["search"], line.options["trials"])
-    show(found, line.options["json"], out)
-    return 0
+        return search(line.recipe, line.options["search"], line.options["trials"])
+
+    return answer(tune, argv, find, more)
 
 
 def cv(argv: list[str]) -> int:
@@ -35,13 +37,10 @@ def cv(argv: list[str]) -> int:
     from litscope.training.flags import Option
 
     more = (Option(("--folds",), "Parts of the data; a network is trained for each.", int, 5),)
-    line = recipe_line(cv, argv, more)
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
+
+    def find(line: Line) -> Any:
         from litscope.training.cv import cross_validate
 
-        found = cross_validate(line.recipe, line.options["folds"])
-    show(found, line.options["json"], out)
-    return 0
+        return cross_validate(line.recipe, line.options["folds"])
+
+    return answer(cv, argv, find, more)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from litscope.commands.line import (
     add_trained_run,
+    answer,
     make_parser,
     parse,
     recipe_line,
@@ -16,6 +19,9 @@ from litscope.commands.line import (
 from litscope.commands.steer import add_now, evaluate_now, take_now
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from litscope.training.flags import Line
 
 
 def fit(argv: list[str]) -> int:
@@ -35,16 +41,13 @@ def fit(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """Look at SOURCE, its labels and files, and at this machine, without training."""
-    line = recipe_line(check, argv)
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
+
+    def find(line: Line) -> Any:
         from litscope.training.checkup import check_up
 
-        found = check_up(line.recipe)
-    show(found, line.options["json"], out)
-    return 0
+        return check_up(line.recipe)
+
+    return answer(check, argv, find)
 
 
 def lr_find(argv: list[str]) -> int:
@@ -58,16 +61,13 @@ def lr_find(argv: list[str]) -> int:
         Option(("--lr-max",), "Where it ends. Default: 1, for sgd 10.", float),
         Option(("--figure",), "The plot, a PNG file.", str, "lr-find.png"),
     )
-    line = recipe_line(lr_find, argv, more)
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
-        from litscope.training.tune import lr_find as find
 
-        found = find(line.recipe, **{option.name: line.options[option.name] for option in more})
-    show(found, line.options["json"], out)
-    return 0
+    def find(line: Line) -> Any:
+        from litscope.training.tune import lr_find as sweep
+
+        return sweep(line.recipe, **{option.name: line.options[option.name] for option in more})
+
+    return answer(lr_find, argv, find, more)
 
 
 def batch_size_find(argv: list[str]) -> int:
@@ -78,16 +78,13 @@ def batch_size_find(argv: list[str]) -> int:
         Option(("--start",), "The first size tried.", int, 8),
         Option(("--most",), "The largest size tried. Default: an eighth of the training samples.", int),
     )
-    line = recipe_line(batch_size_find, argv, more)
-    if line is None:
-        return 0
-    require_source(line)
-    with stdout_for_result() as out:
-        from litscope.training.tune import batch_size_find as find
 
-        found = find(line.recipe, **{option.name: line.options[option.name] for option in more})
-    show(found, line.options["json"], out)
-    return 0
+    def find(line: Line) -> Any:
+        from litscope.training.tune import batch_size_find as try_sizes
+
+        return try_sizes(line.recipe, **{option.name: line.options[option.name] for option in more})
+
+    return answer(batch_size_find, argv, find, more)
 
 
 def evaluate(argv: list[str]) -> int:
