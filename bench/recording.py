@@ -21,7 +21,9 @@ def mnist_lines(context: Context) -> list[Line]:
 
 
 def cifar10_lines(context: Context) -> list[Line]:
-    """ResNet-18 on CIFAR-10."""
+    """ResNet-18 on CIFAR-10. A turn must be long enough for the epoch's end in it to weigh little: real ones have 700
+    batches.
+    """
     words = [str(tasks.cifar10(context)), "--arch", "resnet18", "--image-size", "32"]
     return _lines(context, words, 2 if context.size == "tiny" else 20, rounds=7, threads=context.threads)
 
