@@ -120,7 +120,8 @@ def compare(
                         file.write(json.dumps(row) + "\n")
             found.append(row)
             what = f"{arm(side, goal.accuracy)}, seed {seed}"
-            print(f"{what}: {row['accuracy']:.2%} after {row['cpu_s']:.1f} s of CPU", file=sys.stderr, flush=True)
+            took = f"{row['wall_s']:.1f} s, {row['cpu_s']:.1f} s of CPU"
+            print(f"{what}: {row['accuracy']:.2%} after {took}", file=sys.stderr, flush=True)
     return found
 
 
@@ -157,7 +158,8 @@ def main(goal: Goal) -> None:
     """The command line of a recipe's script: a line for each run and arm, and a JSON line at the end."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real data")
-    parser.add_argument("--seeds", type=int, nargs="+", default=range(NUM_SEEDS))
+    parser.add_argument("--seeds", type=int, default=NUM_SEEDS, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each arm")
     parser.add_argument("--rows", type=Path, help="keep what each run found in this file, and do not run it again")
     parser.add_argument("--alone", action="store_true", help="without the Lightning script")
@@ -169,7 +171,8 @@ def main(goal: Goal) -> None:
             options.data.resolve(), Path(folder), threads=options.threads, rounds=LEAST_ROUNDS, rows_file=options.rows
         )
         try:
-            rows = compare(goal, context, options.epochs, options.seeds, options.limit_batches, options.alone)
+            seeds = range(options.first_seed, options.first_seed + options.seeds)
+            rows = compare(goal, context, options.epochs, seeds, options.limit_batches, options.alone)
         except (ArmFailed, tasks.NoData) as error:
             sys.exit(str(error))
     for side in dict.fromkeys(row["side"] for row in rows):
@@ -180,7 +183,7 @@ def main(goal: Goal) -> None:
         print(
             f"{side}: {statistics.mean(walls):.1f} s (+-{spread:.1f}), accuracy "
             f"{statistics.mean(row['accuracy'] for row in mine):.2%}; "
-            f"{reached} of {len(options.seeds)} seeds reached {goal.accuracy:.1%}"
+            f"{reached} of {options.seeds} seeds reached {goal.accuracy:.1%}"
         )
     print(json.dumps({"bench": f"{goal.task} to {goal.accuracy:.3f}", "rows": rows}))
 

@@ -23,6 +23,7 @@ import lines  # noqa: E402
 import performance  # noqa: E402
 import processes  # noqa: E402
 import run  # noqa: E402
+import to_accuracy  # noqa: E402
 
 TOY = f"""
 import json, os, subprocess, sys
@@ -308,6 +309,20 @@ def test_every_goal_that_is_not_reached_has_a_note() -> None:
 
 
 # ---- does it run at all ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_bench_of_hours_goes_on_from_its_rows(shared_data: Path, tmp_path: Path) -> None:
+    settings = harness.Context(shared_data, tmp_path, size="tiny", rows_file=tmp_path / "rows.jsonl")
+
+    def rows(seeds: range) -> list[dict[str, Any]]:
+        return to_accuracy.compare(to_accuracy.MNIST[0], settings, 1, seeds, 2, is_alone=True)
+
+    first = rows(range(1))
+    again = rows(range(2))
+    assert [row["seed"] for row in again] == [0, 1]
+    assert again[0] == first[0]  # with its times to the hundredth of a second
+    assert lines.read(tmp_path / "rows.jsonl") == again
 
 
 @pytest.mark.slow
