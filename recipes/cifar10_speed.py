@@ -5,8 +5,8 @@
 
 The recipe is recipes/cifar10_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
 
-On one core of an AMD EPYC each, two seeds of litscope alone: 90.5 % in 2,108 and 2,175 s of CPU. The Lightning script is
-not measured yet. See docs/performance.md.
+On one core of an AMD EPYC each, two seeds of litscope alone: 90.5 % in 2,108 and 2,175 s of CPU. The Lightning script
+is not measured yet. See docs/performance.md.
 """
 
 from __future__ import annotations
