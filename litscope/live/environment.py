@@ -40,7 +40,7 @@ def describe(seed: int) -> dict[str, Any]:
         "seed": seed,
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -69,7 +69,8 @@ def _run(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system gives it; may be empty."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
             for line in file:

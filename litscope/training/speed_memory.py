@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from litscope.data.cache import default_folder
+from litscope.live.environment import processor
 from litscope.rundir import whole_file
 from litscope.training.limits import num_cores
 
@@ -52,7 +52,7 @@ class SpeedMemory:
     """
 
     def __init__(self, cache_dir: str | None, facts: list[Any]) -> None:
-        machine = [FORMAT, torch.__version__, _processor(), num_cores()]
+        machine = [FORMAT, torch.__version__, processor(), num_cores()]
         key = hashlib.blake2b(json.dumps([machine, facts]).encode(), digest_size=16).hexdigest()
         self.file = (Path(cache_dir) if cache_dir else default_folder()) / "speed" / f"{key}.json"
 
@@ -70,11 +70,3 @@ class SpeedMemory:
         finding = {"setup": setup, "tried": tried, "date": time.strftime("%Y-%m-%d")}
         with suppress(OSError), whole_file(self.file) as out:  # a cache that others own, a full disk
             out.write(json.dumps(finding).encode())
-
-
-def _processor() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
