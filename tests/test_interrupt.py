@@ -74,6 +74,24 @@ def test_a_second_one_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert "finishing this step" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_nobody_acted_on_reaches_the_loop_around(number: signal.Signals) -> None:
+    """It came after the training's last look; the next training of the loop would not know of it."""
+    is_over = False
+    with pytest.raises(KeyboardInterrupt), catch_signals():
+        with catch_signals() as inner, inner.deferred():
+            os.kill(os.getpid(), number)
+            is_over = True
+        pytest.fail("the next training began")
+    assert is_over
+
+
+def test_one_that_nobody_acted_on_leaves_a_finished_run_finished() -> None:
+    with catch_signals() as signals, signals.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signals.requested == "SIGINT"
+
+
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     """A real SIGINT from outside, at a time of its own choosing; the folder resumes."""
     code = f"""

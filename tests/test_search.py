@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -185,13 +184,12 @@ def test_without_optuna_a_sentence_says_what_to_install(in_tmp: Path) -> None:
 def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "litscope", "tune", "iris", "--search", "batch_size=8,16", "--trials", "200"]
     command += ["--epochs", "5", "--logger", "none", "--run-dir", str(tmp_path / "tune")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     trials = tmp_path / "tune" / "trials.jsonl"
-    deadline = time.monotonic() + 120
-    while len(read_lines(trials)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("trial 2/"))
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
     assert process.returncode == 130, said
     assert "To go on: the same command with --run-dir" in said
     done = len(read_lines(trials))

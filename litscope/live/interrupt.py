@@ -7,6 +7,9 @@ Signals reach the main thread only; elsewhere (a notebook's worker thread) nothi
     with catch_signals() as signals:      # preparing: KeyboardInterrupt
         with signals.deferred():          # training: a flag, read at a step's end
             ...
+
+A request that came after the last look at the flag is not lost: where one training is part of many, it is passed on
+to the loop around them.
 """
 
 from __future__ import annotations
@@ -67,7 +70,12 @@ class Signals:
 
 @contextmanager
 def catch_signals() -> Iterator[Signals]:
-    """Install the handlers, and put the earlier ones back at the end."""
+    """Install the handlers, and put the earlier ones back at the end.
+
+    Raises:
+        KeyboardInterrupt: at the end, if inside another `catch_signals`, and a signal was deferred and nobody acted on
+            it. The outermost has ended what was to be ended, and is silent.
+    """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
@@ -79,3 +87,7 @@ def catch_signals() -> Iterator[Signals]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+    if signals.requested is not None:
+        number = signal.Signals[signals.requested]
+        if isinstance(getattr(earlier[number], "__self__", None), Signals):
+            signal.raise_signal(number)
