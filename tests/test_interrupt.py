@@ -8,8 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import lightning.pytorch as L
 import pytest
 from small_runs import At, last, rows, send, small_fit
 
@@ -74,18 +77,36 @@ def test_a_second_one_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert "finishing this step" in capsys.readouterr().err
 
 
+@contextmanager
+def with_one_that_came_too_late(number: signal.Signals) -> Iterator[None]:
+    """A training that is interrupted after its last look."""
+    with catch_signals() as signals, signals.deferred():
+        os.kill(os.getpid(), number)
+        yield
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_that_nobody_acted_on_reaches_the_loop_around(number: signal.Signals) -> None:
-    """It came after the training's last look; the next training of the loop would not know of it."""
-    with pytest.raises(KeyboardInterrupt), catch_signals(), catch_signals() as inner, inner.deferred():
-        os.kill(os.getpid(), number)
-        assert inner.requested == number.name, "not raised here, but when the inner one ends"
+    trained = []
+    with pytest.raises(KeyboardInterrupt), catch_signals(), with_one_that_came_too_late(number):
+        trained.append("to its end")
+    assert trained == ["to its end"]
+
+
+def test_a_loop_of_ones_own_around_fit_ends_too(tmp_path: Path) -> None:
+    class AtTheEnd(L.Callback):
+        def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+            if stage == "validate":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(tmp_path / "run", callbacks=[AtTheEnd()])
+    assert read_summary(RunDir(tmp_path / "run"))["status"] == "finished"
 
 
 def test_one_that_nobody_acted_on_leaves_a_finished_run_finished() -> None:
-    with catch_signals() as signals, signals.deferred():
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signals.requested == "SIGINT"
+    with with_one_that_came_too_late(signal.SIGINT):
+        pass
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def fit(
         UserError: what the flags, the data or the machine do not allow; nothing was trained.
         NonFiniteLossError, LedgerError: the run failed; its folder stays.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written, ``fit(resume=RUN)`` goes on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before the first step, or when the run was over already.
 
     Example:
         >>> result = fit("digits", epochs=5)
@@ -83,7 +84,8 @@ def fit(
         recipe = recipe_from_keywords(**({"dataset": os.fspath(dataset)} if dataset is not None else {}), **flags)
     elif dataset is not None or flags:
         raise ConfigError("fit(recipe=...) takes everything from the recipe; give either that or flags.")
-    return run_recipe(recipe, callbacks)
+    with catch_signals():  # a Ctrl-C in the run's last moments ends the caller's loop
+        return run_recipe(recipe, callbacks)
 
 
 def run_recipe(
