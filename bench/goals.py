@@ -11,6 +11,7 @@ import cifar_resnet18
 import decode
 import gpu
 import growth
+import many_epochs
 import members
 import prune
 import recording
@@ -139,8 +140,10 @@ WATCHING = (
     Goal("first-step", "Start to first step, CIFAR-10, warm cache, seconds", "first_step", OURS, "first_step_s",
          at_most=5),
     Goal("help", "`litscope --help`, seconds", "help", startup.HELP, "wall_s", at_most=0.3),
-    Goal("growth-epochs", "Time of an epoch, late over early", "many_epochs", OURS, "time_growth", at_most=1.05),
-    Goal("growth-memory", "Memory of a run, late over early", "many_epochs", OURS, "memory_growth", at_most=1.05),
+    Goal("growth-epochs", "Time of an epoch, 300 epochs on over 20 epochs on", "many_epochs", many_epochs.FAR, "turn_s",
+         against=many_epochs.NEAR, at_most=1.05),
+    Goal("growth-memory", "Memory of a run, 300 epochs on over 20 epochs on", "many_epochs", many_epochs.FAR,
+         "resident_mib", against=many_epochs.NEAR, at_most=1.05),
     Goal("growth-samples", "Time per sample and epoch, the largest N over the smallest", "growth", growth.ALL,
          "time_growth", at_most=1.1),
 )  # fmt: skip

@@ -33,7 +33,7 @@ def main() -> None:
         code = litscope([*words, "--no-progress", "--run-dir", str(Path(folder) / "run")])
     if code != 0:
         sys.exit(code)
-    turns.say("end", first_step_s=took[0], **turns.memory())
+    turns.say("end", first_step_s=took[0], **turns.peak())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`litscope fit` as an arm: the command itself, which waits for its turn before each epoch.
 
-    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] [--times N] FLAGS OF litscope fit
+    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] [--times N] [--turn N] [--first-turn N]
+                    FLAGS OF litscope fit
 
 The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
 epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
@@ -8,7 +9,7 @@ brings up to date in the background are waited for, so that they fall into the a
 --hidden: widths of the MLP, for which the command has no flag. --compile-steps: compile the steps of a call although so
 short a run would not. --sync-check: count the points of each epoch's
 training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: a sample counts so often: once
-for each network that is trained on it.
+for each network that is trained on it. --turn, --first-turn: epochs of a turn (one), and of the first one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import functools
 import io
 import json
+import statistics
 import sys
 import tempfile
 import threading
@@ -36,27 +38,33 @@ WAKES_S = 0.02
 class Arm:
     """Turns, and what the run's own files say of the epoch before."""
 
-    def __init__(self, run: Path, sync_check: bool, times: int) -> None:
+    def __init__(self, run: Path, sync_check: bool, times: int, turn_epochs: int, first_epochs: int) -> None:
         self.times = times
+        self.turn_epochs, self.first_epochs = turn_epochs, first_epochs
         self.turns = protocol.Turns()
         self.epochs = run / "metrics" / "epochs.jsonl"
         self.sync_check = sync_check
-        self.steps_before = 0
+        self.left = self.epochs_before = self.steps_before = 0
         self.caught: list[warnings.WarningMessage] | None = None
         self.syncs: list[int] = []
         self.catching = contextlib.ExitStack()
         self.refreshing = threading.Lock()
 
     def before_epoch(self, batch_size: int) -> None:
-        """Report the last epoch, and wait."""
+        """Where a turn is over, report it, and wait."""
+        if self.left:
+            self.left -= 1
+            return
         time.sleep(WAKES_S)
         with self.refreshing:
             pass
         lines = self.epochs.read_text().splitlines() if self.epochs.exists() else []
+        self.left = (self.turn_epochs if lines else self.first_epochs) - 1
         if lines:
-            row = json.loads(lines[-1])
-            steps, self.steps_before = row["step"] - self.steps_before, row["step"]
-            self.turns.report(self.times * row["samples_per_s"], self.times * steps * batch_size)
+            turn, self.epochs_before = [json.loads(line) for line in lines[self.epochs_before :]], len(lines)
+            steps, self.steps_before = turn[-1]["step"] - self.steps_before, turn[-1]["step"]
+            samples_per_s = statistics.harmonic_mean([row["samples_per_s"] for row in turn])
+            self.turns.report(self.times * samples_per_s, self.times * steps * batch_size, **protocol.resident())
         self.turns.wait()
 
     def watch(self) -> None:
@@ -120,6 +128,8 @@ def main() -> None:
     parser.add_argument("--compile-steps", action="store_true")
     parser.add_argument("--sync-check", action="store_true")
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--turn", type=int, default=1)
+    parser.add_argument("--first-turn", type=int, default=1)
     options, flags = parser.parse_known_args()
     from litscope.cli import main as litscope
 
@@ -129,7 +139,7 @@ def main() -> None:
         import_module("litscope.training.stride").COMPILE_S = 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:
         run = Path(folder) / "run"
-        arm = Arm(run, options.sync_check, options.times)
+        arm = Arm(run, options.sync_check, options.times, options.turn, options.first_turn)
         install(arm)
         code = litscope(["fit", *flags, "--run-dir", str(run), "--json"])
     if code != 0:

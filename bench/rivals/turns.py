@@ -28,11 +28,20 @@ def since_start_s() -> float:
     return time.time() - float(os.environ["BENCH_START"])
 
 
-def memory() -> dict[str, float]:
+def peak() -> dict[str, float]:
     """`peak_mib`: the most memory that this process has had (VmHWM, proc(5)); nothing where there is no /proc."""
+    return _memory("peak_mib", "VmHWM")
+
+
+def resident() -> dict[str, float]:
+    """`resident_mib`: the memory that this process has now (VmRSS, proc(5)); nothing where there is no /proc."""
+    return _memory("resident_mib", "VmRSS")
+
+
+def _memory(figure: str, field: str) -> dict[str, float]:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return {"peak_mib": next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024}
+        return {figure: next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024}
     except FileNotFoundError:
         return {}
 
@@ -74,4 +83,4 @@ class Turns:
 
     def finish(self, num_parameters: int, accuracy: float | None = None, **more: Any) -> None:
         """After the last epoch."""
-        say("end", num_parameters=num_parameters, accuracy=accuracy, **memory(), **more)
+        say("end", num_parameters=num_parameters, accuracy=accuracy, **peak(), **more)
