@@ -12,7 +12,7 @@ from test_members import B, M, alone, batch, three
 from test_steps import assert_close, last
 
 from litscope.errors import ConfigError
-from litscope.models.losses import ClassificationLoss
+from litscope.models.losses import ClassificationLoss, Target
 from litscope.models.members import Members, MemberSettings, member_losses, scale_steps
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
@@ -49,7 +49,7 @@ def test_each_member_takes_its_own_steps(name: str) -> None:
             objective(torch.log_softmax(net(x), 1), label).mean.backward()
             one.step()
         optimizer.zero_grad()
-        member_losses(objective, members(x), label, None, None).mean.backward()
+        member_losses(objective, members(x), Target(label)).mean.backward()
         optimizer.step()
     for number, net in enumerate(nets):
         for mine, theirs in zip(alone(members, number).double().parameters(), net.parameters(), strict=True):
@@ -66,7 +66,7 @@ def test_a_member_learns_nothing_from_the_rows_that_it_leaves_out(
     x, label = batch()
     label[3] = -1
     left_out = torch.tensor([0, 1, 2, 0, 1, 1, -1, -1])  # the last two are every member's
-    found = member_losses(objective, members(x), label, None, weight, left_out)
+    found = member_losses(objective, members(x), Target(label, None, weight, left_out))
     found.mean.backward()
     means = []
     for number in range(M):

@@ -18,7 +18,7 @@ from litscope.errors import ConfigError, ModelError
 from litscope.ledger.store import LedgerReader
 from litscope.models import backbones
 from litscope.models.classifier import Classifier
-from litscope.models.losses import ClassificationLoss
+from litscope.models.losses import ClassificationLoss, Target
 from litscope.models.members import MemberMetrics, Members, fuse, make_members, member_losses
 from litscope.models.nets import Mlp
 from litscope.models.optim import build_optimizer
@@ -84,7 +84,7 @@ def test_each_member_trains_as_it_would_alone(name: str, loss: str) -> None:
         x, label = batch(step)
         x = x.double()
         label[0] = -1  # one row without a label
-        found = member_losses(objective, members(x), label, None, weight)
+        found = member_losses(objective, members(x), Target(label, weight=weight))
         values = []
         for net, one in zip(nets, own, strict=True):
             one.zero_grad()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ConfigError, ModelError
 from litscope.models import backbones
-from litscope.models.losses import IGNORED, ClassificationLoss, Loss
+from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.measured import Measured
 from litscope.models.members import Members, MemberSettings, fuse, member_losses, scale_steps
 from litscope.models.metrics import NAMES
@@ -315,34 +315,27 @@ class Classifier(Measured):
         A stack of batches is trained on here, in as many optimizer steps.
         """
         if batch["label"].ndim == 1:
-            return self._step("train", batch, batch.get("soft_label"), batch.get("weight"), batch.get("left_out"))
+            return self._step("train", batch, Target.of(batch))
         output, log_p, rows = self.steps.run(batch)
         self.phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
         return output
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """As `training_step`, for validation."""
-        return self._step("val", batch)
+        return self._step("val", batch, Target(batch["label"]))
 
     def test_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """As `training_step`, for the test set."""
-        return self._step("test", batch)
+        return self._step("test", batch, Target(batch["label"]))
 
-    def _step(
-        self,
-        phase: str,
-        batch: Batch,
-        soft_label: Tensor | None = None,
-        weight: Tensor | None = None,
-        left_out: Tensor | None = None,
-    ) -> StepOutput:
-        label, sample_id = batch["label"], batch.get("sample_id")
+    def _step(self, phase: str, batch: Batch, target: Target) -> StepOutput:
+        label, sample_id = target.label, batch.get("sample_id")
         if sample_id is None:
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
         own = self._tested_logits(_inputs(batch)) if phase == "test" else self.own_logits(_inputs(batch))
-        logits, log_p, loss = self._losses(own, label, soft_label, weight, left_out)
+        logits, log_p, loss = self._losses(own, target._replace(label=label))
         if phase != "train" and isinstance(self.net, Members):
             self.phases.add_members(phase, own, label)
         rows = loss.rows if phase == "train" else loss.sample_loss
@@ -355,33 +348,19 @@ class Classifier(Measured):
             "sample_id": sample_id,
         }
 
-    def losses(
-        self,
-        inputs: Tensor,
-        label: Tensor,
-        soft_label: Tensor | None = None,
-        weight: Tensor | None = None,
-        left_out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Loss]:
+    def losses(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor, Loss]:
         """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss` and
         `members.member_losses`.
         """
-        return self._losses(self.own_logits(inputs), label, soft_label, weight, left_out)
+        return self._losses(self.own_logits(inputs), target)
 
-    def _losses(
-        self,
-        logits: Tensor,
-        label: Tensor,
-        soft_label: Tensor | None,
-        weight: Tensor | None,
-        left_out: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Loss]:
+    def _losses(self, logits: Tensor, target: Target) -> tuple[Tensor, Tensor, Loss]:
         """As `losses`, from what the network itself returned."""
         if isinstance(self.net, Members):
             fused = fuse(logits.detach())
-            return fused, fused, member_losses(self.objective, logits, label, soft_label, weight, left_out)
+            return fused, fused, member_losses(self.objective, logits, target)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        return logits, log_p, self.objective(log_p, label, soft_label, weight)
+        return logits, log_p, self.objective(log_p, target.label, target.soft_label, target.weight)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""

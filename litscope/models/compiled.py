@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from litscope.models.losses import Target
 from litscope.models.steps import Outputs, stack_outputs
 from litscope.types import Batch
 
@@ -297,7 +298,7 @@ class _Losses(nn.Module):
         self.inner = module
 
     def forward(self, inputs: Tensor, label: Tensor) -> Any:
-        return self.inner.losses(inputs, label)
+        return self.inner.losses(inputs, Target(label))
 
 
 def _prefixed(named: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litscope.errors import ConfigError
+from litscope.types import Batch
 
 IGNORED = -1
 """The label of a row that counts nowhere."""
@@ -36,6 +37,32 @@ class Loss(NamedTuple):
     mean: Tensor
     rows: Tensor
     sample_loss: Tensor
+
+
+class Target(NamedTuple):
+    """What the rows of a batch are trained towards.
+
+    Attributes:
+        label: (B,) int64; negative rows count nowhere.
+        soft_label: (B, C) target distribution of a mixed batch, which then replaces `label` as the target.
+        weight: (B,) factor of each row's loss.
+        left_out: (B,) int64, of several members the one that does not train on a row; None: each trains on all.
+    """
+
+    label: Tensor
+    soft_label: Tensor | None = None
+    weight: Tensor | None = None
+    left_out: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Batch) -> Target:
+        """All that a batch says of it."""
+        return cls(batch["label"], batch.get("soft_label"), batch.get("weight"), batch.get("left_out"))
+
+    def at(self, i: int) -> Target:
+        """That of the i-th batch of a stack."""
+        label, *others = self
+        return Target(label[i], *(None if other is None else other[i] for other in others))
 
 
 class ClassificationLoss(nn.Module):
@@ -84,8 +111,7 @@ class ClassificationLoss(nn.Module):
         Args:
             log_p: (B, C) log-probabilities, float32 or float64.
             label: (B,) int64; negative rows are left out.
-            soft_label: (B, C) target distribution of a mixed batch, which then replaces `label` as the target.
-            weight: (B,) factor of each row's loss. The mean still divides by what it divides by without, so
+            soft_label, weight: as in `Target`. With weights the mean still divides by what it divides by without, so
                 that a sample's share of the gradient does not depend on its neighbours' weights.
         """
         sample_loss = F.nll_loss(log_p.detach(), label, reduction="none", ignore_index=IGNORED)

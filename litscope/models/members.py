@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from litscope.models.losses import IGNORED, ClassificationLoss, Loss
+from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.nets import Mlp
 
 
@@ -172,17 +172,13 @@ def fuse(logits: Tensor) -> Tensor:
 def member_losses(
     objective: ClassificationLoss,
     logits: Tensor,
-    label: Tensor,
-    soft_label: Tensor | None,
-    weight: Tensor | None,
-    left_out: Tensor | None = None,
+    target: Target,
 ) -> Loss:
     """The loss of all members on one batch.
 
     Args:
         logits: (M, B, C).
-        label, soft_label, weight: of the batch, as `ClassificationLoss` takes them.
-        left_out: (B,) int64, the one member that does not train on a row; None: each trains on all.
+        target: of the batch.
 
     Returns:
         mean: the members' mean in value, and their sum in its gradient, so that each trains as it would alone, on
@@ -190,6 +186,7 @@ def member_losses(
         probability.
     """
     count, size, _ = logits.shape
+    label, soft_label, weight, left_out = target
     log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 2)
     labels = label.repeat(count)
     weights = None if weight is None else weight.repeat(count)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from litscope.models.losses import IGNORED
+from litscope.models.losses import IGNORED, Target
 from litscope.types import Batch, StepOutput
 
 if TYPE_CHECKING:
@@ -109,12 +109,10 @@ class Steps:
         """One optimizer step on a window of A batches, as Lightning does it."""
         (module,) = self._module
         inputs = batch["image"] if "image" in batch else batch["features"]
-        extras: list[Any] = [batch.get(name) for name in ("soft_label", "weight", "left_out")]
-        window = len(inputs)
+        target, window = Target.of(batch), len(inputs)
         outputs: list[Outputs] = []
         for i in range(window):
-            of_batch = [None if extra is None else extra[i] for extra in extras]
-            logits, log_p, loss = module.losses(inputs[i], batch["label"][i], *of_batch)
+            logits, log_p, loss = module.losses(inputs[i], target.at(i))
             mean = loss.mean / window
             if i == 0:
                 optimizer.zero_grad()
