@@ -105,6 +105,20 @@ def test_all_ranks_see_all_samples_without_the_distributed_sampler(tmp_path: Pat
     assert set(counts.values()) == {2}
 
 
+def test_who_is_told_of_each_epoch_may_end_all_ranks(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code = f"""
+        from litscope.training.fit import run_recipe
+        from litscope.training.flags import recipe_from_keywords
+        recipe = recipe_from_keywords(**{ {**TWO, "epochs": 50, "run_dir": str(run)}!r})
+        run_recipe(recipe, on_epoch=lambda row: row["epoch"] == 1)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [row["epoch"] for row in read_lines(RunDir(run).epoch_metrics)] == [0, 1]
+    assert set(rows(run, split="train")["epoch"].to_pylist()) == {0, 1}
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path: Path) -> None:
     """A signal to one process stops both at the same step; resumed, the run ends with the same bits."""

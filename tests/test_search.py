@@ -7,23 +7,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from litscope.cli import main
 from litscope.errors import ConfigError, NonFiniteLossError
 from litscope.rundir import read_lines
+from litscope.training import experiment
 from litscope.training.fit import fit
 from litscope.training.flags import recipe_from_keywords
-from litscope.training.search import TuneResult, tune
+from litscope.training.search import MEDIAN_OF, Trial, TuneResult, tune
 from litscope.training.search_space import default_space, parse_space
 
 
-def search(folder: Path, *space: str, trials: int = 3, dataset: str = "iris", **flags: object) -> TuneResult:
-    recipe = recipe_from_keywords(
-        dataset=dataset, epochs=3, logger=["none"], run_dir=str(folder), accelerator="cpu", **flags
-    )
-    return tune(recipe, space, trials)
+def search(folder: Path, *space: str, trials: int = 3, pruner: Any = "median", **flags: object) -> TuneResult:
+    given = {"dataset": "iris", "epochs": 3, "logger": ["none"], "run_dir": str(folder), "accelerator": "cpu", **flags}
+    return tune(recipe_from_keywords(**given), space, trials, pruner)
 
 
 class TestSpace:
@@ -132,6 +132,62 @@ def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.
     assert "ended with a loss that is not a number" in "\n".join(found.lines())
     with pytest.raises(NonFiniteLossError, match="in all 2 trials"):
         search(tmp_path / "all", "lr=1e37,1e38", trials=2)
+
+
+class TestPruner:
+    """A rate of 1e-8 learns nothing, so it is behind the other one after any number of epochs. With this seed, three of
+    the first five trials have the other one.
+    """
+
+    SPACE = "lr=1e-2,1e-8"
+    SEED = 6
+
+    def found(self, folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
+        return list(
+            search(folder, self.SPACE, *more, trials=trials, gradient_clip_val=1e6, seed=self.SEED, **flags).trials
+        )
+
+    def test_a_trial_that_is_behind_is_stopped(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        trials = self.found(tmp_path, epochs=5)
+        stopped = [trial for trial in trials if trial.stopped_after is not None]
+        assert stopped
+        assert {trial.settings["lr"] for trial in stopped} == {1e-8}
+        assert all(trial.number >= MEDIAN_OF for trial in stopped)
+        for trial in trials:
+            rows = read_lines(Path(trial.run) / "metrics" / "epochs.jsonl")
+            assert len(rows) == (trial.stopped_after or 5)
+            assert trial.value == min(row["val/loss"] for row in rows)
+            assert json.loads((Path(trial.run) / "summary.json").read_text())["status"] == "finished"
+        assert ", stopped after 2 epochs (" in capsys.readouterr().err
+
+    def test_with_none_all_train_to_the_end(self, tmp_path: Path) -> None:
+        assert all(trial.stopped_after is None for trial in self.found(tmp_path, pruner="none"))
+
+    def test_trials_of_several_lengths_are_not_compared(self, tmp_path: Path) -> None:
+        assert all(trial.stopped_after is None for trial in self.found(tmp_path, "epochs=2,3"))
+
+    def test_the_trials_of_an_earlier_call_count(self, tmp_path: Path) -> None:
+        before = self.found(tmp_path, trials=MEDIAN_OF)
+        assert all(trial.stopped_after is None for trial in before)
+        after = self.found(tmp_path, trials=8)
+        assert after[:MEDIAN_OF] == before
+        assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
+        again = self.found(tmp_path, trials=9)
+        assert again[:8] == after
+
+    def test_another_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="--pruner hyperband: it is median or none"):
+            self.found(tmp_path, pruner="hyperband")
+
+
+def test_a_long_trial_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment, "SAY_EVERY_S", 0.0)
+    found = search(tmp_path, "batch_size=16,32", trials=1)
+    (row, *_) = read_lines(Path(found.trials[0].run) / "metrics" / "epochs.jsonl")
+    said = capsys.readouterr().err.splitlines()
+    assert f"trial 1/1, epoch 1/3: val/loss {row['val/loss']:.4f}" in said
 
 
 @pytest.mark.parametrize(

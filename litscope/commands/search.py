@@ -22,12 +22,17 @@ def tune(argv: list[str]) -> int:
             repeats=True,
         ),
         Option(("--trials",), "Settings to try, in all.", int, 16),
+        Option(
+            ("--pruner",),
+            "median: stop a trial that is worse than half of those before it were after as many epochs; or none.",
+            default="median",
+        ),
     )
 
     def find(line: Line) -> Any:
         from litscope.training.search import tune as search
 
-        return search(line.recipe, line.options["search"], line.options["trials"])
+        return search(line.recipe, line.options["search"], line.options["trials"], line.options["pruner"])
 
     return answer(tune, argv, find, more)
 

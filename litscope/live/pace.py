@@ -49,6 +49,7 @@ class Pace:
         self._max_time_s = max_time_s
         self._began = self._saved_at = self._agreed_at = time.monotonic()
         self._agree_every = 1
+        self._is_ended = False
 
     def start(self, elapsed_s: float = 0.0) -> None:
         """Training starts now; `elapsed_s` seconds of it were in earlier attempts."""
@@ -59,6 +60,10 @@ class Pace:
     def elapsed_s(self) -> float:
         """Seconds of training, earlier attempts included."""
         return time.monotonic() - self._began
+
+    def end(self) -> None:
+        """The run is to end as if its time were over; one rank that says so is enough."""
+        self._is_ended = True
 
     def saved(self) -> None:
         """A checkpoint was written now."""
@@ -80,7 +85,7 @@ class Pace:
         if ranks.world_size > 1 and count % self._agree_every:
             return Due()
         now = time.monotonic()
-        is_time_over = self._max_time_s is not None and self.elapsed_s > self._max_time_s
+        is_time_over = self._is_ended or (self._max_time_s is not None and self.elapsed_s > self._max_time_s)
         is_save_due = self._saves and now - self._saved_at > SAVE_EVERY_S
         flags = (self._signals.requested is not None, is_save_due, is_time_over, has_news)
         if ranks.world_size == 1:

@@ -35,6 +35,7 @@ from litscope.live.steering import Steering
 from litscope.rundir import RunDir
 from litscope.training.canaries import Canaries
 from litscope.training.checkpoints import KEY, Position, position_of, random_state, write_position
+from litscope.training.job import OnEpoch
 from litscope.training.last_losses import LastLosses
 from litscope.training.live_run import LiveRun
 from litscope.training.metric_lines import write_epoch, write_step
@@ -67,6 +68,7 @@ class Recorder(Checkpoint):
         monitor: metric that the epoch's line shows.
         shows_bar: draw a progress bar on a terminal.
         canaries: plants wrong labels and takes them out again; for rank 0.
+        on_epoch: who is told of each epoch, and may end the run; for rank 0.
 
     Attributes:
         clock: of the epoch that runs.
@@ -92,6 +94,7 @@ class Recorder(Checkpoint):
         shows_bar: bool = True,
         canaries: Canaries | None = None,
         stride: Stride | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.run = run
         self.attempt = attempt
@@ -110,6 +113,7 @@ class Recorder(Checkpoint):
         self._shows_bar = shows_bar
         self._canaries = canaries
         self._stride = stride
+        self._on_epoch = on_epoch
         self._scores: BackgroundScores | None = None
         self._losses = LossWatch()
         self._last_losses: LastLosses | None = None
@@ -373,6 +377,8 @@ class Recorder(Checkpoint):
                 num_edits=self.steering.num_edits,
             )
             self._progress.epoch_line(row, trainer.max_epochs)
+            if self._on_epoch is not None and self._on_epoch(row):
+                self.pace.end()
         if self._scores is not None:
             self._scores.epoch_ended()
         is_last = trainer.should_stop or self.pace.due(self._ranks, 0).end

@@ -31,7 +31,7 @@ from litscope.models.metrics import NAMES, Scores
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
 from litscope.training.evaluate import OpenedRun, ids_of, open_run
-from litscope.training.experiment import train_aside
+from litscope.training.experiment import EpochLines, train_aside
 from litscope.training.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.training.predict import table_of
 from litscope.training.quiet import quiet_lightning
@@ -164,7 +164,7 @@ def _folder(recipe: Recipe) -> Path:
     return folder
 
 
-def _trained(recipe: Recipe, folder: Path) -> RunDir:
+def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
     """A run with this recipe; what an earlier call trained to the end stays, what it broke off begins anew."""
     run = RunDir(folder)
     if folder.exists():
@@ -172,7 +172,8 @@ def _trained(recipe: Recipe, folder: Path) -> RunDir:
         if done is not None and done["status"] == "finished":
             return run
         shutil.rmtree(folder)
-    return train_aside(recipe, folder, keeps_last=True)
+    lines = EpochLines(title, "train/loss", recipe.training.epochs)  # the fold is not looked at before it is predicted
+    return train_aside(recipe, folder, keeps_last=True, on_epoch=lines)
 
 
 def _train_in_turn(
@@ -184,7 +185,7 @@ def _train_in_turn(
         began = time.monotonic()
         own = copy.deepcopy(recipe)
         own.data.fold = number
-        opened = _open(_trained(own, folder / f"fold-{number}"), recipe)
+        opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
         source = opened.open_source()
         ids, probs = _probabilities(opened, source, ids_of(source.manifest, "val"))
         if found is None:
@@ -205,7 +206,7 @@ def _train_at_once(
     own = copy.deepcopy(recipe)
     own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
     own.logging.ledger = False  # of the mean of networks, most of which have seen the sample
-    opened = _open(_trained(own, folder / "folds"), recipe)
+    opened = _open(_trained(own, folder / "folds", "cv"), recipe)
     source = opened.open_source()
     fold = make_source(opened.recipe).folds
     assert fold is not None

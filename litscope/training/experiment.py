@@ -8,18 +8,26 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from litscope.console import say
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.actions import Action, entries
 from litscope.live.interrupt import catch_signals
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
 from litscope.training.flags import build
+from litscope.training.job import OnEpoch
 from litscope.training.recipe import Recipe
 from litscope.training.summary import epoch_rows
+
+SAY_EVERY_S = 10.0
+"""Least time between two lines about a training that is silent otherwise, in seconds."""
 
 
 def recipe_of(run: RunDir) -> Recipe:
@@ -44,7 +52,40 @@ def recipe_of(run: RunDir) -> Recipe:
     return recipe
 
 
-def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action] = (), keeps_last: bool = False) -> RunDir:
+class EpochLines:
+    """Says how a training that is silent otherwise goes: a line at most every ten seconds, when an epoch is over.
+
+    Args:
+        title: of the training: "trial 3/12".
+        metric: that is told.
+        num_epochs: that it will take; None where that is not known.
+    """
+
+    def __init__(self, title: str, metric: str, num_epochs: int | None) -> None:
+        self._title, self._metric = title, metric
+        self._of = "" if num_epochs is None else f"/{num_epochs}"
+        self._stream = sys.stderr  # the training's own words go elsewhere
+        self._said = time.monotonic()
+
+    def __call__(self, row: Mapping[str, Any]) -> bool:
+        """An epoch is over; it goes on."""
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            value = row.get(self._metric)
+            told = "" if value is None else f": {self._metric} {value:.4f}"
+            with contextlib.redirect_stderr(self._stream):
+                say(f"{self._title}, epoch {row['epoch'] + 1}{self._of}{told}")
+        return False
+
+
+def train_aside(
+    recipe: Recipe,
+    folder: Path,
+    actions: Sequence[Action] = (),
+    keeps_last: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> RunDir:
     """Train without a word, in a new folder.
 
     Args:
@@ -52,6 +93,7 @@ def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action] = (), ke
         folder: of the new run.
         actions: with which its journal begins.
         keeps_last: its last checkpoint stays.
+        on_epoch: told of each epoch that is over, and may end the training.
 
     Raises:
         RunError: if the training refused one of them.
@@ -60,7 +102,7 @@ def train_aside(recipe: Recipe, folder: Path, actions: Sequence[Action] = (), ke
     recipe.logging.run_dir, recipe.logging.progress = str(folder), False
     recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = keeps_last, 0, 0
     with contextlib.redirect_stderr(io.StringIO()):
-        run = run_recipe(recipe, actions=actions).run
+        run = run_recipe(recipe, actions=actions, on_epoch=on_epoch).run
     for entry in entries(run):
         if entry.status == "refused":
             assert entry.answer is not None

@@ -42,7 +42,7 @@ from litscope.training.checks import check_kind
 from litscope.training.flags import build as build_recipe
 from litscope.training.flags import recipe_from_keywords
 from litscope.training.hardware import Plan, check_hardware
-from litscope.training.job import Job, Outcome, RunResult
+from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.launch import rank_of_process, start_workers
 from litscope.training.loggers import check_loggers, close_loggers, make_loggers, watch
 from litscope.training.metric_lines import metric_values
@@ -89,7 +89,10 @@ def fit(
 
 
 def run_recipe(
-    recipe: Recipe, callbacks: Sequence[L.Callback] = (), actions: Sequence[Action] | None = None
+    recipe: Recipe,
+    callbacks: Sequence[L.Callback] = (),
+    actions: Sequence[Action] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> RunResult:
     """Train as `recipe` says; errors as `fit`.
 
@@ -97,6 +100,7 @@ def run_recipe(
         recipe: the whole configuration.
         callbacks: as `fit`.
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
+        on_epoch: told of each epoch that is over, and may end the run.
     """
     with catch_signals() as signals:
         recipe.check()
@@ -131,7 +135,7 @@ def run_recipe(
         run = open_run(recipe, folder, data, is_first)
         with held(run) if is_first else nullcontext(), speed_probe.torch_threads(recipe.hardware.num_threads):
             attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
-            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride)
+            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride, on_epoch)
             return _train_with_workers(job, signals)
 
 
@@ -237,6 +241,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
         shows_bar=recipe.logging.progress,
         canaries=_canaries(job) if is_first else None,
         stride=job.stride,
+        on_epoch=job.on_epoch,
     )
     if is_first:
         for note in classifier.notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
 from litscope.training.recipe import Recipe
 from litscope.training.stride import Stride
+
+OnEpoch = Callable[[Mapping[str, Any]], bool]
+"""Called with the line of metrics/epochs.jsonl of each epoch that is over; whether the run is to end with it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Job:
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
         stride: of a run that takes several steps in one call.
+        on_epoch: who is told of each epoch; on the first process.
     """
 
     recipe: Recipe
@@ -43,6 +47,7 @@ class Job:
     checkpoint: Path | None
     callbacks: Sequence[L.Callback] = ()
     stride: Stride | None = None
+    on_epoch: OnEpoch | None = None
 
     @property
     def is_first(self) -> bool:

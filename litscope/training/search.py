@@ -9,19 +9,21 @@ best epoch on the validation data; the test data stay unseen.
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from litscope.console import say, table_lines
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.live.interrupt import catch_signals
 from litscope.rundir import RunDir, append_line, read_lines, write_text
 from litscope.training.choices import optimizer_family
-from litscope.training.experiment import train_aside
+from litscope.training.experiment import EpochLines, train_aside
 from litscope.training.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.training.recipe import Recipe
 from litscope.training.search_space import Dimension, default_space, parse_space, put
@@ -38,6 +40,11 @@ NUM_SHOWN = 10
 
 TRIALS = "trials.jsonl"
 
+PRUNERS = ("median", "none")
+
+MEDIAN_OF = 5
+"""Completed trials before the first is stopped early."""
+
 MEMBER_SETTINGS = ("lr", "weight_decay")
 MEMBER_METRICS = ("val/accuracy", "val/loss")
 
@@ -51,6 +58,7 @@ class Trial:
         value: the metric of its best epoch; None where loss or metric became NaN or infinite.
         run: the folder of the run that it was, or was a member of.
         wall_s: of that run, shared out over its members.
+        stopped_after: epochs, of a trial that the pruner stopped; its value is the best until then.
     """
 
     number: int
@@ -58,6 +66,7 @@ class Trial:
     value: float | None
     run: str
     wall_s: float
+    stopped_after: int | None = None
 
     @property
     def words(self) -> str:
@@ -104,6 +113,8 @@ class TuneResult:
         failed = len(self.trials) - len(ranked)
         lines = [f"{self.dataset}: {len(self.trials)} trials, {sum(t.wall_s for t in self.trials):.0f} s"]
         lines += [f"{failed} of them ended with a loss that is not a number"] if failed else []
+        stopped = sum(trial.stopped_after is not None for trial in self.trials)
+        lines += [f"{stopped} of them were stopped early"] if stopped else []
         return [*lines, *table_lines(["trial", self.metric, *names], rows), f"litscope fit --config {self.config}"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +136,9 @@ def shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def tune(recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16) -> TuneResult:
+def tune(
+    recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16, pruner: Literal["median", "none"] = "median"
+) -> TuneResult:
     """Search for the settings with which a recipe trains best.
 
     Args:
@@ -133,6 +146,8 @@ def tune(recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16) -> Tun
             earlier search, that one goes on: its trials count.
         space: `lr=1e-4..1e-1`, `batch_size=32,64` (see `search_space`); default: learning rate and weight decay.
         num_trials: in all.
+        pruner: whether a trial is stopped where its best metric so far is worse than the median that the completed
+            trials had after as many epochs; for settings that train one by one, and for the same number of epochs.
 
     Raises:
         ConfigError: for a space that cannot be, or data without a validation set.
@@ -142,6 +157,8 @@ def tune(recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16) -> Tun
     """
     if num_trials < 1:
         raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
+    if pruner not in PRUNERS:
+        raise ConfigError(f"--pruner {pruner}: it is {' or '.join(PRUNERS)}.")
     check_fresh(recipe, "tune")
     family = optimizer_family(recipe.training.optimizer)
     dimensions = parse_space(list(space)) if space else default_space(family)
@@ -156,14 +173,19 @@ def tune(recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16) -> Tun
         raise ConfigError(f"Trials are judged on validation data, and the monitor is {metric}. Give a --val-split.")
     reason = _why_one_by_one(chosen, dimensions)
     say(f"tune: {num_trials} trials, {f'one by one: {reason}' if reason else f'{AT_ONCE} at once'}")
-    sampler = optuna.samplers.TPESampler(seed=recipe.training.seed, n_startup_trials=AT_ONCE)
-    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize", sampler=sampler)
-    search = _Search(recipe, dimensions, metric, mode, folder_for(recipe, "tune", TRIALS), study, reason is None)
+    num_epochs = None if any(d.field.name == "epochs" for d in dimensions) else chosen.training.epochs
+    study = optuna.create_study(
+        direction="maximize" if mode == "max" else "minimize",
+        sampler=optuna.samplers.TPESampler(seed=recipe.training.seed, n_startup_trials=AT_ONCE),
+        pruner=_pruner(pruner, num_epochs),
+    )
+    folder = folder_for(recipe, "tune", TRIALS)
+    search = _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
     search.take_up()
     try:
         with catch_signals():
             while (left := num_trials - len(search.trials)) > 0:
-                search.round(min(left, AT_ONCE) if search.is_at_once else 1, num_trials)
+                search.round(min(left, AT_ONCE) if search.is_at_once else 1)
     except (Interrupted, KeyboardInterrupt):
         trials = search.folder / TRIALS
         raise Interrupted(
@@ -187,6 +209,8 @@ class _Search:
     Attributes:
         trials: that are over.
         is_at_once: whether settings train as members of one run.
+        num_trials: in all.
+        num_epochs: of each trial; None where that is searched, or not known.
     """
 
     recipe: Recipe
@@ -196,6 +220,8 @@ class _Search:
     folder: Path
     study: optuna.Study
     is_at_once: bool
+    num_trials: int
+    num_epochs: int | None
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = []
@@ -206,13 +232,18 @@ class _Search:
         """Go on with the trials of an earlier search in the same folder."""
         import optuna
 
-        for line in read_lines(self.folder / TRIALS):
-            trial = Trial(**line)
-            state = optuna.trial.TrialState.COMPLETE if trial.value is not None else optuna.trial.TrialState.FAIL
+        earlier = [Trial(**line) for line in read_lines(self.folder / TRIALS)]
+        sharing = Counter(trial.run for trial in earlier)
+        for trial in earlier:
+            values = self._values(RunDir(trial.run), self.metric) if sharing[trial.run] == 1 else {}
             try:
                 self.study.add_trial(
                     optuna.trial.create_trial(
-                        state=state, params=trial.settings, distributions=self._distributions, value=trial.value
+                        state=_state(trial),
+                        params=trial.settings,
+                        distributions=self._distributions,
+                        value=None if trial.stopped_after is not None else trial.value,
+                        intermediate_values=values,
                     )
                 )
             except ValueError as error:
@@ -224,40 +255,55 @@ class _Search:
         if self.trials:
             say(f"tune: {len(self.trials)} trials are in {self.folder} already, and count")
 
-    def round(self, count: int, num_trials: int) -> None:
+    def round(self, count: int) -> None:
         """Train with the next settings."""
         import optuna
 
         asked = [self.study.ask(self._distributions) for _ in range(count)]
-        for one, trial in zip(asked, self._train([dict(one.params) for one in asked]), strict=True):
-            if trial.value is None:
-                self.study.tell(one, state=optuna.trial.TrialState.FAIL)
-            else:
-                self.study.tell(one, trial.value)
+        for one, trial in zip(asked, self._train(asked), strict=True):
+            state = _state(trial)
+            self.study.tell(one, trial.value if state == optuna.trial.TrialState.COMPLETE else None, state=state)
             append_line(self.folder / TRIALS, vars(trial), durable=True)
             self.trials.append(trial)
             value = "the loss is not a number" if trial.value is None else f"{self.metric} {trial.value:.4f}"
-            say(f"trial {trial.number + 1}/{num_trials}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
+            value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
+            say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
 
-    def _train(self, settings: list[dict[str, Any]]) -> list[Trial]:
-        """Train with each of these settings, together where that can be."""
-        if len(settings) > 1:
+    def _title(self, number: int) -> str:
+        return f"trial {number + 1}/{self.num_trials}"
+
+    def _train(self, asked: list[optuna.Trial]) -> list[Trial]:
+        """Train with the settings of each, together where that can be."""
+        if len(asked) > 1:
             try:
-                return self._train_together(settings)
+                return self._train_together([dict(one.params) for one in asked])
             except NonFiniteLossError:
                 say("tune: the loss of one of these settings is not a number; they train one by one")
-        return [self._train_one(number, own) for number, own in enumerate(settings, len(self.trials))]
+        return [self._train_one(number, one) for number, one in enumerate(asked, len(self.trials))]
 
-    def _train_one(self, number: int, settings: dict[str, Any]) -> Trial:
-        began = time.monotonic()
+    def _train_one(self, number: int, asked: optuna.Trial) -> Trial:
+        began, settings = time.monotonic(), dict(asked.params)
         recipe = copy.deepcopy(self.recipe)
         put(recipe, settings)
         recipe.check()
         folder = self._new_folder(f"trial-{number:03d}")
-        value = None
+        lines = EpochLines(self._title(number), self.metric, settings.get("epochs", self.num_epochs))
+        value = stopped_after = None
+
+        def on_epoch(row: Mapping[str, Any]) -> bool:
+            nonlocal stopped_after
+            lines(row)
+            epoch = row["epoch"]
+            if not math.isfinite(row.get(self.metric, math.nan)) or epoch + 1 == self.num_epochs:
+                return False
+            asked.report(row[self.metric], epoch)
+            if asked.should_prune():
+                stopped_after = epoch + 1
+            return stopped_after is not None
+
         with suppress(NonFiniteLossError):  # it is a result too: said by who called, and told to the sampler
-            value = self._value(train_aside(recipe, folder), self.metric)
-        return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3))
+            value = self._value(train_aside(recipe, folder, on_epoch=on_epoch), self.metric)
+        return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
 
     def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
         began = time.monotonic()
@@ -276,8 +322,12 @@ class _Search:
 
     def _value(self, run: RunDir, name: str) -> float | None:
         """A metric's best value over the epochs; None where it never was a finite number."""
-        values = [row[name] for row in epoch_rows(run) if row.get(name) is not None]
+        values = list(self._values(run, name).values())
         return self._best(values) if values else None
+
+    def _values(self, run: RunDir, name: str) -> dict[int, float]:
+        """A metric by epoch, where it was a finite number."""
+        return {row["epoch"]: row[name] for row in epoch_rows(run) if row.get(name) is not None}
 
     def _new_folder(self, name: str) -> Path:
         """Of a run; that of an attempt that was broken off gets another number behind it."""
@@ -285,6 +335,24 @@ class _Search:
         while folder.exists():
             folder, again = self.folder / f"{name}-{again}", again + 1
         return folder
+
+
+def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
+    """The median rule of Golovin et al. 2017 ("Google Vizier", section 3.2.2) for trials of one length, or none."""
+    import optuna
+
+    if name == "none" or num_epochs is None:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(MEDIAN_OF, n_warmup_steps=max(1, num_epochs // 5))
+
+
+def _state(trial: Trial) -> optuna.trial.TrialState:
+    """How a trial ended, as Optuna has it."""
+    from optuna.trial import TrialState
+
+    if trial.value is None:
+        return TrialState.FAIL
+    return TrialState.COMPLETE if trial.stopped_after is None else TrialState.PRUNED
 
 
 def _why_one_by_one(chosen: Recipe, dimensions: Sequence[Dimension]) -> str | None:
