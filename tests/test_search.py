@@ -75,7 +75,7 @@ class TestSpace:
 def test_settings_at_once_are_trainings_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = search(tmp_path / "tune", trials=4)
     assert "4 trials, 8 at once" in capsys.readouterr().err
-    assert {trial.run for trial in found.trials} == {str(tmp_path / "tune" / "trials-000")}
+    assert {trial.run for trial in found.trials} == {str(tmp_path / "tune" / "trials-001")}
     assert found.metric == "val/loss"
     values = [trial.value for trial in found.ranked]
     assert values == sorted(values)  # type: ignore[type-var]
@@ -94,7 +94,7 @@ def test_other_settings_train_one_by_one(tmp_path: Path, capsys: pytest.CaptureF
     assert "trial 2/2: batch_size" in said
     assert found.mode == "max"
     assert found.ranked[0].value == max(trial.value for trial in found.trials if trial.value is not None)
-    assert (tmp_path / "trial-001" / "summary.json").exists()
+    assert (tmp_path / "trial-002" / "summary.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ class TestPruner:
         stopped = [trial for trial in trials if trial.stopped_after is not None]
         assert stopped
         assert {trial.settings["lr"] for trial in stopped} == {1e-8}
-        assert all(trial.number >= MEDIAN_OF for trial in stopped)
+        assert all(trial.number > MEDIAN_OF for trial in stopped)
         for trial in trials:
             rows = read_lines(Path(trial.run) / "metrics" / "epochs.jsonl")
             assert len(rows) == (trial.stopped_after or 5)

@@ -54,6 +54,7 @@ class Trial:
     """One training.
 
     Attributes:
+        number: from 1.
         settings: by name.
         value: the metric of its best epoch; None where loss or metric became NaN or infinite.
         run: the folder of the run that it was, or was a member of.
@@ -270,7 +271,7 @@ class _Search:
             say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
 
     def _title(self, number: int) -> str:
-        return f"trial {number + 1}/{self.num_trials}"
+        return f"trial {number}/{self.num_trials}"
 
     def _train(self, asked: list[optuna.Trial]) -> list[Trial]:
         """Train with the settings of each, together where that can be."""
@@ -279,7 +280,7 @@ class _Search:
                 return self._train_together([dict(one.params) for one in asked])
             except NonFiniteLossError:
                 say("tune: the loss of one of these settings is not a number; they train one by one")
-        return [self._train_one(number, one) for number, one in enumerate(asked, len(self.trials))]
+        return [self._train_one(number, one) for number, one in enumerate(asked, len(self.trials) + 1)]
 
     def _train_one(self, number: int, asked: optuna.Trial) -> Trial:
         began, settings = time.monotonic(), dict(asked.params)
@@ -312,9 +313,9 @@ class _Search:
         for name in settings[0]:
             put(recipe, {f"member_{name}": [own[name] for own in settings], name: None})
         recipe.logging.ledger = False  # of the mean of networks that have nothing to do with each other
-        run = train_aside(recipe, self._new_folder(f"trials-{len(self.trials):03d}"))
+        first = len(self.trials) + 1
+        run = train_aside(recipe, self._new_folder(f"trials-{first:03d}"))
         wall_s = round((time.monotonic() - began) / len(settings), 3)
-        first = len(self.trials)
         return [
             Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)
             for i, own in enumerate(settings)
