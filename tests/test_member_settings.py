@@ -111,9 +111,15 @@ def test_a_run_of_settings_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiles")
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_compiled_settings_are_equal_to_float_precision(optimizer: str, tmp_path: Path) -> None:
-    flags = DIFFERENT if optimizer == "adamw" else {"num_members": M, "member_lr": RATES, "optimizer": "sgd"}
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(DIFFERENT, id="adamw"),
+        pytest.param({"num_members": M, "member_lr": RATES, "optimizer": "sgd"}, id="sgd"),
+        pytest.param({"num_members": M, "num_folds": M, "accumulate_grad_batches": 2}, id="folds"),
+    ],
+)
+def test_compiled_members_are_equal_to_float_precision(flags: dict[str, Any], tmp_path: Path) -> None:
     small_fit(tmp_path / "plain", IRIS, steps_per_call=1, **flags)
     small_fit(tmp_path / "run", IRIS, steps_per_call=16, **flags)
     assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is True

@@ -36,6 +36,12 @@ MOST_WINDOW = 8
 
 MEASURED_STEPS = 20
 
+FED = ("image", "features", "label", "left_out")
+"""What a step may be compiled for, in the order of its arguments; of image and features there is one."""
+
+MAY_BE_FED = (*FED, "weight", "soft_label")
+"""What changes a step; a batch with anything else than what was compiled takes a plain one."""
+
 _STATE = {AdamW: ("exp_avg", "exp_avg_sq"), Adam: ("exp_avg", "exp_avg_sq"), SGD: ("momentum_buffer",)}
 """Tensors of the state of each parameter that an update changes."""
 
@@ -48,8 +54,6 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
     on_gpu = module.device.type == "cuda"
     if trainer.precision != "32-true" and not (on_gpu and trainer.precision == "bf16-mixed"):
         return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"
-    if getattr(trainer.datamodule, "left_out", None) is not None:
-        return "each member leaves a fold out"
     if trainer.accumulate_grad_batches > MOST_WINDOW:
         return f"gradients are accumulated over more than {MOST_WINDOW} batches"
     for part in module.modules():
@@ -64,33 +68,34 @@ class CompiledStep:
     Args:
         module: the classifier, in training mode.
         optimizer: its optimizer; see `why_not_compiled`.
-        batch: an example of a window: (A, B, ...) inputs, labels.
+        batch: an example of a window: (A, B, ...) of what a step is fed: inputs, label and, of members with folds,
+            left_out.
         clip: largest norm of the gradient; 0 does not clip.
     """
 
     def __init__(self, module: Classifier, optimizer: Optimizer, batch: Batch, clip: float) -> None:
-        self._shape = _inputs(batch).shape
-        self._dtype = _inputs(batch).dtype
+        self._fed = [name for name in FED if name in batch]
+        example = self._example(batch)
+        self._shape, self._dtype = example[0].shape, example[0].dtype
         self._kind = type(optimizer)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         others = [p for p in module.parameters() if not any(p is q for q in self._parameters)]
         self._constants = [*others, *module.buffers()]
         self._settings = [_settings(group) for group in optimizer.param_groups]
         examples = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        examples += [_inputs(batch), batch["label"], self._on_device([self._scalars(optimizer, 1.0)])[0]]
-        step = _StepFunction(module, optimizer, self._parameters, self._constants, clip)
+        examples += [*example, self._on_device([self._scalars(optimizer, 1.0)])[0]]
+        step = _StepFunction(module, optimizer, self._parameters, self._constants, clip, len(example))
         self._run = _compile(step, examples)
         self._counted: tuple[Tensor, int, float] | None = None
 
     def fits(self, batch: Batch, optimizer: Optimizer) -> bool:
         """Whether the windows of a stack are what was compiled, and the optimizer has taken its first step."""
-        inputs = _inputs(batch)
+        if [name for name in MAY_BE_FED if name in batch] != self._fed:
+            return False
+        inputs = self._example(batch)[0]
         return (
             inputs.shape[1:] == self._shape[1:]
             and inputs.dtype == self._dtype
-            and "weight" not in batch
-            and "soft_label" not in batch
-            and "left_out" not in batch
             and len(optimizer.state) == len(self._parameters)
             and [_settings(group) for group in optimizer.param_groups] == self._settings
         )
@@ -132,8 +137,8 @@ class CompiledStep:
     ) -> Outputs:
         arguments = self._arguments(optimizer)
         outputs: list[Sequence[Tensor]] = []
-        for inputs, label, now in zip(*self._windows(batch), scalars.unbind(), strict=True):
-            flat = self._run(*arguments, inputs, label, now)
+        for of_step in zip(*(stack.unbind() for stack in self._stacks(batch)), scalars.unbind(), strict=True):
+            flat = self._run(*arguments, *of_step)
             outputs += [flat[i : i + 5] for i in range(0, len(flat), 5)]
             if step_done is not None:
                 step_done()
@@ -142,7 +147,7 @@ class CompiledStep:
     def measure(self, batch: Batch, optimizer: Optimizer) -> float:
         """Seconds of a step on a window, on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
-        arguments += [_inputs(batch), batch["label"], self._on_device([self._scalars(optimizer, 1.0)])[0]]
+        arguments += [*self._example(batch), self._on_device([self._scalars(optimizer, 1.0)])[0]]
         with torch.no_grad(), same_random(arguments[0].device):
             return median_s(lambda: self._run(*arguments), MEASURED_STEPS)
 
@@ -151,10 +156,13 @@ class CompiledStep:
         tensor, device = torch.tensor(scalars), self._parameters[0].device
         return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
-    def _windows(self, batch: Batch) -> list[Sequence[Tensor]]:
-        """Inputs and labels of each window of a stack."""
-        stacks = _inputs(batch), batch["label"]
-        return [stack.view(-1, self._shape[0], *stack.shape[1:]).unbind() for stack in stacks]
+    def _example(self, batch: Batch) -> list[Tensor]:
+        """What a step is fed of a window, (A, B, ...): inputs, label and maybe left_out."""
+        return [batch[name] for name in self._fed]  # type: ignore[literal-required]
+
+    def _stacks(self, batch: Batch) -> list[Tensor]:
+        """The same of S windows of A batches: (S, A, B, ...)."""
+        return [stack.view(-1, self._shape[0], *stack.shape[1:]) for stack in self._example(batch)]
 
     def _count(self, optimizer: Optimizer, num_steps: int) -> float:
         """Steps that the optimizer has counted; it now counts `num_steps` more.
@@ -195,9 +203,15 @@ class _StepFunction:
     """The step as a function of plain tensors, to be traced."""
 
     def __init__(
-        self, module: Classifier, optimizer: Optimizer, parameters: list[Tensor], constants: list[Tensor], clip: float
+        self,
+        module: Classifier,
+        optimizer: Optimizer,
+        parameters: list[Tensor],
+        constants: list[Tensor],
+        clip: float,
+        num_fed: int,
     ) -> None:
-        self._module, self._clip = module, clip
+        self._module, self._clip, self._num_fed = module, clip, num_fed
         self._kind = type(optimizer)
         self._groups = [(group, len(group["params"])) for group in optimizer.param_groups]
         self._num_states = len(_state_names(optimizer))
@@ -209,19 +223,19 @@ class _StepFunction:
     def __call__(self, *arguments: Tensor) -> list[Tensor]:
         """Five tensors (`Outputs`) for each batch of the window."""
         n = len(self._names)
-        *tensors, inputs, label, scalars = arguments
-        weights, tensors = tensors[:n], tensors[n:]
+        *tensors, scalars = arguments
+        weights, tensors, fed = tensors[:n], tensors[n : -self._num_fed], tensors[-self._num_fed :]
         states = [tensors[i * n : (i + 1) * n] for i in range(self._num_states)]
         fixed = dict(zip(self._constant_names, tensors[self._num_states * n :], strict=True))
         leaves = [w.detach().requires_grad_() for w in weights]
         outputs: list[Tensor] = []
         total: list[Tensor] = []
         with torch.enable_grad():
-            for x, y in zip(inputs.unbind(), label.unbind(), strict=True):
+            for of_batch in zip(*(part.unbind() for part in fed), strict=True):
                 named = {**dict(zip(self._names, leaves, strict=True)), **fixed}
-                with torch.autocast(x.device.type, torch.bfloat16, enabled=self._is_bf16, cache_enabled=False):
-                    logits, log_p, loss = torch.func.functional_call(_Losses(self._module), _prefixed(named), (x, y))
-                mean = loss.mean / len(inputs)
+                with torch.autocast(scalars.device.type, torch.bfloat16, enabled=self._is_bf16, cache_enabled=False):
+                    logits, log_p, loss = torch.func.functional_call(_Losses(self._module), _prefixed(named), of_batch)
+                mean = loss.mean / len(fed[0])
                 gradients = torch.autograd.grad(mean, leaves)
                 total = [a + b for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
                 outputs += [mean, logits, log_p, loss.rows, loss.sample_loss]
@@ -297,8 +311,8 @@ class _Losses(nn.Module):
         super().__init__()
         self.inner = module
 
-    def forward(self, inputs: Tensor, label: Tensor) -> Any:
-        return self.inner.losses(inputs, Target(label))
+    def forward(self, inputs: Tensor, label: Tensor, left_out: Tensor | None = None) -> Any:
+        return self.inner.losses(inputs, Target(label, left_out=left_out))
 
 
 def _prefixed(named: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -346,7 +360,3 @@ def _state_names(optimizer: Optimizer) -> tuple[str, ...]:
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
     """What is compiled into the graph: all settings but the rate and the weight decay."""
     return {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr", "weight_decay")}
-
-
-def _inputs(batch: Batch) -> Tensor:
-    return batch["image"] if "image" in batch else batch["features"]

@@ -12,7 +12,7 @@ Weights and optimizer state are changed where they lie. Should anybody put other
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,72 +46,57 @@ class GraphedStep(CompiledStep):
         """Seconds of a step, on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
         scalars = self._on_device([self._scalars(optimizer, 1.0)])
-        graph = StepGraph(self._run, arguments, *self._stacks(batch), scalars, num_steps=1)
+        stacks = [*self._stacks(batch), scalars]
+        graph = StepGraph(self._run, arguments, stacks, num_steps=1)
         with torch.no_grad(), same_random(scalars.device):
-            return median_s(lambda: graph.run(*self._stacks(batch), scalars), MEASURED_STEPS)
+            return median_s(lambda: graph.run(stacks), MEASURED_STEPS)
 
     def _take(
         self, batch: Batch, optimizer: Optimizer, scalars: Tensor, step_done: Callable[[], None] | None
     ) -> Outputs:
-        arguments = self._arguments(optimizer)
+        arguments, stacks = self._arguments(optimizer), [*self._stacks(batch), scalars]
         places = [tensor.data_ptr() for tensor in arguments]
         if self._graph is None or places != self._places:
-            self._graph = StepGraph(
-                self._run, arguments, *self._stacks(batch), scalars, num_steps=max(self._most_steps, len(scalars))
-            )
+            num_steps = max(self._most_steps, len(scalars))
+            self._graph = StepGraph(self._run, arguments, stacks, num_steps=num_steps)
             self._places = places
-        return self._graph.run(*self._stacks(batch), scalars, step_done)
+        return self._graph.run(stacks, step_done)
 
     def fits(self, batch: Batch, optimizer: Optimizer) -> bool:
         """As for `CompiledStep`, and the call is not longer than the graph has room for."""
         num_steps = len(batch["label"]) // self._shape[0]
         return num_steps <= self._most_steps and super().fits(batch, optimizer)
 
-    def _stacks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs (S, A, B, ...) and labels (S, A, B): S windows of A batches."""
-        inputs = batch["image"] if "image" in batch else batch["features"]
-        window = self._shape[0]
-        return inputs.view(-1, window, *inputs.shape[1:]), batch["label"].view(-1, window, *batch["label"].shape[1:])
-
 
 class StepGraph:
     """The graph, with the memory that it reads from and writes to.
 
     Args:
-        step: (*arguments, inputs, label, scalars) -> five tensors for each batch of the window.
+        step: (*arguments, *what it is fed) -> five tensors for each batch of the window.
         arguments: tensors that are changed in place; they must stay where they are.
-        inputs, label, scalars: (S, ...) of some steps, for shapes and dtypes.
+        stacks: (S, ...) of what some steps are fed, for shapes and dtypes.
         num_steps: the most steps of a call.
     """
 
     def __init__(
-        self,
-        step: Callable[..., list[Tensor]],
-        arguments: list[Tensor],
-        inputs: Tensor,
-        label: Tensor,
-        scalars: Tensor,
-        *,
-        num_steps: int,
+        self, step: Callable[..., list[Tensor]], arguments: list[Tensor], stacks: Sequence[Tensor], *, num_steps: int
     ) -> None:
-        self._stacks = [_room_for(stack, num_steps) for stack in (inputs, label, scalars)]
+        self._stacks = [_room_for(stack, num_steps) for stack in stacks]
         self._step, self._arguments = step, arguments
-        for room, stack in zip(self._stacks, (inputs, label, scalars), strict=True):
+        for room, stack in zip(self._stacks, stacks, strict=True):
             room[0].copy_(stack[0])
-        self._number = torch.zeros(1, dtype=torch.int64, device=inputs.device)
+        self._number = torch.zeros(1, dtype=torch.int64, device=stacks[0].device)
         self._outputs = self._rehearse(num_steps)
         self._graph = self._capture()
 
-    def run(
-        self, inputs: Tensor, label: Tensor, scalars: Tensor, step_done: Callable[[], None] | None = None
-    ) -> Outputs:
-        """Take as many steps as `inputs` (S, A, B, ...), `label` (S, A, B) and `scalars` (S, K) hold.
+    def run(self, stacks: Sequence[Tensor], step_done: Callable[[], None] | None = None) -> Outputs:
+        """Take S steps, fed with `stacks` (S, ...).
 
         Returns:
             Copies of the outputs of all S x A batches.
         """
-        num_steps = len(scalars)
-        for room, stack in zip(self._stacks, (inputs, label, scalars), strict=True):
+        num_steps = len(stacks[0])
+        for room, stack in zip(self._stacks, stacks, strict=True):
             room[:num_steps].copy_(stack)
         self._number.zero_()
         for _ in range(num_steps):
