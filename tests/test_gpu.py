@@ -98,8 +98,9 @@ def test_pixels_on_the_device_are_those_of_the_host(tmp_path: Path, monkeypatch:
         {"gradient_clip_val": 0.5, "ema_decay": 0.9, "scheduler_type": "onecycle"},
         {"accumulate_grad_batches": 2, "optimizer": "sgd", "lr": 0.05, "weight_decay": 0.1},
         {"optimizer": "adam", "precision": "bf16"},
+        {"num_members": 3, "num_folds": 3},
     ],
-    ids=lambda flags: str(flags.get("optimizer", "adamw")),
+    ids=["adamw", "sgd", "adam", "folds"],
 )
 def test_a_graph_is_equal_to_float_precision(flags: dict[str, Any], tmp_path: Path) -> None:
     flags = {"precision": "32", **GPU, **flags}
