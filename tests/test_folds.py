@@ -14,6 +14,7 @@ from litscope.data.manifest import Manifest
 from litscope.data.splits import Folds, assign, fold_of
 from litscope.errors import ConfigError, DataError
 from litscope.ledger.verbs import request
+from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.build import make_source
 from litscope.training.fit import run_recipe
@@ -100,6 +101,33 @@ def test_a_label_reaches_every_member_but_the_one_that_leaves_it_out(steps: int,
             torch.equal(weights["before"][name][member], weights["after"][name][member]) for name in weights["before"]
         )
         assert is_same == (fold[sample] == member)
+
+
+@pytest.mark.parametrize("dataset", ["iris", "digits"])
+def test_a_member_is_standardised_by_its_own_samples(dataset: str, tmp_path: Path) -> None:
+    words = [dataset, "--arch", "mlp", "--num-folds", "3", "--num-members", "3"]
+    recipe = parse([*words, "--epochs", "1", "--logger", "none", "--run-dir", str(tmp_path / "run")])
+    run = run_recipe(recipe).run
+    source = make_source(parse(words))
+    fold = source.folds
+    assert fold is not None
+    rows = np.stack([source.reader.read(i) for i in range(len(fold))])
+    is_image = rows.ndim == 4
+    rows = rows / 255 if is_image else rows.astype(np.float64)
+    saved = torch.load(run.last_checkpoint, weights_only=True)["hyper_parameters"]
+    for member in range(3):
+        own = rows[(fold != member) & (fold >= 0)].reshape(-1, rows.shape[-1])
+        np.testing.assert_allclose(saved["mean"][member], own.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(saved["std"][member], own.std(0), rtol=1e-6)
+    classifier = Classifier.load_from_checkpoint(run.last_checkpoint, map_location="cpu").eval()
+    x = torch.from_numpy(rows[:5]).float()
+    x = x.permute(0, 3, 1, 2) if is_image else x
+    logits = classifier.own_logits(x)
+    for member in range(3):
+        mean, std = (torch.tensor(saved[name][member]) for name in ("mean", "std"))
+        net = Classifier(**{**saved, "num_members": 1, "mean": mean.tolist(), "std": std.tolist()}).eval()
+        classifier.net.write_to(net.net, member)  # type: ignore[operator, union-attr]
+        torch.testing.assert_close(logits[member], net(x))
 
 
 def test_members_that_leave_folds_out_start_from_the_same_weights_and_end_apart(tmp_path: Path) -> None:

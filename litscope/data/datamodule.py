@@ -32,7 +32,7 @@ from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.sources import Source, open_source
 from litscope.data.splits import Folds
-from litscope.data.stored import measure, squares, store
+from litscope.data.stored import Normalization, measure, squares, store
 from litscope.data.transforms import Augmentation, Policy
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch
@@ -69,7 +69,7 @@ class ClassificationData(L.LightningDataModule):
         overlay: what people changed since: labels, weights, discards. The loaders follow it.
         pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
-            of the training samples.
+            of the training samples; with `left_out` a list of these for each fold, of the samples outside it.
         left_out: (N,) int64, the fold of each sample, which is the member that does not train on it; None unless
             there are folds and none of them validates.
         stride: how many training batches to hand over as one stack, where they lie in memory (see
@@ -91,7 +91,7 @@ class ClassificationData(L.LightningDataModule):
     val_ids: Ids
     test_ids: Ids
     overlay: Overlay
-    normalization: tuple[list[float], list[float]]
+    normalization: tuple[Normalization, Normalization]
 
     def __init__(
         self,

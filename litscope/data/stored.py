@@ -138,12 +138,27 @@ def squares(images: NDArray[Any], side: int) -> NDArray[Any]:
     return np.stack([resize_crop(image, side) for image in images])
 
 
-def measure(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float], list[float]]:
+Normalization = list[float] | list[list[float]]
+"""A number for each channel or feature, or a list of these for each fold."""
+
+
+def measure(stored: Stored, source: Source, train_ids: Ids) -> tuple[Normalization, Normalization]:
     """Mean and standard deviation of each channel (uint8 in [0, 1]) or feature over training samples.
+
+    Of a source whose samples lie in folds, those for each fold, over the samples outside it.
 
     All rows of a table; of images at most 2,000, or 200 that must be decoded for it, spread evenly
     over the ids. A constant channel gets the deviation 1.
     """
+    folds = source.folds
+    if folds is None:
+        return _moments(stored, source, train_ids)
+    kept = (train_ids[folds[train_ids] != fold] for fold in range(folds.max() + 1))
+    means, stds = zip(*(_moments(stored, source, ids) for ids in kept), strict=True)
+    return list(means), list(stds)
+
+
+def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float], list[float]]:
     if stored.rows is None:
         values = _decode_some(source.reader, _spread(train_ids, 200), stored.side)
     else:

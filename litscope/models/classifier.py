@@ -43,8 +43,9 @@ class Classifier(Measured):
         num_classes: C. Default: from the datamodule, like the next four.
         in_channels, image_size: of images.
         num_features: of tables.
-        mean, std: of the input, one number per channel (of values in [0, 1]) or feature; the network
-            sees (x - mean) / std. Pretrained weights default to the normalisation that they were trained with.
+        mean, std: of the input, one number per channel (of values in [0, 1]) or feature, or M lists of these, of
+            members that see other samples; the network sees (x - mean) / std. Pretrained weights default to the
+            normalisation that they were trained with.
         pretrained: True for the hub's weights or an error, None for the hub's weights where they can be had.
         weights: a local weights file to start from; the head is left out where its shape differs.
         dropout_rate: before the head.
@@ -92,8 +93,8 @@ class Classifier(Measured):
         in_channels: int | None = None,
         num_features: int | None = None,
         image_size: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        std: Sequence[float] | Sequence[Sequence[float]] | None = None,
         channels_last: bool | None = None,
         compile: bool = False,
         lr: float = 1e-3,
@@ -126,8 +127,8 @@ class Classifier(Measured):
                 "in_channels": in_channels,
                 "num_features": num_features,
                 "image_size": image_size,
-                "mean": _floats(mean),
-                "std": _floats(std),
+                "mean": _nested_floats(mean),
+                "std": _nested_floats(std),
                 "channels_last": channels_last,
                 "compile": bool(compile),
                 "lr": float(lr),
@@ -210,7 +211,7 @@ class Classifier(Measured):
         facts = {name: getattr(data, name, None) for name in wanted if self.hparams[name] is None}
         if self.hparams["mean"] is None and not self._expects_own_normalization():
             mean, std = getattr(data, "normalization", None) or (None, None)
-            facts |= {"mean": _floats(mean), "std": _floats(std)}
+            facts |= {"mean": _nested_floats(mean), "std": _nested_floats(std)}
         self._remember(facts)
 
     def _expects_own_normalization(self) -> bool:
@@ -272,10 +273,11 @@ class Classifier(Measured):
         mean, std = self.hparams["mean"], self.hparams["std"]
         if mean is None:
             return
-        shape = (-1,) if self.hparams["num_features"] is not None else (-1, 1, 1)
-        self.mean = torch.tensor(mean, device=self.mean.device).view(shape)
-        # A constant channel or feature has no spread to divide by.
-        self.std = torch.tensor([s if s > 0 else 1.0 for s in std], device=self.std.device).view(shape)
+        self.mean, std = (torch.tensor(values, device=self.mean.device) for values in (mean, std))
+        self.std = std.where(std > 0, 1.0)  # a constant channel or feature has no spread to divide by
+        pixel = () if self.hparams["num_features"] is not None else (1, 1)
+        shape = (-1, *pixel) if self.mean.ndim == 1 else (len(self.mean), 1, self.mean.shape[1], *pixel)
+        self.mean, self.std = self.mean.view(shape), self.std.view(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
@@ -475,3 +477,7 @@ def _inputs(batch: Batch) -> Tensor:
 
 def _floats(values: Sequence[float] | None) -> list[float] | None:
     return None if values is None else [float(v) for v in values]
+
+
+def _nested_floats(values: Sequence[float] | Sequence[Sequence[float]] | None) -> list[Any] | None:
+    return None if values is None else [_floats(v) if isinstance(v, Sequence) else float(v) for v in values]

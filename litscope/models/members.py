@@ -80,8 +80,10 @@ class Members(nn.Module):
         self.dropout = nn.Dropout(next(part.p for part in nets[0].modules() if isinstance(part, nn.Dropout)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (M, B, C) of a batch (B, ...) that all members see."""
-        x = x.flatten(1).expand(self.num_members, -1, -1)
+        """Logits (M, B, C) of a batch that all members see, (B, F) or (B, K, H, W), or with M in front for each its
+        own view of it.
+        """
+        x = x.flatten(2) if x.ndim in (3, 5) else x.flatten(1).expand(self.num_members, -1, -1)
         *hidden, head = self.layers
         for layer in hidden:
             x = layer(x).relu_()
