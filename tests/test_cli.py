@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from litscope.cli import COMMANDS, main
+from litscope.rundir import read_lines
 from litscope.training.flags import parse
 
 HEAVY = ("torch", "lightning", "torchvision", "timm", "numpy", "pyarrow", "duckdb", "sklearn", "matplotlib", "rich")
@@ -195,7 +196,7 @@ def test_a_run_that_is_interrupted_ends_with_130(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     metrics = tmp_path / "run/metrics/epochs.jsonl"
-    while not metrics.exists() and process.poll() is None:
+    while not read_lines(metrics) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     said = process.stderr.read()
@@ -359,6 +360,7 @@ def test_demo_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "runs/demo/figures/worst-train-loss.png").exists()
     rows = done.stdout.partition("finds hardest\n")[2].partition("\n\n")[0].splitlines()
     assert len(rows) == 11
+    monkeypatch.chdir(tmp_path / "runs")
     assert demo.free_folder() == Path("runs/demo")
     monkeypatch.chdir(tmp_path)
     assert demo.free_folder() == Path("runs/demo-2")
