@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,12 @@ class TestPruner:
         assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
         again = self.found(tmp_path, trials=9)
         assert again[:8] == after
+
+    def test_they_count_where_the_folder_was_moved(self, tmp_path: Path) -> None:
+        self.found(tmp_path / "then", trials=MEDIAN_OF)
+        shutil.move(tmp_path / "then", tmp_path / "now")
+        after = self.found(tmp_path / "now", trials=8)
+        assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
 
     def test_another_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="--pruner hyperband: it is median or none"):

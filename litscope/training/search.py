@@ -236,7 +236,8 @@ class _Search:
         earlier = [Trial(**line) for line in read_lines(self.folder / TRIALS)]
         sharing = Counter(trial.run for trial in earlier)
         for trial in earlier:
-            values = self._values(RunDir(trial.run), self.metric) if sharing[trial.run] == 1 else {}
+            run = RunDir(self.folder / Path(trial.run).name)  # the folder may have moved since
+            values = self._values(run, self.metric) if sharing[trial.run] == 1 else {}
             try:
                 self.study.add_trial(
                     optuna.trial.create_trial(
