@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from litscope.cli import main
 from litscope.errors import ConfigError, DataError
+from litscope.training import experiment
 from litscope.training.cv import CvResult, cross_validate
 from litscope.training.flags import recipe_from_keywords
 
@@ -45,6 +46,19 @@ def test_every_sample_is_predicted_once(in_turn: bool, tmp_path: Path, capsys: p
         assert fold["auroc"] == pytest.approx(roc_auc_score(label[own], probs[own], multi_class="ovr"), abs=1e-6)
     assert found.pooled["accuracy"] == pytest.approx(np.mean(label == np.array(rows["prediction"])))
     assert found.pooled["accuracy"] > 0.85
+
+
+@pytest.mark.parametrize(("more", "title"), [({}, "cv"), ({"gradient_clip_val": 1e6}, "fold 2")])
+def test_a_long_one_is_heard_of(
+    more: dict[str, float],
+    title: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(experiment, "SAY_EVERY_S", 0.0)
+    validated(tmp_path, epochs=2, **more)
+    assert f"{title}, epoch 2/2: train/loss 0." in capsys.readouterr().err
 
 
 def test_both_ways_come_to_the_same_on_real_data(tmp_path: Path) -> None:
