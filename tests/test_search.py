@@ -137,11 +137,12 @@ def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.
 
 class TestPruner:
     """A rate of 1e-8 learns nothing, so it is behind the other one after any number of epochs. With this seed, three of
-    the first five trials have the other one.
+    the first five trials have the other one, and the first of a later call has not: it can only be judged by those of
+    the earlier one.
     """
 
     SPACE = "lr=1e-2,1e-8"
-    SEED = 6
+    SEED = 17
 
     def found(self, folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
         return list(
