@@ -33,7 +33,7 @@ from lines import Line, figure_line
 from PIL import Image
 from processes import ArmFailed
 
-from litscope.training.fields import fields
+from litscope.config.fields import fields
 
 BARE = {"synthetic": "bare loop, one resident batch", "real": "bare loop, DataLoader"}
 

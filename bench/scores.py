@@ -28,7 +28,7 @@ import pyarrow as pa
 from harness import machine
 
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
-from litscope.ledger.scorekeeper import refresh
+from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.store import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tasks
 from harness import Arm, Bench, Context
 
-from litscope.training.fields import fields
+from litscope.config.fields import fields
 
 SEVERAL = "litscope, several compiled steps a call"
 RESIDENT = "hand-written loop, no DataLoader"

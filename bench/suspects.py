@@ -59,11 +59,11 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from litscope.ledger import scorekeeper
+from litscope.evaluation.predict import predict
+from litscope.ledger.scoring import scorekeeper
 from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
-from litscope.training.predict import predict
 
 NUM_CLASSES = 10
 NUM_FOLDS = 5

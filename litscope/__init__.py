@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from litscope import _torchvision
 
 if TYPE_CHECKING:
+    from litscope.config.recipe import Recipe as Recipe
     from litscope.data.datamodule import ClassificationData as ClassificationData
     from litscope.data.manifest import Manifest as Manifest
     from litscope.errors import LitscopeError as LitscopeError
     from litscope.errors import UserError as UserError
+    from litscope.evaluation.evaluate import evaluate as evaluate
+    from litscope.evaluation.predict import predict as predict
     from litscope.ledger.store import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
     from litscope.rundir import RunDir as RunDir
-    from litscope.training.evaluate import evaluate as evaluate
     from litscope.training.fit import fit as fit
-    from litscope.training.predict import predict as predict
-    from litscope.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
@@ -31,12 +31,12 @@ _HOME = {
     "LedgerReader": "litscope.ledger.store",
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
-    "Recipe": "litscope.training.recipe",
+    "Recipe": "litscope.config.recipe",
     "RunDir": "litscope.rundir",
     "UserError": "litscope.errors",
-    "evaluate": "litscope.training.evaluate",
+    "evaluate": "litscope.evaluation.evaluate",
     "fit": "litscope.training.fit",
-    "predict": "litscope.training.predict",
+    "predict": "litscope.evaluation.predict",
 }
 """Where each public name lives."""
 

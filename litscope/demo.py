@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from litscope.curation.worst import WorstSamples, worst_samples
 from litscope.rundir import RunDir
 from litscope.runs import RUNS
 from litscope.training.fit import fit
-from litscope.training.worst import WorstSamples, worst_samples
 
 NUM_HARDEST = 10
 NUM_EPOCHS = 20

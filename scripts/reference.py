@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from litscope.config.fields import GROUPS, Field, fields, group_doc
+from litscope.config.flags import OPTIONS, all_flags, reference_rows
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
-from litscope.ledger.score_schema import SCORE_SCHEMA, SCORES
-from litscope.training.fields import GROUPS, Field, fields, group_doc
-from litscope.training.flags import OPTIONS, all_flags, reference_rows
+from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -32,7 +32,7 @@ Every flag of `litscope fit`, with its effect and with tests that show the effec
 `training.lr`; further names work as keys and as Python keywords too (`learning_rate=`). How flags, files and
 presets are put together is told in [Configuration](configuration.md).
 
-This page is written by `scripts/reference.py` from the dataclasses in `litscope/training/recipe.py` and from the
+This page is written by `scripts/reference.py` from the dataclasses in `litscope/config/recipe.py` and from the
 marks in `tests/`.
 """
 

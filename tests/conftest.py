@@ -103,8 +103,8 @@ def _unpacked(archive: Path, factory: pytest.TempPathFactory, wanted: Callable[[
 @pytest.fixture
 def compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run compiles its step after three steps, as if it paid."""
-    from litscope.training import stride
     from litscope.training.hardware import cpp_compiler
+    from litscope.training.loop import stride
 
     if cpp_compiler() is None:
         pytest.skip("torch.compile needs a C++ compiler")

@@ -16,7 +16,7 @@ import turns
 def main() -> None:
     """Run and report."""
     from litscope.cli import main as litscope
-    from litscope.training.callbacks import Recorder
+    from litscope.training.loop.recorder import Recorder
 
     took: list[float] = []
     end = Recorder.on_train_batch_end

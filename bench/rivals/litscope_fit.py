@@ -89,8 +89,8 @@ class Arm:
 
 def install(arm: Arm) -> None:
     """Put the arm's calls around the run's own."""
-    from litscope.ledger.scorekeeper import BackgroundScores
-    from litscope.training.callbacks import Recorder
+    from litscope.ledger.scoring.scorekeeper import BackgroundScores
+    from litscope.training.loop.recorder import Recorder
 
     start, ends, refresh = Recorder.on_train_epoch_start, Recorder._training_ends, BackgroundScores._refresh
 
@@ -116,7 +116,7 @@ def install(arm: Arm) -> None:
 
 def narrow(hidden: list[int]) -> None:
     """Give the MLP these widths."""
-    from litscope.models import backbones
+    from litscope.models.networks import backbones
 
     backbones.Mlp = functools.partial(backbones.Mlp, hidden=hidden)
 
@@ -136,7 +136,7 @@ def main() -> None:
     if options.hidden:
         narrow([int(width) for width in options.hidden.split(",")])
     if options.compile_steps:
-        import_module("litscope.training.stride").COMPILE_S = 0.0
+        import_module("litscope.training.loop.stride").COMPILE_S = 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:
         run = Path(folder) / "run"
         arm = Arm(run, options.sync_check, options.times, options.turn, options.first_turn)

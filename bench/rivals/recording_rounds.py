@@ -47,7 +47,7 @@ class Rounds:
     def begin(self, recorder: Any, trainer: Any) -> None:
         """Give the recorder what the arm has, and start the clock."""
         from litscope.live.capture import Capture
-        from litscope.training.callbacks import FLUSH_S
+        from litscope.training.loop.recorder import FLUSH_S
 
         if self._recording is None:
             self._recording = recorder._capture, recorder._scores
@@ -75,8 +75,8 @@ class Rounds:
 
 def install(rounds: Rounds) -> None:
     """Put the turns around the recorder's epochs."""
-    from litscope.ledger.scorekeeper import BackgroundScores
-    from litscope.training.callbacks import Recorder
+    from litscope.ledger.scoring.scorekeeper import BackgroundScores
+    from litscope.training.loop.recorder import Recorder
 
     start, end, close = Recorder.on_train_epoch_start, Recorder.on_train_epoch_end, Recorder.close
     refresh = BackgroundScores._refresh

@@ -31,7 +31,7 @@ from torchvision import datasets, transforms
 from turns import Turns, say
 
 import litscope.watch as wl
-from litscope.models.backbones import build
+from litscope.models.networks.backbones import build
 
 ARMS = ("scope", "none", "wrapped", "scope again")
 

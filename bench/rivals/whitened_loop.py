@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from litscope.models.nets import WhiteNet
+from litscope.models.networks.nets import WhiteNet
 from litscope.models.tta import views
 
 BORDER = 2

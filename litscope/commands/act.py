@@ -112,7 +112,7 @@ def _act(
     what: str, chosen: Chosen, given: dict[str, Any], as_json: bool, labels: Sequence[str] | None = None, **more: Any
 ) -> int:
     """Write an action about samples; with --dry-run only show them."""
-    from litscope.ledger.actions import request
+    from litscope.ledger.journal.actions import request
 
     action = request(what, why=given["note"], **chosen.arguments, **more)
     with stdout_for_result() as out:
@@ -138,7 +138,7 @@ def _require_rest(chosen: Chosen) -> None:
     """Refuse to discard the last training samples."""
     import numpy as np
 
-    from litscope.ledger.actions import decisions
+    from litscope.ledger.journal.actions import decisions
 
     train = chosen.manifest.ids("train")
     gone = np.union1d(chosen.ids, np.fromiter(decisions(chosen.run).discarded, np.int64))
@@ -150,7 +150,7 @@ def _believed(chosen: Chosen, save: bool) -> tuple[Chosen, list[str]]:
     """The class that the model believes of each sample; those that training never saw are left out, and counted."""
     import numpy as np
 
-    from litscope.ledger.scorekeeper import refresh
+    from litscope.ledger.scoring.scorekeeper import refresh
 
     table = refresh(chosen.run, save=save).table
     believed = np.full(len(chosen.manifest), -1, np.int64)

@@ -37,7 +37,7 @@ def worst(argv: list[str]) -> int:
         if given[name] < 1:
             raise ConfigError(f"{'-n' if name == 'n' else '--last-epochs'} {given[name]}: it is 1 or more.")
     with stdout_for_result() as out:
-        from litscope.training.worst import worst_samples
+        from litscope.curation.worst import worst_samples
 
         found = worst_samples(**given)
     show(found, as_json, out)
@@ -99,7 +99,7 @@ def _validate(given: dict[str, Any], as_json: bool) -> int:
     if mixed:
         raise ConfigError(f"--validate judges the ranking of the training samples as a whole: leave out {mixed[0]}.")
     with stdout_for_result() as out:
-        from litscope.training.validate import validate
+        from litscope.experiments.planted import validate
 
         found = validate(RunDir.open(given["run"]), 0.1 if given["share"] is None else given["share"], given["keep"])
     show(found, as_json, out)
@@ -144,7 +144,7 @@ def _suspects_text(found: Suspects, rows: list[dict[str, Any]]) -> str:
 
 
 def _draw_suspects(run: RunDir, found: Suspects, sheet: str | bool) -> None:
-    from litscope.training.sheet import SHEET_LIMIT, draw_samples
+    from litscope.curation.sheet import SHEET_LIMIT, draw_samples
 
     path = run.figures / f"suspects-{found.split}.png" if sheet is True else Path(str(sheet))
     rows = found.table.slice(0, SHEET_LIMIT).to_pylist()
@@ -185,7 +185,7 @@ def scores(argv: list[str]) -> int:
 
 
 def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Table:
-    from litscope.ledger.score_schema import SCORE_SCHEMA
+    from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
     from litscope.ledger.views import sql as ask
 
     name = sort.removeprefix("-")

@@ -8,7 +8,7 @@ from litscope.commands.line import answer, write
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from litscope.training.flags import Line
+    from litscope.config.flags import Line
 
 NAMES = ("prune",)
 
@@ -28,12 +28,12 @@ def bench(argv: list[str]) -> int:
 
 def bench_prune(argv: list[str]) -> int:
     """Train on all samples, pruned, at random and for less time, and say whether pruning is worth it."""
-    from litscope.training.flags import Option
+    from litscope.config.flags import Option
 
     more = (Option(("--seeds",), "Seeds; each trains all four arms.", int, 3),)
 
     def find(line: Line) -> Any:
-        from litscope.training.prune_bench import bench_prune as compare
+        from litscope.experiments.prune import bench_prune as compare
 
         return compare(line.recipe, line.options["seeds"])
 

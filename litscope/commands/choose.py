@@ -50,7 +50,7 @@ def require_tag(run: RunDir, name: str) -> None:
     Raises:
         ConfigError: with the tags that there are.
     """
-    from litscope.ledger.actions import decisions
+    from litscope.ledger.journal.actions import decisions
 
     tags = decisions(run).tags
     if name not in tags:

@@ -14,7 +14,7 @@ def replay(argv: list[str]) -> int:
     parser.add_argument("--run-dir", metavar="DIR", help="the new run's folder (default: runs/NAME-replay)")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.training.replay import replay as repeat
+        from litscope.experiments.replay import replay as repeat
 
         found = repeat(RunDir.open(given["run"]), given["run_dir"])
     show(found, as_json, out)
@@ -36,7 +36,7 @@ def whatif(argv: list[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folders of the trainings")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.training.whatif import whatif as try_out
+        from litscope.experiments.whatif import whatif as try_out
 
         found = try_out(RunDir.open(given.pop("run")), **given)
     show(found, as_json, out)

@@ -88,8 +88,8 @@ def export(argv: list[str]) -> int:
     parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.training.export import Wanted
-        from litscope.training.export import export as write_export
+        from litscope.curation.export import Wanted
+        from litscope.curation.export import export as write_export
 
         wanted = Wanted(
             RunDir.open(given["run"]),

@@ -14,12 +14,12 @@ from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 
 if TYPE_CHECKING:
-    from litscope.ledger.actions import Entry
+    from litscope.ledger.journal.actions import Entry
 
 
 def undo(argv: list[str]) -> int:
     """Take back the last action, or the one of ID."""
-    from litscope.ledger.describe import describe
+    from litscope.ledger.journal.describe import describe
 
     parser = make_parser(undo)
     parser.usage = "litscope undo [RUN] [ID] [options]"
@@ -44,7 +44,7 @@ def actions(argv: list[str]) -> int:
     parser.add_argument("--status", choices=statuses, help="only those")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.ledger.actions import entries
+        from litscope.ledger.journal.actions import entries
 
         run = find_run(given["run"])
         found = [entry for entry in entries(run) if given["status"] in (None, entry.status)]
@@ -58,7 +58,7 @@ def actions(argv: list[str]) -> int:
 
 
 def _log(found: Sequence[Entry]) -> list[str]:
-    from litscope.ledger.describe import describe, describe_status
+    from litscope.ledger.journal.describe import describe, describe_status
 
     rows = []
     for entry in found:
@@ -82,7 +82,7 @@ def _target(run: RunDir, action_id: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: if there is none, or it cannot be undone; the message says why.
     """
-    from litscope.ledger.actions import VERBS, entries, is_momentary
+    from litscope.ledger.journal.actions import VERBS, entries, is_momentary
 
     listed = entries(run)
     if action_id is None:
@@ -102,7 +102,7 @@ def _target(run: RunDir, action_id: str | None) -> dict[str, Any]:
 
 
 def _require_undoable(action: dict[str, Any], status: str) -> None:
-    from litscope.ledger.actions import VERBS
+    from litscope.ledger.journal.actions import VERBS
 
     verb = VERBS.get(action["what"])
     if status in ("undone", "refused"):

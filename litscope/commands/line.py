@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from litscope.training.flags import Line, Option
+    from litscope.config.flags import Line, Option
 
 Command = Callable[[list[str]], int]
 """Takes the words after the command's name, returns the exit code."""
@@ -81,15 +81,15 @@ def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), 
         name: by which it is called, where that is not the function's.
     """
     if "-h" in argv or "--help" in argv:
-        from litscope.training.help import help_text
+        from litscope.config.help import help_text
 
         write(help_text(name or name_of(command), command.__doc__ or "", more))
         return None
-    from litscope.training.flags import parse_line
+    from litscope.config.flags import parse_line
 
     line = parse_line(argv, more)
     if line.options["print_config"]:
-        from litscope.training.yamlfile import dump
+        from litscope.config.yamlfile import dump
 
         write(dump(line.recipe))
         return None
@@ -102,7 +102,7 @@ def require_source(line: Line, or_resume: bool = False) -> None:
     Raises:
         ConfigError: saying what may be given.
     """
-    from litscope.training.help import SOURCES
+    from litscope.config.help import SOURCES
 
     if line.recipe.data.dataset is None and not (or_resume and line.recipe.training.resume):
         resume = " To go on with a run: --resume RUN, or --resume last." if or_resume else ""

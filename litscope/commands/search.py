@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from litscope.commands.line import answer
 
 if TYPE_CHECKING:
-    from litscope.training.flags import Line
+    from litscope.config.flags import Line
 
 
 def tune(argv: list[str]) -> int:
     """Train SOURCE with many settings and say which are best; of an MLP, eight at a time."""
-    from litscope.training.flags import Option
+    from litscope.config.flags import Option
 
     more = (
         Option(
@@ -30,7 +30,7 @@ def tune(argv: list[str]) -> int:
     )
 
     def find(line: Line) -> Any:
-        from litscope.training.search import tune as search
+        from litscope.experiments.tune import tune as search
 
         return search(line.recipe, line.options["search"], line.options["trials"], line.options["pruner"])
 
@@ -39,12 +39,12 @@ def tune(argv: list[str]) -> int:
 
 def cv(argv: list[str]) -> int:
     """Cross-validate: predict every sample of SOURCE with a network that was not trained on it."""
-    from litscope.training.flags import Option
+    from litscope.config.flags import Option
 
     more = (Option(("--folds",), "Parts of the data; a network is trained for each.", int, 5),)
 
     def find(line: Line) -> Any:
-        from litscope.training.cv import cross_validate
+        from litscope.experiments.cv import cross_validate
 
         return cross_validate(line.recipe, line.options["folds"])
 

@@ -77,7 +77,7 @@ def request_and_send(
         detail: as `send`.
         arguments: of the verb.
     """
-    from litscope.ledger.actions import request
+    from litscope.ledger.journal.actions import request
 
     action = request(what, why=given["note"], **arguments)
     if instead is not None:
@@ -97,8 +97,8 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
         out: where results go.
         detail: more of it, in words, for people.
     """
-    from litscope.ledger.actions import submit
-    from litscope.ledger.describe import describe, describe_answer
+    from litscope.ledger.journal.actions import submit
+    from litscope.ledger.journal.describe import describe, describe_answer
     from litscope.runs import is_training
 
     is_alive = is_training(run)
@@ -119,7 +119,7 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
 
 def _wait(run: RunDir, action_id: str, wait_s: float) -> Action | None:
     """The answer to an action, or None if none comes in time."""
-    from litscope.ledger.actions import Journal
+    from litscope.ledger.journal.actions import Journal
 
     journal = Journal(run)
     end = time.monotonic() + wait_s

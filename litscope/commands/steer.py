@@ -14,7 +14,7 @@ from litscope.rundir import RunDir
 
 def set_(argv: list[str]) -> int:
     """Change the learning rate, epochs, patience, batch size ... of a run that trains."""
-    from litscope.ledger.verbs import SETTINGS
+    from litscope.ledger.journal.verbs import SETTINGS
 
     parser = make_parser(set_)
     parser.usage = "litscope set [RUN] NAME=VALUE ... [options]"

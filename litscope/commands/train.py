@@ -21,7 +21,7 @@ from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from litscope.training.flags import Line
+    from litscope.config.flags import Line
 
 
 def fit(argv: list[str]) -> int:
@@ -52,7 +52,7 @@ def check(argv: list[str]) -> int:
 
 def lr_find(argv: list[str]) -> int:
     """Sweep the learning rate on SOURCE and suggest one."""
-    from litscope.training.flags import Option
+    from litscope.config.flags import Option
 
     more = (
         Option(("--num-sweeps",), "Sweeps, each with another order of the samples.", int, 3),
@@ -63,7 +63,7 @@ def lr_find(argv: list[str]) -> int:
     )
 
     def find(line: Line) -> Any:
-        from litscope.training.tune import lr_find as sweep
+        from litscope.training.probes.lr_find import lr_find as sweep
 
         return sweep(line.recipe, **{option.name: line.options[option.name] for option in more})
 
@@ -72,7 +72,7 @@ def lr_find(argv: list[str]) -> int:
 
 def batch_size_find(argv: list[str]) -> int:
     """Find the batch size that trains fastest on SOURCE and fits in memory."""
-    from litscope.training.flags import Option
+    from litscope.config.flags import Option
 
     more = (
         Option(("--start",), "The first size tried.", int, 8),
@@ -80,7 +80,7 @@ def batch_size_find(argv: list[str]) -> int:
     )
 
     def find(line: Line) -> Any:
-        from litscope.training.tune import batch_size_find as try_sizes
+        from litscope.training.probes.lr_find import batch_size_find as try_sizes
 
         return try_sizes(line.recipe, **{option.name: line.options[option.name] for option in more})
 
@@ -98,7 +98,7 @@ def evaluate(argv: list[str]) -> int:
         return evaluate_now(now, as_json)
     given["split"] = given["split"] or "test"
     with stdout_for_result() as out:
-        from litscope.training.evaluate import evaluate as run_evaluate
+        from litscope.evaluation.evaluate import evaluate as run_evaluate
 
         found = run_evaluate(given.pop("run"), **given)
     if as_json:
@@ -119,7 +119,7 @@ def predict(argv: list[str]) -> int:
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.training.predict import predict as run_predict
+        from litscope.evaluation.predict import predict as run_predict
 
         found = run_predict(given.pop("run"), given.pop("paths"), **given)
     show(found, as_json, out)
@@ -132,7 +132,7 @@ def models(argv: list[str]) -> int:
     parser.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern (resnet*)")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.models.backbones import list_models
+        from litscope.models.networks.backbones import list_models
 
         names = list_models(given["pattern"])
         if not names:

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from litscope.data.batch_transform import BatchTransform
-from litscope.data.cache import num_cores
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
 from litscope.data.pruning import Pruning
+from litscope.data.reading.cache import num_cores
+from litscope.data.reading.stored import Normalization, measure, squares, store
 from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
-from litscope.data.sources import Source, open_source
-from litscope.data.splits import Folds
-from litscope.data.stored import Normalization, measure, squares, store
+from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.splits import Folds
 from litscope.data.transforms import Augmentation, Policy
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch

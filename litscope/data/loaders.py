@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from litscope.console import warn
-from litscope.data.decoding import BatchDecoder
 from litscope.data.overlay import Overlay
-from litscope.data.readers import Reader
+from litscope.data.reading.decoding import BatchDecoder
+from litscope.data.reading.readers import Reader
 from litscope.data.sampler import EpochOrder, Ids, even, spread
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from litscope.console import track
-from litscope.data import bands, images
-from litscope.data.findings import DIGEST_BYTES, FILE, Findings, kept
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
-from litscope.data.readers import FileReader
-from litscope.data.sources import Source
+from litscope.data.reading import bands, images
+from litscope.data.reading.findings import DIGEST_BYTES, FILE, Findings, kept
+from litscope.data.reading.readers import FileReader
+from litscope.data.sources.source import Source
 from litscope.errors import DataError
 
 _SHOWN = 5  # examples of each finding that are printed

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from litscope.errors import RunError
-from litscope.ledger.actions import Entry, entries
+from litscope.ledger.journal.actions import Entry, entries
 from litscope.ledger.queries import classes, history
 from litscope.ledger.views import connect
 from litscope.rundir import RunDir

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from litscope.errors import ConfigError, RunError, did_you_mean
-from litscope.ledger.actions import canaries
-from litscope.ledger.scorekeeper import Clock, refresh
-from litscope.ledger.trust import Trust, clock_sentence, measure, verdicts
+from litscope.ledger.journal.actions import canaries
+from litscope.ledger.scoring.scorekeeper import Clock, refresh
+from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
 from litscope.ledger.views import connect
 from litscope.rundir import RunDir
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from litscope.errors import ConfigError
-from litscope.ledger.actions import canaries, check, decisions, entries, planted
+from litscope.ledger.journal.actions import canaries, check, decisions, entries, planted
 from litscope.rundir import RunDir, read_lines, valid_lines
 
 _DECISIONS = pa.schema(

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from litscope.ledger.capture import SignalBuffer
+from litscope.ledger.signal_buffer import SignalBuffer
 from litscope.ledger.store import LedgerWriter
 from litscope.types import StepOutput
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from litscope.live.interrupt import Signals
 from litscope.live.ranks import Ranks
+from litscope.live.stop_requests import Signals
 
 SAVE_EVERY_S = 120.0
 """Time between two periodic checkpoints inside an epoch, in seconds."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.ledger.actions import Decisions
+from litscope.ledger.journal.actions import Decisions
 
 Ids = NDArray[np.int64]
 

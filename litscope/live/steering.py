@@ -17,7 +17,7 @@ import numpy as np
 
 from litscope.console import warn
 from litscope.errors import ConfigError
-from litscope.ledger.actions import (
+from litscope.ledger.journal.actions import (
     Action,
     Decisions,
     Journal,
@@ -30,9 +30,9 @@ from litscope.ledger.actions import (
     request,
     submit,
 )
-from litscope.live.interrupt import Signals
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment, Steered
+from litscope.live.stop_requests import Signals
 from litscope.rundir import RunDir, read_lines
 
 POLL_S = 0.5

@@ -17,15 +17,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from litscope.errors import ConfigError, ModelError
-from litscope.models import backbones
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.measured import Measured
-from litscope.models.members import Members, MemberSettings, fuse, member_losses, scale_steps
 from litscope.models.metrics import NAMES
-from litscope.models.nets import WhiteNet
+from litscope.models.networks import backbones
+from litscope.models.networks.members import Members, MemberSettings, fuse, member_losses, scale_steps
+from litscope.models.networks.nets import WhiteNet
+from litscope.models.networks.stems import Stem
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Kind, Schedule
-from litscope.models.stems import Stem
 from litscope.models.step_plan import StepPlan
 from litscope.models.steps import Steps
 from litscope.models.tta import Tta, views

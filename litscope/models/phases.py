@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from litscope.models.members import MemberMetrics
 from litscope.models.metrics import PhaseMetrics
+from litscope.models.networks.members import MemberMetrics
 
 
 class Phases:

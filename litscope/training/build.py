@@ -14,19 +14,24 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
+from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
-from litscope.data.sources import Source, open_source
-from litscope.data.splits import Folds
+from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.splits import Folds
 from litscope.data.transforms import SMALL
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
-from litscope.training.checkpoints import AtomicCheckpointIO, adapt_callback_states, best_checkpoints, load_checkpoint
-from litscope.training.ema import AveragedWeights
 from litscope.training.hardware import Plan
 from litscope.training.loggers import make_profiler
-from litscope.training.recipe import Recipe
+from litscope.training.loop.checkpoints import (
+    AtomicCheckpointIO,
+    adapt_callback_states,
+    best_checkpoints,
+    load_checkpoint,
+)
+from litscope.training.loop.ema import AveragedWeights
 from litscope.training.settings import DEFAULT_PATIENCE
 from litscope.training.summary import checkpoint_folder
 

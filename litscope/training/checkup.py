@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from litscope.config.checks import check_kind
+from litscope.config.recipe import Recipe
 from litscope.data.preflight import Report, inspect
-from litscope.data.sources import Source
+from litscope.data.sources.source import Source
 from litscope.errors import DataError
-from litscope.models.backbones import why_no_weights
+from litscope.models.networks.backbones import why_no_weights
 from litscope.training.build import make_source
-from litscope.training.checks import check_kind
 from litscope.training.choices import look, resolve
 from litscope.training.hardware import Plan, check_hardware, may_choose_bf16
 from litscope.training.loggers import check_loggers
-from litscope.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import Literal
 
 import numpy as np
 
-from litscope.data.sources import Source
-from litscope.data.stored import sample_sizes
+from litscope.config.recipe import Recipe
+from litscope.data.reading.stored import sample_sizes
+from litscope.data.sources.source import Source
 from litscope.errors import DataError
-from litscope.training.limits import memory_bytes, num_cores
-from litscope.training.recipe import Recipe
+from litscope.limits import memory_bytes, num_cores
 
 SMALL_PIXELS = 64
 """Images whose longer side is at most this are thumbnails: they keep their size and train from scratch."""

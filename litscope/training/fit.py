@@ -25,34 +25,35 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
+from litscope.config.checks import check_kind
+from litscope.config.flags import build as build_recipe
+from litscope.config.flags import recipe_from_keywords
+from litscope.config.recipe import Recipe, max_time_s
+from litscope.config.resume import resolve_resume
+from litscope.config.yamlfile import dump
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.errors import ConfigError, Interrupted
-from litscope.ledger.actions import Action
-from litscope.live.interrupt import Signals, catch_signals
+from litscope.launch.workers import rank_of_process, start_workers
+from litscope.ledger.journal.actions import Action
 from litscope.live.steering import Steering
+from litscope.live.stop_requests import Signals, catch_signals
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, held, write_json
-from litscope.training import build, choices, speed_probe, summary
-from litscope.training.callbacks import Recorder
-from litscope.training.canaries import Canaries
-from litscope.training.checkpoints import load_checkpoint, steering_state
-from litscope.training.checks import check_kind
-from litscope.training.flags import build as build_recipe
-from litscope.training.flags import recipe_from_keywords
+from litscope.training import build, choices, summary
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
-from litscope.training.launch import rank_of_process, start_workers
 from litscope.training.loggers import check_loggers, close_loggers, make_loggers, watch
-from litscope.training.metric_lines import metric_values
+from litscope.training.loop.canaries import Canaries
+from litscope.training.loop.checkpoints import load_checkpoint, steering_state
+from litscope.training.loop.metric_lines import metric_values
+from litscope.training.loop.recorder import Recorder
+from litscope.training.loop.stride import make_stride
+from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.recipe import Recipe, max_time_s
-from litscope.training.resume import resolve_resume
-from litscope.training.runs import begin, carried_actions, check_epochs, finished, open_run
+from litscope.training.run_folder import begin, carried_actions, check_epochs, finished, open_run
 from litscope.training.settings import resumed
-from litscope.training.stride import make_stride
-from litscope.training.yamlfile import dump
 
 
 def fit(
@@ -175,7 +176,7 @@ def _seeded_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Pat
 
 
 def _why_no_weights(arch: str) -> str | None:
-    from litscope.models.backbones import why_no_weights
+    from litscope.models.networks.backbones import why_no_weights
 
     return why_no_weights(arch)
 

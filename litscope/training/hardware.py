@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from litscope.config.recipe import HardwareConfig, Recipe
 from litscope.errors import ConfigError, did_you_mean
-from litscope.training.limits import memory_bytes, num_cores
-from litscope.training.recipe import HardwareConfig, Recipe
+from litscope.limits import memory_bytes, num_cores
 
 DeviceType = Literal["cpu", "cuda", "mps"]
 

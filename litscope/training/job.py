@@ -10,12 +10,12 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 
+from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
-from litscope.training.recipe import Recipe
-from litscope.training.stride import Stride
+from litscope.training.loop.stride import Stride
 
 OnEpoch = Callable[[Mapping[str, Any]], bool]
 """Called with the line of metrics/epochs.jsonl of each epoch that is over; whether the run is to end with it."""

@@ -19,9 +19,9 @@ from lightning.pytorch.profilers import (
     SimpleProfiler,
 )
 
+from litscope.config.recipe import LoggingConfig, Recipe
 from litscope.errors import MissingExtra
 from litscope.rundir import RunDir
-from litscope.training.recipe import LoggingConfig, Recipe
 
 
 def make_loggers(recipe: Recipe, run: RunDir, attempt: int) -> list[Logger]:

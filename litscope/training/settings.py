@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from litscope.ledger.actions import decide
+from litscope.config.recipe import Recipe
+from litscope.ledger.journal.actions import decide
 from litscope.models.optim import default_weight_decay
-from litscope.training.recipe import Recipe
 
 DEFAULT_PATIENCE = 5
 

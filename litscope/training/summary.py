@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from litscope.config.recipe import Recipe
 from litscope.console import warn
 from litscope.errors import LedgerError, RunError
 from litscope.rundir import RunDir, read_lines, valid_lines
 from litscope.training.job import Job, Outcome
-from litscope.training.recipe import Recipe
 
 NUM_PAIRS = 10
 NUM_HARDEST = 10

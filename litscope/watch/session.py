@@ -21,14 +21,14 @@ from torch import Tensor
 from litscope.console import say
 from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError, RunError
-from litscope.ledger.scorekeeper import BackgroundScores
+from litscope.ledger.scoring.scorekeeper import BackgroundScores
 from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
-from litscope.live.interrupt import Signals
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
+from litscope.live.stop_requests import Signals
 from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json
 from litscope.watch.folder import check_watched, describe, free_folder
 from litscope.watch.ids import WithIds

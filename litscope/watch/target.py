@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from litscope.errors import ConfigError, did_you_mean
-from litscope.ledger.actions import Decisions
+from litscope.ledger.journal.actions import Decisions
 from litscope.live.steered import Moment
 from litscope.watch.ids import Ids
 from litscope.watch.rates import Rates

@@ -1,0 +1,245 @@
+"""Flags, YAML files and keywords -> one checked `Recipe`.
+
+From weak to strong: defaults, the recipe of the run that --resume names, `lightning:` blocks of
+the files, --preset, the files' sections in the order of --config, flags. jsonargparse parses the
+line; `presets.py` reads the files; `fields.py` gives every value its type.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from litscope.config.fields import GROUPS, Field, by_name, fields, typed
+from litscope.config.presets import Layer, Setting, file_settings, preset
+from litscope.config.recipe import Recipe
+from litscope.config.resume import find_checkpoint, run_settings
+from litscope.config.yamlfile import read
+from litscope.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """A flag of a command that is not a field of the recipe.
+
+    Attributes:
+        flags: ("--json",).
+        doc: one line for the help.
+        type: int, float or str; bool for a flag without a value.
+        default: what it is without the flag.
+        repeats: it may be given several times; its value is a list.
+    """
+
+    flags: tuple[str, ...]
+    doc: str
+    type: type = str
+    default: Any = None
+    repeats: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name as an attribute: `print_config`."""
+        return self.flags[0].lstrip("-").replace("-", "_")
+
+
+OPTIONS = (
+    Option(("--config", "-c"), "A YAML file of settings; may be given several times, later ones win.", repeats=True),
+    Option(("--preset",), "A block of lightning_presets: in a file, or single_gpu, multi_gpu_ddp."),
+    Option(("--print-config",), "Print all settings as YAML with comments, and stop.", bool, False),
+    Option(("--json",), "Print the result as one JSON document on standard output.", bool, False),
+    Option(("--help", "-h"), "Show this help, and stop.", bool, False),
+)
+"""Flags that every command with a recipe has besides those of the fields."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A parsed command line: the recipe, and the options that are not part of it, by name."""
+
+    recipe: Recipe
+    options: dict[str, Any]
+
+
+def parse(argv: Sequence[str]) -> Recipe:
+    """The recipe of a command line, as `litscope fit` understands it.
+
+    Raises:
+        ConfigError: naming the flag or the YAML key, its value, and what is allowed.
+        RunError: if --resume names nothing that exists.
+    """
+    return parse_line(argv).recipe
+
+
+def parse_line(argv: Sequence[str], more: Sequence[Option] = ()) -> Line:
+    """The recipe of a command line, with the options around it.
+
+    Args:
+        argv: the words after the command.
+        more: options of this command alone.
+
+    Raises:
+        ConfigError, RunError: as `parse`.
+    """
+    options = (*OPTIONS, *more)
+    given = vars(_parse_words(argv, options))
+    values = {o.name: given.pop(o.name, [] if o.repeats else o.default) for o in options}
+    source = given.pop("source", None)
+    if source is not None:
+        if given.get("dataset", source) != source:
+            raise ConfigError(f"SOURCE {source} and --dataset {given['dataset']} name two data sets; give one.")
+        given["dataset"] = source
+    layer = {}
+    for name, value in given.items():
+        field = by_name()[name]
+        value = ",".join(word for words in value for word in words) if field.is_list else value
+        layer[field.key] = Setting(typed(field, value, field.flag), field.flag)
+    return Line(build(layer, values["config"], values["preset"]), values)
+
+
+def recipe_from_keywords(
+    *, config: str | Path | Sequence[str | Path] = (), preset: str | None = None, **flags: Any
+) -> Recipe:
+    """The recipe of a call: every flag and alias is a keyword, with underscores.
+
+    Args:
+        config: YAML files, as --config.
+        preset: as --preset.
+        flags: `lr=1e-3`, `arch="resnet18"`, `no_augment=True`, ...
+
+    Raises:
+        ConfigError, RunError: as `parse`.
+    """
+    layer: Layer = {}
+    for name, given in flags.items():
+        field, value = _keyword(name, given)
+        if field.key in layer:
+            raise ConfigError(f"{name}= is another name of {field.name}=, which is given too; give one.")
+        layer[field.key] = Setting(typed(field, value, f"{name}="), f"{name}=")
+    return build(layer, [config] if isinstance(config, str | Path) else config, preset)
+
+
+def build(flags: Layer, configs: Iterable[str | Path] = (), preset_name: str | None = None) -> Recipe:
+    """Put the layers over each other and check the result.
+
+    Raises:
+        ConfigError, RunError: as `parse`.
+    """
+    files = [file_settings(read(path)) for path in configs]
+    layers = [file.lightning for file in files]
+    layers += [preset(preset_name, files)] if preset_name is not None else []
+    layers += [file.sections for file in files]
+    settings: Layer = reduce(lambda below, above: below | above, [*layers, flags], {})
+    settings = _resumed_settings(settings) | settings
+    if _value(settings, "training.patience") is not None and "training.early_stopping" not in settings:
+        settings["training.early_stopping"] = Setting(True, settings["training.patience"].where)
+    recipe = Recipe(**{group: _part(group, settings) for group in GROUPS})
+    try:
+        recipe.check()
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_origins(str(error), settings)}") from None
+    return recipe
+
+
+def reference_rows() -> list[tuple[str, str, str, str, str]]:
+    """(flags, YAML key, values, default, meaning) of every field, for the table in the docs."""
+    rows = []
+    for field in fields():
+        flags = ", ".join(all_flags(field))
+        values = " \\| ".join(field.choices) if field.choices else field.expected
+        rows.append((flags, field.key, values, _shown(field.default), field.doc))
+    return rows
+
+
+def all_flags(field: Field) -> tuple[str, ...]:
+    """Every flag of a field, the --no- ones too."""
+    if field.is_bool:
+        return (*field.flags, *("--no-" + flag.removeprefix("--") for flag in field.flags))
+    return (*field.flags, "--no-augment") if field.key == "data.augment" else field.flags
+
+
+def _shown(default: Any) -> str:
+    """A default as it is written in YAML; empty for None, whose meaning the docstring tells."""
+    if isinstance(default, list):
+        return ", ".join(default)
+    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _parse_words(argv: Sequence[str], options: Sequence[Option]) -> argparse.Namespace:
+    """Split a command line by its flags; values stay texts."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
+    parser.add_argument("source", nargs="?")
+    for field in fields():
+        if field.is_bool:
+            parser.add_argument(*field.flags, dest=field.name, action=argparse.BooleanOptionalAction)
+        elif field.is_list:
+            several = "+" if not field.choices else 1  # `--logger csv SOURCE` must leave SOURCE alone
+            parser.add_argument(*field.flags, dest=field.name, action="append", nargs=several)
+        else:
+            parser.add_argument(*field.flags, dest=field.name)
+    parser.add_argument("--no-augment", dest="augment", action="store_const", const="none")
+    for option in options:
+        if option.type is bool:
+            parser.add_argument(*option.flags, action="store_true")
+        elif option.repeats:
+            parser.add_argument(*option.flags, action="append")
+        else:
+            parser.add_argument(*option.flags, type=option.type)
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    _check_names(argv, known)
+    try:
+        return parser.parse_args(list(argv), defaults=False)
+    except ArgumentError as error:
+        raise ConfigError(f"{error}. `litscope fit --help` shows all flags.") from None
+
+
+def _check_names(argv: Sequence[str], known: set[str]) -> None:
+    """Refuse unknown flags, with close ones."""
+    for word in argv:
+        name = word.split("=")[0]
+        if word.startswith("--") and name not in known:
+            raise ConfigError(f"{name} is not a flag.{did_you_mean(name, known)} `litscope fit --help` shows all.")
+
+
+def _keyword(name: str, value: Any) -> tuple[Field, Any]:
+    """The field of a keyword, and the value for it (`no_x=True` is `x=False`)."""
+    known = by_name()
+    if name in known:
+        return known[name], value
+    field = known.get(name.removeprefix("no_"))
+    if field is not None and isinstance(value, bool) and "--" + name.replace("_", "-") in all_flags(field):
+        return field, not value
+    raise ConfigError(f"{name}= is not a keyword.{did_you_mean(name, known)} They are the names of the flags.")
+
+
+def _resumed_settings(settings: Layer) -> Layer:
+    """The recipe of the run that `settings` resume, as the lowest layer."""
+    resume = _value(settings, "training.resume")
+    if resume is None:
+        return {}
+    _, run = find_checkpoint(resume, _value(settings, "logging.run_dir"), _value(settings, "logging.name"))
+    return run_settings(run).sections if run is not None else {}
+
+
+def _value(settings: Layer, key: str) -> Any:
+    return settings[key].value if key in settings else None
+
+
+def _part(group: str, settings: Layer) -> Any:
+    """One dataclass of the recipe."""
+    return GROUPS[group](**{f.name: settings[f.key].value for f in fields() if f.group == group and f.key in settings})
+
+
+def _origins(message: str, settings: Layer) -> str:
+    """Where the flags that a message names were set, if not on the command line."""
+    origins = [
+        f"{field.key} is set in {settings[field.key].where}"
+        for field in fields()
+        if field.key in settings and f"{field.flag} " in message and ", line " in settings[field.key].where
+    ]
+    return f" ({'; '.join(origins)})" if origins else ""

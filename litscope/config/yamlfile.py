@@ -1,0 +1,156 @@
+"""YAML files of settings: read with the line of every value, written with a comment on every field.
+
+Read by the rules of YAML 1.2 where 1.1 surprises: `1e-3` is a number, `12:30:00` and `no` are
+texts, a key may stand only once. Every mistake is a `ConfigError` with file and line.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litscope.config.fields import fields, group_doc
+from litscope.config.recipe import Recipe
+from litscope.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One `key: value` of a file.
+
+    Attributes:
+        key: as written.
+        value: a scalar, a list of scalars, or the entries of a mapping.
+        text: the scalar as written ("007", "1e-3"); None for null, lists and mappings.
+        where: "file.yaml, line 3".
+    """
+
+    key: str
+    value: Any
+    text: str | None
+    where: str
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether `value` is a tuple of entries."""
+        return isinstance(self.value, tuple)
+
+
+def read(path: str | Path) -> tuple[Entry, ...]:
+    """The entries of a YAML file.
+
+    Raises:
+        ConfigError: with file and line, for a missing file, wrong syntax, a key given twice; for the recipe of a run
+            that only its own script can build.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    entries = parse(text, str(path))
+    if any(entry.key == "watch" for entry in entries):
+        raise ConfigError(
+            f"{path}: litscope.watch recorded this run. Its model and data are those of its own script, so this "
+            "command cannot build them; run that script again instead."
+        )
+    return entries
+
+
+def parse(text: str, name: str) -> tuple[Entry, ...]:
+    """The entries of a YAML text that messages call `name`. Errors as `read`."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{name}, line {_line(node)}: settings are `key: value` pairs below a section.")
+        return tuple(_entries(node, name, loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{name}{line}: not valid YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}.") from error
+    finally:
+        loader.dispose()
+
+
+def _entries(node: yaml.MappingNode, name: str, loader: _Loader) -> Iterator[Entry]:
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        where = f"{name}, line {_line(key_node)}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError(f"{where}: a key must be a word.")
+        key = str(key_node.value)
+        if key in seen:
+            raise ConfigError(f"{where}: {key!r} stands here for the second time (first in line {seen[key]}).")
+        seen[key] = _line(key_node)
+        if isinstance(value_node, yaml.MappingNode):
+            yield Entry(key, tuple(_entries(value_node, name, loader)), None, where)
+        elif isinstance(value_node, yaml.SequenceNode):
+            yield Entry(key, [_item(child, where, loader) for child in value_node.value], None, where)
+        else:
+            value = loader.construct_object(value_node)
+            yield Entry(key, value, None if value is None else str(value_node.value), where)
+
+
+def _item(node: yaml.Node, where: str, loader: _Loader) -> str:
+    """An item of a list, as text."""
+    if not isinstance(node, yaml.ScalarNode) or loader.construct_object(node) is None:
+        raise ConfigError(f"{where}: the items of a list must be words or numbers.")
+    return str(node.value)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the plain scalars of YAML 1.2 (and its underscores in numbers left out)."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own attribute
+
+
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def dump(recipe: Recipe) -> str:
+    """A recipe as YAML, each field below its docstring; `litscope fit --config` reads it back."""
+    values = recipe.to_dict()
+    lines = []
+    group = ""
+    for field in fields():
+        if field.group != group:
+            group = field.group
+            lines += ["", *_comment(group_doc(group), ""), f"{group}:"]
+        allowed = f" ({' | '.join(field.choices)})" if field.choices else ""
+        lines += _comment(field.doc + allowed, "  ")
+        lines.append("  " + _scalar(field.name, values[group][field.name]))
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _scalar(name: str, value: Any) -> str:
+    """`name: value` on one line: a flow mapping without its braces."""
+    # Line breaks of Unicode (U+0085, U+2028) that PyYAML writes as they are do not come back: escape them.
+    is_printable = "".join(map(str, value) if isinstance(value, list) else str(value)).isprintable()
+    text = yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=is_printable, width=sys.maxsize)
+    return text.strip()[1:-1]

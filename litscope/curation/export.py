@@ -1,0 +1,234 @@
+"""`litscope export`: the curated data set of a run, for other programs and for the next run. No torch.
+
+Curated means: without discarded samples, with the labels, weights and tags that people gave. What
+was planted to measure the ranking (canaries) counts nowhere: these samples have their true label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from litscope.curation.carry import net_actions
+from litscope.curation.export_files import write_fiftyone, write_folder
+from litscope.curation.run_data import run_rows, run_source
+from litscope.data.reading.readers import FileReader
+from litscope.data.sources.source import Source
+from litscope.errors import ConfigError, did_you_mean
+from litscope.ledger.encode import json_lines
+from litscope.ledger.queries import classes
+from litscope.ledger.scoring.trust import verdicts
+from litscope.ledger.views import connect
+from litscope.rundir import RunDir, whole_file, write_text
+
+_COLUMNS = """
+    sample_id, key, current_name AS label, split, label_name AS original_label, weight, tags,
+    CASE WHEN NOT is_canary THEN suspicion END AS suspicion
+"""
+
+_NOT_EXTRA = (
+    *("sample_id", "key", "label", "split", "group", "label_name", "original_label", "weight", "tags", "suspicion"),
+    "filepath",
+)
+
+
+@dataclass
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file or folder.
+        num_samples: samples (or, of `actions`, lines) in it.
+        notes: lines to tell the person.
+    """
+
+    path: Path
+    num_samples: int
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"path": str(self.path), "num_samples": self.num_samples, "notes": self.notes}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [*self.notes, f"{self.num_samples:,} exported: {self.path}"]
+
+
+@dataclass
+class Wanted:
+    """What is exported, and how.
+
+    Attributes:
+        run: an open run.
+        output: the file or folder to write.
+        dataset, data_dir: where the data are now; None: where they were.
+        is_copied: files are copied, not linked.
+        overwrite: an earlier export there is replaced.
+    """
+
+    run: RunDir
+    output: Path
+    dataset: str | None = None
+    data_dir: str | None = None
+    is_copied: bool = False
+    overwrite: bool = False
+
+    def source(self) -> Source:
+        """The run's data."""
+        return run_source(self.run, self.dataset, self.data_dir)
+
+
+def export(wanted: Wanted, to: str) -> Exported:
+    """Write the curated data set.
+
+    Args:
+        wanted: of which run, and where to.
+        to: a name in `FORMATS`.
+
+    Raises:
+        ConfigError: if the format is unknown, or the output exists.
+        DataError: if the format needs the data and they are not there.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"--to {to}: choose {', '.join(FORMATS)}.{did_you_mean(to, FORMATS)}")
+    if wanted.output.exists() and not wanted.overwrite:
+        raise ConfigError(f"{wanted.output} exists. Give another --output, or --overwrite to replace it.")
+    if wanted.output.exists() and wanted.output.is_dir() != (to in FOLDERS):
+        kinds = ("a folder", "a file") if wanted.output.is_dir() else ("a file", "a folder")
+        raise ConfigError(f"{wanted.output} is {kinds[0]}; {to} writes {kinds[1]}. Give another --output.")
+    return FORMATS[to](wanted)
+
+
+def curated(run: RunDir) -> pa.Table:
+    """The samples that are not discarded, by id: sample_id, key, label (null: none), split, original_label,
+    weight, tags, suspicion, `group` where it is known, and the source's further columns.
+    """  # fmt: skip
+    names = pq.read_schema(run.manifest).names
+    more = ["group"] if "group" in names else []
+    with connect(run, ["samples"]) as connection:
+        known = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]
+        extra = [name for name in names if name in known[: len(names)] and name not in _NOT_EXTRA]
+        columns = ", ".join([_COLUMNS, *('"{}"'.format(name.replace('"', '""')) for name in (*more, *extra))])
+        query = f"SELECT {columns} FROM samples WHERE NOT is_discarded ORDER BY sample_id"
+        return connection.sql(query).to_arrow_table()
+
+
+def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
+    """The rows that csv and parquet write: a list of images, or a table with its features."""
+    source = wanted.source()
+    samples = curated(wanted.run)
+    tags = pa.array([";".join(tags) for tags in samples["tags"].to_pylist()], pa.string())
+    samples = samples.set_column(samples.column_names.index("tags"), "tags", tags)
+    if source.kind == "table":
+        return _feature_rows(wanted, samples)
+    samples = samples.drop_columns(["sample_id"])
+    if not isinstance(source.reader, FileReader):
+        note = (
+            "The images are no files of their own, so this list has no filepath and cannot be trained on; "
+            "`--to folder` writes them as files, and `--to actions` carries over what was decided."
+        )
+        return samples, [note]
+    return samples.add_column(0, "filepath", _paths(source.reader, samples)), []
+
+
+def _feature_rows(wanted: Wanted, samples: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The source's own columns of a table, with label, split and group; `fit` takes any other for a feature."""
+    rows = run_rows(wanted.run, wanted.dataset, wanted.data_dir)
+    assert rows.features is not None
+    position = {key: i for i, key in enumerate(rows.keys)}
+    at = pa.array([position[key] for key in samples["key"].to_pylist()], pa.int64())
+    table = rows.features.take(at)
+    for name in ("label", "split", *(["group"] if "group" in samples.column_names else [])):
+        table = table.append_column(name, samples[name])
+    note = (
+        "A table keeps its own columns, label and split; weights, tags and scores are left out (`--to json` has them)."
+    )
+    return table, [note]
+
+
+def _csv(wanted: Wanted) -> Exported:
+    table, notes = _list(wanted)
+    with whole_file(wanted.output) as file:
+        pyarrow.csv.write_csv(table, file)
+    return Exported(wanted.output, table.num_rows, notes)
+
+
+def _parquet(wanted: Wanted) -> Exported:
+    table, notes = _list(wanted)
+    with whole_file(wanted.output) as file:
+        pq.write_table(table, file, compression="zstd")
+    return Exported(wanted.output, table.num_rows, notes)
+
+
+def _json(wanted: Wanted) -> Exported:
+    source, table = wanted.source(), curated(wanted.run)
+    if isinstance(source.reader, FileReader):
+        table = table.add_column(0, "filepath", _paths(source.reader, table))
+    with whole_file(wanted.output) as file:
+        file.writelines(text.encode() for text in json_lines(table))
+    return Exported(wanted.output, table.num_rows)
+
+
+def _paths(reader: FileReader, samples: pa.Table) -> pa.Array:
+    return pa.array([str(reader.root / key) for key in samples["key"].to_pylist()], pa.string())
+
+
+def _cleanlab(wanted: Wanted) -> Exported:
+    """The label issues as cleanlab's Datalab lists them, one row per scored sample, discarded ones too."""
+    with connect(wanted.run, ["samples"]) as connection:
+        rows = connection.sql(
+            "SELECT sample_id, key, split, label_name AS given_label, believed_name AS predicted_label, suspicion "
+            "FROM samples WHERE suspicion IS NOT NULL AND NOT is_canary ORDER BY sample_id"
+        ).to_arrow_table()
+    wrong = verdicts(wanted.run)
+    issues = [wrong.get(sample_id, False) for sample_id in rows["sample_id"].to_pylist()]
+    scores = [1.0 - value for value in rows["suspicion"].to_pylist()]
+    table = rows.drop_columns(["suspicion"])
+    table = table.add_column(0, "label_score", pa.array(scores, pa.float64()))
+    table = table.add_column(0, "is_label_issue", pa.array(issues, pa.bool_()))
+    with whole_file(wanted.output) as file:
+        pyarrow.csv.write_csv(table, file)
+    note = "pred_probs cannot be given: the ledger keeps the probability of the label and of the prediction only."
+    return Exported(wanted.output, table.num_rows, [note])
+
+
+def _actions(wanted: Wanted) -> Exported:
+    """What the journal adds up to, as few requests: for `litscope fit --actions FILE`."""
+    lines = net_actions(wanted.run)
+    write_text(wanted.output, "".join(json.dumps(action, ensure_ascii=False) + "\n" for action in lines))
+    return Exported(wanted.output, len(lines))
+
+
+def _folder(wanted: Wanted) -> Exported:
+    names = classes(wanted.run)
+    num, notes = write_folder(curated(wanted.run), names, wanted.source(), wanted.output, wanted.is_copied)
+    return Exported(wanted.output, num, notes)
+
+
+def _fiftyone(wanted: Wanted) -> Exported:
+    names = classes(wanted.run)
+    num, notes = write_fiftyone(curated(wanted.run), names, wanted.source(), wanted.output, wanted.is_copied)
+    return Exported(wanted.output, num, notes)
+
+
+FORMATS: dict[str, Callable[[Wanted], Exported]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "json": _json,
+    "cleanlab": _cleanlab,
+    "fiftyone": _fiftyone,
+    "folder": _folder,
+    "actions": _actions,
+}
+"""What `--to` may name."""
+
+FOLDERS = ("fiftyone", "folder")
+"""Formats that write a folder."""

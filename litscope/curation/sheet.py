@@ -1,0 +1,77 @@
+"""Contact sheets of a run's samples. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from litscope.curation.run_data import run_source
+from litscope.data.sources.source import Source
+from litscope.errors import DataError, UserError
+from litscope.pictures import contact_sheet
+from litscope.rundir import RunDir
+
+SHEET_LIMIT = 100
+"""Images on a contact sheet at most."""
+
+Row = dict[str, Any]
+"""A sample; `key` is its name."""
+
+
+def draw_samples(
+    run: RunDir, rows: Sequence[Row], caption: Callable[[Row], str], path: Path, is_asked: bool
+) -> tuple[Path | None, list[str]]:
+    """Draw the samples of a run, if its data are images that are still there.
+
+    Args:
+        run: an open run.
+        rows: the samples in their order; the first `SHEET_LIMIT` are drawn.
+        caption: what stands below an image.
+        path: the PNG file.
+        is_asked: the person named the path, so that a disk that may not be written is an error.
+
+    Returns:
+        The sheet, or None where there is none, and lines to tell the person.
+    """
+    try:
+        source = run_source(run)
+    except UserError as error:
+        return None, [f"No contact sheet, because the data are not where they were: {error}"]
+    if source.kind != "image" or not rows:
+        return None, []
+    try:
+        return _draw(rows[:SHEET_LIMIT], source, caption, path)
+    except OSError as error:  # a run on a disk that may only be read
+        if is_asked:
+            raise
+        return None, [f"No contact sheet: {path}: {error.strerror}. Say where it may go: --sheet PATH."]
+
+
+def _draw(
+    rows: Sequence[Row], source: Source, caption: Callable[[Row], str], path: Path
+) -> tuple[Path | None, list[str]]:
+    """Write the contact sheet; samples whose file is gone are left out and counted."""
+    shown = list(_images(rows, source))
+    missing = len(rows) - len(shown)
+    notes = [f"{missing} images are no longer there or cannot be read; the sheet leaves them out."] if missing else []
+    if not shown:
+        return None, notes
+    contact_sheet([image for image, _ in shown], [caption(row) for _, row in shown], path)
+    return path, notes
+
+
+def _images(rows: Sequence[Row], source: Source) -> Iterator[tuple[NDArray[Any], Row]]:
+    """Image (H, W, K) of each row; found by key, because a data set may have grown since."""
+    keys = np.asarray(source.manifest.keys)
+    for row in rows:
+        at = np.flatnonzero(keys == row["key"])
+        if len(at) == 0:
+            continue
+        try:
+            yield source.reader.read(int(source.manifest.sample_ids[at[0]])), row
+        except DataError:
+            continue

@@ -1,0 +1,91 @@
+"""`litscope worst`: the hardest samples of a run, as rows and as a contact sheet. No torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from litscope.curation.sheet import draw_samples
+from litscope.errors import LedgerError, RunError
+from litscope.ledger.queries import By, worst
+from litscope.rundir import RunDir
+
+
+@dataclass
+class WorstSamples:
+    """The hardest samples of one split.
+
+    Attributes:
+        rows: as `ledger.queries.worst` returns them, worst first.
+        sheet: the contact sheet that was written, if any.
+        notes: lines to tell the person.
+    """
+
+    run: Path
+    split: str
+    by: str
+    rows: list[dict[str, Any]]
+    sheet: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """A table for people: key, label, prediction, mean."""
+        width = max([len(str(row["key"])) for row in self.rows] + [3])
+        names = max([len(str(row[name])) for row in self.rows for name in ("label_name", "pred_name")] + [10])
+        head = f"{'key':<{width}}  {'label':<{names}}  {'prediction':<{names}}  mean {self.by}"
+        return [
+            head,
+            *(
+                f"{row['key']!s:<{width}}  {row['label_name']:<{names}}  {row['pred_name']:<{names}}  {row['mean']:.4g}"
+                for row in self.rows
+            ),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "run": str(self.run),
+            "split": self.split,
+            "by": self.by,
+            "samples": self.rows,
+            "sheet": None if self.sheet is None else str(self.sheet),
+            "notes": self.notes,
+        }
+
+
+def worst_samples(
+    run_dir: str | os.PathLike[str],
+    n: int = 20,
+    *,
+    split: Literal["train", "val", "test"] = "train",
+    by: By = "loss",
+    last_epochs: int = 5,
+    sheet: str | os.PathLike[str] | bool = True,
+) -> WorstSamples:
+    """The `n` hardest samples of a run, with a contact sheet when its data are images that are still there.
+
+    Args:
+        run_dir: the run's folder.
+        n, split, by, last_epochs: as `ledger.queries.worst`.
+        sheet: where the sheet goes; True: `figures/worst-<split>-<by>.png` of the run; False: none.
+
+    Raises:
+        RunError: if `run_dir` is not a run, or the split was never recorded.
+    """
+    run = RunDir.open(run_dir)
+    try:
+        rows = worst(run, n, split=split, by=by, last_epochs=last_epochs)
+    except LedgerError as error:  # nothing recorded, or a damaged part: another run or split is what can be asked for
+        raise RunError(str(error)) from error
+    found = WorstSamples(run.path, split, by, rows)
+    if sheet is False or not found.rows:
+        return found
+    path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
+    found.sheet, found.notes = draw_samples(run, found.rows, _caption, path, is_asked=sheet is not True)
+    return found
+
+
+def _caption(row: dict[str, Any]) -> str:
+    return f"{row['label_name']} → {row['pred_name']}\nmean {row['mean']:.3g}\n{row['key']}"

@@ -1,0 +1,192 @@
+"""Readers: sample_id -> pixels or a feature row. No torch.
+
+    FileReader    images and .npy files on the disk
+    ArrayReader   everything is in memory already: idx files, digits, .npz, tables
+
+All are picklable (worker processes), safe to read from many threads at once, and know which
+content they would give (`fingerprint`), so that a cache of it can be trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from litscope.data.manifest import key_array
+from litscope.data.reading import bands, images
+from litscope.errors import DataError
+
+
+class Reader(Protocol):
+    """What a source reads its samples with."""
+
+    @property
+    def kind(self) -> Literal["image", "table"]:
+        """Images (H, W, K), or feature rows (F,)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for images, float32 for tables and for `.npy` bands that are not uint8."""
+
+    @property
+    def channels(self) -> int:
+        """K of images, F of tables."""
+
+    @property
+    def array(self) -> npt.NDArray[Any] | None:
+        """(N, H, W, K) or (N, F), row i of sample_id i, when everything is in memory; else None."""
+
+    def size(self, sample_id: int) -> tuple[int, int]:
+        """(height, width) of an image, from its header. Raises DataError."""
+
+    def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:
+        """(H, W, K) or (F,). A large JPEG may come smaller, with its shorter side at least `min_side` if that is
+        not 0. Raises DataError with path and reason.
+        """
+
+    def fingerprint(self) -> str:
+        """Changes when what `read` gives changes: of the bytes in memory, or of the files' names, sizes and times."""
+
+
+class ArrayReader:
+    """Samples that are in memory.
+
+    Args:
+        array: (N, H, W, K) uint8 or float32 images, or (N, F) float32 rows.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        if array.ndim not in (2, 4) or array.dtype not in (np.uint8, np.float32):
+            raise TypeError(f"(N, H, W, K) or (N, F) of uint8 or float32 is needed, got {array.shape} {array.dtype}")
+        self._array = np.ascontiguousarray(array)
+
+    @property
+    def kind(self) -> Literal["image", "table"]:
+        """By the number of axes."""
+        return "image" if self._array.ndim == 4 else "table"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or float32."""
+        return self._array.dtype
+
+    @property
+    def channels(self) -> int:
+        """K or F."""
+        return int(self._array.shape[-1])
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """All of it."""
+        return self._array
+
+    def size(self, sample_id: int) -> tuple[int, int]:
+        """(height, width), the same for all."""
+        if self._array.ndim != 4 or not 0 <= sample_id < len(self._array):
+            raise DataError(f"no image {sample_id} among {len(self._array):,} {self.kind} samples")
+        return int(self._array.shape[1]), int(self._array.shape[2])
+
+    def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:  # noqa: ARG002 in memory at one size
+        """A view of one row."""
+        if not 0 <= sample_id < len(self._array):
+            raise DataError(f"no sample {sample_id} among {len(self._array):,}")
+        row: npt.NDArray[Any] = self._array[sample_id]
+        return row
+
+    def fingerprint(self) -> str:
+        """Of all bytes; about a gigabyte a second."""
+        digest = hashlib.blake2b(f"{self._array.shape} {self._array.dtype}".encode(), digest_size=16)
+        digest.update(self._array.data)
+        return digest.hexdigest()
+
+
+class FileReader:
+    """Image or `.npy` files.
+
+    Args:
+        root: folder that relative paths start from.
+        paths: (N,) path of each sample, relative to `root` or absolute; with "/" as separator.
+        channels: 1 or 3 for image files, the number of bands for .npy files.
+        dtype: uint8, or float32 for .npy files of other types.
+    """
+
+    def __init__(
+        self, root: Path, paths: Sequence[str] | pa.Array, channels: int, dtype: npt.DTypeLike = np.uint8
+    ) -> None:
+        self.root = Path(root)
+        self._paths = key_array(paths)  # one block of memory: cheap to fork, pickle and keep
+        self._channels = channels
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
+
+    kind: Literal["image", "table"] = "image"
+    array = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or float32."""
+        return self._dtype
+
+    @property
+    def channels(self) -> int:
+        """K."""
+        return self._channels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, sample_id: int) -> Path:
+        """Where the file of a sample lies."""
+        return self.root / str(self._paths[sample_id])
+
+    def size(self, sample_id: int) -> tuple[int, int]:
+        """(height, width) after EXIF rotation, from the header."""
+        path = self.path(sample_id)
+        try:
+            header = bands.read_bands_header(path) if path.suffix.lower() == bands.SUFFIX else images.read_header(path)
+        except DataError as error:
+            raise DataError(f"{path}: {error}.") from error
+        return header.height, header.width
+
+    def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:
+        """(H, W, K)."""
+        path = self.path(sample_id)
+        try:
+            return self._read(path, min_side)
+        except DataError as error:
+            raise DataError(f"{path}: {error}.") from error
+
+    def _read(self, path: Path, min_side: int) -> npt.NDArray[Any]:
+        if path.suffix.lower() != bands.SUFFIX:
+            if self._dtype != np.uint8:
+                raise DataError(f"an image file among .npy files of {self._channels} bands of {self._dtype}")
+            return images.decode(path, self._channels, min_side)
+        array = bands.read_bands(path)
+        if array.shape[2] != self._channels or array.dtype != self._dtype:
+            raise DataError(
+                f"{array.shape[2]} bands of {array.dtype}; the data set has {self._channels} of {self._dtype}"
+            )
+        return array
+
+    def fingerprint(self) -> str:
+        """Of each file's path, size and time of change; about five microseconds a file."""
+        digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
+        stats = np.zeros((len(self._paths), 2), dtype=np.int64)
+        root = os.fspath(self.root)
+        for row, path in enumerate(self._paths.to_pylist()):
+            try:
+                found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 three times as fast as Path
+            except OSError:
+                stats[row] = -1
+                continue
+            stats[row] = found.st_size, found.st_mtime_ns
+        for path in self._paths.to_pylist():
+            digest.update(path.encode() + b"\0")
+        digest.update(stats.data)
+        return digest.hexdigest()

@@ -1,0 +1,188 @@
+"""Where the samples of a run come from: memory, the pixel cache, or files in every epoch. No torch.
+
+Images are stored as squares of one side, by rules that the data decide:
+
+    seen     None: the larger median side where that is at most 64 pixels, else the multiple of 32
+             next to the median shorter side, at most 224
+    stored   below 128 as seen; from 128 on larger by 256/224, so that random crops have room;
+             never larger than the images are (a smaller store is enlarged on the device)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from litscope.console import say
+from litscope.data.reading.cache import PixelCache, open_cache, pays
+from litscope.data.reading.images import resize_crop
+from litscope.data.reading.readers import Reader
+from litscope.data.sources.source import Source
+from litscope.errors import DataError
+
+HEADERS = 256  # headers read to learn the usual size
+
+Ids = NDArray[np.int64]
+Sizes = NDArray[np.int64]
+"""(n, 2): height and width in pixels."""
+
+
+@dataclass
+class Stored:
+    """The samples of a source, in the shape in which they are handed to the device.
+
+    Attributes:
+        seen: T, side that the network sees; 0 for tables.
+        side: S, stored side; 0 for tables.
+        array: the samples, where the source has them in memory.
+        cache: the samples, where they were decoded once.
+    """
+
+    seen: int = 0
+    side: int = 0
+    array: NDArray[Any] | None = None
+    cache: PixelCache | None = None
+
+    @property
+    def rows(self) -> NDArray[Any] | None:
+        """(N, S, S, K) or (N, F), row i of sample_id i; None where files are decoded in every epoch."""
+        return self.array if self.cache is None else self.cache.pixels
+
+    @property
+    def broken(self) -> dict[int, str]:
+        """sample_id -> reason, of what is known to be unreadable."""
+        return {} if self.cache is None else self.cache.broken
+
+
+def store(
+    source: Source,
+    *,
+    image_size: int | None,
+    cache: bool | None,
+    cache_dir: Path | None,
+    num_threads: int | None,
+    side: int | None = None,
+) -> Stored:
+    """Decide the sizes and the storage, and build the cache where one is used.
+
+    Args:
+        source: images or a table.
+        image_size: T; None for the rule above.
+        cache: None builds one when it fits in memory and on the disk; True always, False never.
+        cache_dir, num_threads: see `cache.open_cache`.
+        side: S; None for the rule above. A trained network must be shown what it was trained on.
+
+    Raises:
+        DataError: if no image can be read, or a forced cache does not fit on the disk.
+    """
+    reader, ids = source.reader, source.manifest.sample_ids
+    if source.kind == "table":
+        return Stored(array=reader.array)
+    if image_size is None or side is None:
+        sizes = sample_sizes(reader, ids)
+        image_size = image_size or seen_size(sizes)
+        side = side or stored_size(image_size, sizes)
+    seen = image_size
+    if reader.array is not None:
+        return Stored(seen, side, array=squares(reader.array, side))
+    why_not = ""
+    if cache is None:
+        cache, why_not = pays(reader, ids, side, cache_dir)
+    if why_not:
+        say(f"the images are decoded in every epoch: {why_not}")
+    if not cache:
+        return Stored(seen, side)
+    pixels = open_cache(reader, ids, side, cache_dir=cache_dir, num_threads=num_threads)
+    return Stored(seen, side, cache=pixels)
+
+
+def sample_sizes(reader: Reader, sample_ids: Ids) -> Sizes:
+    """Heights and widths of at most `HEADERS` images, spread evenly over the ids.
+
+    Raises:
+        DataError: if not one of them can be read; the message is that of the last one.
+    """
+    sizes, last_error = [], None
+    for sample_id in _spread(sample_ids, HEADERS).tolist():
+        try:
+            sizes.append(reader.size(sample_id))
+        except DataError as error:
+            last_error = error
+    if not sizes:
+        raise DataError(f"No image can be read. {last_error}") from last_error
+    return np.array(sizes, np.int64)
+
+
+def seen_size(sizes: Sizes) -> int:
+    """Side that the network sees, when nobody chooses."""
+    height, width = np.median(sizes, axis=0)
+    if max(height, width) <= 64:
+        return int(max(height, width))
+    return int(np.clip(round(min(height, width) / 32) * 32, 32, 224))
+
+
+def stored_size(seen: int, sizes: Sizes) -> int:
+    """Side of the square that is stored or decoded for a network that sees `seen`."""
+    wanted = round(seen * 256 / 224) if seen >= 128 else seen
+    return min(wanted, int(sizes.min(axis=1).max()))
+
+
+def squares(images: NDArray[Any], side: int) -> NDArray[Any]:
+    """(N, H, W, K) in memory to (N, S, S, K): unchanged where it is already so, else resized and cropped."""
+    if images.shape[1:3] == (side, side):
+        return images
+    return np.stack([resize_crop(image, side) for image in images])
+
+
+Normalization = list[float] | list[list[float]]
+"""A number for each channel or feature, or a list of these for each fold."""
+
+
+def measure(stored: Stored, source: Source, train_ids: Ids) -> tuple[Normalization, Normalization]:
+    """Mean and standard deviation of each channel (uint8 in [0, 1]) or feature over training samples.
+
+    Of a source whose samples lie in folds, those for each fold, over the samples outside it.
+
+    All rows of a table; of images at most 2,000, or 200 that must be decoded for it, spread evenly
+    over the ids. A constant channel gets the deviation 1.
+    """
+    folds = source.folds
+    if folds is None:
+        return _moments(stored, source, train_ids)
+    kept = (train_ids[folds[train_ids] != fold] for fold in range(folds.max() + 1))
+    means, stds = zip(*(_moments(stored, source, ids) for ids in kept), strict=True)
+    return list(means), list(stds)
+
+
+def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float], list[float]]:
+    if stored.rows is None:
+        values = _decode_some(source.reader, _spread(train_ids, 200), stored.side)
+    else:
+        values = stored.rows[train_ids if source.kind == "table" else _spread(train_ids, 2000)]
+    axes = tuple(range(values.ndim - 1))
+    scale = 255.0 if values.dtype == np.uint8 else 1.0
+    mean = values.mean(axes, dtype=np.float64) / scale
+    std = values.std(axes, dtype=np.float64) / scale
+    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _decode_some(reader: Reader, sample_ids: Ids, side: int) -> NDArray[Any]:
+    """(n, S, S, K): those of the images that can be read; the loader reports the others."""
+    rows, last_error = [], None
+    for sample_id in sample_ids.tolist():
+        try:
+            rows.append(resize_crop(reader.read(sample_id, min_side=side), side))
+        except DataError as error:
+            last_error = error
+    if not rows:
+        raise DataError(f"No training image can be read. {last_error}") from last_error
+    return np.stack(rows)
+
+
+def _spread(sample_ids: Ids, count: int) -> Ids:
+    """At most `count` of the ids, evenly spaced."""
+    return sample_ids[:: max(1, -(-len(sample_ids) // count))]

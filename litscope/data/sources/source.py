@@ -1,0 +1,326 @@
+"""What `--dataset` may name -> a Source: manifest, reader, and lines for the person. No torch.
+
+    digits, iris, breast_cancer, mnist, ...      names.py
+    a folder                                     folders.py
+    a CSV, Parquet or .npz file                  lists.py, tables.py
+
+A name always means the named data set; write `./digits` for a folder of that name. `open_paths` opens
+what a trained model has never seen, by the `encoding` that the manifest keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
+from litscope.data.reading import bands, images
+from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.sources import splits
+from litscope.data.sources.folders import list_folder, list_images
+from litscope.data.sources.lists import (
+    image_array,
+    image_keys,
+    list_rows,
+    load_npz,
+    npz_rows,
+    number_columns,
+    path_column,
+    table_keys,
+)
+from litscope.data.sources.named import NAMES, open_named
+from litscope.data.sources.rows import Rows
+from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
+from litscope.data.sources.tables import column_names, encode, feature_names, fit_encoding, read_table
+from litscope.errors import ConfigError, DataError, did_you_mean
+
+_HEADERS = 256  # files that are looked at to learn the number of channels
+
+
+@dataclass
+class Source:
+    """Samples that can be read.
+
+    Attributes:
+        manifest: ids, keys, labels, splits; its `encoding` opens never-seen data in the same way.
+        reader: sample_id -> pixels or features.
+        kind: image or table.
+        name: for the person.
+        notes: lines for the person.
+        folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
+    """
+
+    manifest: Manifest
+    reader: Reader
+    kind: Literal["image", "table"]
+    name: str
+    notes: list[str] = field(default_factory=list)
+    folds: npt.NDArray[np.int64] | None = None
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """Plain JSON values: `kind`, then for images `channels`, `dtype`; for tables `columns`, `feature_names`."""
+        return self.manifest.encoding
+
+
+def open_source(
+    dataset: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] = "data",
+    target: str | None = None,
+    val_split: float = 0.1,
+    test_split: float = 0.0,
+    group_column: str | None = None,
+    seed: int = 42,
+    download: bool = True,
+    folds: splits.Folds | None = None,
+) -> Source:
+    """Open a data set to train on. Every labelled row is in train, val or test afterwards.
+
+    Args:
+        dataset: a name, a folder, or a CSV, Parquet or .npz file.
+        data_dir: where named data sets lie.
+        target: label column of a CSV or Parquet file. Default: label, target or class.
+        val_split, test_split: shares of the training data set aside where the data bring no such split.
+        group_column: rows of one value stay in one split. Default: group, where it exists.
+        seed: of the splits.
+        download: fetch a named data set that is not under `data_dir`.
+        folds: of cross-validation, instead of `val_split`.
+
+    Raises:
+        DataError: if it does not exist, or cannot be trained on as it is.
+        ConfigError: if a share is out of range, or a column is named that does not exist.
+    """
+    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), target, group_column, download)
+    if not rows.keys:
+        raise DataError(f"{rows.name} has no rows.")
+    rows.splits, notes = splits.assign(
+        rows.labels,
+        rows.splits,
+        rows.groups,
+        val_split=val_split,
+        test_split=test_split,
+        seed=seed,
+        folds=folds,
+    )
+    rows.notes += notes
+    reader, encoding = _reader(rows)
+    manifest = build_manifest(
+        rows.keys,
+        rows.labels,
+        rows.classes,
+        splits=rows.splits,
+        groups=rows.groups,
+        extra=rows.extra,
+        encoding=encoding,
+    )
+    numbers = None
+    if folds is not None and folds.number is None:
+        numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
+    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers)
+
+
+def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:
+    """Open data that nobody has seen, to predict: all rows are without label and split.
+
+    Args:
+        paths: for images: image files, folders (all images below them, whatever the folders are called),
+            CSV or Parquet lists, .npz arrays. For tables: CSV, Parquet or .npz files with the columns
+            that the model was trained on.
+        like: the source or manifest that the model was trained on, or its `encoding`.
+
+    Raises:
+        DataError: if a path does not exist, holds nothing, or does not fit the model.
+    """
+    encoding = dict(like) if isinstance(like, Mapping) else like.encoding
+    classes = () if isinstance(like, Mapping) else (like.manifest if isinstance(like, Source) else like).classes
+    given = [Path(path).expanduser() for path in paths]
+    if not given:
+        raise DataError("Nothing to predict: name image files, folders, or CSV, Parquet or .npz files.")
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path} does not exist.")
+    opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding)
+    labels = np.full(len(opened.keys), UNLABELLED, dtype=np.int64)
+    manifest = build_manifest(opened.keys, labels, classes, extra=opened.extra, encoding=encoding)
+    name = given[0].name if len(given) == 1 else f"{len(given)} paths"
+    return Source(manifest, opened.reader, opened.reader.kind, name, opened.notes)
+
+
+def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: str | None, download: bool) -> Rows:
+    """What a source holds, before its splits are completed and its table becomes features; as `open_source`."""
+    path = Path(dataset).expanduser()
+    is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    if is_list:
+        return list_rows(path, target, group_column)
+    for flag, value in (("--target", target), ("--group-column", group_column)):
+        if value is not None:
+            raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file; {dataset} is none.")
+    if dataset in NAMES:
+        rows = open_named(dataset, data_dir, download)
+        if path.exists():
+            rows.notes.append(f"{dataset} is the named data set; for what lies here, write ./{dataset}")
+        return rows
+    if path.is_dir():
+        return list_folder(path)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return npz_rows(path)
+    if path.is_file():
+        raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
+    hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
+    raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
+
+
+def _neighbours(path: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(path.parent)) if path.parent.is_dir() else []
+
+
+def _reader(rows: Rows) -> tuple[Reader, dict[str, Any]]:
+    """The reader of some rows, and the encoding for others like them; adds notes."""
+    if rows.features is not None:
+        train = (rows.splits == "train") & (rows.labels != UNLABELLED)
+        columns, notes = fit_encoding(rows.features, train)
+        array, more = encode(rows.features, columns, rows.name)
+        rows.notes += notes + more
+        names = feature_names(columns)
+        return ArrayReader(array), {"kind": "table", "columns": columns, "feature_names": names}
+    reader: Reader
+    if rows.pixels is not None:
+        reader = ArrayReader(rows.pixels)
+    else:
+        assert rows.root is not None
+        channels, dtype, notes = _look_at_headers(rows.root, rows.keys)
+        rows.notes += notes
+        reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype)
+    return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name}
+
+
+def _look_at_headers(root: Path, keys: Sequence[str]) -> tuple[int, np.dtype[Any], list[str]]:
+    """Channels and dtype of a whole data set, from the headers of files spread evenly over it.
+
+    Image files are gray if every one of these is, else colour. `.npy` files have what most of them have.
+    """
+    is_bands = [key.lower().endswith(bands.SUFFIX) for key in keys]
+    if any(is_bands) and not all(is_bands):
+        odd = keys[is_bands.index(False)], keys[is_bands.index(True)]
+        raise DataError(f"{root} mixes image files and .npy files ({odd[0]}, {odd[1]}); keep one kind.")
+    chosen = np.unique(np.linspace(0, len(keys) - 1, _HEADERS).astype(np.int64))
+    kinds: Counter[tuple[int, np.dtype[Any]]] = Counter()
+    problem = ""
+    for i in chosen:
+        try:
+            kinds[_kind(root / keys[i])] += 1
+        except DataError as error:
+            problem = problem or f"{root / keys[i]}: {error}"
+    if not kinds:
+        raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}.")
+    if any(is_bands):
+        (channels, dtype), count = kinds.most_common(1)[0]
+        others = sum(kinds.values()) - count
+        notes = [f"{others} of {len(chosen)} .npy files are not of {channels} bands of {dtype}"] if others else []
+        return channels, dtype, notes
+    channels, dtype = max(kinds, key=lambda kind: kind[0])
+    num_gray = kinds[(1, dtype)]
+    mixed = f"gray and colour images are mixed ({num_gray} of {len(chosen)} looked at are gray): all are read as colour"
+    return channels, dtype, [mixed] if len(kinds) > 1 else []
+
+
+def _kind(path: Path) -> tuple[int, np.dtype[Any]]:
+    if path.suffix.lower() == bands.SUFFIX:
+        header = bands.read_bands_header(path)
+        return header.num_bands, header.dtype
+    return (1 if images.read_header(path).gray else 3), np.dtype(np.uint8)
+
+
+@dataclass
+class _New:
+    keys: list[str]
+    reader: Reader
+    extra: dict[str, Any]
+    notes: list[str]
+
+
+def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
+    channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
+    if any(path.suffix.lower() == ".npz" for path in paths):
+        return _new_arrays(paths, channels, dtype)
+    keys: list[str] = []
+    extra: dict[str, Any] = {}
+    for path in paths:
+        if path.is_dir():
+            found = [str(path / key) for key in list_images(path)]
+            if not found:
+                raise DataError(f"{path} holds no images.")
+            keys += found
+        elif path.suffix.lower() in TABLE_SUFFIXES:
+            found, others = _listed_images(path)
+            keys += found
+            extra = others if len(paths) == 1 else {}
+        else:
+            keys.append(str(path))
+    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype), extra, [])
+
+
+def _listed_images(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Paths of the images in a list, and its other columns."""
+    names = column_names(path)
+    column = path_column(names)
+    if column is None:
+        raise DataError(f"{path} has no column filepath, and the model reads images; its columns: {', '.join(names)}.")
+    table = read_table(path, text_columns=[column])
+    others = table.drop_columns([column])
+    keys = [str(path.parent / key) for key in image_keys(path, table[column])]
+    return keys, dict(zip(others.column_names, others.columns, strict=True))
+
+
+def _new_arrays(paths: Sequence[Path], channels: int, dtype: np.dtype[Any]) -> _New:
+    if len(paths) > 1:
+        raise DataError("One .npz file at a time: its images are in memory and cannot be joined with other paths.")
+    pixels = image_array(paths[0], _features_of(paths[0]))
+    if (pixels.shape[3], pixels.dtype) != (channels, dtype):
+        raise DataError(
+            f"{paths[0]} has {pixels.shape[3]} channels of {pixels.dtype}; "
+            f"the model was trained on {channels} of {dtype}."
+        )
+    return _New(table_keys(paths[0], len(pixels)), ArrayReader(pixels), {}, [])
+
+
+def _features_of(path: Path) -> Any:
+    """The array X of an .npz file."""
+    arrays = load_npz(path)
+    if "x" not in arrays:
+        raise DataError(f"{path} needs the array X; it has {', '.join(arrays) or 'none'}.")
+    return arrays["x"]
+
+
+def _new_table(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
+    columns = encoding["columns"]
+    keys: list[str] = []
+    parts, notes = [], []
+    for path in paths:
+        table = _features_table(path, columns)
+        array, more = encode(table, columns, str(path))
+        keys += table_keys(path, table.num_rows)
+        parts.append(array)
+        notes += more
+    return _New(keys, ArrayReader(np.concatenate(parts)), {}, notes)
+
+
+def _features_table(path: Path, columns: list[dict[str, Any]]) -> pa.Table:
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return read_table(path, text_columns=[c["name"] for c in columns if c["type"] == "category"])
+    if path.suffix.lower() != ".npz":
+        kinds = ", ".join(sorted(TABLE_SUFFIXES))
+        raise DataError(f"{path}: the model reads tables; give files that end in {kinds} or .npz.")
+    x = _features_of(path)
+    if x.ndim != 2 or x.shape[1] != len(columns):
+        raise DataError(f"{path}: X has shape {x.shape}; the model was trained on {len(columns)} columns.")
+    return number_columns(path, x, np.array([c["name"] for c in columns]))

@@ -1,0 +1,113 @@
+"""EvaluationData: samples as a trained network must be shown them, for `evaluate` and `predict`.
+
+`ClassificationData` decides sizes from its data, and needs training samples. Here the run has
+decided: images are stored and seen at the run's sizes whatever their own, and any samples will do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from litscope.data.loaders import GatherLoader, Loader, StreamLoader
+from litscope.data.overlay import Overlay
+from litscope.data.reading.stored import store
+from litscope.data.sampler import EpochOrder
+from litscope.data.sources.source import Source
+from litscope.data.transforms import evaluation
+from litscope.types import Batch
+
+
+class EvaluationData(L.LightningDataModule):
+    """Some samples of a source, in the order of their ids.
+
+    Args:
+        source: images or a table.
+        ids: (n,) int64, which samples.
+        image_size, stored_size: of the run; None for tables.
+        batch_size: samples per step.
+        num_workers: threads that decode.
+        pin_memory: page-locked batches.
+        cache, cache_dir: see `data.stored.store`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ids: NDArray[np.int64],
+        *,
+        image_size: int | None,
+        stored_size: int | None,
+        batch_size: int,
+        num_workers: int,
+        pin_memory: bool = False,
+        cache: bool | None = False,
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._num_workers = num_workers
+        self._pin_memory = pin_memory
+        self._stored = store(
+            source,
+            image_size=image_size,
+            side=stored_size,
+            cache=cache,
+            cache_dir=cache_dir,
+            num_threads=num_workers or None,
+        )
+        known_broken = np.fromiter(self._stored.broken, np.int64)
+        self._asked = ids
+        self._order = EpochOrder(np.setdiff1d(ids, known_broken), batch_size, shuffle=False)
+        self._loader: Loader | None = None
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(key, reason) of the samples that were asked for and could not be read; complete after a pass."""
+        broken = dict(self._stored.broken)
+        if isinstance(self._loader, StreamLoader):
+            broken |= self._loader.broken
+        keys = self._source.manifest.keys
+        return [(str(keys[i]), broken[i]) for i in self._asked.tolist() if i in broken]
+
+    def test_dataloader(self) -> Loader:
+        """One pass, in order."""
+        rows, overlay, order = self._stored.rows, Overlay(self._source.manifest.labels), self._order
+        if rows is not None:
+            self._loader = GatherLoader(order, rows, overlay, pin_memory=self._pin_memory)
+        else:
+            self._loader = StreamLoader(
+                order,
+                self._source.reader,
+                self._stored.side,
+                overlay,
+                num_workers=self._num_workers,
+                pin_memory=self._pin_memory,
+                skips_empty=True,
+            )
+        return self._loader
+
+    def predict_dataloader(self) -> Loader:
+        """As `test_dataloader`."""
+        return self.test_dataloader()
+
+    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """End the decoding threads."""
+        if self._loader is not None:
+            self._loader.close()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Move each tensor."""
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}  # type: ignore[attr-defined]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """The evaluation transform, in the trainer's precision."""
+        if "image" in batch:
+            batch = {**batch, "image": evaluation(batch["image"], self._stored.seen)}
+        assert self.trainer is not None
+        return self.trainer.precision_plugin.convert_input(batch)

@@ -1,0 +1,192 @@
+"""Predict images or tables that were never seen, or samples of the run's own data.
+
+For never-seen paths the run's folder alone is needed: its manifest holds the encoding (how bytes
+become what the network sees), its checkpoint the network. Each sample goes through the same
+reading, resizing and evaluation transform as in `evaluate`, so the probabilities are the same;
+batch size, workers and machine change at most their last digits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from litscope.console import warn
+from litscope.data.manifest import UNLABELLED
+from litscope.data.sources.source import Source, open_paths
+from litscope.errors import ConfigError, DataError, did_you_mean
+from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
+from litscope.rundir import whole_file
+from litscope.training.quiet import quiet_lightning
+
+PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
+
+OUTPUT_SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says about each readable sample.
+
+    Attributes:
+        table: key string; label string, where a sample of the run's own data may have one;
+            prediction string; p_max float32; p_<class> float32 for each class. In the order of the input.
+        unreadable: (key, reason) of each sample that was left out.
+        output: the file that was written, or None.
+    """
+
+    table: pa.Table
+    unreadable: list[tuple[str, str]]
+    output: str | None = None
+
+    def lines(self) -> list[str]:
+        """The result in words: how often each class was predicted; with few samples, each of them."""
+        count = self.table.num_rows
+        lines = [f"{count:,} samples predicted" + (f": {self.output}" if self.output else "")]
+        if count <= 20:
+            rows = self.table.select(["key", "prediction", "p_max"]).to_pylist()
+            lines += [f"{row['key']}  {row['prediction']}  {row['p_max']:.3f}" for row in rows]
+        else:
+            counted = self.table["prediction"].value_counts().to_pylist()
+            counted.sort(key=lambda item: -item["counts"])
+            lines += [f"{item['counts']:>8,}  {item['values']}" for item in counted[:20]]
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json; with the rows when no file was written."""
+        facts: dict[str, Any] = {
+            "num_predicted": self.table.num_rows,
+            "unreadable": [{"key": key, "reason": reason} for key, reason in self.unreadable],
+            "output": self.output,
+        }
+        return facts if self.output is not None else {**facts, "predictions": self.table.to_pylist()}
+
+
+def predict(
+    run_dir: str | os.PathLike[str],
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    output: str | os.PathLike[str] | None = None,
+    checkpoint: str = "best",
+    *,
+    split: str | None = None,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    accelerator: str | None = None,
+    precision: str | None = None,
+) -> Predictions:
+    """Predictions and probabilities of a run's network.
+
+    Args:
+        run_dir: the run's folder.
+        paths: images, folders of images, lists of images or tables (CSV, Parquet, .npz); or none, then:
+        split: samples of the run's own data: unlabelled (of all splits), train, val, test or all.
+        output: a .csv or .parquet file; None writes none.
+        checkpoint: "best", "last" or a file.
+        dataset, data_dir: where the run's own data are now; default: where they were.
+        batch_size, num_workers, accelerator, precision: default: as in training.
+
+    Raises:
+        ConfigError: both or neither of paths and split, or an output of another kind.
+        RunError: no such run or checkpoint.
+        DataError: nothing to predict, or not one sample can be read.
+    """
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    target = _output_path(output)
+    _check_asked(paths, split)
+    opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
+    if split is None:
+        source = open_paths(paths, like=opened.manifest)
+        ids = source.manifest.sample_ids
+    else:
+        source = opened.open_source(dataset=dataset, data_dir=data_dir)
+        ids = ids_of(source.manifest, split)
+    if len(ids) == 0:
+        raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
+    for note in source.notes if split is None else ():
+        warn(note)
+    found = _predict(opened, source, ids, batch_size, num_workers)
+    if target is None:
+        return found
+    _write(found.table, target)
+    return Predictions(found.table, found.unreadable, str(target))
+
+
+def _check_asked(paths: Sequence[Any], split: str | None) -> None:
+    if bool(paths) == (split is not None):
+        raise ConfigError(
+            "Say what to predict: paths of images or tables, or --split unlabelled for the rows of the run's own data "
+            f"that have no label ({', '.join(get_args(PredictSplit))}); one of the two."
+        )
+    if split is not None and split not in get_args(PredictSplit):
+        known = get_args(PredictSplit)
+        raise ConfigError(f"--split {split}: unknown. Known: {', '.join(known)}.{did_you_mean(split, known)}")
+
+
+def _predict(
+    opened: OpenedRun, source: Source, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
+) -> Predictions:
+    """Run the network over some samples of a source."""
+    data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
+    with quiet_lightning():
+        batches: list[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
+    unreadable = data.unreadable
+    if not batches:
+        raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
+    sample_id = torch.cat([batch["sample_id"] for batch in batches]).numpy()
+    probs = torch.cat([batch["probs"] for batch in batches]).float().numpy()  # (n, C)
+    return Predictions(table_of(source, opened.manifest.classes, sample_id, probs), unreadable)
+
+
+def table_of(
+    source: Source, names: Sequence[str], sample_id: NDArray[np.int64], probs: NDArray[np.float32]
+) -> pa.Table:
+    """One row per sample: key, label where known, prediction, probabilities.
+
+    Args:
+        names: of the C classes.
+        sample_id: (n,) of the source.
+        probs: (n, C).
+    """
+    classes = np.array(names, dtype=object)
+    prediction = probs.argmax(1)
+    columns: dict[str, Any] = {"key": pa.array(source.manifest.keys[sample_id], pa.string())}
+    label = source.manifest.labels[sample_id]
+    if (label != UNLABELLED).any():
+        columns["label"] = pa.array([classes[k] if k != UNLABELLED else None for k in label], pa.string())
+    columns["prediction"] = pa.array(classes[prediction], pa.string())
+    columns["p_max"] = pa.array(probs.max(1), pa.float32())
+    for k, name in enumerate(classes):
+        column = f"p_{name}" if f"p_{name}" not in columns else f"p_{name}_class"  # a class may be called max
+        columns[column] = pa.array(probs[:, k], pa.float32())
+    return pa.table(columns)
+
+
+def _output_path(output: str | os.PathLike[str] | None) -> Path | None:
+    """The output's path, if it is of a kind that can be written."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise ConfigError(f"--output {path}: the name must end in {' or '.join(OUTPUT_SUFFIXES)}.")
+    return path
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    """CSV or Parquet by the name's ending, whole or not at all."""
+    with whole_file(path) as file:
+        if path.suffix.lower() == ".csv":
+            pyarrow.csv.write_csv(table, file)
+        else:
+            pq.write_table(table, file)

@@ -1,0 +1,257 @@
+"""`litscope cv`: cross-validation. Every sample is predicted by a network that was not trained on it.
+
+The samples that are not for testing lie in K folds, stratified by class, groups together (`data.splits`). For each
+fold a network trains on the others, with the recipe's own seed, and predicts the fold with its last weights: to choose
+the best epoch on the fold would make the number too good. Where the network is an MLP, the K train in one run as its
+members, each leaving its fold out (`models.members`).
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from litscope.config.recipe import Recipe
+from litscope.config.yamlfile import dump
+from litscope.console import say, table_lines
+from litscope.data.sources.source import Source
+from litscope.errors import ConfigError, Interrupted
+from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
+from litscope.evaluation.predict import table_of
+from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
+from litscope.experiments.reruns import EpochLines, train_aside
+from litscope.live.stop_requests import catch_signals
+from litscope.models.metrics import NAMES, Scores
+from litscope.rundir import RunDir, whole_file, write_json, write_text
+from litscope.training.build import make_source
+from litscope.training.quiet import quiet_lightning
+from litscope.training.summary import read_summary
+
+RECIPE = "cv.yaml"
+LEAST_FOLDS = 2
+NUM_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class CvResult:
+    """What `cross_validate` found.
+
+    Attributes:
+        folds: of each fold num_samples and its metrics, by name.
+        pooled: the metrics of all out-of-fold predictions together.
+        table: the file of the out-of-fold predictions.
+        is_at_once: whether the networks trained in one run.
+    """
+
+    dataset: str
+    folds: tuple[dict[str, float], ...]
+    pooled: dict[str, float]
+    table: Path
+    is_at_once: bool
+    wall_s: float
+
+    def lines(self) -> list[str]:
+        """For people."""
+        names = list(NAMES)
+        rows = [
+            [str(number), f"{int(fold['num_samples']):,}", *(_shown(fold[name]) for name in names)]
+            for number, fold in enumerate(self.folds)
+        ]
+        mean, deviation = self._over_folds(statistics.fmean), self._over_folds(statistics.stdev)
+        rows.append(["mean", "", *(_shown(mean[name]) for name in names)])
+        rows.append(["sd", "", *(_shown(deviation[name]) for name in names)])
+        rows.append(["pooled", f"{int(self.pooled['num_samples']):,}", *(_shown(self.pooled[name]) for name in names)])
+        how = "in one run" if self.is_at_once else "one after the other"
+        return [
+            f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
+            *table_lines(["fold", "samples", *names], rows),
+            f"out-of-fold predictions: {self.table}",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "dataset": self.dataset,
+            "num_folds": len(self.folds),
+            "folds": list(self.folds),
+            "mean": self._over_folds(statistics.fmean),
+            "sd": self._over_folds(statistics.stdev),
+            "pooled": self.pooled,
+            "predictions": str(self.table),
+            "is_at_once": self.is_at_once,
+            "wall_s": self.wall_s,
+        }
+
+    def _over_folds(self, statistic: Any) -> dict[str, float]:
+        return {name: float(statistic([fold[name] for fold in self.folds])) for name in NAMES}
+
+
+def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
+    """Train a network for each fold, and predict every sample with the one that has not seen it.
+
+    Args:
+        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N). With the folder of a
+            cross-validation that was broken off, that one goes on: folds that are trained stay.
+        num_folds: at least 2.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the folds so far stay.
+        ConfigError: for what would look at a fold before it is predicted.
+        DataError: if there are fewer samples, or groups, than folds.
+        UserError: whatever `fit` would refuse.
+    """
+    began = time.monotonic()
+    if num_folds < LEAST_FOLDS:
+        raise ConfigError(f"--folds {num_folds}: it is {LEAST_FOLDS} or more.")
+    check_fresh(recipe, "cv")
+    training = recipe.training
+    if training.early_stopping or training.scheduler_type == "plateau":
+        flag = "--early-stopping" if training.early_stopping else "--scheduler plateau"
+        raise ConfigError(f"{flag}: it looks at the validation data, and those are the fold to be predicted.")
+    recipe = copy.deepcopy(recipe)
+    recipe.data.num_folds, recipe.data.fold = num_folds, 0
+    chosen = resolved(recipe)
+    reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
+    folder = _folder(recipe)
+    say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
+    train = _train_in_turn if reason else _train_at_once
+    try:
+        with catch_signals():
+            source, fold, probs = train(recipe, num_folds, folder)
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {folder}") from None
+    names = source.manifest.classes
+    ids = np.flatnonzero(fold >= 0)
+    label = source.manifest.labels[ids]
+    table = table_of(source, names, ids, probs[ids])
+    log_p = np.log(np.maximum(probs[ids], np.finfo(np.float32).tiny))
+    loss = -log_p[np.arange(len(ids)), label]
+    table = table.add_column(0, "sample_id", pa.array(ids)).add_column(2, "fold", pa.array(fold[ids]))
+    table = table.append_column("loss", pa.array(loss, pa.float32()))
+    file = folder / "out-of-fold.parquet"
+    with whole_file(file) as out:
+        pq.write_table(table, out)
+    folds = tuple(
+        _metrics(log_p[is_in], label[is_in], loss[is_in]) for is_in in (fold[ids] == k for k in range(num_folds))
+    )
+    wall_s = round(time.monotonic() - began, 3)
+    result = CvResult(str(recipe.data.dataset), folds, _metrics(log_p, label, loss), file, reason is None, wall_s)
+    write_json(folder / "cv.json", result.to_dict())
+    return result
+
+
+def _folder(recipe: Recipe) -> Path:
+    """Of everything, with the recipe in it, by which a later call knows whether it may go on there."""
+    folder = folder_for(recipe, "cv", RECIPE)
+    kept = copy.deepcopy(recipe)
+    kept.logging.run_dir = None
+    text, file = dump(kept), folder / RECIPE
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"--run-dir {folder} holds a cross-validation of another recipe. Give another folder.")
+    write_text(file, text)
+    return folder
+
+
+def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
+    """A run with this recipe; what an earlier call trained to the end stays, what it broke off begins anew."""
+    run = RunDir(folder)
+    if folder.exists():
+        done = read_summary(run)
+        if done is not None and done["status"] == "finished":
+            return run
+        shutil.rmtree(folder)
+    lines = EpochLines(title, "train/loss", recipe.training.epochs)  # the fold is not looked at before it is predicted
+    return train_aside(recipe, folder, keeps_last=True, on_epoch=lines)
+
+
+def _train_in_turn(
+    recipe: Recipe, num_folds: int, folder: Path
+) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
+    """The data, the fold of each sample, (N,), and the probabilities that its network gives it, (N, C)."""
+    found: tuple[Source, NDArray[np.int64], NDArray[np.float32]] | None = None
+    for number in range(num_folds):
+        began = time.monotonic()
+        own = copy.deepcopy(recipe)
+        own.data.fold = number
+        opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
+        source = opened.open_source()
+        ids, probs = _probabilities(opened, source, ids_of(source.manifest, "val"))
+        if found is None:
+            count = len(source.manifest)
+            found = source, np.full(count, -1, np.int64), np.zeros((count, probs.shape[1]), np.float32)
+        _, fold, all_probs = found
+        fold[ids], all_probs[ids] = number, probs
+        right = float((probs.argmax(1) == source.manifest.labels[ids]).mean())
+        say(f"fold {number}: {len(ids):,} samples, accuracy {right:.4f} ({time.monotonic() - began:.1f} s)")
+    assert found is not None
+    return found
+
+
+def _train_at_once(
+    recipe: Recipe, num_folds: int, folder: Path
+) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
+    """As `_train_in_turn`, with the networks as members of one run."""
+    own = copy.deepcopy(recipe)
+    own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
+    own.logging.ledger = False  # of the mean of networks, most of which have seen the sample
+    opened = _open(_trained(own, folder / "folds", "cv"), recipe)
+    source = opened.open_source()
+    fold = make_source(opened.recipe).folds
+    assert fold is not None
+    ids, probs = _probabilities(opened, source, np.flatnonzero(fold >= 0), fold)
+    all_probs = np.zeros((len(source.manifest), probs.shape[1]), np.float32)
+    all_probs[ids] = probs
+    return source, fold, all_probs
+
+
+def _open(run: RunDir, recipe: Recipe) -> OpenedRun:
+    return open_run(run.path, "last", accelerator=recipe.hardware.accelerator)
+
+
+def _probabilities(
+    opened: OpenedRun, source: Source, ids: NDArray[np.int64], member: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids (n,) of those that can be read, and their probabilities (n, C).
+
+    Args:
+        member: (N,) of several networks the one that is asked about each sample of the source.
+    """
+    data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
+    if member is None:
+        with quiet_lightning():
+            batches: Sequence[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
+        return (
+            torch.cat([batch["sample_id"] for batch in batches]).numpy(),
+            torch.cat([batch["probs"] for batch in batches]).float().numpy(),
+        )
+    found_ids, found = [], []
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            logits = opened.classifier.eval().own_logits(batch["features"])  # (M, B, C)
+            asked = torch.from_numpy(member[batch["sample_id"].numpy()])
+            found_ids.append(batch["sample_id"].numpy())
+            found.append(logits[asked, torch.arange(len(asked))].float().softmax(1).numpy())
+    return np.concatenate(found_ids), np.concatenate(found)
+
+
+def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> dict[str, float]:
+    scores = Scores(log_p.shape[1], exact=True, device=torch.device("cpu"))
+    scores.update(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (log_p, label, loss)))
+    found = scores.compute()
+    return {"num_samples": len(label), **{name: float(found[name]) for name in NAMES}}
+
+
+def _shown(value: float) -> str:
+    return f"{value:.{NUM_DIGITS}f}"

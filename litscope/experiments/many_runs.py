@@ -1,0 +1,85 @@
+"""What searches and cross-validations share: they train one recipe many times, where it can be in one run.
+
+An MLP on a table is so small that several train in the time of one, as its members (`models.members`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from litscope.config.checks import check_kind
+from litscope.config.recipe import Recipe
+from litscope.errors import ConfigError
+from litscope.models.networks.backbones import why_no_weights
+from litscope.models.optim import FROM_TORCH
+from litscope.runs import RUNS
+from litscope.training.build import make_source
+from litscope.training.choices import look, resolve
+from litscope.training.hardware import check_hardware
+
+
+def check_fresh(recipe: Recipe, command: str) -> None:
+    """Refuse what has a meaning for one run only.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    for flag, is_given in (
+        ("--resume", recipe.training.resume is not None),
+        ("--name", recipe.logging.name is not None),
+        ("--num-members", recipe.model.num_members > 1),
+        ("--num-folds", recipe.data.num_folds is not None and command == "cv"),
+    ):
+        if is_given:
+            raise ConfigError(f"{flag}: `litscope {command}` makes its runs itself. Leave it out.")
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with what `fit` would choose for its data.
+
+    Raises:
+        UserError: whatever `fit` would refuse.
+    """
+    plan = check_hardware(recipe)
+    source = make_source(recipe)
+    check_kind(recipe, source.kind)
+    facts = look(source, device=plan.device_type, num_devices=plan.world_size)
+    return resolve(recipe, facts, why_no_weights)[0]
+
+
+def why_apart(chosen: Recipe) -> str | None:
+    """What stands against training several networks of a resolved recipe as members of one run, or None."""
+    training = chosen.training
+    if chosen.model.arch != "mlp":
+        return f"{chosen.model.arch} is no mlp"
+    if training.optimizer.lower() not in FROM_TORCH:
+        return f"{training.optimizer} looks at all members together"
+    if training.gradient_clip_val is not None:
+        return "--gradient-clip-val would clip one norm over all"
+    if training.early_stopping or training.scheduler_type == "plateau":
+        return "when to stop or to slow down is decided for each alone"
+    if chosen.model.weights is not None:
+        return "the weights come from a file"
+    return None
+
+
+def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Path:
+    """The folder of everything that a command writes: that of --run-dir, or runs/COMMAND-N.
+
+    Args:
+        goes_on: the file of an earlier call in whose folder the command goes on.
+
+    Raises:
+        ConfigError: if it holds something else.
+    """
+    if recipe.logging.run_dir is None:
+        number = 1
+        while (RUNS / f"{command}-{number}").exists():
+            number += 1
+        folder = RUNS / f"{command}-{number}"
+    else:
+        folder = Path(recipe.logging.run_dir)
+    if folder.exists() and any(folder.iterdir()) and not (goes_on is not None and (folder / goes_on).exists()):
+        raise ConfigError(f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs one of its own.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,108 @@
+"""`litscope replay`: a run repeated with its actions at their steps, and compared with the original bit for bit.
+
+The new run has the recipe of the original, and a journal that says of each applied action at which step
+it is due. What only meant the process that trained then (a pause, a checkpoint, an evaluation) is left out;
+a `stop` that ended the run is repeated. So is the end of a run that a signal, a crash or --max-time cut
+short: it is compared at the step of its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from litscope.config.flags import build
+from litscope.config.resume import find_checkpoint
+from litscope.console import say
+from litscope.errors import RunError
+from litscope.experiments.bit_equal import Replay, compare, is_finished
+from litscope.experiments.reruns import duration, epoch_s, recipe_of
+from litscope.ledger.journal.actions import Action, entries, is_momentary, request
+from litscope.rundir import RunDir, cut_steps, read_lines
+from litscope.runs import RUNS, is_training
+from litscope.training.fit import run_recipe
+from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.summary import epoch_rows
+
+
+def replay(run: RunDir, run_dir: str | None = None) -> Replay:
+    """Repeat a run, and compare.
+
+    Args:
+        run: an open run.
+        run_dir: folder of the replay; default: runs/<name>-replay, or the first that is free of
+            runs/<name>-replay-2, ...
+
+    Raises:
+        RunError: if the run trains now, has no last checkpoint, or began from one that is gone.
+        UserError: if its data or files are not there any more.
+        Interrupted: after Ctrl-C or SIGTERM; the replay can be resumed like any run.
+    """
+    if is_training(run):
+        raise RunError(f"{run.path} is training: a replay needs an end to be compared with. Wait, or stop it.")
+    last, _ = find_checkpoint(str(run.path))
+    step = int(load_checkpoint(last, mmap=True)["global_step"])
+    recipe, script = recipe_of(run), make_script(run, step)
+    recipe.training.max_time = None  # `make_script` ends the replay at the step at which the time was over
+    recipe.training.save_last = True
+    start = _start(run)
+    recipe.training.resume = None if start is None else str(start)
+    folder = Path(run_dir) if run_dir is not None else _free_folder(run)
+    recipe.logging.run_dir = str(folder)
+    seconds = epoch_s(run)
+    total_s = None if seconds is None else seconds * len(epoch_rows(run))
+    say(f"replay: {run.path} to step {step} in {folder}, {len(script)} actions; {duration(total_s)}")
+    again = run_recipe(recipe, actions=script).run
+    return compare(run, again, len(script))
+
+
+def make_script(run: RunDir, step: int) -> list[Action]:
+    """The journal of a replay that ends at `step`.
+
+    Args:
+        run: the original.
+        step: of its last checkpoint. Without a summary that says "finished" the replay is stopped there, and
+            so is one whose recipe has a limit of time.
+
+    Returns:
+        The requests that were applied, with `at_step`, in the journal's order.
+    """
+    last_attempt = max(cut_steps(read_lines(run.attempts)), default=1)
+    script = []
+    for entry in entries(run):
+        done = entry.answer
+        if done is None or done["status"] != "applied" or done["step"] > step:
+            continue
+        is_end = entry.action["what"] == "stop" and done["attempt"] == last_attempt
+        if is_end or not is_momentary(entry.action):
+            script.append({**entry.action, "at_step": done["step"]})
+    is_stopped = any(action["what"] == "stop" for action in script)
+    if not is_stopped and (not is_finished(run) or build({}, [run.recipe]).training.max_time is not None):
+        script.append(request("stop", who="litscope", why=f"{run.path.name} stands here", at_step=step))
+    return script
+
+
+def _start(run: RunDir) -> Path | None:
+    """The checkpoint of another run from which this one began; None if it began anew.
+
+    Raises:
+        RunError: if it is not there any more.
+    """
+    first = min(read_lines(run.attempts), key=lambda line: line["attempt"], default={})
+    if first.get("resumed_from") is None:
+        return None
+    path, step = Path(first["resumed_from"]), first["start_step"]
+    if path.is_file() and load_checkpoint(path, mmap=True)["global_step"] == step:
+        return path
+    raise RunError(
+        f"{run.path} began from step {step} in {path}, which is not there any more. Without it the run cannot be "
+        "repeated; replay the run that wrote it first, or put the file back."
+    )
+
+
+def _free_folder(run: RunDir) -> Path:
+    stem = f"{run.path.resolve().name}-replay"
+    folder, number = RUNS / stem, 1
+    while folder.exists():
+        number += 1
+        folder = RUNS / f"{stem}-{number}"
+    return folder

@@ -1,0 +1,157 @@
+"""What replays, what-ifs and validations share: further trainings with a run's recipe, in folders of their own.
+
+Such a training writes nothing outside its folder: no logger, no checkpoint folder, no tracking service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from litscope.config.flags import build
+from litscope.config.recipe import Recipe
+from litscope.console import say
+from litscope.errors import Interrupted, RunError
+from litscope.ledger.journal.actions import Action, entries
+from litscope.live.stop_requests import catch_signals
+from litscope.rundir import RunDir
+from litscope.training.fit import run_recipe
+from litscope.training.job import OnEpoch
+from litscope.training.summary import epoch_rows
+
+SAY_EVERY_S = 10.0
+"""Least time between two lines about a training that is silent otherwise, in seconds."""
+
+
+def recipe_of(run: RunDir) -> Recipe:
+    """The recipe of a run for a further training.
+
+    Its actions are not among it: they are lines of the new run's journal.
+
+    Raises:
+        ConfigError: if the recipe can't be read, or names files that are not there any more.
+    """
+    recipe = build({}, [run.recipe])
+    recipe.data.actions = recipe.training.checkpoint_dir = recipe.training.resume = None
+    recipe.logging = replace(
+        recipe.logging,
+        logger=["none"],
+        log_dir=None,
+        use_wandb=False,
+        wandb_watch=False,
+        wandb_log_model=False,
+        profiler=None,
+    )
+    return recipe
+
+
+class EpochLines:
+    """Says how a training that is silent otherwise goes: a line at most every ten seconds, when an epoch is over.
+
+    Args:
+        title: of the training: "trial 3/12".
+        metric: that is told.
+        num_epochs: that it will take; None where that is not known.
+    """
+
+    def __init__(self, title: str, metric: str, num_epochs: int | None) -> None:
+        self._title, self._metric = title, metric
+        self._of = "" if num_epochs is None else f"/{num_epochs}"
+        self._stream = sys.stderr  # the training's own words go elsewhere
+        self._said = time.monotonic()
+
+    def __call__(self, row: Mapping[str, Any]) -> bool:
+        """An epoch is over; it goes on."""
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            value = row.get(self._metric)
+            told = "" if value is None else f": {self._metric} {value:.4f}"
+            with contextlib.redirect_stderr(self._stream):
+                say(f"{self._title}, epoch {row['epoch'] + 1}{self._of}{told}")
+        return False
+
+
+def train_aside(
+    recipe: Recipe,
+    folder: Path,
+    actions: Sequence[Action] = (),
+    keeps_last: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> RunDir:
+    """Train without a word, in a new folder.
+
+    Args:
+        recipe: from `recipe_of`; its run folder, best checkpoints, test set and progress are switched off here.
+        folder: of the new run.
+        actions: with which its journal begins.
+        keeps_last: its last checkpoint stays.
+        on_epoch: told of each epoch that is over, and may end the training.
+
+    Raises:
+        RunError: if the training refused one of them.
+        UserError, Interrupted: as `run_recipe`.
+    """
+    recipe.logging.run_dir, recipe.logging.progress = str(folder), False
+    recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = keeps_last, 0, 0
+    with contextlib.redirect_stderr(io.StringIO()):
+        run = run_recipe(recipe, actions=actions, on_epoch=on_epoch).run
+    for entry in entries(run):
+        if entry.status == "refused":
+            assert entry.answer is not None
+            raise RunError(f"The training refused to {entry.action['what']}: {entry.answer.get('reason')}")
+    return run
+
+
+@contextlib.contextmanager
+def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
+    """A new folder 001, 002, ... in `parent`, removed at the end unless `keep`.
+
+    A signal inside ends what runs, and the folder goes in any case.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    parent.mkdir(exist_ok=True)
+    taken = [int(path.stem) for path in parent.iterdir() if path.stem.isdigit()]
+    folder = parent / f"{max(taken, default=0) + 1:03d}"
+    folder.mkdir()
+    try:
+        with catch_signals():
+            yield folder
+    except BaseException as error:
+        shutil.rmtree(folder)
+        _remove_if_empty(parent)
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            raise Interrupted("Interrupted: the trainings so far are removed, and nothing is reported.") from None
+        raise
+    if not keep:
+        shutil.rmtree(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def epoch_s(run: RunDir) -> float | None:
+    """Seconds of a run's epoch on the average; None if none is over."""
+    times = [row["epoch_s"] for row in epoch_rows(run)]
+    return sum(times) / len(times) if times else None
+
+
+def duration(seconds: float | None) -> str:
+    """For people: `about 4 min`; what is not known yet is said."""
+    if seconds is None:
+        return "for how long is not known: the run has no epoch that is over"
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, round(seconds))} s"

@@ -1,0 +1,371 @@
+"""`litscope tune`: train with many settings, and say which are best. Optuna proposes, litscope trains.
+
+Where the settings are learning rate and weight decay of an MLP, `AT_ONCE` of them train in one run as its members
+(`models.members`), each as it would alone, on the same batches and from the same weights: on a table that costs little
+more than one training. Everything else trains one after the other. A trial is judged by the monitored metric of its
+best epoch on the validation data; the test data stay unseen.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from litscope.config.recipe import Recipe
+from litscope.config.yamlfile import dump
+from litscope.console import say, table_lines
+from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
+from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
+from litscope.experiments.reruns import EpochLines, train_aside
+from litscope.experiments.search_space import Dimension, default_space, parse_space, put
+from litscope.live.stop_requests import catch_signals
+from litscope.rundir import RunDir, append_line, read_lines, write_text
+from litscope.training.choices import optimizer_family
+from litscope.training.summary import epoch_rows
+
+if TYPE_CHECKING:
+    import optuna
+
+AT_ONCE = 8
+"""Settings that train as members of one run."""
+
+NUM_SHOWN = 10
+
+TRIALS = "trials.jsonl"
+
+PRUNERS = ("median", "none")
+
+MEDIAN_OF = 5
+"""Completed trials before the first is stopped early."""
+
+MEMBER_SETTINGS = ("lr", "weight_decay")
+MEMBER_METRICS = ("val/accuracy", "val/loss")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        number: from 1.
+        settings: by name.
+        value: the metric of its best epoch; None where loss or metric became NaN or infinite.
+        run: the folder of the run that it was, or was a member of.
+        wall_s: of that run, shared out over its members.
+        stopped_after: epochs, of a trial that the pruner stopped; its value is the best until then.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    value: float | None
+    run: str
+    wall_s: float
+    stopped_after: int | None = None
+
+    @property
+    def words(self) -> str:
+        """`lr 0.0123, weight_decay 0.05`."""
+        return ", ".join(f"{name} {shown(value)}" for name, value in self.settings.items())
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What `tune` found.
+
+    Attributes:
+        metric, mode: what is judged, and whether "min" or "max" is better.
+        trials: in their order.
+        folder: of the runs, trials.jsonl and best.yaml.
+    """
+
+    dataset: str
+    metric: str
+    mode: str
+    trials: tuple[Trial, ...]
+    folder: Path
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that came to a value, best first."""
+        sign = -1 if self.mode == "max" else 1
+        found = [(sign * trial.value, trial.number, trial) for trial in self.trials if trial.value is not None]
+        return [trial for *_, trial in sorted(found, key=lambda item: item[:2])]
+
+    @property
+    def config(self) -> Path:
+        """The recipe with the best settings."""
+        return self.folder / "best.yaml"
+
+    def lines(self) -> list[str]:
+        """For people: the best trials, and how to train with the best."""
+        names = list(self.trials[0].settings)
+        ranked = self.ranked
+        rows = [
+            [trial.number, f"{trial.value:.4f}", *(shown(trial.settings[name]) for name in names)]
+            for trial in ranked[:NUM_SHOWN]
+        ]
+        failed = len(self.trials) - len(ranked)
+        lines = [f"{self.dataset}: {len(self.trials)} trials, {sum(t.wall_s for t in self.trials):.0f} s"]
+        lines += [f"{failed} of them ended with a loss that is not a number"] if failed else []
+        stopped = sum(trial.stopped_after is not None for trial in self.trials)
+        lines += [f"{stopped} of them were stopped early"] if stopped else []
+        return [*lines, *table_lines(["trial", self.metric, *names], rows), f"litscope fit --config {self.config}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs."""
+        best = self.ranked[0]
+        return {
+            "dataset": self.dataset,
+            "metric": self.metric,
+            "mode": self.mode,
+            "best": vars(best),
+            "trials": [vars(trial) for trial in self.trials],
+            "folder": str(self.folder),
+            "config": str(self.config),
+        }
+
+
+def shown(value: Any) -> str:
+    """A setting's value for people; numbers with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def tune(
+    recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16, pruner: Literal["median", "none"] = "median"
+) -> TuneResult:
+    """Search for the settings with which a recipe trains best.
+
+    Args:
+        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/tune-N). With a folder of an
+            earlier search, that one goes on: its trials count.
+        space: `lr=1e-4..1e-1`, `batch_size=32,64` (see `search_space`); default: learning rate and weight decay.
+        num_trials: in all.
+        pruner: whether a trial is stopped where its best metric so far is worse than the median that the completed
+            trials had after as many epochs; for settings that train one by one, and for the same number of epochs.
+
+    Raises:
+        ConfigError: for a space that cannot be, or data without a validation set.
+        MissingExtra: without Optuna.
+        Interrupted: after Ctrl-C or SIGTERM; the trials so far stay in trials.jsonl.
+        UserError: whatever `fit` would refuse.
+    """
+    if num_trials < 1:
+        raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
+    if pruner not in PRUNERS:
+        raise ConfigError(f"--pruner {pruner}: it is {' or '.join(PRUNERS)}.")
+    check_fresh(recipe, "tune")
+    family = optimizer_family(recipe.training.optimizer)
+    dimensions = parse_space(list(space)) if space else default_space(family)
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtra("optuna", "tune", "litscope tune") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    chosen = resolved(recipe)
+    metric, mode = str(chosen.training.monitor), str(chosen.training.mode)
+    if not metric.startswith("val/"):
+        raise ConfigError(f"Trials are judged on validation data, and the monitor is {metric}. Give a --val-split.")
+    reason = _why_one_by_one(chosen, dimensions)
+    say(f"tune: {num_trials} trials, {f'one by one: {reason}' if reason else f'{AT_ONCE} at once'}")
+    num_epochs = None if any(d.field.name == "epochs" for d in dimensions) else chosen.training.epochs
+    study = optuna.create_study(
+        direction="maximize" if mode == "max" else "minimize",
+        sampler=optuna.samplers.TPESampler(seed=recipe.training.seed, n_startup_trials=AT_ONCE),
+        pruner=_pruner(pruner, num_epochs),
+    )
+    folder = folder_for(recipe, "tune", TRIALS)
+    search = _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
+    search.take_up()
+    try:
+        with catch_signals():
+            while (left := num_trials - len(search.trials)) > 0:
+                search.round(min(left, AT_ONCE) if search.is_at_once else 1)
+    except (Interrupted, KeyboardInterrupt):
+        trials = search.folder / TRIALS
+        raise Interrupted(
+            f"Interrupted after {len(search.trials)} trials, which are in {trials}. "
+            f"To go on: the same command with --run-dir {search.folder}"
+        ) from None
+    result = TuneResult(str(recipe.data.dataset), metric, mode, tuple(search.trials), search.folder)
+    if not result.ranked:
+        raise NonFiniteLossError(f"The loss became NaN or infinite in all {num_trials} trials. Search smaller rates.")
+    best = copy.deepcopy(recipe)
+    put(best, result.ranked[0].settings)
+    best.logging.run_dir = None
+    write_text(result.config, dump(best))
+    return result
+
+
+@dataclass
+class _Search:
+    """The state of a search.
+
+    Attributes:
+        trials: that are over.
+        is_at_once: whether settings train as members of one run.
+        num_trials: in all.
+        num_epochs: of each trial; None where that is searched, or not known.
+    """
+
+    recipe: Recipe
+    dimensions: Sequence[Dimension]
+    metric: str
+    mode: str
+    folder: Path
+    study: optuna.Study
+    is_at_once: bool
+    num_trials: int
+    num_epochs: int | None
+
+    def __post_init__(self) -> None:
+        self.trials: list[Trial] = []
+        self._distributions = {dimension.field.name: dimension.distribution for dimension in self.dimensions}
+        self._best: Callable[[list[float]], float] = max if self.mode == "max" else min
+
+    def take_up(self) -> None:
+        """Go on with the trials of an earlier search in the same folder."""
+        import optuna
+
+        earlier = [Trial(**line) for line in read_lines(self.folder / TRIALS)]
+        sharing = Counter(trial.run for trial in earlier)
+        for trial in earlier:
+            run = RunDir(self.folder / Path(trial.run).name)  # the folder may have moved since
+            values = self._values(run, self.metric) if sharing[trial.run] == 1 else {}
+            try:
+                self.study.add_trial(
+                    optuna.trial.create_trial(
+                        state=_state(trial),
+                        params=trial.settings,
+                        distributions=self._distributions,
+                        value=None if trial.stopped_after is not None else trial.value,
+                        intermediate_values=values,
+                    )
+                )
+            except ValueError as error:
+                raise ConfigError(
+                    f"--run-dir {self.folder} holds a search over another space ({error}). "
+                    "Give the same --search, or another folder."
+                ) from None
+            self.trials.append(trial)
+        if self.trials:
+            say(f"tune: {len(self.trials)} trials are in {self.folder} already, and count")
+
+    def round(self, count: int) -> None:
+        """Train with the next settings."""
+        import optuna
+
+        asked = [self.study.ask(self._distributions) for _ in range(count)]
+        for one, trial in zip(asked, self._train(asked), strict=True):
+            state = _state(trial)
+            self.study.tell(one, trial.value if state == optuna.trial.TrialState.COMPLETE else None, state=state)
+            append_line(self.folder / TRIALS, vars(trial), durable=True)
+            self.trials.append(trial)
+            value = "the loss is not a number" if trial.value is None else f"{self.metric} {trial.value:.4f}"
+            value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
+            say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
+
+    def _title(self, number: int) -> str:
+        return f"trial {number}/{self.num_trials}"
+
+    def _train(self, asked: list[optuna.Trial]) -> list[Trial]:
+        """Train with the settings of each, together where that can be."""
+        if len(asked) > 1:
+            try:
+                return self._train_together([dict(one.params) for one in asked])
+            except NonFiniteLossError:
+                say("tune: the loss of one of these settings is not a number; they train one by one")
+        return [self._train_one(number, one) for number, one in enumerate(asked, len(self.trials) + 1)]
+
+    def _train_one(self, number: int, asked: optuna.Trial) -> Trial:
+        began, settings = time.monotonic(), dict(asked.params)
+        recipe = copy.deepcopy(self.recipe)
+        put(recipe, settings)
+        recipe.check()
+        folder = self._new_folder(f"trial-{number:03d}")
+        lines = EpochLines(self._title(number), self.metric, settings.get("epochs", self.num_epochs))
+        value = stopped_after = None
+
+        def on_epoch(row: Mapping[str, Any]) -> bool:
+            nonlocal stopped_after
+            lines(row)
+            epoch = row["epoch"]
+            if not math.isfinite(row.get(self.metric, math.nan)) or epoch + 1 == self.num_epochs:
+                return False
+            asked.report(row[self.metric], epoch)
+            if asked.should_prune():
+                stopped_after = epoch + 1
+            return stopped_after is not None
+
+        with suppress(NonFiniteLossError):  # it is a result too: said by who called, and told to the sampler
+            value = self._value(train_aside(recipe, folder, on_epoch=on_epoch), self.metric)
+        return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
+
+    def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
+        began = time.monotonic()
+        recipe = copy.deepcopy(self.recipe)
+        recipe.model.arch, recipe.model.num_members = "mlp", len(settings)
+        for name in settings[0]:
+            put(recipe, {f"member_{name}": [own[name] for own in settings], name: None})
+        recipe.logging.ledger = False  # of the mean of networks that have nothing to do with each other
+        first = len(self.trials) + 1
+        run = train_aside(recipe, self._new_folder(f"trials-{first:03d}"))
+        wall_s = round((time.monotonic() - began) / len(settings), 3)
+        return [
+            Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)
+            for i, own in enumerate(settings)
+        ]
+
+    def _value(self, run: RunDir, name: str) -> float | None:
+        """A metric's best value over the epochs; None where it never was a finite number."""
+        values = list(self._values(run, name).values())
+        return self._best(values) if values else None
+
+    def _values(self, run: RunDir, name: str) -> dict[int, float]:
+        """A metric by epoch, where it was a finite number."""
+        return {row["epoch"]: row[name] for row in epoch_rows(run) if row.get(name) is not None}
+
+    def _new_folder(self, name: str) -> Path:
+        """Of a run; that of an attempt that was broken off gets another number behind it."""
+        folder, again = self.folder / name, 2
+        while folder.exists():
+            folder, again = self.folder / f"{name}-{again}", again + 1
+        return folder
+
+
+def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
+    """The median rule of Golovin et al. 2017 ("Google Vizier", section 3.2.2) for trials of one length, or none."""
+    import optuna
+
+    if name == "none" or num_epochs is None:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(MEDIAN_OF, n_warmup_steps=max(1, num_epochs // 5))
+
+
+def _state(trial: Trial) -> optuna.trial.TrialState:
+    """How a trial ended, as Optuna has it."""
+    from optuna.trial import TrialState
+
+    if trial.value is None:
+        return TrialState.FAIL
+    return TrialState.COMPLETE if trial.stopped_after is None else TrialState.PRUNED
+
+
+def _why_one_by_one(chosen: Recipe, dimensions: Sequence[Dimension]) -> str | None:
+    """What stands against training settings as members of one run, or None."""
+    names = [dimension.field.name for dimension in dimensions]
+    if reason := why_apart(chosen):
+        return reason
+    if other := [name for name in names if name not in MEMBER_SETTINGS]:
+        return f"networks that differ in {other[0]} cannot share a run"
+    if "weight_decay" in names and chosen.training.optimizer.lower() != "adamw":
+        return f"with {chosen.training.optimizer} the decay is a part of the gradient"
+    if chosen.training.monitor not in MEMBER_METRICS:
+        return f"{chosen.training.monitor} is not measured of each member"
+    return None

@@ -1,0 +1,154 @@
+"""The answer of `litscope whatif`: both arms seed by seed, their difference, and one sentence. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from litscope.ledger.journal.actions import Action
+
+CONFIDENCE = 0.95
+
+NO_DIFFERENCE = "No difference can be seen"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        actions: requests about training samples.
+        what: in words: `discarding these 27 samples`.
+        num_samples: how many they change.
+        num_held_out: validation and test samples that were asked for too, and are left as they are.
+    """
+
+    actions: list[Action]
+    what: str
+    num_samples: int
+    num_held_out: int
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The answer.
+
+    Attributes:
+        run, checkpoint: from which both arms went on.
+        question: what the second arm did.
+        first_epoch: epochs that lay behind.
+        epochs: that each arm trained.
+        metric: that was compared, of the last epoch.
+        num_val: samples of the validation; None where it is cut short (--limit-val-batches).
+        seeds: (n,) of the trainings.
+        as_is, changed: (n,) the metric of each arm.
+        report: the file that keeps all this.
+    """
+
+    run: str
+    checkpoint: str
+    question: Question
+    first_epoch: int
+    epochs: int
+    metric: str
+    num_val: int | None
+    seeds: list[int]
+    as_is: list[float]
+    changed: list[float]
+    report: str
+
+    @property
+    def differences(self) -> list[float]:
+        """(n,) changed minus as it is, seed by seed."""
+        return [b - a for a, b in zip(self.as_is, self.changed, strict=True)]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The mean difference's 95 % interval. Shares of few samples are coarse: equal ones spread as rounding does."""
+        step = 0.0 if self.num_val is None or self._is_loss else 1 / self.num_val
+        return t_interval(self.differences, step / math.sqrt(12))
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    def verdict(self) -> str:
+        """One sentence."""
+        mean, (low, high) = float(np.mean(self.differences)), self.interval
+        values = f"{self._amount(mean)} ({self._plain(low)} to {self._plain(high)})"
+        what = f"{self.question.what} changes {self.metric} by {values}."
+        return what[0].upper() + what[1:] if self.is_clear else f"{NO_DIFFERENCE} with {len(self.seeds)} seeds: {what}"
+
+    def _amount(self, value: float) -> str:
+        return f"{self._plain(value, '+')}{'' if self._is_loss else ' points'}"
+
+    def _plain(self, value: float, sign: str = "") -> str:
+        value, digits = (value, 4) if self._is_loss else (100 * value, 1)
+        return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no minus before a zero
+
+    @property
+    def _is_loss(self) -> bool:
+        return self.metric.endswith("/loss")
+
+    def lines(self) -> list[str]:
+        """For people."""
+        rows = [f"{'seed':<10} {'as is':>8} {'changed':>8} {'difference':>10}"]
+        for seed, a, b in zip(self.seeds, self.as_is, self.changed, strict=True):
+            rows.append(f"{seed:<10} {a:>8.4f} {b:>8.4f} {b - a:>+10.4f}")
+        columns = (self.as_is, self.changed, self.differences)
+        means, spreads = ([float(f(c)) for c in columns] for f in (np.mean, lambda c: np.std(c, ddof=1)))
+        rows.append(f"{'mean':<10} {means[0]:>8.4f} {means[1]:>8.4f} {means[2]:>+10.4f}")
+        rows.append(f"{'deviation':<10} {spreads[0]:>8.4f} {spreads[1]:>8.4f} {spreads[2]:>10.4f}")
+        num = "" if self.num_val is None else f", on {self.num_val:,} validation samples"
+        one = f"; one of them is {100 / self.num_val:.2g} points" if self.num_val and "accuracy" in self.metric else ""
+        return [
+            f"{self.metric} after {self.epochs} more epochs{num}{one}",
+            *rows,
+            self.verdict(),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json and the report."""
+        arms = {
+            name: {"values": values, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
+            for name, values in (("as_is", self.as_is), ("changed", self.changed), ("difference", self.differences))
+        }
+        arms["difference"]["interval"] = list(self.interval)
+        return {
+            "run": self.run,
+            "checkpoint": self.checkpoint,
+            "what": self.question.what,
+            "num_samples": self.question.num_samples,
+            "num_held_out": self.question.num_held_out,
+            "actions": self.question.actions,
+            "first_epoch": self.first_epoch,
+            "epochs": self.epochs,
+            "metric": self.metric,
+            "num_val": self.num_val,
+            "seeds": self.seeds,
+            **arms,
+            "is_clear": self.is_clear,
+            "verdict": self.verdict(),
+            "report": self.report,
+        }
+
+
+def t_interval(values: list[float], least_deviation: float = 0.0) -> tuple[float, float]:
+    """The 95 % interval of the mean of n >= 2 values: Student (1908), Biometrika 6, 1; n - 1 degrees of freedom.
+
+    Args:
+        values: (n,).
+        least_deviation: taken where the values spread less; that of rounding to steps of q is q / sqrt(12).
+    """
+    from scipy.stats import t
+
+    num = len(values)
+    deviation = max(least_deviation, float(np.std(values, ddof=1)))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, num - 1)) * deviation / math.sqrt(num)
+    mean = float(np.mean(values))
+    return mean - half, mean + half

@@ -1,0 +1,210 @@
+"""Several devices: one process each. This process is local rank 0 and starts the others itself.
+
+Lightning's own launcher re-executes `sys.argv`, which is not always a command that trains. Here a
+worker is always
+
+    python -m litscope.launch.workers RECIPE.yaml RUN_DIR
+
+with LOCAL_RANK, NODE_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment, which
+Lightning's `LightningEnvironment` reads as "processes exist already". With several machines the
+person starts the same command on each (NODE_RANK, MASTER_ADDR and MASTER_PORT set), and each
+starts its own workers. A worker that dies ends the run; workers die with the process that
+started them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from litscope.console import say
+from litscope.errors import LitscopeError
+
+GRACE_S = 10.0
+"""How long the run may take to notice a dead worker by itself (gloo does at once), before it is ended."""
+
+JOIN_S = 60.0
+"""How long workers may take to end after rank 0."""
+
+
+def rank_of_process() -> int:
+    """Global rank of this process before Lightning knows it: 0 unless started as a worker or on another machine."""
+    if "LITSCOPE_DEVICES" not in os.environ:
+        return int(os.environ.get("NODE_RANK", "0"))  # local rank 0 of its machine; only 0 or not matters
+    node, local = int(os.environ["NODE_RANK"]), int(os.environ["LOCAL_RANK"])
+    return node * int(os.environ["LITSCOPE_DEVICES"]) + local
+
+
+def is_worker() -> bool:
+    """Whether this process was started by `start_workers`."""
+    return "LITSCOPE_DEVICES" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+class Workers:
+    """The worker processes of this machine.
+
+    Attributes:
+        death: says which worker died and how, once one has.
+    """
+
+    def __init__(self) -> None:
+        self.death: str | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._is_over = False
+
+    def start(self, command: list[str], num_devices: int, environment: dict[str, str]) -> None:
+        """Start local ranks 1 .. num_devices - 1."""
+        for local_rank in range(1, num_devices):
+            process = subprocess.Popen(command, env={**os.environ, **environment, "LOCAL_RANK": str(local_rank)})
+            self._processes.append(process)
+
+    def watch(self, on_death: Callable[[str], None]) -> None:
+        """End the run when a worker dies and the run does not notice: a collective that waits for it may never end."""
+        threading.Thread(target=self._watch, args=(on_death,), name="litscope-workers", daemon=True).start()
+
+    def _watch(self, on_death: Callable[[str], None]) -> None:
+        while not self._is_over and self.death is None:
+            for local_rank, process in enumerate(self._processes, 1):
+                code = process.poll()
+                if code not in (None, 0) and self.death is None:
+                    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+                    self.death = f"The worker process of local rank {local_rank} ended {how}."
+            time.sleep(0.1)
+        deadline = time.monotonic() + GRACE_S
+        while not self._is_over and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not self._is_over:
+            on_death(str(self.death))
+            self.kill()
+            os._exit(1)  # the main thread waits in a collective that never ends
+
+    def join(self) -> None:
+        """Wait for the workers after rank 0 has ended its part.
+
+        Raises:
+            LitscopeError: if one did not end well.
+        """
+        deadline = time.monotonic() + JOIN_S
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise LitscopeError("A worker process did not end with the run; it was killed.") from None
+        self._is_over = True
+        if self.death is not None:
+            raise LitscopeError(self.death)
+
+    def kill(self) -> None:
+        """End what is left of the workers."""
+        self._is_over = True
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@contextmanager
+def start_workers(
+    num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, on_death: Callable[[str], None]
+) -> Iterator[Workers]:
+    """Start this machine's other ranks, and see to it that they end with the block.
+
+    Args:
+        num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
+        recipe_yaml: the resolved recipe.
+        on_death: called with a sentence just before this process is ended because a worker died.
+
+    Raises:
+        LitscopeError: if a worker died.
+    """
+    workers = Workers()
+    if num_devices * num_nodes == 1:
+        yield workers
+        return
+    environment = {
+        "LOCAL_RANK": "0",
+        "NODE_RANK": os.environ.get("NODE_RANK", "0"),
+        "WORLD_SIZE": str(num_devices * num_nodes),
+        "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
+        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(_free_port()),
+        "LITSCOPE_DEVICES": str(num_devices),
+    }
+    if num_nodes == 1 and sys.platform == "linux":
+        environment["GLOO_SOCKET_IFNAME"] = "lo"  # else gloo asks the resolver for this host's name
+    with tempfile.TemporaryDirectory(prefix="litscope-") as folder, _environment(environment):
+        recipe = Path(folder) / "recipe.yaml"
+        recipe.write_text(recipe_yaml, encoding="utf-8")
+        command = [sys.executable, "-m", "litscope.launch.workers", str(recipe), str(run_dir)]
+        workers.start(command, num_devices, environment)
+        workers.watch(on_death)
+        try:
+            yield workers
+            workers.join()
+        except Exception as error:
+            time.sleep(0.3)  # the error may be the echo of a death that the watcher is about to see
+            if workers.death is not None and not isinstance(error, LitscopeError):
+                raise LitscopeError(workers.death) from error
+            raise
+        finally:
+            workers.kill()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """These environment variables while inside."""
+    earlier = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it dies (Linux)."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+    if os.getppid() != parent or parent == 1:
+        os._exit(1)
+
+
+def main() -> int:
+    """The worker's entry point."""
+    _die_with_parent()
+    recipe, run_dir = sys.argv[1:]
+    from litscope.training.fit import run_worker
+
+    try:
+        run_worker(recipe, run_dir)
+    except LitscopeError as error:
+        say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The journal of actions: what people asked of a run, and what became of it. No torch.
+
+`actions.jsonl` is append-only. Commands and the page append *requests* (`submit`); the trainer polls
+the file (`Journal`), applies what is new at its next step and appends *answers* (`answer`). The state
+of a run's data and settings is a fold over the actions in the order of the file (`decide`), whatever
+the clocks of their writers say. Replaying the same lines gives the same state, on every rank.
+
+    {"id": "0c1d…", "who": "ada@lab", "when": 1764110000.0, "what": "discard", "why": "blurred", "sample_id": [7], …}
+    {"answers": "0c1d…", "status": "applied", "step": 120, "epoch": 3, "attempt": 1, "when": …}
+
+An answer is void if a later attempt of the run went on from before its step: those weights, and what
+was done to them, are gone, and the action is pending again; unless it only meant the process that
+trained then (`is_momentary`). A half-written line is passed over.
+Verbs of a newer version are kept and listed, and never counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from litscope.errors import LedgerError, RunError
+from litscope.ledger.journal.decisions import Action, Decisions, decide, is_valid, once, planted, undone
+from litscope.ledger.journal.verbs import SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
+from litscope.rundir import RunDir, append_line, cut_steps, read_lines
+
+__all__ = [
+    "SETTINGS",
+    "VERBS",
+    "Action",
+    "Decisions",
+    "Entry",
+    "Journal",
+    "Verb",
+    "answer",
+    "canaries",
+    "check",
+    "decide",
+    "decisions",
+    "entries",
+    "is_answer",
+    "is_momentary",
+    "is_request",
+    "planted",
+    "request",
+    "submit",
+    "this_user",
+    "undone",
+]
+
+Status = Literal["pending", "applied", "refused", "undone"]
+
+FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Not the mistake of who writes, unlike a folder that may not be written."""
+
+
+def submit(run: RunDir, action: Action) -> None:
+    """Write a request into the journal; it is on the disk when this returns.
+
+    Raises:
+        LedgerError: if the disk is full or fails. Nothing is recorded then, and nothing is lost.
+        RunError: if the journal cannot be written for another reason, such as permissions.
+    """
+    _append(run, action, durable=True)
+
+
+def answer(
+    run: RunDir,
+    action_id: str,
+    status: Literal["applied", "refused"],
+    *,
+    step: int,
+    epoch: int,
+    attempt: int,
+    **facts: Any,
+) -> None:
+    """Write what became of a request. For the trainer's rank 0.
+
+    Args:
+        run: the run.
+        action_id: the request's `id`.
+        status: "applied" or "refused".
+        step: optimizer steps completed when it took effect.
+        epoch: the epoch then, from 0.
+        attempt: of the run, as `begin_attempt` numbered it.
+        facts: `reason` (of a refusal), `note`, and results such as `metrics` or `path`.
+
+    Raises:
+        LedgerError, RunError: as `submit`.
+    """
+    line = {"answers": action_id, "status": status, "step": step, "epoch": epoch, "attempt": attempt}
+    _append(run, {**line, "when": round(time.time(), 3), **facts}, durable=False)
+
+
+def _append(run: RunDir, line: Action, durable: bool) -> None:
+    try:
+        append_line(run.actions, line, durable)
+    except OSError as error:
+        kind = LedgerError if error.errno in FAILING_DISK else RunError
+        raise kind(
+            f"The journal {run.actions} cannot be written: {error.strerror}. Nothing was recorded; mend it and repeat."
+        ) from error
+
+
+class Journal:
+    """Reads a run's journal as it grows.
+
+    A line is given once, also where the file was cut or replaced meanwhile. Nothing is locked.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self._path = run.actions
+        self._state = (0, 0, 0)  # inode, size, time of the last change
+        self._offset = 0
+        self._before = b""  # the last bytes before the offset: others there mean that the file is another
+        self._given: set[int] = set()  # hashes: a line may hold many thousand ids
+
+    def poll(self) -> list[Action]:
+        """The whole lines that are new since the last call: requests and answers, in order.
+
+        Costs one `stat` when nothing is new. An unfinished last line waits for a later call.
+        """
+        try:
+            now = self._path.stat()
+            state = (now.st_ino, now.st_size, now.st_mtime_ns)
+            if state == self._state:
+                return []
+            text = self._read()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # not there yet, or being replaced
+                return []
+            raise
+        self._state = state
+        return list(self._new_lines(text))
+
+    def _new_lines(self, text: bytes) -> Iterator[Action]:
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self._before = (self._before + whole)[-64:]
+        for raw in whole.split(b"\n"):
+            if hash(raw) in self._given:
+                continue
+            self._given.add(hash(raw))
+            try:
+                line = json.loads(raw)
+            except ValueError:  # torn by a kill, or not ours
+                continue
+            if is_request(line) or is_answer(line):
+                yield line
+
+    def _read(self) -> bytes:
+        """What follows the offset; from the start where the file was cut or replaced."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset - len(self._before))
+            if file.read(len(self._before)) != self._before:
+                self._offset, self._before = file.seek(0), b""
+            return file.read()
+
+
+def is_request(line: Any) -> bool:
+    """Whether a line of the journal asks for something, be its verb known or not."""
+    return isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("what"), str)
+
+
+def is_answer(line: Any) -> bool:
+    """Whether a line of the journal says what became of a request."""
+    return (
+        isinstance(line, dict)
+        and isinstance(line.get("answers"), str)
+        and line.get("status") in ("applied", "refused")
+        and all(isinstance(line.get(name), int) for name in ("step", "epoch", "attempt"))
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request with what became of it.
+
+    Attributes:
+        action: the request.
+        answer: the trainer's last answer that is not void, or None.
+        status: pending, applied, refused, or undone by a later action that was not refused.
+    """
+
+    action: Action
+    answer: Action | None
+    status: Status
+
+
+def entries(run: RunDir) -> list[Entry]:
+    """The requests of a run in the journal's order, each id once, with their answers that are not void."""
+    lines = read_lines(run.actions)
+    actions = once(line for line in lines if is_request(line))
+    cuts = cut_steps(read_lines(run.attempts))
+    answers: dict[str, Action] = {}
+    for line in lines:
+        if is_answer(line) and line["answers"] in actions:
+            cut = cuts.get(line["attempt"])
+            if cut is None or line["step"] <= cut or is_momentary(actions[line["answers"]]):
+                answers[line["answers"]] = line
+    gone = undone(a for a in actions.values() if not _is_refused(answers.get(a["id"])))
+    return [Entry(a, answers.get(i), _status(answers.get(i), i in gone)) for i, a in actions.items()]
+
+
+def _is_refused(line: Action | None) -> bool:
+    return line is not None and line["status"] == "refused"
+
+
+def _status(line: Action | None, is_undone: bool) -> Status:
+    if _is_refused(line):
+        return "refused"
+    if is_undone:
+        return "undone"
+    return "pending" if line is None else "applied"
+
+
+def decisions(run: RunDir, *, with_pending: bool = True) -> Decisions:
+    """What the actions of a run add up to, without those refused and without canaries.
+
+    Args:
+        run: the run.
+        with_pending: count what no trainer has answered yet, too.
+    """
+    last = max(cut_steps(read_lines(run.attempts)), default=0)
+    return decide(entry.action for entry in entries(run) if _counts(entry, with_pending, last))
+
+
+def _counts(entry: Entry, with_pending: bool, last_attempt: int) -> bool:
+    if entry.action.get("canary"):
+        return False
+    if entry.answer is None:
+        return with_pending
+    is_over = is_momentary(entry.action) and entry.answer["attempt"] < last_attempt  # a run that goes on is not paused
+    return entry.answer["status"] == "applied" and not is_over
+
+
+def canaries(run: RunDir) -> dict[int, str]:
+    """sample_id -> the wrong class that was planted to measure the ranking, also where it was taken out again."""
+    return {
+        sample_id: name
+        for entry in entries(run)
+        if entry.action.get("canary") and entry.answer is not None and entry.answer["status"] == "applied"
+        if entry.action["what"] == "relabel" and is_valid(entry.action)
+        for sample_id, name in planted(entry.action).items()
+    }

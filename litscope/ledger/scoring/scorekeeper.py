@@ -1,0 +1,170 @@
+"""Scores kept up to date while a run goes on: `refresh`, and `BackgroundScores` for the trainer. No torch.
+
+`scores/state.npz` holds the sums per sample (`scores.ScoreState`) and how far they have read, so that
+a new epoch costs reading that epoch's rows, whatever came before. `scores/scores.parquet` is the
+table that others read. Both are written whole and follow from the parts alone: two processes that
+refresh at once write the same, and a state that is damaged, or that a resumed run has overtaken, is
+thrown away and made anew. Only complete epochs count.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+from dataclasses import asdict
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from litscope.console import warn
+from litscope.ledger.scoring.clock import Clock
+from litscope.ledger.scoring.score_schema import SCORE_FORMAT_VERSION, SCORE_SCHEMA, SCORE_VERSION_KEY
+from litscope.ledger.scoring.scores import ScoreState
+from litscope.ledger.scoring.tally import Progress, RunNow, Tally
+from litscope.ledger.store import LedgerReader
+from litscope.rundir import RunDir, whole_file
+
+__all__ = ["BackgroundScores", "Clock", "Scores", "refresh"]
+
+CLOCK_KEY = b"litscope.clock"
+PROGRESS_KEY = b"litscope.progress"
+
+
+class Scores(NamedTuple):
+    """The scores of a run.
+
+    Attributes:
+        table: one row per sample, `score_schema.SCORE_SCHEMA`.
+        clock: the memorisation clock.
+    """
+
+    table: pa.Table
+    clock: Clock
+
+
+def refresh(run: RunDir, *, save: bool = True) -> Scores:
+    """The scores over all complete epochs, brought up to date where they are not.
+
+    Args:
+        run: an open run, which may still be going on.
+        save: keep the result in the run's folder. Where the folder cannot be written, nothing is kept.
+
+    Raises:
+        LedgerError: if a part cannot be read.
+    """
+    return _refresh(LedgerReader(run), save)
+
+
+def _refresh(reader: LedgerReader, save: bool) -> Scores:
+    now = RunNow(reader)
+    stored = _stored_scores(now)
+    if stored is not None:
+        return stored
+    tally = Tally.load(now)
+    if tally is None or not tally.take_late(now):
+        tally = Tally(ScoreState(), Progress(pinned=now.pinned_digest))
+    tally.take_epochs(now)
+    scores = Scores(_table(tally), tally.progress.clock())
+    if save:
+        _save(reader.run, tally, scores.table)
+    return scores
+
+
+def _table(tally: Tally) -> pa.Table:
+    """The scores, with format, clock and progress in the table's metadata."""
+    clock = {**tally.progress.clock()._asdict(), "changing": tally.progress.changing}  # null is JSON, NaN is not
+    metadata = {
+        SCORE_VERSION_KEY: str(SCORE_FORMAT_VERSION),
+        CLOCK_KEY: json.dumps(clock),
+        PROGRESS_KEY: json.dumps(asdict(tally.progress)),
+    }
+    return tally.state.table().replace_schema_metadata(metadata)
+
+
+def _stored_scores(now: RunNow) -> Scores | None:
+    """The saved table, if it is up to date."""
+    try:
+        # One file, also if another process replaces it now; and Arrow's own: a worker thread of Arrow that lets go
+        # of a Python file while the interpreter ends aborts the process (apache/arrow#33975).
+        with pa.OSFile(str(now.reader.run.score_table)) as opened:
+            file = pq.ParquetFile(opened)
+            metadata = file.schema_arrow.metadata or {}
+            progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
+            if progress.last_epoch != now.last_epoch or not progress.holds(now):
+                return None
+            table = file.read()
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
+        return None  # absent, damaged, or of another format
+    is_ours = table.schema.equals(SCORE_SCHEMA) and metadata.get(SCORE_VERSION_KEY) == b"%d" % SCORE_FORMAT_VERSION
+    if not is_ours or progress.late_rows(now, ["epoch"]).num_rows:
+        return None
+    return Scores(table, progress.clock())
+
+
+def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:
+    """Keep state and table. The scores are right without; so a folder that cannot be written ends nothing."""
+    try:
+        with whole_file(run.score_state) as file:
+            tally.save(file)
+        with whole_file(run.score_table) as file:
+            words = [name for name in SCORE_SCHEMA.names if not pa.types.is_floating(SCORE_SCHEMA.field(name).type)]
+            pq.write_table(table, file, compression="zstd", compression_level=1, use_dictionary=words[1:])
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):  # meant to be read only
+            warn(f"The scores could not be kept in {run.scores}: {error}. The next look computes them again.")
+
+
+class BackgroundScores:
+    """Keeps a run's scores up to date while it trains, in a thread of the first rank.
+
+    Args:
+        run: the run's folder.
+        first_after_s: seconds of training before the first refresh.
+        share: most of the time that refreshing may take; an epoch that ends earlier is left for the next.
+    """
+
+    def __init__(self, run: RunDir, first_after_s: float = 5.0, share: float = 0.02) -> None:
+        self._reader = LedgerReader(run)  # kept: it has read the footers of all earlier parts
+        self._share = share
+        self._due_at = time.monotonic() + first_after_s
+        self._asked = threading.Event()
+        self._is_closed = False
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._work, name="litscope-scores", daemon=True)
+        self._thread.start()
+
+    def epoch_ended(self) -> None:
+        """Ask for a refresh. Returns at once."""
+        self._asked.set()
+
+    def close(self) -> None:
+        """Wait for a refresh that is going on, and do a last one. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._asked.set()
+        self._thread.join()
+        self._refresh()
+
+    def _work(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._is_closed:
+                return
+            if time.monotonic() >= self._due_at:
+                began = time.monotonic()
+                self._refresh()
+                ended = time.monotonic()
+                self._due_at = ended + (ended - began) / self._share
+
+    def _refresh(self) -> None:
+        try:
+            _refresh(self._reader, save=True)
+        except Exception as error:  # noqa: BLE001 - scores are an extra: whatever is wrong with them, the run goes on
+            if not self._has_failed:
+                self._has_failed = True
+                warn(f"The scores could not be brought up to date: {error}. Training goes on.")

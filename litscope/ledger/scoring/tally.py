@@ -1,0 +1,252 @@
+"""Tally: the sums of every sample and how far they have read, going on from epoch to epoch. No torch.
+
+It reads through `LedgerReader`, counts with `scores.ScoreState`, and says whether it can go on with a
+run as it lies there now (`Progress.holds`). `scorekeeper` saves it, and throws it away where it cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from litscope.ledger.journal.actions import canaries
+from litscope.ledger.queries import classes
+from litscope.ledger.scoring.clock import Clock, read_clock
+from litscope.ledger.scoring.scores import COLUMNS, ScoreState
+from litscope.ledger.store import LedgerReader, Part, list_parts
+from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
+from litscope.rundir import read_lines, valid_lines
+
+STATE_FORMAT_VERSION = 1
+"""Of `state.npz`. Another one is not read; the state is made anew."""
+
+ROWS_PER_READ = 2_000_000
+"""Rows that are read at once (about 50 bytes each), or one epoch where that has more."""
+
+_READ = ["sample_id", "step", "epoch", "split", "phase", "label", "pred", *VISIT_SIGNALS]
+
+
+class RunNow:
+    """A run as it lies there now: what is complete, what is valid, who is pinned."""
+
+    def __init__(self, reader: LedgerReader) -> None:
+        run = reader.run
+        self.reader = reader
+        lines = read_lines(run.attempts)
+        self.attempts = sorted([int(line["attempt"]), int(line["start_step"])] for line in lines)
+        if run.epoch_metrics.exists():
+            done = [int(line["epoch"]) for line in valid_lines(read_lines(run.epoch_metrics), lines)]
+            self.last_epoch = max(done, default=-1)
+        else:
+            last = reader.last_epoch()
+            self.last_epoch = -1 if last is None else last
+        # After the epochs, whose rows were on the disk before their line: so none of their parts is missed.
+        self.parts: list[Part] = list_parts(run.signals)
+        planted = canaries(run)
+        index = {name: i for i, name in enumerate(classes(run))} if planted else {}
+        self.pinned = Pinned.of({i: index[name] for i, name in planted.items() if name in index})
+        self.pinned_digest = hashlib.sha256(b"".join(part.tobytes() for part in self.pinned)).hexdigest()
+
+
+@dataclass
+class Progress:
+    """How far a state has read, and what it needs to go on.
+
+    Attributes:
+        pinned: digest of the pinned samples.
+        last_epoch: all epochs up to this one are counted.
+        split_epochs: split -> the last epoch with rows of it.
+        last_steps: phase -> the greatest step that was counted.
+        attempts: [attempt, start_step] of each attempt that was known.
+        parts: "attempt-rank" -> how many parts of it were known, and the greatest number.
+        changing, num_compared: of the clock, per epoch; null where there is no share.
+        window: first and last epoch of the window's sums; empty at the start.
+        splits: names, by split code.
+    """
+
+    pinned: str
+    last_epoch: int = -1
+    split_epochs: dict[str, int] = field(default_factory=dict)
+    last_steps: dict[str, int] = field(default_factory=dict)
+    attempts: list[list[int]] = field(default_factory=list)
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    changing: list[float | None] = field(default_factory=list)
+    num_compared: list[int] = field(default_factory=list)
+    window: list[int] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    format_version: int = STATE_FORMAT_VERSION
+
+    def holds(self, now: RunNow) -> bool:
+        """Whether what was counted is still valid, and no more than is complete."""
+        known = len(self.attempts)
+        return (
+            self.format_version == STATE_FORMAT_VERSION
+            and self.pinned == now.pinned_digest
+            and self.last_epoch <= now.last_epoch
+            and self.attempts == now.attempts[:known]
+            and not any(self._supersedes(start) for _, start in now.attempts[known:])
+            and self.parts == _count_parts([part for part in now.parts if self.knows(part)])
+        )
+
+    def _supersedes(self, start_step: int) -> bool:
+        """At the very step of the start, an evaluation holds until it is repeated; then that one is late."""
+        return start_step <= self.last_steps.get("train", -1) or start_step < self.last_steps.get("eval", -1)
+
+    def knows(self, part: Part) -> bool:
+        """Whether the part was there when the state was made."""
+        return part.number <= self.parts.get(f"{part.attempt}-{part.rank}", [0, -1])[1]
+
+    def late_rows(self, now: RunNow, columns: list[str]) -> pa.Table:
+        """Rows of counted epochs in parts that came later, such as the test after the last epoch."""
+        known = {part.path for part in now.parts if self.knows(part)}
+        return now.reader.table(columns, max_epoch=self.last_epoch, without=known)
+
+    def clock(self) -> Clock:
+        """The clock after the epochs so far."""
+        return read_clock([math.nan if share is None else share for share in self.changing], self.num_compared)
+
+
+def _count_parts(parts: list[Part]) -> dict[str, list[int]]:
+    summary: dict[str, list[int]] = {}
+    for part in parts:
+        count, greatest = summary.get(f"{part.attempt}-{part.rank}", (0, -1))
+        summary[f"{part.attempt}-{part.rank}"] = [count + 1, max(greatest, part.number)]
+    return summary
+
+
+class Tally:
+    """A state and its progress, going on from epoch to epoch."""
+
+    def __init__(self, state: ScoreState, progress: Progress) -> None:
+        self.state = state
+        self.progress = progress
+
+    @classmethod
+    def load(cls, now: RunNow) -> Tally | None:
+        """The saved one; None if there is none that can go on."""
+        try:
+            with now.reader.run.score_state.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                progress = Progress(**json.loads(bytes(file["progress"])))
+                if not progress.holds(now):
+                    return None
+                sample_id, columns = file["sample_id"], {name: file[name] for name in COLUMNS}
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None  # absent, damaged, or of another program
+        types = {name: np.dtype(dtype) for name, (dtype, _) in COLUMNS.items()}
+        if any(column.dtype != types[name] or len(column) != len(sample_id) for name, column in columns.items()):
+            return None
+        return cls(ScoreState(sample_id, columns, progress.splits), progress)
+
+    def take_late(self, now: RunNow) -> bool:
+        """Count rows that came after their epoch was counted, if no rows of their split were: False if there were."""
+        groups = list(_groups(self.progress.late_rows(now, _READ)))
+        if any(group.epoch <= self.progress.split_epochs.get(group.split, -1) for group in groups):
+            return False
+        for group in groups:
+            visits = self._count(now, group)
+            if self.progress.window[0] <= group.epoch <= self.progress.window[1]:
+                self.state.move_window(visits, group.epoch, 1)
+        if groups:
+            self._move_window(now, {})
+        return True
+
+    def take_epochs(self, now: RunNow) -> None:
+        """Count the epochs that are complete and not counted yet."""
+        epoch, num_epochs = self.progress.last_epoch + 1, 1
+        while epoch <= now.last_epoch:
+            last = min(now.last_epoch, epoch + num_epochs - 1)
+            table = now.reader.table(_READ, min_epoch=epoch, max_epoch=last)
+            groups: dict[int, list[_Group]] = {}
+            for group in _groups(table):
+                groups.setdefault(group.epoch, []).append(group)
+            for each in range(epoch, last + 1):
+                self._take_epoch(now, each, groups.get(each, []))
+            num_epochs = max(1, ROWS_PER_READ * (last + 1 - epoch) // max(1, table.num_rows))
+            epoch = last + 1
+        self.progress.attempts = now.attempts
+        self.progress.parts = _count_parts(now.parts)
+        self.progress.splits = self.state.splits
+
+    def save(self, file: BinaryIO) -> None:
+        """Write it for `load`."""
+        progress = np.frombuffer(json.dumps(asdict(self.progress)).encode(), np.uint8)
+        np.savez(file, progress=progress, sample_id=self.state.sample_id, **self.state.columns)  # type: ignore[arg-type]
+
+    def _take_epoch(self, now: RunNow, epoch: int, groups: list[_Group]) -> None:
+        self.progress.changing.append(None)
+        self.progress.num_compared.append(0)
+        self.progress.last_epoch = epoch
+        self._move_window(now, {epoch: [self._count(now, group) for group in groups]})
+
+    def _count(self, now: RunNow, group: _Group) -> Visits:
+        progress, split, epoch = self.progress, group.split, group.epoch
+        visits = pick_visits(group.rows, split == "train", now.pinned, group.at)
+        change = self.state.count(visits, epoch, split)
+        if split == "train" and change.num_compared:
+            progress.changing[epoch] = change.num_changed / change.num_compared
+            progress.num_compared[epoch] = change.num_compared
+        progress.split_epochs[split] = epoch
+        step, is_train = group.rows["step"][group.at], group.rows["is_train"][group.at]
+        for phase, of_phase in (("train", is_train), ("eval", ~is_train)):
+            last = int(step.max(initial=-1, where=of_phase))
+            progress.last_steps[phase] = max(progress.last_steps.get(phase, -1), last)
+        return visits
+
+    def _move_window(self, now: RunNow, fresh: dict[int, list[Visits]]) -> None:
+        """Take in the epochs that enter the window, and out those that leave it. `fresh` ones need no reading."""
+        old = _epochs(self.progress.window)
+        new = _epochs(list(self.progress.clock().window))
+        for sign, moved in ((1, new - old), (-1, old - new)):
+            for epoch in sorted(moved):
+                for visits in fresh[epoch] if epoch in fresh else _visits(now, epoch):
+                    self.state.move_window(visits, epoch, sign)
+        self.progress.window = [min(new), max(new)]
+
+
+def _epochs(window: list[int]) -> set[int]:
+    return set(range(window[0], window[1] + 1)) if window else set()
+
+
+def _visits(now: RunNow, epoch: int) -> Iterator[Visits]:
+    table = now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)
+    return (pick_visits(group.rows, group.split == "train", now.pinned, group.at) for group in _groups(table))
+
+
+class _Group(NamedTuple):
+    """The rows of one epoch and split: `rows` as `pick_visits` takes them, and the positions `at` of these."""
+
+    epoch: int
+    split: str
+    rows: dict[str, Array]
+    at: Ints
+
+
+def _groups(table: pa.Table) -> Iterator[_Group]:
+    """The rows of each epoch and split; by epoch. They are not copied, but where there are several epochs."""
+    if not table.num_rows:
+        return
+    rows: dict[str, Array] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if name == "split":
+            codes, splits = column.indices.to_numpy(), column.dictionary.to_pylist()
+        elif name == "phase":
+            rows["is_train"] = column.indices.to_numpy() == column.dictionary.index("train").as_py()
+        else:
+            rows[name] = column.to_numpy()
+    epochs = rows.pop("epoch")
+    if epochs.min() != epochs.max():
+        order = np.argsort(epochs, kind="stable")
+        epochs, codes, rows = epochs[order], codes[order], {name: values[order] for name, values in rows.items()}
+    starts = np.flatnonzero(np.append(True, epochs[1:] != epochs[:-1]))
+    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+        for code in np.flatnonzero(np.bincount(codes[start:end])):
+            yield _Group(int(epochs[start]), splits[code], rows, start + np.flatnonzero(codes[start:end] == code))

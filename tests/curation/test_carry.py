@@ -1,0 +1,86 @@
+"""What was decided in one run, carried into the next by key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_runs import At, rows, small_fit
+
+from litscope.errors import ConfigError, RunError
+from litscope.ledger.journal.actions import decisions, entries, request, submit
+from litscope.rundir import RunDir
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run in which samples were discarded, relabelled and tagged."""
+    run = RunDir(tmp_path_factory.mktemp("carry") / "decided")
+    small_fit(run.path, epochs=1, callbacks=[At(2, lambda: decide(run))])
+    return run
+
+
+def decide(run: RunDir) -> None:
+    for action in (
+        request("discard", sample_id=[5, 6], key=["digits/00005", "digits/00006"]),
+        request("relabel", sample_id=[7, 8], key=["digits/00007", "digits/00008"], label=["0", "1"]),
+        request("reweight", sample_id=[9], key=["digits/00009"], weight=0.5),
+        request("tag", sample_id=[10], key=["digits/00010"], tag="odd"),
+        request("set", settings={"lr_scale": 0.5}),
+    ):
+        submit(run, action)
+
+
+@pytest.mark.flag("--actions")
+def test_a_new_run_starts_with_them(decided: RunDir, tmp_path: Path) -> None:
+    run = small_fit(tmp_path / "new", actions=str(decided.path), limit_train_batches=None, epochs=1).run
+    state = decisions(run, with_pending=False)
+    assert state.discarded == {5, 6}
+    assert (state.labels, state.weights, state.tags) == ({7: "0", 8: "1"}, {9: 0.5}, {"odd": {10}})
+    assert not state.settings, "the rate of one run is not that of the next"
+    assert {entry.answer["step"] for entry in entries(run) if entry.answer} == {0}
+    assert not {5, 6} & set(rows(run.path, split="train")["sample_id"].to_pylist())
+
+
+def test_a_file_with_keys_does_too(tmp_path: Path) -> None:
+    file = tmp_path / "curated.jsonl"
+    lines = [
+        request("discard", sample_id=[900_000], key=["digits/00011"]),  # the ids are another manifest's
+        request("relabel", sample_id=[1, 2], key=["digits/00012", "gone/00001"], label=["3", "4"]),
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = small_fit(tmp_path / "new", actions=str(file), epochs=1).run
+    assert decisions(run).discarded == {11}
+    assert decisions(run).labels == {12: "3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"id": "a", "what": "discard", "sample_id": [1]}', "has no `key`"),
+        ("not json", "line 1 is not an action"),
+        ('{"id": "a", "what": "relabel", "sample_id": [1], "key": ["digits/00001"], "label": "x"}', "not a class"),
+        ('{"id": "a", "what": "disscard", "sample_id": [1], "key": ["digits/00001"]}', "Did you mean 'discard'"),
+    ],
+)
+def test_a_file_that_cannot_be_carried_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(text + "\n")
+    with pytest.raises(ConfigError, match=reason):
+        small_fit(tmp_path / "run", actions=str(tmp_path / "bad.jsonl"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_such_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="neither a run nor a file"):
+        small_fit(tmp_path / "run", actions=str(tmp_path / "nothing"))
+
+
+@pytest.mark.flag("--split-seed")
+def test_the_splits_may_have_a_seed_of_their_own(tmp_path: Path) -> None:
+    def val(name: str, **flags: int) -> set[int]:
+        small_fit(tmp_path / name, epochs=1, limit_val_batches=None, **flags)
+        return set(rows(tmp_path / name, split="val")["sample_id"].to_pylist())
+
+    assert val("a", seed=1, split_seed=5) == val("b", seed=2, split_seed=5)
+    assert val("c", seed=2) == val("d", seed=1, split_seed=2)

@@ -1,0 +1,132 @@
+"""`litscope cv`: out-of-fold predictions, in one run and one after the other."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from litscope.cli import main
+from litscope.config.flags import recipe_from_keywords
+from litscope.errors import ConfigError, DataError
+from litscope.experiments import reruns as experiment
+from litscope.experiments.cv import CvResult, cross_validate
+
+
+def validated(folder: Path, count: int = 3, **flags: object) -> CvResult:
+    given = {"dataset": "iris", "epochs": 10, "logger": ["none"], "run_dir": str(folder), "accelerator": "cpu"}
+    return cross_validate(recipe_from_keywords(**{**given, **flags}), count)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_every_sample_is_predicted_once(in_turn: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = validated(tmp_path, **({"gradient_clip_val": 1e6} if in_turn else {}))
+    assert found.is_at_once != in_turn
+    assert ("one after the other" if in_turn else "in one run") in capsys.readouterr().err
+    rows = pq.read_table(found.table).to_pydict()
+    assert rows["sample_id"] == list(range(150))
+    assert np.bincount(rows["fold"]).tolist() == [50, 50, 50]
+    probs = np.stack([rows[f"p_{name}"] for name in ("setosa", "versicolor", "virginica")], 1).astype(float)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+    probs /= probs.sum(1, keepdims=True)
+    label = np.array(rows["label"])
+    for number, fold in enumerate(found.folds):
+        own = np.array(rows["fold"]) == number
+        assert fold["num_samples"] == 50
+        assert fold["accuracy"] == pytest.approx(accuracy_score(label[own], np.array(rows["prediction"])[own]))
+        assert fold["loss"] == pytest.approx(log_loss(label[own], probs[own]), rel=1e-4)
+        assert fold["loss"] == pytest.approx(np.mean(np.array(rows["loss"])[own]), rel=1e-5)
+        assert fold["auroc"] == pytest.approx(roc_auc_score(label[own], probs[own], multi_class="ovr"), abs=1e-6)
+    assert found.pooled["accuracy"] == pytest.approx(np.mean(label == np.array(rows["prediction"])))
+    assert found.pooled["accuracy"] > 0.85
+
+
+@pytest.mark.parametrize(("more", "title"), [({}, "cv"), ({"gradient_clip_val": 1e6}, "fold 2")])
+def test_a_long_one_is_heard_of(
+    more: dict[str, float],
+    title: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(experiment, "SAY_EVERY_S", 0.0)
+    validated(tmp_path, epochs=2, **more)
+    assert f"{title}, epoch 2/2: train/loss 0." in capsys.readouterr().err
+
+
+def test_both_ways_come_to_the_same_on_real_data(tmp_path: Path) -> None:
+    """Not to the same bits: a member's batches are those of all rows, without its fold's."""
+    flags = {"dataset": "breast_cancer", "epochs": 20}
+    one = validated(tmp_path / "one", **flags)
+    turn = validated(tmp_path / "turn", gradient_clip_val=1e6, **flags)
+    assert one.pooled["accuracy"] == pytest.approx(turn.pooled["accuracy"], abs=0.02)
+    assert one.pooled["loss"] == pytest.approx(turn.pooled["loss"], abs=0.03)
+    ours, theirs = (pq.read_table(found.table)["fold"].to_pylist() for found in (one, turn))
+    assert ours == theirs
+
+
+def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -> None:
+    found = validated(tmp_path, 2, dataset="digits", epochs=1, limit_train_batches=2, test_split=0.5)
+    assert not found.is_at_once
+    rows = pq.read_table(found.table)
+    assert rows.num_rows == pytest.approx(1797 / 2, abs=1)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("fold-0", "fold-1", "out-of-fold.parquet", "cv.json", "cv.yaml")
+    }
+
+
+def test_ctrl_c_keeps_the_folds_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "litscope", "cv", "digits", "--folds", "3", "--epochs", "2", "--logger", "none"]
+    command += ["--run-dir", str(tmp_path / "cv"), "--seed", "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("fold 0:"))
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "To go on: the same command with --run-dir" in said
+    first = tmp_path / "cv" / "fold-0" / "checkpoints" / "last.ckpt"
+    before = first.stat().st_mtime_ns
+    flags = {"dataset": "digits", "epochs": 2, "seed": 3, "accelerator": "auto"}
+    found = validated(tmp_path / "cv", **flags)
+    assert first.stat().st_mtime_ns == before
+    assert found.folds == validated(tmp_path / "whole", **flags).folds
+    with pytest.raises(ConfigError, match="of another recipe"):
+        validated(tmp_path / "cv", **{**flags, "epochs": 1})
+
+
+def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["cv", "iris", "--folds", "2", "--epochs", "2", "--logger", "none"]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "iris: 2 folds, trained in one run" in out
+    assert "out-of-fold predictions: runs/cv-1/out-of-fold.parquet" in out
+    assert main([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((in_tmp / "runs" / "cv-2" / "cv.json").read_text())
+    assert found["mean"]["loss"] == pytest.approx(np.mean([fold["loss"] for fold in found["folds"]]))
+    assert main(["cv"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "count", "error", "word"),
+    [
+        ({}, 1, ConfigError, "--folds 1: it is 2 or more"),
+        ({}, 151, DataError, "151 folds: there are only 150 samples"),
+        ({"early_stopping": True}, 3, ConfigError, "--early-stopping: it looks at the validation data"),
+        ({"scheduler_type": "plateau"}, 3, ConfigError, "--scheduler plateau"),
+        ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` makes its runs itself"),
+        ({"num_members": 3}, 3, ConfigError, "--num-members"),
+    ],
+)
+def test_what_cannot_be(flags: dict[str, object], count: int, error: type[Exception], word: str, in_tmp: Path) -> None:
+    with pytest.raises(error, match=word):
+        validated(in_tmp / "cv", count, **flags)
+    assert not (in_tmp / "cv").exists()

@@ -1,0 +1,261 @@
+"""`litscope tune`: what may be searched, that a trial is a training, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from litscope.cli import main
+from litscope.config.flags import recipe_from_keywords
+from litscope.errors import ConfigError, NonFiniteLossError
+from litscope.experiments import reruns as experiment
+from litscope.experiments.search_space import default_space, parse_space
+from litscope.experiments.tune import MEDIAN_OF, Trial, TuneResult, tune
+from litscope.rundir import read_lines
+from litscope.training.fit import fit
+
+
+def search(folder: Path, *space: str, trials: int = 3, pruner: Any = "median", **flags: object) -> TuneResult:
+    given = {"dataset": "iris", "epochs": 3, "logger": ["none"], "run_dir": str(folder), "accelerator": "cpu", **flags}
+    return tune(recipe_from_keywords(**given), space, trials, pruner)
+
+
+class TestSpace:
+    def test_ranges_and_choices(self) -> None:
+        lr, size, epochs, arch, pretrained = parse_space(
+            ["lr=1e-4..0.1", "batch-size=32,64", "epochs=2..8", "arch=resnet18,convnet", "pretrained=true,false"]
+        )
+        assert (lr.low, lr.high, lr.is_log, lr.is_whole) == (1e-4, 0.1, True, False)
+        assert size.choices == (32, 64)
+        assert (epochs.low, epochs.high, epochs.is_log, epochs.is_whole) == (2, 8, False, True)
+        assert arch.choices == ("resnet18", "convnet")
+        assert pretrained.choices == (True, False)
+        assert repr(epochs.distribution).startswith("IntDistribution(high=8")
+
+    def test_scales(self) -> None:
+        linear, from_zero, log = parse_space(["lr=0.1..0.2:linear", "weight_decay=0..0.2", "epochs=1..100:log"])
+        assert (linear.is_log, from_zero.is_log, log.is_log) == (False, False, True)
+
+    @pytest.mark.parametrize("family", ["adamw", "adam", "sgd", "lion"])
+    def test_every_family_has_one(self, family: str) -> None:
+        assert [dimension.field.name for dimension in default_space(family)] == ["lr", "weight_decay"]
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            ("lrr=1..2", "'lrr' cannot be searched. Did you mean 'lr'"),
+            ("seed=1,2", "'seed' cannot be searched"),
+            ("lr", "give a range or choices: --search lr=1e-4..1e-1"),
+            ("lr=", "give a range or choices"),
+            ("lr=1..x", "'x' is not a number"),
+            ("lr=0.1", "one value leaves nothing to choose; set it with --lr"),
+            ("lr=2..1", "the first must be the smaller"),
+            ("lr=1..2:cubic", "log or linear, not 'cubic'"),
+            ("weight_decay=0..1:log", "begins above 0"),
+            ("arch=a..b", "so give choices with commas"),
+            ("optimizer=sgd..adam", "so give choices with commas"),
+            ("scheduler_type=cosine,linear", "'linear' is not one of"),
+        ],
+    )
+    def test_what_cannot_be(self, text: str, word: str) -> None:
+        with pytest.raises(ConfigError, match=word):
+            parse_space([text])
+
+    def test_nothing_twice(self) -> None:
+        with pytest.raises(ConfigError, match=r"lr=.*twice"):
+            parse_space(["lr=1..2", "lr=2,3"])
+
+
+def test_settings_at_once_are_trainings_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(tmp_path / "tune", trials=4)
+    assert "4 trials, 8 at once" in capsys.readouterr().err
+    assert {trial.run for trial in found.trials} == {str(tmp_path / "tune" / "trials-001")}
+    assert found.metric == "val/loss"
+    values = [trial.value for trial in found.ranked]
+    assert values == sorted(values)  # type: ignore[type-var]
+    best = found.ranked[0]
+    alone = fit(dataset="iris", epochs=3, logger=["none"], run_dir=str(tmp_path / "alone"), **best.settings)
+    assert alone.metrics["val/loss"] == pytest.approx(best.value, rel=1e-4)
+    assert main(["fit", "--config", str(found.config), "--run-dir", str(tmp_path / "best"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["metrics"]["best"]["val/loss"] == pytest.approx(best.value, rel=1e-4)
+
+
+def test_other_settings_train_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(tmp_path, "batch_size=16,32", "lr=1e-3..1e-2", trials=2, monitor="val/accuracy")
+    said = capsys.readouterr().err
+    assert "one by one: networks that differ in batch_size cannot share a run" in said
+    assert "trial 2/2: batch_size" in said
+    assert found.mode == "max"
+    assert found.ranked[0].value == max(trial.value for trial in found.trials if trial.value is not None)
+    assert (tmp_path / "trial-002" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"optimizer": "sgd"}, "with sgd the decay is a part of the gradient"),
+        ({"gradient_clip_val": 1.0}, "one norm over all"),
+        ({"early_stopping": True}, "decided for each alone"),
+        ({"monitor": "val/f1"}, "val/f1 is not measured of each member"),
+        ({"dataset": "digits", "limit_train_batches": 1}, "convnet is no mlp"),
+    ],
+)
+def test_what_keeps_settings_apart_is_said(
+    flags: dict[str, object], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = search(tmp_path, trials=1, **flags)  # type: ignore[arg-type]
+    assert reason in capsys.readouterr().err
+    assert len(found.trials) == 1
+
+
+def test_a_search_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = search(tmp_path, trials=2)
+    more = search(tmp_path, trials=5)
+    assert more.trials[:2] == first.trials
+    assert len(more.trials) == 5
+    assert "2 trials are in" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="a search over another space"):
+        search(tmp_path, "lr=1..2", trials=6)
+
+
+def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(tmp_path / "some", "lr=1e-3,1e38", trials=4)
+    assert "the loss of one of these settings is not a number; they train one by one" in capsys.readouterr().err
+    assert {trial.settings["lr"]: trial.value is None for trial in found.trials} == {1e-3: False, 1e38: True}
+    assert "ended with a loss that is not a number" in "\n".join(found.lines())
+    with pytest.raises(NonFiniteLossError, match="in all 2 trials"):
+        search(tmp_path / "all", "lr=1e37,1e38", trials=2)
+
+
+class TestPruner:
+    """A rate of 1e-8 learns nothing, so it is behind the other one after any number of epochs. With this seed, three of
+    the first five trials have the other one, and the first of a later call has not: it can only be judged by those of
+    the earlier one.
+    """
+
+    SPACE = "lr=1e-2,1e-8"
+    SEED = 17
+
+    def found(self, folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
+        return list(
+            search(folder, self.SPACE, *more, trials=trials, gradient_clip_val=1e6, seed=self.SEED, **flags).trials
+        )
+
+    def test_a_trial_that_is_behind_is_stopped(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        trials = self.found(tmp_path, epochs=5)
+        stopped = [trial for trial in trials if trial.stopped_after is not None]
+        assert stopped
+        assert {trial.settings["lr"] for trial in stopped} == {1e-8}
+        assert all(trial.number > MEDIAN_OF for trial in stopped)
+        for trial in trials:
+            rows = read_lines(Path(trial.run) / "metrics" / "epochs.jsonl")
+            assert len(rows) == (trial.stopped_after or 5)
+            assert trial.value == min(row["val/loss"] for row in rows)
+            assert json.loads((Path(trial.run) / "summary.json").read_text())["status"] == "finished"
+        assert ", stopped after 2 epochs (" in capsys.readouterr().err
+
+    def test_with_none_all_train_to_the_end(self, tmp_path: Path) -> None:
+        assert all(trial.stopped_after is None for trial in self.found(tmp_path, pruner="none"))
+
+    def test_trials_of_several_lengths_are_not_compared(self, tmp_path: Path) -> None:
+        assert all(trial.stopped_after is None for trial in self.found(tmp_path, "epochs=2,3"))
+
+    def test_the_trials_of_an_earlier_call_count(self, tmp_path: Path) -> None:
+        before = self.found(tmp_path, trials=MEDIAN_OF)
+        assert all(trial.stopped_after is None for trial in before)
+        after = self.found(tmp_path, trials=8)
+        assert after[:MEDIAN_OF] == before
+        assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
+        again = self.found(tmp_path, trials=9)
+        assert again[:8] == after
+
+    def test_they_count_where_the_folder_was_moved(self, tmp_path: Path) -> None:
+        self.found(tmp_path / "then", trials=MEDIAN_OF)
+        shutil.move(tmp_path / "then", tmp_path / "now")
+        after = self.found(tmp_path / "now", trials=8)
+        assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
+
+    def test_another_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="--pruner hyperband: it is median or none"):
+            self.found(tmp_path, pruner="hyperband")
+
+
+def test_a_long_trial_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment, "SAY_EVERY_S", 0.0)
+    found = search(tmp_path, "batch_size=16,32", trials=1)
+    (row, *_) = read_lines(Path(found.trials[0].run) / "metrics" / "epochs.jsonl")
+    said = capsys.readouterr().err.splitlines()
+    assert f"trial 1/1, epoch 1/3: val/loss {row['val/loss']:.4f}" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ({"num_members": 2}, "--num-members: `litscope tune` makes its runs itself"),
+        ({"name": "x"}, "--name"),
+        ({"val_split": 0.0}, "Give a --val-split"),
+    ],
+)
+def test_what_has_no_place_in_a_search(flags: dict[str, object], word: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=word):
+        search(tmp_path, **flags)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--trials 0"):
+        search(tmp_path, trials=0)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ConfigError, match="the folder is not empty"):
+        search(tmp_path)
+    with pytest.raises(ConfigError, match="a file is in the way"):
+        search(tmp_path / "mine.txt" / "run")
+
+
+def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["tune", "iris", "--search", "lr=1e-3..1e-1", "--trials", "2", "--epochs", "2", "--logger", "none"]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "litscope fit --config runs/tune-1/best.yaml" in out
+    assert "val/loss" in out
+    assert main([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == "runs/tune-2"
+    assert found["best"]["value"] == min(trial["value"] for trial in found["trials"])
+    assert main(["tune"]) == 2
+
+
+def test_without_optuna_a_sentence_says_what_to_install(in_tmp: Path) -> None:
+    code = (
+        "import sys; sys.modules['optuna'] = None\n"
+        "from litscope.cli import main; sys.exit(main(['tune', 'iris', '--trials', '1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=in_tmp)
+    assert done.returncode == 2
+    assert "pip install 'litscope[tune]'" in done.stderr
+    assert not (in_tmp / "runs").exists()
+
+
+def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "litscope", "tune", "iris", "--search", "batch_size=8,16", "--trials", "200"]
+    command += ["--epochs", "5", "--logger", "none", "--run-dir", str(tmp_path / "tune")]
+    trials = tmp_path / "tune" / "trials.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("trial 2/"))
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "To go on: the same command with --run-dir" in said
+    done = len(read_lines(trials))
+    assert f"Interrupted after {done} trials" in said
+    assert done >= 2

@@ -1,0 +1,410 @@
+"""The journal: what is written, what a crash leaves, and what is void after a resume."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from journals import applied, ask, refused, statuses
+
+from litscope.errors import ConfigError, LedgerError, RunError
+from litscope.ledger.journal.actions import (
+    SETTINGS,
+    VERBS,
+    Decisions,
+    Journal,
+    canaries,
+    check,
+    decide,
+    decisions,
+    entries,
+    request,
+    submit,
+)
+from litscope.ledger.journal.describe import describe, describe_answer, describe_status
+from litscope.rundir import RunDir, append_line, begin_attempt
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A run in its first attempt."""
+    run = RunDir.create(tmp_path / "run")
+    begin_attempt(run, 0, None)
+    return run
+
+
+# ---- requests ----------------------------------------------------------------------------------
+
+
+def test_a_request_says_who_when_what_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LITSCOPE_USER", raising=False)
+    action = request("discard", why="blurred", sample_id=np.arange(3), key=np.array(["a", "b", "c"], object))
+    assert list(action) == ["id", "who", "when", "what", "why", "sample_id", "key"]
+    assert len(action["id"]) == 12
+    assert int(action["id"], 16) >= 0
+    assert "@" in action["who"]
+    assert action["when"] > 1e9
+    assert json.loads(json.dumps(action)) == action  # plain values, though numpy's were given
+    assert action["sample_id"] == [0, 1, 2]
+    assert request("pause", who="ada")["who"] == "ada"
+    monkeypatch.setenv("LITSCOPE_USER", "grace")
+    assert request("pause")["who"] == "grace"
+
+
+VALID: list[dict[str, Any]] = [
+    {"what": "tag", "tag": "hard", "sample_id": [1], "key": ["a"]},
+    {"what": "untag", "tag": "hard", "sample_id": [1]},
+    {"what": "discard", "sample_id": [0, 2**40], "where": "suspicion > 0.9"},
+    {"what": "restore", "sample_id": [0]},
+    {"what": "relabel", "sample_id": [0, 1], "label": ["cat", "dog"]},
+    {"what": "relabel", "sample_id": [0, 1], "label": "cat", "canary": True},
+    {"what": "reweight", "sample_id": [0], "weight": 0},
+    {"what": "set", "settings": {"lr": 0.1, "lr_scale": 2, "weight_decay": 0, "epochs": 3, "patience": 1}},
+    {"what": "set", "settings": {"lr": "schedule", "early_stopping": False, "batch_size": 64}},
+    {"what": "pause"},
+    {"what": "resume"},
+    {"what": "resume", "schedule": True},
+    {"what": "checkpoint"},
+    {"what": "evaluate", "split": "val"},
+    {"what": "evaluate", "tag": "hard"},
+    {"what": "stop"},
+    {"what": "undo", "action": "0123456789ab"},
+    {"what": "undo", "action": "0123456789ab", "canary": True, "at_step": 0},
+]
+
+
+@pytest.mark.parametrize("action", VALID, ids=str)
+def test_valid_requests(action: dict[str, Any]) -> None:
+    assert check(action) is None
+    assert request(**action).items() >= action.items()
+
+
+def test_every_verb_and_setting_has_a_valid_example() -> None:
+    assert {action["what"] for action in VALID} == set(VERBS)
+    assert {name for action in VALID for name in action.get("settings", {})} == set(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ({"what": "discrad", "sample_id": [1]}, "Did you mean 'discard'"),
+        ({"what": "merge"}, "Known are tag, untag"),
+        ({"what": ["discard"]}, "not an action"),
+        ({"what": "discard"}, "needs `sample_id`"),
+        ({"what": "discard", "sample_id": []}, "not empty"),
+        ({"what": "discard", "sample_id": [-1]}, "whole numbers from 0"),
+        ({"what": "discard", "sample_id": [True]}, "whole numbers from 0"),
+        ({"what": "discard", "sample_id": [1.0]}, "whole numbers from 0"),
+        ({"what": "discard", "sample_id": [2**63]}, "whole numbers from 0"),
+        ({"what": "discard", "sample_id": "all"}, "whole numbers from 0"),
+        ({"what": "discard", "sample_id": [1, 2], "key": ["a"]}, "1 values of `key` for 2 ids"),
+        ({"what": "discard", "sample_id": [1], "weight": 1.0}, "does not take `weight`"),
+        ({"what": "discard", "sample_id": [1], "wehre": "x"}, "Did you mean 'where'"),
+        ({"what": "discard", "sample_id": [1], "canary": True}, "does not take `canary`"),
+        ({"what": "relabel", "sample_id": [1, 2], "label": ["cat"]}, "1 values of `label` for 2 ids"),
+        ({"what": "relabel", "sample_id": [1], "label": 3}, "a class name"),
+        ({"what": "relabel", "sample_id": [1], "label": " "}, "a class name"),
+        ({"what": "reweight", "sample_id": [1], "weight": -0.5}, "finite number from 0"),
+        ({"what": "reweight", "sample_id": [1], "weight": float("nan")}, "finite number from 0"),
+        ({"what": "reweight", "sample_id": [1], "weight": float("inf")}, "finite number from 0"),
+        ({"what": "reweight", "sample_id": [1], "weight": True}, "finite number from 0"),
+        ({"what": "tag", "tag": "", "sample_id": [1]}, "must be a name"),
+        ({"what": "set"}, "needs `settings`"),
+        ({"what": "set", "settings": {}}, "not empty"),
+        ({"what": "set", "settings": {"lr": 0}}, "lr=0: it must be a number above 0, or schedule"),
+        ({"what": "set", "settings": {"lr": "fast"}}, "lr='fast'"),
+        ({"what": "set", "settings": {"epoch": 3}}, "Did you mean 'epochs'"),
+        ({"what": "set", "settings": {"dropout": 3}}, "What can be set is lr, lr_scale"),
+        ({"what": "set", "settings": {"epochs": 3.5}}, "epochs=3.5"),
+        ({"what": "set", "settings": {"epochs": True}}, "epochs=True"),
+        ({"what": "set", "settings": {"early_stopping": 1}}, "true or false"),
+        ({"what": "evaluate"}, "either `split`"),
+        ({"what": "evaluate", "split": "val", "tag": "hard"}, "either `split`"),
+        ({"what": "evaluate", "split": "all"}, "train, val or test"),
+        ({"what": "evaluate", "split": ["val"]}, "train, val or test"),
+        ({"what": "resume", "schedule": False}, "must be true"),
+        ({"what": "undo"}, "needs `action`"),
+        ({"what": "pause", "for": 3}, "pause does not take `for`"),
+        ({"what": "pause", "at_step": -1}, "whole number from 0"),
+    ],
+    ids=str,
+)
+def test_requests_that_are_refused(action: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        check(action)
+    assert decide([{"id": "a", **action}]) == Decisions()
+
+
+# ---- the file ----------------------------------------------------------------------------------
+
+
+def test_what_is_asked_and_answered_comes_back(run: RunDir) -> None:
+    one = ask(run, "discard", sample_id=[3], key=["c"], why="blurred")
+    two = ask(run, "pause")
+    three = ask(run, "evaluate", split="val")
+    four = ask(run, "stop")
+    applied(run, one, step=12)
+    refused(run, two, "not now")
+    applied(run, three, metrics={"val/accuracy": float("nan")}, note="weights of step 10")
+    found = entries(run)
+    assert [entry.action["id"] for entry in found] == [one, two, three, four]
+    assert statuses(run) == ["applied", "refused", "applied", "pending"]
+    assert found[0].action["why"] == "blurred"
+    assert found[0].answer is not None
+    assert (found[0].answer["step"], found[0].answer["attempt"]) == (12, 1)
+    assert found[1].answer is not None
+    assert found[1].answer["reason"] == "not now"
+    assert found[2].answer is not None
+    assert found[2].answer["metrics"] == {"val/accuracy": None}
+    assert found[3].answer is None
+
+
+def test_a_run_without_a_journal(run: RunDir) -> None:
+    assert entries(run) == []
+    assert Journal(run).poll() == []
+    assert decisions(run) == Decisions()
+    assert canaries(run) == {}
+    assert not run.actions.exists()
+
+
+def test_lines_of_others_are_kept_and_never_fatal(run: RunDir) -> None:
+    ask(run, "discard", sample_id=[1])
+    append_line(run.actions, {"id": "f" * 12, "what": "merge", "sample_id": [2], "with": 3})  # of a newer version
+    append_line(run.actions, {"id": "e" * 12, "what": "discard", "sample_id": "all"})
+    append_line(run.actions, {"id": "d" * 12, "what": "relabel", "canary": True})
+    applied(run, "d" * 12)
+    for junk in ({"id": 3, "what": "discard"}, {"id": "x", "what": None}, {"hello": 1}, {}, {"answers": "e" * 12}):
+        append_line(run.actions, junk)
+    append_line(run.actions, {"answers": "e" * 12, "status": "maybe", "step": 1, "epoch": 0, "attempt": 1})
+    append_line(run.actions, {"answers": "e" * 12, "status": "applied", "step": None, "epoch": 0, "attempt": 1})
+    applied(run, "c" * 12)  # an answer without a request
+    with run.actions.open("ab") as file:
+        file.write(b"[1, 2]\n\xff\xfe\nnull\n")
+    assert [entry.action["what"] for entry in entries(run)] == ["discard", "merge", "discard", "relabel"]
+    assert statuses(run) == ["pending", "pending", "pending", "applied"]
+    assert decisions(run) == Decisions(discarded={1})
+    assert canaries(run) == {}
+    assert [describe(entry.action) for entry in entries(run)][1] == "merge 1 sample"
+    refused(run, "f" * 12, "unknown")
+    assert statuses(run)[1] == "refused"
+
+
+def test_an_id_counts_once_whoever_repeats_it(run: RunDir) -> None:
+    first = request("discard", sample_id=[1])
+    submit(run, first)
+    submit(run, {**first, "sample_id": [2]})
+    assert [entry.action["sample_id"] for entry in entries(run)] == [[1]]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 60, -2, -1])
+def test_a_torn_last_line_waits_and_is_closed_off_by_the_next(run: RunDir, cut: int) -> None:
+    journal = Journal(run)
+    first = ask(run, "discard", sample_id=[1], key=["Straße.png"])
+    assert [line["id"] for line in journal.poll()] == [first]
+    torn = json.dumps(request("discard", sample_id=[2], key=["Straße.png"]), ensure_ascii=False).encode() + b"\n"
+    with run.actions.open("ab") as file:
+        file.write(torn[:cut])
+    assert journal.poll() == []
+    assert statuses(run)[0] == "pending"
+    second = ask(run, "restore", sample_id=[1])
+    found = [line["id"] for line in journal.poll()]
+    assert found[-1] == second
+    assert found[:-1] == ([json.loads(torn)["id"]] if cut == -1 else [])  # only its line end was missing
+    assert [entry.action["id"] for entry in entries(run)] == [first, *found]
+    assert Journal(run).poll() == [entry.action for entry in entries(run)]
+
+
+def test_a_line_that_is_finished_later_is_given_then(run: RunDir) -> None:
+    journal = Journal(run)
+    text = json.dumps(request("pause")).encode() + b"\n"
+    for byte in range(0, len(text), 7):
+        assert journal.poll() == []
+        with run.actions.open("ab") as file:
+            file.write(text[byte : byte + 7])
+    assert [line["what"] for line in journal.poll()] == ["pause"]
+    assert journal.poll() == []
+
+
+def test_polling_costs_one_stat_when_nothing_is_new(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(run, "pause")
+    with run.actions.open("ab") as file:
+        file.write(b'{"half')
+    journal = Journal(run)
+    assert len(journal.poll()) == 1
+    opened: list[Path] = []
+    original = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path) or original(path, *a, **k))
+    assert [journal.poll() for _ in range(3)] == [[], [], []]
+    assert opened == []
+
+
+def test_a_journal_that_is_cut_or_replaced_gives_no_line_twice_and_loses_none(run: RunDir) -> None:
+    journal = Journal(run)
+    first, second = ask(run, "pause", why="x" * 500), ask(run, "resume")
+    assert [line["id"] for line in journal.poll()] == [first, second]
+    whole = run.actions.read_bytes()
+    run.actions.write_bytes(whole[: whole.index(b"\n") + 1])  # cut
+    assert journal.poll() == []
+    third = ask(run, "stop")
+    assert [line["id"] for line in journal.poll()] == [third]
+    run.actions.unlink()
+    assert journal.poll() == []
+    run.actions.write_bytes(whole)
+    assert journal.poll() == []
+    run.actions.write_bytes(whole[whole.index(b"\n") + 1 :])  # cut at its start, and longer than before at once
+    fourth = ask(run, "pause", why="y" * 5000)
+    assert [line["id"] for line in journal.poll()] == [fourth]
+
+
+def _ask_many(path: Path, writer: int) -> None:
+    for number in range(40):
+        action = request("tag", tag=f"{writer}/{number}", sample_id=range(2000), key=["x" * 10] * 2000)
+        submit(RunDir(path), action)
+        if number % 2:
+            applied(RunDir(path), action["id"], step=number)
+
+
+def test_writers_at_once_and_a_reader_meanwhile(run: RunDir) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_ask_many, args=(run.path, writer)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    journal, lines = Journal(run), []
+    while any(writer.is_alive() for writer in writers):
+        lines += journal.poll()
+    lines += journal.poll()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    asked = [line for line in lines if "what" in line]
+    assert {line["tag"] for line in asked} == {f"{w}/{n}" for w in range(3) for n in range(40)}
+    assert len(lines) == 3 * 60
+    assert asked == [entry.action for entry in entries(run)]
+    assert [statuses(run).count(status) for status in ("applied", "pending")] == [60, 60]
+
+
+@pytest.fixture
+def small_files(run: RunDir) -> Iterator[None]:
+    """The journal cannot grow beyond 1000 bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_and_nothing_before_is_lost(run: RunDir, small_files: None) -> None:
+    first = ask(run, "discard", sample_id=[1])
+    with pytest.raises(LedgerError, match="cannot be written: File too large"):
+        ask(run, "discard", sample_id=range(2000))
+    assert [entry.action["id"] for entry in entries(run)] == [first]
+
+
+def test_a_journal_that_may_not_be_written_is_the_users_mistake(run: RunDir) -> None:
+    run.actions.mkdir()  # not a matter of modes: whoever runs this may be root
+    with pytest.raises(RunError, match="Is a directory"):
+        ask(run, "pause")
+
+
+def test_many_samples_in_one_action(run: RunDir) -> None:
+    ids = np.random.default_rng(0).permutation(50_000)
+    ask(run, "discard", sample_id=ids, key=[f"{i}.png" for i in ids])
+    ask(run, "relabel", sample_id=ids[:20_000], label=["cat"] * 20_000)
+    found = decisions(run)
+    assert found.discarded == set(range(50_000))
+    assert len(found.labels) == 20_000
+
+
+# ---- answers after a resume ---------------------------------------------------------------------
+
+
+def test_an_answer_is_void_when_a_later_attempt_began_before_its_step(run: RunDir) -> None:
+    early, at_cut, late = (ask(run, "discard", sample_id=[i]) for i in range(3))
+    for action_id, step in ((early, 40), (at_cut, 60), (late, 61)):
+        applied(run, action_id, step=step)
+    assert statuses(run) == ["applied"] * 3
+    begin_attempt(run, 60, "last.ckpt")
+    assert statuses(run) == ["applied", "applied", "pending"]
+    assert entries(run)[2].answer is None
+    assert decisions(run, with_pending=False).discarded == {0, 1}
+    assert decisions(run).discarded == {0, 1, 2}
+    applied(run, late, step=60, attempt=2)
+    assert statuses(run) == ["applied"] * 3
+    begin_attempt(run, 0, "first.ckpt")
+    assert statuses(run) == ["pending"] * 3
+
+
+def test_a_refusal_is_void_then_too(run: RunDir) -> None:
+    action_id = ask(run, "discard", sample_id=[1])
+    refused(run, action_id)
+    assert decisions(run) == Decisions()
+    begin_attempt(run, 5, "last.ckpt")
+    assert statuses(run) == ["pending"]
+    assert decisions(run).discarded == {1}
+
+
+def test_a_void_answer_that_stands_last_does_not_hide_the_valid_one(run: RunDir) -> None:
+    action_id = ask(run, "discard", sample_id=[1])
+    begin_attempt(run, 5, "last.ckpt")
+    applied(run, action_id, step=5, attempt=2)
+    applied(run, action_id, step=9, attempt=1)  # the first attempt's process lived on
+    assert entries(run)[0].answer is not None
+    assert entries(run)[0].answer["attempt"] == 2  # type: ignore[index]
+
+
+def test_what_only_meant_the_process_that_trained_then_is_not_repeated(run: RunDir) -> None:
+    verbs = [{"what": "pause"}, {"what": "checkpoint"}, {"what": "evaluate", "split": "val"}, {"what": "stop"}]
+    for arguments in (*verbs, {"what": "resume"}, {"what": "pause"}, {"what": "resume", "schedule": True}):
+        applied(run, ask(run, **arguments), step=50)
+    assert decisions(run).is_paused
+    begin_attempt(run, 20, "last.ckpt")
+    assert statuses(run) == [*["applied"] * 6, "pending"]
+    assert not decisions(run).is_paused
+    applied(run, ask(run, "pause"), step=20, attempt=2)
+    assert decisions(run).is_paused
+
+
+# ---- in words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ({"what": "discard", "sample_id": [1], "where": "aum < 0"}, "discard 1 sample where aum < 0"),
+        ({"what": "tag", "tag": "hard", "sample_id": list(range(1200))}, "tag hard 1,200 samples"),
+        ({"what": "relabel", "sample_id": [1, 2], "label": ["cat", "dog"]}, "relabel 2 samples to cat, dog"),
+        ({"what": "relabel", "sample_id": [0] * 5, "label": list("abcde")}, "relabel 5 samples to a, b, c and 2 more"),
+        ({"what": "reweight", "sample_id": [1], "weight": 0.5}, "reweight 1 sample to weight 0.5"),
+        ({"what": "set", "settings": {"lr": 0.1, "early_stopping": False}}, "set lr=0.1 early_stopping=false"),
+        ({"what": "resume", "schedule": True}, "resume schedule"),
+        ({"what": "evaluate", "split": "val"}, "evaluate val"),
+        ({"what": "evaluate", "tag": "hard"}, "evaluate hard"),
+        ({"what": "undo", "action": "abc"}, "undo abc"),
+        ({"what": "stop", "at_step": 70}, "stop at step 70"),
+        ({"what": "merge", "settings": 3, "sample_id": "all"}, "merge"),
+    ],
+)
+def test_an_action_in_words(action: dict[str, Any], words: str) -> None:
+    assert describe(action) == words
+
+
+def test_an_answer_in_words(run: RunDir) -> None:
+    one, two, three = ask(run, "evaluate", split="val"), ask(run, "pause"), ask(run, "checkpoint")
+    applied(run, one, step=7, metrics={"val/accuracy": 0.5, "num_samples": 3}, note="of the last weights")
+    refused(run, two, "no")
+    applied(run, three, path="a.ckpt")
+    found = [describe_answer(entry.answer) for entry in entries(run) if entry.answer]
+    assert found == [
+        [
+            "applied at step 7 (epoch 1). of the last weights",
+            "  val/accuracy         0.5000",
+            "  num_samples          3",
+        ],
+        ["refused at step 10 (epoch 1): no"],
+        ["applied at step 10 (epoch 1)", "  a.ckpt"],
+    ]
+    ask(run, "stop")
+    assert [describe_status(entry) for entry in entries(run)][1:] == [found[1][0], found[2][0], "pending"]

@@ -1,0 +1,464 @@
+"""Actions reach a run while it trains: each at its step, with an answer, and exactly so after a resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import DIGITS, At, ask, assert_bit_equal, last, rows, send, small_fit
+
+from litscope.data.sources.source import open_source
+from litscope.errors import Interrupted
+from litscope.ledger.journal.actions import Entry, entries, request, submit
+from litscope.live import steering
+from litscope.rundir import RunDir, read_lines
+from litscope.training.summary import epoch_rows
+
+EVERY_VALIDATION_SAMPLE = open_source("digits", val_split=0.1, seed=42).manifest.ids("val").tolist()
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steering, "POLL_S", 0.0)
+
+
+def steered(run: Path, *actions: tuple[int, Callable[[], None]], **flags: Any) -> Path:
+    """A small fit in which each action is asked for after its step."""
+    small_fit(run, callbacks=[At(step, action) for step, action in actions], **flags)
+    return run
+
+
+def only(run: Path) -> Entry:
+    found = entries(RunDir(run))
+    assert len(found) == 1
+    return found[0]
+
+
+def answers(run: Path) -> list[dict[str, Any]]:
+    return [entry.answer or {} for entry in entries(RunDir(run))]
+
+
+def rates(run: Path) -> list[float]:
+    return [line["lr"] for line in read_lines(RunDir(run).step_metrics)]
+
+
+def visited(run: Path, **where: Any) -> set[int]:
+    return set(rows(run, **where)["sample_id"].to_pylist())
+
+
+def order_of(tmp_path: Path) -> list[int]:
+    """The training samples of a small fit's first epoch, in the order of their steps."""
+    small_fit(tmp_path / "plain", epochs=1)
+    found = rows(tmp_path / "plain", split="train")
+    return found["sample_id"].to_pylist()
+
+
+class TestSamples:
+    def test_discards_hold_from_the_next_batch_on(self, tmp_path: Path) -> None:
+        order = order_of(tmp_path)
+        gone = [order[0], order[100], order[-1]]  # of steps 0, 3 and 5
+        run = steered(tmp_path / "run", (2, ask(tmp_path / "run", "discard", sample_id=gone)))
+        answer = only(run).answer
+        assert answer is not None
+        assert (answer["status"], answer["step"], answer["epoch"], answer["attempt"]) == ("applied", 2, 0, 1)
+        seen = rows(run, split="train")
+        steps = dict(zip(seen["sample_id"].to_pylist(), seen["step"].to_pylist(), strict=True))
+        assert steps[gone[0]] == 0
+        assert not set(gone[1:]) & set(steps)
+        assert set(seen["step"].to_pylist()) == set(range(12)), "the number of steps stays"
+
+    def test_what_is_undone_comes_back(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        gone = order_of(tmp_path)[-20:]
+        discard = request("discard", sample_id=gone)
+        steered(run, (1, lambda: submit(RunDir(run), discard)), (3, ask(run, "undo", action=discard["id"])), epochs=1)
+        assert set(gone) <= visited(run, split="train")
+        assert [entry.status for entry in entries(RunDir(run))] == ["undone", "applied"]
+
+    def test_the_next_epoch_is_shorter(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        whole = 1165  # training samples of digits with this seed's split
+        steered(run, (3, ask(run, "discard", sample_id=list(range(0, 900)))), limit_train_batches=None)
+        counts = np.bincount(rows(run, split="train")["epoch"].to_numpy())
+        assert len(counts) == 2
+        assert counts[1] < counts[0] <= whole
+        assert np.diff(sorted(set(rows(run, split="train")["step"].to_pylist()))).max() == 1
+        assert rates(run)[-1] == pytest.approx(0.0, abs=1e-4), "the schedule ends with the run"
+
+    def test_new_labels_hold_from_the_next_batch_on(self, tmp_path: Path) -> None:
+        order = order_of(tmp_path)
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "relabel", sample_id=[order[0], order[-1]], label=["7", "8"])))
+        found = rows(run, split="train")
+        labels = {
+            (e, i): y for e, i, y in zip(*(found[n].to_pylist() for n in ("epoch", "sample_id", "label")), strict=True)
+        }
+        assert labels[0, order[-1]] == 8
+        plain = rows(tmp_path / "plain", split="train", sample_id=order[0])["label"][0].as_py()
+        assert labels[0, order[0]] == plain
+
+    def test_a_weight_of_zero_takes_samples_out_of_the_gradient(self, tmp_path: Path) -> None:
+        plain_sgd: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+        plain_sgd |= {"scheduler_type": "constant", "warmup_epochs": 0.0}
+        small_fit(tmp_path / "one", max_steps=1, **plain_sgd)
+        run = tmp_path / "run"
+        steered(run, (1, ask(run, "reweight", sample_id=list(range(1797)), weight=0.0)), **plain_sgd)
+        one, all_zero = last(tmp_path / "one")["state_dict"], last(run)["state_dict"]
+        learned = [name for name in one if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+        assert learned
+        assert all((one[name] == all_zero[name]).all() for name in learned)
+
+    def test_edits_of_validation_samples_keep_the_metrics_apart(self, tmp_path: Path) -> None:
+        small_fit(tmp_path / "plain", limit_val_batches=None)
+        val = sorted(visited(tmp_path / "plain", split="val"))
+        run = tmp_path / "run"
+        steered(
+            run,
+            (2, ask(run, "discard", sample_id=val[:5])),
+            (8, ask(run, "relabel", sample_id=val[7:8], label="3")),
+            limit_val_batches=None,
+        )
+        assert ["cannot be compared" in answer["note"] for answer in answers(run)] == [True, True]
+        assert visited(run, split="val") == set(val[5:])
+        assert [row["num_edits"] for row in epoch_rows(RunDir(run))] == [1, 2]
+        summary = json.loads(RunDir(run).summary.read_text())
+        assert summary["best_epoch"] == 1, "only epochs since the last edit compete"
+
+    def test_an_edit_of_validation_samples_waits_for_the_end_of_the_validation(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        relabel = ask(run, "relabel", sample_id=EVERY_VALIDATION_SAMPLE[:50], label="3")
+        small_fit(run, callbacks=[At(6, relabel, during="validation")])
+        plain = small_fit(tmp_path / "plain").run
+        assert epoch_rows(RunDir(run))[0]["val/loss"] == epoch_rows(plain)[0]["val/loss"]
+        assert [row["num_edits"] for row in epoch_rows(RunDir(run))] == [0, 1]
+        assert answers(run)[0]["step"] == 6
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            ({"what": "discard", "sample_id": [99_999]}, "the run has 1797 samples"),
+            ({"what": "discard", "sample_id": list(range(1797))}, "would leave 0 training samples"),
+            ({"what": "discard", "sample_id": EVERY_VALIDATION_SAMPLE}, "would leave no sample of val"),
+            ({"what": "relabel", "sample_id": [0], "label": "seven"}, "'seven' is not a class"),
+            ({"what": "undo", "action": "0123456789ab"}, "No action 0123456789ab is in force"),
+            ({"what": "evaluate", "tag": "blurred"}, "has the tag 'blurred'"),
+            ({"what": "set", "settings": {"epochs": 1}}, "2 epochs are done or begun"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_with_the_reason(
+        self, tmp_path: Path, arguments: dict[str, Any], reason: str
+    ) -> None:
+        run = tmp_path / "run"
+        steered(run, (8, ask(run, **arguments)))
+        found = only(run)
+        assert found.status == "refused"
+        assert reason in (found.answer or {})["reason"]
+        small_fit(tmp_path / "plain")
+        assert_bit_equal(last(run), last(tmp_path / "plain"))
+
+
+class TestSettings:
+    def test_a_rate_stands_in_for_the_schedule_until_it_is_taken_up_again(self, tmp_path: Path) -> None:
+        flags: dict[str, Any] = {"log_every_n_steps": 1, "scheduler_type": "cosine"}
+        small_fit(tmp_path / "plain", **flags)
+        plain = rates(tmp_path / "plain")
+        run = tmp_path / "run"
+        steered(
+            run,
+            (2, ask(run, "set", settings={"lr": 0.005})),
+            (4, ask(run, "set", settings={"lr_scale": 0.5})),
+            (7, ask(run, "resume", schedule=True)),
+            (9, ask(run, "set", settings={"lr_scale": 1.0})),
+            **flags,
+        )
+        expected = [*plain[:2], *[0.005] * 5, *(0.5 * rate for rate in plain[7:9]), *plain[9:]]
+        assert rates(run) == pytest.approx(expected)
+
+    def test_undoing_a_setting_brings_back_the_recipes(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        change = request("set", settings={"lr_scale": 0.1, "epochs": 5, "batch_size": 64})
+        steered(run, (2, lambda: submit(RunDir(run), change)), (4, ask(run, "undo", action=change["id"])))
+        small_fit(tmp_path / "plain")
+        assert rates(run) == rates(tmp_path / "plain")
+        assert [row["step"] for row in epoch_rows(RunDir(run))] == [6, 12]
+
+    def test_more_epochs_stretch_the_schedule(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "set", settings={"epochs": 3})), log_every_n_steps=1)
+        small_fit(tmp_path / "three", epochs=3, log_every_n_steps=1)
+        assert len(epoch_rows(RunDir(run))) == 3
+        assert rates(run)[2:] == pytest.approx(rates(tmp_path / "three")[2:])
+
+    def test_the_batch_size_changes_with_the_next_epoch(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "set", settings={"batch_size": 8})))
+        found = rows(run, split="train")
+        sizes = np.bincount(found["step"].to_numpy())
+        assert set(sizes[:6]) == {32}
+        assert set(sizes[6:]) == {8}
+
+    def test_early_stopping_and_patience(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        flags: dict[str, Any] = {"epochs": 6, "lr": 1e-9, "monitor": "val/accuracy"}
+        steered(run, (2, ask(run, "set", settings={"patience": 1})), **flags)
+        assert len(epoch_rows(RunDir(run))) < 6
+        off = tmp_path / "off"
+        steered(off, (2, ask(off, "set", settings={"early_stopping": False})), patience=1, **flags)
+        assert len(epoch_rows(RunDir(off))) == 6
+
+    def test_a_callback_that_comes_in_a_step_runs_no_hook_twice(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "set", settings={"early_stopping": True})))
+        found = rows(run, split="train")
+        assert found.num_rows == 12 * 32
+        assert max(np.bincount(found["step"].to_numpy())) == 32
+
+    def test_weight_decay(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (2, ask(run, "set", settings={"weight_decay": 0.7})))
+        groups = last(run)["optimizer_states"][0]["param_groups"]
+        assert {group["weight_decay"] for group in groups if group["is_decayed"]} == {0.7}
+        assert {group["weight_decay"] for group in groups if not group["is_decayed"]} == {0.0}
+
+
+def wait(holds: Callable[[], bool]) -> None:
+    """Until it holds; a minute at most."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not holds():
+        time.sleep(0.05)
+
+
+class TestPause:
+    def test_a_paused_run_answers_and_trains_nothing(self, tmp_path: Path) -> None:
+        run = RunDir(tmp_path / "run")
+        told: list[Any] = []
+
+        def person() -> None:
+            try:
+                wait(lambda: run.actions.exists() and any(entry.answer for entry in entries(run)))
+                submit(run, request("evaluate", split="val"))
+                submit(run, request("discard", sample_id=[3]))
+                wait(lambda: all(entry.status != "pending" for entry in entries(run)))
+                told.extend(entry.answer for entry in entries(run))
+                time.sleep(0.3)
+            finally:  # whatever went wrong, the run must go on
+                submit(run, request("resume"))
+
+        thread = threading.Thread(target=person)
+        thread.start()
+        began = time.monotonic()
+        steered(run.path, (4, ask(run.path, "pause")))
+        wall_s = time.monotonic() - began
+        thread.join()
+        assert [answer["step"] for answer in told] == [4, 4, 4]
+        assert set(told[1]["metrics"]) >= {"loss", "accuracy"}
+        assert [entry.status for entry in entries(run)] == ["applied"] * 4
+        assert sum(row["epoch_s"] for row in epoch_rows(run)) < wall_s - 0.3, "a pause is no training time"
+
+    def test_a_signal_ends_a_pause_and_saves(self, tmp_path: Path) -> None:
+        run = RunDir(tmp_path / "run")
+
+        def person() -> None:
+            wait(lambda: run.actions.exists() and any(entry.answer for entry in entries(run)))
+            send(signal.SIGTERM)()
+
+        thread = threading.Thread(target=person)
+        thread.start()
+        with pytest.raises(Interrupted):
+            steered(run.path, (4, ask(run.path, "pause")))
+        thread.join()
+        small_fit(run.path, resume=str(run.path))  # a run that goes on is not paused
+        small_fit(tmp_path / "plain")
+        assert_bit_equal(last(run.path), last(tmp_path / "plain"))
+
+
+class TestOnDemand:
+    def test_a_checkpoint_that_stays_and_can_be_resumed(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(run, (4, ask(run, "checkpoint")))
+        path = answers(run)[0]["path"]
+        small_fit(tmp_path / "fork", resume=path)
+        assert_bit_equal(last(run), last(tmp_path / "fork"))
+
+    def test_an_evaluation_is_recorded_and_changes_nothing(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        steered(
+            run,
+            (2, ask(run, "tag", tag="odd", sample_id=[1, 3, 5])),
+            (4, ask(run, "evaluate", tag="odd")),
+            (5, ask(run, "evaluate", split="val")),
+            ema_decay=0.9,
+        )
+        assert rows(run, split="train", phase="eval")["step"].to_pylist() == [4] * len(
+            visited(run, split="train", phase="eval")
+        )
+        assert all(0 <= answer["metrics"]["accuracy"] <= 1 for answer in answers(run)[1:])
+        small_fit(tmp_path / "plain", ema_decay=0.9)
+        assert_bit_equal(last(run), last(tmp_path / "plain"))
+
+    @pytest.mark.parametrize("during", ["train", "validation"])
+    def test_a_stop_ends_the_run_in_order(self, tmp_path: Path, during: str) -> None:
+        run = tmp_path / "run"
+        result = small_fit(run, callbacks=[At(4, ask(run, "stop"), during=during)], epochs=5)
+        assert result.summary["status"] == "finished"
+        assert result.summary["global_step"] == (4 if during == "train" else 6)
+        assert "val/loss" in epoch_rows(RunDir(run))[-1]
+        assert only(run).status == "applied"
+
+
+SCENARIO: dict[str, Any] = {"epochs": 3, "scheduler_type": "cosine", "ema_decay": 0.5}
+
+
+def scenario(run: Path) -> list[At]:
+    """Actions of every kind that changes training, in the middle of epochs and in a validation."""
+    discard = request("discard", sample_id=list(range(0, 700)))
+    return [
+        At(2, lambda: submit(RunDir(run), discard)),
+        At(4, ask(run, "set", settings={"lr_scale": 0.5, "epochs": 4})),
+        At(6, ask(run, "relabel", sample_id=list(range(700, 800)), label="3"), during="validation"),
+        At(8, ask(run, "set", settings={"batch_size": 16, "weight_decay": 0.3})),
+        At(9, ask(run, "reweight", sample_id=list(range(800, 1000)), weight=0.25)),
+        At(10, lambda: submit(RunDir(run), request("undo", action=discard["id"]))),
+        At(14, ask(run, "set", settings={"lr": 0.001})),
+    ]
+
+
+def interrupted(run: Path, *actions: At, stop: int, **flags: Any) -> None:
+    with pytest.raises(Interrupted):
+        small_fit(run, callbacks=[*actions, At(stop, send(signal.SIGTERM))], **flags)
+
+
+class TestExactness:
+    @pytest.mark.parametrize("limit", [None, 0.5])
+    def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(self, tmp_path: Path, limit: float | None) -> None:
+        flags = {"epochs": 1, "limit_train_batches": limit}
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(300))
+        small_fit(whole, callbacks=[At(10, ask(whole, "discard", sample_id=gone))], **flags)
+        interrupted(cut, At(10, ask(cut, "discard", sample_id=gone)), stop=20, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut, split="train").equals(rows(whole, split="train"))
+
+    def test_an_epoch_that_cannot_follow_a_discard_resumes_all_the_same(self, tmp_path: Path) -> None:
+        flags = {"epochs": 2, "limit_train_batches": None, "batch_size": 16}
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(0, 1700))  # the rest of the epoch would have less than two samples a batch
+        small_fit(whole, callbacks=[At(4, ask(whole, "discard", sample_id=gone))], **flags)
+        assert "from the next epoch on" in answers(whole)[0]["note"]
+        interrupted(cut, At(4, ask(cut, "discard", sample_id=gone)), stop=9, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+
+    def test_what_is_asked_after_a_crash_comes_after_what_was_done_before_it(self, tmp_path: Path) -> None:
+        class Died(Exception):
+            pass
+
+        def die() -> None:
+            raise Died
+
+        run = tmp_path / "run"
+        discard = request("discard", sample_id=list(range(200)))
+        actions = [At(8, lambda: submit(RunDir(run), discard)), At(8, ask(run, "set", settings={"lr": 0.01}))]
+        with pytest.raises(Died):  # the last checkpoint is of step 6
+            small_fit(run, callbacks=[*actions, At(9, die)], epochs=3)
+        ask(run, "undo", action=discard["id"])()
+        ask(run, "set", settings={"lr": 0.02})()
+        small_fit(run, resume=str(run), epochs=3, log_every_n_steps=1)
+        assert [entry.status for entry in entries(RunDir(run))] == ["undone", "applied", "applied", "applied"]
+        assert [answer["step"] for answer in answers(run)] == [8, 8, 8, 8]
+        assert rates(run)[-1] == 0.02
+        assert len(visited(run, split="train", min_epoch=2) & set(range(200))) > 0
+
+    @pytest.mark.parametrize("stop", [3, 6, 9, 11, 13, 15])
+    def test_a_steered_run_resumes_exactly(self, tmp_path: Path, stop: int) -> None:
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
+        assert [entry.status for entry in entries(RunDir(whole))] == ["undone", *["applied"] * 6]
+        with pytest.raises(Interrupted):
+            small_fit(cut, callbacks=[*scenario(cut), At(stop, send(signal.SIGTERM))], **SCENARIO)
+        there = {action.step for action in scenario(cut)}
+        rest = [action for action in scenario(cut) if action.step > stop or action.step not in there]
+        lines = entries(RunDir(cut))
+        if stop < 10:  # the undo names the discard of this run
+            rest = [action for action in rest if action.step != 10]
+            rest.append(At(10, ask(cut, "undo", action=lines[0].action["id"])))
+        small_fit(cut, resume=str(cut), callbacks=rest, **SCENARIO)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut, split="train").equals(rows(whole, split="train"))
+
+    @pytest.mark.parametrize(("stop", "during"), [(6, "train"), (20, "train"), (26, "validation")])
+    def test_of_whole_epochs_too(self, tmp_path: Path, stop: int, during: str) -> None:
+        """An epoch keeps the number of batches that it began with, also after a resume in it or at its end."""
+        flags: dict[str, Any] = {"limit_train_batches": None, "batch_size": 64}  # 26 batches
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        gone = list(range(0, 1797, 3))
+        small_fit(whole, callbacks=[At(4, ask(whole, "discard", sample_id=gone))], **flags)
+        actions = [At(4, ask(cut, "discard", sample_id=gone)), At(stop, send(signal.SIGTERM), during)]
+        with pytest.raises(Interrupted):
+            small_fit(cut, callbacks=actions, **flags)
+        small_fit(cut, resume=str(cut), **flags)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut).equals(rows(whole))
+
+    def test_what_was_done_after_the_last_checkpoint_is_done_again_at_its_step(self, tmp_path: Path) -> None:
+        class Died(Exception):
+            pass
+
+        def die() -> None:
+            raise Died
+
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
+        with pytest.raises(Died):  # last.ckpt is that of the first epoch's end, step 6
+            small_fit(cut, callbacks=[*scenario(cut), At(16, die)], **SCENARIO)
+        result = small_fit(cut, resume=str(cut), **SCENARIO)
+        assert_bit_equal(last(cut), last(whole))
+        assert rows(cut, split="train").equals(rows(whole, split="train"))
+        assert [entry.status for entry in entries(result.run)] == ["undone", *["applied"] * 6]
+
+    def test_a_journal_that_says_the_steps_repeats_the_run(self, tmp_path: Path) -> None:
+        whole, again = tmp_path / "whole", RunDir.create(tmp_path / "again")
+        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
+        for entry in entries(RunDir(whole)):
+            assert entry.answer is not None
+            submit(again, {**entry.action, "at_step": entry.answer["step"]})
+        small_fit(again.path, **SCENARIO)
+        assert_bit_equal(last(again.path), last(whole))
+
+    def test_the_person_who_resumes_has_the_last_word(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        actions = [At(1, ask(run, "set", settings={"epochs": 4})), At(3, send(signal.SIGTERM))]
+        with pytest.raises(Interrupted):
+            small_fit(run, callbacks=actions, epochs=2)
+        lr = At(9, ask(run, "set", settings={"lr_scale": 0.9}))
+        assert len(small_fit(run, resume=str(run), epochs=3, callbacks=[lr]).summary["epoch_s"]) == 3
+        settings = [entry.action["settings"] for entry in entries(RunDir(run))]
+        assert settings == [{"epochs": 4}, {"epochs": 3}, {"lr_scale": 0.9}], "it is on record, as an action"
+
+    def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        gone = order_of(tmp_path)[-30:]
+        with pytest.raises(Interrupted):
+            small_fit(run, callbacks=[At(1, ask(run, "discard", sample_id=gone)), At(3, send(signal.SIGTERM))])
+        small_fit(tmp_path / "fork", resume=str(run))
+        assert not set(gone) & visited(tmp_path / "fork", split="train")
+        assert only(tmp_path / "fork").status == "applied"
+
+    def test_what_nobody_was_there_to_do_is_refused_at_the_next_start(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        with pytest.raises(Interrupted):
+            small_fit(run, callbacks=[At(3, send(signal.SIGTERM))])
+        ask(run, "stop")()
+        ask(run, "tag", tag="seen", sample_id=[1])()
+        time.sleep(0.01)
+        result = small_fit(run, resume=str(run))
+        assert [entry.status for entry in entries(result.run)] == ["refused", "applied"]
+        assert result.summary["epochs"] == DIGITS["epochs"]

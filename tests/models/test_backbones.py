@@ -1,0 +1,386 @@
+"""Architectures by name, their stems, channels and dropout, and weights from files and from the hub."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from litscope.errors import ModelError
+from litscope.models.networks import backbones, weights
+from litscope.models.networks.backbones import build, list_models, resolve, why_no_weights
+
+NAMED = {
+    "resnet18": "timm",
+    "resnet34": "timm",
+    "resnet50": "timm",
+    "convnext_small": "timm",
+    "convnext_base": "timm",
+    "vit_b_16": "torchvision",
+    "convnet": "own",
+}
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+# ---- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.flag("arch")
+@pytest.mark.parametrize("arch", NAMED)
+def test_named_architectures_build_for_ten_classes(arch):
+    assert resolve(arch) == (NAMED[arch], arch)
+    with torch.device("meta"):
+        net = build(arch, 10, image_size=224).net
+        assert net(torch.zeros(2, 3, 224, 224)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        ("ResNet18", ("timm", "resnet18")),
+        ("ViT-B-16", ("torchvision", "vit_b_16")),
+        ("torchvision/resnet18", ("torchvision", "resnet18")),
+        ("timm/resnet18", ("timm", "resnet18")),
+        ("resnet18.a1_in1k", ("timm", "resnet18.a1_in1k")),
+        ("MLP", ("own", "mlp")),
+    ],
+)
+def test_spellings(arch, expected):
+    assert resolve(arch) == expected
+
+
+@pytest.mark.parametrize(
+    ("arch", "close"), [("resnet81", "'resnet18'"), ("vit_b_61", "'vit_b_16'"), ("convnt", "'convnet'")]
+)
+def test_wrong_name_gets_close_matches(arch, close):
+    with pytest.raises(ModelError, match=f"Did you mean.*{close}"):
+        build(arch, 10)
+
+
+def test_list_by_glob_and_by_word():
+    names = list_models()
+    assert names == sorted(names)
+    assert set(NAMED) | {"mlp"} <= set(names)
+    assert list_models("vit_b_*") == ["vit_b_16", "vit_b_32"]
+    assert "wide_resnet50_2" in list_models("ResNet50")
+    assert list_models("no such thing") == []
+
+
+# ---- shapes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.flag("in_channels")
+@pytest.mark.parametrize("arch", ["resnet18", "torchvision/mobilenet_v3_small", "convnet", "mlp", "swin_t"])
+@pytest.mark.parametrize("in_channels", [1, 5])
+def test_any_number_of_channels(arch, in_channels):
+    net = build(arch, 4, in_channels=in_channels, image_size=32).net.eval()
+    x = torch.rand(2, in_channels, 32, 32)
+    assert net(x).shape == (2, 4)
+    changed = x.clone()
+    changed[:, -1] += 1
+    assert not torch.equal(net(x), net(changed))
+
+
+@pytest.mark.flag("dropout_rate")
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "torchvision/resnet18", "mobilenet_v2", "vit_tiny_patch16_224", "convnet", "mlp"]
+)
+def test_dropout_acts_in_training_only(arch):
+    plain = build(arch, 3, image_size=32).net
+    dropped = build(arch, 3, image_size=32, dropout_rate=0.5).net
+    dropped.load_state_dict(plain.state_dict())  # dropout changes no name
+    x = torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(plain.eval()(x), dropped.eval()(x))
+    dropped.train()
+    for module in dropped.modules():  # batch norm alone makes training differ
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(dropped(x), dropped(x))
+
+
+@pytest.mark.flag("image_size")
+@pytest.mark.parametrize(
+    ("arch", "size", "stem", "shape"),
+    [
+        ("resnet18", 32, "small", (512, 4, 4)),
+        ("resnet18", 64, "medium", (512, 4, 4)),
+        ("resnet18", 96, "standard", (512, 3, 3)),
+        ("resnet26d", 32, "small", (2048, 4, 4)),
+        ("torchvision/resnet18", 32, "small", None),
+        ("densenet121", 32, "small", (1024, 4, 4)),
+        ("convnext_atto", 32, "small", (320, 2, 2)),
+    ],
+)
+def test_stems_keep_small_images_from_vanishing(arch, size, stem, shape):
+    made = build(arch, 10, image_size=size)
+    assert made.stem == stem
+    assert made.net(torch.rand(2, 3, size, size)).shape == (2, 10)
+    if shape is not None:
+        assert made.net.forward_features(torch.rand(2, 3, size, size)).shape[1:] == shape
+    assert bool(made.notes) == (stem != "standard")
+
+
+def test_without_a_usual_small_stem_there_is_a_note():
+    made = build("mobilenetv3_small_050", 10, image_size=32)
+    assert made.stem == "standard"
+    assert "keeps its stem" in made.notes[0]
+
+
+def test_vision_transformers_take_the_image_size():
+    for arch in ("vit_tiny_patch16_224", "vit_b_16"):
+        with torch.device("meta"):
+            assert build(arch, 10, image_size=96).net(torch.zeros(1, 3, 96, 96)).shape == (1, 10)
+
+
+def test_sizes_that_do_not_fit_are_said():
+    with pytest.raises(ModelError, match="cannot take images of 32 pixels"):
+        build("alexnet", 10, image_size=32)
+    with pytest.raises(ModelError, match="vit_b_16 cannot be built with images of 50 pixels"):
+        build("vit_b_16", 10, image_size=50)
+    with pytest.raises(ModelError, match="Use --arch mlp"):
+        build("resnet18", 10, num_features=7)
+    with pytest.raises(ModelError, match="needs to know its input"):
+        build("mlp", 10)
+    with pytest.raises(ModelError, match=r"\[0, 1\)"):
+        build("mlp", 10, num_features=3, dropout_rate=1.0)
+    with pytest.raises(ModelError, match="at least 2"):
+        build("mlp", 1, num_features=3)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 28, 33, 100])
+def test_convnet_takes_any_size(size):
+    net = build("convnet", 10, in_channels=1, image_size=size).net
+    assert net(torch.rand(2, 1, size, size)).shape == (2, 10)
+    assert parameters(net) < 35_000
+
+
+def test_images_lie_channels_last_where_the_network_allows_it(monkeypatch):
+    made = build("resnet18", 10, image_size=32)
+    assert made.memory_format == torch.channels_last
+    assert made.net.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+    class Flat(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.view(len(x), -1))
+
+    monkeypatch.setattr(backbones, "_make", lambda *_: backbones.Backbone(Flat(3 * 32 * 32, 10)))
+    assert build("resnet18", 10, image_size=32).memory_format == torch.contiguous_format
+
+
+def test_small_stem_builds_the_same_again():
+    one = build("resnet18", 10, image_size=32)
+    two = build("resnet18", 10, stem=one.stem)
+    two.net.load_state_dict(one.net.state_dict())
+
+
+# ---- weights from files ----------------------------------------------------------------------
+
+
+def resnet(num_classes: int = 10, **settings) -> nn.Module:
+    return build("resnet18", num_classes, **settings).net
+
+
+def saved(content, path: Path) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.mark.flag("weights")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "args": {"lr": 0.1}},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {
+            "state_dict": {f"net.{name}": value for name, value in state.items()} | {"mean": torch.zeros(3)}
+        },
+        lambda state: {"state_dict": {f"model.module.{name}": value for name, value in state.items()}},
+        lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+    ],
+    ids=["plain", "state_dict", "model", "ddp", "ours", "lightning of ddp", "compiled"],
+)
+def test_files_of_all_shapes(wrap, tmp_path):
+    source = resnet()
+    made = build("resnet18", 10, weights=saved(wrap(source.state_dict()), tmp_path / "w.pt"))
+    for name, value in made.net.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+    assert "122 of 122 tensors loaded" in made.notes[-1]
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    source = resnet()
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
+    made = build("resnet18", 10, weights=tmp_path / "w.safetensors")
+    assert torch.equal(made.net.conv1.weight, source.conv1.weight)
+
+
+def test_head_of_another_shape_is_left_out_and_said(tmp_path):
+    source = resnet(10)
+    made = build("resnet18", 4, weights=saved(source.state_dict(), tmp_path / "w.pt"))
+    assert torch.equal(made.net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+    assert made.net.fc.weight.shape == (4, 512)
+    assert "120 of 122 tensors loaded" in made.notes[-1]
+    assert "fc.weight (10, 512) (here (4, 512))" in made.notes[-1]
+
+
+def test_what_is_missing_and_what_is_foreign_is_said(tmp_path):
+    state = resnet().state_dict()
+    del state["layer4.1.bn2.weight"]
+    state["extra.weight"] = torch.zeros(3)
+    made = build("resnet18", 10, weights=saved(state, tmp_path / "w.pt"))
+    assert "not in the file: layer4.1.bn2.weight" in made.notes[-1]
+    assert "not in the network: extra.weight" in made.notes[-1]
+
+
+def test_first_convolution_is_adapted_to_gray(tmp_path):
+    source = resnet()
+    made = build("resnet18", 10, in_channels=1, weights=saved(source.state_dict(), tmp_path / "w.pt"))
+    torch.testing.assert_close(made.net.conv1.weight, source.conv1.weight.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize(("trained_at", "stem"), [(32, "small"), (224, "standard")])
+def test_weights_decide_the_stem(trained_at, stem, tmp_path):
+    source = resnet(image_size=trained_at)
+    made = build("resnet18", 10, image_size=32, weights=saved(source.state_dict(), tmp_path / "w.pt"))
+    assert made.stem == stem
+    assert torch.equal(made.net.conv1.weight, source.conv1.weight)
+
+
+class Unsafe:
+    def __reduce__(self):
+        return (Path.touch, (Path("was_run"),))
+
+
+def test_files_that_cannot_be_used(in_tmp, tmp_path):
+    with pytest.raises(ModelError, match="There is no weights file"):
+        build("resnet18", 10, weights="nowhere.pt")
+    (tmp_path / "noise.pt").write_bytes(b"\x00\x01 noise" * 100)
+    with pytest.raises(ModelError, match=r"cannot be read as weights|does not unpickle"):
+        build("resnet18", 10, weights="noise.pt")
+    (tmp_path / "noise.safetensors").write_bytes(b"noise" * 100)
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        build("resnet18", 10, weights="noise.safetensors")
+    whole = Path(saved(resnet().state_dict(), tmp_path / "whole.pt")).read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        build("resnet18", 10, weights="half.pt")
+    with pytest.raises(ModelError, match="does not unpickle"):
+        build("resnet18", 10, weights=saved({"state_dict": {}, "x": Unsafe()}, tmp_path / "unsafe.pt"))
+    assert not Path("was_run").exists()
+    with pytest.raises(ModelError, match="no tensors by name"):
+        build("resnet18", 10, weights=saved({"epoch": 1}, tmp_path / "empty.pt"))
+    with pytest.raises(ModelError, match="holds a list"):
+        build("resnet18", 10, weights=saved([torch.zeros(1)], tmp_path / "list.pt"))
+    with pytest.raises(ModelError, match=r"no tensor fits this network.*another --arch"):
+        build(
+            "resnet18", 10, weights=saved(build("convnet", 10, image_size=28).net.state_dict(), tmp_path / "convnet.pt")
+        )
+
+
+# ---- weights from the hub --------------------------------------------------------------------
+
+
+@pytest.mark.flag("pretrained")
+@pytest.mark.parametrize("arch", ["resnet18", "vit_b_16"])
+def test_without_a_network_it_fails_fast_or_falls_back(arch, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    start = time.monotonic()
+    assert why_no_weights(arch) is not None
+    with pytest.raises(ModelError, match=f"Pretrained weights of {arch} cannot be had: .*--weights FILE"):
+        build(arch, 10, pretrained=True)
+    with torch.device("meta"):
+        made = build(arch, 10, image_size=32, pretrained=None)
+    assert "starts from scratch" in made.notes[0]
+    assert not made.is_pretrained
+    assert time.monotonic() - start < 5
+
+
+def test_a_name_server_that_never_answers_does_not_hang(monkeypatch):
+    give_up = threading.Event()
+
+    def silent(*_args, **_kwargs):
+        give_up.wait(30)
+        raise OSError("gave up")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    start = time.monotonic()
+    assert "does not answer" in weights.unreachable("https://weights.example/file.pth", 0.3)
+    assert time.monotonic() - start < 3
+    give_up.set()
+
+
+def test_a_host_that_answers_is_reachable(tmp_path):
+    import http.server
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:  # the handler knows no HEAD and answers 501, which is an answer
+        assert weights.unreachable(f"http://127.0.0.1:{server.server_port}/x") is None
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_architectures_without_weights_say_so():
+    assert why_no_weights("convnet") == "there are none for it"
+    assert why_no_weights("botnet50ts_256") == "timm has none for it"
+    made = build("botnet50ts_256", 10, image_size=256, pretrained=None)
+    assert "timm has none for it" in made.notes[0]
+    with pytest.raises(ModelError, match="Did you mean"):
+        why_no_weights("resnet81")
+
+
+@pytest.fixture
+def torch_hub(tmp_path, monkeypatch) -> Path:
+    """An empty cache of torch.hub's, that pretends nothing can be downloaded."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_cached_torchvision_weights_are_loaded_without_a_network(torch_hub):
+    import torchvision
+
+    source = torchvision.models.resnet18()
+    url = torchvision.models.get_model_weights("resnet18").DEFAULT.url
+    torch.save(source.state_dict(), torch_hub / Path(url).name)
+    assert why_no_weights("torchvision/resnet18") is None
+    made = build("torchvision/resnet18", 10, image_size=32, in_channels=1, pretrained=True)
+    assert made.is_pretrained
+    assert made.stem == "standard"  # as trained, though the images are small
+    assert torch.equal(made.net.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+    assert made.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    assert any("fc.weight (1000, 512)" in note for note in made.notes)
+
+
+def test_cached_timm_weights_are_loaded_without_a_network(tmp_path, monkeypatch):
+    import huggingface_hub
+    import timm
+    from safetensors.torch import save_file
+
+    source = timm.create_model("resnet18")
+    file = tmp_path / "model.safetensors"
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, file)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(file))
+    made = build("resnet18", 10, pretrained=True)
+    assert made.is_pretrained
+    assert torch.equal(made.net.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+    assert made.net.fc.weight.shape == (10, 512)
+    assert (made.mean, made.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert "the head of 1000 classes was left out" in made.notes[0]
+    colour_only = backbones.build("resnet18", 10, in_channels=4, pretrained=True)
+    assert colour_only.mean is None
+    assert "adapted from 3 to 4 channels" in colour_only.notes[0]

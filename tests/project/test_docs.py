@@ -1,0 +1,139 @@
+"""The documentation keeps up with the code: every command, flag and signal is there, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from litscope.cli import COMMANDS
+from litscope.config.fields import fields
+from litscope.config.flags import OPTIONS, all_flags
+from litscope.ledger.schema import PART_SCHEMA, SIGNALS
+from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
+from litscope.models.metrics import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import reference  # noqa: E402 - the script that writes docs/flags.md
+
+
+def words(page: str) -> set[str]:
+    """Everything between backticks on a page, and the words in it."""
+    spans = re.findall(r"`([^`\n]+)`", (DOCS / page).read_text())
+    return {*spans, *(word for span in spans for word in span.split())}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_section(command: str) -> None:
+    assert f"## litscope {command}\n" in (DOCS / "commands.md").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_documented(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):  # argparse ends the process after its help
+        COMMANDS[command](["--help"])
+    flags = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out)) - {"--no-"}
+    missing = {flag for flag in flags if flag not in words("commands.md") | words("flags.md") | {"-h", "--help"}}
+    assert not missing, f"{command}: {sorted(missing)} are neither in docs/commands.md nor in docs/flags.md"
+
+
+def test_every_flag_is_documented() -> None:
+    flags = {flag for field in fields() for flag in all_flags(field)} | {f for o in OPTIONS for f in o.flags}
+    assert flags <= words("flags.md")
+
+
+@pytest.mark.parametrize("page", reference.pages(), ids=lambda page: page.name)
+def test_written_pages_are_current(page: Path) -> None:
+    is_current = page.read_text() == reference.pages()[page]
+    assert is_current, "out of date; run: .venv/bin/python scripts/reference.py"
+
+
+def test_every_flag_has_a_test_that_shows_its_effect() -> None:
+    marked = reference.marked_tests()
+    missing = [field.flags[0] for field in fields() if not reference.tests_of(field, marked)]
+    missing += [option.flags[0] for option in OPTIONS if not any(flag in marked for flag in option.flags)]
+    assert not missing, f"no test is marked @pytest.mark.flag for {', '.join(missing)}"
+
+
+def test_marks_name_flags_that_exist() -> None:
+    flags = {flag for field in fields() for flag in all_flags(field)} | {f for o in OPTIONS for f in o.flags}
+    assert set(reference.marked_tests()) <= flags
+
+
+def test_marks_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text(
+        "@pytest.mark.flag('--a', '--b')\ndef test_one(): ...\n"
+        "@pytest.mark.parametrize('v', [pytest.param(1, marks=pytest.mark.flag('--c'))])\ndef test_two(v): ...\n"
+        "@mark.flag('a')\nclass TestK:\n    def test_three(self): ...\n    def helper(self): ...\n"
+        "@pytest.mark.slow\ndef test_four(): ...\n"
+    )
+    assert reference.marked_tests(tmp_path) == {
+        "--a": ["test_x.py::test_one", "test_x.py::test_three"],
+        "--b": ["test_x.py::test_one"],
+        "--c": ["test_x.py::test_two"],
+    }
+
+
+def test_every_signal_and_column_is_documented() -> None:
+    assert {*SIGNALS, *PART_SCHEMA.names} <= words("ledger.md")
+
+
+def test_every_score_is_documented() -> None:
+    assert {*SCORES, *SCORE_SCHEMA.names} <= words("scores.md")
+
+
+def test_every_metric_is_documented() -> None:
+    assert set(NAMES) <= words("training.md")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as mkdocs and GitHub make them of plain words."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), f"{page.name} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}: no such heading"
+
+
+def test_pages_named_in_messages_exist() -> None:
+    """Error messages and docstrings that send the reader to a page send to one that exists."""
+    for source in (ROOT / "litscope").rglob("*.py"):
+        for name, anchor in re.findall(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?", source.read_text()):
+            assert (DOCS / name).exists(), f"{source.name} names docs/{name}"
+            assert not anchor or anchor in anchors(DOCS / name), f"{source.name} names docs/{name}#{anchor}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert nav == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").glob("*.html"))
+    assert len(pages) > len(list(DOCS.glob("*.md")))
+    for page in pages:
+        tags = re.findall(r"<(?:script|img|link|iframe)\b[^>]+>", page.read_text())
+        loaded = [tag for tag in tags if "//" in tag and 'rel="canonical"' not in tag]
+        assert not loaded, f"{page.name} loads {loaded}"

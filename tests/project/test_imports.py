@@ -1,0 +1,173 @@
+"""Who may import whom, read from the source; and which modules stay free of torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "litscope"
+
+BASE = {"__init__", "types", "errors", "console", "limits", "rundir", "runs", "pictures"}
+COMMANDS = {"cli", "commands", "demo", "doctor"}
+ROOMS = {"config", "data", "models", "ledger", "live", "curation", "training", "evaluation", "experiments"}
+ALLOWED = {
+    "_torchvision": set(),
+    "types": set(),
+    "errors": set(),
+    "console": {"errors"},
+    "limits": set(),
+    "rundir": {"errors", "console"},
+    "runs": {"errors", "console", "rundir"},
+    "pictures": {"errors", "console", "rundir"},
+    "config": BASE | {"models", "training"},
+    "data": BASE,
+    "models": BASE,
+    "ledger": BASE,
+    "live": BASE | {"ledger"},
+    "curation": BASE | {"config", "data", "ledger"},
+    "launch": BASE | {"training"},
+    "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "launch"},
+    "evaluation": BASE | {"config", "data", "models", "ledger", "training"},
+    "experiments": BASE | ROOMS,
+    "watch": BASE | {"data", "ledger", "live"},
+    **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | ROOMS),
+    "__main__": {"cli"},
+    "__init__": {"_torchvision"},
+}
+"""Room (a package or a module directly in litscope) -> the other rooms that it may import, in functions too."""
+
+HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "pytorch_lightning"}
+TORCH_FREE = {
+    "litscope",
+    *(f"litscope.{name}" for name in ("errors", "console", "limits", "rundir", "runs", "types", "pictures")),
+    "litscope.cli",
+    "litscope.commands.line",
+    "litscope.data",
+    "litscope.models",
+    "litscope.training",
+    *("litscope.data.manifest", "litscope.data.sources.source", "litscope.data.reading.readers"),
+    *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),
+    *("litscope.data.reading.cache", "litscope.data.reading.findings"),
+}
+"""Modules that start fast, and open a run on a machine without torch; so does all that they import."""
+
+TORCH_FREE_ROOMS = {"config", "curation", "ledger"}
+"""All modules of these, but for the one of the ledger that computes signals on the device."""
+
+
+def module_name(path: Path) -> str:
+    """litscope/data/reading/cache.py -> litscope.data.reading.cache"""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TORCH_FREE |= {module for module in MODULES if module.split(".")[1:2] and module.split(".")[1] in TORCH_FREE_ROOMS}
+TORCH_FREE -= {"litscope.ledger.signal_buffer"}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def statements(tree: ast.AST, everywhere: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements: all of them, or only those that run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif everywhere:
+            yield from statements(node, everywhere)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from statements(ast.Module(node.orelse, []), everywhere)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from statements(node, everywhere)
+
+
+def imports(path: Path, everywhere: bool) -> set[str]:
+    """Full names of the modules that a file imports; `from litscope import x` names x where x is a module."""
+    found = set()
+    for node in statements(ast.parse(path.read_text()), everywhere):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+            continue
+        assert node.level == 0, f"{path}:{node.lineno}: write the full name, not a relative import"
+        inner = {f"{node.module}.{alias.name}" for alias in node.names}
+        modules = inner & set(MODULES)
+        found.update(modules)
+        if modules != inner:
+            found.add(str(node.module))
+    return found
+
+
+def test_every_edge_between_rooms_is_listed() -> None:
+    wrong = []
+    for module, path in MODULES.items():
+        own = room(module)
+        assert own in ALLOWED, f"{path}: a new room; list it in ALLOWED with what it may import"
+        for target in imports(path, everywhere=own != "__init__"):
+            other = room(target)
+            if target.split(".")[0] == "litscope" and other != own and other not in ALLOWED[own]:
+                wrong.append(f"{module} imports {target}, but {own} may import only {sorted(ALLOWED[own])}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_line_imports_inside_its_commands() -> None:
+    for module, path in MODULES.items():
+        if room(module) in ("cli", "commands"):
+            rooms = {room(name) for name in imports(path, everywhere=False) if name.startswith("litscope")}
+            assert rooms <= BASE | {"cli", "commands"}, f"{module} imports {rooms} before a command runs"
+
+
+def test_lightning_has_one_class_tree() -> None:
+    for module, path in MODULES.items():
+        names = {name.split(".")[0] for name in imports(path, everywhere=True)}
+        assert "pytorch_lightning" not in names, f"{module} imports pytorch_lightning; use lightning.pytorch"
+
+
+def reached(module: str) -> Iterator[tuple[str, str]]:
+    """(importer, imported) for all that importing `module` imports, within litscope and one step out of it."""
+    todo, seen = [module], set()
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        if parent := here.rpartition(".")[0]:
+            todo.append(parent)
+        for target in imports(MODULES[here], everywhere=False):
+            yield here, target
+            if target in MODULES:
+                todo.append(target)
+
+
+@pytest.mark.parametrize("module", sorted(TORCH_FREE))
+def test_torch_is_not_reached(module: str) -> None:
+    heavy = [f"{here} imports {target}" for here, target in reached(module) if target.split(".")[0] in HEAVY]
+    assert not heavy, f"{module} must import no torch, but " + "; ".join(heavy)
+
+
+def test_torch_is_not_loaded() -> None:
+    """The same of the real thing: third parties might import torch too."""
+    code = f"import sys, {', '.join(sorted(TORCH_FREE))}\nprint(*sorted(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_check_sees_what_it_should(tmp_path: Path) -> None:
+    """The reader of imports itself: functions and TYPE_CHECKING do not run at import, the rest does."""
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import a\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\n"
+        "try:\n    import d\nexcept ImportError:\n    pass\ndef f():\n    import e\nclass K:\n    import g\n"
+        "from litscope import errors, __version__\n"
+    )
+    at_import = {"a", "typing", "c", "d", "g", "litscope", "litscope.errors"}
+    assert imports(file, everywhere=False) == at_import
+    assert imports(file, everywhere=True) == at_import | {"b", "e"}

@@ -1,0 +1,78 @@
+"""The recipes do what their heads say, on the real data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from litscope.config.flags import parse
+from litscope.data.manifest import Manifest
+from litscope.training.fit import fit, run_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_says_its_command_and_what_was_measured(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"litscope fit --config recipes/{path.name}" in line for line in head)
+    assert any("Measured" in line for line in head)
+    parse(["--config", str(path)]).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["mnist", "cifar10"])
+def test_the_speed_scripts_run_both_arms_at_a_small_size(task: str, shared_data: Path, in_tmp: Path) -> None:
+    small = ["--seeds", "1", "--epochs", "1", "--limit-batches", "2", "--data", str(shared_data)]
+    script = [sys.executable, str(RECIPES / f"{task}_speed.py"), *small]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=600)
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert [row["side"] for row in line["rows"]] == ["litscope", "plain Lightning"]
+    assert all(0 <= row["accuracy"] <= 1 and row["wall_s"] > 0 for row in line["rows"])
+
+
+@pytest.mark.slow
+def test_mnist_reaches_99_percent_in_five_epochs(mnist_dir: Path, in_tmp: Path) -> None:
+    line = ["--config", str(RECIPES / "mnist.yaml"), "--data-dir", str(mnist_dir), "--run-dir", "run"]
+    result = run_recipe(parse(line))
+    assert result.summary["epochs"] <= 5
+    assert result.metrics["test/accuracy"] >= 0.99
+
+
+@pytest.mark.slow
+def test_iris_reaches_95_percent(in_tmp: Path) -> None:
+    result = run_recipe(parse(["--config", str(RECIPES / "iris.yaml"), "--run-dir", "run"]))
+    assert result.metrics["test/accuracy"] >= 0.95
+
+
+@pytest.mark.slow
+def test_space_warps_trains_on_grouped_splits(spacewarps: Path, in_tmp: Path) -> None:
+    line = [
+        "--config",
+        str(RECIPES / "spacewarps.yaml"),
+        "--dataset",
+        str(spacewarps / "samples.csv"),
+        "--run-dir",
+        "run",
+    ]
+    result = run_recipe(parse([*line, "--epochs", "1"]))
+    manifest = Manifest.read(result.run.manifest)
+    assert manifest.groups is not None
+    used = {split: set(np.asarray(manifest.groups)[manifest.ids(split)]) for split in ("train", "val", "test")}
+    assert not used["train"] & used["val"]
+    assert not used["train"] & used["test"]
+    assert result.summary["num_samples"]["train"] == len(manifest.ids("train")) < len(manifest)
+
+
+@pytest.mark.slow
+def test_cifar10_trains_in_bfloat16_and_resumes(cifar10_small: Path, in_tmp: Path) -> None:
+    line = ["--config", str(RECIPES / "cifar10.yaml"), "--dataset", str(cifar10_small), "--run-dir", "run"]
+    run_recipe(parse([*line, "--epochs", "1", "--batch-size", "32"]))
+    result = fit(resume="run", epochs=2)
+    assert result.summary["precision"] == "bf16-mixed"
+    assert result.summary["epochs"] == 2

@@ -1,0 +1,99 @@
+"""The flags of Weights & Biases, with the real package, offline: what they say is what its run holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from litscope.config.flags import recipe_from_keywords
+from litscope.errors import ConfigError
+from litscope.rundir import RunDir
+from litscope.training.fit import fit
+from litscope.training.loggers import check_loggers, make_loggers, watch
+
+wandb = pytest.importorskip("wandb", reason="litscope[wandb] is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_DISABLE_GIT", "true")
+    yield
+    wandb.finish()
+
+
+def experiment(tmp_path: Path, **flags: Any) -> Any:
+    """The W&B run of a recipe with these flags, offline unless they say otherwise."""
+    recipe = recipe_from_keywords(**{"dataset": "iris", "logger": "wandb", "wandb_mode": "offline", **flags})
+    recipe.check()
+    check_loggers(recipe)
+    (logger,) = make_loggers(recipe, RunDir(tmp_path / "a_run"), attempt=1)
+    return logger.experiment
+
+
+@pytest.mark.flag("wandb_project", "wandb_name", "wandb_entity", "wandb_tags", "wandb_notes")
+def test_names_tags_and_notes(tmp_path: Path) -> None:
+    run = experiment(
+        tmp_path,
+        wandb_project="lenses",
+        wandb_name="first",
+        wandb_entity="a-team",
+        wandb_tags=["small", "gray"],
+        wandb_notes="a note",
+    )
+    assert (run.project, run.name, run.entity) == ("lenses", "first", "a-team")
+    assert run.tags == ("small", "gray")
+    assert run.notes == "a note"
+
+
+@pytest.mark.flag("wandb_name", "wandb_project")
+def test_defaults(tmp_path: Path) -> None:
+    run = experiment(tmp_path)
+    assert (run.project, run.name) == ("litscope", "a_run")
+
+
+@pytest.mark.flag("wandb_mode")
+def test_mode(tmp_path: Path) -> None:
+    run = experiment(tmp_path, wandb_mode="disabled")
+    assert run.disabled
+    wandb.finish()
+    run = experiment(tmp_path, wandb_mode="offline")
+    assert not run.disabled
+    assert run.offline
+
+
+@pytest.mark.flag("wandb_watch")
+@pytest.mark.parametrize("is_on", [True, False])
+def test_watch_hooks_the_gradients(is_on: bool, tmp_path: Path) -> None:
+    recipe = recipe_from_keywords(dataset="iris", logger="wandb", wandb_mode="offline", wandb_watch=is_on)
+    loggers = make_loggers(recipe, RunDir(tmp_path / "a_run"), attempt=1)
+    net = torch.nn.Linear(2, 2)
+    watch(loggers, net, recipe)
+    assert bool(net.weight._backward_hooks) is is_on
+
+
+@pytest.mark.flag("wandb_log_model")
+@pytest.mark.parametrize("is_on", [True, False])
+def test_log_model(is_on: bool, tmp_path: Path) -> None:
+    recipe = recipe_from_keywords(dataset="iris", logger="wandb", wandb_mode="disabled", wandb_log_model=is_on)
+    (logger,) = make_loggers(recipe, RunDir(tmp_path / "a_run"), attempt=1)
+    assert logger._log_model is is_on
+
+
+@pytest.mark.flag("wandb_log_model", "wandb_mode")
+def test_offline_there_is_nowhere_to_put_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--wandb-log-model true: an offline run"):
+        experiment(tmp_path, wandb_log_model=True)
+
+
+@pytest.mark.flag("use_wandb", "logger")
+def test_a_run_is_written_offline(tmp_path: Path) -> None:
+    fit("iris", use_wandb=True, wandb_mode="offline", epochs=1, run_dir=str(tmp_path / "run"))
+    (offline,) = (tmp_path / "run" / "logs" / "wandb").glob("offline-run-*")
+    (record,) = offline.glob("*.wandb")
+    assert b"val/accuracy" in record.read_bytes()
