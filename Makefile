@@ -8,7 +8,7 @@ STAMP := .venv/.install-stamp
 # The first Python that is new enough; `make install PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# Options for pytest: `make test T="tests/test_flags.py -n 0"`.
+# Options for pytest: `make test T="tests/config/test_flags.py -n 0"`.
 T ?= -n auto --maxprocesses 8
 
 .PHONY: help install demo test test-slow lint format bench bench-full docs clean

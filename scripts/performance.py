@@ -5,7 +5,7 @@
 
 It reads bench/results/*.jsonl, one file per kind of machine (bench/run.py writes them), the goals in bench/goals.py,
 the notes in bench/notes/<key>.md about what stands in the way of a goal, and the page's first part, notes/head.md.
-`tests/test_bench.py` fails when the page is out of date.
+`tests/bench/test_bench.py` fails when the page is out of date.
 """
 
 from __future__ import annotations

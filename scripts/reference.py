@@ -4,7 +4,7 @@
     python scripts/reference.py --check   exit 1 if they are not what the code says
 
 A test shows the effect of a flag when it carries `@pytest.mark.flag("batch_size", ...)` (or "--batch-size");
-it is found in the source, without importing the tests. `tests/test_docs.py` fails when a page is out of date.
+it is found in the source, without importing the tests. `tests/project/test_docs.py` fails when a page is out of date.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SCORE_COLUMNS = {
 def marked_tests(folder: Path = ROOT / "tests") -> dict[str, list[str]]:
     """Flag -> the tests (`test_fit.py::test_name`) that are marked as showing its effect."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.rglob("test_*.py")):
         for flag, test in _marks(ast.parse(path.read_text())):
             names = found.setdefault(flag, [])
             if f"{path.name}::{test}" not in names:

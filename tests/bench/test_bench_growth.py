@@ -1,4 +1,4 @@
-"""bench/growth.py: its ratio by hand. (tests/test_bench.py runs it at a tiny size.)"""
+"""bench/growth.py: its ratio by hand. (tests/bench/test_bench.py runs it at a tiny size.)"""
 
 from __future__ import annotations
 

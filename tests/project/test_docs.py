@@ -137,3 +137,5 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
         tags = re.findall(r"<(?:script|img|link|iframe)\b[^>]+>", page.read_text())
         loaded = [tag for tag in tags if "//" in tag and 'rel="canonical"' not in tag]
         assert not loaded, f"{page.name} loads {loaded}"
+        shown = re.sub(r"<[^>]+>", "", page.read_text())
+        assert not re.search(r"--8 ?(<|&lt;)", shown), f"{page.name} shows the name of a file instead of the file"
