@@ -32,7 +32,7 @@ from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
-from litscope.live.stop_requests import catch_signals
+from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import NAMES, Scores
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
@@ -128,7 +128,7 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
     train = _train_in_turn if reason else _train_at_once
     try:
-        with catch_signals():
+        with catch_stop_requests():
             source, fold, probs = train(recipe, num_folds, folder)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {folder}") from None

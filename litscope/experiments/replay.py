@@ -2,7 +2,7 @@
 
 The new run has the recipe of the original, and a journal that says of each applied action at which step
 it is due. What only meant the process that trained then (a pause, a checkpoint, an evaluation) is left out;
-a `stop` that ended the run is repeated. So is the end of a run that a signal, a crash or --max-time cut
+a `stop` that ended the run is repeated. So is the end of a run that a stop request, a crash or --max-time cut
 short: it is compared at the step of its last checkpoint.
 """
 

@@ -20,7 +20,7 @@ from litscope.config.recipe import Recipe
 from litscope.console import say
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.journal.actions import Action, entries
-from litscope.live.stop_requests import catch_signals
+from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
 from litscope.training.job import OnEpoch
@@ -114,7 +114,7 @@ def train_aside(
 def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
     """A new folder 001, 002, ... in `parent`, removed at the end unless `keep`.
 
-    A signal inside ends what runs, and the folder goes in any case.
+    A stop request inside ends what runs, and the folder goes in any case.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM.
@@ -124,7 +124,7 @@ def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
     folder = parent / f"{max(taken, default=0) + 1:03d}"
     folder.mkdir()
     try:
-        with catch_signals():
+        with catch_stop_requests():
             yield folder
     except BaseException as error:
         shutil.rmtree(folder)

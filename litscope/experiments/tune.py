@@ -25,7 +25,7 @@ from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLos
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
-from litscope.live.stop_requests import catch_signals
+from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
 from litscope.training.choices import optimizer_family
 from litscope.training.summary import epoch_rows
@@ -184,7 +184,7 @@ def tune(
     search = _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
     search.take_up()
     try:
-        with catch_signals():
+        with catch_stop_requests():
             while (left := num_trials - len(search.trials)) > 0:
                 search.round(min(left, AT_ONCE) if search.is_at_once else 1)
     except (Interrupted, KeyboardInterrupt):

@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from litscope.live.ranks import Ranks
-from litscope.live.stop_requests import Signals
+from litscope.live.stop_requests import StopRequests
 
 SAVE_EVERY_S = 120.0
 """Time between two periodic checkpoints inside an epoch, in seconds."""
@@ -22,7 +22,7 @@ class Due(NamedTuple):
     """What is due now.
 
     Attributes:
-        stop: a signal asks the run to save and stop.
+        stop: somebody asks the run to save and stop.
         save: a periodic checkpoint.
         end: the time is over.
         news: somebody asked for an action.
@@ -35,16 +35,16 @@ class Due(NamedTuple):
 
 
 class Pace:
-    """Watches the signals and the clock of a run.
+    """Watches the stop requests and the clock of a run.
 
     Args:
-        signals: Ctrl-C and SIGTERM.
+        stop_requests: Ctrl-C and SIGTERM.
         saves: whether there are periodic checkpoints.
         max_time_s: seconds of training after which the run ends, earlier attempts included.
     """
 
-    def __init__(self, signals: Signals, *, saves: bool, max_time_s: float | None) -> None:
-        self._signals = signals
+    def __init__(self, stop_requests: StopRequests, *, saves: bool, max_time_s: float | None) -> None:
+        self._stop_requests = stop_requests
         self._saves = saves
         self._max_time_s = max_time_s
         self._began = self._saved_at = self._agreed_at = time.monotonic()
@@ -87,7 +87,7 @@ class Pace:
         now = time.monotonic()
         is_time_over = self._is_ended or (self._max_time_s is not None and self.elapsed_s > self._max_time_s)
         is_save_due = self._saves and now - self._saved_at > SAVE_EVERY_S
-        flags = (self._signals.requested is not None, is_save_due, is_time_over, has_news)
+        flags = (self._stop_requests.requested is not None, is_save_due, is_time_over, has_news)
         if ranks.world_size == 1:
             return Due(*flags)
         *agreed, least = ranks.most(*flags, -self._wanted_steps(now))

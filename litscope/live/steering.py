@@ -32,7 +32,7 @@ from litscope.ledger.journal.actions import (
 )
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment, Steered
-from litscope.live.stop_requests import Signals
+from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, read_lines
 
 POLL_S = 0.5
@@ -75,7 +75,7 @@ class Steering:
         self,
         live: Steered,
         ranks: Ranks,
-        signals: Signals,
+        stop_requests: StopRequests,
         attempt: int,
         restored: Mapping[str, Any],
         moment: Moment,
@@ -85,12 +85,12 @@ class Steering:
         Args:
             live: what the actions change.
             ranks: all processes of the run.
-            signals: a signal ends a pause.
+            stop_requests: one ends a pause.
             attempt: number of this attempt, for the answers.
             restored: what `state` returned, from a checkpoint; else empty.
             moment: where the run starts.
         """
-        self._live, self._ranks, self._signals, self._attempt = live, ranks, signals, attempt
+        self._live, self._ranks, self._stop_requests, self._attempt = live, ranks, stop_requests, attempt
         self._applied = [dict(action) for action in restored.get("applied", [])]
         self._decisions = decide(self._applied)
         if self._applied:
@@ -206,10 +206,10 @@ class Steering:
                 self._inbox.append(line)
 
     def _wait(self, moment: Moment) -> float:
-        """A pause: nothing is trained, the memory stays, actions are applied. A signal ends it."""
+        """A pause: nothing is trained, the memory stays, actions are applied. A stop request ends it."""
         began = time.monotonic()
         while self._decisions.is_paused and not self.is_ending:
-            if self._ranks.any(self._signals.requested is not None)[0]:
+            if self._ranks.any(self._stop_requests.requested is not None)[0]:
                 break
             time.sleep(PAUSED_POLL_S)
             self._look()

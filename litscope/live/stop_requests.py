@@ -1,15 +1,15 @@
-"""Ctrl-C and SIGTERM: while a run trains, a signal only sets a flag; the training loop reads it.
+"""Ctrl-C and SIGTERM ask a run to stop. While it trains, a request only sets a flag, which the training loop reads.
 
-Before the first step there is nothing to save, so both signals raise `KeyboardInterrupt` where the
-run is. Inside `deferred()` the first signal is kept in `requested`, and the second stops at once.
-Signals reach the main thread only; elsewhere (a notebook's worker thread) nothing is installed.
+Before the first step there is nothing to save, so a request raises `KeyboardInterrupt` where the run
+is. Inside `deferred()` the first request is kept in `requested`, and the second stops at once.
+POSIX signals reach the main thread only; elsewhere (a notebook's worker thread) nothing is installed.
 
-    with catch_signals() as signals:      # preparing: KeyboardInterrupt
-        with signals.deferred():          # training: a flag, read at a step's end
+    with catch_stop_requests() as stop_requests:     # preparing: KeyboardInterrupt
+        with stop_requests.deferred():               # training: a flag, read at a step's end
             ...
 
 A request that came after the last look at the flag is not lost: where one training is part of many, it is passed on
-to the loop around them.
+to the loop around them. (Elsewhere in this code a signal is a number of a sample; here alone it is POSIX's.)
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from types import FrameType
 from litscope.console import say
 from litscope.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""POSIX signals that ask a run to stop."""
 
 
-class Signals:
-    """What was asked for by signals.
+class StopRequests:
+    """Whether somebody asked the run to stop.
 
     Attributes:
-        requested: name of the signal that asked the run to stop ("SIGINT"), or None.
+        requested: how it was asked for ("SIGINT" or "SIGTERM"), or None.
     """
 
     def __init__(self) -> None:
@@ -39,14 +40,14 @@ class Signals:
         self._is_quiet = False
 
     def install(self) -> None:
-        """Point both signals here. Called again when training starts, for Lightning sets its own SIGTERM handler."""
+        """Point both handlers here. Called again when training starts, for Lightning sets its own for SIGTERM."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in STOP_SIGNALS:
                 signal.signal(number, self._handle)
 
     @contextmanager
     def deferred(self, quiet: bool = False) -> Iterator[None]:
-        """While inside, the first signal sets `requested` and nothing else.
+        """While inside, the first request sets `requested` and nothing else.
 
         Args:
             quiet: say nothing about it (the worker processes of a run on several devices).
@@ -69,25 +70,25 @@ class Signals:
 
 
 @contextmanager
-def catch_signals() -> Iterator[Signals]:
+def catch_stop_requests() -> Iterator[StopRequests]:
     """Install the handlers, and put the earlier ones back at the end.
 
     Raises:
-        KeyboardInterrupt: at the end, if inside another `catch_signals`, and a signal was deferred and nobody acted on
-            it. The outermost has ended what was to be ended, and is silent.
+        KeyboardInterrupt: at the end, if inside another `catch_stop_requests`, and a request was deferred and nobody
+            acted on it. The outermost has ended what was to be ended, and is silent.
     """
-    signals = Signals()
+    stop_requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        yield stop_requests
         return
-    earlier = {number: signal.getsignal(number) for number in SIGNALS}
-    signals.install()
+    earlier = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    stop_requests.install()
     try:
-        yield signals
+        yield stop_requests
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    if signals.requested is not None:
-        number = signal.Signals[signals.requested]
-        if isinstance(getattr(earlier[number], "__self__", None), Signals):
+    if stop_requests.requested is not None:
+        number = signal.Signals[stop_requests.requested]
+        if isinstance(getattr(earlier[number], "__self__", None), StopRequests):
             signal.raise_signal(number)

@@ -38,7 +38,7 @@ from litscope.errors import ConfigError, Interrupted
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
 from litscope.live.steering import Steering
-from litscope.live.stop_requests import Signals, catch_signals
+from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, held, write_json
 from litscope.training import build, choices, summary
@@ -85,7 +85,7 @@ def fit(
         recipe = recipe_from_keywords(**({"dataset": os.fspath(dataset)} if dataset is not None else {}), **flags)
     elif dataset is not None or flags:
         raise ConfigError("fit(recipe=...) takes everything from the recipe; give either that or flags.")
-    with catch_signals():  # a Ctrl-C in the run's last moments ends the caller's loop
+    with catch_stop_requests():  # a Ctrl-C in the run's last moments ends the caller's loop
         return run_recipe(recipe, callbacks)
 
 
@@ -103,7 +103,7 @@ def run_recipe(
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: told of each epoch that is over, and may end the run.
     """
-    with catch_signals() as signals:
+    with catch_stop_requests() as stop_requests:
         recipe.check()
         check_loggers(recipe)
         checkpoint, folder = resolve_resume(recipe)
@@ -137,12 +137,12 @@ def run_recipe(
         with held(run) if is_first else nullcontext(), speed_probe.torch_threads(recipe.hardware.num_threads):
             attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
             job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride, on_epoch)
-            return _train_with_workers(job, signals)
+            return _train_with_workers(job, stop_requests)
 
 
 def run_worker(recipe_file: str, run_dir: str) -> None:
     """Train as one of several processes; `launch.main` comes here."""
-    with catch_signals() as signals:
+    with catch_stop_requests() as stop_requests:
         asked = build_recipe({}, [recipe_file])
         checkpoint = Path(asked.training.resume) if asked.training.resume else None
         recipe = resumed(asked, steering_state(checkpoint))
@@ -150,7 +150,7 @@ def run_worker(recipe_file: str, run_dir: str) -> None:
         classifier = _seeded_classifier(recipe, data, checkpoint)
         with speed_probe.torch_threads(recipe.hardware.num_threads):
             plan = check_hardware(recipe)
-            _train(Job(recipe, asked, plan, data, classifier, RunDir(run_dir), 0, checkpoint), signals)
+            _train(Job(recipe, asked, plan, data, classifier, RunDir(run_dir), 0, checkpoint), stop_requests)
 
 
 # ---- before training -------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _why_no_weights(arch: str) -> str | None:
 # ---- training --------------------------------------------------------------------------------
 
 
-def _train_with_workers(job: Job, signals: Signals) -> RunResult:
+def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     """Train on all devices, and write the summary however it ends."""
     began = time.monotonic()
     passed_on = copy.deepcopy(job.asked)
@@ -204,7 +204,7 @@ def _train_with_workers(job: Job, signals: Signals) -> RunResult:
 
     try:
         with start_workers(job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, worker_died):
-            outcome = _train(job, signals)
+            outcome = _train(job, stop_requests)
     except Interrupted as stop:
         close("interrupted", str(stop))
         raise Interrupted(f"{stop} To go on: litscope fit --resume {job.run.path}") from None
@@ -221,7 +221,7 @@ def _train_with_workers(job: Job, signals: Signals) -> RunResult:
     return RunResult(job.run, facts)
 
 
-def _train(job: Job, signals: Signals) -> Outcome:
+def _train(job: Job, stop_requests: StopRequests) -> Outcome:
     """What every process does: train, evaluate."""
     recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
     data.stride = job.stride
@@ -230,7 +230,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
     recorder = Recorder(
         job.run,
         job.attempt,
-        signals,
+        stop_requests,
         Steering(job.run),
         asked=job.asked,
         last_checkpoint=folder / "last.ckpt",
@@ -252,7 +252,7 @@ def _train(job: Job, signals: Signals) -> Outcome:
             say("ledger: mixup and cutmix blend labels, so training samples are recorded in a clean pass each epoch")
     loggers: list[Logger] = []
     try:
-        with quiet_lightning(), signals.deferred(quiet=not is_first):
+        with quiet_lightning(), stop_requests.deferred(quiet=not is_first):
             loggers += make_loggers(recipe, job.run, job.attempt) if is_first else []
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], loggers)
             watch(loggers, classifier, recipe)

@@ -28,7 +28,7 @@ from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
-from litscope.live.stop_requests import Signals
+from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json
 from litscope.watch.folder import check_watched, describe, free_folder
 from litscope.watch.ids import WithIds
@@ -156,10 +156,10 @@ class Session:
         self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints)
         self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
         self._steering = Steering(self.run)
-        self._signals = Signals()  # never installed: signals are the script's own
-        self._pace = Pace(self._signals, saves=False, max_time_s=None)
+        self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
+        self._pace = Pace(self._stop_requests, saves=False, max_time_s=None)
         self._scores = BackgroundScores(self.run) if self._ranks.rank == 0 else None
-        self._steering.start(self._target, self._ranks, self._signals, self._attempt, {}, self._moment())
+        self._steering.start(self._target, self._ranks, self._stop_requests, self._attempt, {}, self._moment())
         self._clock.start()
         if self._ranks.rank == 0:
             say(f"litscope: every sample of this run goes on record in {folder}")

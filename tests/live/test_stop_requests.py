@@ -18,14 +18,14 @@ from places import SUPPORT
 from small_runs import At, last, rows, send, small_fit
 
 from litscope.errors import Interrupted
-from litscope.live.stop_requests import catch_signals
+from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
 from litscope.training.summary import read_summary
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_step_and_saves(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_stop_request_finishes_the_step_and_saves(number: signal.Signals, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=r"step 5.*litscope fit --resume") as stopped:
         small_fit(tmp_path / "run", callbacks=[At(5, send(number))])
@@ -65,14 +65,14 @@ def test_without_save_last_an_interrupted_run_still_resumes(tmp_path: Path) -> N
 
 
 def test_before_training_it_is_a_keyboard_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt), catch_signals():
+    with pytest.raises(KeyboardInterrupt), catch_stop_requests():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_second_one_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with catch_signals() as signals, signals.deferred():
+    with catch_stop_requests() as stop_requests, stop_requests.deferred():
         os.kill(os.getpid(), signal.SIGINT)
-        assert signals.requested == "SIGINT"
+        assert stop_requests.requested == "SIGINT"
         with pytest.raises(Interrupted, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
     assert "finishing this step" in capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_a_second_one_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
 @contextmanager
 def with_one_that_came_too_late(number: signal.Signals) -> Iterator[None]:
     """A training that is interrupted after its last look."""
-    with catch_signals() as signals, signals.deferred():
+    with catch_stop_requests() as stop_requests, stop_requests.deferred():
         os.kill(os.getpid(), number)
         yield
 
@@ -89,7 +89,7 @@ def with_one_that_came_too_late(number: signal.Signals) -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_that_nobody_acted_on_reaches_the_loop_around(number: signal.Signals) -> None:
     trained = []
-    with pytest.raises(KeyboardInterrupt), catch_signals(), with_one_that_came_too_late(number):
+    with pytest.raises(KeyboardInterrupt), catch_stop_requests(), with_one_that_came_too_late(number):
         trained.append("to its end")
     assert trained == ["to its end"]
 
@@ -116,8 +116,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
         import sys
         sys.path.insert(0, {str(SUPPORT)!r})
         import litscope
-        from places import SUPPORT
-from small_runs import small_fit
+        from small_runs import small_fit
         from litscope.errors import LitscopeError
         try:
             small_fit({str(tmp_path / "run")!r}, epochs=500)

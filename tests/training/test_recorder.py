@@ -17,8 +17,8 @@ from litscope.errors import LedgerError, NonFiniteLossError
 from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.rundir import RunDir, read_lines
+from litscope.training.loop.loss_watch import LossWatch
 from litscope.training.loop.progress import Progress
-from litscope.training.loop.recording import LossWatch
 from litscope.training.summary import epoch_rows, read_summary
 
 
@@ -59,8 +59,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(log_every_n_steps: int, tmp_pat
 
 
 def test_the_first_bad_batch_is_named() -> None:
-    watch = LossWatch()
-    watch.keys = [f"key{i}" for i in range(100)]
+    watch = LossWatch([f"key{i}" for i in range(100)])
     for step, loss in enumerate([1.0, 2.0, float("nan"), float("inf")]):
         watch.add(torch.tensor(loss), torch.tensor([10 * step, 10 * step + 1]), step=step, epoch=0)
     with pytest.raises(NonFiniteLossError, match=r"became nan at step 2 .* 20, 21\. .*20 \(key20\), 21 \(key21\)"):

@@ -122,8 +122,7 @@ KILLED = """
     import litscope
     from litscope.live import pace
     pace.SAVE_EVERY_S = 0.0
-    from places import SUPPORT
-from small_runs import At, small_fit
+    from small_runs import At, small_fit
     kill = At({step}, lambda: os.kill(os.getpid(), signal.SIGKILL), {during!r})
     small_fit({run!r}, callbacks=[kill])
 """

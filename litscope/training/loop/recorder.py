@@ -32,16 +32,17 @@ from litscope.live.pace import Due, Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
-from litscope.live.stop_requests import Signals
+from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir
 from litscope.training.job import OnEpoch
 from litscope.training.loop.canaries import Canaries
 from litscope.training.loop.checkpoints import KEY, Position, position_of, random_state, write_position
+from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.last_losses import LastLosses
+from litscope.training.loop.loss_watch import LossWatch
 from litscope.training.loop.metric_lines import write_epoch, write_step
 from litscope.training.loop.progress import Progress
 from litscope.training.loop.rank_states import take_up_metrics, take_up_random
-from litscope.training.loop.recording import LossWatch, clean_pass
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
 from litscope.types import Batch, StepOutput
@@ -56,7 +57,7 @@ class Recorder(Checkpoint):
     Args:
         run: the run's folder.
         attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
-        signals: Ctrl-C and SIGTERM.
+        stop_requests: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
         asked: the recipe as the run was asked for: what a setting goes back to when it is undone.
         ledger: record signals of every sample.
@@ -81,7 +82,7 @@ class Recorder(Checkpoint):
         self,
         run: RunDir,
         attempt: int,
-        signals: Signals,
+        stop_requests: StopRequests,
         steering: Steering,
         *,
         asked: Recipe,
@@ -98,10 +99,10 @@ class Recorder(Checkpoint):
     ) -> None:
         self.run = run
         self.attempt = attempt
-        self.signals = signals
+        self.stop_requests = stop_requests
         self.steering = steering
         self.clock = EpochClock()
-        self.pace = Pace(signals, saves=saves_last, max_time_s=max_time_s)
+        self.pace = Pace(stop_requests, saves=saves_last, max_time_s=max_time_s)
         self.num_epochs = 0
         self.is_evaluation_recorded = True
         self._asked = asked
@@ -154,14 +155,14 @@ class Recorder(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the run where the checkpoint left it. Last of all: the random state."""
-        self.signals.install()
-        trainer._signal_connector.received_sigterm = False  # one that came in between is in `signals`
+        self.stop_requests.install()
+        trainer._signal_connector.received_sigterm = False  # one that came in between is in `stop_requests`
         assert self._ranks is not None
         if self._ranks.world_size > 1:
-            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Signals are ours (`pace`).
+            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Stop requests are ours (`pace`).
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self._step = trainer.global_step
-        self._losses.keys = trainer.datamodule.manifest.keys  # type: ignore[attr-defined]
+        self._losses = LossWatch(trainer.datamodule.manifest.keys)  # type: ignore[attr-defined]
         self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
         pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
         if pruning is not None:
@@ -180,7 +181,7 @@ class Recorder(Checkpoint):
         steered = (self._restored or {}).get("steering", {})
         assert self._capture is not None
         live = LiveRun(self._asked, trainer, pl_module, self._capture, self._last_checkpoint.parent)
-        self.steering.start(live, self._ranks, self.signals, self.attempt, steered, self._moment(trainer))
+        self.steering.start(live, self._ranks, self.stop_requests, self.attempt, steered, self._moment(trainer))
 
     def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:
         """A run that early stopping ended stays ended, unless it now has more patience."""
@@ -272,7 +273,7 @@ class Recorder(Checkpoint):
         due = self.pace.due(self._ranks, count, self.steering.has_news())
         if due.news or self.steering.is_scripted(self._step):
             self._steer(trainer, is_validating)
-            due = self.pace.due(self._ranks, 0)  # a pause may have lasted, and a signal ended it
+            due = self.pace.due(self._ranks, 0)  # a pause may have lasted, and a stop request ended it
         return due._replace(end=due.end or self.steering.is_ending)
 
     def _steer(self, trainer: L.Trainer, is_validating: bool = False) -> None:
@@ -344,8 +345,8 @@ class Recorder(Checkpoint):
         self._stop_evaluation()
 
     def _stop_evaluation(self) -> None:
-        """After training there is nothing to save: a signal ends the evaluation, and a resumed run repeats it."""
-        if self.signals.requested is not None:
+        """After training there is nothing to save: a stop request ends the evaluation, and a resumed run repeats it."""
+        if self.stop_requests.requested is not None:
             raise Interrupted("Interrupted in the last evaluation; training is done.")
 
     def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
@@ -416,7 +417,7 @@ class Recorder(Checkpoint):
             module,
             trainer.datamodule.active_ids("train"),  # type: ignore[attr-defined]
             lambda output: add(output, step=step, epoch=epoch, split="train", phase="eval"),
-            lambda: is_alone and self.signals.requested is not None,
+            lambda: is_alone and self.stop_requests.requested is not None,
         )
 
     # ---- saving and ending -------------------------------------------------------------------

@@ -16,18 +16,18 @@ from torch import Tensor
 
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
-from litscope.live.stop_requests import SIGNALS, catch_signals
+from litscope.live.stop_requests import STOP_SIGNALS, catch_stop_requests
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
 from litscope.training.quiet import quiet_lightning
 
 
-class EndOnSignal(L.Callback):
+class EndOnStopRequest(L.Callback):
     """Ctrl-C and SIGTERM end a trial where it is. (Lightning sets its own SIGTERM handler when a fit begins.)"""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Take the handlers over; `unchanged` puts the earlier ones back."""
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._end)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
@@ -44,7 +44,7 @@ def trial_trainer(plan: Plan, callback: L.Callback, **arguments: Any) -> L.Train
         max_epochs=-1,
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        callbacks=[callback, EndOnSignal()],
+        callbacks=[callback, EndOnStopRequest()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -55,12 +55,12 @@ def trial_trainer(plan: Plan, callback: L.Callback, **arguments: Any) -> L.Train
 
 @contextmanager
 def unchanged(classifier: Classifier, data: ClassificationData) -> Iterator[None]:
-    """Put back random states, training flag, trainers and signal handlers at the end; Lightning is quiet inside."""
+    """Put back random states, training flag, trainers and stop handlers at the end; Lightning is quiet inside."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     was_training, trainer, data_trainer = classifier.training, classifier._trainer, data.trainer
     try:
-        with catch_signals(), quiet_lightning():
+        with catch_stop_requests(), quiet_lightning():
             yield
     finally:
         classifier.train(was_training)

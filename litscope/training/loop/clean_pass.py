@@ -1,0 +1,71 @@
+"""clean_pass: samples shown to the model as an evaluation would, in the middle of a training that goes on unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from litscope.types import Batch, StepOutput
+
+
+@torch.no_grad()
+def clean_pass(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    ids: NDArray[np.int64],
+    record: Callable[[StepOutput], None],
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Show samples to the model as evaluation would, and record what it says; training goes on unchanged.
+
+    No random number is drawn, and batch-norm statistics stay. For training samples whose own rows cannot be
+    taken, because mixup or cutmix blended the images and left them no single label, and for evaluations that
+    somebody asks for while a run trains.
+
+    Args:
+        trainer: of this fit, with our data module.
+        module: maps a batch's input to logits (B, C).
+        ids: (n,) int64 samples, of all ranks.
+        record: takes each batch's output.
+        is_stopped: asked before each batch.
+
+    Returns:
+        Whether the pass came to its end.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    loader = data.dataloader_of(ids)
+    try:
+        for batch in loader:
+            if is_stopped():
+                return False
+            batch = data.transfer_batch_to_device(batch, module.device, 0)
+            batch = trainer.precision_plugin.convert_input(data.evaluation_batch(batch))
+            with trainer.precision_plugin.val_step_context():
+                logits = module(batch["image"] if "image" in batch else batch["features"])
+            record(_output(logits, batch))
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        if loader:
+            data.release(loader)
+    return True
+
+
+def _output(logits: Tensor, batch: Batch) -> StepOutput:
+    sample_loss = F.cross_entropy(logits.float(), batch["label"], reduction="none", ignore_index=-1)
+    return {
+        "loss": sample_loss.mean(),
+        "logits": logits,
+        "sample_loss": sample_loss,
+        "label": batch["label"],
+        "sample_id": batch["sample_id"],
+    }
