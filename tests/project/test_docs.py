@@ -121,6 +121,14 @@ def test_pages_named_in_messages_exist() -> None:
             assert not anchor or anchor in anchors(DOCS / name), f"{source.name} names docs/{name}#{anchor}"
 
 
+def test_paths_named_in_the_architecture_exist() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    named = set(re.findall(r"(?<![\w/.-])[\w-]+(?:/[\w-]+)*(?:\.py\b|/(?=[`\s]))", text))
+    assert named >= {"training/fit.py", "rundir.py", "watch/"}, "the pattern finds paths"
+    missing = {path for path in named if not any((root / path).exists() for root in (ROOT / "litscope", ROOT))}
+    assert not missing, f"docs/architecture.md names {sorted(missing)}"
+
+
 def test_every_page_is_in_the_navigation() -> None:
     nav = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert nav == {page.name for page in DOCS.glob("*.md")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,31 @@ def test_every_edge_between_rooms_is_listed() -> None:
             if target.split(".")[0] == "litscope" and other != own and other not in ALLOWED[own]:
                 wrong.append(f"{module} imports {target}, but {own} may import only {sorted(ALLOWED[own])}")
     assert not wrong, "\n".join(wrong)
+
+
+ROOMS_TABLE = re.compile(r"^\| room \|.+?\n\n", re.MULTILINE | re.DOTALL)
+GROUND_FLOOR = "the ground floor"
+
+
+def tabled(table: str) -> dict[str, set[str]]:
+    """The table of rooms as a page has it: room -> the other rooms that it may import."""
+    edges = {}
+    for row in table.strip().splitlines()[2:]:
+        rooms, _, targets = row.strip("|").split(" | ")
+        own = {name.strip("/") for name in re.findall(r"`([\w/]+)`", rooms)}
+        named = set(re.findall(r"`(\w+)`", targets)) | (BASE if GROUND_FLOOR in targets else set())
+        named |= own if "each other" in targets else set()
+        edges |= {room: named - {room} for room in own}
+    return edges
+
+
+def test_the_pages_draw_the_same_rooms() -> None:
+    pages = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
+    tables = [found[0] for page in pages if (found := ROOMS_TABLE.search(page.read_text()))]
+    assert len(tables) == len(pages)
+    assert tables[0] == tables[1], "the tables of rooms in docs/architecture.md and CONTRIBUTING.md differ"
+    allowed = {room: targets - {room} for room, targets in ALLOWED.items() if not room.startswith("_")}
+    assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
 
 
 def test_the_command_line_imports_inside_its_commands() -> None:
