@@ -9,15 +9,15 @@ person set, and where the plateau rule stands.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from litscope.errors import ConfigError, did_you_mean
+from litscope.models.settings import Kind
 
-Kind = Literal["cosine", "onecycle", "step", "plateau", "constant"]
-KINDS: tuple[Kind, ...] = ("cosine", "onecycle", "step", "plateau", "constant")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 STEP_AT = (0.5, 0.75)
 """Shares of the run after which the `step` schedule divides the rate by ten (He et al. 2016, on CIFAR-10)."""

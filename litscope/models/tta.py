@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
-Tta = Literal["none", "flip", "shift"]
+from litscope.models.settings import Tta
 
 SHIFT = 32
 """`shift` moves an image by this part of its side: one pixel of 32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from litscope.data.transforms import SMALL
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
+from litscope.models.settings import ClassifierSettings
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
 from litscope.training.loggers import make_profiler
@@ -97,48 +99,32 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
             mirrored that may not, or images padded by more than they are.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
-    model, training = recipe.model, recipe.training
-    is_image = data.kind == "image"
+    model, is_image = recipe.model, data.kind == "image"
     _check_count("--num-classes", model.num_classes, data.num_classes, "classes")
     if is_image:
         _check_count("--in-channels", model.in_channels, data.in_channels, "channels")
     _check_views(recipe, data)
-    made: dict[str, Any] = {}
+    given = _of_same_name(recipe, ClassifierSettings)
+    given["num_classes"] = data.num_classes
+    if is_image:
+        given |= {"in_channels": data.in_channels, "image_size": data.image_size}
+    else:
+        given["num_features"] = data.num_features
+    given["class_weights"] = class_weights(recipe.training.class_weights, data)
+    given["same_start"] = bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds)
+    given["pretrained"] = bool(model.pretrained) and checkpoint is None
     if checkpoint is not None:
         made = load_checkpoint(checkpoint, mmap=True).get("hyper_parameters", {})
+        given |= {"weights": None, **{name: made.get(name) for name in ("mean", "std", "stem")}}
     elif not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
-        made["mean"], made["std"] = data.normalization
-    return Classifier(
-        model.arch,
-        num_classes=data.num_classes,
-        pretrained=bool(model.pretrained) and checkpoint is None,
-        weights=model.weights if checkpoint is None else None,
-        dropout_rate=model.dropout_rate,
-        in_channels=data.in_channels if is_image else None,
-        num_features=None if is_image else data.num_features,
-        image_size=data.image_size if is_image else None,
-        mean=made.get("mean"),
-        std=made.get("std"),
-        stem=made.get("stem"),
-        channels_last=recipe.hardware.channels_last,
-        num_members=model.num_members,
-        member_lr=model.member_lr or None,
-        member_weight_decay=model.member_weight_decay or None,
-        same_start=bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds),
-        tta=recipe.data.tta,
-        compile=model.compile,
-        lr=training.lr or 1e-3,
-        optimizer=training.optimizer,
-        weight_decay=training.weight_decay,
-        momentum=training.momentum,
-        scheduler_type=training.scheduler_type,
-        warmup_epochs=training.warmup_epochs,
-        label_smoothing=training.label_smoothing,
-        class_weights=class_weights(training.class_weights, data),
-        loss=training.loss,
-        monitor=training.monitor,
-        mode=training.mode,
-    )
+        given["mean"], given["std"] = data.normalization
+    return Classifier(**given)
+
+
+def _of_same_name(recipe: Recipe, settings: type) -> dict[str, Any]:
+    """The recipe's values for the fields of `settings`; without those that it leaves open (None, an empty list)."""
+    values = {name: value for section in vars(recipe).values() for name, value in vars(section).items()}
+    return {f.name: values[f.name] for f in dataclasses.fields(settings) if values.get(f.name) not in (None, [])}
 
 
 def check_optimizer(recipe: Recipe, classifier: Classifier) -> None:

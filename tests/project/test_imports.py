@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "litscope"
 
-BASE = {"__init__", "types", "errors", "console", "limits", "rundir", "runs", "pictures"}
+BASE = {"__init__", "types", "errors", "console", "limits", "settings", "rundir", "runs", "pictures"}
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ROOMS = {"config", "data", "models", "ledger", "live", "curation", "training", "evaluation", "experiments"}
 ALLOWED = {
@@ -23,6 +23,7 @@ ALLOWED = {
     "errors": set(),
     "console": {"errors"},
     "limits": set(),
+    "settings": {"errors"},
     "rundir": {"errors", "console"},
     "runs": {"errors", "console", "rundir"},
     "pictures": {"errors", "console", "rundir"},
@@ -46,11 +47,15 @@ ALLOWED = {
 HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "pytorch_lightning"}
 TORCH_FREE = {
     "litscope",
-    *(f"litscope.{name}" for name in ("errors", "console", "limits", "rundir", "runs", "types", "pictures")),
+    *(
+        f"litscope.{name}"
+        for name in ("errors", "console", "limits", "settings", "rundir", "runs", "types", "pictures")
+    ),
     "litscope.cli",
     "litscope.commands.line",
     "litscope.data",
     "litscope.models",
+    "litscope.models.settings",
     "litscope.training",
     *("litscope.data.manifest", "litscope.data.sources.source", "litscope.data.reading.readers"),
     *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from litscope.errors import ModelError, did_you_mean
 from litscope.models.networks.members import MemberSettings, make_members
 from litscope.models.networks.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
-from litscope.models.networks.stems import Stem, conv_like, fit_stem, replace_part, stem_for
+from litscope.models.networks.stems import conv_like, fit_stem, replace_part, stem_for
 from litscope.models.networks.weights import (
     load_state,
     pretrained_problem,
@@ -28,6 +28,7 @@ from litscope.models.networks.weights import (
     timm_weights,
     torchvision_weights,
 )
+from litscope.models.settings import Stem
 
 Origin = Literal["own", "timm", "torchvision"]
 

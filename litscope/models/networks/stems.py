@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from litscope.models.networks.weights import without_prefix
-
-Stem = Literal["standard", "small", "medium"]
+from litscope.models.settings import Stem
 
 SMALL_PIXELS = 32
 """Up to this image size a small stem is used: ResNets and DenseNets start with a 3x3 convolution of stride 1

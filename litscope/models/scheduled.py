@@ -1,0 +1,115 @@
+"""Scheduled: a LightningModule whose optimizer follows a planned learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Literal
+
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from litscope.errors import ConfigError
+from litscope.models.measured import Measured
+from litscope.models.metrics import NAMES
+from litscope.models.networks.members import Members, scale_steps
+from litscope.models.optim import build_optimizer
+from litscope.models.schedule import Schedule
+from litscope.models.settings import ClassifierSettings
+from litscope.models.step_plan import StepPlan
+
+
+class Scheduled(Measured):
+    """The base of the classifier that makes its optimizer, plans its schedule, and plans it anew when the run changes.
+
+    Attributes:
+        net: the network, of normalised input; None until the data are known.
+        notes: lines to tell the person.
+        schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
+        epoch_batches: (first, stop) -> batches that are expected of each of these epochs, of a run whose epochs
+            differ; the first epoch visits all samples. None: every epoch is as long as the one that runs.
+        kept_plan: steps in all and of the warm-up, of a run that goes on as it was planned; else worked out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net: nn.Module | None = None
+        self.notes: list[str] = []
+        self.schedule: Schedule | None = None
+        self.epoch_batches: Callable[[int, int], list[int]] | None = None
+        self.kept_plan: tuple[int | None, int] | None = None
+
+    @property
+    def settings(self) -> ClassifierSettings:
+        """The hyperparameters as they stand: what was given, and what the data decided since."""
+        return ClassifierSettings(**{field.name: self.hparams[field.name] for field in fields(ClassifierSettings)})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer, and a schedule that moves at every step."""
+        assert self.net is not None
+        settings = self.settings
+        optimizer = build_optimizer(
+            self.net,
+            settings.optimizer,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            # Lightning cannot clip gradients that a fused optimizer would unscale by itself.
+            fused=getattr(self.trainer.precision_plugin, "scaler", None) is None,
+        )
+        if isinstance(self.net, Members):
+            scale_steps(optimizer, self.net)
+        self.schedule = Schedule(optimizer, settings.scheduler_type, _mode(settings))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""
+        if self.schedule is None:
+            return
+        if self.kept_plan is not None:
+            self.schedule.plan(*self.kept_plan)
+            return
+        fit_loop = self.trainer.fit_loop
+        batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0
+        run = StepPlan(self.trainer, self.epoch_batches)
+        total_steps = run.total(self.trainer.current_epoch, batches_done)
+        if total_steps is None and self.schedule.kind in ("cosine", "onecycle", "step"):
+            self.notes.append(
+                f"the {self.schedule.kind} schedule needs an end: without epochs or steps the rate stays constant"
+            )
+        self.schedule.plan(total_steps, run.warmup(total_steps, self.settings.warmup_epochs))
+
+    def plan_again(self, epochs_done: int, batches_done: int = 0) -> None:
+        """Plan the rest of the run anew, after its epochs or the number of their steps changed. The warm-up stays.
+
+        Args:
+            epochs_done: epochs that lie behind.
+            batches_done: of the epoch that runs; 0 at its start.
+        """
+        if self.schedule is not None:
+            total_steps = StepPlan(self.trainer, self.epoch_batches).total(epochs_done, batches_done)
+            self.schedule.plan(total_steps, self.schedule.warmup_steps)
+
+    def on_measured(self, phase: str, values: dict[str, float]) -> None:
+        """Give a plateau schedule the metric that it watches: of validation where it is one, else after training."""
+        if self.schedule is None or self.schedule.kind != "plateau" or phase == "test" or self.trainer.sanity_checking:
+            return
+        has_validation = bool(sum(self.trainer.num_val_batches))
+        monitor = self.settings.monitor or ("val/loss" if has_validation else "train/loss")
+        is_of_validation = has_validation and monitor in {f"val/{name}" for name in NAMES}
+        if (phase == "val") == is_of_validation:
+            self.schedule.observe(_monitored(monitor, {**self.trainer.callback_metrics, **values}))
+
+
+def _monitored(monitor: str, known: Mapping[str, Any]) -> float:
+    if monitor not in known:
+        raise ConfigError(f"monitor is {monitor!r}, which nobody logs. Logged are: {', '.join(sorted(known))}.")
+    return float(known[monitor])
+
+
+def _mode(settings: ClassifierSettings) -> Literal["min", "max"]:
+    """Given, or known from the monitor's name: errors and losses fall, everything else rises."""
+    if settings.mode is not None:
+        return settings.mode
+    name = (settings.monitor or "loss").rpartition("/")[2]
+    return "max" if name in NAMES and name != "loss" else "min"
