@@ -80,15 +80,19 @@ COUNT = Range(least=1)
 NOT_NEGATIVE = Range(least=0)
 
 
-def setting(default: Any, *also: str, check: Check | None = None) -> Any:
+def setting(default: Any, *also: str, check: Check | None = None, **facts: Any) -> Any:
     """A field with further names, a check of its value, or both.
 
     Args:
-        default: its default.
+        default: its default; of a list, each object gets a copy.
         also: further names, as flags without their dashes ("learning-rate"); with underscores they are keywords.
         check: of its value, unless that is None.
+        facts: what else the room of this dataclass wants to know of the field.
     """
-    return dataclasses.field(default=default, metadata={"also": also, "check": check})
+    metadata = {"also": also, "check": check, **facts}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def settle(settings: Any) -> None:

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from litscope.config.fields import GROUPS, Field, fields, group_doc
+from litscope.config.fields import GROUPS, fields, group_doc
 from litscope.config.flags import OPTIONS, all_flags, reference_rows
+from litscope.config.section import Field
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
 
@@ -32,7 +33,7 @@ Every flag of `litscope fit`, with its effect and with tests that show the effec
 `training.lr`; further names work as keys and as Python keywords too (`learning_rate=`). How flags, files and
 presets are put together is told in [Configuration](configuration.md).
 
-This page is written by `scripts/reference.py` from the dataclasses in `litscope/config/recipe.py` and from the
+This page is written by `scripts/reference.py` from the sections in `litscope/config/` and from the
 marks in `tests/`.
 """
 

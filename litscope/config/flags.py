@@ -14,10 +14,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from litscope.config.fields import GROUPS, Field, by_name, fields, typed
+from litscope.config.fields import GROUPS, by_name, fields, typed
 from litscope.config.presets import Layer, Setting, file_settings, preset
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint, run_settings
+from litscope.config.section import Field
 from litscope.config.yamlfile import read
 from litscope.errors import ConfigError, did_you_mean
 

@@ -10,8 +10,9 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from litscope.config.fields import GROUPS, Field, fields, group_doc
+from litscope.config.fields import GROUPS, fields, group_doc
 from litscope.config.flags import OPTIONS, Option
+from litscope.config.section import Field
 
 SOURCES = "a name (digits, mnist, cifar10, ...), a folder, or a CSV, Parquet or .npz file (see --dataset)"
 

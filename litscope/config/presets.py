@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from litscope.config.fields import GROUPS, Field, by_name, fields, typed
+from litscope.config.fields import GROUPS, by_name, fields, typed
+from litscope.config.section import Field
 from litscope.config.yamlfile import Entry
 from litscope.errors import ConfigError, did_you_mean
 

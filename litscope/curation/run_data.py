@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from litscope.config.data import DataConfig
 from litscope.config.flags import build
-from litscope.config.recipe import DataConfig
 from litscope.config.resume import run_settings
 from litscope.data.sources.rows import Rows
 from litscope.data.sources.source import Source, open_source, read_rows

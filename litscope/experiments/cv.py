@@ -27,13 +27,14 @@ from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
 from litscope.console import say, table_lines
 from litscope.data.sources.source import Source
+from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
 from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.stop_requests import catch_stop_requests
-from litscope.models.metrics import NAMES, Scores
+from litscope.models.metrics import Scores
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
 from litscope.training.quiet import quiet_lightning
@@ -64,7 +65,7 @@ class CvResult:
 
     def lines(self) -> list[str]:
         """For people."""
-        names = list(NAMES)
+        names = list(METRICS)
         rows = [
             [str(number), f"{int(fold['num_samples']):,}", *(_shown(fold[name]) for name in names)]
             for number, fold in enumerate(self.folds)
@@ -95,7 +96,7 @@ class CvResult:
         }
 
     def _over_folds(self, statistic: Any) -> dict[str, float]:
-        return {name: float(statistic([fold[name] for fold in self.folds])) for name in NAMES}
+        return {name: float(statistic([fold[name] for fold in self.folds])) for name in METRICS}
 
 
 def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
@@ -250,7 +251,7 @@ def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray
     scores = Scores(log_p.shape[1], exact=True, device=torch.device("cpu"))
     scores.update(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (log_p, label, loss)))
     found = scores.compute()
-    return {"num_samples": len(label), **{name: float(found[name]) for name in NAMES}}
+    return {"num_samples": len(label), **{name: float(found[name]) for name in METRICS}}
 
 
 def _shown(value: float) -> str:

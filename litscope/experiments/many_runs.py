@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from litscope.config.checks import check_kind
 from litscope.config.recipe import Recipe
+from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
 from litscope.models.networks.backbones import why_no_weights
-from litscope.models.optim import FROM_TORCH
 from litscope.runs import RUNS
 from litscope.training.build import make_source
 from litscope.training.choices import look, resolve
@@ -42,7 +41,7 @@ def resolved(recipe: Recipe) -> Recipe:
     """
     plan = check_hardware(recipe)
     source = make_source(recipe)
-    check_kind(recipe, source.kind)
+    recipe.check_kind(source.kind)
     facts = look(source, device=plan.device_type, num_devices=plan.world_size)
     return resolve(recipe, facts, why_no_weights)[0]
 
@@ -52,7 +51,7 @@ def why_apart(chosen: Recipe) -> str | None:
     training = chosen.training
     if chosen.model.arch != "mlp":
         return f"{chosen.model.arch} is no mlp"
-    if training.optimizer.lower() not in FROM_TORCH:
+    if training.optimizer.lower() not in OPTIMIZERS_OF_TORCH:
         return f"{training.optimizer} looks at all members together"
     if training.gradient_clip_val is not None:
         return "--gradient-clip-val would clip one norm over all"

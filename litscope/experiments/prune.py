@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litscope.config.checks import METRICS
 from litscope.config.recipe import Recipe
 from litscope.console import say
 from litscope.data.pruning import DEFAULT_RATIO, num_whole_at_end
+from litscope.defaults import direction
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
@@ -112,7 +112,7 @@ class PruneResult:
 
     def against(self, arm: str) -> Difference:
         """The method minus this arm."""
-        sign = 1 if METRICS[self.metric.partition("/")[2]] == "max" else -1
+        sign = 1 if direction(self.metric) == "max" else -1
         pairs = zip(self.of(self.method), self.of(arm), strict=True)
         return Difference.of([sign * (ours.value - theirs.value) for ours, theirs in pairs])
 

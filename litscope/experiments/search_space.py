@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from litscope.config.fields import Field, by_name, typed
+from litscope.config.fields import by_name, typed
 from litscope.config.recipe import Recipe
+from litscope.config.section import Field
 from litscope.errors import ConfigError, did_you_mean
 
 MAY_VARY = (

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
 from litscope.console import say, table_lines
+from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
-from litscope.training.choices import optimizer_family
 from litscope.training.summary import epoch_rows
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.config.checks import METRICS
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint
 from litscope.console import say, warn
 from litscope.curation.carry import CARRIED, carry, read_actions
 from litscope.data.manifest import Manifest
+from litscope.defaults import METRICS
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, train_aside
 from litscope.experiments.whatif_result import Question, WhatIf

@@ -18,8 +18,7 @@ import torch.distributed
 from torch import Tensor
 from torchmetrics import Metric
 
-NAMES = ("loss", "accuracy", "precision", "recall", "f1", "auroc", "ap")
-"""What every phase reports, as `<phase>/<name>`."""
+from litscope.defaults import METRICS
 
 FOLD_ROWS = 8192
 FOLD_VALUES = 2**20
@@ -289,7 +288,7 @@ class PhaseMetrics:
         if not confusion.any():
             return {}
         self.confusion = confusion
-        return {f"{self.phase}/{name}": float(values[name]) for name in NAMES}
+        return {f"{self.phase}/{name}": float(values[name]) for name in METRICS}
 
     def _fold(self) -> None:
         log_p, label, row_loss = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))

@@ -13,12 +13,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from litscope.defaults import OPTIMIZERS_OF_TORCH, default_weight_decay
 from litscope.errors import ConfigError, did_you_mean
-
-DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
-"""Where `weight_decay` is None; 0 for every other optimizer."""
-
-FROM_TORCH = ("adamw", "adam", "sgd", "rmsprop")
 
 
 def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -47,11 +43,6 @@ def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
             group["weight_decay"] = weight_decay
 
 
-def default_weight_decay(name: str) -> float:
-    """The weight decay of an optimizer when none is given."""
-    return DEFAULT_WEIGHT_DECAY.get(name.lower(), 0.0)
-
-
 def build_optimizer(
     net: nn.Module,
     name: str = "adamw",
@@ -66,7 +57,7 @@ def build_optimizer(
     Args:
         name: adamw, adam, sgd (Nesterov), rmsprop, or a name that `timm.optim.list_optimizers()` gives.
         lr: base learning rate, at least 0.
-        weight_decay: None for 0.05 with adamw, 5e-4 with sgd, else 0.
+        weight_decay: None for what is usual, see `defaults.default_weight_decay`.
         momentum: of sgd and rmsprop; the first beta of the Adam family.
         fused: one kernel for all parameters where torch has it (floats on one CPU or CUDA device).
 
@@ -110,9 +101,9 @@ def _from_timm(name: str, groups: list[dict[str, Any]], lr: float, momentum: flo
     known = [str(name) for name in timm.optim.list_optimizers()]
     if name not in known:
         raise ConfigError(
-            f"optimizer is {name!r}; allowed: {', '.join(FROM_TORCH)}, or one of timm's {len(known)}"
+            f"optimizer is {name!r}; allowed: {', '.join(OPTIMIZERS_OF_TORCH)}, or one of timm's {len(known)}"
             f" (python -c 'import litscope, timm.optim; print(timm.optim.list_optimizers())')."
-            f"{did_you_mean(name, {*known, *FROM_TORCH})}"
+            f"{did_you_mean(name, {*known, *OPTIMIZERS_OF_TORCH})}"
         )
     try:
         betas = inspect.signature(timm.optim.get_optimizer_class(name)).parameters.get("betas")

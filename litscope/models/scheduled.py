@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
+from litscope.defaults import METRICS, direction
 from litscope.errors import ConfigError
 from litscope.models.measured import Measured
-from litscope.models.metrics import NAMES
 from litscope.models.networks.members import Members, scale_steps
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Schedule
@@ -59,7 +59,8 @@ class Scheduled(Measured):
         )
         if isinstance(self.net, Members):
             scale_steps(optimizer, self.net)
-        self.schedule = Schedule(optimizer, settings.scheduler_type, _mode(settings))
+        mode = settings.mode or direction(settings.monitor or "loss")
+        self.schedule = Schedule(optimizer, settings.scheduler_type, mode)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -96,7 +97,7 @@ class Scheduled(Measured):
             return
         has_validation = bool(sum(self.trainer.num_val_batches))
         monitor = self.settings.monitor or ("val/loss" if has_validation else "train/loss")
-        is_of_validation = has_validation and monitor in {f"val/{name}" for name in NAMES}
+        is_of_validation = has_validation and monitor in {f"val/{name}" for name in METRICS}
         if (phase == "val") == is_of_validation:
             self.schedule.observe(_monitored(monitor, {**self.trainer.callback_metrics, **values}))
 
@@ -105,11 +106,3 @@ def _monitored(monitor: str, known: Mapping[str, Any]) -> float:
     if monitor not in known:
         raise ConfigError(f"monitor is {monitor!r}, which nobody logs. Logged are: {', '.join(sorted(known))}.")
     return float(known[monitor])
-
-
-def _mode(settings: ClassifierSettings) -> Literal["min", "max"]:
-    """Given, or known from the monitor's name: errors and losses fall, everything else rises."""
-    if settings.mode is not None:
-        return settings.mode
-    name = (settings.monitor or "loss").rpartition("/")[2]
-    return "max" if name in NAMES and name != "loss" else "min"

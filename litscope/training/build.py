@@ -20,6 +20,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.data.transforms import SMALL
+from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError, did_you_mean
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
@@ -34,7 +35,6 @@ from litscope.training.loop.checkpoints import (
     load_checkpoint,
 )
 from litscope.training.loop.ema import AveragedWeights
-from litscope.training.settings import DEFAULT_PATIENCE
 from litscope.training.summary import checkpoint_folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from litscope.config.checks import check_kind
 from litscope.config.recipe import Recipe
 from litscope.data.preflight import Report, inspect
 from litscope.data.sources.source import Source
@@ -64,7 +63,7 @@ def check_up(recipe: Recipe) -> Checkup:
     check_loggers(recipe)
     plan = check_hardware(recipe)
     source = make_source(recipe)
-    check_kind(recipe, source.kind)
+    recipe.check_kind(source.kind)
     report = inspect(source, num_threads=recipe.data.num_workers or None, progress=recipe.logging.progress)
     if report.unreadable and recipe.data.strict_data:
         files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)

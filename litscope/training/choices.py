@@ -21,6 +21,7 @@ import numpy as np
 from litscope.config.recipe import Recipe
 from litscope.data.reading.stored import sample_sizes
 from litscope.data.sources.source import Source
+from litscope.defaults import DEFAULT_PATIENCE, Family, default_weight_decay, direction, optimizer_family
 from litscope.errors import DataError
 from litscope.limits import memory_bytes, num_cores
 
@@ -307,33 +308,21 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
         training.lr, why = _learning_rate(recipe, facts, family)
         lines.append(f"learning rate {training.lr:g}: {why}")
     if training.weight_decay is None:
-        training.weight_decay = {"sgd": 5e-4, "adamw": 0.05, "lion": 0.25}.get(family, 0.0)
+        training.weight_decay = default_weight_decay(training.optimizer)
         lines.append(f"weight decay {training.weight_decay:g}: usual for {training.optimizer}")
 
 
-def optimizer_family(optimizer: str) -> str:
-    """Which family's rules an optimizer follows, by its name."""
-    name = optimizer.lower().removeprefix("fused").removeprefix("bnb")
-    if name in ("sgd", "momentum", "nesterov", "sgdp", "sgdw", "lars", "larc", "nlars"):
-        return "sgd"
-    if "lion" in name:
-        return "lion"
-    if name in ("adam", "nadam", "radam", "adamax", "rmsprop", "rmsproptf", "adagrad", "adafactor"):
-        return "adam"
-    return "adamw"
-
-
 # Peak learning rate at a reference batch: (from scratch, fine-tuned, table), each (lr, batch).
-_BASE_LR: dict[str, tuple[tuple[float, int], tuple[float, int], tuple[float, int]]] = {
+_BASE_LR: dict[Family, tuple[tuple[float, int], tuple[float, int], tuple[float, int]]] = {
     "sgd": ((0.1, 128), (0.01, 64), (0.05, 64)),
     "adamw": ((1e-3, 128), (1e-4, 32), (1e-3, 32)),
     "adam": ((1e-3, 128), (1e-4, 32), (1e-3, 32)),
     "lion": ((1e-4, 128), (1e-5, 32), (1e-4, 32)),
 }
-_MOST_LR = {"sgd": 0.4, "adamw": 4e-3, "adam": 4e-3, "lion": 4e-4}
+_MOST_LR: dict[Family, float] = {"sgd": 0.4, "adamw": 4e-3, "adam": 4e-3, "lion": 4e-4}
 
 
-def _learning_rate(recipe: Recipe, facts: DataFacts, family: str) -> tuple[float, str]:
+def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[float, str]:
     """The peak learning rate for the batch size, and why."""
     tuned = bool(recipe.model.pretrained) or recipe.model.weights is not None
     which = 2 if facts.kind == "table" else int(tuned)
@@ -365,11 +354,11 @@ def _choose_monitor(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
             training.monitor, why = "train/loss", "--limit-val-batches 0 leaves no validation"
         lines.append(f"monitor {training.monitor}: {why}")
     if training.mode is None:
-        training.mode = "min" if re.search(r"(loss|error|_s)$", training.monitor) else "max"
+        training.mode = direction(training.monitor)
     if training.patience is not None:
         training.early_stopping = True
     elif training.early_stopping:
-        training.patience = 5
+        training.patience = DEFAULT_PATIENCE
 
 
 def _monitor(facts: DataFacts) -> tuple[str, str]:

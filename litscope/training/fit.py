@@ -25,11 +25,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from litscope.config.checks import check_kind
 from litscope.config.flags import build as build_recipe
 from litscope.config.flags import recipe_from_keywords
-from litscope.config.recipe import Recipe, max_time_s
+from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
+from litscope.config.training import max_time_s
 from litscope.config.yamlfile import dump
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
@@ -115,7 +115,7 @@ def run_recipe(
         plan = check_hardware(recipe)
         _check_callbacks(callbacks, plan)
         source = build.make_source(recipe)
-        check_kind(recipe, source.kind)
+        recipe.check_kind(source.kind)
         facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
         asked, chosen = choices.resolve(recipe, facts, _why_no_weights)
         recipe = resumed(asked, steered)

@@ -13,29 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litscope.config.recipe import HardwareConfig, Recipe
+from litscope.config.hardware import ACCELERATORS, PRECISIONS, STRATEGIES, HardwareConfig
+from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError, did_you_mean
 from litscope.limits import memory_bytes, num_cores
 
 DeviceType = Literal["cpu", "cuda", "mps"]
-
-ACCELERATORS = {"auto": None, "cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "mps": "mps", "tpu": "tpu"}
-
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
-
-PRECISIONS = {
-    "16": "16-mixed",
-    "bf16": "bf16-mixed",
-    "32": "32-true",
-    "64": "64-true",
-    "16-mixed": "16-mixed",
-    "bf16-mixed": "bf16-mixed",
-    "16-true": "16-true",
-    "bf16-true": "bf16-true",
-    "32-true": "32-true",
-    "64-true": "64-true",
-}
-"""Every spelling that `--precision` takes, and Lightning's full name for it."""
 
 
 @dataclass(frozen=True)
@@ -210,13 +193,13 @@ def cpp_compiler() -> str | None:
 
 def _device_type(accelerator: str, machine: Machine) -> DeviceType:
     """The kind of device that `--accelerator` means here."""
+    if accelerator == "tpu":
+        raise ConfigError(f"--accelerator tpu: TPUs are not supported. {_what_is_here(machine)}")
     if accelerator not in ACCELERATORS:
         raise ConfigError(
             f"--accelerator {accelerator}: unknown. Known: {', '.join(ACCELERATORS)}."
             + did_you_mean(accelerator, ACCELERATORS)
         )
-    if accelerator == "tpu":
-        raise ConfigError(f"--accelerator tpu: TPUs are not supported. {_what_is_here(machine)}")
     if accelerator in ("gpu", "cuda"):
         if machine.gpus:
             return "cuda"

@@ -19,7 +19,8 @@ from lightning.pytorch.profilers import (
     SimpleProfiler,
 )
 
-from litscope.config.recipe import LoggingConfig, Recipe
+from litscope.config.logging import LoggingConfig
+from litscope.config.recipe import Recipe
 from litscope.errors import MissingExtra
 from litscope.rundir import RunDir
 

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from litscope.config.recipe import Recipe
+from litscope.defaults import DEFAULT_PATIENCE, default_weight_decay
 from litscope.ledger.journal.actions import decide
-from litscope.models.optim import default_weight_decay
-
-DEFAULT_PATIENCE = 5
 
 
 @dataclass(frozen=True)

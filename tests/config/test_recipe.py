@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from litscope.config.checks import check_kind
 from litscope.config.fields import by_key, fields
-from litscope.config.recipe import Recipe, max_time_s
+from litscope.config.recipe import Recipe
+from litscope.config.training import max_time_s
 from litscope.errors import ConfigError
 
 
@@ -144,10 +144,10 @@ def test_close_names_are_offered() -> None:
 )
 def test_what_only_images_have_is_refused_for_tables(key: str, value: Any) -> None:
     recipe = recipe_with(**{key: value})
-    check_kind(recipe, "image")
+    recipe.check_kind("image")
     with pytest.raises(ConfigError, match="table"):
-        check_kind(recipe, "table")
-    check_kind(Recipe(), "table")
+        recipe.check_kind("table")
+    Recipe().check_kind("table")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from litscope.cli import COMMANDS
 from litscope.config.fields import fields
 from litscope.config.flags import OPTIONS, all_flags
+from litscope.defaults import METRICS
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
-from litscope.models.metrics import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -92,7 +92,7 @@ def test_every_score_is_documented() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    assert set(NAMES) <= words("training.md")
+    assert set(METRICS) <= words("training.md")
 
 
 def anchors(page: Path) -> set[str]:

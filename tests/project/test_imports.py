@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "litscope"
 
-BASE = {"__init__", "types", "errors", "console", "limits", "settings", "rundir", "runs", "pictures"}
+BASE = {"__init__", "types", "errors", "console", "defaults", "limits", "settings", "rundir", "runs", "pictures"}
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ROOMS = {"config", "data", "models", "ledger", "live", "curation", "training", "evaluation", "experiments"}
 ALLOWED = {
@@ -22,12 +22,13 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "console": {"errors"},
+    "defaults": set(),
     "limits": set(),
     "settings": {"errors"},
     "rundir": {"errors", "console"},
     "runs": {"errors", "console", "rundir"},
     "pictures": {"errors", "console", "rundir"},
-    "config": BASE | {"models", "training"},
+    "config": BASE,
     "data": BASE,
     "models": BASE,
     "ledger": BASE,
@@ -49,7 +50,7 @@ TORCH_FREE = {
     "litscope",
     *(
         f"litscope.{name}"
-        for name in ("errors", "console", "limits", "settings", "rundir", "runs", "types", "pictures")
+        for name in ("errors", "console", "defaults", "limits", "settings", "rundir", "runs", "types", "pictures")
     ),
     "litscope.cli",
     "litscope.commands.line",

@@ -17,17 +17,18 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 
-from litscope.config.checks import can_be_folder, check_kind
 from litscope.config.recipe import Recipe
+from litscope.config.section import can_be_folder
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.data.loaders import Loader
+from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.models.networks.backbones import why_no_weights
 from litscope.pictures import lr_curve
 from litscope.training.build import make_classifier, make_data, make_source
-from litscope.training.choices import look, optimizer_family, resolve
+from litscope.training.choices import look, resolve
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.probes.batch_curve import BatchSizeResult
 from litscope.training.probes.batch_find import find_batch_size
@@ -107,7 +108,7 @@ def _prepare(recipe: Recipe) -> tuple[Recipe, Classifier, ClassificationData, Pl
     """What `fit` would train: the resolved recipe, network, data, hardware."""
     machine_plan = check_hardware(recipe)
     source = make_source(recipe)
-    check_kind(recipe, source.kind)
+    recipe.check_kind(source.kind)
     facts = look(source, device=machine_plan.device_type, num_devices=machine_plan.world_size)
     recipe, lines = resolve(recipe, facts, why_no_weights)
     for line in lines:

@@ -32,7 +32,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from litscope.config.recipe import Precision, Recipe
+from litscope.config.hardware import Precision
+from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer

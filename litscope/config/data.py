@@ -1,0 +1,85 @@
+"""The `data` section of a recipe: which samples, how they are split, how they reach the device. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from litscope.config.section import SEED, Section, is_folder, refuse
+from litscope.settings import COUNT, SHARE, Range, setting
+
+
+@dataclass
+class DataConfig(Section, group="data"):
+    """Which samples, how they are split, and how they reach the device."""
+
+    dataset: str | None = None
+    """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
+    Parquet or .npz file."""
+    data_dir: str = setting("data", "data-root")
+    """Where named data sets lie, or are downloaded to."""
+    download: bool = True
+    """Download a named data set that is not under the data folder."""
+    target: str | None = None
+    """Tables: the column that holds the label. Default: `label`, `target` or `class`."""
+    val_split: float = setting(0.1, check=SHARE)
+    """Share of the training data used for validation when the data bring no validation split, in [0, 1)."""
+    test_split: float = setting(0.0, check=SHARE)
+    """Share of the data set aside as test set when the data bring none, in [0, 1)."""
+    num_folds: int | None = setting(None, check=Range(least=2))
+    """Cross-validation: put the training and validation data into so many folds, instead of --val-split."""
+    fold: int | None = setting(None, check=Range(least=0))
+    """The fold that validates, from 0. Default: with --num-members as many as folds, each member leaves one out."""
+    split_seed: int | None = setting(None, check=SEED)
+    """Seed of the splits alone. Default: the training seed."""
+    group_column: str | None = None
+    """Column whose rows of one value stay in one split. Default: `group` where it exists."""
+    batch_size: int | None = setting(None, check=COUNT)
+    """Samples per step and device. Default: chosen from the data."""
+    num_workers: int | None = setting(None, check=Range(least=0))
+    """Threads that decode images. Default: one per core, 0 for data in memory."""
+    pin_memory: bool | None = None
+    """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
+    image_size: int | None = setting(None, check=COUNT, is_for_images=True)
+    """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
+    augment: Literal["none", "default", "strong", "autoaugment"] = setting("default", "augmentation")
+    """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
+    autoaugment."""
+    crop_padding: int | None = setting(None, check=Range(least=0), is_for_images=True)
+    """Pixels by which images of at most 64 pixels are padded before their random crop. Default: an eighth of their
+    side."""
+    tta: Literal["none", "flip", "shift"] = setting("none", "test-time-augmentation", is_for_images=True)
+    """How the test, `evaluate` and `predict` look at an image: none, flip (the mean of its logits and its mirror
+    image's) or shift (also of both moved a little to two sides). Validation in each epoch does without."""
+    cache: bool | None = setting(None, is_for_images=True)
+    """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
+    cache_dir: str | None = setting(None, check=is_folder)
+    """Where caches lie. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    strict_data: bool = False
+    """Stop at the first unreadable file, instead of setting it aside and reporting it."""
+    actions: str | None = None
+    """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that
+    `litscope export --to actions` wrote."""
+
+    def check(self) -> None:
+        """Check each value, the shares of the splits and the folds."""
+        super().check()
+        self._check_folds()
+        if self.crop_padding is not None and self.augment == "none":
+            allowed = "--augment none crops nothing at random. Leave one out."
+            raise refuse("crop_padding", self.crop_padding, allowed)
+        if self.val_split + self.test_split >= 1:
+            raise refuse(
+                "val_split", self.val_split, f"with --test-split {self.test_split} nothing is left to train on."
+            )
+
+    def _check_folds(self) -> None:
+        count, fold = self.num_folds, self.fold
+        if count is None:
+            if fold is not None:
+                raise refuse("fold", fold, "it is one of --num-folds, which is not given. Give --num-folds 5.")
+            return
+        if self.val_split != DataConfig.val_split:
+            raise refuse("val_split", self.val_split, "with --num-folds a fold validates. Leave one out.")
+        if fold is not None and fold >= count:
+            raise refuse("fold", fold, f"with --num-folds {count} it is from 0 to {count - 1}.")

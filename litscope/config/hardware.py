@@ -1,0 +1,74 @@
+"""The `hardware` section of a recipe: where the run computes. Words and syntax only; no torch.
+
+Whether this machine has what is asked for is the question of `training/hardware.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from litscope.config.section import Section, one_of
+from litscope.settings import COUNT, setting
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+"""What `--accelerator` takes; cuda is gpu, but never an Apple GPU."""
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+Precision = Literal[
+    "auto", "16", "bf16", "32", "64", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true"
+]
+
+PRECISIONS = {
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+    "32": "32-true",
+    "64": "64-true",
+    "16-mixed": "16-mixed",
+    "bf16-mixed": "bf16-mixed",
+    "16-true": "16-true",
+    "bf16-true": "bf16-true",
+    "32-true": "32-true",
+    "64-true": "64-true",
+}
+"""Every spelling that `--precision` takes but auto, and Lightning's full name for it."""
+
+
+def _accelerator(word: str) -> str | None:
+    # A TPU is refused where the machine is looked at, with a sentence that says what is here instead.
+    return None if word == "tpu" else one_of(*ACCELERATORS)(word)
+
+
+def _devices(text: str) -> str | None:
+    if re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)*,?", text) and text != "0":
+        return None
+    return "it is a number of devices (2), their numbers (0,3; only the first: 0,), or auto."
+
+
+@dataclass
+class HardwareConfig(Section, group="hardware"):
+    """Where the run computes."""
+
+    accelerator: str = setting("auto", check=_accelerator)
+    """auto, cpu, gpu (cuda), mps."""
+    devices: str = setting("auto", check=_devices)
+    """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
+    num_nodes: int = setting(1, check=COUNT)
+    """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
+    strategy: str = setting("auto", check=one_of(*STRATEGIES))
+    """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
+    precision: Precision = "auto"
+    """auto (bf16-mixed on a GPU that has it, and on a CPU where it is clearly faster for the network; else 32), 32,
+    bf16, 16, or Lightning's full names."""
+    channels_last: bool | None = setting(None, is_for_images=True)
+    """Keep images and weights in channels-last memory. Default: where the network takes it, and on a CPU where it
+    is not clearly slower."""
+    num_threads: int | None = setting(None, check=COUNT)
+    """Threads of torch in each process on a CPU. Default: one per core, or one alone where a small network is
+    clearly faster so."""
+    sync_batchnorm: bool = False
+    """Batch-norm statistics over all devices (GPUs only)."""
+    use_distributed_sampler: bool = True
+    """Each device sees its own share of the data; off, every device sees all of it."""

@@ -1,0 +1,54 @@
+"""The `model` section of a recipe: which network, and how many of it. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from litscope.config.section import Section, refuse
+from litscope.settings import COUNT, SHARE, Range, setting
+
+
+@dataclass
+class ModelConfig(Section, group="model"):
+    """Which network is trained, and from which weights it starts."""
+
+    arch: str | None = setting(None, "model", "model-type")
+    """Architecture: any timm or torchvision classifier, `convnet` or `whitenet` (small images) or `mlp`. Default:
+    chosen from the data."""
+    num_classes: int | None = setting(None, check=Range(least=2))
+    """Number of classes; checked against the data. Default: what the data hold."""
+    pretrained: bool | None = None
+    """Start from pretrained weights. Default: where they help and can be had, else from scratch, said in one line."""
+    weights: str | None = None
+    """A local weights file to start from; the classifier head is left out where its shape differs."""
+    dropout_rate: float = setting(0.0, check=SHARE)
+    """Dropout before the classifier head, in [0, 1)."""
+    in_channels: int | None = setting(None, check=COUNT, is_for_images=True)
+    """Number of image bands; checked against the data. Default: what the data hold."""
+    num_members: int = setting(1, check=COUNT)
+    """Train so many networks at once, each from weights of its own; what is recorded and predicted is their mean
+    probability. For mlp."""
+    member_lr: list[float] = setting([], check=Range(above=0))
+    """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""
+    member_weight_decay: list[float] = setting([], check=Range(least=0))
+    """A weight decay for each of --num-members, which then start from the same weights; for adamw. Default: one for
+    all."""
+    compile: bool = setting(False, "compile-model")
+    """Compile the network with torch.compile (needs a C++ compiler)."""
+
+    def check(self) -> None:
+        """Check each value, and what members of one network allow."""
+        super().check()
+        if self.weights is not None and self.pretrained:
+            raise refuse("weights", self.weights, "--pretrained asks for other weights. Give one of the two.")
+        for name in ("member_lr", "member_weight_decay"):
+            values = getattr(self, name)
+            if values and len(values) != self.num_members:
+                raise refuse(name, values, f"these are {len(values)} numbers for --num-members {self.num_members}.")
+        if self.num_members == 1:
+            return
+        if self.arch not in (None, "mlp"):
+            raise refuse("num_members", self.num_members, f"it is for --arch mlp, not {self.arch}. Leave one out.")
+        if self.weights is not None:
+            allowed = "each member starts from weights of its own. Leave --weights out."
+            raise refuse("num_members", self.num_members, allowed)

@@ -1,0 +1,207 @@
+"""The `training` section of a recipe: how long, how fast, against which loss, and what is kept. No torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from litscope.config.section import SEED, Section, flag_of, is_folder, refuse
+from litscope.defaults import METRICS, direction
+from litscope.errors import ConfigError, did_you_mean
+from litscope.settings import COUNT, SHARE, Range, setting
+
+LEAST_CANARY_EPOCHS = 5
+"""With fewer epochs nothing lies between planting canaries and taking them out."""
+
+LEAST_PRUNED_EPOCHS = 3
+"""With fewer epochs none is pruned: the first and the last visit all samples."""
+
+
+def max_time_s(text: str) -> float:
+    """Seconds of a --max-time: `DD:HH:MM:SS`, `HH:MM:SS`, or a number with s, m, h or d.
+
+    Raises:
+        ConfigError: if it is neither, or zero.
+
+    >>> max_time_s("00:01:30"), max_time_s("1.5h")
+    (90.0, 5400.0)
+    """
+    seconds = _seconds(text)
+    if seconds <= 0:
+        raise refuse("max_time", text, _A_TIME)
+    return seconds
+
+
+_A_TIME = "it is HH:MM:SS, DD:HH:MM:SS, or a number with a unit (90s, 30m, 2h, 1d)."
+
+
+def _seconds(text: str) -> float:
+    """As `max_time_s`; 0 for what is no time."""
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
+    clock = re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d):([0-5]?\d)", text.strip())
+    if number:
+        return float(number[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[number[2]]
+    if clock:
+        days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
+        return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+    return 0.0
+
+
+def _is_time(text: str) -> str | None:
+    return None if _seconds(text) > 0 else _A_TIME
+
+
+def _monitor(name: str) -> str | None:
+    """One that will exist. The test set never decides anything."""
+    known = [f"{split}/{metric}" for split in ("val", "train") for metric in METRICS]
+    if name.startswith("test/"):
+        return "the test set decides nothing during training. Use val/...."
+    hint = did_you_mean(re.sub(r"^(val|train)_", r"\1/", name), known)
+    return None if name in known else f"it is one of {', '.join(known)}.{hint}"
+
+
+def _class_weights(value: str) -> str | None:
+    if value in ("none", "balanced") or Path(value).is_file():
+        return None
+    return f"neither none, nor balanced, nor an existing file.{did_you_mean(value, ['none', 'balanced'])}"
+
+
+def _batches(value: int | float) -> str | None:
+    """A count of batches, or a share of them."""
+    return _batches_or_none(value) or (None if value > 0 else "it is a share (0.5) or a number of batches (10).")
+
+
+def _batches_or_none(value: int | float) -> str | None:
+    """As `_batches`; 0 is off."""
+    if isinstance(value, float) and not 0 <= value <= 1:
+        return "a decimal is a share, at most 1.0; a number of batches is whole (10)."
+    return None if value >= 0 else "it is a share (0.5) or a number of batches (10)."
+
+
+def _steps_per_call(value: int | str) -> str | None:
+    return None if value == "auto" else COUNT(value)
+
+
+def _canary_share(value: float) -> str | None:
+    wrong = Range(least=0, below=0.5)(value)
+    return wrong and f"{wrong} 0.02 is usual."
+
+
+@dataclass
+class TrainingConfig(Section, group="training"):
+    """How long, how fast, against which loss, and what is kept."""
+
+    epochs: int | None = setting(None, "max-epochs", check=COUNT)
+    """Passes over the training data. Default: chosen from the data."""
+    max_steps: int | None = setting(None, check=COUNT)
+    """Stop after this many optimizer steps."""
+    max_time: str | None = setting(None, check=_is_time)
+    """Stop after this time: DD:HH:MM:SS, HH:MM:SS or a number with a unit (90s, 30m, 2h)."""
+    lr: float | None = setting(None, "learning-rate", check=Range(above=0))
+    """Learning rate at the schedule's peak. Default: chosen from the data."""
+    optimizer: str = "adamw"
+    """adamw, adam, sgd (Nesterov), rmsprop, or any optimizer name that timm knows."""
+    weight_decay: float | None = setting(None, check=Range(least=0))
+    """Weight decay; never applied to norms and biases. Default: 0.05 for adamw, 5e-4 for sgd."""
+    momentum: float = setting(0.9, check=SHARE)
+    """Momentum of sgd and rmsprop; the first beta of the Adam family."""
+    scheduler_type: Literal["cosine", "onecycle", "step", "plateau", "constant"] = setting("cosine", "scheduler")
+    """How the learning rate changes: cosine to zero, one cycle, ten-fold steps, on plateaus of the monitor, or not
+    at all."""
+    warmup_epochs: float | None = setting(None, check=Range(least=0))
+    """Epochs of linear warm-up from near zero. Default: a twentieth of the run, at most five epochs."""
+    label_smoothing: float = setting(0.0, check=SHARE)
+    """Share of the target spread over all classes, in [0, 1)."""
+    mixup: float = setting(0.0, check=Range(least=0), is_for_images=True)
+    """Alpha of mixup (Zhang et al. 2018); 0 is off."""
+    cutmix: float = setting(0.0, check=Range(least=0), is_for_images=True)
+    """Alpha of CutMix (Yun et al. 2019); 0 is off. With both, each batch draws one of the two."""
+    class_weights: str = setting("none", check=_class_weights)
+    """Weights of the classes in the loss: none, balanced (inverse frequency), or a JSON or CSV file of class,weight."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """cross_entropy, or focal with gamma 2 (Lin et al. 2017)."""
+    ema_decay: float = setting(0.0, check=SHARE)
+    """Decay of an exponential moving average of the weights, used for validation and kept in checkpoints; 0 is off."""
+    gradient_clip_val: float | None = setting(None, check=Range(above=0))
+    """Clip the gradient's norm to this value."""
+    accumulate_grad_batches: int = setting(1, check=COUNT)
+    """Batches per optimizer step."""
+    steps_per_call: int | Literal["auto"] = setting("auto", check=_steps_per_call)
+    """Most optimizer steps in one call of Lightning's loop: auto, or a number; 1 is one step at a time."""
+    early_stopping: bool = False
+    """Stop when the monitor no longer improves."""
+    patience: int | None = setting(None, check=COUNT)
+    """Epochs without improvement before early stopping. Alone it turns early stopping on. Default: 5."""
+    min_delta: float = setting(0.0, check=Range(least=0))
+    """Least change of the monitor that counts as an improvement."""
+    monitor: str | None = setting(None, check=_monitor)
+    """Metric that decides the best checkpoint. Default: val/accuracy, val/loss with few validation samples, val/ap
+    for a rare positive class, train/loss without validation."""
+    mode: Literal["min", "max"] | None = None
+    """Whether the monitor should fall or rise. Default: known from its name."""
+    checkpoint_dir: str | None = setting(None, check=is_folder)
+    """Where checkpoints lie. Default: checkpoints/ in the run's folder."""
+    save_top_k: int = setting(1, check=Range(least=-1))
+    """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
+    save_last: bool = True
+    """Keep last.ckpt, from which an interrupted run resumes exactly."""
+    resume: str | None = setting(None, "resume-from-checkpoint")
+    """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
+    newest run)."""
+    prune: Literal["none", "infobatch", "random"] = "none"
+    """Leave training samples out of an epoch: infobatch (those of low loss, at random; Qin et al. 2024), random (its
+    control), none. The first epoch and the last eighth visit all."""
+    prune_ratio: float | None = setting(None, check=Range(above=0, below=1))
+    """Share of the samples of low loss (for random: of all) that an epoch leaves out, more than 0 and less than 1.
+    Default: 0.5."""
+    canaries: float = setting(0.0, check=_canary_share)
+    """Share of training samples that get a wrong label for a while, to measure how well `litscope suspects`
+    finds wrong labels, in [0, 0.5); 0 is off."""
+    seed: int = setting(42, check=SEED)
+    """Seed of weights, order, augmentation and splits."""
+    deterministic: bool = False
+    """Deterministic algorithms only (bit-equal repeats on a GPU too)."""
+    fast_dev_run: bool = False
+    """One batch of training, validation and test, to see that everything holds."""
+    limit_train_batches: int | float | None = setting(None, check=_batches)
+    """Training batches used in each epoch: a whole number counts them (10), a decimal is a share (0.5; 1.0 is all)."""
+    limit_val_batches: int | float | None = setting(None, check=_batches_or_none)
+    """Likewise for validation batches."""
+    limit_test_batches: int | float | None = setting(None, check=_batches_or_none)
+    """Likewise for test batches."""
+    overfit_batches: int | float | None = setting(None, check=_batches)
+    """Train and validate on this number or share of training batches, the same in each epoch."""
+
+    def check(self) -> None:
+        """Check each value, the schedule, the monitor's mode, canaries and pruning."""
+        super().check()
+        warmup, epochs = self.warmup_epochs, self.epochs
+        if warmup is not None and epochs is not None and warmup >= epochs:
+            raise refuse("warmup_epochs", warmup, f"it is less than --epochs {epochs}.")
+        if self.monitor is not None and self.mode not in (None, best := direction(self.monitor)):
+            raise refuse("mode", self.mode, f"{self.monitor} is best at its {best}imum. Leave --mode out.")
+        if self.canaries and epochs is not None and epochs < LEAST_CANARY_EPOCHS:
+            raise refuse("canaries", self.canaries, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}.")
+        if self.prune != "none":
+            self._check_pruning()
+        elif self.prune_ratio is not None:
+            raise refuse("prune_ratio", self.prune_ratio, "nothing is pruned. Give --prune infobatch.")
+
+    def _check_pruning(self) -> None:
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name):
+                allowed = f"with {flag_of(name)} images are blended, and no sample has a loss of its own."
+                raise self._no_pruning(f"{allowed} Give one of the two.")
+        if self.overfit_batches:
+            raise self._no_pruning("--overfit-batches trains on the same few samples in each epoch.")
+        if self.epochs is None and self.max_steps is not None:
+            allowed = "the last eighth of the epochs visits all samples, so their number must be known."
+            raise self._no_pruning(f"{allowed} Give --epochs beside --max-steps.")
+        if self.epochs is not None and self.epochs < LEAST_PRUNED_EPOCHS:
+            needed = f"so it needs {LEAST_PRUNED_EPOCHS} epochs or more, not {self.epochs}."
+            raise self._no_pruning(f"the first and the last epoch visit all samples, {needed}")
+
+    def _no_pruning(self, allowed: str) -> ConfigError:
+        return refuse("prune", self.prune, allowed)

@@ -1,0 +1,60 @@
+"""What every room must answer alike: the metrics and which way is better, weight decay and patience when none is given.
+
+No torch. Models, training and its configuration, experiments and `watch` read these here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Direction = Literal["min", "max"]
+
+METRICS: dict[str, Direction] = {
+    "loss": "min",
+    "accuracy": "max",
+    "precision": "max",
+    "recall": "max",
+    "f1": "max",
+    "auroc": "max",
+    "ap": "max",
+}
+"""What every phase reports, as `<phase>/<name>` -> whether less or more of it is better."""
+
+DEFAULT_PATIENCE = 5
+"""Epochs without improvement before early stopping."""
+
+OPTIMIZERS_OF_TORCH = ("adamw", "adam", "sgd", "rmsprop")
+"""Those that come from torch; every other name is timm's."""
+
+Family = Literal["sgd", "lion", "adam", "adamw"]
+
+_WEIGHT_DECAY: dict[Family, float] = {"sgd": 5e-4, "lion": 0.25, "adam": 0.0, "adamw": 0.05}
+
+
+def direction(metric: str) -> Direction:
+    """Whether a metric should fall or rise.
+
+    Args:
+        metric: `val/accuracy`, `accuracy`. One that is not of ours is taken for a loss or an error.
+
+    >>> direction("val/auroc"), direction("val/loss"), direction("train/my_error")
+    ('max', 'min', 'min')
+    """
+    return METRICS.get(metric.rpartition("/")[2], "min")
+
+
+def optimizer_family(optimizer: str) -> Family:
+    """Which family's rules an optimizer follows, by its name."""
+    name = optimizer.lower().removeprefix("fused").removeprefix("bnb")
+    if name in ("sgd", "momentum", "nesterov", "sgdp", "sgdw", "lars", "larc", "nlars"):
+        return "sgd"
+    if "lion" in name:
+        return "lion"
+    if name in ("adam", "nadam", "radam", "adamax", "rmsprop", "rmsproptf", "adagrad", "adafactor"):
+        return "adam"
+    return "adamw"
+
+
+def default_weight_decay(optimizer: str) -> float:
+    """The weight decay of an optimizer when none is given."""
+    return _WEIGHT_DECAY[optimizer_family(optimizer)]
