@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from litscope import Classifier
+from litscope.defaults import METRICS
 from litscope.errors import ModelError
-from litscope.models.metrics import NAMES
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import factor
 
@@ -108,7 +108,7 @@ def test_learns_digits_from_a_datamodule(arch, kind):
     model, runner = Classifier(arch, lr=5e-3), trainer(max_epochs=6)
     runner.fit(model, datamodule=Digits(kind))
     metrics = {name: float(value) for name, value in runner.callback_metrics.items()}
-    assert set(metrics) == {f"{phase}/{name}" for phase in ("train", "val") for name in NAMES}
+    assert set(metrics) == {f"{phase}/{name}" for phase in ("train", "val") for name in METRICS}
     assert metrics["val/accuracy"] > 0.8
     assert metrics["val/auroc"] > 0.96
     tested = runner.test(model, datamodule=Digits(kind), verbose=False)[0]
@@ -425,7 +425,7 @@ def test_a_users_own_datamodule_with_facts_given():
     model = Classifier("mlp", num_classes=10, in_channels=1, image_size=8)
     runner = trainer(max_epochs=1, limit_val_batches=0)
     runner.fit(model, datamodule=Plain())
-    assert set(runner.callback_metrics) == {f"train/{name}" for name in NAMES}
+    assert set(runner.callback_metrics) == {f"train/{name}" for name in METRICS}
     assert float(model.mean) == 0.0
 
 

@@ -9,8 +9,9 @@ import torch.multiprocessing
 import torchmetrics.classification as tm
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from litscope.defaults import METRICS
 from litscope.models import metrics
-from litscope.models.metrics import NAMES, PhaseMetrics, counted, ranking
+from litscope.models.metrics import PhaseMetrics, counted, ranking
 
 CPU = torch.device("cpu")
 
@@ -63,7 +64,7 @@ def test_equal_to_torchmetrics(num_classes, ties):
     phase = PhaseMetrics("val", num_classes)
     in_batches(phase, (log_p, label, loss))
     values = phase.compute(CPU)
-    assert list(values) == [f"val/{name}" for name in NAMES]
+    assert list(values) == [f"val/{name}" for name in METRICS]
     assert values["val/loss"] == pytest.approx(float(loss.double().mean()), abs=1e-7)
     for name, expected in theirs(log_p, label, num_classes).items():
         assert values[f"val/{name}"] == pytest.approx(expected, abs=1e-6), name
@@ -86,7 +87,7 @@ def test_histogram_is_close_and_exact_scores_give_way_to_it(num_classes, monkeyp
     switched = PhaseMetrics("val", num_classes)
     in_batches(switched, data)
     third = switched.compute(CPU)
-    for name in NAMES:
+    for name in METRICS:
         tolerance = 3e-4 if name in ("auroc", "ap") else 1e-9
         assert other[f"train/{name}"] == pytest.approx(one[f"val/{name}"], abs=tolerance)
         assert third[f"val/{name}"] == other[f"train/{name}"]
@@ -238,6 +239,6 @@ def test_ranks_with_unequal_shares_agree_with_one_process(tmp_path, shares):
         expected = single.compute(CPU)
         for values, confusion in (rank[name] for rank in ranks):
             assert torch.equal(confusion, single.confusion)
-            for metric in NAMES:
+            for metric in METRICS:
                 got = values[f"{'val' if name == 'both' else name}/{metric}"]
                 assert got == pytest.approx(expected[f"{as_phase}/{metric}"], abs=1e-9)
