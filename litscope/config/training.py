@@ -104,7 +104,7 @@ class TrainingConfig(Section, group="training"):
     optimizer: str = "adamw"
     """adamw, adam, sgd (Nesterov), rmsprop, or any optimizer name that timm knows."""
     weight_decay: float | None = setting(None, check=Range(least=0))
-    """Weight decay; never applied to norms and biases. Default: 0.05 for adamw, 5e-4 for sgd."""
+    """Weight decay; never applied to norms and biases. Default: 0.05 for adamw, 5e-4 for sgd, 0 for adam."""
     momentum: float = setting(0.9, check=SHARE)
     """Momentum of sgd and rmsprop; the first beta of the Adam family."""
     scheduler_type: Literal["cosine", "onecycle", "step", "plateau", "constant"] = setting("cosine", "scheduler")

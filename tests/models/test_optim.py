@@ -114,3 +114,9 @@ def test_timms_optimizers_take_a_step(name):
 def test_wrong_values_are_named(arguments, words):
     with pytest.raises(ConfigError, match=words):
         build_optimizer(Net(), **{"lr": 0.1, **arguments})
+
+
+@pytest.mark.flag("weight_decay")
+@pytest.mark.parametrize(("name", "decay"), [("lamb", 0.05), ("lion", 0.25), ("nadam", 0.0), ("sgdp", 5e-4)])
+def test_timms_optimizers_decay_as_their_relatives_do(name, decay):
+    assert build_optimizer(Net(), name, lr=0.01).param_groups[0]["weight_decay"] == decay
