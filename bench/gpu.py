@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from PIL import Image
 from processes import ArmFailed
 
 from litscope.config.fields import fields
+from litscope.limits import num_cores
 
 BARE = {"synthetic": "bare loop, one resident batch", "real": "bare loop, DataLoader"}
 
@@ -85,7 +85,7 @@ def images(context: Context, arch: str, data: str) -> list[Arm]:
     if data == "synthetic":
         bare = tasks.plain(task, context, BARE[data], "ceiling.py")
     else:
-        workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
+        workers = str(min(num_cores(), MOST_WORKERS))
         bare = tasks.plain(task, context, BARE[data], "plain_torch.py", "--tuned", "--num-workers", workers)
     return [tasks.ours(task, context), bare]
 

@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litscope.limits import num_cores
+
 if TYPE_CHECKING:
     from harness import Context
 
@@ -37,7 +39,7 @@ def machine() -> dict[str, Any]:
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     except FileNotFoundError:
         pass
-    found = {"cpu": model, "cores": os.cpu_count(), "versions": versions()}
+    found = {"cpu": model, "cores": num_cores(), "versions": versions()}
     gpu = gpu_name()
     return {**found, "gpu": gpu} if gpu else found
 

@@ -1,104 +1,118 @@
-"""How many cores and how much memory this process may use: the least of the machine, affinity and cgroup.
+"""How many cores and how much memory this process may use: the least of the machine, affinity and cgroups.
 
-In a container or a SLURM job the machine's own numbers promise what the job does not have.
+In a container or a SLURM job the machine's own numbers promise what the job does not have. Everything in litscope that
+asks, asks here. A limit holds for all processes of its cgroup and of those below it, so the process's own cgroup and
+every ancestor count; both versions of cgroups are read, as `root` holds them (`proc/self/cgroup`, `sys/fs/cgroup`).
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path("/")
+"""Where proc/ and sys/ lie."""
 
-def num_cores() -> int:
-    """Cores that this process may use: the least of affinity and the cgroup's CPU quota, at least 1."""
+_LEAST_UNLIMITED = 2**60
+"""cgroup v1 writes "no limit" as the greatest number of pages that it can count."""
+
+
+def num_cores(root: Path = ROOT) -> int:
+    """Cores that this process may use: the least of affinity and the CPU quotas that hold for it, at least 1.
+
+    A quota of 2.5 cores counts as 3: the third thread has work half of the time.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quota = _cgroup_cpu_quota()
-    return max(1, min(affinity, int(quota) if quota is not None and quota >= 1 else affinity))
+    return max(1, min([affinity, *(math.ceil(quota) for quota in _cpu_quotas(root))]))
 
 
-def memory_bytes() -> int:
-    """Memory that this process may use in all, in bytes: the least of the machine's and the cgroup's limit."""
-    limits = [
-        total for total in (_physical_memory_bytes(), _cgroup_number("memory.max", "memory.limit_in_bytes")) if total
-    ]
-    return min(limits)
+def memory_bytes(root: Path = ROOT) -> int:
+    """Memory that this process may use in all, in bytes: the least of the machine's and its cgroups' limits."""
+    return min([_physical_memory_bytes(), *(limit for _, limit in _memory_limits(root))])
 
 
-def memory_available_bytes() -> int:
-    """Memory that is free now, in bytes, within the machine's and the cgroup's limit.
+def memory_available_bytes(root: Path = ROOT) -> int:
+    """Memory that is free now, in bytes, within the machine's and the cgroups' limits.
 
     File pages that the kernel can drop count as free.
     """
-    available = _meminfo("MemAvailable") or _physical_memory_bytes()
-    limit = _cgroup_number("memory.max", "memory.limit_in_bytes")
-    used = _cgroup_number("memory.current", "memory.usage_in_bytes")
-    if limit is None or used is None:
-        return available
-    return max(0, min(available, limit - used + _cgroup_reclaimable()))
+    left = [_meminfo_bytes(root, "MemAvailable") or _physical_memory_bytes()]
+    for folder, limit in _memory_limits(root):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+        if used is not None:
+            left.append(limit - used + _reclaimable_bytes(folder))
+    return max(0, min(left))
 
 
 def _physical_memory_bytes() -> int:
-    """Memory of the machine in bytes, whatever the cgroup says; 4 GiB where the system does not tell."""
+    """Memory of the machine in bytes, whatever the cgroups say; 4 GiB where the system does not tell."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
     return 4 * 2**30
 
 
-def _meminfo(name: str) -> int | None:
-    """A line of /proc/meminfo in bytes; None where there is no such file."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return None
-    for line in path.read_text().splitlines():
+def _meminfo_bytes(root: Path, name: str) -> int | None:
+    """A line of proc/meminfo in bytes; None where there is no such file or line."""
+    for line in (_read(root / "proc/meminfo") or "").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
 
 
-def _cgroup_number(name_v2: str, name_v1: str) -> int | None:
-    """A number of this process's memory cgroup in bytes; None without a limit."""
-    for folder in _cgroup_folders("memory"):
-        for name in (name_v2, name_v1):
-            text = _read(folder / name)
-            if text is not None and text.isdigit() and int(text) < 2**60:
-                return int(text)
-    return None
+def _memory_limits(root: Path) -> Iterator[tuple[Path, int]]:
+    """(cgroup's folder, limit in bytes) for each cgroup around this process that has one."""
+    for folder in _cgroups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _number(folder / name)
+            if limit is not None and limit < _LEAST_UNLIMITED:
+                yield folder, limit
 
 
-def _cgroup_reclaimable() -> int:
-    """Bytes of file cache that the cgroup can give back (inactive_file)."""
-    for folder in _cgroup_folders("memory"):
-        text = _read(folder / "memory.stat")
-        for line in (text or "").splitlines():
-            if line.split()[0] in ("inactive_file", "total_inactive_file"):
-                return int(line.split()[1])
-    return 0
+def _reclaimable_bytes(folder: Path) -> int:
+    """File cache that a cgroup can give back (v1 counts the cgroups below it in total_inactive_file only)."""
+    stat = dict(line.split(maxsplit=1) for line in (_read(folder / "memory.stat") or "").splitlines())
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 
-def _cgroup_cpu_quota() -> float | None:
-    """CPU quota of the cgroup in cores; None without one."""
-    for folder in _cgroup_folders("cpu"):
-        text = _read(folder / "cpu.max")
-        if text is not None and not text.startswith("max"):
-            quota, period = text.split()
-            return int(quota) / int(period)
-        quota_v1, period_v1 = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-        if quota_v1 and period_v1 and int(quota_v1) > 0:
-            return int(quota_v1) / int(period_v1)
-    return None
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """The CPU quotas of the cgroups around this process, in cores."""
+    for folder in _cgroups(root, "cpu"):
+        words = (_read(folder / "cpu.max") or "").split()  # "150000 100000", "max 100000"
+        if len(words) == 2 and words[0].isdigit():
+            yield int(words[0]) / int(words[1])
+        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")  # -1: none
+        if quota and period:
+            yield quota / period
 
 
-def _cgroup_folders(controller: str) -> list[Path]:
-    """Where this process's limits may stand, nearest first: cgroup v2 and v1, own folder, then the mount's root."""
-    root = Path("/sys/fs/cgroup")
-    folders = []
-    for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+def _cgroups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's cgroups and of all their ancestors.
+
+    In a container the mount shows the container's own cgroup at its top, and `proc/self/cgroup` may name a path that
+    lies outside: folders that are not there are passed over, the top is always looked at.
+    """
+    mount = root / "sys/fs/cgroup"
+    tops = {mount: [""], mount / "unified": [""], mount / controller: [""]}
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            folders.append(root / path.lstrip("/"))
+            tops[mount].append(path)
+            tops[mount / "unified"].append(path)  # where both versions are mounted
         elif controller in controllers.split(","):
-            folders.append(root / controller / path.lstrip("/"))
-    return [*folders, root / controller, root]
+            tops[mount / controller].append(path)
+            tops.setdefault(mount / controllers, [""]).append(path)  # "cpu,cpuacct"
+    for top, paths in tops.items():
+        own = {top.joinpath(*Path(path.lstrip("/")).parts) for path in paths}
+        around = {folder for leaf in own for folder in (leaf, *leaf.parents) if folder.is_relative_to(top)}
+        yield from sorted(folder for folder in around if folder.is_dir())
+
+
+def _number(path: Path) -> int | None:
+    """The whole number, at least 0, that a file holds; None for "max", -1 or no file."""
+    text = _read(path)
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def _read(path: Path) -> str | None:

@@ -27,7 +27,6 @@ from litscope.data.manifest import Manifest
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report, inspect
 from litscope.data.pruning import Pruning
-from litscope.data.reading.cache import num_cores
 from litscope.data.reading.stored import Normalization, measure, squares, store
 from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
@@ -35,6 +34,7 @@ from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.data.transforms import Augmentation, Policy
 from litscope.errors import ConfigError, DataError
+from litscope.limits import num_cores
 from litscope.types import Batch
 
 NEVER_FLIPPED = ("digits", "mnist", "svhn")

@@ -27,6 +27,7 @@ from litscope.data.reading.findings import DIGEST_BYTES, FILE, Findings, kept
 from litscope.data.reading.readers import FileReader
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
+from litscope.limits import num_cores
 
 _SHOWN = 5  # examples of each finding that are printed
 _PIECE = 65_536  # bytes read at each end of a large file
@@ -172,7 +173,7 @@ def inspect(
     digests: dict[int, bytes] = {}
     if check_files:
         if isinstance(source.reader, FileReader):
-            reader, threads = source.reader, num_threads or min(4, os.cpu_count() or 1)
+            reader, threads = source.reader, num_threads or min(4, num_cores())
             found = kept(
                 None if kept_in is None else kept_in / FILE,
                 lambda: _look_at_files(reader, set(reasons), threads, progress),

@@ -32,6 +32,7 @@ from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.build import make_source
 from litscope.training.hardware import Plan, plan
+from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
 Split = Literal["train", "val", "test", "all"]
@@ -79,7 +80,7 @@ def evaluate(
         counts = ", ".join(f"{name} {len(source.manifest.ids(name))}" for name in SPLITS)
         raise DataError(f"--split {split}: {source.name} has no labelled sample there. Labelled samples: {counts}.")
     data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache)
-    with quiet_lightning():
+    with quiet_lightning(), torch_threads(None):
         metrics = opened.trainer().test(opened.classifier, datamodule=data, verbose=False)[0]
     confusion = opened.classifier.confusion("test")
     assert confusion is not None

@@ -27,6 +27,7 @@ from litscope.data.sources.source import Source, open_paths
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
 from litscope.rundir import whole_file
+from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
 PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
@@ -139,7 +140,7 @@ def _predict(
 ) -> Predictions:
     """Run the network over some samples of a source."""
     data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
-    with quiet_lightning():
+    with quiet_lightning(), torch_threads(None):
         batches: list[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
     unreadable = data.unreadable
     if not batches:

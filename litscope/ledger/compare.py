@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import duckdb
 import yaml
 
 from litscope.errors import RunError
+from litscope.ledger.database import open_database
 from litscope.ledger.views import connect
 from litscope.rundir import RunDir
 
@@ -113,7 +113,7 @@ def _samples(first: RunDir, second: RunDir, n: int) -> dict[str, Any]:
     for run in (first, second):
         with connect(run, ["scores", "manifest", "classes"]) as connection:
             tables.append(connection.sql(_SAMPLES).to_arrow_table())
-    with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
+    with open_database() as connection:
         connection.register("a", tables[0])
         connection.register("b", tables[1])
         joined = "FROM a JOIN b USING (key, split)"

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.ledger.database import open_database
 from litscope.ledger.schema import Phase
 from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir
@@ -232,7 +232,7 @@ def _keys(run: RunDir, sample_ids: Sequence[int]) -> dict[int, str]:
 
 
 def _query(sql: str, *, visits: pa.Table, **values: Any) -> pa.Table:
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("visits", visits)
         return connection.sql(sql, params=values or None).to_arrow_table()
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.custom import CUSTOM_SCHEMA
+from litscope.ledger.database import open_database
 from litscope.ledger.queries import classes
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.scorekeeper import refresh
@@ -47,14 +47,6 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "samples": ("manifest", "scores", "classes", "decided"),
 }
 
-_SETTINGS: dict[str, Any] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_persistent_secrets": False,
-    "python_enable_replacements": False,  # else a query could read our own Python variables
-    "temp_directory": "",  # nothing is spilled to a disk
-}
-
 _DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name", "believed_name")
 
 
@@ -70,7 +62,7 @@ def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnect
         LedgerError: if the signals or scores cannot be read.
         RunError: if the manifest is missing.
     """
-    connection = duckdb.connect(":memory:", config=_SETTINGS)
+    connection = open_database()
     try:
         maker = _Maker(run, connection)
         for name in views:

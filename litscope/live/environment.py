@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import litscope
+from litscope.limits import num_cores
 
 PACKAGES = (
     "torch",
@@ -41,7 +42,7 @@ def describe(seed: int) -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
         "processor": processor(),
-        "num_cores": os.cpu_count(),
+        "num_cores": num_cores(),
         "num_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,

@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from litscope import limits
 from litscope.config.recipe import HardwareConfig, ModelConfig, Recipe
 from litscope.errors import ConfigError
 from litscope.training import hardware
@@ -135,16 +134,3 @@ def test_this_machine_is_described():
     assert 1 <= machine.num_cores <= (os.cpu_count() or 1)
     assert f"{machine.num_cores} cores" in machine.lines()[0]
     assert plan(HardwareConfig(accelerator="cpu"), machine).precision == "32-true"
-
-
-def test_memory_respects_the_cgroup(monkeypatch, tmp_path):
-    (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    (tmp_path / "memory.current").write_text(f"{2**29}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {2**20}\n")
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    monkeypatch.setattr(limits, "_cgroup_folders", lambda controller: [tmp_path])
-    assert limits.memory_bytes() == 2**30
-    assert limits.memory_available_bytes() == 2**30 - 2**29 + 2**20
-    assert limits.num_cores() == 1
-    (tmp_path / "memory.max").write_text("max\n")
-    assert limits.memory_bytes() > 2**30

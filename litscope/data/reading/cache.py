@@ -41,6 +41,7 @@ from litscope.console import say, track, warn
 from litscope.data.reading.images import DECODE_VERSION
 from litscope.data.reading.readers import Reader
 from litscope.errors import DataError
+from litscope.limits import memory_bytes, num_cores
 from litscope.rundir import sync_folder, write_json
 
 FORMAT_VERSION = 1
@@ -166,15 +167,6 @@ def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Pa
     return False, f"{folder} has {_gb(room)} that may be written, for {_gb(needed)}"
 
 
-def memory_bytes() -> int:
-    """Memory of this machine, or of the container that confines this process."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits)
-
-
 def room_bytes(folder: Path) -> int:
     """Bytes that may be written under `folder` (which need not exist), less a reserve of 5 % and 64 MB."""
     while not folder.exists():
@@ -182,11 +174,6 @@ def room_bytes(folder: Path) -> int:
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         return 0
     return max(0, int(shutil.disk_usage(folder).free * 0.95) - 64 * 2**20)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _num_rows(sample_ids: NDArray[np.int64]) -> int:

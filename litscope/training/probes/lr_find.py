@@ -33,6 +33,7 @@ from litscope.training.hardware import Plan, check_hardware
 from litscope.training.probes.batch_curve import BatchSizeResult
 from litscope.training.probes.batch_find import find_batch_size
 from litscope.training.probes.lr_curve import LrResult, Sweep, join, read_sweep
+from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.probes.trial import restore, snapshot, trial_trainer, unchanged
 
 EPOCH_STRIDE = 10_000
@@ -61,18 +62,19 @@ def lr_find(
     if figure is not None and (Path(figure).is_dir() or not can_be_folder(Path(figure).absolute().parent)):
         raise ConfigError(f"--figure {figure}: it is the name of a PNG file, in a folder that is there or can be made.")
     recipe, classifier, data, machine_plan = _prepare(recipe)
-    result = sweep_learning_rates(
-        classifier,
-        data,
-        machine_plan,
-        num_sweeps=num_sweeps,
-        num_steps=num_steps,
-        lr_min=lr_min,
-        lr_max=lr_max,
-        accumulate_grad_batches=recipe.training.accumulate_grad_batches,
-        gradient_clip_val=recipe.training.gradient_clip_val,
-        given=recipe.training.lr,
-    )
+    with torch_threads(recipe.hardware.num_threads):
+        result = sweep_learning_rates(
+            classifier,
+            data,
+            machine_plan,
+            num_sweeps=num_sweeps,
+            num_steps=num_steps,
+            lr_min=lr_min,
+            lr_max=lr_max,
+            accumulate_grad_batches=recipe.training.accumulate_grad_batches,
+            gradient_clip_val=recipe.training.gradient_clip_val,
+            given=recipe.training.lr,
+        )
     if figure is None:
         return result
     lr_curve(
@@ -98,10 +100,11 @@ def batch_size_find(
     Raises:
         UserError: whatever `fit` would refuse.
     """
-    _, classifier, data, machine_plan = _prepare(recipe)
-    return find_batch_size(
-        classifier, data, machine_plan, start=start, most=most, memory_budget_bytes=memory_budget_bytes
-    )
+    recipe, classifier, data, machine_plan = _prepare(recipe)
+    with torch_threads(recipe.hardware.num_threads):
+        return find_batch_size(
+            classifier, data, machine_plan, start=start, most=most, memory_budget_bytes=memory_budget_bytes
+        )
 
 
 def _prepare(recipe: Recipe) -> tuple[Recipe, Classifier, ClassificationData, Plan]:

@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from litscope.config.hardware import Precision
 from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
+from litscope.limits import num_cores
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
@@ -85,7 +86,7 @@ def settle(
     hardware = recipe.hardware
     if not may_probe(recipe, plan, data.kind) or classifier.net is None:
         return plan, []
-    usual = Setup(plan.precision, classifier.is_channels_last, hardware.num_threads or torch.get_num_threads())  # type: ignore[arg-type]
+    usual = Setup(plan.precision, classifier.is_channels_last, hardware.num_threads or default_threads())  # type: ignore[arg-type]
     tries_bf16 = may_choose_bf16(recipe, plan, data.kind)
     tries_format = hardware.channels_last is None and usual.channels_last
     tries_threads = hardware.num_threads is None and "OMP_NUM_THREADS" not in os.environ and usual.num_threads > 1
@@ -157,13 +158,21 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> float:
     return flops / 2
 
 
+def default_threads() -> int:
+    """The number that torch has set, and no more than the CPU quota gives: torch itself asks the affinity only.
+
+    $OMP_NUM_THREADS holds as it is.
+    """
+    number = torch.get_num_threads()
+    return number if "OMP_NUM_THREADS" in os.environ else min(number, num_cores())
+
+
 @contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """This number of torch threads inside (None: whatever is set there), and as before afterwards."""
+    """This number of torch threads inside (None: `default_threads`), and as before afterwards."""
     before = torch.get_num_threads()
     try:
-        if number is not None:
-            torch.set_num_threads(number)
+        torch.set_num_threads(number or default_threads())
         yield
     finally:
         torch.set_num_threads(before)

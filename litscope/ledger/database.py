@@ -1,0 +1,30 @@
+"""The one way in which DuckDB is opened: in memory, with the cores and the memory that this process may use.
+
+A query comes from a person, or runs beside a training that others share the machine with. So it sees none of our own
+variables, writes nothing to the disk and fetches no extension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+
+from litscope.limits import memory_bytes, num_cores
+
+_SETTINGS: dict[str, Any] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_persistent_secrets": False,
+    "python_enable_replacements": False,  # else a query could read our own Python variables
+    "temp_directory": "",  # nothing is spilled to a disk
+}
+
+_SHARE_OF_MEMORY = 0.8
+"""DuckDB's own share; of what the process may use, where DuckDB alone would ask the machine."""
+
+
+def open_database() -> duckdb.DuckDBPyConnection:
+    """An empty database in memory. The caller closes it."""
+    limits = {"threads": num_cores(), "memory_limit": f"{int(_SHARE_OF_MEMORY * memory_bytes())}B"}
+    return duckdb.connect(":memory:", config=_SETTINGS | limits)
