@@ -22,7 +22,6 @@ from litscope.config.recipe import Recipe
 from litscope.data.reading.stored import sample_sizes
 from litscope.data.sources.source import Source
 from litscope.defaults import DEFAULT_PATIENCE, Family, default_weight_decay, direction, optimizer_family
-from litscope.errors import DataError
 from litscope.limits import memory_bytes, num_cores
 
 SMALL_PIXELS = 64
@@ -88,17 +87,15 @@ def look(source: Source, *, device: str = "cpu", num_devices: int = 1) -> DataFa
     """The facts of an opened data set.
 
     Args:
-        source: a `data.sources.Source` (manifest, reader, kind).
+        source: a `data.sources.Source` (manifest, reader, kind); it holds a labelled training sample.
         device: "cpu", "cuda" or "mps", from `hardware.plan`.
         num_devices: training processes on all machines.
 
     Raises:
-        DataError: if there is no labelled training sample, or no image can be read.
+        DataError: if no image can be read.
     """
     manifest, reader = source.manifest, source.reader
     train_ids = manifest.ids("train")
-    if len(train_ids) == 0:
-        raise DataError("No labelled training sample is left. `litscope check` shows the counts per class and split.")
     counts = np.bincount(manifest.labels[train_ids], minlength=manifest.num_classes)
     height = width = None
     if source.kind == "image":

@@ -38,6 +38,12 @@ def test_folds_are_stratified_parts_of_what_has_a_label() -> None:
     assert not np.array_equal(found, fold_of(LABELS, folds(None)[0], None, 4, seed=2))
 
 
+def test_what_was_done_is_said() -> None:
+    assert folds(None)[1] == ["4 folds of 69 samples (seed 1)"]
+    splits, notes = folds(1)
+    assert notes == [f"validation: fold 1 of 4, {(splits == 'val').sum()} samples (seed 1)"]
+
+
 def test_each_fold_validates_once_and_the_test_set_stays_out() -> None:
     validated = np.zeros(len(LABELS), int)
     for number in range(4):

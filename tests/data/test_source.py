@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from litscope.data.sources import folders, open_paths, open_source
+from litscope.data.sources import folders
 from litscope.data.sources.rows import index_labels, order_classes
+from litscope.data.sources.source import open_paths, open_source
 from litscope.errors import ConfigError, DataError
 
 
@@ -279,6 +280,16 @@ def test_labels_that_differ_in_case_are_pointed_out():
 )
 def test_kinds_of_labels(values, classes):
     assert index_labels(values, "label")[1] == classes
+
+
+@pytest.mark.parametrize(("num_rows", "num_values", "is_refused"), [(50, 25, False), (50, 26, True), (49, 49, False)])
+def test_from_fifty_rows_on_half_of_them_are_the_most_classes(num_rows, num_values, is_refused):
+    values = pa.array([f"id{i % num_values}" for i in range(num_rows)] + [""])
+    if is_refused:
+        with pytest.raises(DataError, match="26 different values in 50 rows"):
+            index_labels(values, "label")
+    else:
+        assert len(index_labels(values, "label")[1]) == num_values
 
 
 @pytest.mark.parametrize(

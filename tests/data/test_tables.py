@@ -84,6 +84,14 @@ def test_medians_are_of_training_rows_only():
     assert array.tolist() == [[2], [2], [4]]
 
 
+def test_a_number_beyond_float32_is_a_gap():
+    table = pa.table({"x": [1.0, 1e300, 3.0, -1e300]})
+    columns, _ = fit_encoding(table, np.ones(4, bool))
+    array, _ = encode(table, columns, "t")
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1, 0], [2, 1], [3, 0], [2, 1]]
+
+
 def test_types_of_columns():
     table = pa.table(
         {
@@ -159,6 +167,13 @@ def test_separators_and_a_byte_order_mark(tmp_path, separator):
 def test_parquet_tables(tmp_path):
     pq.write_table(pa.table({"x": [1.0, 2.0], "label": pa.array([0, 1], pa.int8())}), tmp_path / "t.parquet")
     assert open_source(tmp_path / "t.parquet", val_split=0).manifest.classes == ("0", "1")
+
+
+def test_the_name_of_a_folder_is_no_column(tmp_path):
+    path = tmp_path / "year=2024" / "t.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"x": [1.0, 2.0], "label": ["a", "b"]}), path)
+    assert read_table(path).column_names == ["x", "label"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import multiprocessing
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,6 +245,53 @@ def test_polling_costs_one_stat_when_nothing_is_new(run: RunDir, monkeypatch: py
     monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path) or original(path, *a, **k))
     assert [journal.poll() for _ in range(3)] == [[], [], []]
     assert opened == []
+
+
+def test_polling_reads_what_is_new_and_not_the_journal_anew(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(run)
+    ask(run, "pause", why="x" * 5000)
+    assert len(journal.poll()) == 1
+    num_read = 0
+
+    class Counting(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal num_read
+            found = super().read(size) or b""
+            num_read += len(found)
+            return found
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Counting(path, mode.removesuffix("b")))
+    before = run.actions.stat().st_size
+    ask(run, "resume")
+    assert [line["what"] for line in journal.poll()] == ["resume"]
+    assert num_read == 64 + run.actions.stat().st_size - before
+
+
+def test_a_journal_that_cannot_be_read_is_an_error_and_one_that_is_absent_is_not(run: RunDir) -> None:
+    journal = Journal(run)
+    assert journal.poll() == []
+    run.actions.mkdir()
+    with pytest.raises(IsADirectoryError):
+        journal.poll()
+    run.actions.rmdir()
+    ask(run, "pause")
+    assert len(journal.poll()) == 1
+
+
+def test_a_journal_that_is_being_replaced_is_read_at_the_next_poll(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system says ESTALE of a file that another machine has put another in place of."""
+
+    def stale(*_: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    journal = Journal(run)
+    ask(run, "pause")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", stale)
+        assert journal.poll() == []
+    assert len(journal.poll()) == 1
 
 
 def test_a_journal_that_is_cut_or_replaced_gives_no_line_twice_and_loses_none(run: RunDir) -> None:

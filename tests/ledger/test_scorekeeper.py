@@ -224,6 +224,19 @@ def test_a_resume_at_the_end_of_what_was_counted_goes_on(run: RunDir, monkeypatc
     assert_same(scores, from_scratch(run))
 
 
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_resume_that_supersedes_training_rows_alone(run: RunDir, validates: bool) -> None:
+    """In an epoch that is not over, which counts where epochs.jsonl is absent: no validation says that it is void."""
+    training = Training(run)
+    training.train(3)
+    if validates:
+        training.evaluate(0)
+    training.train(2)
+    assert sum(column(refreshed(run), "num_visits").values()) == SAMPLES + VAL * validates + 2 * BATCH
+    training.resume(4)  # the last step that was counted
+    assert sum(column(refreshed(run), "num_visits").values()) == SAMPLES + VAL * validates + BATCH
+
+
 def test_a_resume_that_repeats_the_validation(run: RunDir) -> None:
     training = Training(run)
     training.finish_epoch()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from asked_runs import act, asked_run
 
+from litscope.data.manifest import build_manifest
 from litscope.ledger.scoring.clock import Clock
+from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.scoring.trust import Estimate, clock_sentence, measure, verdicts, wilson
 from litscope.rundir import RunDir
@@ -91,7 +93,24 @@ def test_the_latest_verdicts_tell_what_the_review_still_finds(tmp_path: Path) ->
     act(run, "tag", list(range(6, 12)), tag="ok")
     trust = measure(run, refresh(run).table, "train")
     assert trust.precision == trust.latest == wilson(6, 12)
+    assert "Of the last" not in trust.sentences(3, 0.9)[1]
     assert Estimate(1, 4, 0.0, 1.0).text() == "1 of 4 (25 %, 95 % interval 0 to 100 %)"
+
+
+def test_the_last_twenty_verdicts_stand_apart(tmp_path: Path) -> None:
+    """Of 22 the first two, both wrong, are not among them; the twenty-first still is in both."""
+    run = RunDir.create(tmp_path / "run")
+    build_manifest([str(i) for i in range(22)], np.zeros(22, np.int64), ["a", "b"], splits=["train"] * 22).write(
+        run.manifest
+    )
+    nothing_scored = SCORE_SCHEMA.empty_table()
+    act(run, "discard", list(range(3)))
+    act(run, "tag", list(range(3, 20)), tag="ok")
+    assert "Of the last" not in measure(run, nothing_scored, "train").sentences(1, None)[1]
+    act(run, "tag", [20, 21], tag="ok")
+    trust = measure(run, nothing_scored, "train")
+    assert (trust.precision, trust.latest) == (wilson(3, 22), wilson(1, 20))
+    assert trust.sentences(1, None)[1].endswith(f" were wrong. Of the last 20: {wilson(1, 20).text()}.")
 
 
 def test_the_clock_in_words() -> None:

@@ -121,6 +121,17 @@ def test_certain_predictions_still_rank():
     assert phase.compute(CPU)["val/auroc"] == 1.0
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_outermost_bins_hold_the_extremes(num_classes):
+    """Odds beyond every bin's edge; the histogram is that of a phase of training."""
+    phase = PhaseMetrics("train", num_classes)
+    logits = torch.full((2, num_classes), -1e30)
+    logits[0, 0] = logits[1, 1] = 0.0
+    phase.add(logits, torch.tensor([0, 1]), torch.zeros(2))
+    found = phase.compute(CPU)
+    assert (found["train/auroc"], found["train/ap"]) == (1.0, 1.0)
+
+
 def test_rows_without_label_count_nowhere():
     data = rows(300, 4)
     kept = torch.arange(300) % 4 != 0

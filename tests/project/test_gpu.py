@@ -18,6 +18,7 @@ from litscope.errors import Interrupted
 from litscope.models.graphed import GraphedStep
 from litscope.training.fit import fit
 from litscope.training.loop import stride
+from litscope.training.loop.checkpoints import random_state, set_random_state
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -44,6 +45,16 @@ def assert_close(run: Path, plain: Path, rtol: float) -> None:
     for name in ("sample_id", "step", "label", "epoch"):
         assert ours[name].equals(theirs[name])
     np.testing.assert_allclose(ours["loss"].to_numpy(), theirs["loss"].to_numpy(), rtol=10 * rtol, atol=rtol)
+
+
+def test_the_gpu_s_random_state_is_put_back() -> None:
+    state = random_state()
+    first = torch.rand(4, device="cuda")
+    assert not torch.equal(torch.rand(4, device="cuda"), first)
+    set_random_state(state)
+    assert torch.equal(torch.rand(4, device="cuda"), first)
+    set_random_state({**state, "cuda": None})  # of a run on a CPU
+    assert not torch.equal(torch.rand(4, device="cuda"), first)
 
 
 def test_a_run_on_a_gpu_is_that_of_a_cpu(tmp_path: Path) -> None:

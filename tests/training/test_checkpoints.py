@@ -20,10 +20,12 @@ from litscope.rundir import RunDir
 from litscope.training.fit import fit
 from litscope.training.loop.checkpoints import (
     AtomicCheckpointIO,
+    Position,
     load_checkpoint,
     position_of,
     random_state,
     set_random_state,
+    write_position,
 )
 from litscope.training.loop.ema import TRAINED_KEY
 from litscope.training.summary import epoch_rows
@@ -126,6 +128,17 @@ def test_the_random_state_is_put_back() -> None:
     assert draw() == first
 
 
+def test_the_random_state_of_another_machine_s_gpu_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_back: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put_back.append)
+    on_gpu = {**random_state(), "cuda": torch.zeros(16, dtype=torch.uint8)}
+    first = torch.rand(())
+    set_random_state(on_gpu)
+    assert torch.rand(()) == first
+    assert put_back == []
+
+
 @pytest.mark.parametrize(
     ("state", "is_due", "expected"),
     [
@@ -138,6 +151,29 @@ def test_the_random_state_is_put_back() -> None:
 def test_positions(state: tuple[int, int], is_due: bool, expected: tuple[Any, ...]) -> None:
     position = position_of({"epoch": state[0], "batches_done": state[1]}, is_due)
     assert (position.stage, position.epoch, position.batches_done, position.epochs_done) == expected
+
+
+@pytest.mark.parametrize(
+    ("position", "num_stepped", "batches_done", "val_batches_begun"),
+    [(Position("mid", 2, 3), 23, 3, 0), (Position("validate", 3, 0), 22, 10, 1), (Position("end", 2, 0), 23, 0, 0)],
+)
+def test_a_position_in_lightning_s_own_counters(
+    position: Position, num_stepped: int, batches_done: int, val_batches_begun: int
+) -> None:
+    """`_batches_that_stepped` is the x axis of the loggers: Lightning counts a validated epoch's last step later."""
+    loops: dict[str, Any] = {
+        "state_dict": {"combined_loader": {}},
+        "epoch_loop.batch_progress": {"total": {"ready": 23}},
+        "epoch_loop.state_dict": {"_batches_that_stepped": 0},
+    }
+    write_position({"loops": {"fit_loop": loops}}, position, global_step=23, num_batches=10)
+    assert loops["epoch_loop.state_dict"] == {"_batches_that_stepped": num_stepped}
+    assert loops["epoch_loop.batch_progress"]["current"]["completed"] == batches_done
+    assert loops["epoch_loop.batch_progress"]["is_last_batch"] == bool(val_batches_begun)
+    assert loops["epoch_loop.val_loop.batch_progress"]["total"]["started"] == val_batches_begun
+    assert loops["epoch_progress"]["current"]["started"] == 2 + (position.stage != "end")
+    assert loops["epoch_progress"]["current"]["completed"] == 2
+    assert loops["state_dict"] == {}
 
 
 @pytest.mark.flag("early_stopping", "patience", "min_delta")

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from litscope.config.recipe import Recipe
-from litscope.training.choices import DataFacts, resolve
+from litscope.data.sources.source import open_source
+from litscope.training.choices import DataFacts, look, resolve
 
 
 def image_facts(num_train=1000, num_val=100, side=32, channels=3, num_classes=10, **more):
@@ -148,6 +149,33 @@ def test_few_photographs_make_small_batches():
     assert chosen(image_facts(num_train=300, side=300)).data.batch_size == 16
     assert chosen(image_facts(num_train=30, side=300)).data.batch_size == 16
     assert chosen(image_facts(num_train=9_000, side=300)).data.batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("num_train", "device", "weights", "epochs"),
+    [
+        (12_500, "cuda", weights_out_of_reach, 120),
+        (12_000, "cuda", weights_out_of_reach, 120),
+        (12_700, "cuda", weights_out_of_reach, 118),
+        (1_000, "cuda", weights_out_of_reach, 120),
+        (1_000_000, "cuda", weights_out_of_reach, 30),
+        (1_000, "cpu", weights_out_of_reach, 60),
+        (1_000_000, "cpu", weights_out_of_reach, 5),
+        (300, "cuda", weights_here, 20),
+        (1_000_000, "cuda", weights_here, 4),
+    ],
+)
+def test_epochs_stay_between_a_least_and_a_most(num_train, device, weights, epochs):
+    facts = image_facts(num_train=num_train, side=300, device=device)
+    assert chosen(facts, weights).training.epochs == epochs
+
+
+def test_a_class_without_training_samples_is_counted_too(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,label,split\n1,a,train\n2,a,train\n3,b,train\n4,c,val\n")
+    facts = look(open_source(path))
+    assert facts.class_counts == (2, 1, 0)
+    assert (facts.num_train, facts.num_val, facts.num_classes) == (3, 1, 3)
 
 
 def test_max_steps_alone_says_how_many_epochs():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from watched import BATCH, NUM_TRAIN, NUM_VAL, TRAIN, VAL, Asks, answers, network, rows, visits, weights
 
@@ -222,6 +222,36 @@ def test_data_sets_tell_keys_labels_and_classes(tmp_path: Path) -> None:
         with_ids(iter([1]))
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 2, 1], [0, 2, 1]),
+        (torch.tensor([0, 2, 1]), [0, 2, 1]),
+        (np.array([0, 2, 1], np.uint8), [0, 2, 1]),
+        ([0, -1, 1], None),  # such as "not labelled": no class index
+        ([0.0, 1.0, 2.0], None),
+        ([[0, 1], [1, 0], [1, 1]], None),
+        ([0, 1], None),  # of something else than the three samples
+        ("abc", None),
+    ],
+)
+def test_what_a_data_set_calls_targets_need_not_be_labels(values: Any, labels: list[int] | None) -> None:
+    class Three(Dataset[Any]):
+        targets = values
+
+        def __len__(self) -> int:
+            return 3
+
+    found = labels_of(Three())
+    assert (None if found is None else found.tolist()) == labels
+
+
+def test_a_data_set_without_samples_has_labels_all_the_same() -> None:
+    found = labels_of(TensorDataset(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)))
+    assert found is not None
+    assert (found.shape, found.dtype) == ((0,), np.int64)
+
+
 def test_keys_and_labels_reach_the_manifest(tmp_path: Path) -> None:
     data = with_ids(Dicts(), keys=["w", "x", "y", "z"])
     with run(tmp_path / "run", dataset=data) as watched:
@@ -257,6 +287,19 @@ def test_the_order_is_the_loader_s_own() -> None:
     plain = DataLoader(list(range(20)), 4, shuffle=True, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert [drawn(loader), drawn(loader)] == [[x.tolist() for x in plain], [x.tolist() for x in plain]]
     assert (len(loader), loader.batch_sampler.sampler) == (5, loader.sampler)  # type: ignore[union-attr]
+
+
+def test_without_discards_the_batches_are_the_person_s_own_whatever_their_sizes() -> None:
+    batches = [[3], [0, 1, 2, 5], [4, 6], [7, 8, 9]]
+    data = with_ids(list(range(10)))
+    loader = DataLoader(data, batch_sampler=batches)
+    steer(loader)
+    assert data.is_steered
+    assert drawn(loader) == batches
+    data.leave_out(np.arange(2))
+    assert drawn(loader) == [[3, 2], [5, 4], [6, 7], [8, 9]]
+    data.leave_out(np.arange(0))
+    assert drawn(loader) == batches
 
 
 def test_batches_become_smaller_and_not_fewer() -> None:

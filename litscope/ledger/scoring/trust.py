@@ -52,10 +52,6 @@ class Estimate(NamedTuple):
         share, low, high = (f"{100 * value:.0f}" for value in (self.share, self.low, self.high))
         return f"{self.num_found} of {self.num} ({share} %, 95 % interval {low} to {high} %)"
 
-    def to_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {**self._asdict(), "share": self.share}
-
 
 def wilson(num_found: int, num: int) -> Estimate:
     """The share of `num_found` in `num` > 0 with its 95 % interval: Wilson (1927), J. Am. Stat. Assoc. 22, 209."""
@@ -124,14 +120,6 @@ class Trust:
             f" Of the last {self.latest.num}: {self.latest.text()}." if self.precision.num > self.latest.num else ""
         )
         return f"precision: of the labels that people judged, {self.precision.text()} were wrong.{latest}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {
-            "num_canaries": self.num_canaries,
-            "precision": self.precision and self.precision.to_dict(),
-            "latest": self.latest and self.latest.to_dict(),
-        }
 
 
 def measure(run: RunDir, scores: pa.Table, split: str) -> Trust:

@@ -1,0 +1,168 @@
+"""The roster: which data set has which ids, also after a resume and where ids are learnt from the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from litscope.data.manifest import UNLABELLED
+from litscope.errors import ConfigError
+from litscope.watch import with_ids
+from litscope.watch.roster import Roster
+
+
+def data(count: int, labels: list[int] | None = None) -> Any:
+    """A wrapped data set; by default its labels are 0, 1, 0, 1, ..."""
+    y = [i % 2 for i in range(count)] if labels is None else labels
+    return with_ids(TensorDataset(torch.zeros(count, 1), torch.tensor(y, dtype=torch.int64)))
+
+
+def parts_of(roster: Roster) -> list[tuple[str, int, int, bool]]:
+    return [(part.split, part.first_id, part.num_samples, part.data is not None) for part in roster.parts]
+
+
+def grown(*parts: tuple[str, Any], names: tuple[str, ...] | None = None) -> Roster:
+    roster = Roster(names)
+    for split, one in parts:
+        roster.add(one, split)
+    return roster
+
+
+def ids(*values: int) -> Any:
+    return np.array(values, np.int64)
+
+
+# ---- data sets -----------------------------------------------------------------------------------
+
+
+def test_each_data_set_has_its_ids_and_is_taken_in_once() -> None:
+    train, val = data(4), data(3)
+    roster = grown(("train", train), ("val", val), ("train", train), ("val", val))
+    assert parts_of(roster) == [("train", 0, 4, True), ("val", 4, 3, True)]
+    assert (train.first_id, val.first_id, len(roster)) == (0, 4, 7)
+    at = [roster.part_of(i) for i in (0, 3, 4, 6, 7)]
+    assert [part and part.split for part in at] == ["train", "train", "val", "val", None]
+    assert roster.is_in("val").tolist() == [False] * 4 + [True] * 3
+    train.leave_out(ids(1))
+    val.leave_out(ids(0, 2))
+    assert np.flatnonzero(roster.is_discarded()).tolist() == [1, 4, 6]
+    assert (roster.ids_of("train").tolist(), roster.ids_of("val").tolist()) == ([0, 2, 3], [5])
+
+
+def test_a_subset_has_a_split_of_its_own() -> None:
+    roster, whole = Roster(None), data(6)
+    roster.add(whole, "train", ids(0, 2, 4))
+    roster.add(whole, "val", ids(1, 3))
+    roster.add(data(2), "test")
+    assert np.flatnonzero(roster.is_in("val")).tolist() == [1, 3]
+    assert roster.split_of(whole, ids(3, 1)) == "val"
+    assert roster.split_of(whole, ids(2)) == "train"
+    assert roster.split_of(whole, None) == roster.split_of(whole, ids()) == "train"
+    assert roster.split_of(roster.parts[1].data, None) == "test"  # type: ignore[arg-type]
+    assert roster.split_of(data(6), None) is None
+
+
+def test_an_empty_data_set_is_a_part_without_samples() -> None:
+    empty = data(0)
+    roster = grown(("val", empty), ("train", data(2)))
+    assert parts_of(roster) == [("val", 0, 0, True), ("train", 0, 2, True)]
+    assert roster.split_of(empty, None) is None
+    assert roster.classes == ("0", "1")
+
+
+def test_more_labels_than_class_names_are_refused() -> None:
+    assert grown(("train", data(2)), names=("a", "b")).classes == ("a", "b")
+    with pytest.raises(ConfigError, match="class_names has 2 names, but a label of val is 2"):
+        grown(("train", data(2)), ("val", data(3, [0, 1, 2])), names=("a", "b"))
+
+
+def test_classes_are_as_many_as_anything_tells_of() -> None:
+    assert Roster(None).classes == ("0",)
+    roster = grown(("train", data(3, [0, 3, 1])))
+    assert roster.classes == ("0", "1", "2", "3")
+    roster.has_classes(6)
+    roster.has_classes(2)
+    assert roster.classes == ("0", "1", "2", "3", "4", "5")
+    roster = Roster(("a", "b"))
+    roster.has_classes(3)
+    assert roster.classes == ("a", "b", "2")
+
+
+# ---- a second attempt ----------------------------------------------------------------------------
+
+
+def test_after_a_resume_a_data_set_finds_its_ids_by_split_and_size() -> None:
+    """Two data sets of one split and size have theirs in the order in which they come."""
+    sizes = [("train", 4), ("val", 4), ("train", 4), ("val", 3)]
+    manifest = grown(*((split, data(count)) for split, count in sizes)).manifest()
+    roster = Roster(None)
+    roster.take_up(manifest)
+    assert [part[3] for part in parts_of(roster)] == [False] * 4
+    small, first, val, second = data(3), data(4), data(4), data(4)
+    for one, split in ((small, "val"), (first, "train"), (val, "val"), (second, "train")):
+        roster.add(one, split)
+    assert [one.first_id for one in (small, first, val, second)] == [12, 0, 4, 8]
+    assert len(roster) == 15
+    assert roster.manifest().table.equals(manifest.table)
+    third = data(4)
+    roster.add(third, "train")
+    assert (third.first_id, len(roster)) == (15, 19)
+
+
+def test_another_size_after_a_resume_is_another_data_set() -> None:
+    manifest = grown(("train", data(4))).manifest()
+    roster, longer = Roster(None), data(5)
+    roster.take_up(manifest)
+    roster.add(longer, "train")
+    assert longer.first_id == 4
+    assert roster.is_discarded().tolist() == [False] * 9
+    longer.leave_out(ids(0))
+    assert np.flatnonzero(roster.is_discarded()).tolist() == [4]
+
+
+def test_data_sets_that_came_before_the_resume_was_known_are_matched_too() -> None:
+    manifest = grown(("val", data(2)), ("train", data(4))).manifest()
+    train, val = data(4), data(2)
+    roster = grown(("train", train), ("val", val), names=("no", "yes"))
+    roster.take_up(manifest)
+    assert (train.first_id, val.first_id, len(roster)) == (2, 0, 6)
+    assert roster.classes == ("no", "yes")
+
+
+# ---- what the rows tell --------------------------------------------------------------------------
+
+
+def test_ids_that_no_data_set_has_extend_the_last_part() -> None:
+    roster = Roster(None)
+    assert roster.learn(ids(1, 0), ids(1, 0), "train")
+    assert roster.learn(ids(4), ids(0), "train")
+    assert parts_of(roster) == [("train", 0, 5, False)]
+    assert roster.learn(ids(6), ids(2), "val")
+    assert roster.learn(ids(7), ids(1), "val")
+    assert parts_of(roster) == [("train", 0, 5, False), ("val", 5, 3, False)]
+    assert roster.manifest().keys.tolist()[-2:] == ["val/00006", "val/00007"]
+    assert roster.manifest().labels.tolist() == [0, 1, -1, -1, 0, -1, 2, 1]
+    assert roster.num_unlabelled == 3
+
+
+def test_ids_beyond_a_data_set_are_a_part_of_their_own() -> None:
+    roster = grown(("train", data(2)))
+    assert roster.learn(ids(3), ids(0), "train")
+    assert roster.learn(ids(4), ids(0), "train")
+    assert parts_of(roster) == [("train", 0, 2, True), ("train", 2, 3, False)]
+    assert roster.part_of(4) is roster.parts[1]
+
+
+def test_a_label_is_learnt_once_and_none_is_no_news() -> None:
+    roster = Roster(None)
+    roster.learn(ids(0, 1), ids(UNLABELLED, 1), "train")
+    assert not roster.learn(ids(0), ids(UNLABELLED), "train")
+    assert not roster.learn(ids(1), ids(0), "train")
+    assert not roster.learn(ids(), ids(), "train")
+    assert roster.learn(ids(0), ids(2), "train")
+    assert roster.manifest().labels.tolist() == [2, 1]
+    assert roster.classes == ("0", "1", "2")
