@@ -78,6 +78,7 @@ class Range:
 SHARE = Range(least=0, below=1)
 COUNT = Range(least=1)
 NOT_NEGATIVE = Range(least=0)
+SEED = Range(least=0, most=2**32 - 1)
 
 
 def setting(default: Any, *also: str, check: Check | None = None, **facts: Any) -> Any:

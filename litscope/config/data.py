@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from litscope.config.section import SEED, Section, is_folder, refuse
-from litscope.settings import COUNT, SHARE, Range, setting
+from litscope.config.section import Section, is_folder, refuse
+from litscope.settings import COUNT, SEED, SHARE, Range, setting
 
 
 @dataclass

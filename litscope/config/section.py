@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Union
 
 from litscope.errors import ConfigError, did_you_mean
-from litscope.settings import Check, Range
-
-SEED = Range(least=0, most=2**32 - 1)
+from litscope.settings import Check
 
 
 def one_of(*words: str) -> Check:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from litscope.config.section import SEED, Section, flag_of, is_folder, refuse
+from litscope.config.section import Section, flag_of, is_folder, refuse
 from litscope.defaults import METRICS, direction
 from litscope.errors import ConfigError, did_you_mean
-from litscope.settings import COUNT, SHARE, Range, setting
+from litscope.settings import COUNT, SEED, SHARE, Range, setting
 
 LEAST_CANARY_EPOCHS = 5
 """With fewer epochs nothing lies between planting canaries and taking them out."""

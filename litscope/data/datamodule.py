@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from inspect import signature
 from typing import Any, Self
 
 import lightning.pytorch as L
@@ -21,59 +21,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from litscope.data.batch_transform import BatchTransform
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
+from litscope.data.opened import open_data
 from litscope.data.overlay import Overlay
-from litscope.data.preflight import Report, inspect
+from litscope.data.preflight import Report
 from litscope.data.pruning import Pruning
-from litscope.data.reading.stored import Normalization, measure, squares, store
+from litscope.data.reading.stored import Normalization, squares
 from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
-from litscope.data.sources.source import Source, open_source
-from litscope.data.sources.splits import Folds
-from litscope.data.transforms import Augmentation, Policy
-from litscope.errors import ConfigError, DataError
+from litscope.data.settings import DataSettings
+from litscope.data.sources.source import Source
+from litscope.errors import DataError
 from litscope.limits import num_cores
+from litscope.settings import takes
 from litscope.types import Batch
-
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
-"""Named data sets of characters: mirrored they are others."""
 
 
 class ClassificationData(L.LightningDataModule):
     """Training, validation and test batches of one data set.
 
-    Args:
-        dataset: a name, a folder, a CSV, Parquet or .npz file (see `sources.open_source`, which
-            also takes data_dir, download, target, val_split, test_split, group_column and folds).
-        batch_size: samples per step and device.
-        num_workers: threads that decode images. Default: one per core (and device).
-        pin_memory: page-locked batches. Default: when the trainer's device is a GPU.
-        image_size: side of the square that the network sees. Default: from the images.
-        augment: see `transforms`.
-        crop_padding: pixels around a small image before it is cropped; see `transforms`.
-        cache: decode once into a memory map. Default: when it fits in memory and on the disk.
-        cache_dir: default $LITSCOPE_CACHE, else ~/.cache/litscope.
-        strict_data: raise for the first unreadable file, instead of setting it aside.
-        mixup, cutmix: alpha of each; 0 is off.
-        seed: of splits, order and augmentation.
-        use_distributed_sampler: each rank gets its own share; False gives every rank all of it.
-        source: an open source, instead of `dataset`.
+    Args: the fields of `settings.DataSettings`, also by their further names (`data_root`).
 
-    Attributes (after `open`, which Lightning's `setup` calls):
+    Attributes:
+        settings: what was given.
+        batch_size: samples per step and device, from the next epoch on.
+        pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
+        stride: how many training batches to hand over as one stack, where they lie in memory (see
+            `loaders.GatherLoader`); None hands over one at a time.
+
+    Attributes after `open`, which Lightning's `setup` calls:
         source, manifest, kind, classes, num_classes, report: what was found.
         in_channels, image_size: of images.
         num_features: of tables.
         train_ids, val_ids, test_ids: (n,) int64 sample ids, labelled and readable in the manifest.
         overlay: what people changed since: labels, weights, discards. The loaders follow it.
-        pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples; with `left_out` a list of these for each fold, of the samples outside it.
         left_out: (N,) int64, the fold of each sample, which is the member that does not train on it; None unless
             there are folds and none of them validates.
-        stride: how many training batches to hand over as one stack, where they lie in memory (see
-            `loaders.GatherLoader`); None hands over one at a time.
+
+    Raises:
+        ConfigError: for a setting that there is not, or a value out of range.
     """
 
     # With fewer samples than ranks, some ranks evaluate nothing.
@@ -93,60 +82,15 @@ class ClassificationData(L.LightningDataModule):
     overlay: Overlay
     normalization: tuple[Normalization, Normalization]
 
-    def __init__(
-        self,
-        dataset: str | os.PathLike[str] | None = None,
-        *,
-        data_dir: str = "data",
-        download: bool = True,
-        target: str | None = None,
-        val_split: float = 0.1,
-        test_split: float = 0.0,
-        group_column: str | None = None,
-        folds: Folds | None = None,
-        batch_size: int = 64,
-        num_workers: int | None = None,
-        pin_memory: bool | None = None,
-        image_size: int | None = None,
-        augment: Policy = "default",
-        crop_padding: int | None = None,
-        cache: bool | None = None,
-        cache_dir: str | None = None,
-        strict_data: bool = False,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-        seed: int = 42,
-        use_distributed_sampler: bool = True,
-        source: Source | None = None,
-    ) -> None:
+    @takes(DataSettings)
+    def __init__(self, dataset: str | os.PathLike[str] | None = None, **given: Any) -> None:
         super().__init__()
-        if (dataset is None) == (source is None):
-            raise ConfigError("ClassificationData needs either a dataset or an open source.")
-        self._dataset = dataset
-        self._given_source = source
-        self._splitting: dict[str, Any] = {
-            "data_dir": data_dir,
-            "download": download,
-            "target": target,
-            "val_split": val_split,
-            "test_split": test_split,
-            "group_column": group_column,
-            "seed": seed,
-            "folds": folds,
-        }
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory
-        self.image_size = image_size
-        self.augment = augment
-        self.crop_padding = crop_padding
-        self.cache = cache
-        self.cache_dir = None if cache_dir is None else Path(cache_dir)
-        self.strict_data = strict_data
-        self.mixup = mixup
-        self.cutmix = cutmix
-        self.seed = seed
-        self.use_distributed_sampler = use_distributed_sampler
+        if dataset is not None:
+            given["dataset"] = dataset
+        self.settings = settings = DataSettings.of_keywords(given)
+        self.batch_size = settings.batch_size
+        self.image_size = settings.image_size
+        self.seed = settings.seed
         self.pruning: Pruning | None = None
         self._is_open = False
         self.stride: Callable[[int, int], int] | None = None
@@ -174,53 +118,21 @@ class ClassificationData(L.LightningDataModule):
         """
         if self._is_open:
             return self
-        if self._given_source is not None:
-            self.source = self._given_source
-        else:
-            assert self._dataset is not None
-            self.source = open_source(self._dataset, **self._splitting)
-        self.manifest = self.source.manifest
+        self._opened = opened = open_data(self.settings)
+        self.source, self.manifest, self.report = opened.source, opened.manifest, opened.report
         self.kind = self.source.kind
         self.classes = self.manifest.classes
         self.num_classes = len(self.classes)
         self.overlay = Overlay(self.manifest.labels)
-        if self.kind == "table" and self.cutmix:
-            raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")
-        self._stored = store(
-            self.source,
-            image_size=self.image_size,
-            cache=self.cache,
-            cache_dir=self.cache_dir,
-            num_threads=self.num_workers or None,
+        self.train_ids, self.val_ids, self.test_ids = (
+            self.readable(self.manifest.ids(split)) for split in ("train", "val", "test")
         )
-        pixels = self._stored.cache
-        self.report = inspect(
-            self.source,
-            broken=self._stored.broken,
-            num_threads=self.num_workers or None,
-            kept_in=None if pixels is None else pixels.folder,
-        )
-        if self.report.unreadable and self.strict_data:
-            key, reason = self.report.unreadable[0]
-            raise DataError(
-                f"{len(self.report.unreadable):,} files cannot be read; the first is {key}: {reason}. "
-                "Mend or remove them, or leave out --strict-data to set them aside."
-            )
-        self.train_ids, self.val_ids, self.test_ids = (self._readable(split) for split in ("train", "val", "test"))
-        if not len(self.train_ids):
-            raise DataError(f"{self.source.name} has no labelled, readable training sample.")
         if self.kind == "image":
-            self.in_channels = self.source.reader.channels
-            self.image_size = self._stored.seen
-            # Never-seen images must be stored as these are, whatever their own sizes.
-            sizes = {"image_size": self._stored.seen, "stored_size": self._stored.side}
-            self.manifest = self.manifest.with_encoding({**self.manifest.encoding, **sizes})
-            augmentation = Augmentation(self.augment, self._stored.seen, self.seed, self.flips, self.crop_padding)
+            self.in_channels, self.image_size = self.source.reader.channels, opened.stored.seen
         else:
             self.num_features = self.source.reader.channels
-            augmentation = None
-        self._transform = BatchTransform(augmentation, self.num_classes, self.mixup, self.cutmix, self.seed)
-        self.normalization = measure(self._stored, self.source, self.train_ids)
+        self._transform = opened.transform(self.settings)
+        self.normalization = opened.normalization()
         if self.source.folds is not None:
             self.left_out = torch.from_numpy(self.source.folds)
         self._is_open = True
@@ -229,7 +141,7 @@ class ClassificationData(L.LightningDataModule):
     @property
     def is_resident(self) -> bool:
         """Whether the opened data lie in memory or in a memory map, so that a batch is a gather."""
-        return self._stored.rows is not None
+        return self._opened.stored.rows is not None
 
     def example_batch(self, num_batches: int, device: torch.device) -> Batch:
         """A stack of training batches as the network gets it, on `device`, for measuring; nothing moves on."""
@@ -248,12 +160,9 @@ class ClassificationData(L.LightningDataModule):
         self.release(loader)
         return torch.cat(images)
 
-    def _readable(self, split: str) -> Ids:
-        return self.readable(self.manifest.ids(split))
-
     def readable(self, ids: Ids) -> Ids:
         """Those of `ids` whose file can be read, ascending."""
-        return np.setdiff1d(ids, self.report.unreadable_ids)
+        return self._opened.readable(ids)
 
     def active_ids(self, split: str) -> Ids:
         """(n,) int64, ascending: the readable samples of a split that have a label now and are not discarded."""
@@ -272,13 +181,8 @@ class ClassificationData(L.LightningDataModule):
 
     @property
     def flips(self) -> bool:
-        """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
-        and less usually are; fashion_mnist is known to be an exception.
-        """
-        name = self.source.name
-        if name == "fashion_mnist":
-            return True
-        return name not in NEVER_FLIPPED and (self.in_channels > 1 or self._stored.side > 32)
+        """Whether mirrored images keep their meaning; see `Opened.flips`."""
+        return self._opened.flips
 
     # ---- loaders -----------------------------------------------------------------------------
 
@@ -351,7 +255,7 @@ class ClassificationData(L.LightningDataModule):
             )
         rows = reader.array
         if rows is not None and self.kind == "image":
-            rows = squares(rows, self._stored.side)
+            rows = squares(rows, self._opened.stored.side)
         order = EpochOrder(source.manifest.sample_ids, self.batch_size, self.seed, False, *self._rank())
         return self._loader(order, of=source, rows=rows)
 
@@ -370,7 +274,7 @@ class ClassificationData(L.LightningDataModule):
         limit: int | None = None,
     ) -> Loader:
         """A loader over `rows` in memory where there are any, else over the files of the source."""
-        source, rows = (self.source, self._stored.rows) if of is None else (of, rows)
+        source, rows = (self.source, self._opened.stored.rows) if of is None else (of, rows)
         overlay = self.overlay if of is None else Overlay(of.manifest.labels)
         loader: Loader
         if rows is not None:
@@ -383,11 +287,11 @@ class ClassificationData(L.LightningDataModule):
             loader = StreamLoader(
                 order,
                 source.reader,
-                self._stored.side,
+                self._opened.stored.side,
                 overlay,
                 num_workers=self._workers(),
                 pin_memory=self._pins(),
-                strict=self.strict_data,
+                strict=self.settings.strict_data,
                 epoch=epoch,
                 limit=limit,
             )
@@ -410,12 +314,12 @@ class ClassificationData(L.LightningDataModule):
         self.teardown()
 
     def _workers(self) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
+        if self.settings.num_workers is not None:
+            return self.settings.num_workers
         return max(1, num_cores() // (1 if self.trainer is None else self.trainer.num_devices))
 
     def _rank(self) -> tuple[int, int]:
-        if self.trainer is None or not self.use_distributed_sampler:
+        if self.trainer is None or not self.settings.use_distributed_sampler:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
@@ -423,8 +327,8 @@ class ClassificationData(L.LightningDataModule):
         return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
     def _pins(self) -> bool:
-        if self.pin_memory is not None:
-            return self.pin_memory and torch.cuda.is_available()
+        if self.settings.pin_memory is not None:
+            return self.settings.pin_memory and torch.cuda.is_available()
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     # ---- the position in the epoch -----------------------------------------------------------
@@ -475,6 +379,10 @@ class ClassificationData(L.LightningDataModule):
     def evaluation_batch(self, batch: Batch) -> Batch:
         """A batch on its device as the network gets it in evaluation: centre crop, float."""
         return self._transform.evaluation(batch)
+
+
+# For `help` and notebooks.
+ClassificationData.__signature__ = signature(DataSettings)  # type: ignore[attr-defined]
 
 
 def _limit(trainer: L.Trainer | None, num_batches: int) -> int | None:

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
+from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.data.transforms import SMALL
@@ -69,23 +70,7 @@ def folds_of(recipe: Recipe) -> Folds | None:
 
 def make_data(recipe: Recipe, source: Source) -> ClassificationData:
     """The loaders of a resolved recipe, over an open source."""
-    data, training = recipe.data, recipe.training
-    return ClassificationData(
-        source=source,
-        batch_size=data.batch_size or 64,
-        num_workers=data.num_workers,
-        pin_memory=data.pin_memory,
-        image_size=data.image_size,
-        augment=data.augment,
-        crop_padding=data.crop_padding,
-        cache=data.cache,
-        cache_dir=data.cache_dir,
-        strict_data=data.strict_data,
-        mixup=training.mixup,
-        cutmix=training.cutmix,
-        seed=training.seed,
-        use_distributed_sampler=recipe.hardware.use_distributed_sampler,
-    )
+    return ClassificationData(**{**_of_same_name(recipe, DataSettings), "dataset": None, "source": source})
 
 
 def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path | None = None) -> Classifier:

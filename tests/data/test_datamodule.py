@@ -248,7 +248,7 @@ class TestWhatReachesTheNetwork:
 
     def test_a_pickled_data_module_holds_no_cached_pixels(self, folder):
         data = open_folder(folder, cache=True).open()
-        assert len(pickle.dumps(data)) < data._stored.rows.nbytes
+        assert len(pickle.dumps(data)) < data._opened.stored.rows.nbytes
         (first, *_), (again, *_) = data.val_dataloader(), pickle.loads(pickle.dumps(data)).val_dataloader()
         assert torch.equal(first["image"], again["image"])
 

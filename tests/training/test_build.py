@@ -42,7 +42,8 @@ def test_the_network_is_what_the_line_says() -> None:
 def test_the_data_are_what_the_line_says() -> None:
     recipe = parse(LINE)
     data = make_data(recipe, make_source(recipe)).open()
-    made = (data.image_size, data.batch_size, data.augment, data.mixup, data.cutmix)
+    settings = data.settings
+    made = (data.image_size, data.batch_size, settings.augment, settings.mixup, settings.cutmix)
     assert made == (12, 48, "strong", 0.4, 0.6)
     total = len(data.manifest)
     assert len(data.test_ids) == pytest.approx(0.3 * total, abs=10)

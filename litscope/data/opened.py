@@ -1,0 +1,103 @@
+"""Opened: a data set that was found, stored, checked and measured, as a data module serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from litscope.data.batch_transform import BatchTransform
+from litscope.data.manifest import Manifest
+from litscope.data.preflight import Report, inspect
+from litscope.data.reading.stored import Normalization, Stored, measure, store
+from litscope.data.sampler import Ids
+from litscope.data.settings import DataSettings
+from litscope.data.sources.source import Source
+from litscope.data.transforms import Augmentation
+from litscope.errors import ConfigError, DataError
+
+NEVER_FLIPPED = ("digits", "mnist", "svhn")
+"""Named data sets of characters: mirrored they are others."""
+
+
+@dataclass
+class Opened:
+    """What there is to know of a data set before the first batch.
+
+    Attributes:
+        source: manifest, reader and kind, as found.
+        stored: its samples in the shape in which they are handed to the device.
+        report: what the checks found.
+        manifest: the source's; of images with the sizes by which never-seen ones are stored alike.
+    """
+
+    source: Source
+    stored: Stored
+    report: Report
+    manifest: Manifest
+
+    def readable(self, ids: Ids) -> Ids:
+        """Those of `ids` whose file can be read, ascending."""
+        return np.setdiff1d(ids, self.report.unreadable_ids)
+
+    @property
+    def flips(self) -> bool:
+        """Whether mirrored images keep their meaning: not for characters, which gray images of 32 pixels
+        and less usually are; fashion_mnist is known to be an exception.
+        """
+        name = self.source.name
+        if name == "fashion_mnist":
+            return True
+        return name not in NEVER_FLIPPED and (self.source.reader.channels > 1 or self.stored.side > 32)
+
+    def normalization(self) -> tuple[Normalization, Normalization]:
+        """Mean and deviation of the training samples; see `reading.stored.measure`."""
+        return measure(self.stored, self.source, self.readable(self.manifest.ids("train")))
+
+    def transform(self, settings: DataSettings) -> BatchTransform:
+        """From the bytes of its batches to the network's input."""
+        augmentation = None
+        if self.source.kind == "image":
+            of_images = (settings.augment, self.stored.seen, settings.seed, self.flips, settings.crop_padding)
+            augmentation = Augmentation(*of_images)
+        return BatchTransform(augmentation, len(self.manifest.classes), settings.mixup, settings.cutmix, settings.seed)
+
+
+def open_data(settings: DataSettings) -> Opened:
+    """Find a data set, decode it where that pays, and check every file.
+
+    Raises:
+        ConfigError: for something that only images have, where the data are a table.
+        DataError: if the data cannot be used.
+    """
+    source = settings.open_source()
+    if source.kind == "table" and settings.cutmix:
+        raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")
+    stored = store(
+        source,
+        image_size=settings.image_size,
+        cache=settings.cache,
+        cache_dir=settings.cache_folder,
+        num_threads=settings.num_workers or None,
+    )
+    report = inspect(
+        source,
+        broken=stored.broken,
+        num_threads=settings.num_workers or None,
+        kept_in=None if stored.cache is None else stored.cache.folder,
+    )
+    if report.unreadable and settings.strict_data:
+        key, reason = report.unreadable[0]
+        raise DataError(
+            f"{len(report.unreadable):,} files cannot be read; the first is {key}: {reason}. "
+            "Mend or remove them, or leave out --strict-data to set them aside."
+        )
+    manifest = source.manifest
+    if source.kind == "image":
+        # Never-seen images must be stored as these are, whatever their own sizes.
+        sizes = {"image_size": stored.seen, "stored_size": stored.side}
+        manifest = manifest.with_encoding({**manifest.encoding, **sizes})
+    opened = Opened(source, stored, report, manifest)
+    if not len(opened.readable(manifest.ids("train"))):
+        raise DataError(f"{source.name} has no labelled, readable training sample.")
+    return opened

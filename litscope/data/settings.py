@@ -1,0 +1,161 @@
+"""DataSettings: all that a data module is told: which samples, how they are split, and how they reach the device.
+
+The keywords of `ClassificationData` are these fields. A recipe's fields of the same names are handed over by name. A
+further setting is one more field here, with its range and its further names beside it. Words of torch's DataLoader that
+have no meaning here are answered with a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from litscope.console import warn
+from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.splits import Folds
+from litscope.data.transforms import Policy
+from litscope.errors import ConfigError
+from litscope.settings import COUNT, NOT_NEGATIVE, SEED, SHARE, by_own_names, setting, settle
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which data set, and how it is fed to a network. Values are made plain and checked when it is made.
+
+    Raises:
+        ConfigError: for a value out of range, or neither or both of a data set and an open source.
+    """
+
+    dataset: str | os.PathLike[str] | None = None
+    """A name, a folder, a CSV, Parquet or .npz file; see `sources.open_source`."""
+
+    _: KW_ONLY
+
+    # ---- which samples -------------------------------------------------------------------------
+    data_dir: str | os.PathLike[str] | None = setting(None, "data-root")
+    """Where named data sets lie, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
+    download: bool = True
+    """Download a named data set that is not there."""
+    target: str | None = None
+    """The label column of a table. Default: `label`, `target` or `class`."""
+    val_split: float = setting(0.1, check=SHARE)
+    """Share of the training data that validates, where the data bring no such split."""
+    test_split: float = setting(0.0, check=SHARE)
+    """Share of the data set aside as test set, where the data bring none."""
+    group_column: str | None = None
+    """Column whose rows of one value stay in one split. Default: `group` where it exists."""
+    folds: Folds | None = None
+    """Of cross-validation, instead of `val_split`."""
+    seed: int = setting(42, check=SEED)
+    """Of splits, order and augmentation."""
+    source: Source | None = None
+    """An open source, instead of all of the above."""
+
+    # ---- how they reach the device -------------------------------------------------------------
+    batch_size: int = setting(64, check=COUNT)
+    """Samples per step and device."""
+    num_workers: int | None = setting(None, check=NOT_NEGATIVE)
+    """Threads that decode images. Default: one per core (and device)."""
+    pin_memory: bool | None = None
+    """Page-locked batches. Default: when the trainer's device is a GPU."""
+    image_size: int | None = setting(None, check=COUNT)
+    """Side of the square that the network sees. Default: from the images."""
+    augment: Policy = setting("default", "augmentation")
+    """See `transforms`."""
+    crop_padding: int | None = setting(None, check=NOT_NEGATIVE)
+    """Pixels around a small image before it is cropped; see `transforms`."""
+    cache: bool | None = None
+    """Decode once into a memory map. Default: when it fits in memory and on the disk."""
+    cache_dir: str | os.PathLike[str] | None = None
+    """Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    strict_data: bool = False
+    """Raise for the first unreadable file, instead of setting it aside."""
+    mixup: float = setting(0.0, check=NOT_NEGATIVE)
+    """Alpha of mixup; 0 is off."""
+    cutmix: float = setting(0.0, check=NOT_NEGATIVE)
+    """Alpha of CutMix; 0 is off."""
+    use_distributed_sampler: bool = True
+    """Each rank gets its own share; False gives every rank all of it."""
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if (self.dataset or self.data_dir) is None and self.source is None:
+            raise ConfigError(
+                "ClassificationData needs either a dataset, or a data_dir (data_root), or an open source."
+            )
+        if self.dataset is not None and self.source is not None:
+            raise ConfigError("ClassificationData needs either a dataset or an open source, not both.")
+
+    @classmethod
+    def of_keywords(cls, given: Mapping[str, Any]) -> DataSettings:
+        """The settings of a call, by the fields' names, their further names, and words of torch's DataLoader.
+
+        Raises:
+            ConfigError: for a name that there is not, or a value that cannot be.
+        """
+        ours = {}
+        for name, value in given.items():
+            if name in _DONE_OTHERWISE:
+                _say_once(name)
+            elif name in _NOT_WANTED and value != _NOT_WANTED[name][0]:
+                raise ConfigError(f"ClassificationData: {name}={value!r}: {_NOT_WANTED[name][1]}. Leave it out.")
+            elif name not in _NOT_WANTED:
+                ours[name] = value
+        return cls(**by_own_names(cls, ours, "ClassificationData"))
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where caches lie; None for the usual place."""
+        return None if self.cache_dir is None else Path(self.cache_dir)
+
+    def open_source(self) -> Source:
+        """The source that was given, or that of the data set.
+
+        Raises:
+            DataError: if it cannot be used.
+        """
+        if self.source is not None:
+            return self.source
+        folder = Path(self.data_dir or "data").expanduser()
+        return open_source(
+            self.dataset or folder.absolute(),  # absolute: `digits` would be the named data set
+            data_dir=folder,
+            download=self.download,
+            target=self.target,
+            val_split=self.val_split,
+            test_split=self.test_split,
+            group_column=self.group_column,
+            seed=self.seed,
+            folds=self.folds,
+        )
+
+
+_DONE_OTHERWISE = {
+    "persistent_workers": "the threads that decode live as long as the run",
+    "prefetch_factor": "the threads decode ahead as far as keeps them busy",
+    "multiprocessing_context": "images are decoded by threads, and no process is started",
+    "pin_memory_device": "batches are pinned for the trainer's device",
+    "in_order": "batches always come in the seed's order",
+    "timeout": "no worker process can hang",
+}
+"""Words of torch's DataLoader that may be left out -> who does their job."""
+
+_NOT_WANTED: dict[str, tuple[Any, str]] = {
+    "shuffle": (True, "training samples come in an order that each epoch and the seed decide, all others in theirs"),
+    "drop_last": (False, "every sample is seen in every epoch"),
+    "sampler": (None, "which samples come is decided by the splits, and by what people discard"),
+    "batch_sampler": (None, "which samples come is decided by the splits, and by what people discard"),
+    "collate_fn": (None, "batches are made in one piece"),
+    "worker_init_fn": (None, "no worker process is started, and random numbers are hashes of the seed and the sample"),
+    "generator": (None, "random numbers are hashes of the seed and the sample; give seed"),
+}
+"""Further words of it -> the value that says nothing new, and why there is no other."""
+
+
+@cache
+def _say_once(word: str) -> None:
+    warn(f"ClassificationData: {word} changes nothing: {_DONE_OTHERWISE[word]}")
