@@ -22,12 +22,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import spared
 
 import litscope  # noqa: F401 - before lightning and torchvision, whose operators it declares where they are missing
 
 ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
+
+spared.spare()
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,17 @@ def isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("LITSCOPE_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(_test_number)}"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pictures, for a test that asks for them."""
+    if request.node.get_closest_marker("pictures") is None:
+        yield
+        return
+    spared.draw()
+    yield
+    spared.spare()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The pixel cache: right pixels, one build for two runs, nothing half-built is ever taken for whole."""
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -10,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,7 +202,7 @@ def _build_slowly(folder, store):
 
 
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(reader, store):
-    builder = multiprocessing.get_context("spawn").Process(target=_build_slowly, args=(reader.folder, store))
+    builder = forked.server().Process(target=_build_slowly, args=(reader.folder, store))
     builder.start()
     reads = reader.folder / "reads"
     deadline = time.monotonic() + 60
@@ -222,7 +222,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(reader, store):
 
 
 def test_two_runs_at_once_build_once(reader, store):
-    context = multiprocessing.get_context("spawn")
+    context = forked.server()
     runs = [context.Process(target=_build_slowly, args=(reader.folder, store)) for _ in range(2)]
     for run in runs:
         run.start()

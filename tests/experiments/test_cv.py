@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import started_cli
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from litscope.cli import main
@@ -83,13 +82,11 @@ def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -
 
 
 def test_ctrl_c_keeps_the_folds_and_the_next_call_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "litscope", "cv", "digits", "--folds", "3", "--epochs", "2", "--logger", "none"]
-    command += ["--run-dir", str(tmp_path / "cv"), "--seed", "3"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        next(line for line in process.stderr if line.startswith("fold 0:"))
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+    words = ["cv", "digits", "--folds", "3", "--epochs", "2", "--logger", "none", "--seed", "3"]
+    process = started_cli(*words, "--run-dir", str(tmp_path / "cv"))
+    process.wait_until_it_says("fold 0:")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "To go on: the same command with --run-dir" in said
     first = tmp_path / "cv" / "fold-0" / "checkpoints" / "last.ckpt"

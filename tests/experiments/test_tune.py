@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked, finished, started_cli
 
 from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
@@ -234,26 +234,25 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune"]) == 2
 
 
+def _tune_without_optuna() -> int:
+    sys.modules["optuna"] = None  # type: ignore[assignment]
+    return main(["tune", "iris", "--trials", "1"])
+
+
 def test_without_optuna_a_sentence_says_what_to_install(in_tmp: Path) -> None:
-    code = (
-        "import sys; sys.modules['optuna'] = None\n"
-        "from litscope.cli import main; sys.exit(main(['tune', 'iris', '--trials', '1']))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=in_tmp)
+    done = finished(Forked(_tune_without_optuna, cwd=in_tmp))
     assert done.returncode == 2
     assert "pip install 'litscope[tune]'" in done.stderr
     assert not (in_tmp / "runs").exists()
 
 
 def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "litscope", "tune", "iris", "--search", "batch_size=8,16", "--trials", "200"]
-    command += ["--epochs", "5", "--logger", "none", "--run-dir", str(tmp_path / "tune")]
+    words = ["tune", "iris", "--search", "batch_size=8,16", "--trials", "200", "--epochs", "5", "--logger", "none"]
+    process = started_cli(*words, "--run-dir", str(tmp_path / "tune"))
     trials = tmp_path / "tune" / "trials.jsonl"
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        next(line for line in process.stderr if line.startswith("trial 2/"))
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+    process.wait_until_it_says("trial 2/")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "To go on: the same command with --run-dir" in said
     done = len(read_lines(trials))

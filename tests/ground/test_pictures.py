@@ -15,6 +15,8 @@ from litscope.pictures import confusion_matrix, contact_sheet, curves, lr_curve
 BLUE, ORANGE = (0x1F, 0x6F, 0xD1), (0xE2, 0x71, 0x1D)
 TILE, GAP = 160, 14
 
+pytestmark = pytest.mark.pictures
+
 
 def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)

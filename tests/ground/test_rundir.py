@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 
 from litscope import rundir
@@ -235,7 +236,7 @@ def _append_many(path: Path, writer: int) -> None:
 
 def test_writers_at_once_do_not_mix_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    context = multiprocessing.get_context("spawn")
+    context = forked.server()
     writers = [context.Process(target=_append_many, args=(path, writer)) for writer in range(3)]
     for writer in writers:
         writer.start()
@@ -288,7 +289,7 @@ def _begin(path: Path, answers: "multiprocessing.Queue[int]") -> None:
 
 def test_two_processes_that_resume_at_once_get_two_numbers(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
-    context = multiprocessing.get_context("spawn")
+    context = forked.server()
     answers = context.Queue()
     processes = [context.Process(target=_begin, args=(run.path, answers)) for _ in range(3)]
     for process in processes:

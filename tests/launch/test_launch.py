@@ -6,20 +6,20 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import textwrap
 import time
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from forked import Forked, finished
 from small_runs import assert_bit_equal, last, rows, small_fit
 from started_runs import TWO, start, wait_for_step
 
+from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir, read_lines
-from litscope.training.fit import fit
+from litscope.training.fit import fit, run_recipe
 from litscope.training.summary import read_summary
 
 
@@ -74,15 +74,14 @@ def test_all_ranks_see_all_samples_without_the_distributed_sampler(tmp_path: Pat
     assert set(counts.values()) == {2}
 
 
+def _fit_until_the_second_epoch(run: Path) -> None:
+    recipe = recipe_from_keywords(**{**TWO, "epochs": 50, "run_dir": str(run)})
+    run_recipe(recipe, on_epoch=lambda row: row["epoch"] == 1)
+
+
 def test_who_is_told_of_each_epoch_may_end_all_ranks(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    code = f"""
-        from litscope.training.fit import run_recipe
-        from litscope.config.flags import recipe_from_keywords
-        recipe = recipe_from_keywords(**{ {**TWO, "epochs": 50, "run_dir": str(run)}!r})
-        run_recipe(recipe, on_epoch=lambda row: row["epoch"] == 1)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
+    done = finished(Forked(_fit_until_the_second_epoch, run))
     assert done.returncode == 0, done.stderr
     assert [row["epoch"] for row in read_lines(RunDir(run).epoch_metrics)] == [0, 1]
     assert set(rows(run, split="train")["epoch"].to_pylist()) == {0, 1}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import json
-import multiprocessing
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from journals import applied, ask, refused, statuses
@@ -321,7 +321,7 @@ def _ask_many(path: Path, writer: int) -> None:
 
 
 def test_writers_at_once_and_a_reader_meanwhile(run: RunDir) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = forked.server()
     writers = [context.Process(target=_ask_many, args=(run.path, writer)) for writer in range(3)]
     for writer in writers:
         writer.start()

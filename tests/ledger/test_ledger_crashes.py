@@ -3,20 +3,18 @@
 import errno
 import json
 import math
-import multiprocessing
 import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import forked
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -30,7 +28,7 @@ from ledger_rows import (
     visits,
     write,
 )
-from places import GOLDEN, SUPPORT
+from places import GOLDEN
 
 from litscope.errors import LedgerError
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows
@@ -192,13 +190,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Starts a process in milliseconds: everything is imported in a server that forks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ledger_rows"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), *sys.path]))
-        forkserver.ensure_running()
-    return context
+    """Starts a process in milliseconds."""
+    return forked.server()
 
 
 def kill_and_resume(

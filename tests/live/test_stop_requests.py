@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +11,8 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import pytest
-from places import SUPPORT
-from small_runs import At, last, rows, send, small_fit
+from small_runs import DIGITS, At, last, rows, send, small_fit
+from started_runs import start
 
 from litscope.errors import Interrupted
 from litscope.live.stop_requests import catch_stop_requests
@@ -112,18 +109,7 @@ def test_one_that_nobody_acted_on_leaves_a_finished_run_finished() -> None:
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     """A real SIGINT from outside, at a time of its own choosing; the folder resumes."""
-    code = f"""
-        import sys
-        sys.path.insert(0, {str(SUPPORT)!r})
-        import litscope
-        from small_runs import small_fit
-        from litscope.errors import LitscopeError
-        try:
-            small_fit({str(tmp_path / "run")!r}, epochs=500)
-        except LitscopeError as error:
-            sys.exit(error.exit_code)
-    """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.PIPE, text=True)
+    process = start(tmp_path / "run", **{**DIGITS, "devices": "1", "strategy": "auto", "epochs": 500})
     run = RunDir(tmp_path / "run")
     deadline = time.monotonic() + 120
     while not run.last_checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -296,6 +296,7 @@ def test_memory_grows_with_the_batch():
     assert activations.min() > 0.8 * activations.max()  # proportional to the samples
 
 
+@pytest.mark.pictures
 def test_recipes_are_resolved_and_the_plot_is_drawn(in_tmp):
     recipe = recipe_from_keywords(dataset="iris", accelerator="cpu")
     result = lr_find(recipe, num_sweeps=2, num_steps=40, figure="curves/lr.png")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import SUPPORT
+from forked import Forked, finished
 from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.errors import ConfigError, Interrupted, RunError
+from litscope.live import pace
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
 from litscope.training.summary import epoch_rows, read_summary
@@ -116,23 +115,15 @@ def test_one_row_per_visit_whatever_happened(tmp_path: Path) -> None:
         assert len(visits) == 2 * result.summary["num_samples"][split]
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    import litscope
-    from litscope.live import pace
+def _fit_and_die(run: Path, step: int, during: str) -> None:
     pace.SAVE_EVERY_S = 0.0
-    from small_runs import At, small_fit
-    kill = At({step}, lambda: os.kill(os.getpid(), signal.SIGKILL), {during!r})
-    small_fit({run!r}, callbacks=[kill])
-"""
+    small_fit(run, callbacks=[At(step, lambda: os.kill(os.getpid(), signal.SIGKILL), during)])
 
 
 @pytest.mark.parametrize(("step", "during", "start"), [(4, "train", 3), (6, "validation", 5), (9, "train", 8)])
 def test_killed_without_warning(step: int, during: str, start: int, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    code = KILLED.format(tests=str(SUPPORT), step=step, during=during, run=str(run))
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    ended = finished(Forked(_fit_and_die, run, step, during))
     assert ended.returncode == -signal.SIGKILL
     assert read_summary(RunDir(run)) is None
     fit(resume=str(run))
