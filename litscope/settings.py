@@ -173,8 +173,9 @@ def _plain(name: str, value: Any, hint: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     for part in parts:
-        make, what = _MAKERS.get(typing.get_origin(part) or part, (None, ""))
-        if make is not None:
+        known = _MAKERS.get(part) or _MAKERS.get(typing.get_origin(part))
+        if known is not None:
+            make, what = known
             try:
                 return make(value)
             except (TypeError, ValueError):
@@ -186,6 +187,10 @@ def _whole(value: Any) -> int:
     if int(value) != float(value):
         raise ValueError
     return int(value)
+
+
+def _wholes(values: Iterable[Any]) -> list[int]:
+    return [_whole(value) for value in values]
 
 
 def _floats(values: Iterable[Any]) -> list[Any]:
@@ -201,6 +206,7 @@ _MAKERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     bool: (bool, "true or false"),
     int: (_whole, "a whole number"),
     float: (float, "a number"),
+    Sequence[int]: (_wholes, "a list of whole numbers"),
     Sequence: (_floats, "a list of numbers"),
 }
 """Type of a field -> what makes a plain value of it, and what it is called."""

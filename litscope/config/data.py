@@ -17,7 +17,7 @@ class DataConfig(Section, group="data"):
     """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
     Parquet or .npz file."""
     data_dir: str = setting("data", "data-root")
-    """Where named data sets lie, or are downloaded to."""
+    """Where named data sets lie, or are downloaded to. Alone, without a data set, it is the folder of the data."""
     download: bool = True
     """Download a named data set that is not under the data folder."""
     target: str | None = None

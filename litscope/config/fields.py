@@ -97,11 +97,14 @@ def _types() -> ArgumentParser:
     return parser
 
 
-def _numbers(field: Field, value: Any, where: str) -> list[float]:
+def _numbers(field: Field, value: Any, where: str) -> list[int] | list[float]:
     """A list of numbers, from a list or from text with commas."""
     parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
     try:
-        return [float(part) for part in parts]
+        numbers = [float(part) for part in parts]
+        if field.item is float:
+            return numbers
+        return [int(str(part)) for part in parts]
     except (TypeError, ValueError):
         raise ConfigError(f"{where}: {value!r} is not {field.expected}.") from None
 

@@ -133,10 +133,9 @@ def build(flags: Layer, configs: Iterable[str | Path] = (), preset_name: str | N
     layers = [file.lightning for file in files]
     layers += [preset(preset_name, files)] if preset_name is not None else []
     layers += [file.sections for file in files]
-    settings: Layer = reduce(lambda below, above: below | above, [*layers, flags], {})
-    settings = _resumed_settings(settings) | settings
-    if _value(settings, "training.patience") is not None and "training.early_stopping" not in settings:
-        settings["training.early_stopping"] = Setting(True, settings["training.patience"].where)
+    given: Layer = reduce(_over, [*layers, flags], {})
+    settings = _over(_resumed_settings(given), given)
+    settings |= _implied(given, settings)
     recipe = Recipe(**{group: _part(group, settings) for group in GROUPS})
     try:
         recipe.check()
@@ -216,6 +215,35 @@ def _keyword(name: str, value: Any) -> tuple[Field, Any]:
     if field is not None and isinstance(value, bool) and "--" + name.replace("_", "-") in all_flags(field):
         return field, not value
     raise ConfigError(f"{name}= is not a keyword.{did_you_mean(name, known)} They are the names of the flags.")
+
+
+def _over(below: Layer, above: Layer) -> Layer:
+    """Both layers, the upper one first. It also says where the network starts: weights take the place of pretrained."""
+    both = below | above
+    for name, other, off in (("weights", "pretrained", False), ("pretrained", "weights", None)):
+        asks = above.get(f"model.{name}")
+        if asks is not None and asks.value and f"model.{other}" not in above and _value(below, f"model.{other}"):
+            both[f"model.{other}"] = Setting(off, asks.where)
+    return both
+
+
+def _implied(given: Layer, settings: Layer) -> Layer:
+    """What goes without saying.
+
+    Args:
+        given: what was said here.
+        settings: the same over those of the run that goes on.
+    """
+    implied: Layer = {}
+    patience, folder = given.get("training.patience"), given.get("data.data_dir")
+    if patience is not None and patience.value is not None and "training.early_stopping" not in settings:
+        implied["training.early_stopping"] = Setting(True, patience.where)
+    if folder is not None and "data.dataset" not in settings:
+        implied["data.dataset"] = Setting(folder.value, folder.where)
+    of_wandb = [s for key, s in given.items() if key.startswith("logging.wandb_") and s.value]
+    if of_wandb and "logging.use_wandb" not in given and _value(settings, "logging.wandb_mode") != "disabled":
+        implied["logging.use_wandb"] = Setting(True, of_wandb[0].where)
+    return implied
 
 
 def _resumed_settings(settings: Layer) -> Layer:

@@ -53,9 +53,9 @@ class HardwareConfig(Section, group="hardware"):
 
     accelerator: str = setting("auto", check=_accelerator)
     """auto, cpu, gpu (cuda), mps."""
-    devices: str = setting("auto", check=_devices)
+    devices: str = setting("auto", "gpus", check=_devices)
     """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
-    num_nodes: int = setting(1, check=COUNT)
+    num_nodes: int = setting(1, "nodes", check=COUNT)
     """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
     strategy: str = setting("auto", check=one_of(*STRATEGIES))
     """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""

@@ -8,13 +8,25 @@ from litscope.config.section import Section, refuse
 from litscope.settings import COUNT, SHARE, Range, setting
 
 
+def _model_type(word: str) -> str | None:
+    if word == "single":
+        return None
+    if word == "ensemble":
+        return "ensembles of whole networks cannot be trained yet; --num-members 5 trains five MLPs at once."
+    return f"it is single. An architecture is named by --arch: --arch {word}."
+
+
 @dataclass
 class ModelConfig(Section, group="model"):
     """Which network is trained, and from which weights it starts."""
 
-    arch: str | None = setting(None, "model", "model-type")
+    arch: str | None = setting(None, "model")
     """Architecture: any timm or torchvision classifier, `convnet` or `whitenet` (small images) or `mlp`. Default:
     chosen from the data."""
+    model_type: str = setting("single", check=_model_type)
+    """single: one network is trained."""
+    hidden: list[int] = setting([], check=COUNT)
+    """Widths of the hidden layers of an mlp, from its input on (256,256). Default: 256,256."""
     num_classes: int | None = setting(None, check=Range(least=2))
     """Number of classes; checked against the data. Default: what the data hold."""
     pretrained: bool | None = None
@@ -45,10 +57,10 @@ class ModelConfig(Section, group="model"):
             values = getattr(self, name)
             if values and len(values) != self.num_members:
                 raise refuse(name, values, f"these are {len(values)} numbers for --num-members {self.num_members}.")
-        if self.num_members == 1:
-            return
-        if self.arch not in (None, "mlp"):
-            raise refuse("num_members", self.num_members, f"it is for --arch mlp, not {self.arch}. Leave one out.")
-        if self.weights is not None:
+        for name, is_given in (("num_members", self.num_members > 1), ("hidden", bool(self.hidden))):
+            if is_given and self.arch is not None and self.arch.lower() != "mlp":
+                allowed = f"it is for --arch mlp, not {self.arch}. Leave one out."
+                raise refuse(name, getattr(self, name), allowed)
+        if self.num_members > 1 and self.weights is not None:
             allowed = "each member starts from weights of its own. Leave --weights out."
             raise refuse("num_members", self.num_members, allowed)

@@ -1,6 +1,6 @@
 """A YAML file as settings: its sections, its `lightning:` block, and the presets it defines.
 
-    model: {arch: resnet18}          sections, by the names and aliases of the flags
+    model: {arch: resnet18}          sections, by the names and aliases of the flags; a key is understood in any
     lightning: {max_epochs: 10}      Lightning's own words, for files that speak to Lightning
     lightning_presets:               blocks of the same kind, one of them chosen by --preset
       two_gpus: {accelerator: gpu, devices: 2, strategy: ddp}
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from litscope.config.fields import GROUPS, by_name, fields, typed
+from litscope.config.fields import GROUPS, by_name, typed
 from litscope.config.section import Field
 from litscope.config.yamlfile import Entry
 from litscope.errors import ConfigError, did_you_mean
@@ -88,8 +88,7 @@ def file_settings(entries: Iterable[Entry]) -> FileSettings:
     for entry in entries:
         name = _plain(entry.key)
         if name in GROUPS:
-            known = {n: f for f in fields() if f.group == name for n in f.names}
-            _add(settings.sections, _mapping(entry), known, name)
+            _add(settings.sections, _mapping(entry), by_name(), name)
         elif name == "lightning":
             _add(settings.lightning, _mapping(entry), _lightning_fields(), name)
         elif name == "lightning_presets":
@@ -129,7 +128,7 @@ def _add(layer: Layer, entries: Iterable[Entry], known: dict[str, Field], sectio
         if field.key in layer:
             raise ConfigError(
                 f"{entry.where}: {section}.{entry.key} is another name of {field.key}, "
-                f"which is set already ({layer[field.key].where})."
+                f"which is set already ({layer[field.key].where}). Keep one of the two."
             )
         if entry.is_mapping:
             raise ConfigError(f"{entry.where}: {section}.{entry.key} takes {field.expected}, not a mapping.")
@@ -166,7 +165,8 @@ def _unknown_key(key: str, section: str, known: dict[str, Field]) -> str:
     elsewhere = by_name().get(name)
     if elsewhere is not None:
         return f"{section}.{key} is not a key; {key} stands in {elsewhere.group}: ({elsewhere.group}.{name})."
-    close = did_you_mean(name, known) or did_you_mean(name, by_name())
+    of_section = [n for n, field in known.items() if field.group == section] or known
+    close = did_you_mean(name, of_section) or did_you_mean(name, by_name())
     return f"{section}.{key} is not a key.{close} `litscope fit --print-config` shows all of them."
 
 

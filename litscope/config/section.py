@@ -135,7 +135,7 @@ class Field:
             return f"{'any' if self.is_list else 'one'} of {', '.join(self.choices)}"
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         if self.is_list:
-            return {float: "a list of numbers", str: "a list of words"}[self.item]
+            return {int: "a list of whole numbers", float: "a list of numbers", str: "a list of words"}[self.item]
         return " or ".join(words.get(p) or ", ".join(typing.get_args(p)) for p in self.parts)
 
     def refusal(self, value: Any) -> str | None:

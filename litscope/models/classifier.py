@@ -146,6 +146,7 @@ class Classifier(Scheduled):
             pretrained=False if from_scratch else settings.pretrained,
             weights=None if from_scratch else settings.weights,
             dropout_rate=settings.dropout_rate,
+            hidden=settings.hidden,
             stem=settings.stem,
             channels_last=settings.channels_last,
             num_members=settings.num_members,

@@ -47,6 +47,8 @@ class ClassifierSettings:
     """Memory format of images and weights. Default: where the network takes it."""
     compile: bool = setting(False, "compile-model")
     """Compile the network when training starts."""
+    hidden: Sequence[int] | None = setting(None, check=COUNT)
+    """Widths of the hidden layers of an `mlp`. Default: 256, 256."""
     num_members: int = setting(1, check=COUNT)
     """M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and predicted is their
     mean probability (see `members`)."""

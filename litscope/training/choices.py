@@ -151,6 +151,9 @@ def _choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | No
         model.pretrained = bool(model.pretrained)
         return
     model.in_channels = facts.channels if model.in_channels is None else model.in_channels
+    if model.arch is None and model.hidden:
+        model.arch = "mlp"
+        lines.append("model mlp: --hidden gives the widths of one")
     if model.pretrained is None:
         model.pretrained, reason = _want_pretrained(recipe, facts, has_weights)
         start = "pretrained weights" if model.pretrained else "from scratch"

@@ -21,6 +21,7 @@ from lightning.pytorch.profilers import (
 
 from litscope.config.logging import LoggingConfig
 from litscope.config.recipe import Recipe
+from litscope.console import say
 from litscope.errors import MissingExtra
 from litscope.rundir import RunDir
 
@@ -96,12 +97,18 @@ def watch(loggers: list[Logger], module: L.LightningModule, recipe: Recipe) -> N
 
 
 def close_loggers(loggers: list[Logger]) -> None:
-    """End the Weights & Biases run: left open, it would take in what the next run of this process logs."""
+    """End the Weights & Biases run: left open, it would take in what the next run of this process logs.
+
+    Of an offline run it says how to upload it.
+    """
     from lightning.pytorch.loggers import WandbLogger
 
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            experiment = logger.experiment
+            experiment.finish()
+            if experiment.offline is True:  # other ranks hold a stand-in, whose every attribute is a function
+                say(f"the Weights & Biases run is offline; to upload it: wandb sync {Path(experiment.dir).parent}")
 
 
 def _tensorboard(folder: Path) -> Logger:

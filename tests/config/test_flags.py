@@ -106,7 +106,12 @@ def test_every_flag_takes_its_default() -> None:
                 continue
             value = ",".join(field.default) if field.is_list else str(field.default)
             words = [flag, value] if not field.is_bool else [flag if field.default else "--no-" + flag[2:]]
-            assert parse(words) == Recipe(), words
+            expected = Recipe()
+            if field.key == "data.data_dir":  # alone, the folder is the data
+                expected.data.dataset = field.default
+            if flag in ("--wandb-project", "--wandb-mode"):
+                expected.logging.use_wandb = True
+            assert parse(words) == expected, words
 
 
 def test_patience_alone_turns_early_stopping_on() -> None:
@@ -179,7 +184,8 @@ def test_built_in_presets_and_a_file_that_redefines_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
-        ("model: {model_type: vit_b_16}", "model.arch", "vit_b_16"),
+        ("model: {model_type: single}", "model.model_type", "single"),
+        ("model: {hidden: [64, 32]}", "model.hidden", [64, 32]),
         ("training: {learning_rate: 1e-3}", "training.lr", 1e-3),
         ("training: {max-epochs: 4}", "training.epochs", 4),
         ("training: {limit_train_batches: 10}", "training.limit_train_batches", 10),
@@ -217,7 +223,9 @@ def test_yaml_value(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("training:\n  epoch: 3\n", 2, "training.epoch is not a key. Did you mean 'epochs'"),
         ("trainig:\n  epochs: 3\n", 1, "'trainig' is not a section. Did you mean 'training'"),
         ("\nlr: 0.1\n", 2, "write it below training: (training.lr)"),
-        ("training:\n  batch_size: 3\n", 2, "batch_size stands in data: (data.batch_size)"),
+        ("training:\n  batch_size: 3\ndata:\n  batch_size: 4\n", 4, "which is set already"),
+        ("model:\n  hidden: [64, 3.5]\n", 2, "is not a list of whole numbers"),
+        ("model:\n  model_type: vit_b_16\n", 2, "An architecture is named by --arch: --arch vit_b_16."),
         ("training:\n  epochs: many\n", 2, "training.epochs: 'many' is not a whole number"),
         ("training:\n  epochs: true\n", 2, "training.epochs: True is not a whole number"),
         ("training:\n  seed: null\n", 2, "training.seed: None is not a whole number"),
@@ -287,6 +295,8 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "training.warmup_epochs": st.floats(0, 1),
         "training.steps_per_call": st.just("auto") | st.integers(1, 64),
         "training.resume": st.none(),
+        "model.model_type": st.just("single"),
+        "model.hidden": st.just([]),  # for an mlp
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's
         "model.member_lr": st.just([]),  # as many as members
         "model.member_weight_decay": st.just([]),

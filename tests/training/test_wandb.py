@@ -92,8 +92,9 @@ def test_offline_there_is_nowhere_to_put_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.flag("use_wandb", "logger")
-def test_a_run_is_written_offline(tmp_path: Path) -> None:
+def test_a_run_is_written_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit("iris", use_wandb=True, wandb_mode="offline", epochs=1, run_dir=str(tmp_path / "run"))
     (offline,) = (tmp_path / "run" / "logs" / "wandb").glob("offline-run-*")
     (record,) = offline.glob("*.wandb")
     assert b"val/accuracy" in record.read_bytes()
+    assert capsys.readouterr().err.count(f"to upload it: wandb sync {offline}\n") == 1

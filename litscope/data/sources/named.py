@@ -112,6 +112,15 @@ def _look(name: str, data_dir: Path) -> Rows | None:
     return None
 
 
+def named_in(folder: Path) -> list[str]:
+    """The names of the data sets whose files lie in a folder; those of MNIST and Fashion-MNIST are called alike."""
+    return [
+        name
+        for name, known in _FILES.items()
+        if any(all(_existing(folder / below, file) for file in known.files) for below in known.folders)
+    ]
+
+
 def _sought(name: str, data_dir: Path) -> str:
     """What was looked for, and where, as lines."""
     known = _FILES[name]

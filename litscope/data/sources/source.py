@@ -36,7 +36,7 @@ from litscope.data.sources.lists import (
     path_column,
     table_keys,
 )
-from litscope.data.sources.named import NAMES, open_named
+from litscope.data.sources.named import NAMES, named_in, open_named
 from litscope.data.sources.rows import Rows
 from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
 from litscope.data.sources.tables import column_names, encode, feature_names, fit_encoding, read_table
@@ -170,13 +170,25 @@ def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: st
             rows.notes.append(f"{dataset} is the named data set; for what lies here, write ./{dataset}")
         return rows
     if path.is_dir():
-        return list_folder(path)
+        return _rows_of_folder(path)
     if path.is_file() and path.suffix.lower() == ".npz":
         return npz_rows(path)
     if path.is_file():
         raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
     hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
     raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
+
+
+def _rows_of_folder(path: Path) -> Rows:
+    try:
+        return list_folder(path)
+    except DataError as error:
+        if names := named_in(path):
+            raise DataError(f"{error} It holds {' or '.join(names)}: give --dataset {names[0]} too.") from None
+        lists = [file for file in sorted(path.iterdir()) if file.suffix.lower() in {*TABLE_SUFFIXES, ".npz"}]
+        if lists:
+            raise DataError(f"{error} The data may be {lists[0]}: name that file.") from None
+        raise
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
 from litscope.models.networks.members import MemberSettings, make_members
-from litscope.models.networks.nets import WHITENET_LEAST, ConvNet, Mlp, WhiteNet
+from litscope.models.networks.nets import MLP_HIDDEN, WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.networks.stems import conv_like, fit_stem, replace_part, stem_for
 from litscope.models.networks.weights import (
     load_state,
@@ -131,6 +132,7 @@ def build(
     pretrained: bool | None = False,
     weights: str | os.PathLike[str] | None = None,
     dropout_rate: float = 0.0,
+    hidden: Sequence[int] | None = None,
     stem: Stem | None = None,
     channels_last: bool | None = None,
     num_members: int = 1,
@@ -149,6 +151,7 @@ def build(
             can be had, else a random start and a note; False for a random start.
         weights: a local file to start from, instead.
         dropout_rate: before the classifier head, in [0, 1).
+        hidden: widths of the hidden layers; for `mlp` alone.
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
         channels_last: memory format; None takes channels last where the network does.
         num_members: above 1: so many MLPs in one (`members.Members`), whose output is (M, B, C).
@@ -167,10 +170,12 @@ def build(
     if num_members > 1 and (name != "mlp" or weights is not None):
         what = f"--arch {arch}" if name != "mlp" else "--weights"
         raise ModelError(f"num_members is {num_members}: it is for an mlp that starts from scratch, not with {what}.")
+    if hidden is not None and name != "mlp":
+        raise ModelError(f"hidden is {list(hidden)}: it is for an mlp, not for {arch}. Leave --hidden out.")
     state = None if weights is None else read_weights(weights)
     notes: list[str] = []
     use_hub = state is None and _use_hub(arch, origin, name, pretrained, notes)
-    shape = (origin, name, num_classes, in_channels, image_size, num_features, dropout_rate)
+    shape = (origin, name, num_classes, in_channels, image_size, num_features, dropout_rate, hidden or MLP_HIDDEN)
     try:
         made = _make(*shape, use_hub)
     except ModelError as error:
@@ -226,15 +231,16 @@ def _make(
     image_size: int | None,
     num_features: int | None,
     dropout_rate: float,
+    hidden: Sequence[int],
     use_hub: bool,
 ) -> Backbone:
     if origin == "own":
         if num_features is not None:
-            return Backbone(Mlp(num_features, num_classes, dropout_rate=dropout_rate))
+            return Backbone(Mlp(num_features, num_classes, hidden, dropout_rate))
         if image_size is None:
             raise ModelError(f"{name} needs to know its input: image_size of images, or num_features of a table.")
         if name == "mlp":
-            return Backbone(Mlp(in_channels * image_size**2, num_classes, dropout_rate=dropout_rate))
+            return Backbone(Mlp(in_channels * image_size**2, num_classes, hidden, dropout_rate))
         if name == "whitenet":
             if image_size < WHITENET_LEAST:
                 raise ModelError(
