@@ -33,7 +33,7 @@ class LoggingConfig(Section, group="logging"):
     log_every_n_steps: int = setting(50, check=COUNT)
     """Steps between two logged training losses."""
     use_wandb: bool = False
-    """Short for --logger wandb. Any other --wandb flag turns it on too, but for --wandb-mode disabled."""
+    """Short for --logger wandb. So is any other flag of Weights & Biases, but for --wandb-mode disabled."""
     wandb_project: str = "litscope"
     """Weights & Biases: project."""
     wandb_name: str | None = None
