@@ -1,0 +1,22 @@
+"""From stored bytes to a batch on the device.
+
+    settings          what a data module is told: one field for each setting, with its names and its range
+    sources/          what `--dataset` may name -> rows, splits and a reader
+    reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
+    manifest          which samples there are, and what is known of each
+    stored            at which size pixels are kept, and where: in memory, in the cache, or decoded anew
+    preflight         what is wrong with a data set, before the first step
+    opened            all of this for one data set
+    datamodule        the LightningDataModule: splits, epochs and the position in them
+    sampler           which ids, in what order, for which rank
+    overlay           what people decided about samples, laid over the manifest
+    pruning           which training samples an epoch leaves out
+    loaders           ids in, batches out
+    resident          rows in a GPU's memory
+    batch_transform   from the bytes of a batch on its device to the network's input
+    transforms        augmentation, of whole batches
+
+Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
+only. `manifest`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/` import no torch:
+`curation` opens data where there is none.
+"""

@@ -27,11 +27,11 @@ from litscope.data.opened import open_data
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report
 from litscope.data.pruning import Pruning
-from litscope.data.reading.stored import Normalization, squares
 from litscope.data.resident import DeviceRows
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
+from litscope.data.stored import Normalization, squares
 from litscope.errors import DataError
 from litscope.limits import num_cores
 from litscope.settings import takes

@@ -9,10 +9,10 @@ import numpy as np
 from litscope.data.batch_transform import BatchTransform
 from litscope.data.manifest import Manifest
 from litscope.data.preflight import Report, inspect
-from litscope.data.reading.stored import Normalization, Stored, measure, store
 from litscope.data.sampler import Ids
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
+from litscope.data.stored import Normalization, Stored, measure, store
 from litscope.data.transforms import Augmentation
 from litscope.errors import ConfigError, DataError
 
@@ -51,7 +51,7 @@ class Opened:
         return name not in NEVER_FLIPPED and (self.source.reader.channels > 1 or self.stored.side > 32)
 
     def normalization(self) -> tuple[Normalization, Normalization]:
-        """Mean and deviation of the training samples; see `reading.stored.measure`."""
+        """Mean and deviation of the training samples; see `stored.measure`."""
         return measure(self.stored, self.source, self.readable(self.manifest.ids("train")))
 
     def transform(self, settings: DataSettings) -> BatchTransform:

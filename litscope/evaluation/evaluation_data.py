@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.overlay import Overlay
-from litscope.data.reading.stored import store
 from litscope.data.sampler import EpochOrder
 from litscope.data.sources.source import Source
+from litscope.data.stored import store
 from litscope.data.transforms import evaluation
 from litscope.types import Batch
 

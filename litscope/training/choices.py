@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from litscope.config.recipe import Recipe
-from litscope.data.reading.stored import sample_sizes
 from litscope.data.sources.source import Source
+from litscope.data.stored import sample_sizes
 from litscope.defaults import DEFAULT_PATIENCE, Family, default_weight_decay, direction, optimizer_family
 from litscope.limits import memory_bytes, num_cores
 

@@ -61,6 +61,8 @@ TORCH_FREE = {
     *("litscope.data.manifest", "litscope.data.sources.source", "litscope.data.reading.readers"),
     *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),
     *("litscope.data.reading.cache", "litscope.data.reading.findings"),
+    *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
+    *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "named", "rows", "tables")),
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 
@@ -148,6 +150,15 @@ def test_the_pages_draw_the_same_rooms() -> None:
     assert tables[0] == tables[1], "the tables of rooms in docs/architecture.md and CONTRIBUTING.md differ"
     allowed = {room: targets - {room} for room, targets in ALLOWED.items() if not room.startswith("_")}
     assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
+
+
+@pytest.mark.parametrize("place", ["data", "data/reading", "data/sources", "models", "models/networks"])
+def test_a_door_plate_names_every_file_and_no_other(place: str) -> None:
+    plate = ast.get_docstring(ast.parse((PACKAGE / place / "__init__.py").read_text())) or ""
+    named = re.findall(r"^    (\w+/?) {2,}\w", plate, re.MULTILINE)
+    files = {path.stem for path in (PACKAGE / place).glob("*.py")} - {"__init__"}
+    rooms = {f"{path.parent.name}/" for path in (PACKAGE / place).glob("*/__init__.py")}
+    assert sorted(named) == sorted(files | rooms)
 
 
 def test_the_command_line_imports_inside_its_commands() -> None:

@@ -1,0 +1,12 @@
+"""sample_id -> pixels or features.
+
+    readers       what reads one sample: files, arrays
+    images        the bytes of an image file -> (H, W, K), by one rule for each kind of file
+    bands         `.npy` files as images of any number of bands
+    decoding      whole batches of files, in threads; the only one with torch
+    cache         every image decoded and resized once, in one memory map
+    findings      what a look at every file found, kept beside the cache
+
+Who may come in: `data`, and rooms that may import it. This room imports the ground floor, and of `data` the ids of
+`sampler`: it does not know what a data set is called or how it is split.
+"""
