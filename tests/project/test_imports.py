@@ -155,7 +155,7 @@ def test_the_pages_draw_the_same_rooms() -> None:
 @pytest.mark.parametrize("place", ["data", "data/reading", "data/sources", "models", "models/networks"])
 def test_a_door_plate_names_every_file_and_no_other(place: str) -> None:
     plate = ast.get_docstring(ast.parse((PACKAGE / place / "__init__.py").read_text())) or ""
-    named = re.findall(r"^    (\w+/?) {2,}\w", plate, re.MULTILINE)
+    named = re.findall(r"^    (\w+/?) {2,}\S", plate, re.MULTILINE)
     files = {path.stem for path in (PACKAGE / place).glob("*.py")} - {"__init__"}
     rooms = {f"{path.parent.name}/" for path in (PACKAGE / place).glob("*/__init__.py")}
     assert sorted(named) == sorted(files | rooms)
