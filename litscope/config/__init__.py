@@ -1,0 +1,19 @@
+"""From flags, YAML files and keywords to one checked recipe. No torch.
+
+    recipe       the tree of five sections, and what they allow each other
+    section      what a section is: fields with their names, checks and docstrings
+    model        which network
+    data         which samples
+    training     how long, how fast, against which loss
+    hardware     where it computes
+    logging      what is recorded, and where
+    fields       the table of all fields; a value from outside becomes one of theirs
+    flags        command lines and keywords: layers of settings, put over each other
+    yamlfile     YAML files, with the line of every value, read and written
+    presets      a file's sections, its `lightning:` block and its presets
+    resume       what --resume means, and the recipe of the run that goes on
+    help         the text of --help
+
+Who may come in: everybody above the ground floor who is told by a recipe what to do; not `data`, `models`, `ledger`,
+`live` or `watch`, which are given their own settings. This room imports the ground floor only.
+"""

@@ -152,7 +152,7 @@ def test_the_pages_draw_the_same_rooms() -> None:
     assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
 
 
-@pytest.mark.parametrize("place", ["data", "data/reading", "data/sources", "models", "models/networks"])
+@pytest.mark.parametrize("place", ["config", "data", "data/reading", "data/sources", "models", "models/networks"])
 def test_a_door_plate_names_every_file_and_no_other(place: str) -> None:
     plate = ast.get_docstring(ast.parse((PACKAGE / place / "__init__.py").read_text())) or ""
     named = re.findall(r"^    (\w+/?) {2,}\S", plate, re.MULTILINE)
