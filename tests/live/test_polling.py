@@ -15,7 +15,7 @@ from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import entries, request, submit
 from litscope.live import steering
 from litscope.live.epoch_clock import EpochClock
-from litscope.live.pace import SAVE_EVERY_S, Pace
+from litscope.live.pace import AGREE_EVERY, SAVE_EVERY_S, Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment
 from litscope.live.steering import Steering
@@ -266,6 +266,41 @@ def test_what_is_due_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forever.due(Ranks(), 1) == (False, False, False, False)
     forever.end()
     assert forever.due(Ranks(), 1) == (False, False, True, False)
+
+
+class Pair(Ranks):
+    """This process and another one, which says the same whenever the two agree."""
+
+    def __init__(self, *other: int) -> None:
+        super().__init__()
+        self.world_size, self.other, self.num_agreements = 2, other, 0
+
+    def most(self, *numbers: int) -> list[int]:
+        self.num_agreements += 1
+        return [max(both) for both in zip(numbers, self.other, strict=True)]
+
+
+def test_two_ranks_agree_every_tenth_step_and_oftener_where_steps_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
+    pace = Pace(StopRequests(), saves=False, max_time_s=None)
+    pair = Pair(False, False, False, True, -AGREE_EVERY)
+
+    def agreements(counts: range, step_s: float) -> list[int]:
+        found = []
+        for count in counts:
+            now[0] += step_s
+            before = pair.num_agreements
+            due = pace.due(pair, count)
+            if pair.num_agreements > before:
+                found.append(count)
+            assert due == (False, False, False, pair.num_agreements > before), "the other has news"
+        return found
+
+    assert agreements(range(3), 0.01) == [0, 1]
+    assert agreements(range(3, 25), 0.01) == [10, 20]
+    assert agreements(range(25, 37), 0.25) == [30, 36]  # six steps of the ten up to 30 took 0.25 s: six take 1 s
+    assert agreements(range(37, 43), 2.0) == [40, 41, 42]
 
 
 # ---- notes, refusals, and what waits -------------------------------------------------------------

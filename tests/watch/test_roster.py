@@ -159,7 +159,9 @@ def test_ids_beyond_a_data_set_are_a_part_of_their_own() -> None:
 
 def test_a_label_is_learnt_once_and_none_is_no_news() -> None:
     roster = Roster(None)
-    roster.learn(ids(0, 1), ids(UNLABELLED, 1), "train")
+    roster.learn(ids(0), ids(UNLABELLED), "train")
+    assert roster.classes == ("0",)
+    roster.learn(ids(1), ids(1), "train")
     assert not roster.learn(ids(0), ids(UNLABELLED), "train")
     assert not roster.learn(ids(1), ids(0), "train")
     assert not roster.learn(ids(), ids(), "train")
