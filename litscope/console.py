@@ -18,9 +18,10 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def say(message: str) -> None:
-    """One line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
+def say(*lines: str) -> None:
+    """Lines for the person at the terminal."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

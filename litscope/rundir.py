@@ -84,11 +84,7 @@ class RunDir:
             RunError: if `path` already holds a run, or cannot be made.
         """
         run = cls(path)
-        if run.is_run():
-            raise RunError(
-                f"{run.path} already holds a run. Continue it with --resume {run.path}, "
-                "or give another --run-dir or --name."
-            )
+        run.check_free()
         try:
             for folder in (run.signals, run.metrics, run.checkpoints, run.figures):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +111,18 @@ class RunDir:
         hint = f" Runs here: {', '.join(map(str, near[-5:]))}." if near else ""
         what = "has no recipe.yaml, so it is not a run" if run.path.exists() else "does not exist"
         raise RunError(f"{run.path} {what}.{hint}")
+
+    def check_free(self) -> None:
+        """Refuse a folder that is taken.
+
+        Raises:
+            RunError: if it already holds a run.
+        """
+        if self.is_run():
+            raise RunError(
+                f"{self.path} already holds a run. Continue it with --resume {self.path}, "
+                "or give another --run-dir or --name."
+            )
 
     def is_run(self) -> bool:
         """Whether the folder holds a run (its recipe is written before its first step)."""

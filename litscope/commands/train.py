@@ -80,7 +80,7 @@ def batch_size_find(argv: list[str]) -> int:
     )
 
     def find(line: Line) -> Any:
-        from litscope.training.probes.lr_find import batch_size_find as try_sizes
+        from litscope.training.probes.batch_find import batch_size_find as try_sizes
 
         return try_sizes(line.recipe, **{option.name: line.options[option.name] for option in more})
 

@@ -110,15 +110,18 @@ class ClassificationData(L.LightningDataModule):
         """Open the data on every process."""
         self.open()
 
-    def open(self) -> Self:
+    def open(self, progress: bool = False) -> Self:
         """Find the data, check them, and fill in the attributes; a second call does nothing.
+
+        Args:
+            progress: draw a bar while the files are looked at.
 
         Raises:
             DataError: if the data cannot be used.
         """
         if self._is_open:
             return self
-        self._opened = opened = open_data(self.settings)
+        self._opened = opened = open_data(self.settings, progress)
         self.source, self.manifest, self.report = opened.source, opened.manifest, opened.report
         self.kind = self.source.kind
         self.classes = self.manifest.classes

@@ -63,8 +63,11 @@ class Opened:
         return BatchTransform(augmentation, len(self.manifest.classes), settings.mixup, settings.cutmix, settings.seed)
 
 
-def open_data(settings: DataSettings) -> Opened:
+def open_data(settings: DataSettings, progress: bool = False) -> Opened:
     """Find a data set, decode it where that pays, and check every file.
+
+    Args:
+        progress: draw a bar while the files are looked at.
 
     Raises:
         ConfigError: for something that only images have, where the data are a table.
@@ -84,13 +87,14 @@ def open_data(settings: DataSettings) -> Opened:
         source,
         broken=stored.broken,
         num_threads=settings.num_workers or None,
+        progress=progress,
         kept_in=None if stored.cache is None else stored.cache.folder,
     )
     if report.unreadable and settings.strict_data:
-        key, reason = report.unreadable[0]
+        files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)
         raise DataError(
-            f"{len(report.unreadable):,} files cannot be read; the first is {key}: {reason}. "
-            "Mend or remove them, or leave out --strict-data to set them aside."
+            f"{len(report.unreadable):,} files cannot be read, and --strict-data is on. Mend or remove them, "
+            f"or leave --strict-data out to set them aside:{files}"
         )
     manifest = source.manifest
     if source.kind == "image":

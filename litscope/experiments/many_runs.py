@@ -10,11 +10,8 @@ from pathlib import Path
 from litscope.config.recipe import Recipe
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
-from litscope.models.networks.backbones import why_no_weights
 from litscope.runs import RUNS
-from litscope.training.build import make_source
-from litscope.training.choices import look, resolve
-from litscope.training.hardware import check_hardware
+from litscope.training.prepare import prepare, seeded_classifier
 
 
 def check_fresh(recipe: Recipe, command: str) -> None:
@@ -39,11 +36,9 @@ def resolved(recipe: Recipe) -> Recipe:
     Raises:
         UserError: whatever `fit` would refuse.
     """
-    plan = check_hardware(recipe)
-    source = make_source(recipe)
-    recipe.check_kind(source.kind)
-    facts = look(source, device=plan.device_type, num_devices=plan.world_size)
-    return resolve(recipe, facts, why_no_weights)[0]
+    start = prepare(recipe)
+    seeded_classifier(start)
+    return start.recipe
 
 
 def why_apart(chosen: Recipe) -> str | None:

@@ -3,13 +3,13 @@
 Lightning's own launcher re-executes `sys.argv`, which is not always a command that trains. Here a
 worker is always
 
-    python -m litscope.launch.workers RECIPE.yaml RUN_DIR
+    python -m MODULE RECIPE.yaml RUN_DIR
 
-with LOCAL_RANK, NODE_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment, which
-Lightning's `LightningEnvironment` reads as "processes exist already". With several machines the
-person starts the same command on each (NODE_RANK, MASTER_ADDR and MASTER_PORT set), and each
-starts its own workers. A worker that dies ends the run; workers die with the process that
-started them.
+of a module that the caller names (`training.worker`), with LOCAL_RANK, NODE_RANK, WORLD_SIZE,
+MASTER_ADDR and MASTER_PORT in its environment, which Lightning's `LightningEnvironment` reads as
+"processes exist already". With several machines the person starts the same command on each
+(NODE_RANK, MASTER_ADDR and MASTER_PORT set), and each starts its own workers. A worker that dies
+ends the run; workers die with the process that started them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from litscope.console import say
 from litscope.errors import LitscopeError
 
 GRACE_S = 10.0
@@ -116,11 +115,13 @@ class Workers:
 
 @contextmanager
 def start_workers(
-    num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, on_death: Callable[[str], None]
+    module: str, num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, on_death: Callable[[str], None]
 ) -> Iterator[Workers]:
     """Start this machine's other ranks, and see to it that they end with the block.
 
     Args:
+        module: that a worker runs, with a file of the recipe and the run's folder as its words. It calls
+            `die_with_parent` first.
         num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
         recipe_yaml: the resolved recipe.
         on_death: called with a sentence just before this process is ended because a worker died.
@@ -145,7 +146,7 @@ def start_workers(
     with tempfile.TemporaryDirectory(prefix="litscope-") as folder, _environment(environment):
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(recipe_yaml, encoding="utf-8")
-        command = [sys.executable, "-m", "litscope.launch.workers", str(recipe), str(run_dir)]
+        command = [sys.executable, "-m", module, str(recipe), str(run_dir)]
         workers.start(command, num_devices, environment)
         workers.watch(on_death)
         try:
@@ -181,30 +182,10 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it dies (Linux)."""
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it dies (Linux). For a worker, before all else."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
     if os.getppid() != parent or parent == 1:
         os._exit(1)
-
-
-def main() -> int:
-    """The worker's entry point."""
-    _die_with_parent()
-    recipe, run_dir = sys.argv[1:]
-    from litscope.training.fit import run_worker
-
-    try:
-        run_worker(recipe, run_dir)
-    except LitscopeError as error:
-        say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

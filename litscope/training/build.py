@@ -12,30 +12,35 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
 from litscope.config.recipe import Recipe
+from litscope.config.training import max_time_s
 from litscope.data.datamodule import ClassificationData
+from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
-from litscope.data.transforms import SMALL
 from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError, did_you_mean
+from litscope.live.steering import Steering
+from litscope.live.stop_requests import StopRequests
 from litscope.models.classifier import Classifier
-from litscope.models.optim import build_optimizer
 from litscope.models.settings import ClassifierSettings
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
+from litscope.training.job import Job
 from litscope.training.loggers import make_profiler
+from litscope.training.loop.canaries import Canaries
 from litscope.training.loop.checkpoints import (
     AtomicCheckpointIO,
     adapt_callback_states,
     best_checkpoints,
     load_checkpoint,
 )
+from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
+from litscope.training.loop.recorder import Recorder
 from litscope.training.summary import checkpoint_folder
 
 
@@ -80,15 +85,10 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         checkpoint: will bring the weights, so none are fetched; it decides the normalisation and the stem.
 
     Raises:
-        ConfigError: if the recipe's number of classes or channels is not what the data hold, or test images would be
-            mirrored that may not, or images padded by more than they are.
+        ConfigError: as `class_weights`.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
     model, is_image = recipe.model, data.kind == "image"
-    _check_count("--num-classes", model.num_classes, data.num_classes, "classes")
-    if is_image:
-        _check_count("--in-channels", model.in_channels, data.in_channels, "channels")
-    _check_views(recipe, data)
     given = _of_same_name(recipe, ClassifierSettings)
     given["num_classes"] = data.num_classes
     if is_image:
@@ -110,17 +110,6 @@ def _of_same_name(recipe: Recipe, settings: type) -> dict[str, Any]:
     """The recipe's values for the fields of `settings`; without those that it leaves open (None, an empty list)."""
     values = {name: value for section in vars(recipe).values() for name, value in vars(section).items()}
     return {f.name: values[f.name] for f in dataclasses.fields(settings) if values.get(f.name) not in (None, [])}
-
-
-def check_optimizer(recipe: Recipe, classifier: Classifier) -> None:
-    """Refuse an optimizer that cannot be made, before anything is written.
-
-    Raises:
-        ConfigError: for an unknown name, or one whose package is missing.
-    """
-    if classifier.net is not None:
-        training = recipe.training
-        build_optimizer(classifier.net, training.optimizer, lr=training.lr or 1e-3, momentum=training.momentum)
 
 
 def class_weights(how: str, data: ClassificationData) -> list[float] | None:
@@ -163,21 +152,6 @@ def _read_weights(path: Path) -> dict[str, float]:
         raise ConfigError(
             f"--class-weights {path}: neither JSON ({{class: weight}}) nor CSV (class,weight): {error}."
         ) from error
-
-
-def check_monitor(recipe: Recipe, data: ClassificationData) -> None:
-    """Refuse a validation metric as monitor when there is no validation.
-
-    Raises:
-        ConfigError: naming the monitor and what can be done.
-    """
-    training = recipe.training
-    has_val = bool(len(data.val_ids) or training.overfit_batches) and training.limit_val_batches != 0
-    if training.monitor and training.monitor.startswith("val/") and not has_val:
-        raise ConfigError(
-            f"--monitor {training.monitor}: there is no validation. Use train/loss, or give validation samples "
-            "(a --val-split above 0, a --limit-val-batches other than 0)."
-        )
 
 
 def make_trainer(
@@ -230,54 +204,63 @@ def _callbacks(recipe: Recipe, run: RunDir) -> list[L.Callback]:
     return callbacks
 
 
-def make_early_stopping(recipe: Recipe, patience: int) -> EarlyStopping:
-    """Lightning's early stopping, for a recipe that has a monitor."""
-    training = recipe.training
-    assert training.monitor is not None
-    return EarlyStopping(
+def make_recorder(job: Job, stop_requests: StopRequests) -> Recorder:
+    """The callback that records, saves, steers and ends a run."""
+    recipe, training = job.recipe, job.recipe.training
+    return Recorder(
+        job.run,
+        job.attempt,
+        stop_requests,
+        Steering(job.run),
+        asked=job.asked,
+        last_checkpoint=checkpoint_folder(recipe, job.run) / "last.ckpt",
+        ledger=recipe.logging.ledger,
+        saves_last=training.save_last,
+        log_every_n_steps=recipe.logging.log_every_n_steps,
+        max_time_s=max_time_s(training.max_time) if training.max_time else None,
         monitor=training.monitor,
-        mode=training.mode or "min",
-        patience=patience,
-        min_delta=training.min_delta,
-        check_on_train_epoch_end=True,
-        check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
+        shows_bar=recipe.logging.progress,
+        canaries=make_canaries(job) if job.is_first else None,
+        stride=job.stride,
+        on_epoch=job.on_epoch,
     )
 
 
-def _check_views(recipe: Recipe, data: ClassificationData) -> None:
-    """What the recipe does with images that not all images allow."""
-    tta, padding = recipe.data.tta, recipe.data.crop_padding
-    if tta != "none" and not data.flips:
-        raise ConfigError(f"--tta {tta}: it mirrors images, and these are of characters. Leave it out.")
-    if padding is None:
-        return
-    side = data.manifest.encoding["stored_size"]
-    if side > SMALL:
-        raise ConfigError(
-            f"--crop-padding {padding}: the images are {side} pixels wide, and those of more than {SMALL} are cropped "
-            "without padding. Leave it out."
-        )
-    if padding >= side:
-        raise ConfigError(f"--crop-padding {padding}: the images are {side} pixels wide; give at most {side - 1}.")
+def make_canaries(job: Job) -> Canaries | None:
+    """Who plants wrong labels in a run that measures its ranking with them."""
+    training = job.recipe.training
+    if not training.canaries:
+        return None
+    return Canaries(job.run, training.canaries, training.seed, job.data.classes)
 
 
-def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
-    if given is not None and given != found:
-        raise ConfigError(f"{flag} {given}: the data have {found} {what}. Leave {flag} out to take what they have.")
+def make_pruning(recipe: Recipe, data: ClassificationData) -> Pruning | None:
+    """What the epochs of a run leave out, for opened data; None: nothing."""
+    training = recipe.training
+    if training.prune == "none":
+        return None
+    ratio = DEFAULT_RATIO if training.prune_ratio is None else training.prune_ratio
+    return Pruning(training.prune, ratio, training.seed, data.overlay)
 
 
-def describe_model(recipe: Recipe, plan: Plan, classifier: Classifier, data: ClassificationData) -> str:
-    """The one line that says what trains."""
-    training, size = recipe.training, num_parameters(classifier)
+def describe(job: Job) -> list[str]:
+    """What trains, in a line; and what its ledger will hold, where that is not plain."""
+    recipe, plan, data = job.recipe, job.plan, job.data
+    training, size = recipe.training, num_parameters(job.classifier)
     shape = f"{data.image_size} px" if data.kind == "image" else f"{data.num_features} features"
     effective = training.accumulate_grad_batches * plan.world_size
     batch = f"batch {recipe.data.batch_size}" + (f" x {effective}" if effective > 1 else "")
     length = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs"
     device = plan.device_type + (f" x {plan.world_size}" if plan.world_size > 1 else "")
-    return (
+    lines = [
         f"{recipe.model.arch}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
         f"{device}, {plan.precision}"
-    )
+    ]
+    if (training.mixup or training.cutmix) and recipe.logging.ledger:
+        lines.append(
+            "ledger: mixup and cutmix blend labels, so training samples are recorded in a clean pass each epoch"
+        )
+    return lines
 
 
 def num_parameters(module: Any) -> int:

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from litscope.config.recipe import Recipe
-from litscope.data.preflight import Report, inspect
-from litscope.data.sources.source import Source
-from litscope.errors import DataError
-from litscope.models.networks.backbones import why_no_weights
-from litscope.training.build import make_source
-from litscope.training.choices import look, resolve
-from litscope.training.hardware import Plan, check_hardware, may_choose_bf16
-from litscope.training.loggers import check_loggers
+from litscope.training.hardware import may_choose_bf16
+from litscope.training.prepare import Prepared, prepare, seeded_classifier
+from litscope.training.run_folder import check_folder
 
 
 @dataclass(frozen=True)
@@ -21,53 +16,44 @@ class Checkup:
     """The data as they were found, what `fit` would choose for them, and the hardware as it would be used.
 
     Attributes:
+        start: the run that could begin.
         may_be_bf16: a probe at the start of the run chooses between the plan's precision and bf16-mixed.
     """
 
-    source: Source
-    report: Report
-    chosen: list[str]
-    plan: Plan
+    start: Prepared
     may_be_bf16: bool
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        plan = self.plan
+        plan = self.start.plan
         where = f"{plan.device_type} x {plan.world_size}" if plan.world_size > 1 else plan.device_type
         other = ", or bf16-mixed if a probe at the start finds it faster" if self.may_be_bf16 else ""
         return [
-            *self.report.lines(),
-            *self.chosen,
+            *self.start.data.report.lines(),
+            *self.start.chosen,
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}{other}",
-            *plan.notes,
+            *self.start.notes,
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
+        plan, data = self.start.plan, self.start.data
         return {
-            "dataset": self.source.name,
-            "kind": self.source.kind,
-            "data": self.report.to_dict(),
-            "chosen": self.chosen,
-            "hardware": {**self.plan.trainer_arguments(), "notes": self.plan.notes, "may_be_bf16": self.may_be_bf16},
+            "dataset": data.source.name,
+            "kind": data.kind,
+            "data": data.report.to_dict(),
+            "chosen": self.start.chosen,
+            "hardware": {**plan.trainer_arguments(), "notes": plan.notes, "may_be_bf16": self.may_be_bf16},
         }
 
 
 def check_up(recipe: Recipe) -> Checkup:
-    """Open the data, look at every label and file, and check the hardware settings.
+    """Prepare a run as `fit` does, and train nothing: the images are in the cache afterwards, the weights fetched.
 
     Raises:
-        ConfigError: for settings that cannot work with these data or on this machine.
-        DataError: for data that cannot be used; with --strict-data for any unreadable file.
+        UserError: whatever `fit` would refuse.
     """
-    check_loggers(recipe)
-    plan = check_hardware(recipe)
-    source = make_source(recipe)
-    recipe.check_kind(source.kind)
-    report = inspect(source, num_threads=recipe.data.num_workers or None, progress=recipe.logging.progress)
-    if report.unreadable and recipe.data.strict_data:
-        files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)
-        raise DataError(f"{len(report.unreadable):,} files cannot be read, and --strict-data is on:{files}")
-    facts = look(source, device=plan.device_type, num_devices=plan.world_size)
-    _, chosen = resolve(recipe, facts, why_no_weights)
-    return Checkup(source, report, chosen, plan, may_choose_bf16(recipe, plan, source.kind))
+    start = prepare(recipe)
+    seeded_classifier(start)
+    check_folder(start.recipe, start.folder, start.data.manifest, start.plan)
+    return Checkup(start, may_choose_bf16(start.recipe, start.plan, start.data.kind))

@@ -1,17 +1,16 @@
 """The story of one run, top to bottom.
 
-    recipe -> checks -> data -> choices -> run folder -> network, Trainer -> training
+    recipe -> prepare: checks, data, choices -> the network -> run folder -> training on all devices
            -> evaluation with the best weights -> figures, summary.json
 
 `fit` is the public function, `run_recipe` what `litscope fit` calls. With several devices every
-process goes through `_train`; only the first one speaks and writes what is not the ledger's.
+process goes through `train`; only the first one speaks and writes what is not the ledger's.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-import random
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,40 +19,34 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from litscope.config.flags import build as build_recipe
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
-from litscope.config.resume import resolve_resume
-from litscope.config.training import max_time_s
 from litscope.config.yamlfile import dump
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
-from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.errors import ConfigError, Interrupted
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
-from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
-from litscope.rundir import RunDir, held, write_json
-from litscope.training import build, choices, summary
-from litscope.training.hardware import Plan, check_hardware
+from litscope.rundir import held, write_json
+from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
-from litscope.training.loggers import check_loggers, close_loggers, make_loggers, watch
-from litscope.training.loop.canaries import Canaries
-from litscope.training.loop.checkpoints import load_checkpoint, steering_state
+from litscope.training.loggers import close_loggers, make_loggers, watch
+from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.loop.metric_lines import metric_values
 from litscope.training.loop.recorder import Recorder
-from litscope.training.loop.stride import make_stride
+from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.run_folder import begin, carried_actions, check_epochs, finished, open_run
-from litscope.training.settings import resumed
+from litscope.training.run_folder import begin, finished, open_run
+
+WORKER = "litscope.training.worker"
+"""What the other processes of a run execute."""
 
 
 def fit(
@@ -104,84 +97,20 @@ def run_recipe(
         on_epoch: told of each epoch that is over, and may end the run.
     """
     with catch_stop_requests() as stop_requests:
-        recipe.check()
-        check_loggers(recipe)
-        checkpoint, folder = resolve_resume(recipe)
-        if folder is not None and (done := finished(RunDir(folder), recipe, checkpoint)) is not None:
+        if (done := finished(recipe)) is not None:
             return done
-        steered = steering_state(checkpoint)
-        if checkpoint is not None:
-            check_epochs(resumed(recipe, steered).training.epochs, checkpoint)
-        plan = check_hardware(recipe)
-        _check_callbacks(callbacks, plan)
-        source = build.make_source(recipe)
-        recipe.check_kind(source.kind)
-        facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
-        asked, chosen = choices.resolve(recipe, facts, _why_no_weights)
-        recipe = resumed(asked, steered)
-        data = build.make_data(recipe, source).open()
-        build.check_monitor(recipe, data)
-        stride = make_stride(recipe, plan, data, bool(callbacks))
+        start = prepare(recipe, callbacks, actions)
         is_first = rank_of_process() == 0
         if is_first:
-            for line in (*data.report.lines(), *chosen, *plan.notes):
-                say(line)
-        classifier = _seeded_classifier(recipe, data, checkpoint)
-        if checkpoint is None:  # a run that goes on computes as it did
-            plan, lines = speed_probe.settle(recipe, asked, plan, classifier, data)
-            for line in lines:
-                say(line)
-        if actions is None:
-            actions = carried_actions(recipe, data.manifest) if is_first and folder is None else []
-        run = open_run(recipe, folder, data, is_first)
-        with held(run) if is_first else nullcontext(), speed_probe.torch_threads(recipe.hardware.num_threads):
-            attempt = begin(run, asked, data, checkpoint, actions) if is_first else 0
-            job = Job(recipe, asked, plan, data, classifier, run, attempt, checkpoint, callbacks, stride, on_epoch)
-            return _train_with_workers(job, stop_requests)
-
-
-def run_worker(recipe_file: str, run_dir: str) -> None:
-    """Train as one of several processes; `launch.main` comes here."""
-    with catch_stop_requests() as stop_requests:
-        asked = build_recipe({}, [recipe_file])
-        checkpoint = Path(asked.training.resume) if asked.training.resume else None
-        recipe = resumed(asked, steering_state(checkpoint))
-        data = build.make_data(recipe, build.make_source(recipe)).open()
-        classifier = _seeded_classifier(recipe, data, checkpoint)
-        with speed_probe.torch_threads(recipe.hardware.num_threads):
-            plan = check_hardware(recipe)
-            _train(Job(recipe, asked, plan, data, classifier, RunDir(run_dir), 0, checkpoint), stop_requests)
-
-
-# ---- before training -------------------------------------------------------------------------
-
-
-def _check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
-    for callback in callbacks:
-        if not isinstance(callback, L.Callback):
-            raise ConfigError(
-                f"callbacks: {type(callback).__name__} is not a lightning.pytorch.Callback. (The package "
-                "pytorch_lightning has classes of its own that do not fit: import from lightning.pytorch.)"
-            )
-    if callbacks and plan.world_size > 1:
-        raise ConfigError("callbacks=... works on one device: other processes are started without them.")
-
-
-def _seeded_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path | None) -> Classifier:
-    """The network, built before the run has a folder: a wrong name or weights file leaves none behind."""
-    _seed(recipe.training.seed)
-    classifier = build.make_classifier(recipe, data, checkpoint)
-    build.check_optimizer(recipe, classifier)
-    return classifier
-
-
-def _why_no_weights(arch: str) -> str | None:
-    from litscope.models.networks.backbones import why_no_weights
-
-    return why_no_weights(arch)
-
-
-# ---- training --------------------------------------------------------------------------------
+            say(*start.lines())
+        classifier, plan = seeded_classifier(start), start.plan
+        if start.checkpoint is None:  # a run that goes on computes as it did
+            plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
+            say(*lines)
+        run = open_run(start, is_first)
+        with held(run) if is_first else nullcontext(), speed_probe.torch_threads(start.recipe.hardware.num_threads):
+            attempt = begin(run, start) if is_first else 0
+            return _train_with_workers(start.job(plan, classifier, run, attempt, on_epoch), stop_requests)
 
 
 def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
@@ -203,8 +132,10 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
         close("failed", message)
 
     try:
-        with start_workers(job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, worker_died):
-            outcome = _train(job, stop_requests)
+        with start_workers(
+            WORKER, job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, worker_died
+        ):
+            outcome = train(job, stop_requests)
     except Interrupted as stop:
         close("interrupted", str(stop))
         raise Interrupted(f"{stop} To go on: litscope fit --resume {job.run.path}") from None
@@ -216,44 +147,21 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
         raise
     facts = close("finished", "", outcome)
     if job.is_first:
-        for line in summary.closing_lines(facts):
-            say(line)
+        say(*summary.closing_lines(facts))
     return RunResult(job.run, facts)
 
 
-def _train(job: Job, stop_requests: StopRequests) -> Outcome:
-    """What every process does: train, evaluate."""
-    recipe, data, classifier, is_first = job.recipe, job.data, job.classifier, job.is_first
-    data.stride = job.stride
-    folder = summary.checkpoint_folder(recipe, job.run)
-    data.pruning = _pruning(job)
-    recorder = Recorder(
-        job.run,
-        job.attempt,
-        stop_requests,
-        Steering(job.run),
-        asked=job.asked,
-        last_checkpoint=folder / "last.ckpt",
-        ledger=recipe.logging.ledger,
-        saves_last=recipe.training.save_last,
-        log_every_n_steps=recipe.logging.log_every_n_steps,
-        max_time_s=max_time_s(recipe.training.max_time) if recipe.training.max_time else None,
-        monitor=recipe.training.monitor,
-        shows_bar=recipe.logging.progress,
-        canaries=_canaries(job) if is_first else None,
-        stride=job.stride,
-        on_epoch=job.on_epoch,
-    )
-    if is_first:
-        for note in classifier.notes:
-            say(note)
-        say(build.describe_model(recipe, job.plan, classifier, data))
-        if (recipe.training.mixup or recipe.training.cutmix) and recipe.logging.ledger:
-            say("ledger: mixup and cutmix blend labels, so training samples are recorded in a clean pass each epoch")
+def train(job: Job, stop_requests: StopRequests) -> Outcome:
+    """What every process of a run does: train, then evaluate the best weights."""
+    recipe, data, classifier = job.recipe, job.data, job.classifier
+    data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
+    recorder = build.make_recorder(job, stop_requests)
+    if job.is_first:
+        say(*classifier.notes, *build.describe(job))
     loggers: list[Logger] = []
     try:
-        with quiet_lightning(), stop_requests.deferred(quiet=not is_first):
-            loggers += make_loggers(recipe, job.run, job.attempt) if is_first else []
+        with quiet_lightning(), stop_requests.deferred(quiet=not job.is_first):
+            loggers += make_loggers(recipe, job.run, job.attempt) if job.is_first else []
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], loggers)
             watch(loggers, classifier, recipe)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
@@ -263,28 +171,6 @@ def _train(job: Job, stop_requests: StopRequests) -> Outcome:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         close_loggers(loggers)
-
-
-def _pruning(job: Job) -> Pruning | None:
-    training = job.recipe.training
-    if training.prune == "none":
-        return None
-    ratio = DEFAULT_RATIO if training.prune_ratio is None else training.prune_ratio
-    return Pruning(training.prune, ratio, training.seed, job.data.overlay)
-
-
-def _canaries(job: Job) -> Canaries | None:
-    training = job.recipe.training
-    if not training.canaries:
-        return None
-    return Canaries(job.run, training.canaries, training.seed, job.data.classes)
-
-
-def _seed(seed: int) -> None:
-    """Every generator that training may draw from. (Lightning's seed_everything also sets environment variables.)"""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationData, recorder: Recorder) -> Outcome:

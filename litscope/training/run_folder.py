@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from pathlib import Path
 
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
+from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
 from litscope.console import say
-from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
 from litscope.data.sources.named import NAMES
 from litscope.errors import ConfigError, RunError
-from litscope.ledger.journal.actions import Action, submit
+from litscope.launch.workers import rank_of_process
+from litscope.ledger.journal.actions import submit
 from litscope.live import environment
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS
+from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
 from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.prepare import Prepared
 from litscope.training.summary import read_summary
 
 
-def finished(run: RunDir, recipe: Recipe, checkpoint: Path | None) -> RunResult | None:
-    """The result of a run that ended as this recipe wants it to end; None if there is more to train."""
+def finished(recipe: Recipe) -> RunResult | None:
+    """The result of the run that a recipe goes on with, where it ended as the recipe wants it to end; else None.
+
+    Raises:
+        RunError: if there is no such run or checkpoint.
+    """
+    checkpoint, folder = resolve_resume(recipe)
+    if checkpoint is None or folder is None:
+        return None
+    run = RunDir(folder)
     done = read_summary(run)
-    if done is None or done["status"] != "finished" or checkpoint is None or not done["checkpoints"]["last"]:
+    if done is None or done["status"] != "finished" or not done["checkpoints"]["last"]:
         return None
     if checkpoint.resolve() != Path(done["checkpoints"]["last"]).resolve():
         return None
@@ -40,35 +50,53 @@ def finished(run: RunDir, recipe: Recipe, checkpoint: Path | None) -> RunResult 
     return RunResult(run, done)
 
 
-def check_epochs(epochs: int | None, checkpoint: Path) -> None:
-    """Refuse a checkpoint beyond the last epoch: Lightning would, but only when the run's recipe is rewritten.
+def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: Plan) -> None:
+    """Refuse a folder in which the run cannot be written.
+
+    Args:
+        folder: of the run that goes on; None for a new run.
+        manifest: of the opened data.
 
     Raises:
-        ConfigError: with the epochs that are done.
-        RunError: as `load_checkpoint`.
+        ConfigError: if several machines would not use one folder.
+        RunError: if the folder of a new run holds another one, or the data are not those of the run that goes on.
     """
-    loops = load_checkpoint(checkpoint, mmap=True).get("loops")
-    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"] if loops else 0
-    if epochs is not None and epochs < done:
-        raise ConfigError(
-            f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "
-            f"start a new run from its weights: --weights {checkpoint}."
-        )
+    if folder is not None:
+        _check_manifest(RunDir.open(folder), manifest)
+        return
+    path = _asked_folder(recipe)
+    is_first = rank_of_process() == 0
+    if path is None and (plan.num_nodes > 1 or not is_first):
+        raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
+    if path is not None and is_first:  # the others may find what the first one has begun
+        RunDir(path).check_free()
 
 
-def open_run(recipe: Recipe, folder: Path | None, data: ClassificationData, is_first: bool) -> RunDir:
-    """The folder of a new run, or of the one that goes on; made by the first process only."""
+def open_run(start: Prepared, is_first: bool) -> RunDir:
+    """The folder of a new run, or of the one that goes on; made by the first process only.
+
+    Raises:
+        ConfigError, RunError: as `check_folder`.
+    """
+    recipe, folder, data = start.recipe, start.folder, start.data
+    check_folder(recipe, folder, data.manifest, start.plan)
+    path = folder or _asked_folder(recipe)
     if not is_first:
-        path = folder or recipe.logging.run_dir or (RUNS / recipe.logging.name if recipe.logging.name else None)
-        if path is None:
-            raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
+        assert path is not None
         return RunDir(path)
     if folder is not None:
         run = RunDir.open(folder)
-        _check_manifest(run, data.manifest)
         run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
         return run
-    return RunDir.create(recipe.logging.run_dir or RUNS / (recipe.logging.name or _new_name(recipe, data)))
+    return RunDir.create(path or RUNS / _new_name(recipe, data))
+
+
+def _asked_folder(recipe: Recipe) -> Path | None:
+    """The folder that a recipe names for its run."""
+    logging = recipe.logging
+    if logging.run_dir:
+        return Path(logging.run_dir)
+    return RUNS / logging.name if logging.name else None
 
 
 def _new_name(recipe: Recipe, data: ClassificationData) -> str:
@@ -92,20 +120,6 @@ def _check_manifest(run: RunDir, manifest: Manifest) -> None:
             "or other labels or splits). Give the same data and the same split flags, or start a new run from its "
             "weights: --weights, or --resume with a new --run-dir."
         )
-
-
-def carried_actions(recipe: Recipe, manifest: Manifest) -> list[Action]:
-    """The decisions with which a new run starts, said in a line; none without --actions.
-
-    Raises:
-        ConfigError, RunError: if they cannot be read, or name a class that is not there.
-    """
-    where = recipe.data.actions
-    if where is None:
-        return []
-    actions, line = carry(read_actions(where), manifest, where)
-    say(line)
-    return actions
 
 
 PATHS = (
@@ -132,20 +146,19 @@ def _make_absolute(recipe: Recipe) -> None:
             setattr(part, name, str(Path(getattr(part, name)).resolve()))
 
 
-def begin(
-    run: RunDir, recipe: Recipe, data: ClassificationData, checkpoint: Path | None, actions: Iterable[Action] = ()
-) -> int:
+def begin(run: RunDir, start: Prepared) -> int:
     """Write down what the run is made of, the actions with which it starts, and the number of this attempt."""
+    checkpoint, recipe = start.checkpoint, start.asked
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
     _make_absolute(kept)
     if not run.manifest.exists():
-        data.manifest.write(run.manifest)
+        start.data.manifest.write(run.manifest)
     write_json(run.environment, environment.describe(recipe.training.seed))
     write_text(run.recipe, dump(kept))
     run.epoch_metrics.touch()  # it is there and holds no line: no epoch is whole yet
     run.actions.touch()
-    for action in actions:
+    for action in start.actions:
         submit(run, action)
     return begin_attempt(run, int(step), str(checkpoint) if checkpoint is not None else None)

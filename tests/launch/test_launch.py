@@ -112,7 +112,7 @@ def test_a_dead_worker_ends_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, epochs=4000, log_every_n_steps=1)
     wait_for_step(process, run, 20)
-    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.launch.workers"],
+    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.training.worker"],
                               capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     assert len(children) == 1
     os.kill(int(children[0]), signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_workers_die_with_the_first_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, epochs=4000, log_every_n_steps=1)
     wait_for_step(process, run, 10)
-    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.launch.workers"],
+    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "litscope.training.worker"],
                               capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     process.kill()
     process.communicate()

@@ -34,7 +34,7 @@ ALLOWED = {
     "ledger": BASE,
     "live": BASE | {"ledger"},
     "curation": BASE | {"config", "data", "ledger"},
-    "launch": BASE | {"training"},
+    "launch": BASE,
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "launch"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "training"},
     "experiments": BASE | ROOMS,

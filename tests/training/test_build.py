@@ -14,6 +14,7 @@ from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.training.build import make_classifier, make_data, make_source
 from litscope.training.fit import run_recipe
+from litscope.training.prepare import prepare
 
 LINE = [
     "digits", "--arch", "convnet", "--image-size", "12", "--batch-size", "48", "--augment", "strong",
@@ -85,9 +86,8 @@ def test_larger_images_are_not_padded(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (100, 100), (30 * i, 0, 0)).save(file)
     recipe = parse([str(tmp_path / "data"), "--image-size", "96", "--crop-padding", "2"])
-    data = make_data(recipe, make_source(recipe)).open()
     with pytest.raises(ConfigError, match="--crop-padding 2: the images are 96 pixels wide"):
-        make_classifier(recipe, data)
+        prepare(recipe)
 
 
 @pytest.mark.flag("target", "group_column")

@@ -28,8 +28,8 @@ from litscope.live.steered import Later, Moment
 from litscope.models.classifier import Classifier
 from litscope.models.metrics import PhaseMetrics
 from litscope.models.optim import set_weight_decay
-from litscope.training.build import make_early_stopping
 from litscope.training.loop.clean_pass import clean_pass
+from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
 from litscope.training.settings import Settings, facts_of
 from litscope.types import StepOutput

@@ -1,8 +1,8 @@
-"""Learning-rate finder and batch-size finder. Both leave what they touch exactly as it was.
+"""The learning-rate finder: `litscope lr-find`. It leaves what it touches exactly as it was.
 
 Lightning's own finder takes the slope of an exponential sweep against the linear learning rate,
 so noise of 0.002 on the loss moves its suggestion by decades; `lr_curve.py` holds the rule used
-here. Both finders run the real `Classifier` on real batches in an `L.Trainer`, so precision,
+here. The sweep runs the real `Classifier` on real batches in an `L.Trainer`, so precision,
 augmentation and accumulation are those of the run.
 """
 
@@ -19,22 +19,16 @@ import torch
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import can_be_folder
-from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.data.loaders import Loader
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
-from litscope.models.networks.backbones import why_no_weights
 from litscope.pictures import lr_curve
-from litscope.training.build import make_classifier, make_data, make_source
-from litscope.training.choices import look, resolve
-from litscope.training.hardware import Plan, check_hardware
-from litscope.training.probes.batch_curve import BatchSizeResult
-from litscope.training.probes.batch_find import find_batch_size
+from litscope.training.hardware import Plan
 from litscope.training.probes.lr_curve import LrResult, Sweep, join, read_sweep
 from litscope.training.probes.speed_probe import torch_threads
-from litscope.training.probes.trial import restore, snapshot, trial_trainer, unchanged
+from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
 
 EPOCH_STRIDE = 10_000
 """Sweep k draws its batches from epoch k times this, so that each sees another order."""
@@ -61,12 +55,13 @@ def lr_find(
     """
     if figure is not None and (Path(figure).is_dir() or not can_be_folder(Path(figure).absolute().parent)):
         raise ConfigError(f"--figure {figure}: it is the name of a PNG file, in a folder that is there or can be made.")
-    recipe, classifier, data, machine_plan = _prepare(recipe)
+    start, classifier = trial_of(recipe)
+    recipe = start.recipe
     with torch_threads(recipe.hardware.num_threads):
         result = sweep_learning_rates(
             classifier,
-            data,
-            machine_plan,
+            start.data,
+            start.plan,
             num_sweeps=num_sweeps,
             num_steps=num_steps,
             lr_min=lr_min,
@@ -86,39 +81,6 @@ def lr_find(
         spread=(result.low, result.high) if result.low is not None and result.high is not None else None,
     )
     return dataclasses.replace(result, figure=str(figure))
-
-
-def batch_size_find(
-    recipe: Recipe, *, start: int = 8, most: int | None = None, memory_budget_bytes: int | None = None
-) -> BatchSizeResult:
-    """Suggest a batch size for a recipe, by measuring on this machine.
-
-    Args:
-        recipe: what it leaves open is chosen as `fit` would.
-        start, most, memory_budget_bytes: see `find_batch_size`.
-
-    Raises:
-        UserError: whatever `fit` would refuse.
-    """
-    recipe, classifier, data, machine_plan = _prepare(recipe)
-    with torch_threads(recipe.hardware.num_threads):
-        return find_batch_size(
-            classifier, data, machine_plan, start=start, most=most, memory_budget_bytes=memory_budget_bytes
-        )
-
-
-def _prepare(recipe: Recipe) -> tuple[Recipe, Classifier, ClassificationData, Plan]:
-    """What `fit` would train: the resolved recipe, network, data, hardware."""
-    machine_plan = check_hardware(recipe)
-    source = make_source(recipe)
-    recipe.check_kind(source.kind)
-    facts = look(source, device=machine_plan.device_type, num_devices=machine_plan.world_size)
-    recipe, lines = resolve(recipe, facts, why_no_weights)
-    for line in lines:
-        say(line)
-    L.seed_everything(recipe.training.seed, verbose=False)
-    data = make_data(recipe, source).open()
-    return recipe, make_classifier(recipe, data), data, machine_plan
 
 
 def sweep_learning_rates(

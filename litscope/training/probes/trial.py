@@ -14,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litscope.config.recipe import Recipe
+from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
 from litscope.live.stop_requests import STOP_SIGNALS, catch_stop_requests
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
+from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.quiet import quiet_lightning
 
 
@@ -32,6 +36,20 @@ class EndOnStopRequest(L.Callback):
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
         raise Interrupted(f"Interrupted by {signal.Signals(number).name}.")
+
+
+def trial_of(recipe: Recipe) -> tuple[Prepared, Classifier]:
+    """What `fit` would train, with the weights from which it would go on; what was chosen is said.
+
+    Raises:
+        UserError: whatever `fit` would refuse.
+    """
+    start = prepare(recipe)
+    say(*start.chosen)
+    classifier = seeded_classifier(start)
+    if start.checkpoint is not None:
+        classifier.load_state_dict(load_checkpoint(start.checkpoint)["state_dict"])
+    return start, classifier
 
 
 def trial_trainer(plan: Plan, callback: L.Callback, **arguments: Any) -> L.Trainer:

@@ -1,7 +1,6 @@
-"""The finders: their arithmetic on curves, and what they do to a real network on real data."""
+"""The learning-rate finder: its arithmetic on curves, and what it does to a real network on real data."""
 
 import os
-import random
 import signal
 
 import lightning.pytorch as L
@@ -9,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trials import assert_unchanged, everything, prepared
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError, Interrupted
 from litscope.models.classifier import Classifier
-from litscope.training import build, choices
-from litscope.training.hardware import check_hardware
-from litscope.training.probes.batch_curve import Probe, search
-from litscope.training.probes.batch_find import find_batch_size
+from litscope.training.probes.batch_find import batch_size_find
 from litscope.training.probes.lr_curve import join, read_sweep
-from litscope.training.probes.lr_find import batch_size_find, lr_find, sweep_learning_rates
+from litscope.training.probes.lr_find import lr_find, sweep_learning_rates
 from litscope.training.probes.trial import trial_trainer, unchanged
 from litscope.training.quiet import quiet_lightning
 
@@ -69,102 +66,11 @@ def test_the_median_of_the_sweeps_is_suggested_with_its_spread():
     assert result.to_dict()["sweeps"][0]["lr"] == LRS.tolist()
 
 
-def limited(most_that_fits, speed=lambda size: 1000.0):
-    """A machine that runs sizes up to a limit; remembers what was tried."""
-    tried = []
-
-    def probe(size):
-        tried.append(size)
-        fits = size <= most_that_fits
-        return Probe(size, fits, speed(size) if fits else None, size * 1000)
-
-    return probe, tried
-
-
-def test_doubling_then_bisecting_finds_the_largest_that_fits():
-    probe, tried = limited(100, speed=float)
-    result = search(probe, start=8, most=10_000)
-    assert tried[:5] == [8, 16, 32, 64, 128]
-    assert 92 <= result.largest <= 100
-    assert result.limit == "memory"
-    assert "does not fit" in "\n".join(result.lines())
-
-
-def test_nothing_fits():
-    probe, _ = limited(0)
-    result = search(probe, start=8, most=100)
-    assert (result.largest, result.suggestion) == (None, None)
-    assert "Not even 1 fits" in result.lines()[-1]
-
-
-def test_the_smallest_size_that_is_as_fast_is_suggested():
-    probe, tried = limited(10_000, speed=lambda size: min(size, 40) * 10.0)
-    result = search(probe, start=8, most=10_000)
-    assert result.suggestion == 64
-    assert result.limit == "throughput"
-    assert max(tried) == 256
-
-
-def test_the_training_set_bounds_the_search():
-    probe, tried = limited(10_000, speed=float)
-    result = search(probe, start=8, most=50)
-    assert tried == [8, 16, 32, 50]
-    assert (result.largest, result.limit) == (50, "data")
-
-
-def test_a_size_beyond_the_budget_is_not_run():
-    probe, tried = limited(10**9, speed=float)
-    result = search(probe, start=8, most=10**6, budget_bytes=100_000)
-    assert max(tried) <= 100
-    assert 88 <= result.largest <= 100
-    assert result.limit == "memory"
-
-
-# ---- on a real network and real data ---------------------------------------------------------
-
-
-def prepared(dataset="digits", **flags):
-    """Network, data and hardware of a small run, as the finders get them."""
-    recipe = recipe_from_keywords(dataset=dataset, accelerator="cpu", **flags)
-    source = build.make_source(recipe)
-    recipe, _ = choices.resolve(recipe, choices.look(source))
-    torch.manual_seed(0)
-    data = build.make_data(recipe, source).open()
-    return build.make_classifier(recipe, data), data, check_hardware(recipe)
-
-
-def everything(classifier, data):
-    """What a finder must leave as it was."""
-    return {
-        "weights": {name: value.clone() for name, value in classifier.state_dict().items()},
-        "gradients": [p.grad for p in classifier.parameters()],
-        "random": (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),
-        "trainers": (classifier._trainer, data.trainer),
-        "others": (classifier.training, data.batch_size, torch.are_deterministic_algorithms_enabled()),
-    }
-
-
-def assert_unchanged(before, after):
-    assert before["weights"].keys() == after["weights"].keys()
-    assert all(torch.equal(before["weights"][name], after["weights"][name]) for name in before["weights"])
-    assert {k: v for k, v in before.items() if k != "weights"} == {k: v for k, v in after.items() if k != "weights"}
-
-
 def test_the_learning_rate_finder_leaves_no_trace(in_tmp):
     classifier, data, plan = prepared(dropout_rate=0.2)  # batch norm, dropout, augmentation
     before = everything(classifier, data)
     result = sweep_learning_rates(classifier, data, plan, num_sweeps=2, num_steps=20)
     assert len(result.sweeps[0].lr) > 10
-    assert_unchanged(before, everything(classifier, data))
-    assert list(in_tmp.iterdir()) == []
-
-
-def test_the_batch_size_finder_leaves_no_trace(in_tmp):
-    classifier, data, plan = prepared(dropout_rate=0.2)
-    before = everything(classifier, data)
-    result = find_batch_size(classifier, data, plan, most=32)
-    assert [p.size for p in result.probes] == [8, 16, 32]
-    assert all(p.fits and p.samples_per_s > 0 and p.memory_bytes > 0 for p in result.probes)
     assert_unchanged(before, everything(classifier, data))
     assert list(in_tmp.iterdir()) == []
 
@@ -257,13 +163,6 @@ def test_sweeps_that_make_no_curve_are_refused(wrong):
         sweep_learning_rates(classifier, data, plan, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"start": 0}, {"start": -8}, {"most": 0}])
-def test_a_search_without_sizes_is_refused(wrong):
-    classifier, data, plan = prepared("iris")
-    with pytest.raises(ConfigError, match=r"--(start|most) -?\d: it is 1 or more"):
-        find_batch_size(classifier, data, plan, **wrong)
-
-
 @pytest.mark.parametrize("figure", [".", "file/lr.png"])
 def test_a_plot_without_a_place_is_refused_before_the_sweep(in_tmp, figure):
     (in_tmp / "file").touch()
@@ -275,25 +174,6 @@ def test_a_plot_without_a_place_is_refused_before_the_sweep(in_tmp, figure):
 def test_the_finders_refuse_what_fit_refuses(find):
     with pytest.raises(ConfigError, match="this is for images"):
         find(recipe_from_keywords(dataset="iris", mixup=0.2))
-
-
-def test_a_memory_budget_on_the_cpu_bounds_the_batch_size():
-    classifier, data, plan = prepared()
-    free = find_batch_size(classifier, data, plan, most=64)
-    budget = free.probes[-1].memory_bytes
-    result = find_batch_size(classifier, data, plan, most=1024, memory_budget_bytes=budget)
-    assert result.limit == "memory"
-    assert 56 <= result.largest <= 72
-    assert all(p.memory_bytes <= budget for p in result.probes if p.fits)
-
-
-def test_memory_grows_with_the_batch():
-    classifier, data, plan = prepared()
-    sizes = find_batch_size(classifier, data, plan, most=64).probes
-    used = [p.memory_bytes for p in sizes]
-    assert used == sorted(used)
-    activations = np.diff(used) / np.diff([p.size for p in sizes])
-    assert activations.min() > 0.8 * activations.max()  # proportional to the samples
 
 
 @pytest.mark.pictures

@@ -1,0 +1,241 @@
+"""The beginning of a run, told once: from a recipe to everything that training needs, with nothing written yet.
+
+    recipe -> its checks -> checkpoint -> hardware -> source -> choices -> data -> what only the open data can rule out
+           -> the network, from the recipe's seed
+
+`fit` goes on from here to the folder of a run; `litscope check` reports what was found; the finders, `tune` and `cv`
+measure; the other processes of a run begin likewise. So all of them refuse the same recipes with the same sentences.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+
+from litscope.config.recipe import Recipe
+from litscope.config.resume import resolve_resume
+from litscope.curation.carry import carry, read_actions
+from litscope.data.datamodule import ClassificationData
+from litscope.data.transforms import SMALL
+from litscope.errors import ConfigError, DataError
+from litscope.launch.workers import rank_of_process
+from litscope.ledger.journal.actions import Action
+from litscope.models.classifier import Classifier
+from litscope.models.networks.backbones import why_no_weights
+from litscope.models.optim import build_optimizer
+from litscope.rundir import RunDir
+from litscope.training import build, choices
+from litscope.training.hardware import Plan, check_hardware
+from litscope.training.job import Job, OnEpoch
+from litscope.training.loggers import check_loggers
+from litscope.training.loop.checkpoints import load_checkpoint, steering_state
+from litscope.training.loop.stride import Stride, make_stride
+from litscope.training.settings import resumed
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin: nothing is open any more, and nothing is written.
+
+    Attributes:
+        recipe: resolved: nothing that matters is open; with the settings that were changed while the run trained.
+        asked: the same without those changes, as recipe.yaml has it.
+        chosen: a line for each choice that was made, with its reason.
+        plan: the hardware.
+        data: opened.
+        checkpoint: what the run goes on from, or None.
+        folder: of the run that goes on; None for a new run.
+        callbacks: the caller's own.
+        stride: of a run that takes several steps in one call.
+        actions: the requests with which the journal of a new run begins.
+        notes: lines about the hardware, and about the actions.
+    """
+
+    recipe: Recipe
+    asked: Recipe
+    chosen: list[str]
+    plan: Plan
+    data: ClassificationData
+    checkpoint: Path | None
+    folder: Path | None
+    callbacks: Sequence[L.Callback]
+    stride: Stride | None
+    actions: Sequence[Action]
+    notes: list[str]
+
+    def lines(self) -> list[str]:
+        """What is said before the run begins."""
+        return [*self.data.report.lines(), *self.chosen, *self.notes]
+
+    def job(
+        self, plan: Plan, classifier: Classifier, run: RunDir, attempt: int, on_epoch: OnEpoch | None = None
+    ) -> Job:
+        """What every process trains by, once the run has a folder; see `Job`."""
+        return Job(
+            recipe=self.recipe,
+            asked=self.asked,
+            plan=plan,
+            data=self.data,
+            classifier=classifier,
+            run=run,
+            attempt=attempt,
+            checkpoint=self.checkpoint,
+            callbacks=self.callbacks,
+            stride=self.stride,
+            on_epoch=on_epoch,
+        )
+
+
+def prepare(recipe: Recipe, callbacks: Sequence[L.Callback] = (), actions: Sequence[Action] | None = None) -> Prepared:
+    """Check a recipe, choose what it leaves open, and open its data. The network comes from `seeded_classifier`.
+
+    Args:
+        recipe: as given; it is not changed.
+        callbacks: the caller's own.
+        actions: requests with which a new run begins; None: those that `recipe.data.actions` names.
+
+    Raises:
+        UserError: for what the recipe, the data or the machine do not allow.
+    """
+    recipe.check()
+    check_loggers(recipe)
+    checkpoint, folder = resolve_resume(recipe)
+    steered = steering_state(checkpoint)
+    if checkpoint is not None:
+        check_epochs(resumed(recipe, steered).training.epochs, checkpoint)
+    plan = check_hardware(recipe)
+    check_callbacks(callbacks, plan)
+    source = build.make_source(recipe)
+    recipe.check_kind(source.kind)
+    facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
+    asked, chosen = choices.resolve(recipe, facts, why_no_weights)
+    recipe = resumed(asked, steered)
+    data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
+    check_against_data(recipe, plan, data)
+    stride = make_stride(recipe, plan, data, bool(callbacks))
+    notes = list(plan.notes)
+    where = recipe.data.actions
+    if actions is None and folder is None and where is not None:
+        actions, line = carry(read_actions(where), data.manifest, where)
+        notes.append(line)
+    return Prepared(
+        recipe, asked, chosen, plan, data, checkpoint, folder, callbacks, stride, tuple(actions or ()), notes
+    )
+
+
+def seeded_classifier(start: Prepared) -> Classifier:
+    """The network of a prepared run. Training draws on from the random generators that are seeded here.
+
+    Raises:
+        ModelError: if there is no such architecture, or its weights cannot be used.
+        ConfigError: for an optimizer that is not known, or whose package is missing.
+    """
+    recipe = start.recipe
+    _seed(recipe.training.seed)
+    classifier = build.make_classifier(recipe, start.data, start.checkpoint)
+    if classifier.net is not None:
+        training = recipe.training
+        build_optimizer(classifier.net, training.optimizer, lr=training.lr or 1e-3, momentum=training.momentum)
+    return classifier
+
+
+def _seed(seed: int) -> None:
+    """Every generator that training may draw from. (Lightning's seed_everything also sets environment variables.)"""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+# ---- what is refused -------------------------------------------------------------------------
+
+
+def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
+    """Refuse callbacks that Lightning would pass over, or that other processes would not have.
+
+    Raises:
+        ConfigError: saying which.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, L.Callback):
+            raise ConfigError(
+                f"callbacks: {type(callback).__name__} is not a lightning.pytorch.Callback. (The package "
+                "pytorch_lightning has classes of its own that do not fit: import from lightning.pytorch.)"
+            )
+    if callbacks and plan.world_size > 1:
+        raise ConfigError("callbacks=... works on one device: other processes are started without them.")
+
+
+def check_epochs(epochs: int | None, checkpoint: Path) -> None:
+    """Refuse a checkpoint beyond the last epoch: Lightning would, but only when the run's recipe is rewritten.
+
+    Raises:
+        ConfigError: with the epochs that are done.
+        RunError: as `load_checkpoint`.
+    """
+    loops = load_checkpoint(checkpoint, mmap=True).get("loops")
+    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"] if loops else 0
+    if epochs is not None and epochs < done:
+        raise ConfigError(
+            f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "
+            f"start a new run from its weights: --weights {checkpoint}."
+        )
+
+
+def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> None:
+    """Refuse what the recipe says and these data do not have.
+
+    Args:
+        recipe: resolved.
+        data: opened.
+
+    Raises:
+        ConfigError: naming the flag.
+        DataError: if there are fewer training samples than devices.
+    """
+    _check_count("--num-classes", recipe.model.num_classes, data.num_classes, "classes")
+    if data.kind == "image":
+        _check_count("--in-channels", recipe.model.in_channels, data.in_channels, "channels")
+        _check_views(recipe, data)
+    _check_monitor(recipe, data)
+    build.class_weights(recipe.training.class_weights, data)
+    if recipe.hardware.use_distributed_sampler and len(data.train_ids) < plan.world_size:
+        raise DataError(f"{len(data.train_ids)} training samples cannot be shared by {plan.world_size} devices.")
+
+
+def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
+    if given is not None and given != found:
+        raise ConfigError(f"{flag} {given}: the data have {found} {what}. Leave {flag} out to take what they have.")
+
+
+def _check_views(recipe: Recipe, data: ClassificationData) -> None:
+    """What the recipe does with images that not all images allow."""
+    tta, padding = recipe.data.tta, recipe.data.crop_padding
+    if tta != "none" and not data.flips:
+        raise ConfigError(f"--tta {tta}: it mirrors images, and these are of characters. Leave it out.")
+    if padding is None:
+        return
+    side = data.manifest.encoding["stored_size"]
+    if side > SMALL:
+        raise ConfigError(
+            f"--crop-padding {padding}: the images are {side} pixels wide, and those of more than {SMALL} are cropped "
+            "without padding. Leave it out."
+        )
+    if padding >= side:
+        raise ConfigError(f"--crop-padding {padding}: the images are {side} pixels wide; give at most {side - 1}.")
+
+
+def _check_monitor(recipe: Recipe, data: ClassificationData) -> None:
+    """A validation metric decides nothing where there is no validation."""
+    training = recipe.training
+    has_val = bool(len(data.val_ids) or training.overfit_batches) and training.limit_val_batches != 0
+    if training.monitor and training.monitor.startswith("val/") and not has_val:
+        raise ConfigError(
+            f"--monitor {training.monitor}: there is no validation. Use train/loss, or give validation samples "
+            "(a --val-split above 0, a --limit-val-batches other than 0)."
+        )

@@ -1,0 +1,47 @@
+"""One of several processes of a run. `launch.workers` starts it, and it ends with the process that did.
+
+    python -m litscope.training.worker RECIPE.yaml RUN_DIR
+
+The recipe is resolved: it holds what the first process chose.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from litscope.console import say
+from litscope.errors import LitscopeError
+from litscope.launch.workers import die_with_parent
+
+
+def main() -> int:
+    """Train as one of several processes; the exit code."""
+    die_with_parent()  # before torch is imported, which takes seconds
+    try:
+        _join_run(*sys.argv[1:])
+    except LitscopeError as error:
+        say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _join_run(recipe_file: str, run_dir: str) -> None:
+    from litscope.config.flags import build
+    from litscope.live.stop_requests import catch_stop_requests
+    from litscope.rundir import RunDir
+    from litscope.training.fit import train
+    from litscope.training.prepare import prepare, seeded_classifier
+    from litscope.training.probes.speed_probe import torch_threads
+
+    with catch_stop_requests() as stop_requests:
+        start = prepare(build({}, [recipe_file]), actions=())
+        classifier = seeded_classifier(start)
+        with torch_threads(start.recipe.hardware.num_threads):
+            train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0), stop_requests)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
