@@ -8,8 +8,9 @@ STAMP := .venv/.install-stamp
 # The first Python that is new enough; `make install PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# Options for pytest: `make test T="tests/config/test_flags.py -n 0"`.
-T ?= -n auto --maxprocesses 8
+# Options for pytest: `make test T="tests/config/test_flags.py -n 0"`. With worksteal a worker keeps to its modules, so
+# that what a module trains for all its tests is trained once, and takes from others when it has none left.
+T ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help install demo test test-slow lint format bench bench-full docs clean
 

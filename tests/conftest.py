@@ -94,6 +94,16 @@ def spacewarps(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return _unpacked(shared_data / "spacewarps.tar.gz", tmp_path_factory, lambda _: True) / "spacewarps"
 
 
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted small run on digits of 12 steps, to compare with. Who changes it, changes a copy."""
+    from small_runs import small_fit
+
+    run_dir = tmp_path_factory.mktemp("plain") / "run"
+    small_fit(run_dir)
+    return run_dir
+
+
 def _unpacked(archive: Path, factory: pytest.TempPathFactory, wanted: Callable[[str], bool]) -> Path:
     """The folder of an archive's wanted files, unpacked once and shared by all worker processes."""
     base = factory.getbasetemp()

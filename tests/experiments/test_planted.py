@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
-from tests.small_runs import DIGITS, small_fit, when_there
+from small_runs import DIGITS, small_fit, when_there
 
 from litscope.cli import main
 from litscope.curation.carry import net_actions

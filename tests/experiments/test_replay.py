@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.small_runs import At, assert_bit_equal, last, rows, send, small_fit
+from small_runs import At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.cli import main
 from litscope.errors import Interrupted, RunError
@@ -66,11 +66,10 @@ def test_a_steered_run_ends_bit_equal(tmp_path: Path) -> None:
     assert_repeated(again, tmp_path / "third")  # a replay can be replayed
 
 
-def test_the_actions_matter(tmp_path: Path) -> None:
+def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small_fit(run, callbacks=scenario(run))
-    plain = small_fit(tmp_path / "plain").run
-    found = compare(RunDir(run), plain, 0)
+    found = compare(RunDir(run), RunDir(plain_run), 0)
     assert not found.is_equal
     assert found.weights.num_different
     assert (found.weights.largest or 0) > 0
@@ -164,10 +163,19 @@ def test_a_run_from_another_ones_checkpoint(tmp_path: Path) -> None:
     assert not (tmp_path / "late").exists()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run of one epoch, trained outside of any repository: its commit is on record, too."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return small_fit(folder / "one", epochs=1).run
+
+
 class TestCommand:
     @pytest.fixture
-    def run(self, in_tmp: Path) -> RunDir:
-        return small_fit(in_tmp / "runs/one", epochs=1).run
+    def run(self, trained: RunDir, in_tmp: Path) -> RunDir:
+        return RunDir(shutil.copytree(trained.path, in_tmp / "runs/one"))
 
     def test_equal(self, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()

@@ -135,22 +135,27 @@ def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.
         search(tmp_path / "all", "lr=1e37,1e38", trials=2)
 
 
+def pruned(folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
+    """A search of two rates, with a seed that `TestPruner` explains."""
+    return list(search(folder, "lr=1e-2,1e-8", *more, trials=trials, gradient_clip_val=1e6, seed=17, **flags).trials)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a call that is over. Its trials are too few to stop any of them."""
+    folder = tmp_path_factory.mktemp("earlier") / "tune"
+    assert all(trial.stopped_after is None for trial in pruned(folder, trials=MEDIAN_OF))
+    return folder
+
+
 class TestPruner:
     """A rate of 1e-8 learns nothing, so it is behind the other one after any number of epochs. With this seed, three of
     the first five trials have the other one, and the first of a later call has not: it can only be judged by those of
     the earlier one.
     """
 
-    SPACE = "lr=1e-2,1e-8"
-    SEED = 17
-
-    def found(self, folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
-        return list(
-            search(folder, self.SPACE, *more, trials=trials, gradient_clip_val=1e6, seed=self.SEED, **flags).trials
-        )
-
     def test_a_trial_that_is_behind_is_stopped(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        trials = self.found(tmp_path, epochs=5)
+        trials = pruned(tmp_path, epochs=5)
         stopped = [trial for trial in trials if trial.stopped_after is not None]
         assert stopped
         assert {trial.settings["lr"] for trial in stopped} == {1e-8}
@@ -163,29 +168,28 @@ class TestPruner:
         assert ", stopped after 2 epochs (" in capsys.readouterr().err
 
     def test_with_none_all_train_to_the_end(self, tmp_path: Path) -> None:
-        assert all(trial.stopped_after is None for trial in self.found(tmp_path, pruner="none"))
+        assert all(trial.stopped_after is None for trial in pruned(tmp_path, pruner="none"))
 
     def test_trials_of_several_lengths_are_not_compared(self, tmp_path: Path) -> None:
-        assert all(trial.stopped_after is None for trial in self.found(tmp_path, "epochs=2,3"))
+        assert all(trial.stopped_after is None for trial in pruned(tmp_path, "epochs=2,3"))
 
-    def test_the_trials_of_an_earlier_call_count(self, tmp_path: Path) -> None:
-        before = self.found(tmp_path, trials=MEDIAN_OF)
-        assert all(trial.stopped_after is None for trial in before)
-        after = self.found(tmp_path, trials=8)
+    def test_the_trials_of_an_earlier_call_count(self, earlier: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(earlier, tmp_path / "tune"))
+        before = pruned(folder, trials=MEDIAN_OF)
+        after = pruned(folder, trials=8)
         assert after[:MEDIAN_OF] == before
         assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
-        again = self.found(tmp_path, trials=9)
+        again = pruned(folder, trials=9)
         assert again[:8] == after
 
-    def test_they_count_where_the_folder_was_moved(self, tmp_path: Path) -> None:
-        self.found(tmp_path / "then", trials=MEDIAN_OF)
-        shutil.move(tmp_path / "then", tmp_path / "now")
-        after = self.found(tmp_path / "now", trials=8)
+    def test_they_count_where_the_folder_was_moved(self, earlier: Path, tmp_path: Path) -> None:
+        shutil.copytree(earlier, tmp_path / "now")
+        after = pruned(tmp_path / "now", trials=8)
         assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
 
     def test_another_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="--pruner hyperband: it is median or none"):
-            self.found(tmp_path, pruner="hyperband")
+            pruned(tmp_path, pruner="hyperband")
 
 
 def test_a_long_trial_is_heard_of(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.small_runs import At, send, small_fit, when_there
+from small_runs import At, send, small_fit, when_there
 
 from litscope.cli import main
 from litscope.data.manifest import Manifest

@@ -53,16 +53,15 @@ def visited(run: Path, **where: Any) -> set[int]:
     return set(rows(run, **where)["sample_id"].to_pylist())
 
 
-def order_of(tmp_path: Path) -> list[int]:
+@pytest.fixture(scope="module")
+def order(plain_run: Path) -> list[int]:
     """The training samples of a small fit's first epoch, in the order of their steps."""
-    small_fit(tmp_path / "plain", epochs=1)
-    found = rows(tmp_path / "plain", split="train")
-    return found["sample_id"].to_pylist()
+    found = rows(plain_run, split="train")
+    return found["sample_id"].to_pylist()[: DIGITS["limit_train_batches"] * DIGITS["batch_size"]]
 
 
 class TestSamples:
-    def test_discards_hold_from_the_next_batch_on(self, tmp_path: Path) -> None:
-        order = order_of(tmp_path)
+    def test_discards_hold_from_the_next_batch_on(self, order: list[int], tmp_path: Path) -> None:
         gone = [order[0], order[100], order[-1]]  # of steps 0, 3 and 5
         run = steered(tmp_path / "run", (2, ask(tmp_path / "run", "discard", sample_id=gone)))
         answer = only(run).answer
@@ -74,9 +73,9 @@ class TestSamples:
         assert not set(gone[1:]) & set(steps)
         assert set(seen["step"].to_pylist()) == set(range(12)), "the number of steps stays"
 
-    def test_what_is_undone_comes_back(self, tmp_path: Path) -> None:
+    def test_what_is_undone_comes_back(self, order: list[int], tmp_path: Path) -> None:
         run = tmp_path / "run"
-        gone = order_of(tmp_path)[-20:]
+        gone = order[-20:]
         discard = request("discard", sample_id=gone)
         steered(run, (1, lambda: submit(RunDir(run), discard)), (3, ask(run, "undo", action=discard["id"])), epochs=1)
         assert set(gone) <= visited(run, split="train")
@@ -92,8 +91,7 @@ class TestSamples:
         assert np.diff(sorted(set(rows(run, split="train")["step"].to_pylist()))).max() == 1
         assert rates(run)[-1] == pytest.approx(0.0, abs=1e-4), "the schedule ends with the run"
 
-    def test_new_labels_hold_from_the_next_batch_on(self, tmp_path: Path) -> None:
-        order = order_of(tmp_path)
+    def test_new_labels_hold_from_the_next_batch_on(self, plain_run: Path, order: list[int], tmp_path: Path) -> None:
         run = tmp_path / "run"
         steered(run, (2, ask(run, "relabel", sample_id=[order[0], order[-1]], label=["7", "8"])))
         found = rows(run, split="train")
@@ -101,7 +99,7 @@ class TestSamples:
             (e, i): y for e, i, y in zip(*(found[n].to_pylist() for n in ("epoch", "sample_id", "label")), strict=True)
         }
         assert labels[0, order[-1]] == 8
-        plain = rows(tmp_path / "plain", split="train", sample_id=order[0])["label"][0].as_py()
+        plain = rows(plain_run, split="train", sample_id=order[0])["label"][0].as_py()
         assert labels[0, order[0]] == plain
 
     def test_a_weight_of_zero_takes_samples_out_of_the_gradient(self, tmp_path: Path) -> None:
@@ -131,12 +129,13 @@ class TestSamples:
         summary = json.loads(RunDir(run).summary.read_text())
         assert summary["best_epoch"] == 1, "only epochs since the last edit compete"
 
-    def test_an_edit_of_validation_samples_waits_for_the_end_of_the_validation(self, tmp_path: Path) -> None:
+    def test_an_edit_of_validation_samples_waits_for_the_end_of_the_validation(
+        self, plain_run: Path, tmp_path: Path
+    ) -> None:
         run = tmp_path / "run"
         relabel = ask(run, "relabel", sample_id=EVERY_VALIDATION_SAMPLE[:50], label="3")
         small_fit(run, callbacks=[At(6, relabel, during="validation")])
-        plain = small_fit(tmp_path / "plain").run
-        assert epoch_rows(RunDir(run))[0]["val/loss"] == epoch_rows(plain)[0]["val/loss"]
+        assert epoch_rows(RunDir(run))[0]["val/loss"] == epoch_rows(RunDir(plain_run))[0]["val/loss"]
         assert [row["num_edits"] for row in epoch_rows(RunDir(run))] == [0, 1]
         assert answers(run)[0]["step"] == 6
 
@@ -153,15 +152,14 @@ class TestSamples:
         ],
     )
     def test_what_cannot_be_is_refused_with_the_reason(
-        self, tmp_path: Path, arguments: dict[str, Any], reason: str
+        self, plain_run: Path, tmp_path: Path, arguments: dict[str, Any], reason: str
     ) -> None:
         run = tmp_path / "run"
         steered(run, (8, ask(run, **arguments)))
         found = only(run)
         assert found.status == "refused"
         assert reason in (found.answer or {})["reason"]
-        small_fit(tmp_path / "plain")
-        assert_bit_equal(last(run), last(tmp_path / "plain"))
+        assert_bit_equal(last(run), last(plain_run))
 
 
 class TestSettings:
@@ -181,12 +179,11 @@ class TestSettings:
         expected = [*plain[:2], *[0.005] * 5, *(0.5 * rate for rate in plain[7:9]), *plain[9:]]
         assert rates(run) == pytest.approx(expected)
 
-    def test_undoing_a_setting_brings_back_the_recipes(self, tmp_path: Path) -> None:
+    def test_undoing_a_setting_brings_back_the_recipes(self, plain_run: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
         change = request("set", settings={"lr_scale": 0.1, "epochs": 5, "batch_size": 64})
         steered(run, (2, lambda: submit(RunDir(run), change)), (4, ask(run, "undo", action=change["id"])))
-        small_fit(tmp_path / "plain")
-        assert rates(run) == rates(tmp_path / "plain")
+        assert rates(run) == rates(plain_run)
         assert [row["step"] for row in epoch_rows(RunDir(run))] == [6, 12]
 
     def test_more_epochs_stretch_the_schedule(self, tmp_path: Path) -> None:
@@ -262,7 +259,7 @@ class TestPause:
         assert [entry.status for entry in entries(run)] == ["applied"] * 4
         assert sum(row["epoch_s"] for row in epoch_rows(run)) < wall_s - 0.3, "a pause is no training time"
 
-    def test_a_signal_ends_a_pause_and_saves(self, tmp_path: Path) -> None:
+    def test_a_signal_ends_a_pause_and_saves(self, plain_run: Path, tmp_path: Path) -> None:
         run = RunDir(tmp_path / "run")
 
         def person() -> None:
@@ -275,8 +272,7 @@ class TestPause:
             steered(run.path, (4, ask(run.path, "pause")))
         thread.join()
         small_fit(run.path, resume=str(run.path))  # a run that goes on is not paused
-        small_fit(tmp_path / "plain")
-        assert_bit_equal(last(run.path), last(tmp_path / "plain"))
+        assert_bit_equal(last(run.path), last(plain_run))
 
 
 class TestOnDemand:
@@ -335,6 +331,17 @@ def interrupted(run: Path, *actions: At, stop: int, **flags: Any) -> None:
         small_fit(run, callbacks=[*actions, At(stop, send(signal.SIGTERM))], **flags)
 
 
+@pytest.fixture(scope="module")
+def steered_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenario, uninterrupted."""
+    run = tmp_path_factory.mktemp("steered") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steering, "POLL_S", 0.0)
+        small_fit(run, callbacks=scenario(run), **SCENARIO)
+    assert [entry.status for entry in entries(RunDir(run))] == ["undone", *["applied"] * 6]
+    return run
+
+
 class TestExactness:
     @pytest.mark.parametrize("limit", [None, 0.5])
     def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(self, tmp_path: Path, limit: float | None) -> None:
@@ -378,10 +385,8 @@ class TestExactness:
         assert len(visited(run, split="train", min_epoch=2) & set(range(200))) > 0
 
     @pytest.mark.parametrize("stop", [3, 6, 9, 11, 13, 15])
-    def test_a_steered_run_resumes_exactly(self, tmp_path: Path, stop: int) -> None:
-        whole, cut = tmp_path / "whole", tmp_path / "cut"
-        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
-        assert [entry.status for entry in entries(RunDir(whole))] == ["undone", *["applied"] * 6]
+    def test_a_steered_run_resumes_exactly(self, steered_whole: Path, tmp_path: Path, stop: int) -> None:
+        whole, cut = steered_whole, tmp_path / "cut"
         with pytest.raises(Interrupted):
             small_fit(cut, callbacks=[*scenario(cut), At(stop, send(signal.SIGTERM))], **SCENARIO)
         there = {action.step for action in scenario(cut)}
@@ -408,15 +413,16 @@ class TestExactness:
         assert_bit_equal(last(cut), last(whole))
         assert rows(cut).equals(rows(whole))
 
-    def test_what_was_done_after_the_last_checkpoint_is_done_again_at_its_step(self, tmp_path: Path) -> None:
+    def test_what_was_done_after_the_last_checkpoint_is_done_again_at_its_step(
+        self, steered_whole: Path, tmp_path: Path
+    ) -> None:
         class Died(Exception):
             pass
 
         def die() -> None:
             raise Died
 
-        whole, cut = tmp_path / "whole", tmp_path / "cut"
-        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
+        whole, cut = steered_whole, tmp_path / "cut"
         with pytest.raises(Died):  # last.ckpt is that of the first epoch's end, step 6
             small_fit(cut, callbacks=[*scenario(cut), At(16, die)], **SCENARIO)
         result = small_fit(cut, resume=str(cut), **SCENARIO)
@@ -424,9 +430,8 @@ class TestExactness:
         assert rows(cut, split="train").equals(rows(whole, split="train"))
         assert [entry.status for entry in entries(result.run)] == ["undone", *["applied"] * 6]
 
-    def test_a_journal_that_says_the_steps_repeats_the_run(self, tmp_path: Path) -> None:
-        whole, again = tmp_path / "whole", RunDir.create(tmp_path / "again")
-        small_fit(whole, callbacks=scenario(whole), **SCENARIO)
+    def test_a_journal_that_says_the_steps_repeats_the_run(self, steered_whole: Path, tmp_path: Path) -> None:
+        whole, again = steered_whole, RunDir.create(tmp_path / "again")
         for entry in entries(RunDir(whole)):
             assert entry.answer is not None
             submit(again, {**entry.action, "at_step": entry.answer["step"]})
@@ -443,9 +448,9 @@ class TestExactness:
         settings = [entry.action["settings"] for entry in entries(RunDir(run))]
         assert settings == [{"epochs": 4}, {"epochs": 3}, {"lr_scale": 0.9}], "it is on record, as an action"
 
-    def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(self, tmp_path: Path) -> None:
+    def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(self, order: list[int], tmp_path: Path) -> None:
         run = tmp_path / "run"
-        gone = order_of(tmp_path)[-30:]
+        gone = order[-30:]
         with pytest.raises(Interrupted):
             small_fit(run, callbacks=[At(1, ask(run, "discard", sample_id=gone)), At(3, send(signal.SIGTERM))])
         small_fit(tmp_path / "fork", resume=str(run))

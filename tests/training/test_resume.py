@@ -21,11 +21,9 @@ from litscope.training.summary import epoch_rows, read_summary
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(plain_run: Path) -> Path:
     """An uninterrupted run of 12 steps."""
-    run_dir = tmp_path_factory.mktemp("whole") / "run"
-    small_fit(run_dir)
-    return run_dir
+    return plain_run
 
 
 def interrupt(run_dir: Path, step: int, during: str = "train", **flags: Any) -> None:
@@ -131,8 +129,8 @@ def test_killed_without_warning(step: int, during: str, start: int, whole: Path,
     assert_same_run(run, whole)
 
 
-def test_with_more_epochs_and_another_rate(tmp_path: Path) -> None:
-    small_fit(tmp_path / "run")
+def test_with_more_epochs_and_another_rate(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
     result = fit(resume=str(tmp_path / "run"), epochs=4, lr=1e-3)
     assert (result.summary["epochs"], result.summary["global_step"]) == (4, 24)
     lines = epoch_rows(RunDir(tmp_path / "run"))
