@@ -1,0 +1,19 @@
+"""The command line's verbs: one short function for each command, whose docstring is its help.
+
+    line          what all commands share: parser, output, the recipe behind the flags
+    text          results as tables and curves for people
+    train         fit, check, lr-find, batch-size-find, evaluate, predict, models, doctor, demo
+    search        tune, cv
+    experiment    replay, whatif
+    bench         bench prune
+    ask           worst, suspects, scores, sample, confusions
+    extract       sql, compare, export
+    choose        which run, and which samples of it, an action is about
+    send          write an action into a run's journal, wait for the answer
+    act           discard, restore, relabel, reweight, tag, untag
+    steer         set, pause, resume, checkpoint, stop
+    journal       actions, undo
+
+Who may come in: `litscope.cli` only. Commands import other rooms inside their functions, so that `litscope --help` is
+fast and asking a run needs no torch.
+"""

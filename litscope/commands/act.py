@@ -1,7 +1,7 @@
-"""Commands that act on samples of a run: each writes one action into its journal. None needs torch, nor a port.
+"""Commands that act on samples of a run: each writes one action into its journal. They need neither torch nor a port.
 
-RUN may be left out: the newest run below runs/ is meant, and said. What cannot be right is refused
-here, so that the trainer is not asked for it.
+Without RUN, the newest run below runs/ is taken, and a line says so. What cannot be right is refused
+here, before it reaches the trainer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def discard(argv: list[str]) -> int:
 
 
 def restore(argv: list[str]) -> int:
-    """Take discarded samples in again."""
+    """Take discarded samples back in."""
     given, as_json = _parse_samples(make_parser(restore), argv)
     chosen = _chosen(given)
     warn_of_evaluation(chosen)
@@ -44,10 +44,13 @@ def restore(argv: list[str]) -> int:
 
 
 def relabel(argv: list[str]) -> int:
-    """Give samples another label; the source is not changed."""
+    """Give samples another label; the data set itself is not changed."""
     parser = make_parser(relabel)
     parser.add_argument(
-        "--to", required=True, metavar="CLASS", help="a class name, or `believed`: what the model believes of each"
+        "--to",
+        required=True,
+        metavar="CLASS",
+        help="a class name; `believed`: the class that the model believes each to be",
     )
     given, as_json = _parse_samples(parser, argv)
     chosen = _chosen(given)
@@ -67,13 +70,13 @@ def relabel(argv: list[str]) -> int:
 def reweight(argv: list[str]) -> int:
     """Multiply the loss of samples by a weight."""
     parser = make_parser(reweight)
-    parser.add_argument("--weight", type=float, required=True, help="from 0 (no influence); 1 is the usual")
+    parser.add_argument("--weight", type=float, required=True, help="0 (no influence) or more; 1 is the default")
     given, as_json = _parse_samples(parser, argv)
     return _act("reweight", _chosen(given), given, as_json, weight=given["weight"])
 
 
 def tag(argv: list[str]) -> int:
-    """Give samples a name of their own, to find, evaluate or export them by."""
+    """Give samples a name by which they can be found, evaluated or exported."""
     return _tag("tag", make_parser(tag), argv)
 
 
@@ -84,11 +87,11 @@ def untag(argv: list[str]) -> int:
 
 def _tag(what: str, parser: Parser, argv: list[str]) -> int:
     parser.usage = f"litscope {what} [RUN] NAME [options]"
-    parser.add_argument("words", nargs="+", metavar="[RUN] NAME", help="a run (default: the newest), and the tag")
+    parser.add_argument("words", nargs="+", metavar="[RUN] NAME", help="a run (default: the newest) and the tag")
     given, as_json = _parse_samples(parser, argv, has_run=False)
     *run, name = given.pop("words")
     if len(run) > 1 or (not run and names_a_run(name)):
-        raise ConfigError(f"Give one tag, and before it the run if it is not the newest: litscope {what} RUN NAME ...")
+        raise ConfigError(f"Give one tag, preceded by the run if it is not the newest: litscope {what} RUN NAME ...")
     given["run"] = run[0] if run else None
     chosen = _chosen(given)
     if what == "untag":
@@ -111,7 +114,7 @@ def _chosen(given: dict[str, Any]) -> Chosen:
 def _act(
     what: str, chosen: Chosen, given: dict[str, Any], as_json: bool, labels: Sequence[str] | None = None, **more: Any
 ) -> int:
-    """Write an action about samples; with --dry-run only show them."""
+    """Write an action about samples; with --dry-run, only show them."""
     from litscope.ledger.journal.actions import request
 
     action = request(what, why=given["note"], **chosen.arguments, **more)
@@ -147,7 +150,7 @@ def _require_rest(chosen: Chosen) -> None:
 
 
 def _believed(chosen: Chosen, save: bool) -> tuple[Chosen, list[str]]:
-    """The class that the model believes of each sample; those that training never saw are left out, and counted."""
+    """The class that the model believes each sample to be; samples that it has not seen are left out and counted."""
     import numpy as np
 
     from litscope.ledger.scoring.scorekeeper import refresh
@@ -158,7 +161,7 @@ def _believed(chosen: Chosen, save: bool) -> tuple[Chosen, list[str]]:
     labels = believed[chosen.ids]
     known = labels >= 0
     if not known.any():
-        raise RunError(f"{chosen.run.path} has not seen these samples yet, so it believes nothing of them.")
+        raise RunError(f"{chosen.run.path} has not seen these samples yet, so it has no belief about them.")
     if not known.all():
         say(f"{count_of(int((~known).sum()))} left out: the run has not seen them yet.")
     return chosen.only(known), [chosen.manifest.classes[y] for y in labels[known]]

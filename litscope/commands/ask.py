@@ -1,4 +1,4 @@
-"""Commands that ask a run what it knows of its samples. `suspects --validate` trains; the others need no torch."""
+"""Commands that ask a run about its samples. `suspects --validate` trains; the others need no torch."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def suspects(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
     parser.add_argument("--split", choices=_SPLITS, default="train", help="default: train")
-    parser.add_argument("--all", action="store_true", help="also samples that were decided on")
+    parser.add_argument("--all", action="store_true", help="also samples on which somebody has decided")
     parser.add_argument("--csv", metavar="FILE", help="write the ranking as CSV")
     parser.add_argument(
         "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
     )
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="no contact sheet")
     parser.add_argument(
-        "--validate", action="store_true", help="instead: plant wrong labels, train anew, and judge the ranking by them"
+        "--validate", action="store_true", help="instead, plant wrong labels, train anew, and judge the ranking by them"
     )
-    parser.add_argument("--share", type=float, help="with --validate: of the training labels (default: 0.1)")
+    parser.add_argument("--share", type=float, help="with --validate: share of the training labels (default: 0.1)")
     parser.add_argument("--keep", action="store_true", help="with --validate: keep the folders of the trainings")
     given, as_json = parse(parser, argv)
     check_n(given["n"])
@@ -108,7 +108,7 @@ def _validate(given: dict[str, Any], as_json: bool) -> int:
 
 
 def _with_trajectories(run: RunDir, found: Suspects, is_whole: bool) -> pa.Table:
-    """The ranking with p_label by epoch: all of them, or as many as a sparkline shows, which costs less."""
+    """The ranking with p_label by epoch: every epoch, or as many as a sparkline shows, which costs less."""
     from litscope.ledger.suspects import trajectories
 
     num = found.clock.num_epochs
@@ -207,7 +207,7 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
 
 
 def sample(argv: list[str]) -> int:
-    """Everything that a run knows of one sample: visits, scores, actions."""
+    """Everything that a run knows about one sample: visits, scores, actions."""
     parser = make_parser(sample)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("sample", metavar="KEY|ID", help="the sample's key, the end of it after a /, or its id")
@@ -256,7 +256,7 @@ def confusions(argv: list[str]) -> int:
     """Which classes are taken for which, and by which samples."""
     parser = make_parser(confusions)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("-n", type=int, default=10, help="pairs of classes at most (default: 10)")
+    parser.add_argument("-n", type=int, default=10, help="most pairs of classes to show (default: 10)")
     parser.add_argument("--split", choices=_SPLITS, default="val", help="default: val")
     given, as_json = parse(parser, argv)
     check_n(given["n"])
@@ -270,7 +270,7 @@ def confusions(argv: list[str]) -> int:
     if as_json:
         show_json(rows, out)
     elif not rows:
-        write(f"Every sample of {given['split']} is predicted right.", out)
+        write(f"Every sample of {given['split']} is predicted correctly.", out)
     else:
         columns = {"label_name": "label", "pred_name": "taken for", "num_samples": "samples", "share": "share"}
         write(table(rows, {**columns, "keys": "keys"}), out)

@@ -1,4 +1,4 @@
-"""Commands that compare ways to train: `litscope bench NAME`. Imports stand inside, so that --help costs nothing."""
+"""Commands that compare ways to train: `litscope bench NAME`. They import inside functions, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def bench(argv: list[str]) -> int:
 
 
 def bench_prune(argv: list[str]) -> int:
-    """Train on all samples, pruned, at random and for less time, and say whether pruning is worth it."""
+    """Train on all samples, on pruned ones, on random ones and for less time, and say whether pruning is worth it."""
     from litscope.config.flags import Option
 
-    more = (Option(("--seeds",), "Seeds; each trains all four arms.", int, 3),)
+    more = (Option(("--seeds",), "Number of seeds; each trains all four arms.", int, 3),)
 
     def find(line: Line) -> Any:
         from litscope.experiments.prune import bench_prune as compare

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from litscope.data.manifest import Ids, Manifest
 
 NUM_SHOWN = 20
-"""Samples that --dry-run lists for people."""
+"""How many samples --dry-run lists for people."""
 
 NUM_COMPARED = 20_000
-"""Keys that a wrong one is compared with: a million take seconds."""
+"""How many keys a wrong one is compared with: a million would take seconds."""
 
 
 def find_run(name: str | None) -> RunDir:
-    """The run of that folder or name; without one the newest, which is said.
+    """The run with that folder or name; without one the newest, and a line says so.
 
     Raises:
         RunError: if there is none.
@@ -84,12 +84,12 @@ class Chosen:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a request says of its samples."""
+        """How a request names its samples."""
         chosen = {"sample_id": self.ids.tolist(), "key": self.manifest.keys[self.ids].tolist()}
         return chosen if self.where is None else {**chosen, "where": self.where}
 
     def counts(self) -> dict[str, int]:
-        """Number of samples of each split, in the order train, val, test, none."""
+        """Number of samples in each split, in the order train, val, test, none."""
         found = self.manifest.splits[self.ids]
         return {name or "no split": int(n) for name in ("train", "val", "test", "") if (n := (found == name).sum())}
 
@@ -98,7 +98,7 @@ class Chosen:
         return ", ".join(f"{name} {count:,}" for name, count in self.counts().items())
 
     def rows(self, labels: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """The samples for people and programs; `labels` adds what each would be called."""
+        """The samples, for people and programs; `labels` adds the label that each would get."""
         classes, m = self.manifest.classes, self.manifest
         rows = [
             {"sample_id": i, "key": m.keys[i], "label": classes[y] if (y := m.labels[i]) >= 0 else None}
@@ -108,7 +108,7 @@ class Chosen:
         return rows if labels is None else [row | {"to": name} for row, name in zip(rows, labels, strict=True)]
 
     def only(self, keep: Any) -> Chosen:
-        """Those of the samples where the boolean array `keep` (n,) holds."""
+        """The samples for which the boolean array `keep` (n,) is true."""
         return Chosen(self.run, self.manifest, self.ids[keep], self.where)
 
 
@@ -118,11 +118,11 @@ def count_of(number: int) -> str:
 
 
 def choose(run: RunDir, where: str | None, keys: list[str], ids: list[int]) -> Chosen:
-    """The samples that any of --where, --key and --id names.
+    """The samples that --where, --key or --id names.
 
     Raises:
-        ConfigError: if none of them is given, or names a sample that the run does not have, or the
-            condition holds for none.
+        ConfigError: if none of them is given, if one names a sample that the run does not have, or if no
+            sample meets the condition.
         DataError: if the run has no manifest.
     """
     import numpy as np
@@ -156,7 +156,7 @@ def _ids_of(manifest: Manifest, keys: list[str]) -> Ids:
 
 
 def _near(manifest: Manifest, key: str) -> str:
-    """Close keys; among a great many only those that hold the same file name."""
+    """Similar keys; if there are very many, only those that contain the same file name are compared."""
     import pyarrow.compute as pc
 
     known = manifest.table["key"]
@@ -175,7 +175,7 @@ def _checked(manifest: Manifest, ids: list[int]) -> Ids:
 
 
 def warn_of_evaluation(chosen: Chosen) -> None:
-    """Say that numbers before and after an edit of validation or test samples are of different sets."""
+    """Warn that after an edit of validation or test samples the metrics describe another set."""
     counts = chosen.counts()
     edited = [f"{count_of(counts[name])} of {name}" for name in ("val", "test") if name in counts]
     if edited:

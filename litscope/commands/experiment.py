@@ -22,16 +22,16 @@ def replay(argv: list[str]) -> int:
 
 
 def whatif(argv: list[str]) -> int:
-    """What a decision would do to the validation metric: two arms from one checkpoint, on several seeds."""
+    """Say what a decision would do to the validation metric: two arms from one checkpoint, with several seeds."""
     parser = make_parser(whatif)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--discard", metavar="SQL", help="without the training samples of this condition")
+    parser.add_argument("--discard", metavar="SQL", help="leave out the training samples that meet this condition")
     parser.add_argument(
-        "--actions", metavar="RUN|FILE", help="with these decisions; RUN itself: what waits in its journal"
+        "--actions", metavar="RUN|FILE", help="take these decisions; RUN itself means what is pending in its journal"
     )
     parser.add_argument("--checkpoint", default="last", help="last, best or a file (default: last)")
-    parser.add_argument("--epochs", type=int, default=3, help="that each arm trains (default: 3)")
-    parser.add_argument("--seeds", type=int, default=3, help="pairs of trainings (default: 3)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs that each arm trains (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of pairs of trainings (default: 3)")
     parser.add_argument("--metric", help="val/accuracy, val/loss ... (default: the run's monitor)")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the trainings")
     given, as_json = parse(parser, argv)

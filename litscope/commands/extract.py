@@ -1,4 +1,4 @@
-"""Commands that take something out of a run: an answer in SQL, a comparison, the curated data set. None needs torch."""
+"""Commands that take something out of a run: an answer in SQL, a comparison, the curated data set. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sql(argv: list[str]) -> int:
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     given, as_json = parse(parser, argv)
     if as_json and given["csv"]:
-        raise ConfigError("--json and --csv: one of them.")
+        raise ConfigError("--json and --csv: give one of them.")
     with stdout_for_result() as out:
         from litscope.ledger.encode import csv_lines, json_lines
         from litscope.ledger.views import sql as ask
@@ -38,11 +38,11 @@ def sql(argv: list[str]) -> int:
 
 
 def compare(argv: list[str]) -> int:
-    """Two runs side by side: metrics, recipes, and the samples whose fate differs."""
+    """Put two runs side by side: metrics, recipes, and the samples that fared differently."""
     parser = make_parser(compare)
     parser.add_argument("first", metavar="RUN", help="a run's folder")
     parser.add_argument("second", metavar="RUN", help="another one")
-    parser.add_argument("-n", type=int, default=10, help="samples of each kind at most (default: 10)")
+    parser.add_argument("-n", type=int, default=10, help="most samples to show of each kind (default: 10)")
     given, as_json = parse(parser, argv)
     check_n(given["n"])
     with stdout_for_result() as out:
@@ -77,7 +77,7 @@ def _compare_text(found: dict[str, Any]) -> str:
 
 
 def export(argv: list[str]) -> int:
-    """Write the curated data set of a run: without what was discarded, with the labels people gave."""
+    """Write the curated data set of a run: without discarded samples, with the labels that people gave."""
     parser = make_parser(export)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--to", required=True, help="csv, parquet, json, cleanlab, fiftyone, folder or actions")

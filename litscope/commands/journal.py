@@ -1,4 +1,4 @@
-"""`litscope actions` and `litscope undo`: what people asked of a run, and taking it back. No torch."""
+"""`litscope actions` and `litscope undo`: list what people asked of a run, and take it back. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def undo(argv: list[str]) -> int:
-    """Take back the last action, or the one of ID."""
+    """Take back the last action, or the one with that ID."""
     from litscope.ledger.journal.describe import describe
 
     parser = make_parser(undo)
@@ -37,7 +37,7 @@ def undo(argv: list[str]) -> int:
 
 
 def actions(argv: list[str]) -> int:
-    """What people asked of a run, and what became of it."""
+    """List what people asked of a run, and what came of it."""
     statuses = ("pending", "applied", "refused", "undone")
     parser = make_parser(actions)
     add_run(parser)
@@ -69,7 +69,7 @@ def _log(found: Sequence[Entry]) -> list[str]:
 
 
 def _clock(when: Any) -> str:
-    """Local time of a time stamp, which a line of another program may lack or spoil."""
+    """Local time of a time stamp, which may be missing or invalid in a line that another program wrote."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
     except (TypeError, ValueError, OverflowError, OSError):
@@ -95,7 +95,11 @@ def _target(run: RunDir, action_id: str | None) -> dict[str, Any]:
     found = [entry for entry in listed if entry.action["id"].startswith(action_id)]
     if len(found) != 1:
         some = " and ".join(entry.action["id"] for entry in found[:3])
-        problem = f"{action_id!r} may be {some}: give more of it." if found else f"No action has the id {action_id!r}."
+        problem = (
+            f"{action_id!r} may be {some}: give more letters of it."
+            if found
+            else f"No action has the id {action_id!r}."
+        )
         raise ConfigError(f"{problem} `litscope actions {run.path}` lists them.")
     _require_undoable(found[0].action, found[0].status)
     return found[0].action

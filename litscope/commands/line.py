@@ -1,4 +1,4 @@
-"""What every command shares: its parser, its output, the recipe behind its flags.
+"""What all commands share: the parser, the output, the recipe behind the flags.
 
 Results go to standard output (with --json as one JSON document), everything else to standard error.
 """
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are ours, with close names for unknown flags."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of ending the process."""
+        """Raise the error; argparse would end the process."""
         unknown = message.removeprefix("unrecognized arguments: ").split()
         known = [flag for action in self._actions for flag in action.option_strings]
         hint = did_you_mean(unknown[0], known) if message.startswith("unrecognized") else ""
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def name_of(command: Command) -> str:
-    """`lr_find` is called lr-find; a trailing underscore only keeps a name apart from Python's own."""
+    """A command's name: `lr_find` is called lr-find, `set_` set."""
     return command.__name__.rstrip("_").replace("_", "-")
 
 
@@ -56,7 +56,7 @@ def add_trained_run(parser: Parser) -> None:
 
 
 def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
-    """The arguments by name, and whether --json was given. Words may stand before and after options."""
+    """The arguments by name, and whether --json was given. Positional words may come before or after options."""
     given = vars(parser.parse_intermixed_args(argv))
     return given, given.pop("json")
 
@@ -75,10 +75,10 @@ def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), 
     """The parsed line of a command that takes a recipe; None if --help or --print-config was all.
 
     Args:
-        command: its first line describes it.
+        command: the command's function; its docstring describes it.
         argv: the words after its name.
-        more: options of its own.
-        name: by which it is called, where that is not the function's.
+        more: options that only this command has.
+        name: what the command is called, if not like the function.
     """
     if "-h" in argv or "--help" in argv:
         from litscope.config.help import help_text
@@ -134,7 +134,7 @@ def answer(
 
 @contextmanager
 def stdout_for_result() -> Iterator[TextIO]:
-    """Keep standard output for the result: what libraries print inside goes to standard error."""
+    """Keep standard output for the result: what libraries print meanwhile goes to standard error."""
     out = sys.stdout
     with redirect_stdout(sys.stderr):
         yield out
@@ -156,5 +156,5 @@ def show_json(value: Any, out: TextIO) -> None:
 
 
 def write(text: str, out: TextIO | None = None) -> None:
-    """Print to standard output, or to `out`, with one line end."""
+    """Print to standard output, or to `out`, ending in exactly one newline."""
     print(text.rstrip("\n"), file=out or sys.stdout)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def tune(argv: list[str]) -> int:
-    """Train SOURCE with many settings and say which are best; of an MLP, eight at a time."""
+    """Train SOURCE with many settings, eight at a time for an MLP, and say which are best."""
     from litscope.config.flags import Option
 
     more = (
@@ -21,10 +21,10 @@ def tune(argv: list[str]) -> int:
             "Default: lr and weight_decay.",
             repeats=True,
         ),
-        Option(("--trials",), "Settings to try, in all.", int, 16),
+        Option(("--trials",), "Number of trials in all.", int, 16),
         Option(
             ("--pruner",),
-            "median: stop a trial that is worse than half of those before it were after as many epochs; or none.",
+            "median: stop a trial that does worse than half of the earlier ones did by that epoch; none: stop none.",
             default="median",
         ),
     )
@@ -41,7 +41,7 @@ def cv(argv: list[str]) -> int:
     """Cross-validate: predict every sample of SOURCE with a network that was not trained on it."""
     from litscope.config.flags import Option
 
-    more = (Option(("--folds",), "Parts of the data; a network is trained for each.", int, 5),)
+    more = (Option(("--folds",), "Number of parts of the data; a network is trained for each.", int, 5),)
 
     def find(line: Line) -> Any:
         from litscope.experiments.cv import cross_validate

@@ -1,4 +1,4 @@
-"""What the commands that act share: write an action into a run's journal, wait for the trainer's answer, say both."""
+"""What the commands that act share: write an action into a run's journal, wait for the answer, print both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from litscope.errors import RunError
 from litscope.rundir import RunDir, read_lines
 
 WAIT_S = 5.0
-"""How long a command waits for an answer, unless --wait says so: the trainer looks every second or so."""
+"""How long a command waits for an answer without --wait: the trainer looks every second or so."""
 
 POLL_S = 0.1
 
@@ -22,12 +22,12 @@ Action = dict[str, Any]
 
 
 def add_run(parser: Parser) -> None:
-    """RUN, which may be left out."""
+    """Add RUN, which may be left out."""
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's folder or name (default: the newest)")
 
 
 def add_answer(parser: Parser) -> None:
-    """The options of every command that writes an action."""
+    """Add the options of every command that writes an action."""
     parser.add_argument("--note", default="", metavar="TEXT", help="why; kept in the journal")
     parser.add_argument(
         "--wait",
@@ -40,12 +40,12 @@ def add_answer(parser: Parser) -> None:
 def _seconds(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0 or more")
     return value
 
 
 def _require_trainer(run: RunDir, what: str, instead: str) -> None:
-    """Refuse what only makes sense now, where nothing trains: it would hit the run when it is resumed.
+    """Refuse a request that only makes sense now if nothing is training: it would surprise the run when it is resumed.
 
     Raises:
         RunError: with what can be done instead.
@@ -72,10 +72,10 @@ def request_and_send(
         what: the verb.
         given: the command's `note` and `wait`.
         as_json: as `send`.
-        instead: given where the action only makes sense while a trainer runs: later it would come as a
-            surprise. Says what can be done instead.
+        instead: only for an action that makes sense while a trainer runs and would come as a surprise later:
+            what can be done instead.
         detail: as `send`.
-        arguments: of the verb.
+        arguments: the verb's arguments.
     """
     from litscope.ledger.journal.actions import request
 
@@ -92,10 +92,10 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
     Args:
         run: the run.
         action: a checked request.
-        wait_s: seconds; None: 5 while a trainer runs or may run, else none.
+        wait_s: seconds; None: 5 if a trainer runs or may run, else 0.
         as_json: print the action and its answer as one JSON document.
         out: where results go.
-        detail: more of it, in words, for people.
+        detail: more about it, in words, for people.
     """
     from litscope.ledger.journal.actions import submit
     from litscope.ledger.journal.describe import describe, describe_answer
@@ -144,11 +144,11 @@ def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
         more = " with more --epochs" if _is_finished(run) and not is_watched(run) else ""
         return (
             "No trainer is running: recorded. It takes effect when the run goes on "
-            f"({what_goes_on(run).rstrip(',')}{more}); what it says of samples also in litscope export."
+            f"({what_goes_on(run).rstrip(',')}{more}); what it says about samples already counts in litscope export."
         )
     where = ""
     if is_alive is None:
         host = read_lines(run.attempts)[-1].get("host")
         where = f" The run was last started on {host}, which cannot be asked from here."
     waited = f" within {wait_s:g} s" if wait_s else ""
-    return f"Recorded; no answer yet{waited}.{where} `litscope actions {run.path}` shows what becomes of it."
+    return f"Recorded; no answer yet{waited}.{where} `litscope actions {run.path}` shows what comes of it."

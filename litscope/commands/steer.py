@@ -1,4 +1,4 @@
-"""Commands that steer a run as a whole: each writes one action into its journal. None needs torch, nor a port."""
+"""Commands that steer a run as a whole: each writes one action into its journal. They need neither torch nor a port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from litscope.rundir import RunDir
 
 
 def set_(argv: list[str]) -> int:
-    """Change the learning rate, epochs, patience, batch size ... of a run that trains."""
+    """Change the learning rate, epochs, patience, batch size ... while a run trains."""
     from litscope.ledger.journal.verbs import SETTINGS
 
     parser = make_parser(set_)
@@ -33,7 +33,7 @@ def set_(argv: list[str]) -> int:
 
 
 def pause(argv: list[str]) -> int:
-    """Stop training for a while: the process keeps its memory, and answers."""
+    """Stop training for a while: the process keeps its memory and goes on answering."""
     return _plain(pause, argv)
 
 
@@ -60,12 +60,12 @@ def checkpoint(argv: list[str]) -> int:
 
 
 def stop(argv: list[str]) -> int:
-    """End a run in order after this step: validation, test, summary."""
+    """End a run after this step as if it were complete: validation, test, summary."""
     return _plain(stop, argv)
 
 
 def _plain(command: Command, argv: list[str]) -> int:
-    """A verb without arguments, which is called as its command."""
+    """Send a verb that has no arguments and the name of its command."""
     parser = make_parser(command)
     add_run(parser)
     add_answer(parser)
@@ -81,8 +81,10 @@ def _ended(run: RunDir) -> str:
 
 
 def add_now(parser: Parser) -> None:
-    """The options of `litscope evaluate RUN --now`."""
-    parser.add_argument("--now", action="store_true", help="ask the process that trains RUN; nothing is loaded here")
+    """Add the options of `litscope evaluate RUN --now`."""
+    parser.add_argument(
+        "--now", action="store_true", help="ask the process that is training RUN; nothing is loaded here"
+    )
     parser.add_argument("--tag", metavar="NAME", help="with --now: the samples of a tag instead of a split")
     add_answer(parser)
 
@@ -97,19 +99,19 @@ def take_now(parser: Parser, given: dict[str, Any]) -> dict[str, Any] | None:
     if not own.pop("now"):
         for name, value in own.items():
             if value != parser.get_default(name):
-                raise ConfigError(f"--{name} goes with --now, which asks the process that trains the run.")
+                raise ConfigError(f"--{name} goes with --now, which asks the training process.")
         return None
     for name, value in given.items():
         if name not in ("run", "split") and value != parser.get_default(name):
             raise ConfigError(
-                f"--{name.replace('_', '-')}: with --now the run evaluates the weights that it has, on its own data. "
+                f"--{name.replace('_', '-')}: with --now the run evaluates its present weights on its own data. "
                 "Leave one of the two out."
             )
     return {"run": given["run"], "split": given["split"], **own}
 
 
 def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
-    """Have the run that trains evaluate its weights of now.
+    """Have the training process evaluate its present weights.
 
     Args:
         given: as `take_now` returns them.
@@ -137,7 +139,7 @@ def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
 
 
 def _setting(word: str) -> tuple[str, Any]:
-    """`lr=0.01` -> ("lr", 0.01). Which names and values there are is checked with the action."""
+    """`lr=0.01` -> ("lr", 0.01). Whether the name and the value are valid is checked with the action."""
     name, equals, text = word.partition("=")
     if not equals:
         raise ConfigError(f"{word}: settings are given as NAME=VALUE, as in lr=0.01.")

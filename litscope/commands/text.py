@@ -9,7 +9,7 @@ from typing import Any
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST = 20
-"""Characters of a sparkline at most: a long curve is averaged in equal pieces."""
+"""Most characters of a sparkline: a longer curve is averaged over equal pieces."""
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -45,11 +45,11 @@ def cell(value: Any) -> str:
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows as aligned text; numbers stand to the right.
+    """Rows as aligned text; numbers are aligned on the right.
 
     Args:
         rows: name -> value.
-        columns: name in the rows -> title.
+        columns: name in the rows -> heading.
     """
     listed = list(rows)
     aligned = []

@@ -1,4 +1,4 @@
-"""Commands that train, or use what was trained: imports stand inside, so that --help costs nothing."""
+"""Commands that train, or use what was trained. They import inside functions, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lr_find(argv: list[str]) -> int:
     from litscope.config.flags import Option
 
     more = (
-        Option(("--num-sweeps",), "Sweeps, each with another order of the samples.", int, 3),
+        Option(("--num-sweeps",), "Number of sweeps, each with another order of the samples.", int, 3),
         Option(("--num-steps",), "Steps of each sweep.", int, 100),
         Option(("--lr-min",), "Where a sweep begins. Default: 1e-6, for sgd 1e-5.", float),
         Option(("--lr-max",), "Where it ends. Default: 1, for sgd 10.", float),
@@ -88,7 +88,7 @@ def batch_size_find(argv: list[str]) -> int:
 
 
 def evaluate(argv: list[str]) -> int:
-    """Metrics of a run on one split; with --now in the process that trains it."""
+    """Measure a run on one split; with --now, in the process that trains it."""
     parser = make_parser(evaluate)
     add_trained_run(parser)
     parser.add_argument("--split", help="train, val, test or all (default: test; with --now: val)")
@@ -115,7 +115,7 @@ def predict(argv: list[str]) -> int:
     parser = make_parser(predict)
     add_trained_run(parser)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
-    parser.add_argument("--split", help="instead of PATH: unlabelled, train, val, test or all of the run's own data")
+    parser.add_argument("--split", help="instead of PATH, the run's own data: unlabelled, train, val, test or all")
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
@@ -147,7 +147,7 @@ def models(argv: list[str]) -> int:
 
 
 def doctor(argv: list[str]) -> int:
-    """Versions, devices, and what is missing with the command that installs it."""
+    """Print versions and devices, and what is missing, with the command that installs it."""
     _, as_json = parse(make_parser(doctor), argv)
     with stdout_for_result() as out:
         from litscope.doctor import examine, lines

@@ -1,4 +1,4 @@
-"""What was decided in one run, carried into the next: `litscope fit --actions RUN` or FILE. No torch.
+"""Carry the decisions of one run into the next: `litscope fit --actions RUN` or FILE. No torch.
 
 Samples are found again by key, because ids are row numbers of one manifest. Settings, pauses and
 other actions that concern one process are not carried; canaries never are.
@@ -20,7 +20,7 @@ from litscope.rundir import RunDir
 from litscope.runs import RUNS
 
 CARRIED = ("tag", "untag", "discard", "restore", "relabel", "reweight", "undo")
-"""Verbs about samples."""
+"""The verbs about samples, which are carried."""
 
 
 def net_actions(run: RunDir) -> list[Action]:
@@ -49,12 +49,12 @@ def read_actions(where: str) -> list[Action]:
     """The actions that `--actions` names.
 
     Args:
-        where: a run's folder, its name below runs/, its actions.jsonl, or a file of such lines with keys
-            (`litscope export RUN --to actions`).
+        where: a run's folder, its name below runs/, its actions.jsonl, or a file of such lines with keys,
+            as `litscope export RUN --to actions` writes it.
 
     Raises:
         RunError: if there is no such run or file.
-        ConfigError: if a line cannot be carried: it is no action, or has no keys.
+        ConfigError: if a line cannot be carried, because it is no action or has no keys.
     """
     path = Path(where)
     for folder in (path, RUNS / where, path.parent):
@@ -92,16 +92,16 @@ def _lines(path: Path) -> list[Action]:
 
 
 def carry(actions: list[Action], manifest: Manifest, where: str) -> tuple[list[Action], str]:
-    """The same actions on the samples of another manifest.
+    """Apply actions to the samples of another manifest.
 
     Args:
-        actions: with keys.
-        manifest: of the new run.
+        actions: requests that name samples by key.
+        manifest: the new run's.
         where: what `--actions` named, for messages.
 
     Returns:
-        The actions, without samples that are not there and without those that have none left; and a line that
-        says what they add up to.
+        The actions, without samples that are not there; an action with no samples left is dropped. And a line
+        that says what they add up to.
 
     Raises:
         ConfigError: if a label is not a class of these data.

@@ -1,7 +1,7 @@
 """`litscope export`: the curated data set of a run, for other programs and for the next run. No torch.
 
-Curated means: without discarded samples, with the labels, weights and tags that people gave. What
-was planted to measure the ranking (canaries) counts nowhere: these samples have their true label.
+Curated means without discarded samples, and with the labels, weights and tags that people gave.
+Canaries, which were planted to measure the ranking, are exported with their true label.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Exported:
 
     Attributes:
         path: the file or folder.
-        num_samples: samples (or, of `actions`, lines) in it.
+        num_samples: samples in it; for `actions`, lines.
         notes: lines to tell the person.
     """
 
@@ -70,8 +70,8 @@ class Wanted:
         run: an open run.
         output: the file or folder to write.
         dataset, data_dir: where the data are now; None: where they were.
-        is_copied: files are copied, not linked.
-        overwrite: an earlier export there is replaced.
+        is_copied: copy files instead of linking them.
+        overwrite: replace an earlier export there.
     """
 
     run: RunDir
@@ -90,7 +90,7 @@ def export(wanted: Wanted, to: str) -> Exported:
     """Write the curated data set.
 
     Args:
-        wanted: of which run, and where to.
+        wanted: which run, and where to write it.
         to: a name in `FORMATS`.
 
     Raises:
@@ -109,7 +109,7 @@ def export(wanted: Wanted, to: str) -> Exported:
 
 def curated(run: RunDir) -> pa.Table:
     """The samples that are not discarded, by id: sample_id, key, label (null: none), split, original_label,
-    weight, tags, suspicion, `group` where it is known, and the source's further columns.
+    weight, tags, suspicion, `group` where it is known, and the source's other columns.
     """  # fmt: skip
     names = pq.read_schema(run.manifest).names
     more = ["group"] if "group" in names else []
@@ -132,7 +132,7 @@ def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
     samples = samples.drop_columns(["sample_id"])
     if not isinstance(source.reader, FileReader):
         note = (
-            "The images are no files of their own, so this list has no filepath and cannot be trained on; "
+            "The images are not files of their own, so this list has no filepath and cannot be trained on; "
             "`--to folder` writes them as files, and `--to actions` carries over what was decided."
         )
         return samples, [note]
@@ -140,7 +140,7 @@ def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
 
 
 def _feature_rows(wanted: Wanted, samples: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The source's own columns of a table, with label, split and group; `fit` takes any other for a feature."""
+    """A table's own columns, with label, split and group; `fit` would take any other column for a feature."""
     rows = run_rows(wanted.run, wanted.dataset, wanted.data_dir)
     assert rows.features is not None
     position = {key: i for i, key in enumerate(rows.keys)}
@@ -182,7 +182,7 @@ def _paths(reader: FileReader, samples: pa.Table) -> pa.Array:
 
 
 def _cleanlab(wanted: Wanted) -> Exported:
-    """The label issues as cleanlab's Datalab lists them, one row per scored sample, discarded ones too."""
+    """The label issues as cleanlab's Datalab lists them: one row per scored sample, including discarded ones."""
     with connect(wanted.run, ["samples"]) as connection:
         rows = connection.sql(
             "SELECT sample_id, key, split, label_name AS given_label, believed_name AS predicted_label, suspicion "
@@ -201,7 +201,7 @@ def _cleanlab(wanted: Wanted) -> Exported:
 
 
 def _actions(wanted: Wanted) -> Exported:
-    """What the journal adds up to, as few requests: for `litscope fit --actions FILE`."""
+    """What the journal adds up to, in as few requests as possible, for `litscope fit --actions FILE`."""
     lines = net_actions(wanted.run)
     write_text(wanted.output, "".join(json.dumps(action, ensure_ascii=False) + "\n" for action in lines))
     return Exported(wanted.output, len(lines))

@@ -1,7 +1,7 @@
 """The formats of `litscope export` that are folders of images: class folders, and FiftyOne's. No torch.
 
-A folder is built aside and renamed into place. It carries a hidden mark, and only a folder with that
-mark is ever replaced.
+A folder is built under another name and renamed into place. It carries a hidden mark, and only a folder
+with that mark is ever replaced.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _MARK = ".litscope-export"
 def write_folder(
     samples: pa.Table, names: list[str], source: Source, output: Path, is_copied: bool
 ) -> tuple[int, list[str]]:
-    """`train|val|test/<class>/<file>`; files without a label lie in their split's folder.
+    """Write `train|val|test/<class>/<file>`; files without a label go into their split's folder.
 
     Args:
         samples: as `export.curated` returns them.
-        names: of all classes; one without samples gets an empty folder, so that class indices stay.
+        names: those of all classes; one without samples gets an empty folder, so that class indices stay the same.
         source: the run's data.
         output: the folder, which does not exist or carries the mark of an earlier export.
-        is_copied: copy files; else they are linked. Images in memory are written as files either way.
+        is_copied: copy files instead of linking them. Images in memory are written as files either way.
 
     Returns:
         How many samples were written, and lines for the person.
@@ -61,10 +61,10 @@ def write_folder(
 def write_fiftyone(
     samples: pa.Table, names: list[str], source: Source, output: Path, is_copied: bool
 ) -> tuple[int, list[str]]:
-    """A folder that `fiftyone.types.FiftyOneImageClassificationDataset` imports: `labels.json`, and `data/`.
+    """Write a folder that `fiftyone.types.FiftyOneImageClassificationDataset` imports: `labels.json` and `data/`.
 
-    Files stay where they are and are named by their absolute path, unless they are copied. As
-    write_folder otherwise.
+    Files stay where they are and are named by their absolute path, unless they are copied. Arguments and
+    result are those of `write_folder`.
     """
     files = _Files(source, is_copied)
     labels: dict[str, Any] = {}
@@ -82,11 +82,11 @@ def write_fiftyone(
 
 
 class _Files:
-    """Puts the files of samples into folders, each under a name of its own."""
+    """Puts the files of samples into folders, each under a different name."""
 
     def __init__(self, source: Source, is_copied: bool) -> None:
         if source.kind != "image":
-            raise ConfigError("The data are a table, which has no images to put into folders. Use --to csv.")
+            raise ConfigError("The data are a table, so there are no images to put into folders. Use --to csv.")
         self._source, self._is_copied = source, is_copied
         self._position = {key: i for i, key in enumerate(source.manifest.keys)}  # a data set may have grown
         self._used: set[Path] = set()

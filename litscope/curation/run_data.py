@@ -1,4 +1,4 @@
-"""A run's data, opened again where its recipe says, or where they are now. No torch."""
+"""Opens a run's data again, where its recipe says or where they are now. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from litscope.rundir import RunDir
 
 
 def run_source(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Source:
-    """The samples, to be read.
+    """Open a run's data.
 
     Args:
         run: an open run.
@@ -30,7 +30,7 @@ def run_source(run: RunDir, dataset: str | None = None, data_dir: str | None = N
 
 
 def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Rows:
-    """The rows as the source has them: the columns of a table before they become features. Else as `run_source`."""
+    """The rows as the source has them: a table's columns before they become features. Arguments as `run_source`."""
     data = _settings(run)
     name = _name(run, dataset or data.dataset)
     return read_rows(name, Path(data_dir or data.data_dir).expanduser(), data.target, data.group_column, download=False)

@@ -16,7 +16,7 @@ from litscope.pictures import contact_sheet
 from litscope.rundir import RunDir
 
 SHEET_LIMIT = 100
-"""Images on a contact sheet at most."""
+"""Most images on a contact sheet."""
 
 Row = dict[str, Any]
 """A sample; `key` is its name."""
@@ -30,12 +30,12 @@ def draw_samples(
     Args:
         run: an open run.
         rows: the samples in their order; the first `SHEET_LIMIT` are drawn.
-        caption: what stands below an image.
+        caption: the text below an image.
         path: the PNG file.
-        is_asked: the person named the path, so that a disk that may not be written is an error.
+        is_asked: the person named the path, so it is an error if it cannot be written.
 
     Returns:
-        The sheet, or None where there is none, and lines to tell the person.
+        The sheet, or None if there is none, and lines to tell the person.
     """
     try:
         source = run_source(run)
@@ -48,7 +48,7 @@ def draw_samples(
     except OSError as error:  # a run on a disk that may only be read
         if is_asked:
             raise
-        return None, [f"No contact sheet: {path}: {error.strerror}. Say where it may go: --sheet PATH."]
+        return None, [f"No contact sheet: {path}: {error.strerror}. Say where to put it: --sheet PATH."]
 
 
 def _draw(

@@ -77,7 +77,7 @@ def worst_samples(
     run = RunDir.open(run_dir)
     try:
         rows = worst(run, n, split=split, by=by, last_epochs=last_epochs)
-    except LedgerError as error:  # nothing recorded, or a damaged part: another run or split is what can be asked for
+    except LedgerError as error:  # nothing recorded, or a damaged part: the person can ask for another run or split
         raise RunError(str(error)) from error
     found = WorstSamples(run.path, split, by, rows)
     if sheet is False or not found.rows:

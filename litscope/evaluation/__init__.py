@@ -1,0 +1,8 @@
+"""A trained network on old and new samples.
+
+    evaluate           metrics of a run on one split; how a run is opened with the weights of a checkpoint
+    predict            predictions for files that the run has never seen, or for samples of its own
+    evaluation_data    samples in the form in which the run's network expects them
+
+Who may come in: `experiments` and the commands. Nothing here writes into a run's folder.
+"""

@@ -1,7 +1,7 @@
 """Evaluate a finished (or interrupted) run on one split of its data. Nothing is recorded.
 
-The run's folder says everything: the recipe gives the data, the checkpoint gives the network, the
-manifest says which sample is in which split. The numbers are those of the run's own evaluation,
+The run's folder has all it takes: the recipe names the data, the checkpoint holds the network, the
+manifest says which sample is in which split. The numbers equal those of the run's own evaluation,
 because the same `test_step` computes them in the same precision.
 """
 
@@ -52,7 +52,7 @@ def evaluate(
     accelerator: str | None = None,
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a run on one split.
+    """Measure a run on one split.
 
     Args:
         run_dir: the run's folder.
@@ -63,7 +63,7 @@ def evaluate(
 
     Returns:
         run, checkpoint, split, num_samples, metrics ({"test/accuracy": ...}), classes, and
-        confusion_matrix: rows are labels, columns predictions.
+        confusion_matrix, whose rows are labels and columns predictions.
 
     Raises:
         RunError: no such run or checkpoint.
@@ -108,7 +108,7 @@ class OpenedRun:
     plan: Plan
 
     def open_source(self, dataset: str | None = None, data_dir: str | None = None) -> Source:
-        """The run's data, where they lie now, each sample in the split that it had in the run.
+        """The run's data, wherever they are now, each sample in the split that it had in the run.
 
         Raises:
             DataError: if they are not there, or have other classes.
@@ -133,7 +133,7 @@ class OpenedRun:
         num_workers: int | None = None,
         cache: bool | None = False,
     ) -> EvaluationData:
-        """The loader of some samples of a source, at the sizes that the run was trained on.
+        """A loader for some samples of a source, at the sizes that the run was trained on.
 
         Raises:
             ConfigError: if the batch size or the number of workers is too small.
@@ -156,7 +156,7 @@ class OpenedRun:
         )
 
     def trainer(self) -> L.Trainer:
-        """A Trainer for one device that leaves no files."""
+        """A Trainer for one device that leaves no files behind."""
         devices = self.plan.devices[:1] if isinstance(self.plan.devices, list) else 1
         return L.Trainer(
             accelerator=self.plan.accelerator,
@@ -176,7 +176,7 @@ def open_run(
     accelerator: str | None = None,
     precision: str | None = None,
 ) -> OpenedRun:
-    """Open a run with the weights of one checkpoint; on any machine, whatever it was trained on.
+    """Open a run with the weights of one checkpoint, on any machine, whatever the run was trained on.
 
     Args:
         accelerator: default: the best device here.
@@ -223,7 +223,7 @@ def _recipe_of(run: RunDir) -> Recipe:
 
 
 def ids_of(manifest: Manifest, split: str) -> NDArray[np.int64]:
-    """The labelled samples of a split or of all three, or the unlabelled ones of all; ascending."""
+    """The labelled samples of a split or of all three, or the unlabelled ones of all, in ascending order."""
     if split == "unlabelled":
         return np.flatnonzero(manifest.labels == UNLABELLED).astype(np.int64)
     if split == "all":
@@ -252,7 +252,7 @@ def _as_trained(source: Source, known: Manifest, dataset: str | None) -> Source:
         reader = open_paths([dataset or ""], like=known).reader
     if source.kind == "image" and reader.channels != known.encoding["channels"]:
         raise DataError(
-            f"{source.name} has images of {reader.channels} channels; "
+            f"{source.name} has images with {reader.channels} channels; "
             f"the run was trained on {known.encoding['channels']}."
         )
     if manifest.classes != known.classes:

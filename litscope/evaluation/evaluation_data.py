@@ -1,4 +1,4 @@
-"""EvaluationData: samples as a trained network must be shown them, for `evaluate` and `predict`.
+"""EvaluationData: samples in the form that a trained network expects, for `evaluate` and `predict`.
 
 `ClassificationData` decides sizes from its data, and needs training samples. Here the run has
 decided: images are stored and seen at the run's sizes whatever their own, and any samples will do.
@@ -28,8 +28,8 @@ class EvaluationData(L.LightningDataModule):
 
     Args:
         source: images or a table.
-        ids: (n,) int64, which samples.
-        image_size, stored_size: of the run; None for tables.
+        ids: (n,) int64, the samples.
+        image_size, stored_size: the run's sizes; None for tables.
         batch_size: samples per step.
         num_workers: threads that decode.
         pin_memory: page-locked batches.

@@ -1,7 +1,7 @@
 """Predict images or tables that were never seen, or samples of the run's own data.
 
-For never-seen paths the run's folder alone is needed: its manifest holds the encoding (how bytes
-become what the network sees), its checkpoint the network. Each sample goes through the same
+To predict new files, the run's folder is enough: its manifest holds the encoding (how bytes become
+what the network sees), its checkpoint the network. Each sample goes through the same
 reading, resizing and evaluation transform as in `evaluate`, so the probabilities are the same;
 batch size, workers and machine change at most their last digits.
 """
@@ -40,8 +40,8 @@ class Predictions:
     """What the network says about each readable sample.
 
     Attributes:
-        table: key string; label string, where a sample of the run's own data may have one;
-            prediction string; p_max float32; p_<class> float32 for each class. In the order of the input.
+        table: in the order of the input: key string; label string, for the run's own data;
+            prediction string; p_max float32; p_<class> float32 for each class.
         unreadable: (key, reason) of each sample that was left out.
         output: the file that was written, or None.
     """
@@ -91,8 +91,8 @@ def predict(
 
     Args:
         run_dir: the run's folder.
-        paths: images, folders of images, lists of images or tables (CSV, Parquet, .npz); or none, then:
-        split: samples of the run's own data: unlabelled (of all splits), train, val, test or all.
+        paths: images, folders of images, lists of images or tables (CSV, Parquet, .npz); none if `split` is given.
+        split: instead, samples of the run's own data: unlabelled (of all splits), train, val, test or all.
         output: a .csv or .parquet file; None writes none.
         checkpoint: "best", "last" or a file.
         dataset, data_dir: where the run's own data are now; default: where they were.
@@ -101,7 +101,7 @@ def predict(
     Raises:
         ConfigError: both or neither of paths and split, or an output of another kind.
         RunError: no such run or checkpoint.
-        DataError: nothing to predict, or not one sample can be read.
+        DataError: there is nothing to predict, or no sample can be read.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     target = _output_path(output)
@@ -128,7 +128,7 @@ def _check_asked(paths: Sequence[Any], split: str | None) -> None:
     if bool(paths) == (split is not None):
         raise ConfigError(
             "Say what to predict: paths of images or tables, or --split unlabelled for the rows of the run's own data "
-            f"that have no label ({', '.join(get_args(PredictSplit))}); one of the two."
+            f"that have no label ({', '.join(get_args(PredictSplit))}). Give one of the two."
         )
     if split is not None and split not in get_args(PredictSplit):
         known = get_args(PredictSplit)
@@ -156,8 +156,8 @@ def table_of(
     """One row per sample: key, label where known, prediction, probabilities.
 
     Args:
-        names: of the C classes.
-        sample_id: (n,) of the source.
+        names: those of the C classes.
+        sample_id: (n,) ids of the source.
         probs: (n, C).
     """
     classes = np.array(names, dtype=object)
@@ -185,7 +185,7 @@ def _output_path(output: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    """CSV or Parquet by the name's ending, whole or not at all."""
+    """Write CSV or Parquet, as the file's ending says, whole or not at all."""
     with whole_file(path) as file:
         if path.suffix.lower() == ".csv":
             pyarrow.csv.write_csv(table, file)

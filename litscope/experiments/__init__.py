@@ -1,0 +1,16 @@
+"""Trainings that answer a question. Each is made of runs, and leaves the run that it asks about as it is.
+
+    reruns           further trainings with a run's recipe, in folders of their own
+    replay           does a run repeat, with its actions at their steps?
+    bit_equal        where two runs differ, and what differs around them
+    whatif           what would a decision do to the validation metric?
+    whatif_result    its answer: both arms, their difference, one sentence
+    planted          how well does the ranking find wrong labels that are known?
+    many_runs        one recipe trained many times, in a single run where possible
+    search_space     the settings that a search may vary
+    tune             which settings are best?
+    cv               how good is a network on samples that it has not seen?
+    prune            is training on fewer samples worth more than training for less time?
+
+Who may come in: the commands.
+"""

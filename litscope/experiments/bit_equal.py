@@ -1,4 +1,4 @@
-"""A run and its replay, compared bit for bit; and where they differ, what differs around them."""
+"""Compares a run and its replay bit for bit, and says what else differs between them where they are not equal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.summary import epoch_rows, read_summary
 
 OF_THE_START = ("command", "working_directory", "started_at")
-"""What environment.json says of one start of a run, and no result depends on."""
+"""Fields of environment.json that describe one start of a run and on which no result depends."""
 
 OWN = ("data.actions", "training.checkpoint_dir", "training.max_time", "training.save_last", "logging.")
-"""What a replay has of its own in the recipe."""
+"""Fields of the recipe that differ in any replay."""
 
 Difference = dict[str, dict[str, Any]]
 """Name -> {"original": ..., "replay": ...}."""
@@ -30,10 +30,10 @@ class Weights(NamedTuple):
     """The tensors of two networks, compared bit for bit.
 
     Attributes:
-        num_tensors: that either has.
-        num_different: those of them that differ, or are in one only.
+        num_tensors: tensors that are in either.
+        num_different: those that differ, or are in one only.
         first: the name of the first that differs.
-        largest: the largest difference in it; None where its shape or type differs, too.
+        largest: the largest difference in it; None if its shape or type differs, too.
     """
 
     num_tensors: int
@@ -50,10 +50,10 @@ class Replay:
         original, replay: the folders.
         num_actions: requests in the journal of the replay.
         step, replay_step: optimizer steps of the two checkpoints.
-        weights: of last.ckpt.
-        metrics: of the last epoch, where they differ.
+        weights: those of last.ckpt.
+        metrics: those of the last epoch that differ.
         environment, recipe, network: fields of environment.json, of recipe.yaml, and of the network and
-            optimizer in the checkpoint, where they differ.
+            optimizer in the checkpoint that differ.
         is_data_different: whether samples, labels or splits differ.
         attempts: how often the original was started.
     """
@@ -90,15 +90,15 @@ class Replay:
         found = [*_shown("environment.json", self.environment), *_shown("recipe.yaml", self.recipe)]
         found += _shown("network and optimizer", self.network)
         if self.is_data_different:
-            found.append("data: the samples, their labels or their splits are others now")
+            found.append("data: the samples, their labels or their splits have changed")
         if self.attempts > 1:
             found.append(
                 f"attempts: the original was started {self.attempts} times, and its recipe is that of the last; "
-                "with other flags then, the first part was trained in another way"
+                "if the flags changed in between, the first part was trained differently"
             )
         none = (
             "Nothing on record differs. On a GPU only --deterministic repeats bit for bit; on the CPU, files or "
-            "the machine changed in a way that no file of the run tells."
+            "the machine changed in a way that the run has no record of."
         )
         return [*lines, *(found or [none])]
 
@@ -167,7 +167,7 @@ def _distance(a: Any, b: Any) -> float | None:
 
 
 def is_finished(run: RunDir) -> bool:
-    """Whether a run ended in order."""
+    """Whether a run came to its planned end."""
     summary = read_summary(run)
     return summary is not None and summary["status"] == "finished"
 
@@ -192,7 +192,7 @@ def _recipe(run: RunDir) -> dict[str, Any]:
 
 
 def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dots between the names."""
+    """Nested dictionaries as a single one, with dots between the names."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}

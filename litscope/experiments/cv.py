@@ -1,9 +1,9 @@
 """`litscope cv`: cross-validation. Every sample is predicted by a network that was not trained on it.
 
-The samples that are not for testing lie in K folds, stratified by class, groups together (`data.splits`). For each
-fold a network trains on the others, with the recipe's own seed, and predicts the fold with its last weights: to choose
-the best epoch on the fold would make the number too good. Where the network is an MLP, the K train in one run as its
-members, each leaving its fold out (`models.members`).
+The samples that are not for testing are divided into K folds, stratified by class, with groups kept together
+(`data.splits`). For each fold a network trains on the others, with the recipe's own seed, and predicts the fold with
+its last weights: choosing the best epoch by the fold would flatter the numbers. If the network is an MLP, the K
+networks train in one run as its members, each leaving its fold out (`models.members`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CvResult:
     """What `cross_validate` found.
 
     Attributes:
-        folds: of each fold num_samples and its metrics, by name.
+        folds: num_samples and the metrics of each fold, by name.
         pooled: the metrics of all out-of-fold predictions together.
         table: the file of the out-of-fold predictions.
         is_at_once: whether the networks trained in one run.
@@ -100,16 +100,16 @@ class CvResult:
 
 
 def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
-    """Train a network for each fold, and predict every sample with the one that has not seen it.
+    """Train a network for each fold, and predict each sample with the network that has not seen it.
 
     Args:
-        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N). With the folder of a
-            cross-validation that was broken off, that one goes on: folds that are trained stay.
+        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N). Given the folder of an
+            interrupted cross-validation, that one goes on, and folds that are trained are kept.
         num_folds: at least 2.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; the folds so far stay.
-        ConfigError: for what would look at a fold before it is predicted.
+        Interrupted: after Ctrl-C or SIGTERM; the folds so far are kept.
+        ConfigError: for settings that would look at a fold before it is predicted.
         DataError: if there are fewer samples, or groups, than folds.
         UserError: whatever `fit` would refuse.
     """
@@ -166,7 +166,7 @@ def _folder(recipe: Recipe) -> Path:
 
 
 def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
-    """A run with this recipe; what an earlier call trained to the end stays, what it broke off begins anew."""
+    """A run with this recipe; one that an earlier call completed is kept, an interrupted one begins anew."""
     run = RunDir(folder)
     if folder.exists():
         done = read_summary(run)
@@ -203,10 +203,10 @@ def _train_in_turn(
 def _train_at_once(
     recipe: Recipe, num_folds: int, folder: Path
 ) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
-    """As `_train_in_turn`, with the networks as members of one run."""
+    """Do the same as `_train_in_turn`, with the networks as members of one run."""
     own = copy.deepcopy(recipe)
     own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
-    own.logging.ledger = False  # of the mean of networks, most of which have seen the sample
+    own.logging.ledger = False  # these would be about the mean of networks, most of which have seen the sample
     opened = _open(_trained(own, folder / "folds", "cv"), recipe)
     source = opened.open_source()
     fold = make_source(opened.recipe).folds
@@ -227,7 +227,7 @@ def _probabilities(
     """Ids (n,) of those that can be read, and their probabilities (n, C).
 
     Args:
-        member: (N,) of several networks the one that is asked about each sample of the source.
+        member: (N,) the one of several networks that predicts each sample of the source.
     """
     data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
     if member is None:

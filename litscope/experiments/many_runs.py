@@ -1,4 +1,4 @@
-"""What searches and cross-validations share: they train one recipe many times, where it can be in one run.
+"""What searches and cross-validations share: they train one recipe many times, in a single run where possible.
 
 An MLP on a table is so small that several train in the time of one, as its members (`models.members`).
 """
@@ -15,7 +15,7 @@ from litscope.training.prepare import prepare, seeded_classifier
 
 
 def check_fresh(recipe: Recipe, command: str) -> None:
-    """Refuse what has a meaning for one run only.
+    """Refuse flags that only make sense for a single run.
 
     Raises:
         ConfigError: naming the flag.
@@ -58,10 +58,10 @@ def why_apart(chosen: Recipe) -> str | None:
 
 
 def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Path:
-    """The folder of everything that a command writes: that of --run-dir, or runs/COMMAND-N.
+    """The folder for everything that a command writes: --run-dir, or runs/COMMAND-N.
 
     Args:
-        goes_on: the file of an earlier call in whose folder the command goes on.
+        goes_on: a file whose presence means that an earlier call wrote the folder, and the command goes on there.
 
     Raises:
         ConfigError: if it holds something else.
@@ -74,6 +74,8 @@ def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Path
     else:
         folder = Path(recipe.logging.run_dir)
     if folder.exists() and any(folder.iterdir()) and not (goes_on is not None and (folder / goes_on).exists()):
-        raise ConfigError(f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs one of its own.")
+        raise ConfigError(
+            f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs a folder of its own."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder

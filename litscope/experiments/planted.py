@@ -1,12 +1,12 @@
 """`litscope suspects --validate`: how well the ranking finds wrong labels that are known.
 
 Wrong labels are planted in a copy of the training labels, the run's recipe is trained on them anew, and the
-ranking of that training is judged by how it places them. Two kinds, each with a training of its own:
+ranking of that training is judged by how it places them. There are two kinds, each with a training of its own:
 
-    symmetric        any other class, all as likely
+    symmetric        any other class, all equally likely
     class-dependent  as the run itself confuses the classes (`canaries.draw`, from the believed labels)
 
-The new trainings see plain relabels; which samples they are, only the judging here knows.
+To the new trainings these are plain relabels; only the judging here knows which samples they are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KEY = 0x706C616E74  # keeps these draws apart from those of canaries
 
 
 class Depth(NamedTuple):
-    """The ranking down to one rank.
+    """How good the ranking is down to one rank.
 
     Attributes:
         rank: how many samples are looked at.
@@ -62,7 +62,7 @@ class Judged:
         kind: symmetric or class-dependent.
         num_planted: wrong labels.
         num_ranked: training samples in the ranking.
-        average_precision: of the ranking; by chance it would be about num_planted / num_ranked.
+        average_precision: that of the ranking; by chance it would be about num_planted / num_ranked.
         depths: precision and recall at a half, one and two times the number planted.
     """
 
@@ -79,8 +79,8 @@ class Validation:
 
     Attributes:
         run: the run's folder.
-        share: of the training labels that were planted wrong.
-        kinds: one for each kind.
+        share: share of the training labels that were planted wrong.
+        kinds: the result for each kind of wrong labels.
         notes: what differs from the run itself.
         report: the file that keeps all this.
     """
@@ -114,11 +114,11 @@ def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:
 
     Args:
         run: an open run with scores.
-        share: of the training labels, in (0, 0.5).
+        share: share of the training labels to plant, in (0, 0.5).
         keep: keep the folders of the trainings, beside the report.
 
     Raises:
-        ConfigError: if the share cannot be.
+        ConfigError: if the share is out of range.
         RunError: if the run has no scores, or too few samples.
         UserError: if its data are not there any more.
         Interrupted: after Ctrl-C or SIGTERM; nothing is left.
@@ -127,7 +127,7 @@ def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:
         raise ConfigError(f"--share {share}: it is more than 0 and less than 0.5.")
     recipe = recipe_of(run)
     if not recipe.logging.ledger:
-        raise RunError(f"{run.path} ran with --no-ledger: with its recipe nothing is ranked.")
+        raise RunError(f"{run.path} ran with --no-ledger, so a training with its recipe ranks nothing.")
     recipe.training.canaries = 0.0
     decided = net_actions(run)
     planted = dict(plant(run, decided, share, recipe.training.seed))
@@ -157,13 +157,13 @@ def _wrong(ids: Ids, labels: Ids, names: tuple[str, ...]) -> Action:
 
 
 def plant(run: RunDir, decided: list[Action], share: float, seed: int) -> Iterator[tuple[str, tuple[Ids, Ids]]]:
-    """The wrong labels of each kind.
+    """Draw the wrong labels of each kind.
 
     Args:
-        run: with scores.
-        decided: what people decided there: discarded samples get none, relabelled ones are right as relabelled.
-        share: of the training samples that the run saw.
-        seed: of the draws.
+        run: a run with scores.
+        decided: what people decided there: discarded samples get none; for relabelled ones, the new label is right.
+        share: share of the training samples that the run saw.
+        seed: seed of the draws.
 
     Returns:
         (kind, (ids, classes)): (k,) int64 each, ids ascending, no class that of its sample.
@@ -200,11 +200,11 @@ def _judge(trained: RunDir, kind: str, planted: Ids) -> Judged:
 
 
 def average_precision(hits: NDArray[np.bool_], num_planted: int) -> float:
-    """The mean, over all that were planted, of the precision at the rank of each; 0 for one that is not ranked.
+    """The mean, over all planted samples, of the precision at the sample's rank; 0 for one that is not ranked.
 
     Args:
         hits: (N,) whether the sample at each rank was planted, most suspicious first.
-        num_planted: with those that are not ranked.
+        num_planted: including those that are not ranked.
     """
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(precision[hits].sum() / num_planted)
@@ -221,4 +221,4 @@ def _notes(run: RunDir) -> list[str]:
     began = min(read_lines(run.attempts), key=lambda line: line["attempt"], default={})
     if began.get("resumed_from") is None:
         return []
-    return [f"{run.path.name} began from {Path(began['resumed_from'])}; these trainings began anew."]
+    return [f"{run.path.name} began from {Path(began['resumed_from'])}; these trainings started from scratch."]

@@ -1,14 +1,14 @@
 """`litscope bench prune`: is training on fewer samples worth more than simply training for less time?
 
-For each seed four runs, one after the other, so that a machine whose speed drifts slows all arms alike:
+For each seed there are four runs, one after the other, so that a machine whose speed drifts slows all arms alike:
 
     full      every sample in every epoch
     method    pruned (`data.pruning`)
     random    the same number of samples left out in the same epochs, chosen at random
-    shorter   every sample, but as many steps as have the pruned run's cost, with a schedule of that length
+    shorter   every sample, but only as many steps as the pruned run's cost allows, with a schedule of that length
 
-Cost is samples trained on. Arms of one seed have the same splits, first weights and settings. Each is judged by
-its last weights, not by the best of many validations, of which a longer run has more.
+Cost is the number of samples trained on. Arms of one seed have the same splits, first weights and settings. Each is
+judged by its last weights, not by the best of many validations, of which a longer run has more.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class ArmRun:
     """One run.
 
     Attributes:
-        num_samples: trained on, each visit counted.
-        wall_s: of the whole run, validation and evaluation included.
-        value: of the metric, in the last epoch's weights.
-        metrics: all that were measured of these weights.
-        epochs: as the run had them.
+        num_samples: samples trained on, each visit counted.
+        wall_s: seconds of the whole run, validation and evaluation included.
+        value: the metric of the last epoch's weights.
+        metrics: all metrics of these weights.
+        epochs: how many epochs the run had.
     """
 
     arm: str
@@ -72,7 +72,7 @@ class Difference:
 
     @classmethod
     def of(cls, values: list[float]) -> Difference:
-        """Of the differences of each seed, two at least."""
+        """From the differences of each seed, at least two."""
         from scipy.stats import t
 
         mean, n = statistics.fmean(values), len(values)
@@ -90,7 +90,7 @@ class PruneResult:
     """What `bench_prune` found.
 
     Attributes:
-        metric: `test/accuracy`, or that of the validation set where there is no test set.
+        metric: `test/accuracy`, or `val/accuracy` where there is no test set.
         runs: in the order in which they ran.
     """
 
@@ -117,7 +117,7 @@ class PruneResult:
         return Difference.of([sign * (ours.value - theirs.value) for ours, theirs in pairs])
 
     def cost(self, arm: str) -> float:
-        """Samples that an arm trained on, as a share of those of the full one."""
+        """Number of samples that an arm trained on, as a share of the full arm's."""
         return sum(r.num_samples for r in self.of(arm)) / sum(r.num_samples for r in self.of("full"))
 
     @property
@@ -182,10 +182,10 @@ def bench_prune(recipe: Recipe, num_seeds: int = 3) -> PruneResult:
 
     Args:
         recipe: as for `fit`; its prune is the method ("none" means infobatch), its seed the first one, its run_dir
-            the folder in which the runs' folders stay (default: they are thrown away).
+            the folder in which the runs are kept (default: they are deleted).
 
     Raises:
-        ConfigError: for what makes arms incomparable, or a method that prunes nothing.
+        ConfigError: for settings that make the arms incomparable, or a method that prunes nothing.
         UserError: whatever `fit` would refuse.
     """
     recipe = _prepared(recipe, num_seeds)
@@ -216,7 +216,7 @@ def bench_prune(recipe: Recipe, num_seeds: int = 3) -> PruneResult:
                 raise ConfigError(f"--prune {method} left nothing out in {pruned.epochs} epochs; give more --epochs.")
             if method != "random":
                 train("random", prune="random", prune_ratio=random_ratio(full, pruned))
-            # As many steps of a whole epoch's mean size as have the pruned run's cost.
+            # As many steps, each of a whole epoch's mean size, as make up the pruned run's cost.
             train("shorter", max_steps=max(1, round(full.global_step * pruned.num_samples / full.num_samples)))
     assert metric is not None
     return PruneResult(str(recipe.data.dataset), method, ratio, metric, num_seeds, tuple(runs))
@@ -241,7 +241,7 @@ def _prepared(recipe: Recipe, num_seeds: int) -> Recipe:
         ("--name", recipe.logging.name is not None),
     ):
         if is_given:
-            raise ConfigError(f"{flag}: the arms of `litscope bench prune` differ in length by their cost alone.")
+            raise ConfigError(f"{flag}: in `litscope bench prune`, cost alone decides how long each arm is.")
     changed = copy.deepcopy(recipe)
     if training.prune == "none":
         changed.training.prune = "infobatch"
@@ -258,7 +258,7 @@ def _folder(recipe: Recipe) -> Iterator[Path]:
         folder = Path(recipe.logging.run_dir)
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
-                f"--run-dir {folder}: the folder is not empty; the runs of the bench need one of their own."
+                f"--run-dir {folder}: the folder is not empty; the runs of the bench need a folder of their own."
             )
         yield folder
         return
@@ -267,7 +267,7 @@ def _folder(recipe: Recipe) -> Iterator[Path]:
 
 
 def _metric(recipe: Recipe, summary: dict[str, Any]) -> str:
-    """What the arms are judged by: the monitor that was asked for, else what the data ask for, else accuracy."""
+    """The metric that judges the arms: the monitor that was asked for, else what suits the data, else accuracy."""
     given = recipe.training.monitor
     name = (given or summary["monitor"] or "").partition("/")[2]
     if given is None and name not in ("ap", "auroc", "f1"):

@@ -1,9 +1,9 @@
-"""`litscope replay`: a run repeated with its actions at their steps, and compared with the original bit for bit.
+"""`litscope replay`: repeat a run with its actions at their steps, and compare it with the original bit for bit.
 
-The new run has the recipe of the original, and a journal that says of each applied action at which step
-it is due. What only meant the process that trained then (a pause, a checkpoint, an evaluation) is left out;
-a `stop` that ended the run is repeated. So is the end of a run that a stop request, a crash or --max-time cut
-short: it is compared at the step of its last checkpoint.
+The new run has the original's recipe, and a journal that gives the step at which each applied action is due.
+Actions that were addressed to the process that trained then (a pause, a checkpoint, an evaluation) are left
+out; a `stop` that ended the run is repeated. A run that a stop request, a crash or --max-time cut short is
+repeated up to the step of its last checkpoint, and compared there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def replay(run: RunDir, run_dir: str | None = None) -> Replay:
 
     Args:
         run: an open run.
-        run_dir: folder of the replay; default: runs/<name>-replay, or the first that is free of
-            runs/<name>-replay-2, ...
+        run_dir: folder of the replay; default: the first free one of runs/<name>-replay, runs/<name>-replay-2, ...
 
     Raises:
         RunError: if the run trains now, has no last checkpoint, or began from one that is gone.
@@ -60,8 +59,8 @@ def make_script(run: RunDir, step: int) -> list[Action]:
 
     Args:
         run: the original.
-        step: of its last checkpoint. Without a summary that says "finished" the replay is stopped there, and
-            so is one whose recipe has a limit of time.
+        step: that of its last checkpoint. The replay is stopped there if the original's summary does not say
+            "finished", or if its recipe limits the time.
 
     Returns:
         The requests that were applied, with `at_step`, in the journal's order.

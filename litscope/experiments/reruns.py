@@ -27,13 +27,13 @@ from litscope.training.job import OnEpoch
 from litscope.training.summary import epoch_rows
 
 SAY_EVERY_S = 10.0
-"""Least time between two lines about a training that is silent otherwise, in seconds."""
+"""Least time between two lines about an otherwise silent training, in seconds."""
 
 
 def recipe_of(run: RunDir) -> Recipe:
     """The recipe of a run for a further training.
 
-    Its actions are not among it: they are lines of the new run's journal.
+    It does not name the run's actions: these go into the new run's journal.
 
     Raises:
         ConfigError: if the recipe can't be read, or names files that are not there any more.
@@ -53,18 +53,18 @@ def recipe_of(run: RunDir) -> Recipe:
 
 
 class EpochLines:
-    """Says how a training that is silent otherwise goes: a line at most every ten seconds, when an epoch is over.
+    """Reports the progress of an otherwise silent training: at most a line every ten seconds, when an epoch is over.
 
     Args:
-        title: of the training: "trial 3/12".
-        metric: that is told.
-        num_epochs: that it will take; None where that is not known.
+        title: what the training is called: "trial 3/12".
+        metric: the metric to report.
+        num_epochs: how many epochs it will take; None if that is not known.
     """
 
     def __init__(self, title: str, metric: str, num_epochs: int | None) -> None:
         self._title, self._metric = title, metric
         self._of = "" if num_epochs is None else f"/{num_epochs}"
-        self._stream = sys.stderr  # the training's own words go elsewhere
+        self._stream = sys.stderr  # the training's own messages go elsewhere
         self._said = time.monotonic()
 
     def __call__(self, row: Mapping[str, Any]) -> bool:
@@ -86,14 +86,14 @@ def train_aside(
     keeps_last: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> RunDir:
-    """Train without a word, in a new folder.
+    """Train silently, in a new folder.
 
     Args:
         recipe: from `recipe_of`; its run folder, best checkpoints, test set and progress are switched off here.
-        folder: of the new run.
-        actions: with which its journal begins.
-        keeps_last: its last checkpoint stays.
-        on_epoch: told of each epoch that is over, and may end the training.
+        folder: the new run's folder.
+        actions: the actions with which its journal begins.
+        keeps_last: keep its last checkpoint.
+        on_epoch: called after each epoch; may end the training.
 
     Raises:
         RunError: if the training refused one of them.
@@ -142,15 +142,15 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def epoch_s(run: RunDir) -> float | None:
-    """Seconds of a run's epoch on the average; None if none is over."""
+    """Mean seconds of a run's epochs; None if none is over."""
     times = [row["epoch_s"] for row in epoch_rows(run)]
     return sum(times) / len(times) if times else None
 
 
 def duration(seconds: float | None) -> str:
-    """For people: `about 4 min`; what is not known yet is said."""
+    """For people: `about 4 min`, or that it is not known yet."""
     if seconds is None:
-        return "for how long is not known: the run has no epoch that is over"
+        return "for an unknown time: the run has not completed an epoch"
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"about {seconds / size:.0f} {unit}"

@@ -1,7 +1,7 @@
 """What `litscope tune` may vary: `lr=1e-4..1e-1`, `batch_size=32,64,128`, `epochs=5..20`.
 
-A range is `low..high`; rates and decays are drawn evenly on a logarithmic scale, everything else evenly, and
-`:log` or `:linear` behind it says otherwise. Words with commas are choices.
+A range is `low..high`; rates and decays are drawn evenly on a logarithmic scale, everything else evenly, unless
+`:log` or `:linear` after the range says otherwise. Words with commas are choices.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAY_VARY = (
     *("training.mixup", "training.cutmix", "training.class_weights", "training.ema_decay"),
     *("training.gradient_clip_val", "training.accumulate_grad_batches"),
 )
-"""Settings that make a better or a worse network. A seed, a split or a metric would only make a luckier number."""
+"""Settings that make a network better or worse. Seeds, splits or metrics would only make for a luckier number."""
 
 LOGARITHMIC = ("training.lr", "training.weight_decay")
 
@@ -34,8 +34,8 @@ class Dimension:
     Attributes:
         field: the setting.
         low, high: ends of a range, both included; None with choices.
-        is_log: drawn evenly on a logarithmic scale.
-        choices: the values, where it is not a range.
+        is_log: whether it is drawn evenly on a logarithmic scale.
+        choices: the values, if it is not a range.
     """
 
     field: Field
@@ -46,7 +46,7 @@ class Dimension:
 
     @property
     def distribution(self) -> Any:
-        """As Optuna has it."""
+        """The same as a distribution of Optuna."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.low is None or self.high is None:

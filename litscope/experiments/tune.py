@@ -1,7 +1,7 @@
 """`litscope tune`: train with many settings, and say which are best. Optuna proposes, litscope trains.
 
-Where the settings are learning rate and weight decay of an MLP, `AT_ONCE` of them train in one run as its members
-(`models.members`), each as it would alone, on the same batches and from the same weights: on a table that costs little
+If the settings are learning rate and weight decay of an MLP, `AT_ONCE` of them train in one run as its members
+(`models.members`), each as it would alone, on the same batches and from the same weights. On a table that costs little
 more than one training. Everything else trains one after the other. A trial is judged by the monitored metric of its
 best epoch on the validation data; the test data stay unseen.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import optuna
 
 AT_ONCE = 8
-"""Settings that train as members of one run."""
+"""How many settings train as members of one run."""
 
 NUM_SHOWN = 10
 
@@ -43,7 +43,7 @@ TRIALS = "trials.jsonl"
 PRUNERS = ("median", "none")
 
 MEDIAN_OF = 5
-"""Completed trials before the first is stopped early."""
+"""How many trials must be complete before one is stopped early."""
 
 MEMBER_SETTINGS = ("lr", "weight_decay")
 MEMBER_METRICS = ("val/accuracy", "val/loss")
@@ -54,12 +54,12 @@ class Trial:
     """One training.
 
     Attributes:
-        number: from 1.
-        settings: by name.
-        value: the metric of its best epoch; None where loss or metric became NaN or infinite.
+        number: counted from 1.
+        settings: values by name.
+        value: the metric of its best epoch; None if the loss or the metric became NaN or infinite.
         run: the folder of the run that it was, or was a member of.
-        wall_s: of that run, shared out over its members.
-        stopped_after: epochs, of a trial that the pruner stopped; its value is the best until then.
+        wall_s: seconds of that run, divided by its members.
+        stopped_after: epochs after which the pruner stopped it, its value being the best until then; else None.
     """
 
     number: int
@@ -80,9 +80,9 @@ class TuneResult:
     """What `tune` found.
 
     Attributes:
-        metric, mode: what is judged, and whether "min" or "max" is better.
+        metric, mode: the metric that judges, and whether "min" or "max" is better.
         trials: in their order.
-        folder: of the runs, trials.jsonl and best.yaml.
+        folder: holds the runs, trials.jsonl and best.yaml.
     """
 
     dataset: str
@@ -93,7 +93,7 @@ class TuneResult:
 
     @property
     def ranked(self) -> list[Trial]:
-        """The trials that came to a value, best first."""
+        """The trials that have a value, best first."""
         sign = -1 if self.mode == "max" else 1
         found = [(sign * trial.value, trial.number, trial) for trial in self.trials if trial.value is not None]
         return [trial for *_, trial in sorted(found, key=lambda item: item[:2])]
@@ -143,15 +143,15 @@ def tune(
     """Search for the settings with which a recipe trains best.
 
     Args:
-        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/tune-N). With a folder of an
-            earlier search, that one goes on: its trials count.
+        recipe: as for `fit`; its run_dir is the folder for everything (default: runs/tune-N). Given the folder of an
+            earlier search, that one goes on, and its trials count.
         space: `lr=1e-4..1e-1`, `batch_size=32,64` (see `search_space`); default: learning rate and weight decay.
-        num_trials: in all.
-        pruner: whether a trial is stopped where its best metric so far is worse than the median that the completed
-            trials had after as many epochs; for settings that train one by one, and for the same number of epochs.
+        num_trials: number of trials in all.
+        pruner: "median" stops a trial if its best metric so far is worse than the median that the completed
+            trials had after as many epochs. It only works for trials that train one by one and equally long.
 
     Raises:
-        ConfigError: for a space that cannot be, or data without a validation set.
+        ConfigError: for an invalid space, or data without a validation set.
         MissingExtra: without Optuna.
         Interrupted: after Ctrl-C or SIGTERM; the trials so far stay in trials.jsonl.
         UserError: whatever `fit` would refuse.
@@ -208,10 +208,10 @@ class _Search:
     """The state of a search.
 
     Attributes:
-        trials: that are over.
+        trials: the trials that are over.
         is_at_once: whether settings train as members of one run.
-        num_trials: in all.
-        num_epochs: of each trial; None where that is searched, or not known.
+        num_trials: number of trials in all.
+        num_epochs: epochs of each trial; None if that is searched, or not known.
     """
 
     recipe: Recipe
@@ -275,7 +275,7 @@ class _Search:
         return f"trial {number}/{self.num_trials}"
 
     def _train(self, asked: list[optuna.Trial]) -> list[Trial]:
-        """Train with the settings of each, together where that can be."""
+        """Train with the settings of each, together where possible."""
         if len(asked) > 1:
             try:
                 return self._train_together([dict(one.params) for one in asked])
@@ -303,7 +303,7 @@ class _Search:
                 stopped_after = epoch + 1
             return stopped_after is not None
 
-        with suppress(NonFiniteLossError):  # it is a result too: said by who called, and told to the sampler
+        with suppress(NonFiniteLossError):  # this is a result too: the caller reports it, and tells the sampler
             value = self._value(train_aside(recipe, folder, on_epoch=on_epoch), self.metric)
         return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
 
@@ -313,7 +313,9 @@ class _Search:
         recipe.model.arch, recipe.model.num_members = "mlp", len(settings)
         for name in settings[0]:
             put(recipe, {f"member_{name}": [own[name] for own in settings], name: None})
-        recipe.logging.ledger = False  # of the mean of networks that have nothing to do with each other
+        recipe.logging.ledger = (
+            False  # these would be about the mean of networks that have nothing to do with each other
+        )
         first = len(self.trials) + 1
         run = train_aside(recipe, self._new_folder(f"trials-{first:03d}"))
         wall_s = round((time.monotonic() - began) / len(settings), 3)
@@ -349,7 +351,7 @@ def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
 
 
 def _state(trial: Trial) -> optuna.trial.TrialState:
-    """How a trial ended, as Optuna has it."""
+    """How a trial ended, in Optuna's terms."""
     from optuna.trial import TrialState
 
     if trial.value is None:

@@ -1,6 +1,6 @@
 """`litscope whatif`: what a decision would do to the validation metric, before anybody takes it.
 
-Two arms go on from one checkpoint for some epochs: one as it is, one with the decision. Both have the same
+Two arms go on from one checkpoint for some epochs: one without the decision, one with it. Both have the same
 seeds, which decide order and augmentation from there on; the splits stay those of the run. The effect is the
 paired difference over the seeds, with Student's t interval (`whatif_result`). Only training samples are
 changed, so that both arms are measured on the same validation samples.
@@ -51,17 +51,17 @@ def whatif(
 
     Args:
         run: an open run.
-        discard: the condition of the samples to be discarded, as `litscope discard --where`.
-        actions: instead: decisions, as `litscope fit --actions`; the run itself names those in its journal
+        discard: a condition for the samples to discard, as for `litscope discard --where`.
+        actions: instead, decisions as for `litscope fit --actions`; the run itself means those in its journal
             that the checkpoint does not have yet.
-        checkpoint: last, best or a file, at the end of an epoch.
-        epochs: that each arm trains.
-        seeds: how many pairs; the first has the run's own seed.
+        checkpoint: last, best or a file, written at the end of an epoch.
+        epochs: how many epochs each arm trains.
+        seeds: number of pairs; the first has the run's own seed.
         metric: `val/...`; default: the run's monitor.
         keep: keep the arms' folders, beside the report.
 
     Raises:
-        ConfigError, RunError: if that cannot be asked of this run.
+        ConfigError, RunError: if this run cannot answer the question.
         UserError: if its data are not there any more.
         Interrupted: after Ctrl-C or SIGTERM; nothing is left.
     """
@@ -88,7 +88,7 @@ def whatif(
     found: dict[str, list[float]] = {AS_IS: [], CHANGED: []}
     with numbered_folder(run.whatif, keep) as folder:
         recipe.training.resume = str(folder / "from.ckpt")
-        shutil.copyfile(source, folder / "from.ckpt")  # a run that trains replaces its own
+        shutil.copyfile(source, folder / "from.ckpt")  # a run that is training replaces its checkpoint
         for seed in chosen:
             for arm, lines in ((AS_IS, before), (CHANGED, [*before, *question.actions])):
                 began = time.monotonic()
@@ -137,7 +137,7 @@ def _fork(run: RunDir, checkpoint: str) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(f"--checkpoint {checkpoint}: it is last, best or a file; there is no such file.")
     state: dict[str, Any] = load_checkpoint(path, mmap=True).get(KEY, {})
     if not state:
-        raise RunError(f"{path} was not written by litscope: where it stands in the run is not known.")
+        raise RunError(f"{path} was not written by litscope, so its place in the run is not known.")
     if state["position"]["stage"] == "mid":
         raise ConfigError(
             f"{path} lies inside epoch {state['position']['epoch'] + 1}, whose order other seeds would change. "
@@ -174,15 +174,15 @@ def _num_val(trained: RunDir) -> int:
 
 
 def ask(run: RunDir, before: list[Action], discard: str | None, actions: str | None) -> Question:
-    """What `--discard` or `--actions` ask, of training samples alone.
+    """What `--discard` or `--actions` ask for, limited to training samples.
 
     Args:
         run: the run.
-        before: what holds in the checkpoint.
-        discard, actions: as `whatif`; one of them.
+        before: the decisions in force in the checkpoint.
+        discard, actions: one of them, as for `whatif`.
 
     Raises:
-        ConfigError: if it is none or both of them, or changes no training sample.
+        ConfigError: if none or both of them are given, or no training sample changes.
         RunError, DataError: if the condition, the actions or the manifest cannot be read.
     """
     if (discard is None) == (actions is None):
@@ -221,7 +221,7 @@ def _is_own(run: RunDir, where: str) -> bool:
 
 
 def _own_actions(run: RunDir, before: list[Action]) -> list[Action]:
-    """What the run's journal asks of samples and the checkpoint does not have yet."""
+    """The requests about samples in the run's journal that the checkpoint does not have yet."""
     done = {action["id"] for action in before}
     return [
         entry.action
@@ -249,7 +249,7 @@ def _only(action: Action, keep: NDArray[np.bool_]) -> Action | None:
 
 
 def _changes(old: Decisions, new: Decisions, manifest: Manifest) -> dict[str, int]:
-    """How many samples are changed in which way, without those that are left out before and after."""
+    """How many samples change in which way; those left out both before and after are not counted."""
 
     def label(state: Decisions, i: int) -> str | None:
         given = manifest.labels[i]

@@ -17,13 +17,13 @@ NO_DIFFERENCE = "No difference can be seen"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """The question.
 
     Attributes:
         actions: requests about training samples.
         what: in words: `discarding these 27 samples`.
-        num_samples: how many they change.
-        num_held_out: validation and test samples that were asked for too, and are left as they are.
+        num_samples: how many samples they change.
+        num_held_out: number of validation and test samples that were asked for too, but are left as they are.
     """
 
     actions: list[Action]
@@ -37,13 +37,13 @@ class WhatIf:
     """The answer.
 
     Attributes:
-        run, checkpoint: from which both arms went on.
+        run, checkpoint: where both arms started.
         question: what the second arm did.
-        first_epoch: epochs that lay behind.
-        epochs: that each arm trained.
-        metric: that was compared, of the last epoch.
-        num_val: samples of the validation; None where it is cut short (--limit-val-batches).
-        seeds: (n,) of the trainings.
+        first_epoch: epochs before the start.
+        epochs: epochs that each arm trained.
+        metric: the metric that was compared, in the last epoch.
+        num_val: number of validation samples; None if validation is cut short (--limit-val-batches).
+        seeds: (n,) seeds of the trainings.
         as_is, changed: (n,) the metric of each arm.
         report: the file that keeps all this.
     """
@@ -143,7 +143,7 @@ def t_interval(values: list[float], least_deviation: float = 0.0) -> tuple[float
 
     Args:
         values: (n,).
-        least_deviation: taken where the values spread less; that of rounding to steps of q is q / sqrt(12).
+        least_deviation: used if the values spread less; rounding to steps of q spreads by q / sqrt(12).
     """
     from scipy.stats import t
 

@@ -154,7 +154,7 @@ def test_a_sample_by_key_by_the_end_of_its_key_and_by_id(run: RunDir, call: Any)
 
 
 def test_confusions_name_their_samples(run: RunDir, call: Any) -> None:
-    assert call("confusions", run.path) == "Every sample of val is predicted right.\n"
+    assert call("confusions", run.path) == "Every sample of val is predicted correctly.\n"
     found = call("confusions", run.path, "--split", "train", "--json")
     assert [(row["label_name"], row["pred_name"], row["num_samples"], row["keys"]) for row in found] == [
         ("bee", "wasp", 1, ["train/bee/07.png"]),

@@ -152,13 +152,19 @@ def test_the_pages_draw_the_same_rooms() -> None:
     assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
 
 
-@pytest.mark.parametrize("place", ["config", "data", "data/reading", "data/sources", "models", "models/networks"])
+PLATES = ["commands", "config", "evaluation", "experiments", "launch"]
+PLATES += ["data", "data/reading", "data/sources", "models", "models/networks"]
+
+
+@pytest.mark.parametrize("place", PLATES)
 def test_a_door_plate_names_every_file_and_no_other(place: str) -> None:
+    """A line for each file, `name   what it does`, and one for each room inside, `name/   what it does`."""
     plate = ast.get_docstring(ast.parse((PACKAGE / place / "__init__.py").read_text())) or ""
-    named = re.findall(r"^    (\w+/?) {2,}\S", plate, re.MULTILINE)
+    named = re.findall(r"^ {4}(\w+/?) {2,}\S", plate, re.MULTILINE)
     files = {path.stem for path in (PACKAGE / place).glob("*.py")} - {"__init__"}
     rooms = {f"{path.parent.name}/" for path in (PACKAGE / place).glob("*/__init__.py")}
     assert sorted(named) == sorted(files | rooms)
+    assert "Who may come in" in plate
 
 
 def test_the_command_line_imports_inside_its_commands() -> None:
