@@ -1,8 +1,8 @@
 """Overlay: what people decided about samples, laid over the manifest. Shared by every loader of a run.
 
-Beside it stand the factors that pruning gives to samples in the epoch that runs. The manifest is
+It also holds the factors that pruning gives to samples in the current epoch. The manifest is
 never edited. Loaders take labels and weights from here when a batch is handed over, so a change
-reaches the next batch, also one that a worker process decoded before.
+reaches the very next batch, even one that was decoded before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Overlay:
     Attributes:
         labels: (N,) int64, as they are now. Changed in place.
         weights: (N,) float32; None while every sample has weight 1.
-        factors: (N,) float32, by which pruning multiplies the weights in the epoch that runs; None while all are 1.
+        factors: (N,) float32, by which pruning multiplies the weights in the current epoch; None while all are 1.
         is_discarded: (N,) bool.
     """
 

@@ -1,9 +1,9 @@
 """Preflight: what is wrong with a data set, before the first step. No torch.
 
-`inspect` counts, reads every file's header and looks whether its end is there (a file without an
-end marker is decoded to make sure), and compares contents: by blake2b of the bytes, for files of equal
-size and for rows in memory. It does not decode every image: what only decoding finds (flipped bits in
-mid-file) is found when the cache is built, and can be handed in as `broken`.
+`inspect` counts, reads every file's header, checks that the file's end is there (a file without an
+end marker is decoded to make sure), and compares contents, by blake2b of the bytes, for files of equal
+size and for rows in memory. It does not decode every image: damage that only decoding shows (flipped bits
+inside a file) is found when the cache is built, and can be handed in as `broken`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Duplicates:
     """Samples with the same content.
 
     Attributes:
-        keys: of the samples, in order of their ids.
-        splits: the split of each.
-        labels: the class name of each, "" for none.
+        keys: the samples' keys, in order of their ids.
+        splits: the split of each sample.
+        labels: the class name of each sample, "" for none.
     """
 
     keys: tuple[str, ...]
@@ -58,7 +58,7 @@ class Report:
     """What was found.
 
     Attributes:
-        name, kind, num_samples, classes: of the source.
+        name, kind, num_samples, classes: those of the source.
         counts: split -> number of labelled samples of each class.
         num_unlabelled: rows without a label; they are never trained on.
         unreadable: (key, reason) of files that cannot be read.
@@ -162,11 +162,11 @@ def inspect(
 
     Args:
         source: opened by `open_source`.
-        check_files: look at every file (about 25 microseconds a small one), and compare contents.
-        broken: sample_id -> reason, of what decoding has found already; taken over.
-        num_threads: that read files; default one per core, at most 4 (small files are bound by the GIL).
+        check_files: look at every file (about 25 microseconds for a small one), and compare contents.
+        broken: sample_id -> reason, for files that decoding has already found broken; added to the report.
+        num_threads: threads that read files; default one per core, at most 4 (small files are bound by the GIL).
         progress: draw a bar.
-        kept_in: the folder of the files' pixel cache, where what is found is kept and taken from.
+        kept_in: the folder of the files' pixel cache, where the findings are kept for the next time.
     """
     manifest = source.manifest
     reasons = dict(broken or {})
@@ -210,7 +210,7 @@ def _counts(manifest: Manifest, bad: Ids) -> dict[str, list[int]]:
 
 
 def _short(reason: str, reader: Any, sample_id: int) -> str:
-    """A reason without the path in front of it: the key stands beside it already."""
+    """A reason without the path in front of it: it is printed beside the key."""
     prefix = f"{reader.path(sample_id)}: " if isinstance(reader, FileReader) else ""
     return reason.removeprefix(prefix).rstrip(".")
 
@@ -226,7 +226,7 @@ def _straddling_groups(manifest: Manifest) -> list[str]:
 
 
 def _compare(report: Report, manifest: Manifest, digests: dict[int, bytes]) -> None:
-    """Fill in what equal contents tell."""
+    """Fill in the findings about equal contents."""
     same: dict[bytes, list[int]] = defaultdict(list)
     for sample_id, digest in sorted(digests.items()):
         same[digest].append(sample_id)
@@ -286,7 +286,7 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progress: bool) -> Findings:
-    """What all files but the `known` ones are like; digests are of those that are as long as another one."""
+    """Look at all files but the `known` ones; only files of the same size as another one get a digest."""
     chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
     reasons: dict[int, str] = {}
     sizes: dict[int, int] = {}
@@ -311,7 +311,7 @@ def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progre
 
 
 def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
-    """Why a file cannot be read; or its size and, if it is small and was read whole, its digest."""
+    """Why a file cannot be read; or else its size, and its digest if it is small enough to have been read whole."""
     path = reader.path(sample_id)
     try:
         if path.suffix.lower() == bands.SUFFIX:
@@ -332,7 +332,7 @@ def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
 
 
 def _has_end(head: bytes, tail: bytes, size: int) -> bool:
-    """Whether the end of the file is where its format says; formats without an end marker pass."""
+    """Whether the file's end is where its format says; formats without an end marker pass."""
     if head[:2] == b"\xff\xd8":
         return b"\xff\xd9" in tail
     if head[:4] == b"\x89PNG":
@@ -373,6 +373,6 @@ def _names(names: list[str]) -> str:
 
 
 def _some(lines: list[str]) -> list[str]:
-    """At most five of the lines, and how many there are besides."""
+    """At most five of the lines, and how many more there are."""
     more = [f"  and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
     return lines[:_SHOWN] + more

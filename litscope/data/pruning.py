@@ -6,8 +6,8 @@ out with probability r, and multiplies the loss of the candidates that it keeps 
 the expected sum of an epoch's gradients is that of all samples. `random` is its control: every sample is
 a candidate, all else is the same.
 
-The first epoch visits all samples (nothing is known of them), and so does the last eighth of the epochs,
-rounded up to whole ones. Which candidates are left out is a hash of (seed, epoch, id): the ids of an epoch
+The first epoch visits all samples (nothing is known about them yet), and so does the last eighth of the
+epochs, rounded up. Which candidates are left out is a hash of (seed, epoch, id): the ids of an epoch
 are a pure function of the seed, the epoch and the losses known at its start, the same on every rank and
 after a resume, and no generator is drawn from.
 """
@@ -41,19 +41,19 @@ _PRUNE = 0x7072756E65  # keeps these hashes apart from those of the order and of
 
 
 class Pruning:
-    """What the epochs of one run leave out. The same on every rank.
+    """What the epochs of one run leave out. It is the same on every rank.
 
     Args:
         method: see above.
         ratio: r, share of the candidates that is left out, above 0 and below 1.
-        seed: with the epoch, decides which.
-        overlay: of the run's samples; gets the factor of each sample's loss.
+        seed: decides, with the epoch, which ones.
+        overlay: the run's; gets the factor of each sample's loss.
 
     Attributes:
         losses: (N,) float32, each sample's loss at its last visit; infinite where it had none.
-        is_candidate: (N,) bool, in the epoch that is planned.
-        epoch: that is planned.
-        num_expected: samples that a later epoch is expected to keep.
+        is_candidate: (N,) bool, for the planned epoch.
+        epoch: the planned epoch.
+        num_expected: how many samples a later epoch is expected to keep.
     """
 
     def __init__(self, method: Method, ratio: float, seed: int, overlay: Overlay) -> None:
@@ -75,8 +75,8 @@ class Pruning:
         """Decide what `epoch` leaves out, before it begins.
 
         Args:
-            epoch: from 0.
-            num_epochs: of the whole run.
+            epoch: counted from 0.
+            num_epochs: epochs of the whole run.
             ids: int64, the samples that may be trained on.
             least: an epoch that would keep fewer samples than this keeps all.
         """
@@ -93,7 +93,7 @@ class Pruning:
         return epoch == 0 or epoch >= num_epochs - num_whole_at_end(num_epochs)
 
     def kept(self, ids: Ids) -> Ids:
-        """Those of `ids` that the planned epoch does not leave out. What it says of one does not depend on others."""
+        """The `ids` that the planned epoch does not leave out. The answer for one id does not depend on the others."""
         is_low_hash = hash_ids(ids, fold(self.seed, _PRUNE, self.epoch)) < np.uint64(int(self.ratio * 2.0**64))
         return ids[~(self.is_candidate[ids] & is_low_hash)]
 
@@ -119,7 +119,7 @@ class Pruning:
     # ---- checkpoints -------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: tensors and plain values."""
+        """The state for a checkpoint, as tensors and plain values."""
         return {
             "method": self.method,
             "ratio": self.ratio,
@@ -133,10 +133,10 @@ class Pruning:
         """Go on where `state` was taken.
 
         Args:
-            is_inside: whether that was within an epoch, which then goes on as it was planned.
+            is_inside: whether that was within an epoch, which then goes on as planned.
 
         Raises:
-            ConfigError: if it was, and was pruned in another way.
+            ConfigError: if that epoch was pruned in another way.
         """
         if not state:
             return

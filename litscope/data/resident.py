@@ -1,4 +1,4 @@
-"""Rows in a GPU's memory: copied there once, so that a batch is a gather on the device and the host moves ids alone."""
+"""Rows in a GPU's memory: copied there once, so that a batch is a gather on the device and the host only moves ids."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from litscope.data.loaders import as_tensor
 
 LARGEST_SHARE = 0.125
-"""Rows that would take more than this share of what is free of the GPU's memory stay on the host."""
+"""Rows that would take more than this share of the GPU's free memory stay on the host."""
 
 PART_BYTES = 256 * 2**20
-"""Rows are copied in parts of about this size: a memory map is read without a second copy of it on the host."""
+"""Rows are copied in parts of about this size, so that a memory map is read without a second copy on the host."""
 
 
 class DeviceRows:
-    """The rows of one source, as a loader is to gather them."""
+    """The rows of one source, wherever a loader gathers them."""
 
     def __init__(self) -> None:
         self._copied: Tensor | None = None
 
     def of(self, rows: np.ndarray[Any, Any], device: torch.device) -> np.ndarray[Any, Any] | Tensor:
-        """A copy on `device`, made once; the rows themselves where that is no CUDA device, or has no room for them.
+        """A copy on `device`, made once; the rows themselves if that is not a CUDA device, or has no room for them.
 
         Args:
             rows: (N, ...), in memory or in a memory map; the same at each call.
@@ -35,7 +35,7 @@ class DeviceRows:
 
 
 def has_room(num_bytes: int, device: torch.device) -> bool:
-    """Whether rows of this size are to lie on the device."""
+    """Whether rows of this size belong on the device."""
     return device.type == "cuda" and num_bytes <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 

@@ -434,7 +434,7 @@ def test_the_log(run: RunDir, cli: Callable[..., str], capsys: pytest.CaptureFix
         (["reweight", "--weight", "-1", "--id", "1"], "`weight` is -1.0; it must be a finite number from 0"),
         (["reweight", "--weight", "inf", "--id", "1"], "finite number from 0"),
         (["tag", "--id", "1"], "required"),
-        (["tag", "a", "--id", "1"], "Give one tag, and before it the run"),
+        (["tag", "a", "--id", "1"], "Give one tag, preceded by the run"),
         (["tag", "a", "b", "c", "--id", "1"], "Give one tag"),
         (["tag", " ", "--id", "1"], "must be a name"),
         (["tag", "hard"], "Say which samples"),

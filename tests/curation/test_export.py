@@ -174,7 +174,7 @@ def test_images_in_memory_become_files(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), source.reader.read(5)[:, :, 0])
     found = export(Wanted(run, tmp_path / "out.csv"), "csv")
     assert "filepath" not in found.path.read_text().splitlines()[0]
-    assert "no files of their own" in found.notes[0]
+    assert "not files of their own" in found.notes[0]
 
 
 def test_fiftyone_names_files_by_their_path(run: RunDir, images: Path, tmp_path: Path) -> None:

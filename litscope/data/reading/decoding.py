@@ -1,8 +1,8 @@
 """Image files -> uint8 batches, decoded by threads straight into memory that is allocated beforehand.
 
-Threads, not processes: simplejpeg, Pillow's decoders and torch's resizing let go of Python's lock
-while they work, so threads run side by side, start at once, copy nothing between processes and
-need no shared memory. A batch's memory is allocated (page-locked where asked) when its decoding
+They are threads, not processes: simplejpeg, Pillow's decoders and torch's resizing release Python's
+lock while they work, so threads run side by side, start at once, copy nothing between processes and
+need no shared memory. A batch's memory is allocated (page-locked if asked) when its decoding
 begins; each thread writes its images into their rows, and nothing is stacked or copied after that.
 """
 
@@ -30,41 +30,40 @@ RESIZE_BOUND = 1
 """Largest difference of one uint8 value between `resize` here and `images.resize_crop`; a test checks it."""
 
 AHEAD = 2
-"""Batches that are decoded before they are asked for; more where that many cannot keep all threads busy."""
+"""Number of batches that are decoded in advance; more if that many cannot keep all threads busy."""
 
 _CHUNK = 8  # images that a thread takes at a time
 
 Decoded = tuple[Batch, dict[int, str]]
-"""A batch's images (B, K, S, S) in channels-last memory and sample_id; and the reasons of those that are missing."""
+"""A batch's images (B, K, S, S) in channels-last memory and their sample_id; and why others are missing."""
 
 
 def resize(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """As `images.resize_crop`, four times as fast for uint8 images of 1 or 3 channels (by torch; within a level).
+    """Do as `images.resize_crop`, four times as fast for uint8 images of 1 or 3 channels (equal within one level).
 
     Args:
         array: (H, W, K).
         size: side of the result, in pixels.
     Returns:
-        (size, size, K) of the same dtype; the array itself where it already fits.
+        (size, size, K) of the same dtype; the array itself if it already fits.
     """
     height, width, channels = array.shape
     if (height, width) == (size, size) or array.dtype != np.uint8 or channels not in (1, 3):
         return resize_crop(array, size)
     square = centre_square(array)
     pixels = torch.from_numpy(square if square.flags.writeable else square.copy())
-    # Batched before it is permuted: only then has the batch of one the strides by which torch knows channels-last
-    # memory, and hands back such, which costs less than half.
+    # Batched before it is permuted: only then does the batch of one have the strides by which torch recognises
+    # channels-last memory; it then returns the same, at less than half the cost.
     image = pixels.unsqueeze(0).permute(0, 3, 1, 2)
     out = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
     return out[0].permute(1, 2, 0).numpy()
 
 
 def open_pool(num_threads: int) -> ThreadPoolExecutor:
-    """Threads that decode, one core each: left alone, torch would give every one of them helpers of its own.
+    """Threads that decode, one core each: by default, torch would give every one of them helper threads.
 
-    The number of torch's threads is one of the calling thread's own (OpenMP), and that of new
-    threads is the number that was set last. So each sets 1 for itself, and then the caller sets
-    its own number again.
+    The number of torch's threads belongs to the calling thread (OpenMP), and new threads get the number
+    that was set last. So each thread sets 1 for itself, and then the caller sets its own number again.
     """
     callers = torch.get_num_threads()
     started = threading.Barrier(num_threads + 1)
@@ -83,7 +82,7 @@ def _work_alone(started: threading.Barrier) -> None:
 
 
 class BatchDecoder:
-    """Decodes batches of ids, in order, ahead of whoever asks.
+    """Decodes batches of ids in order, before they are asked for.
 
     Args:
         reader: of images; read from many threads at once.
@@ -148,7 +147,7 @@ class BatchDecoder:
 
 
 class _Work:
-    """One batch under way: `rows` (B, S, S, K) are filled by several threads, each its own part."""
+    """A batch that is being decoded: several threads each fill a part of `rows` (B, S, S, K)."""
 
     def __init__(self, ids: Ids, rows: Tensor) -> None:
         self._ids = ids

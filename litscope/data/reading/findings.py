@@ -1,7 +1,7 @@
 """Findings: what a look at every file of a data set found, kept beside its pixel cache. No torch.
 
-The cache's key changes with the path, size or time of change of any file, so what was found when it was built holds
-as long as its pixels do, and 60,000 files need not be read again before the first step.
+The cache's key changes with the path, size or modification time of any file. So findings are valid for as long as the
+pixels are, and 60,000 files need not be read again before the first step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from litscope.rundir import whole_file
 
 FILE = "findings-1.npz"
-"""Its name in the cache's folder; the number changes with what is looked for."""
+"""The file's name in the cache's folder; the number changes when other things are looked for."""
 
 DIGEST_BYTES = 16
 
@@ -29,14 +29,14 @@ class Findings:
 
     Attributes:
         reasons: sample_id -> why the file cannot be read.
-        digests: sample_id -> digest, 16 bytes, of contents that may be those of another file.
+        digests: sample_id -> digest, 16 bytes, for files whose content may equal another's.
     """
 
     reasons: dict[int, str]
     digests: dict[int, bytes]
 
     def save(self, file: Path) -> None:
-        """Write them whole or not at all.
+        """Write the findings, whole or not at all.
 
         Raises:
             OSError: if the disk is full, or the folder may not be written.
@@ -48,7 +48,7 @@ class Findings:
 
     @classmethod
     def load(cls, file: Path) -> Findings | None:
-        """Read them; None where there are none, or damaged ones."""
+        """Read findings; None if there are none, or they are damaged."""
         try:
             with np.load(file) as kept:
                 reasons = json.loads(str(kept["reasons"]))
@@ -62,7 +62,7 @@ class Findings:
 
 
 def kept(file: Path | None, look: Callable[[], Findings]) -> Findings:
-    """The findings in a file; where there are none, those of a look, which are kept there for the next time."""
+    """The findings in a file; if there are none, what `look` finds, which is kept there for the next time."""
     found = None if file is None else Findings.load(file)
     if found is None:
         found = look()

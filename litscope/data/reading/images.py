@@ -62,7 +62,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before it is decoded: its size (after EXIF rotation), and whether it is gray."""
+    """What a file says about itself before it is decoded: its size (after EXIF rotation), and whether it is gray."""
 
     height: int
     width: int
@@ -203,8 +203,8 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _may_be_turned(data: bytes) -> bool:
-    """Whether a segment before the pixels may tell an orientation (APP1, as EXIF or XMP); also where they are in
-    disorder. A walk over the segments, which are few: to search their bytes takes longer.
+    """Whether a segment before the pixels may tell an orientation (APP1, as EXIF or XMP), in whatever order they come.
+    It walks over the segments, which are few; searching their bytes would take longer.
     """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:

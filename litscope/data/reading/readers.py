@@ -3,8 +3,8 @@
     FileReader    images and .npy files on the disk
     ArrayReader   everything is in memory already: idx files, digits, .npz, tables
 
-All are picklable (worker processes), safe to read from many threads at once, and know which
-content they would give (`fingerprint`), so that a cache of it can be trusted.
+Both can be pickled (for worker processes), read from many threads at once, and identify the content
+that they would give (`fingerprint`), so that a cache of it can be trusted.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Reader(Protocol):
         """
 
     def fingerprint(self) -> str:
-        """Changes when what `read` gives changes: of the bytes in memory, or of the files' names, sizes and times."""
+        """A hash that changes with what `read` gives: of bytes in memory, or of files' names, sizes and times."""
 
 
 class ArrayReader:
-    """Samples that are in memory.
+    """Reads samples that are in memory.
 
     Args:
         array: (N, H, W, K) uint8 or float32 images, or (N, F) float32 rows.
@@ -69,7 +69,7 @@ class ArrayReader:
 
     @property
     def kind(self) -> Literal["image", "table"]:
-        """By the number of axes."""
+        """`image` or `table`, by the number of axes."""
         return "image" if self._array.ndim == 4 else "table"
 
     @property
@@ -84,11 +84,11 @@ class ArrayReader:
 
     @property
     def array(self) -> npt.NDArray[Any]:
-        """All of it."""
+        """The whole array."""
         return self._array
 
     def size(self, sample_id: int) -> tuple[int, int]:
-        """(height, width), the same for all."""
+        """(height, width), the same for all images."""
         if self._array.ndim != 4 or not 0 <= sample_id < len(self._array):
             raise DataError(f"no image {sample_id} among {len(self._array):,} {self.kind} samples")
         return int(self._array.shape[1]), int(self._array.shape[2])
@@ -101,14 +101,14 @@ class ArrayReader:
         return row
 
     def fingerprint(self) -> str:
-        """Of all bytes; about a gigabyte a second."""
+        """A hash of all bytes, at about a gigabyte per second."""
         digest = hashlib.blake2b(f"{self._array.shape} {self._array.dtype}".encode(), digest_size=16)
         digest.update(self._array.data)
         return digest.hexdigest()
 
 
 class FileReader:
-    """Image or `.npy` files.
+    """Reads image or `.npy` files.
 
     Args:
         root: folder that relative paths start from.
@@ -142,7 +142,7 @@ class FileReader:
         return len(self._paths)
 
     def path(self, sample_id: int) -> Path:
-        """Where the file of a sample lies."""
+        """The path of a sample's file."""
         return self.root / str(self._paths[sample_id])
 
     def size(self, sample_id: int) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class FileReader:
         return array
 
     def fingerprint(self) -> str:
-        """Of each file's path, size and time of change; about five microseconds a file."""
+        """A hash of each file's path, size and modification time, at about five microseconds per file."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
         stats = np.zeros((len(self._paths), 2), dtype=np.int64)
         root = os.fspath(self.root)

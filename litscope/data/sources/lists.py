@@ -73,7 +73,7 @@ def list_rows(path: Path, target: str | None, group_column: str | None) -> Rows:
 
 
 def image_keys(path: Path, column: pa.ChunkedArray) -> list[str]:
-    """Paths of images as they stand in a list, without white space around them, with "/"."""
+    """The paths of images in a list, without white space around them, with "/" as separator."""
     try:
         texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -85,7 +85,7 @@ def image_keys(path: Path, column: pa.ChunkedArray) -> list[str]:
 
 
 def table_keys(path: Path, count: int) -> list[str]:
-    """Names for rows that have none: the file and the row's number from 0."""
+    """Names for rows that have none: the file's name and the row's number, from 0."""
     return [f"{path.name}#{i}" for i in range(count)]
 
 
@@ -121,7 +121,7 @@ def npz_rows(path: Path) -> Rows:
 
 
 def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays, by lower-case name. Pickled objects are refused."""
+    """All arrays by their lower-case names. Pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name.lower(): file[name] for name in file.files}
@@ -198,7 +198,7 @@ def _canonical(path: Path, names: npt.NDArray[np.object_], count: int) -> npt.ND
 
 
 def _groups(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
-    """Names of groups; None where there is none."""
+    """Names of groups; None for a row without one."""
     texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
     groups: npt.NDArray[np.object_] = pc.if_else(pc.equal(texts, ""), None, texts).to_numpy()
     return groups

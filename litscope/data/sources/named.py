@@ -58,8 +58,8 @@ class _Files:
     """A data set that lies in torchvision's files.
 
     Attributes:
-        folders: where the files may lie, below the data folder.
-        files: what must lie there.
+        folders: where the files may be, below the data folder.
+        files: the files that must be there.
         read: folder -> (train, test, class names).
         torchvision: name of the class that downloads it.
         num_classes: of a folder of images that may be taken for this data set.
@@ -122,7 +122,7 @@ def named_in(folder: Path) -> list[str]:
 
 
 def _sought(name: str, data_dir: Path) -> str:
-    """What was looked for, and where, as lines."""
+    """Lines that say what was looked for, and where."""
     known = _FILES[name]
     places = "\n".join(f"  {data_dir / below}" for below in known.folders)
     gz = " (or .gz)" if known.files == _IDX_FILES else ""
@@ -134,7 +134,7 @@ def _sought(name: str, data_dir: Path) -> str:
 
 
 def _download(name: str, data_dir: Path) -> str | None:
-    """Let torchvision download both parts; what went wrong, or None."""
+    """Let torchvision download both parts; returns what went wrong, or None."""
     try:
         maker = getattr(importlib.import_module("torchvision.datasets"), _FILES[name].torchvision)
         with contextlib.redirect_stdout(sys.stderr):
@@ -245,7 +245,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """What Python 3 writes into a protocol 2 pickle in place of bytes."""
+    """The codec call that Python 3 writes into a protocol 2 pickle in place of bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
     return text.encode("latin1")

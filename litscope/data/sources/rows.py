@@ -1,7 +1,7 @@
 """Rows: what a source holds, before its splits are completed and its reader is made. No torch.
 
-Also the two questions that every source has in common: how label values become class indices, and
-in which order classes stand.
+This module also answers two questions that all sources share: how label values become class indices,
+and in which order the classes are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rows:
         labels: (N,) int64, -1 for none.
         splits: (N,) str objects: train, val, test or "".
         groups: (N,) str objects or None.
-        extra: further columns of the manifest.
+        extra: other columns for the manifest.
         notes: lines for the person.
         root: folder that the keys start from.
         pixels: (N, H, W, K) uint8 or float32.
@@ -53,7 +53,7 @@ class Rows:
 
 
 def no_splits(count: int) -> npt.NDArray[np.object_]:
-    """(N,) empty names."""
+    """(N,) empty strings."""
     return np.full(count, "", dtype=object)
 
 
@@ -116,7 +116,7 @@ def _as_text(values: pa.ChunkedArray | pa.Array, column: str) -> tuple[pa.Array,
 
 
 def _whole_numbers(names: list[str], column: str) -> list[str]:
-    """The names; where all are numbers and some are written as 1.0, as whole numbers."""
+    """The names; if all are numbers and some are written as 1.0, written as whole numbers."""
     try:
         numbers = [float(name) for name in names]
     except ValueError:

@@ -5,7 +5,7 @@
     a CSV, Parquet or .npz file                  lists.py, tables.py
 
 A name always means the named data set; write `./digits` for a folder of that name. `open_paths` opens
-what a trained model has never seen, by the `encoding` that the manifest keeps.
+new data for a trained model, by the `encoding` that the manifest keeps.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def open_source(
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:
-    """Open data that nobody has seen, to predict: all rows are without label and split.
+    """Open new data to predict; no row has a label or a split.
 
     Args:
         paths: for images: image files, folders (all images below them, whatever the folders are called),
@@ -156,14 +156,14 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
 
 
 def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: str | None, download: bool) -> Rows:
-    """What a source holds, before its splits are completed and its table becomes features; as `open_source`."""
+    """What a source holds, before its splits are completed and its table becomes features; see `open_source`."""
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     if is_list:
         return list_rows(path, target, group_column)
     for flag, value in (("--target", target), ("--group-column", group_column)):
         if value is not None:
-            raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file; {dataset} is none.")
+            raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file, and {dataset} is not one.")
     if dataset in NAMES:
         rows = open_named(dataset, data_dir, download)
         if path.exists():
@@ -196,7 +196,7 @@ def _neighbours(path: Path) -> list[str]:
 
 
 def _reader(rows: Rows) -> tuple[Reader, dict[str, Any]]:
-    """The reader of some rows, and the encoding for others like them; adds notes."""
+    """The reader for some rows, and the encoding for others like them; adds notes."""
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
         columns, notes = fit_encoding(rows.features, train)

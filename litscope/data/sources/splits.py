@@ -29,8 +29,8 @@ class Folds:
     """Cross-validation: every labelled sample that is not for testing lies in one of several folds.
 
     Attributes:
-        count: how many.
-        number: the one that validates, from 0; None: none does, and who trains leaves them out by turns.
+        count: number of folds.
+        number: the fold that validates, from 0; None: none does, and the trainer leaves each one out in turn.
     """
 
     count: int
@@ -143,7 +143,7 @@ def fold_of(labels: Labels, splits: Names, groups: Names | None, count: int, see
     kind = StratifiedKFold if codes is None else StratifiedGroupKFold
     folds = np.full(len(labels), -1, np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer samples than folds: some hold none of it
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer samples than folds
         try:
             parts = list(kind(count, shuffle=True, random_state=seed).split(pool, labels[pool], codes))
         except ValueError as error:

@@ -7,8 +7,8 @@
     empty columns        left out
     dates, lists, ...    an error that names the column
 
-The rules are learnt from the training rows alone and kept as plain JSON (`fit_encoding`), so that a
-never-seen table is encoded in the same way (`encode`).
+The rules are learned from the training rows alone and kept as plain JSON (`fit_encoding`), so that a
+new table is encoded in the same way (`encode`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def fit_encoding(table: pa.Table, train: npt.NDArray[np.bool_]) -> tuple[list[di
 
 
 def encode(table: pa.Table, columns: list[dict[str, Any]], source: str) -> tuple[Floats, list[str]]:
-    """Turn columns into features, as `fit_encoding` learnt it.
+    """Turn columns into features, as `fit_encoding` learned it.
 
     Args:
         table: (N rows) with at least the columns of the encoding; others are not looked at.
@@ -128,7 +128,7 @@ def encode(table: pa.Table, columns: list[dict[str, Any]], source: str) -> tuple
             out[np.flatnonzero(codes >= 0), start + codes[codes >= 0]] = 1
             num_new = int((codes == -2).sum())
             if num_new:
-                notes.append(f"column {column['name']!r}: {num_new:,} values that no training row has (read as none)")
+                notes.append(f"column {column['name']!r}: {num_new:,} values that no training row has (read as gaps)")
         start += _width(column)
     return out, notes
 
