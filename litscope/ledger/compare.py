@@ -1,6 +1,6 @@
-"""Two runs side by side: their metrics, their recipes, and the samples whose fate differs. No torch.
+"""Two runs side by side: their metrics, their recipes, and the samples that fared differently. No torch.
 
-Samples are matched by key and split. A sample's fate is what its scores say: whether it was ever
+Samples are matched by key and split. How a sample fared is what its scores say: whether it was ever
 learned, whether the last prediction was right, how suspicious it is.
 """
 
@@ -17,7 +17,7 @@ from litscope.ledger.views import connect
 from litscope.rundir import RunDir
 
 _PATHS = {"logging.run_dir", "logging.name", "training.resume"}
-"""What differs between any two runs."""
+"""Fields that differ between any two runs."""
 
 _FATES: dict[str, str] = {
     "learned_only_in_first": "a.is_learned AND NOT b.is_learned",
@@ -41,11 +41,11 @@ def compare(first: RunDir, second: RunDir, n: int = 10) -> dict[str, Any]:
 
     Args:
         first, second: open runs.
-        n: samples in each list at most.
+        n: most samples in each list.
 
     Returns:
         `runs`; `metrics`: name -> first, second, difference (second - first), of the last epoch;
-        `recipe`: field -> first, second, where they differ; `num_common`: samples that both saw;
+        `recipe`: field -> first, second, for those that differ; `num_common`: samples that both saw;
         `fates`: name -> `num_samples` and up to n `samples`, most suspicious first; `suspicion`: the n
         samples whose suspicion changed most.
 

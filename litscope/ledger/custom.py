@@ -1,7 +1,7 @@
-"""Signals of a person's own: named numbers per sample and visit, in parts of their own. No torch.
+"""A person's own signals: named numbers per sample and visit, in parts of their own. No torch.
 
-What the ledger computes itself has a column each (`schema`). A watched loop may record anything else under any
-name; those values lie in a run's `custom/` folder, one row per value, in parts that are written, named and superseded
+Each signal that the ledger itself computes has a column (`schema`). A watched loop may record anything else under any
+name; those values are in a run's `custom/` folder, one row per value, in parts that are written, named and superseded
 like those of `signals/`.
 """
 

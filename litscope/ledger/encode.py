@@ -17,7 +17,7 @@ _BLOCK = 8192
 
 
 def csv_lines(found: pa.Table) -> Iterator[str]:
-    """A table as CSV with a header, some thousand rows at a time; lists are joined by semicolons."""
+    """A table as CSV with a header, a few thousand rows at a time; lists are joined by semicolons."""
     for values in itertools.chain([[[name] for name in found.column_names]], _blocks(found)):
         out = io.StringIO()
         joined = [[";".join(map(str, v)) if isinstance(v, list) else v for v in column] for column in values]
@@ -26,7 +26,7 @@ def csv_lines(found: pa.Table) -> Iterator[str]:
 
 
 def json_lines(found: pa.Table) -> Iterator[str]:
-    """A table as one JSON list with an object a line, some thousand at a time.
+    """A table as one JSON list with an object per line, a few thousand at a time.
 
     NaN becomes null; what JSON does not know becomes a number (decimals) or text (times, bytes).
     """
@@ -39,7 +39,7 @@ def json_lines(found: pa.Table) -> Iterator[str]:
 
 
 def _blocks(found: pa.Table) -> Iterator[list[list[Any]]]:
-    """The values of each column, of a block of rows after another."""
+    """The values of each column, for one block of rows after another."""
     for start in range(0, found.num_rows, _BLOCK):
         part = found.slice(start, _BLOCK)
         yield [column.to_pylist() for column in part.columns]

@@ -1,4 +1,4 @@
-"""One sample of a run: found by key or id, with its scores, its visits and what was done to it. No torch."""
+"""One sample of a run, found by key or id, with its scores, its visits and what was done to it. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUM_CLOSE = 3
 
 
 def find_sample(run: RunDir, name: str) -> int:
-    """The sample_id of a key, of the only key that ends with `/name`, or of a number.
+    """The sample_id of a key, of the only key that ends in `/name`, or the number itself.
 
     Raises:
         RunError: if there is none, with keys that contain the name.
@@ -39,7 +39,7 @@ def find_sample(run: RunDir, name: str) -> int:
 
 
 def describe_sample(run: RunDir, sample_id: int) -> dict[str, Any]:
-    """What a run knows of one sample: the row of the view `samples`, its `visits` and its `actions`.
+    """What a run knows about one sample: the row of the view `samples`, its `visits` and its `actions`.
 
     Raises:
         RunError: if there is no such sample.

@@ -1,7 +1,7 @@
-"""The questions that people ask of a run, answered from its parts and its manifest. No torch.
+"""The questions that people ask about a run, answered from its parts and its manifest. No torch.
 
-DuckDB does the grouping, `LedgerReader` hands it only the columns, splits and epochs that a
-question needs. Mean, last prediction and counts are over *visits*: times a sample was seen.
+DuckDB does the grouping; `LedgerReader` hands it only the columns, splits and epochs that a
+question needs. Means, last predictions and counts are over *visits*, the times that a sample was seen.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Confusion(NamedTuple):
     pred_name: str
     num_samples: int
     share: float
-    """Of the samples with this label."""
+    """Share of the samples with this label."""
 
 
 def worst(
@@ -59,7 +59,7 @@ def worst(
         by: highest `loss`, lowest `margin` or lowest `p_label`.
         last_epochs: epochs that count, up to the last one in which this split was recorded.
         phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default those of training
-            where there are any: evaluations of a split that is trained on may be of a few samples only.
+            where there are any, because an evaluation of a training split may cover a few samples only.
 
     Returns:
         Rows with `sample_id`, `key`, `label`, `label_name`, `pred`, `pred_name` (of the last visit),
@@ -109,7 +109,7 @@ def history(run: RunDir, sample_id: int) -> pa.Table:
 def confusion(run: RunDir, split: str = "val") -> Counts:
     """The confusion matrix (C, C) of the last evaluation of `split`: rows are labels, columns predictions.
 
-    Of a split that was only seen in training steps, the visits of its last epoch are counted.
+    If a split was only seen in training steps, the visits of its last epoch are counted.
 
     Raises:
         RunError: if the split was never recorded.
@@ -139,7 +139,7 @@ def most_confused(matrix: Counts, names: Sequence[str], n: int = 10) -> list[Con
 
 
 def confused_keys(run: RunDir, cells: Sequence[Confusion], split: str = "val", n: int = 10) -> list[list[str]]:
-    """For each cell of `confusion` the keys of its samples, by id, at most `n`."""
+    """For each cell of `confusion`, the keys of at most `n` of its samples, by id."""
     visits = _last_evaluation(run, split)
     ids = [
         visits.filter((pc.field("label") == cell.label) & (pc.field("pred") == cell.pred))["sample_id"]
@@ -156,7 +156,7 @@ def classes(run: RunDir) -> list[str]:
     """The class names of a run, from its manifest.
 
     Raises:
-        RunError: if the manifest is missing or carries none.
+        RunError: if the manifest is missing or has no class names.
     """
     try:
         metadata = pq.read_schema(run.manifest).metadata or {}
@@ -169,7 +169,7 @@ def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     """The labelled visits (sample_id, label, pred) that `confusion` counts.
 
     Somebody may have evaluated a few tagged samples since the last evaluation of the split: a step with fewer than
-    half as many rows as the fullest one is passed over.
+    half as many rows as the fullest one is ignored.
 
     Raises:
         RunError: if the split was never recorded.
@@ -193,19 +193,19 @@ def _last_evaluation(run: RunDir, split: str) -> pa.Table:
 
 
 def _recent_visits(reader: LedgerReader, columns: list[str], split: str, last: int) -> pa.Table:
-    """Training visits of the last epoch, where there are any; else evaluations of the last two."""
+    """The training visits of the last epoch, if there are any; else the evaluations of the last two."""
     visits = reader.table(columns, split=split, min_epoch=last, phase="train")
     return visits if visits.num_rows else reader.table(columns, split=split, min_epoch=last - 1)
 
 
 def _prefer_training(visits: pa.Table) -> pa.Table:
-    """Only the rows of training steps, where there are any."""
+    """Only the rows of training steps, if there are any."""
     trained = visits.filter(pc.field("phase") == "train")
     return trained if trained.num_rows else visits
 
 
 def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add what the manifest knows of each sample."""
+    """Add what the manifest knows about each sample."""
     names = classes(run)
     keys = _keys(run, [row["sample_id"] for row in rows])
     return [

@@ -1,4 +1,4 @@
-"""The ledger's vocabulary: what is recorded for a sample at one visit, and how it lies in Parquet.
+"""The ledger's vocabulary: what is recorded for a sample at one visit, and how it is stored in Parquet.
 
 A *row* is one sample seen once, in a training step (phase `train`) or in an evaluation pass
 (phase `eval`). `capture` computes the signals, `store` writes `Rows` as Parquet parts with
@@ -17,7 +17,7 @@ import pyarrow as pa
 from litscope.errors import LedgerError
 
 FORMAT_VERSION = 1
-"""Of the parts on disk. Raised when an older litscope could misread a newer part."""
+"""Version of the parts on disk. Raised when an older litscope could misread a newer part."""
 
 VERSION_KEY = b"litscope.format_version"
 ATTEMPT_KEY = b"litscope.attempt"
@@ -138,7 +138,7 @@ from 0, `split` is the manifest's (train, val, test, ...), `label` is the one th
 
 
 class Segment(NamedTuple):
-    """A stretch of rows that share one step, as they lie in `Rows`."""
+    """A stretch of rows in `Rows` that share one step."""
 
     num_rows: int
     step: int
@@ -169,7 +169,7 @@ class Rows:
         return len(self.sample_id)
 
     def rows(self) -> Rows:
-        """These rows. What else can be queued for writing (a block on a device) has the same method."""
+        """These rows themselves. A block on a device, which can be queued for writing too, has the same method."""
         return self
 
     def to_table(self) -> pa.Table:

@@ -1,6 +1,6 @@
 """SignalBuffer: what a step's logits tell about each sample, kept on the device until a flush.
 
-The only file of the ledger that imports torch. `add` is called once per batch with tensors that
+This is the only file of the ledger that imports torch. `add` is called once per batch with tensors that
 are already there; it launches a few copies and never waits for the device. Many small batches are
 staged and their signals computed together, because on a small model the cost is the number of
 operations, not their size. `drain` hands everything over as a `Block`, whose `rows` (called by the
@@ -19,7 +19,7 @@ from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.types import StepOutput
 
 STAGED_LOGITS = 65_536
-"""Logits (rows x classes) that are staged before their signals are computed: 256 KiB, which stays in cache."""
+"""How many logits (rows x classes) are staged before their signals are computed: 256 KiB, which stays in cache."""
 
 STAGED_ROWS_MULTIPLE = 64
 """Staged rows are reduced in multiples of this. Without a vectorised loop's remainder, a row's signals have the same
@@ -119,11 +119,11 @@ class SignalBuffer:
         Args:
             output: `logits` (B, C), `label` (B,) and `sample_id` (B,) int64, on the buffer's device.
                 Id -1 marks padding, which is dropped on the host. A negative label means that the
-                sample has none: its `p_max`, `entropy` and `pred` are recorded, the rest is NaN.
+                sample has none: its `p_max`, `entropy` and `pred` are recorded, and the rest is NaN.
             step: optimizer steps completed before this batch.
             epoch: from 0.
             split: the manifest's split of these samples: train, val, test.
-            phase: `train` if the logits are the training step's own, `eval` if of an evaluation pass.
+            phase: `train` if the logits are the training step's own, `eval` if they come from an evaluation pass.
 
         Returns:
             Whether `capacity` rows are waiting: drain before the next batch.
@@ -159,12 +159,12 @@ class SignalBuffer:
     def add_stack(
         self, output: StepOutput, *, step: int, batches_per_step: int, epoch: int, split: str, phase: str
     ) -> bool:
-        """Append N batches: what `add` does with each in turn, in fewer operations where they are staged.
+        """Append N batches, as `add` would do one after the other, in fewer operations if they are staged.
 
         Args:
             output: as for `add`, with a further first dimension N.
             step: optimizer steps completed before the first batch.
-            batches_per_step: after how many batches that number is one higher.
+            batches_per_step: number of batches after which `step` goes up by one.
             epoch, split, phase: as for `add`.
 
         Returns:
@@ -212,7 +212,7 @@ class SignalBuffer:
         self._num_staged += size
 
     def _new_stage(self, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Classes lie first: reductions over few classes are several times faster across rows than along them."""
+        """The class dimension comes first: reductions over few classes are several times faster across rows."""
         num_rows = _round_up(STAGED_LOGITS // num_classes)
         with torch.inference_mode(False):  # first filled in validation, it must stay writable in training
             return (

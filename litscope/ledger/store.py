@@ -1,7 +1,7 @@
 """LedgerWriter and LedgerReader: rows to Parquet parts in a run's `signals/` folder, and back.
 
-A part is written aside and renamed into place, so that it is whole or absent; it belongs to one
-attempt and one rank, named `a0001-r000-000000012.parquet`. One thread owns the writing, the
+A part is written under another name and renamed into place, so that it is whole or absent; it belongs to
+one attempt and one rank, and is named `a0001-r000-000000012.parquet`. One thread owns the writing; the
 training thread only queues. The reader needs no torch, may be used while the run goes on, and
 applies the superseding rule (`rundir.cut_steps`): what an attempt recorded after the checkpoint
 from which a later attempt resumed is left out.
@@ -30,7 +30,7 @@ ROWS_PER_PART = 524_288
 """Most rows that are joined into one part when blocks queue up: about 14 MB."""
 
 QUEUED_BLOCKS = 64
-"""Blocks that may wait for the disk. Then `put` waits: rather that than memory without bound."""
+"""How many blocks may wait for the disk. Beyond that, `put` waits, so that memory stays bounded."""
 
 REPETITIVE = ("split", "phase", "step", "epoch", "label", "pred", "name")
 """Columns of few values, which Parquet stores as a dictionary."""
@@ -42,7 +42,7 @@ class Tabular(Protocol):
     """Rows on the host: `schema.Rows`, or `custom.CustomRows`."""
 
     def to_table(self) -> pa.Table:
-        """As they are written."""
+        """The rows in the form in which they are written."""
         ...
 
 
@@ -50,7 +50,7 @@ class Queued(Protocol):
     """What `LedgerWriter.put` takes: `schema.Rows`, or a `capture.Block` that is still on its way."""
 
     def rows(self) -> Tabular:
-        """The rows on the host; called by the writer's thread, which may wait here."""
+        """The rows on the host. Called by the writer's thread, which may wait here."""
         ...
 
 
@@ -72,7 +72,7 @@ class LedgerWriter:
         run: the run's folder.
         attempt: what `rundir.begin_attempt` returned.
         rank: global rank of this process.
-        rows_per_part: rows at which a part is written although more blocks are waiting.
+        rows_per_part: number of rows at which a part is written even if more blocks are waiting.
         folder: where the parts go; default: the run's `signals`.
     """
 
@@ -232,10 +232,10 @@ def list_parts(folder: Path) -> list[Part]:
 
 
 class ValidRows(NamedTuple):
-    """The superseding rule for one attempt: which of its rows hold. In the words of Arrow, and of SQL."""
+    """The superseding rule for one attempt, which says which of its rows are valid, as Arrow and as SQL put it."""
 
     cut: int | None
-    """Least first step of the later attempts; None: all rows hold."""
+    """Smallest first step of the later attempts; None: all rows are valid."""
     evaluated_again: tuple[str, ...]
     """Splits of which a later attempt repeated the evaluation at the cut."""
 
@@ -261,13 +261,13 @@ Ranges = dict[str, tuple[Any, Any]]
 
 
 class LedgerReader:
-    """Reads the valid rows of a run, each time as the folder then is.
+    """Reads the valid rows of a run, each time from the folder's present state.
 
     Args:
         run: the run's folder.
         folder: of the parts; default: the run's `signals`. Of other parts only `valid_files` can be asked.
 
-    Rules, in words: a training row of an attempt is valid if its step is smaller than the first
+    The rules in words: a training row of an attempt is valid if its step is smaller than the first
     step of every later attempt. An evaluation row may also lie exactly at that step (an evaluation
     runs after the checkpoint's last optimizer step); if a later attempt evaluated the same split
     at the same step again, the later rows hold.
@@ -336,7 +336,7 @@ class LedgerReader:
         return None
 
     def valid_files(self) -> list[tuple[list[Path], ValidRows]]:
-        """The parts of each attempt, and which of their rows hold: for readers that scan the files themselves.
+        """The parts of each attempt, and which of their rows are valid, for readers that scan the files themselves.
 
         Raises:
             LedgerError: as `table`.
@@ -367,7 +367,7 @@ class LedgerReader:
         )
 
     def _valid_rows(self, parts: list[Part]) -> dict[int, ValidRows]:
-        """For each attempt that has parts, which of its rows hold."""
+        """For each attempt that has parts, which of its rows are valid."""
         attempts = sorted({part.attempt for part in parts})
         cuts = cut_steps(read_lines(self.run.attempts))
         unknown = [attempt for attempt in attempts if attempt not in cuts]
@@ -413,7 +413,7 @@ def _damaged(path: Path, error: Exception) -> LedgerError:
 
 
 def _read_ranges(path: Path) -> Ranges:
-    """The column ranges that a part's footer tells.
+    """The column ranges in a part's footer.
 
     Raises:
         LedgerError: if the part is damaged, or not of a format that this version reads.

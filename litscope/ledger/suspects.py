@@ -2,7 +2,7 @@
 
 The ranking is the score `suspicion` (`score_schema`). Canaries never appear. Samples on which a person
 has decided, and discarded ones, are done and leave the queue; a relabelled sample is judged by its
-new label as soon as it was seen with it.
+new label as soon as it has been seen with it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Suspects:
             believed_label, believed_name, suspicion, aum, el2n, first_learned_epoch, num_visits, status
             (discarded, relabelled, tagged or null), tags, recall (share of canaries that are at least as
             suspicious, null if not known).
-        num_ranked: samples of the whole queue.
+        num_ranked: number of samples in the whole queue.
         rank_of_most: the rank at which most canaries are found (`Trust.most`); None if it is not known.
-        trust: what is known of the ranking.
+        trust: what is known about the ranking.
         clock: the memorisation clock.
     """
 
@@ -63,7 +63,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
         run: an open run, which may still be going on.
         n: how many.
         split: train, val, test.
-        with_decided: also those that a person has decided on, and discarded ones.
+        with_decided: include samples on which a person has decided, and discarded ones.
 
     Raises:
         RunError: if the run recorded nothing of the split.
@@ -118,12 +118,12 @@ _RANKING = """
 
 
 def trajectories(run: RunDir, sample_ids: list[int], epochs: Sequence[int] | None = None) -> dict[int, Trajectory]:
-    """The mean p_label in each epoch, of some samples: one scan of the signals, or of those of some epochs.
+    """The mean p_label of some samples in each epoch, by one scan of the signals (of all epochs, or of some).
 
     Args:
         run: an open run.
-        sample_ids: of any split.
-        epochs: those that are wanted, ascending; None: all from 0 to the last that was recorded.
+        sample_ids: ids in any split.
+        epochs: the epochs to return, ascending; None: all from 0 to the last that was recorded.
     """
     # as constants: DuckDB then skips files by the statistics in their footers
     chosen = "" if epochs is None else f"AND epoch IN ({', '.join(map(str, epochs)) or 'NULL'})"

@@ -1,4 +1,4 @@
-"""What the views show that is no Parquet file: metrics, decisions and the journal as Arrow tables. No torch."""
+"""What the views show besides Parquet files: metrics, decisions and the journal, as Arrow tables. No torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def steps_table(run: RunDir) -> pa.Table:
 
 
 def _lines_table(lines: list[dict[str, Any]]) -> pa.Table:
-    """JSON lines as columns; those that not every line has are null there. What is no number or text stays JSON."""
+    """JSON lines as columns, null where a line lacks one. Values that are neither numbers nor text stay JSON."""
     names = dict.fromkeys(["epoch", "step", "attempt", *(name for line in lines for name in line)])
     columns = {name: [line.get(name) for line in lines] for name in names}
     return pa.table({name: _column(values) for name, values in columns.items()})
@@ -109,7 +109,7 @@ def actions_table(run: RunDir) -> pa.Table:
 
 
 def _request_facts(action: dict[str, Any]) -> dict[str, Any]:
-    """The columns of `actions` that a request tells; its arguments only if this version understands them."""
+    """The columns of `actions` that come from a request; its arguments only if this version understands them."""
     rest = {name: value for name, value in action.items() if name not in _NOT_ARGUMENTS}
     when = action.get("when")
     facts = {

@@ -51,12 +51,12 @@ _DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "cur
 
 
 def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with the given views of a run, and locked. The caller closes it.
+    """A locked in-memory database with the given views of a run. The caller closes it.
 
     Args:
         run: an open run, which may still be going on: the views show it as it is now.
-        views: names in `VIEWS`, or `decided` (what actions did to samples, for our own queries); those that they
-            build on come along.
+        views: names in `VIEWS`, or `decided` (what actions did to samples, for our own queries); the views that
+            they build on are added.
 
     Raises:
         LedgerError: if the signals or scores cannot be read.
@@ -81,7 +81,7 @@ def sql(run: RunDir, text: str) -> pa.Table:
     """The answer to one SELECT over the views (DESCRIBE, SUMMARIZE and SHOW TABLES count as such).
 
     Raises:
-        ConfigError: if `text` is not one SELECT, or DuckDB refuses it; with the columns there are.
+        ConfigError: if `text` is not one SELECT, or DuckDB refuses it; the message lists the columns.
         LedgerError, RunError: as `connect`.
     """
     names = _named_views(text) or list(VIEWS)
@@ -103,14 +103,14 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
 
     Args:
         run: an open run.
-        where: what would stand after WHERE, such as `suspicion > 0.9 AND split = 'train'`.
+        where: what would follow WHERE, such as `suspicion > 0.9 AND split = 'train'`.
 
     Raises:
         ConfigError: as `sql`.
     """
     if not where.strip():
         raise ConfigError("The condition is empty. For instance: suspicion > 0.9 AND split = 'train'.")
-    try:  # in brackets, `1=1) or (1=1` would be a condition; alone it is none
+    try:  # in brackets, `1=1) or (1=1` would pass for a condition; on its own it does not
         duckdb.extract_statements(f"SELECT sample_id FROM samples WHERE {where}")
     except duckdb.Error as error:
         raise ConfigError(f"{where!r} is not a condition: {str(error).splitlines()[0]}") from error
@@ -119,7 +119,7 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
 
 
 def _named_views(text: str) -> list[str]:
-    """The views that a query may mean: each whose name is among its words."""
+    """The views that a query may mean: those whose names are among its words."""
     words = set(re.findall(r"\w+", text.lower()))
     return [name for name in VIEWS if name in words]
 
@@ -133,7 +133,7 @@ class _Maker:
         self.paths: set[str] = set()
 
     def make(self, name: str) -> None:
-        """Set up a view, after those that it builds on."""
+        """Set up a view, after the views that it builds on."""
         if name in self._made:
             return
         self._made.add(name)
@@ -209,7 +209,7 @@ class _Maker:
 
 
 def _renamed(columns: Iterable[str], taken: Iterable[str], table: str) -> str:
-    """Columns of the source for a SELECT; one whose name a view uses itself gets the prefix `source_`."""
+    """The source's columns for a SELECT; a name that a view itself uses gets the prefix `source_`."""
     taken = set(taken)
     quoted = [(name, name.replace('"', '""')) for name in columns]
     return ", ".join(f'{table}."{q}"' + (f' AS "source_{q}"' if name in taken else "") for name, q in quoted)
@@ -220,7 +220,7 @@ def _text(value: str) -> str:
 
 
 def _explain(error: duckdb.Error, names: list[str], connection: duckdb.DuckDBPyConnection) -> str:
-    """DuckDB's message in one line, with close names or all columns where one is unknown."""
+    """DuckDB's message in one line, with similar names, or all columns, if one is unknown."""
     message = " ".join(str(error).split("\n\nLINE")[0].split())
     column = re.search(r'column (?:named )?"(\w[^"]*)"', message)
     if isinstance(error, duckdb.BinderException) and column:

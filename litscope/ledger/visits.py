@@ -1,4 +1,4 @@
-"""Which rows of an epoch count for the scores: at most one per sample. Pure numpy, in any order of rows."""
+"""Which rows of an epoch count for the scores: at most one per sample. Pure numpy; the order of rows is free."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Visits(NamedTuple):
 
 
 class Pinned(NamedTuple):
-    """Samples of which only the visits with one label count: canaries, planted with a wrong one.
+    """Samples for which only visits with a certain label count: canaries, planted with a wrong one.
 
     Attributes:
         sample_id: (P,) int64, ascending.
@@ -54,11 +54,11 @@ def pick_visits(
 ) -> Visits:
     """The rows of one epoch and one split that count.
 
-    Of the training split these are the rows of training steps; where it has none (blended batches),
-    those of the clean evaluation pass. Of other splits, the rows of evaluations. A visit with a
+    In the training split these are the rows of training steps or, if it has none (blended batches),
+    those of the clean evaluation pass; in other splits, the rows of evaluations. A visit with a
     signal that is not finite says nothing about the sample and is left out, and so is the visit of a
-    pinned sample with another label. Of several visits of a sample the one at the greatest step
-    counts; at one and the same step the one with the greatest loss.
+    pinned sample with another label. If a sample has several visits, the one at the greatest step
+    counts; at the same step, the one with the greatest loss.
 
     Args:
         rows: sample_id, step, label, pred, is_train (bool: phase) and `VISIT_SIGNALS`, each (R,), in any order.
@@ -89,7 +89,7 @@ def pick_visits(
 
 
 def _finite(rows: Mapping[str, Array], at: Ints) -> Ints:
-    """The positions among `at` where all signals are finite; without a label, only those that need none."""
+    """The positions among `at` where all signals are finite; for a sample without a label, those that need none."""
     for name in VISIT_SIGNALS:
         if np.isfinite(rows[name].sum(dtype=np.float64)):  # so each of them is; a fraction of the cost of looking
             continue

@@ -9,9 +9,9 @@ the clocks of their writers say. Replaying the same lines gives the same state, 
     {"answers": "0c1d…", "status": "applied", "step": 120, "epoch": 3, "attempt": 1, "when": …}
 
 An answer is void if a later attempt of the run went on from before its step: those weights, and what
-was done to them, are gone, and the action is pending again; unless it only meant the process that
-trained then (`is_momentary`). A half-written line is passed over.
-Verbs of a newer version are kept and listed, and never counted.
+was done to them, are gone, and the action is pending again, unless it was addressed to the process that
+trained then (`is_momentary`). A half-written line is skipped. Verbs of a newer version are kept and
+listed, but never counted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 Status = Literal["pending", "applied", "refused", "undone"]
 
 FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Not the mistake of who writes, unlike a folder that may not be written."""
+"""Errors that are not the writer's mistake, unlike a folder without write permission."""
 
 
 def submit(run: RunDir, action: Action) -> None:
@@ -78,7 +78,7 @@ def answer(
     attempt: int,
     **facts: Any,
 ) -> None:
-    """Write what became of a request. For the trainer's rank 0.
+    """Write the answer to a request. Only the trainer's rank 0 does this.
 
     Args:
         run: the run.
@@ -86,7 +86,7 @@ def answer(
         status: "applied" or "refused".
         step: optimizer steps completed when it took effect.
         epoch: the epoch then, from 0.
-        attempt: of the run, as `begin_attempt` numbered it.
+        attempt: the run's attempt, as numbered by `begin_attempt`.
         facts: `reason` (of a refusal), `note`, and results such as `metrics` or `path`.
 
     Raises:
@@ -109,18 +109,18 @@ def _append(run: RunDir, line: Action, durable: bool) -> None:
 class Journal:
     """Reads a run's journal as it grows.
 
-    A line is given once, also where the file was cut or replaced meanwhile. Nothing is locked.
+    A line is returned once, even if the file was cut or replaced meanwhile. Nothing is locked.
     """
 
     def __init__(self, run: RunDir) -> None:
         self._path = run.actions
         self._state = (0, 0, 0)  # inode, size, time of the last change
         self._offset = 0
-        self._before = b""  # the last bytes before the offset: others there mean that the file is another
+        self._before = b""  # the last bytes before the offset: if they change, it is another file
         self._given: set[int] = set()  # hashes: a line may hold many thousand ids
 
     def poll(self) -> list[Action]:
-        """The whole lines that are new since the last call: requests and answers, in order.
+        """The complete lines that are new since the last call: requests and answers, in order.
 
         Costs one `stat` when nothing is new. An unfinished last line waits for a later call.
         """
@@ -147,13 +147,13 @@ class Journal:
             self._given.add(hash(raw))
             try:
                 line = json.loads(raw)
-            except ValueError:  # torn by a kill, or not ours
+            except ValueError:  # cut off by a kill, or not ours
                 continue
             if is_request(line) or is_answer(line):
                 yield line
 
     def _read(self) -> bytes:
-        """What follows the offset; from the start where the file was cut or replaced."""
+        """What follows the offset, or the whole file if it was cut or replaced."""
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._before))
             if file.read(len(self._before)) != self._before:
@@ -162,12 +162,12 @@ class Journal:
 
 
 def is_request(line: Any) -> bool:
-    """Whether a line of the journal asks for something, be its verb known or not."""
+    """Whether a line of the journal is a request, whether its verb is known or not."""
     return isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("what"), str)
 
 
 def is_answer(line: Any) -> bool:
-    """Whether a line of the journal says what became of a request."""
+    """Whether a line of the journal is the answer to a request."""
     return (
         isinstance(line, dict)
         and isinstance(line.get("answers"), str)
@@ -178,7 +178,7 @@ def is_answer(line: Any) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A request with what became of it.
+    """A request and its answer.
 
     Attributes:
         action: the request.
@@ -219,11 +219,11 @@ def _status(line: Action | None, is_undone: bool) -> Status:
 
 
 def decisions(run: RunDir, *, with_pending: bool = True) -> Decisions:
-    """What the actions of a run add up to, without those refused and without canaries.
+    """What the actions of a run add up to, without refused ones and without canaries.
 
     Args:
         run: the run.
-        with_pending: count what no trainer has answered yet, too.
+        with_pending: also count requests that no trainer has answered yet.
     """
     last = max(cut_steps(read_lines(run.attempts)), default=0)
     return decide(entry.action for entry in entries(run) if _counts(entry, with_pending, last))
@@ -239,7 +239,7 @@ def _counts(entry: Entry, with_pending: bool, last_attempt: int) -> bool:
 
 
 def canaries(run: RunDir) -> dict[int, str]:
-    """sample_id -> the wrong class that was planted to measure the ranking, also where it was taken out again."""
+    """sample_id -> the wrong class that was planted to measure the ranking, even if it has been removed since."""
     return {
         sample_id: name
         for entry in entries(run)

@@ -1,7 +1,7 @@
-"""What a run's actions add up to: a fold, in their order, that knows no files. No torch.
+"""What a run's actions add up to: a fold over them, in their order, without files. No torch.
 
 Replaying the same actions gives the same state, on every rank and in every process. An id counts
-once, where it stands first.
+once, at its first place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Action = dict[str, Any]
 
 
 def once(actions: Iterable[Action]) -> dict[str, Action]:
-    """The actions by id, in order, each where it stands first."""
+    """The actions by id, in order, each at its first place."""
     found: dict[str, Action] = {}
     for action in actions:
         found.setdefault(action["id"], action)
@@ -43,8 +43,8 @@ class Decisions:
 
     Attributes:
         discarded: sample_ids that are left out.
-        labels: sample_id -> class name, where it was changed (or changed back).
-        weights: sample_id -> factor of its loss, where one was given (1 too).
+        labels: sample_id -> class name, for labels that were changed (or changed back).
+        weights: sample_id -> factor of its loss, where one was given, even 1.
         tags: name -> sample_ids; no tag is empty.
         settings: name -> value, as last set; an `lr` that went back to the schedule is not among them.
         is_paused: whether training waits.
@@ -59,7 +59,7 @@ class Decisions:
 
 
 def decide(actions: Iterable[Action]) -> Decisions:
-    """Fold actions, in order, into what they add up to. Undone ones and those that are not valid do not count."""
+    """Fold actions, in order, into what they add up to. Undone and invalid ones do not count."""
     listed = once(actions)
     gone = undone(listed.values())
     state = Decisions()
@@ -71,7 +71,7 @@ def decide(actions: Iterable[Action]) -> Decisions:
 
 
 def is_valid(action: Action) -> bool:
-    """Whether `check` lets an action pass."""
+    """Whether an action passes `check`."""
     try:
         check(action)
     except ConfigError:

@@ -9,7 +9,7 @@ from litscope.ledger.journal.actions import Entry
 Action = dict[str, Any]
 
 _NAMES = 3
-"""Class names and keys that a line spells out."""
+"""How many class names and keys a line spells out."""
 
 
 def describe(action: Action) -> str:
@@ -49,7 +49,7 @@ def _value(value: Any) -> str:
 
 
 def describe_answer(answer: Action) -> list[str]:
-    """What became of an action, and the results that came with it. The epoch counts from 1, as in the progress."""
+    """The answer to an action in words, with its results. The epoch counts from 1, as in the progress."""
     at = f"at step {answer['step']} (epoch {answer['epoch'] + 1})"
     if answer["status"] == "refused":
         return [f"refused {at}: {answer.get('reason') or 'no reason given'}"]

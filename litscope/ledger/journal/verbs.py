@@ -28,10 +28,10 @@ class Verb:
     """One kind of action.
 
     Attributes:
-        name: as it stands in the journal's `what`.
+        name: its name in the journal's `what`.
         meaning: what it does, and when it takes effect.
-        arguments: those that it must have.
-        optional: those that it may have.
+        arguments: arguments that it must have.
+        optional: arguments that it may have.
         is_lasting: whether it changes a state that `undo` can take back.
     """
 
@@ -47,10 +47,10 @@ _SAMPLES = ("where", "key")
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("tag", "Give samples a name of their own; training does not change.", ("tag", "sample_id"), _SAMPLES),
+        Verb("tag", "Give samples a name of your own; training does not change.", ("tag", "sample_id"), _SAMPLES),
         Verb("untag", "Take that name away again.", ("tag", "sample_id"), _SAMPLES),
-        Verb("discard", "Leave samples out, from the next batch that is not drawn yet.", ("sample_id",), _SAMPLES),
-        Verb("restore", "Take discarded samples in again, likewise.", ("sample_id",), _SAMPLES),
+        Verb("discard", "Leave samples out, from the next batch to be drawn.", ("sample_id",), _SAMPLES),
+        Verb("restore", "Take discarded samples back in, from the next batch to be drawn.", ("sample_id",), _SAMPLES),
         Verb(
             "relabel",
             "Give samples another label, from the next batch.",
@@ -59,12 +59,14 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("reweight", "Multiply samples' loss by a weight, from the next batch.", ("sample_id", "weight"), _SAMPLES),
         Verb("set", "Change a setting of the run.", ("settings",)),
-        Verb("pause", "Train nothing, keep the memory and answer, until `resume`."),
+        Verb("pause", "Stop training until `resume`; the process keeps its memory and goes on answering."),
         Verb("resume", "End a pause; with `schedule`, put the learning rate back on its schedule.", (), ("schedule",)),
         Verb("checkpoint", "Write a checkpoint after this step.", is_lasting=False),
         Verb("evaluate", "Evaluate now, on a split or on the samples of a tag.", (), ("split", "tag"), False),
-        Verb("stop", "End the run in order after this step: validation, test, summary.", is_lasting=False),
-        Verb("undo", "Take an action back, or an undo.", ("action",), ("canary",)),
+        Verb(
+            "stop", "End the run after this step as if it were complete: validation, test, summary.", is_lasting=False
+        ),
+        Verb("undo", "Take back an action, or an undo.", ("action",), ("canary",)),
     )
 }
 """Every verb by its name."""
@@ -72,7 +74,7 @@ VERBS: dict[str, Verb] = {
 _COMMON = ("id", "who", "when", "what", "why")
 
 _ANY = ("at_step",)
-"""Arguments of every verb: the optimizer steps after which it takes effect, as in a replay; else at once."""
+"""Arguments of every verb: the optimizer steps after which it takes effect, as in a replay. Without it, at once."""
 
 Check = Callable[[Any], bool]
 
@@ -123,13 +125,13 @@ _ARGUMENTS: dict[str, tuple[str, Check]] = {
 
 
 def request(what: str, *, why: str = "", who: str | None = None, **arguments: Any) -> dict[str, Any]:
-    """A new action, checked, with an id of its own; it is not written yet (`submit`).
+    """A new action, checked, with a new id; it is not written yet (see `submit`).
 
     Args:
         what: the verb.
         why: a note for the people who read the journal.
         who: default: $LITSCOPE_USER, or user@host.
-        arguments: of the verb. `sample_id` and `key` may be any iterable, of numpy's integers too.
+        arguments: the verb's. `sample_id` and `key` may be any iterable, also of numpy's integers.
 
     Raises:
         ConfigError: if the verb or an argument is not valid.
@@ -184,7 +186,7 @@ def _check_argument(what: str, allowed: tuple[str, ...], name: str, value: Any) 
 
 
 def _check_parallel(action: dict[str, Any]) -> None:
-    """Lists that stand beside `sample_id` have one entry for each id."""
+    """Lists that belong to `sample_id` have one entry for each id."""
     for name in ("key", "label"):
         values = action.get(name)
         if isinstance(values, list) and len(values) != len(action["sample_id"]):
@@ -206,19 +208,19 @@ def _short(value: Any) -> str:
 
 
 def is_momentary(action: dict[str, Any]) -> bool:
-    """Whether an action means the process that trains now, so that a later one does not repeat it."""
+    """Whether an action is addressed to the process that trains now, so that a later one does not repeat it."""
     if action["what"] == "resume":
         return "schedule" not in action
     return action["what"] in ("pause", "checkpoint", "evaluate", "stop")
 
 
 def this_user() -> str:
-    """Who acts: $LITSCOPE_USER, or user@host."""
+    """The name of the person who acts: $LITSCOPE_USER, or user@host."""
     given = os.environ.get("LITSCOPE_USER", "").strip()
     if given:
         return given
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a container may give its process a number that no user has
+    except (OSError, KeyError):  # in a container, the process's user number may belong to no user
         user = f"uid{os.getuid()}"
     return f"{user}@{socket.gethostname()}"

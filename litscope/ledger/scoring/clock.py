@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 NOISE = 1.5
-"""A fall or a rise counts when it is larger than so many standard errors of the share."""
+"""A fall or a rise counts if it is larger than this many standard errors of the share."""
 
 
 class Clock(NamedTuple):
@@ -33,7 +33,7 @@ class Clock(NamedTuple):
 
 
 def read_clock(changing: Sequence[float], num_compared: Sequence[int]) -> Clock:
-    """The clock after some epochs.
+    """The clock after the epochs so far.
 
     Args:
         changing: per epoch from 0, the share of changed predictions, or NaN.

@@ -1,4 +1,4 @@
-"""The vocabulary of scores: what the visits of one sample add up to, and how that lies in `scores/scores.parquet`.
+"""The vocabulary of scores: what the visits of one sample add up to, and how it is stored in `scores/scores.parquet`.
 
 `scores` computes them, `scorekeeper` keeps them up to date. In the definitions a *visit* is one
 counted row per epoch and sample, n their number, and "mean" the mean over them; signals are those
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 SCORE_FORMAT_VERSION = 1
-"""Of `scores.parquet`. Raised when an older litscope could misread a newer table."""
+"""Version of `scores.parquet`. Raised when an older litscope could misread a newer table."""
 
 SCORE_VERSION_KEY = b"litscope.score_format_version"
 

@@ -1,8 +1,8 @@
 """Scores kept up to date while a run goes on: `refresh`, and `BackgroundScores` for the trainer. No torch.
 
 `scores/state.npz` holds the sums per sample (`scores.ScoreState`) and how far they have read, so that
-a new epoch costs reading that epoch's rows, whatever came before. `scores/scores.parquet` is the
-table that others read. Both are written whole and follow from the parts alone: two processes that
+a new epoch only costs reading its own rows, whatever came before. `scores/scores.parquet` is the
+table that others read. Both are written whole and follow from the parts alone. So two processes that
 refresh at once write the same, and a state that is damaged, or that a resumed run has overtaken, is
 thrown away and made anew. Only complete epochs count.
 """
@@ -46,11 +46,11 @@ class Scores(NamedTuple):
 
 
 def refresh(run: RunDir, *, save: bool = True) -> Scores:
-    """The scores over all complete epochs, brought up to date where they are not.
+    """The scores over all complete epochs, brought up to date if needed.
 
     Args:
         run: an open run, which may still be going on.
-        save: keep the result in the run's folder. Where the folder cannot be written, nothing is kept.
+        save: keep the result in the run's folder, if that can be written.
 
     Raises:
         LedgerError: if a part cannot be read.
@@ -87,8 +87,8 @@ def _table(tally: Tally) -> pa.Table:
 def _stored_scores(now: RunNow) -> Scores | None:
     """The saved table, if it is up to date."""
     try:
-        # One file, also if another process replaces it now; and Arrow's own: a worker thread of Arrow that lets go
-        # of a Python file while the interpreter ends aborts the process (apache/arrow#33975).
+        # Opened once, so that it stays the same file if another process replaces it; and opened by Arrow: if one of
+        # its threads releases a Python file while the interpreter ends, the process aborts (apache/arrow#33975).
         with pa.OSFile(str(now.reader.run.score_table)) as opened:
             file = pq.ParquetFile(opened)
             metadata = file.schema_arrow.metadata or {}
@@ -105,7 +105,7 @@ def _stored_scores(now: RunNow) -> Scores | None:
 
 
 def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:
-    """Keep state and table. The scores are right without; so a folder that cannot be written ends nothing."""
+    """Keep state and table. The scores are right without them, so a read-only folder is no error."""
     try:
         with whole_file(run.score_state) as file:
             tally.save(file)
@@ -123,7 +123,7 @@ class BackgroundScores:
     Args:
         run: the run's folder.
         first_after_s: seconds of training before the first refresh.
-        share: most of the time that refreshing may take; an epoch that ends earlier is left for the next.
+        share: largest share of the time that refreshing may take; an epoch that ends too early waits for the next.
     """
 
     def __init__(self, run: RunDir, first_after_s: float = 5.0, share: float = 0.02) -> None:
@@ -141,7 +141,7 @@ class BackgroundScores:
         self._asked.set()
 
     def close(self) -> None:
-        """Wait for a refresh that is going on, and do a last one. A second call does nothing."""
+        """Wait for a refresh in progress, and do a last one. A second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -29,13 +29,13 @@ WINDOW_LIMIT = 2.0**16
 """Margins are clipped to this before they enter the window: 2,048 epochs then fit into float64's 53 bits."""
 
 USUAL_SAMPLES = 20
-"""Samples with the usual share of mistakes that are added to those of each class, so that a few make no lift."""
+"""How many samples with the mean share of mistakes are added to each class, so that a few mistakes make no lift."""
 
 MOST_LIFT = 10.0
-"""Lifts are clipped to this and its reciprocal: about what ten classes allow, with which the ranking was measured."""
+"""Lifts are clipped to this and its reciprocal: about what ten classes allow, as in the data of the bench."""
 
 HALF_UNEVEN = 2.0
-"""Unevenness of the mistakes at which the lift has half its weight: as when a third of the pairs share all of them."""
+"""Unevenness of the mistakes at which the lift has half its weight, as if a third of the pairs had all of them."""
 
 
 class Change(NamedTuple):
@@ -67,7 +67,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
 """Accumulators per sample that restart with a new label: dtype, value at the start."""
 
 _KEPT: dict[str, tuple[type[np.generic], int]] = {"split": (np.int8, 0), "last_pred": (np.int32, -1)}
-"""What stays when the label changes."""
+"""Columns that stay when the label changes."""
 
 COLUMNS = {**_KEPT, **_COLUMNS}
 
@@ -91,7 +91,7 @@ class ScoreState:
     def count(self, visits: Visits, epoch: int, split: str) -> Change:
         """Add the visits of one epoch and split. The epochs of a split come in their order.
 
-        A sample whose label is another than before starts anew with it.
+        A sample whose label has changed starts anew.
         """
         at, c = self._admit(visits.sample_id), self.columns
         self._restart(at[(c["num_visits"][at] > 0) & (c["label"][at] != visits.label)])
@@ -122,10 +122,10 @@ class ScoreState:
         return Change(int((had_one & (before != visits.pred)).sum()), int(had_one.sum()))
 
     def move_window(self, visits: Visits, epoch: int, sign: int) -> None:
-        """Take visits that were counted into the window's sums (`sign` 1), or out of them (-1).
+        """Add counted visits to the window's sums (`sign` 1), or subtract them (-1).
 
-        Visits with another label than the sample has now are not part of the sums, nor are those of
-        samples that were never counted (their rows came in between).
+        Visits with a label that is not the sample's present one are not part of the sums, nor are those
+        of samples that were never counted (their rows came in between).
         """
         (at, counts), c = self._find(visits.sample_id), self.columns
         at = at[counts]
@@ -170,14 +170,14 @@ class ScoreState:
         return pa.table([columns[name] for name in SCORE_SCHEMA.names], schema=SCORE_SCHEMA)
 
     def _find(self, ids: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """For samples (N,): where they would stand among the known ones, and which of them do."""
+        """For samples (N,): their positions among the known ones, and which of them are known."""
         at = np.searchsorted(self.sample_id, ids)
         known = at < len(self.sample_id)
         known[known] = self.sample_id[at[known]] == ids[known]
         return at, known
 
     def _admit(self, ids: Ints) -> Ints:
-        """The positions of samples (ascending ids); room is made for new ones."""
+        """The positions of samples (ascending ids); new ones are inserted."""
         at, known = self._find(ids)
         if known.all():
             return at
@@ -197,7 +197,7 @@ class ScoreState:
             self.columns[name][at] = start
 
     def _vote(self, at: Ints, pred: Array, weight: Floats) -> None:
-        """Boyer-Moore with weights: another class than the rival takes its weight away, and then its place."""
+        """Boyer-Moore vote with weights: another class first uses up the rival's weight, then takes its place."""
         rival, total = self.columns["rival"], self.columns["rival_weight"]
         is_same = rival[at] == pred
         change = np.where(is_same, total[at] + weight, total[at] - weight)
@@ -209,8 +209,8 @@ class ScoreState:
 def suspicion(margin: Floats, num_visits: Array, split: Array, label: Array, rival: Array) -> Floats:
     """How much each sample looks like a label error: its rank within its split, in [0, 1].
 
-    Ranked is -AUM (Pleiss et al. 2020) over the window of the memorisation clock, plus the logarithm of
-    how common the supposed mistake is in this run (`mistake_prior`). -AUM is by how many nats the model
+    The rank is by -AUM (Pleiss et al. 2020) over the window of the memorisation clock, plus the logarithm
+    of how common the supposed mistake is in this run (`mistake_prior`). -AUM says by how many nats the model
     prefers another class, so the two add up as a log-likelihood and a log-prior do.
 
     Args:
@@ -237,11 +237,11 @@ def suspicion(margin: Floats, num_visits: Array, split: Array, label: Array, riv
 def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
     """w ln(lift) of each sample's supposed mistake: that a sample of class `rival` got the label `label`.
 
-    A sample is held for its rival if its AUM is negative, else for its label. The lift of a pair of classes
-    is the share, among all samples held for the one, that carries the label of the other, over the mean of
+    A sample is taken for its rival if its AUM is negative, else for its label. The lift of a pair of classes
+    is the share, among all samples taken for the one, that carries the label of the other, over the mean of
     this share; confident learning counts its joint in this way (Northcutt et al. 2021, arXiv:1911.00068).
 
-    A sample whose AUM is not negative, which the model has as it is labelled, is never made more suspicious.
+    A sample whose AUM is not negative, whose label the model agrees with, never becomes more suspicious.
 
     A pair is frequent where people mislabel, and also where the network cannot tell two classes apart.
     If wrong labels are spread over all classes, only the second is left, and misleads. So the weight w is
@@ -274,12 +274,12 @@ def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
     held_for = np.bincount(held, minlength=num_classes)[supposed]
     lift = (count + USUAL_SAMPLES * usual) / (held_for + USUAL_SAMPLES) / usual
     prior = uneven / (HALF_UNEVEN + uneven) * np.log(lift.clip(1 / MOST_LIFT, MOST_LIFT))
-    most = np.where(aum < 0, np.inf, 0.0)  # a label that the model prefers is no mistake to be expected
+    most = np.where(aum < 0, np.inf, 0.0)  # no mistake is to be expected where the model prefers the label
     return np.where(has_rival, np.minimum(prior, most), 0.0)
 
 
 def mean_ranks(values: Floats) -> Floats:
-    """The rank of each of (N,) finite values, from 0; equal values share the mean of their ranks."""
+    """The rank of each of (N,) finite values, from 0; equal values get the mean of their ranks."""
     order = np.argsort(values)
     in_order = values[order]
     starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))[: len(values)]

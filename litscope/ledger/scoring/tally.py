@@ -1,7 +1,7 @@
 """Tally: the sums of every sample and how far they have read, going on from epoch to epoch. No torch.
 
-It reads through `LedgerReader`, counts with `scores.ScoreState`, and says whether it can go on with a
-run as it lies there now (`Progress.holds`). `scorekeeper` saves it, and throws it away where it cannot.
+It reads through `LedgerReader`, counts with `scores.ScoreState`, and says whether it can go on with
+the run's present state (`Progress.holds`). `scorekeeper` saves it, and throws it away if it cannot go on.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, p
 from litscope.rundir import read_lines, valid_lines
 
 STATE_FORMAT_VERSION = 1
-"""Of `state.npz`. Another one is not read; the state is made anew."""
+"""Version of `state.npz`. A file of another version is not read; the state is made anew."""
 
 ROWS_PER_READ = 2_000_000
-"""Rows that are read at once (about 50 bytes each), or one epoch where that has more."""
+"""Rows that are read at once (about 50 bytes each), or a whole epoch if that has more."""
 
 _READ = ["sample_id", "step", "epoch", "split", "phase", "label", "pred", *VISIT_SIGNALS]
 
 
 class RunNow:
-    """A run as it lies there now: what is complete, what is valid, who is pinned."""
+    """The present state of a run's folder: what is complete, what is valid, which samples are pinned."""
 
     def __init__(self, reader: LedgerReader) -> None:
         run = reader.run
@@ -48,7 +48,7 @@ class RunNow:
         else:
             last = reader.last_epoch()
             self.last_epoch = -1 if last is None else last
-        # After the epochs, whose rows were on the disk before their line: so none of their parts is missed.
+        # Read after the epochs: their rows were on the disk before their lines, so none of their parts is missed.
         self.parts: list[Part] = list_parts(run.signals)
         planted = canaries(run)
         index = {name: i for i, name in enumerate(classes(run))} if planted else {}
@@ -67,7 +67,7 @@ class Progress:
         last_steps: phase -> the greatest step that was counted.
         attempts: [attempt, start_step] of each attempt that was known.
         parts: "attempt-rank" -> how many parts of it were known, and the greatest number.
-        changing, num_compared: of the clock, per epoch; null where there is no share.
+        changing, num_compared: for the clock, per epoch; null where there is no share.
         window: first and last epoch of the window's sums; empty at the start.
         splits: names, by split code.
     """
@@ -85,7 +85,7 @@ class Progress:
     format_version: int = STATE_FORMAT_VERSION
 
     def holds(self, now: RunNow) -> bool:
-        """Whether what was counted is still valid, and no more than is complete."""
+        """Whether what was counted is still valid and complete."""
         known = len(self.attempts)
         return (
             self.format_version == STATE_FORMAT_VERSION
@@ -97,7 +97,7 @@ class Progress:
         )
 
     def _supersedes(self, start_step: int) -> bool:
-        """At the very step of the start, an evaluation holds until it is repeated; then that one is late."""
+        """An evaluation at exactly the start step is valid until it is repeated; then its rows come late."""
         return start_step <= self.last_steps.get("train", -1) or start_step < self.last_steps.get("eval", -1)
 
     def knows(self, part: Part) -> bool:
@@ -131,7 +131,7 @@ class Tally:
 
     @classmethod
     def load(cls, now: RunNow) -> Tally | None:
-        """The saved one; None if there is none that can go on."""
+        """The saved tally; None if there is none that can go on."""
         try:
             with now.reader.run.score_state.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 progress = Progress(**json.loads(bytes(file["progress"])))
@@ -176,7 +176,7 @@ class Tally:
         self.progress.splits = self.state.splits
 
     def save(self, file: BinaryIO) -> None:
-        """Write it for `load`."""
+        """Write the tally for `load`."""
         progress = np.frombuffer(json.dumps(asdict(self.progress)).encode(), np.uint8)
         np.savez(file, progress=progress, sample_id=self.state.sample_id, **self.state.columns)  # type: ignore[arg-type]
 
@@ -201,7 +201,7 @@ class Tally:
         return visits
 
     def _move_window(self, now: RunNow, fresh: dict[int, list[Visits]]) -> None:
-        """Take in the epochs that enter the window, and out those that leave it. `fresh` ones need no reading."""
+        """Add the epochs that enter the window, and subtract those that leave it. `fresh` ones need no reading."""
         old = _epochs(self.progress.window)
         new = _epochs(list(self.progress.clock().window))
         for sign, moved in ((1, new - old), (-1, old - new)):
@@ -230,7 +230,7 @@ class _Group(NamedTuple):
 
 
 def _groups(table: pa.Table) -> Iterator[_Group]:
-    """The rows of each epoch and split; by epoch. They are not copied, but where there are several epochs."""
+    """The rows of each epoch and split, by epoch. They are only copied if there are several epochs."""
     if not table.num_rows:
         return
     rows: dict[str, Array] = {}

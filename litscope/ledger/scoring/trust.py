@@ -1,7 +1,7 @@
-"""How far the ranking of suspects can be trusted, by what this very run knows of it. No torch.
+"""How far the ranking of suspects can be trusted, from what the run itself knows about it. No torch.
 
 Recall comes from canaries (wrong labels that the run planted itself), precision from what people
-decided on the samples they looked at. Where neither is known, the sentence says so.
+decided about the samples that they looked at. If neither is known, the sentence says so.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ RIGHT_TAG = "ok"
 """The tag by which a person says that a label is right."""
 
 NUM_LATEST = 20
-"""Verdicts that tell how much the review still finds."""
+"""How many of the last verdicts tell how much the review still finds."""
 
 MOST = 0.8
-"""Share of the canaries of which `Trust.most` says how far down they are."""
+"""`Trust.most` says how far down this share of the canaries is found."""
 
 _Z = 1.959964  # of the standard normal distribution, for 95 %
 
@@ -64,11 +64,11 @@ def wilson(num_found: int, num: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Trust:
-    """What a run knows of its ranking of one split.
+    """What a run knows about its ranking of one split.
 
     Attributes:
         canary_suspicion: (K,) ascending suspicion of the canaries whose planted label was scored.
-        num_canaries: of all that were planted in this split.
+        num_canaries: number of all that were planted in this split.
         precision: share of wrong labels among those that people judged; None without a verdict.
         latest: the same of the last `NUM_LATEST` verdicts: what the review still finds.
     """
@@ -92,12 +92,12 @@ class Trust:
         return wilson(found, num) if num else None
 
     def most(self) -> float | None:
-        """The suspicion down to which `MOST` of the canaries are found; None if it is not known."""
+        """The suspicion down to which the share `MOST` of the canaries is found; None if it is not known."""
         num = len(self.canary_suspicion)
         return float(self.canary_suspicion[num - math.ceil(MOST * num)]) if num else None
 
     def sentences(self, rank: int, suspicion: float | None, rank_of_most: int | None = None) -> list[str]:
-        """For people: recall down to a rank (at which `suspicion` is) and the rank of `most`, and precision."""
+        """For people: recall down to a rank (whose sample has this `suspicion`), the rank of `most`, and precision."""
         recall = self._recall_sentence(rank, suspicion)
         if rank_of_most:
             recall += f" {100 * MOST:.0f} % are found by rank {rank_of_most:,}."
@@ -123,7 +123,7 @@ class Trust:
 
 
 def measure(run: RunDir, scores: pa.Table, split: str) -> Trust:
-    """What a run knows of its ranking of `split`.
+    """What a run knows about its ranking of `split`.
 
     Args:
         run: an open run.
@@ -146,8 +146,8 @@ def verdicts(run: RunDir, split: str | None = None) -> dict[int, bool]:
     """What people decided: sample_id -> whether its label was wrong, in the order in which they decided.
 
     A discard, and a relabel to another class, say wrong; the tag `ok`, and a relabel back to the class
-    of the manifest, say right. What was refused, undone, restored or untagged is no verdict, and
-    neither is what a policy or the run itself did, or what a condition (`--where`) chose: nobody looked.
+    of the manifest, say right. A decision that was refused, undone, restored or untagged is no verdict, and
+    neither is one by a policy, by the run itself, or by a condition (`--where`), because nobody looked.
 
     Args:
         run: an open run.
@@ -162,14 +162,14 @@ def verdicts(run: RunDir, split: str | None = None) -> dict[int, bool]:
     found: dict[int, bool] = {}
     for action in actions:
         for sample_id, is_wrong in _verdicts_of(action, given):
-            found.pop(sample_id, None)  # the last one holds, and stands where it was given
+            found.pop(sample_id, None)  # the last verdict counts, at the place where it was given
             if is_wrong is not None and sample_id in given:
                 found[sample_id] = is_wrong
     return found
 
 
 def is_by_person(action: dict[str, Any]) -> bool:
-    """Whether a person chose these samples: not a condition, a policy, nor the run itself, which sign as litscope."""
+    """Whether a person chose these samples, not a condition, a policy, or the run itself, which signs as litscope."""
     is_own = str(action.get("who", "")).startswith("litscope") or action.get("canary") is True
     return not is_own and not action.get("where")
 
