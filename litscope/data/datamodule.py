@@ -33,6 +33,7 @@ from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
 from litscope.data.stored import Normalization, squares
 from litscope.errors import DataError
+from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
 from litscope.settings import takes
 from litscope.types import Batch
@@ -327,7 +328,7 @@ class ClassificationData(L.LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
     def _overfits(self) -> bool:
-        return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self.trainer is not None and is_overfitting(self.trainer)
 
     def _pins(self) -> bool:
         if self.settings.pin_memory is not None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from litscope.defaults import METRICS, direction
 from litscope.errors import ConfigError
+from litscope.lightning_internals import batches_behind, has_grad_scaler
 from litscope.models.measured import Measured
 from litscope.models.networks.members import Members, scale_steps
 from litscope.models.optim import build_optimizer
@@ -54,8 +55,7 @@ class Scheduled(Measured):
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
-            # Lightning cannot clip gradients that a fused optimizer would unscale by itself.
-            fused=getattr(self.trainer.precision_plugin, "scaler", None) is None,
+            fused=not has_grad_scaler(self.trainer),  # Lightning cannot clip gradients that it would unscale by itself
         )
         if isinstance(self.net, Members):
             scale_steps(optimizer, self.net)
@@ -70,10 +70,8 @@ class Scheduled(Measured):
         if self.kept_plan is not None:
             self.schedule.plan(*self.kept_plan)
             return
-        fit_loop = self.trainer.fit_loop
-        batches_done = fit_loop.epoch_loop.batch_progress.current.ready if fit_loop.restarted_mid_epoch else 0
         run = StepPlan(self.trainer, self.epoch_batches)
-        total_steps = run.total(self.trainer.current_epoch, batches_done)
+        total_steps = run.total(self.trainer.current_epoch, batches_behind(self.trainer))
         if total_steps is None and self.schedule.kind in ("cosine", "onecycle", "step"):
             self.notes.append(
                 f"the {self.schedule.kind} schedule needs an end: without epochs or steps the rate stays constant"

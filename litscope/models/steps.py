@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from litscope.lightning_internals import count_call, steps_begun
 from litscope.models.losses import IGNORED, Target
 from litscope.types import Batch, StepOutput
 
@@ -72,9 +73,7 @@ class Steps:
         optimizer, schedule = trainer.optimizers[0], module.schedule
         assert schedule is not None
         window, num_batches = trainer.accumulate_grad_batches, len(batch["label"])
-        steps = itertools.count(
-            int(trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer_steps) + 1
-        )
+        steps = itertools.count(steps_begun(trainer) + 1)
         after_step = self.after_step
         step_done = None if after_step is None else lambda: after_step(next(steps))
         batch = {**batch, "label": torch.where(batch["sample_id"] < 0, IGNORED, batch["label"])}
@@ -92,7 +91,7 @@ class Steps:
             outputs = stack_outputs(of_batches)
         self.lr = float(optimizer.param_groups[0]["lr"])
         num_steps = num_batches // window
-        _count(trainer, num_batches, num_steps)
+        count_call(trainer, num_batches, num_steps)
         module.automatic_optimization = True
         loss, logits, log_p, rows, sample_loss = outputs
         self._clock.stop(module.device, num_steps)
@@ -160,18 +159,3 @@ class _StepClock:
         elif self._running is not None:
             self._running[1].record()
             self._done, self._running = (*self._running, num_steps), None
-
-
-def _count(trainer: Any, num_batches: int, num_steps: int) -> None:
-    """Have Lightning's loops count all batches and steps of a call. It counts one batch, and one step of the
-    schedule, by itself.
-    """
-    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-    fetcher.fetched += num_batches - 1
-    fetcher.done = fetcher.fetched >= fetcher.length
-    loop.batch_progress.increment_by(num_batches - 1, is_last_batch=fetcher.done)
-    loop._batches_that_stepped += num_steps - 1
-    loop.scheduler_progress.increment_by(num_steps - 1)
-    progress = loop.automatic_optimization.optim_progress.optimizer
-    progress.step.increment_by(num_steps)
-    progress.zero_grad.increment_by(num_steps)

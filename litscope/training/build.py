@@ -23,6 +23,7 @@ from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError, did_you_mean
+from litscope.lightning_internals import adapt_callback_states, callbacks_of
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.models.classifier import Classifier
@@ -34,7 +35,6 @@ from litscope.training.loggers import make_profiler
 from litscope.training.loop.canaries import Canaries
 from litscope.training.loop.checkpoints import (
     AtomicCheckpointIO,
-    adapt_callback_states,
     best_checkpoints,
     load_checkpoint,
 )
@@ -187,7 +187,7 @@ def make_trainer(
         enable_model_summary=False,
         default_root_dir=run.path,
     )
-    io.adapt = lambda checkpoint: adapt_callback_states(checkpoint, trainer.callbacks)  # type: ignore[attr-defined]
+    io.adapt = lambda checkpoint: adapt_callback_states(checkpoint, callbacks_of(trainer))
     return trainer
 
 

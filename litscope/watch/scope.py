@@ -18,6 +18,7 @@ from torch import Tensor
 
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
+from litscope.lightning_internals import hear_loaders
 from litscope.watch import active
 from litscope.watch.ids import WithIds, find_ids
 from litscope.watch.samplers import steer
@@ -77,22 +78,12 @@ class Scope(L.Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """From here on every loader comes by: take note of its data, and have its sampler follow discards."""
         active.push(self._session)
-        inject = trainer.strategy.process_dataloader
-        if getattr(inject, "is_scope", False):
-            return
+        hear_loaders(trainer, self._meet)
 
-        def process_dataloader(loader: object) -> object:
-            loader = inject(loader)
-            self._meet(loader, _SPLIT_OF_STAGE.get(str(getattr(trainer.state.stage, "value", "")), "train"))
-            return loader
-
-        process_dataloader.is_scope = True  # type: ignore[attr-defined]
-        trainer.strategy.process_dataloader = process_dataloader
-
-    def _meet(self, loader: Any, split: str) -> None:
+    def _meet(self, loader: Any, stage: str) -> None:
         found = find_ids(getattr(loader, "dataset", None))
         if found is not None:
-            self._session.register(found[0], split, found[1])
+            self._session.register(found[0], _SPLIT_OF_STAGE.get(stage, "train"), found[1])
             steer(loader)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -23,6 +23,7 @@ from torchmetrics import Metric
 
 from litscope.console import say, warn
 from litscope.errors import ConfigError, did_you_mean
+from litscope.lightning_internals import trainer_of
 from litscope.runs import RUNS
 from litscope.watch import active
 from litscope.watch.hyperparameters import Hyperparameters
@@ -70,7 +71,7 @@ class _Watched:
 
     def open(self) -> bool:
         """Open the run with the first batch; False in a sanity check of Lightning, which is not recorded."""
-        trainer = getattr(self.model, "_trainer", None)  # of a LightningModule that a Trainer runs
+        trainer = trainer_of(self.model)
         if trainer is not None and trainer.sanity_checking:
             return False
         if not self.session.is_open:

@@ -22,21 +22,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from litscope.errors import RunError
+from litscope.lightning_internals import LoopStage, write_loop_counters
 from litscope.rundir import whole_file
 
 KEY = "litscope"
 """Where our part of a checkpoint stands."""
-
-Stage = Literal["mid", "validate", "end"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Position:
         batches_done: batches of `epoch` that are trained; 0 unless `stage` is "mid".
     """
 
-    stage: Stage
+    stage: LoopStage
     epoch: int
     batches_done: int
 
@@ -142,35 +140,14 @@ def write_position(checkpoint: dict[str, Any], position: Position, global_step: 
         global_step: optimizer steps so far.
         num_batches: training batches of an epoch.
     """
-    loops = checkpoint["loops"]["fit_loop"]
-    epoch, batch = position.epochs_done, position.batches_done
-    if position.stage == "end":
-        epochs = _counts(epoch, epoch, epoch)
-    else:
-        epochs = _counts(epoch + 1, epoch, epoch)  # started, not yet processed
-    if position.stage == "validate":
-        batch = num_batches
-    loops["epoch_progress"] = {"total": dict(epochs), "current": dict(epochs)}
-    total = loops["epoch_loop.batch_progress"]["total"]["ready"]
-    loops["epoch_loop.batch_progress"] = {
-        "total": _counts(total, total, total),
-        "current": _counts(batch, batch, batch),
-        "is_last_batch": position.stage == "validate",
-    }
-    # One validation batch begun and not finished makes Lightning run the validation anew.
-    begun = 1 if position.stage == "validate" else 0
-    loops["epoch_loop.val_loop.batch_progress"] = {
-        "total": _counts(begun, 0, 0),
-        "current": _counts(0, 0, 0),
-        "is_last_batch": False,
-    }
-    # The loggers' x axis; Lightning adds the epoch's last step only after validation.
-    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = global_step - begun
-    loops["state_dict"].pop("combined_loader", None)  # the position says it; see `Recorder`
-
-
-def _counts(started: int, processed: int, completed: int) -> dict[str, int]:
-    return {"ready": started, "started": started, "processed": processed, "completed": completed}
+    batches_done = num_batches if position.stage == "validate" else position.batches_done
+    write_loop_counters(
+        checkpoint,
+        position.stage,
+        epochs_done=position.epochs_done,
+        batches_done=batches_done,
+        global_step=global_step,
+    )
 
 
 def position_of(loader_state: dict[str, Any], is_validation_due: bool) -> Position:
@@ -229,39 +206,3 @@ def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_t
         auto_insert_metric_name=False,
         save_on_train_epoch_end=True,
     )
-
-
-def adapt_callback_states(checkpoint: dict[str, Any], callbacks: list[L.Callback]) -> None:
-    """Make the callbacks' states fit this run: other callbacks, another folder.
-
-    States of callbacks that this run does not have (another monitor, no early stopping) are
-    dropped. Paths of kept checkpoints follow a run that was moved; they are dropped where the
-    files are not in this run's folder, as when a new run starts from another's checkpoint.
-    """
-    states = checkpoint.get("callbacks", {})
-    known = {callback.state_key: callback for callback in callbacks}
-    for key in list(states):
-        callback = known.get(key)
-        if callback is None:
-            del states[key]
-        elif isinstance(callback, EarlyStopping):
-            states[key]["patience"] = callback.patience  # it may have more patience than before
-        elif isinstance(callback, ModelCheckpoint):
-            folder = Path(str(callback.dirpath))
-            if Path(states[key]["dirpath"]) != folder and not _move_paths(states[key], folder):
-                del states[key]
-
-
-def _move_paths(state: dict[str, Any], folder: Path) -> bool:
-    """Point a ModelCheckpoint's state at `folder`; False if its best file is not there."""
-
-    def moved(path: str) -> str:
-        return str(folder / Path(path).name) if path else ""
-
-    if not state["best_model_path"] or not Path(moved(state["best_model_path"])).exists():
-        return False
-    state["dirpath"] = str(folder)
-    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
-    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = moved(state[name])
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch, StepOutput
 
 
@@ -39,10 +39,12 @@ def clean_pass(
     Returns:
         Whether the pass came to its end.
     """
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
+    loader = data.dataloader_of(ids)
+    if isinstance(loader, list):
+        return True  # no samples
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
-    loader = data.dataloader_of(ids)
     try:
         for batch in loader:
             if is_stopped():
@@ -55,8 +57,7 @@ def clean_pass(
     finally:
         for part, mode in modes:
             part.training = mode
-        if loader:
-            data.release(loader)
+        data.release(loader)
     return True
 
 

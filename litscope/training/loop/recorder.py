@@ -19,13 +19,22 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from litscope.config.recipe import Recipe
 from litscope.data.loaders import num_stacked
 from litscope.errors import Interrupted
 from litscope.ledger.scoring.scorekeeper import BackgroundScores
 from litscope.ledger.store import LedgerWriter
+from litscope.lightning_internals import (
+    callbacks_of,
+    is_early_stopped,
+    is_fast_dev_run,
+    is_overfitting,
+    leave_sigterm_alone,
+    start_a_whole_epoch,
+    validate_where_it_stands,
+)
 from litscope.live.capture import Capture
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.pace import Due, Pace
@@ -45,6 +54,7 @@ from litscope.training.loop.progress import Progress
 from litscope.training.loop.rank_states import take_up_metrics, take_up_random
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
+from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch, StepOutput
 
 FLUSH_S = 5.0
@@ -148,7 +158,7 @@ class Recorder(Checkpoint):
         """Keep our part of the checkpoint until training starts."""
         if trainer.state.fn == "fit":
             self._restored = checkpoint.get(KEY)
-            pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+            pruning = data_of(trainer).pruning
             if pruning is not None and self._restored is not None:
                 is_inside = self._restored["position"]["stage"] == "mid"
                 pruning.load_state(self._restored.get("pruning", {}), is_inside)
@@ -156,15 +166,12 @@ class Recorder(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the run where the checkpoint left it. Last of all: the random state."""
         self.stop_requests.install()
-        trainer._signal_connector.received_sigterm = False  # one that came in between is in `stop_requests`
+        leave_sigterm_alone(trainer)  # one that came in between is in `stop_requests`
         assert self._ranks is not None
-        if self._ranks.world_size > 1:
-            # Lightning broadcasts, at every step, whether rank 0 had a SIGTERM. Stop requests are ours (`pace`).
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self._step = trainer.global_step
-        self._losses = LossWatch(trainer.datamodule.manifest.keys)  # type: ignore[attr-defined]
-        self._is_blended = bool(getattr(trainer.datamodule, "mixup", 0) or getattr(trainer.datamodule, "cutmix", 0))  # type: ignore[attr-defined]
-        pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+        self._losses = LossWatch(data_of(trainer).manifest.keys)
+        self._is_blended = bool(data_of(trainer).mixup or data_of(trainer).cutmix)
+        pruning = data_of(trainer).pruning
         if pruning is not None:
             self._last_losses = LastLosses(pruning, trainer.strategy.root_device, self._ranks)
         self.pace.start()
@@ -172,7 +179,7 @@ class Recorder(Checkpoint):
         if self._restored is not None:
             self._take_up(trainer, pl_module, self._restored)
         elif self._ranks.world_size > 1:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            data = data_of(trainer)
             torch.manual_seed(data.seed + self._ranks.rank)  # dropout differs from rank to rank
         self._is_training_over = self._is_validation_due
         if self._stride is not None:
@@ -185,9 +192,8 @@ class Recorder(Checkpoint):
 
     def _stop_if_early_stopped(self, trainer: L.Trainer) -> None:
         """A run that early stopping ended stays ended, unless it now has more patience."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                trainer.should_stop = True
+        if any(map(is_early_stopped, callbacks_of(trainer))):
+            trainer.should_stop = True
 
     def _take_up(self, trainer: L.Trainer, module: L.LightningModule, restored: dict[str, Any]) -> None:
         assert self._ranks is not None
@@ -197,12 +203,10 @@ class Recorder(Checkpoint):
         self._rate = restored["lr"]
         self._is_validation_due = position.stage == "validate"
         if position.stage == "end":
-            # Lightning takes this for a restart in mid-epoch when max_steps is set (a missing bracket in its fit loop).
-            trainer.fit_loop.epoch_loop.restarting = False
+            start_a_whole_epoch(trainer)
         else:
             if position.stage == "validate":
-                # Lightning validates after the batch of this number. The epoch may have had other samples than now.
-                trainer.val_check_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+                validate_where_it_stands(trainer)  # the epoch may have had other samples than now
             self.clock.start(restored["clock"])
             take_up_metrics(module, restored["train_metrics"], self._ranks)
             self._start_bar(trainer, position.batches_done)
@@ -282,7 +286,7 @@ class Recorder(Checkpoint):
         self.clock.skip(paused_s)
 
     def _moment(self, trainer: L.Trainer) -> Moment:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         batches_done = int(data.position()["batches_done"])
         return Moment(trainer.global_step, trainer.current_epoch, batches_done, self._is_training_over)
 
@@ -317,7 +321,7 @@ class Recorder(Checkpoint):
     ) -> None:
         """Record the batch. A run that is asked to stop does so here too: the validation starts anew later."""
         # With --overfit-batches the training samples are validated.
-        split = "train" if trainer.overfit_batches > 0 else "val"  # type: ignore[attr-defined]
+        split = "train" if is_overfitting(trainer) else "val"
         self._evaluated(trainer, outputs, split)
         if trainer.state.fn != "fit":
             self._stop_evaluation()
@@ -396,7 +400,7 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
         if due.stop:
             self._save_and_stop(trainer)
-        if self._saves_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._saves_last and not is_fast_dev_run(trainer):
             self._save(trainer)
 
     def _plant_or_take_out(self, trainer: L.Trainer, module: Any, is_last: bool) -> None:
@@ -404,7 +408,7 @@ class Recorder(Checkpoint):
         if self._canaries is not None:
             total = module.schedule.total_steps
             done = 1.0 if is_last else trainer.global_step / total if total else 0.0
-            ids = trainer.datamodule.active_ids("train")  # type: ignore[attr-defined]
+            ids = data_of(trainer).active_ids("train")
             self._canaries.epoch_ended(trainer.current_epoch, ids, done)
 
     def _clean_pass(self, trainer: L.Trainer, module: L.LightningModule, step: int, epoch: int) -> None:
@@ -415,7 +419,7 @@ class Recorder(Checkpoint):
         self._is_clean_pass_due = not clean_pass(
             trainer,
             module,
-            trainer.datamodule.active_ids("train"),  # type: ignore[attr-defined]
+            data_of(trainer).active_ids("train"),
             lambda output: add(output, step=step, epoch=epoch, split="train", phase="eval"),
             lambda: is_alone and self.stop_requests.requested is not None,
         )
@@ -429,7 +433,7 @@ class Recorder(Checkpoint):
         self._losses.look()
         self._capture.flush(wait=True)
         position = self._position(trainer)
-        pruning = trainer.datamodule.pruning  # type: ignore[attr-defined]
+        pruning = data_of(trainer).pruning
         if self._last_losses is not None:
             self._last_losses.merge()
         random = self._random_before_validation if position.stage == "validate" else random_state()
@@ -450,7 +454,7 @@ class Recorder(Checkpoint):
         write_position(checkpoint, position, trainer.global_step, int(trainer.num_training_batches))
 
     def _position(self, trainer: L.Trainer) -> Position:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         return position_of(data.position(), self._is_validation_due)
 
     def _save(self, trainer: L.Trainer) -> None:

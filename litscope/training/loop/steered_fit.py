@@ -16,13 +16,20 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from litscope.config.recipe import Recipe
-from litscope.data.datamodule import ClassificationData
 from litscope.data.sampler import Ids
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.journal.actions import Decisions
+from litscope.lightning_internals import (
+    ask_for_train_loader,
+    ask_for_val_loader,
+    callbacks_of,
+    forget_best,
+    set_callbacks,
+    set_max_epochs,
+)
 from litscope.live.capture import Capture
 from litscope.live.steered import Later, Moment
 from litscope.models.classifier import Classifier
@@ -31,6 +38,7 @@ from litscope.models.optim import set_weight_decay
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
+from litscope.training.loop.trainer_parts import data_of
 from litscope.training.settings import Settings, facts_of
 from litscope.types import StepOutput
 
@@ -59,7 +67,7 @@ class LiveRun:
     ) -> None:
         assert isinstance(module, Classifier)
         self.trainer, self.module = trainer, module
-        self.data: ClassificationData = trainer.datamodule  # type: ignore[attr-defined]
+        self.data = data_of(trainer)
         self.num_edits = 0
         self._recipe, self._capture, self._folder = recipe, capture, folder
         self._base = Settings.of_recipe(recipe)
@@ -167,7 +175,7 @@ class LiveRun:
         if is_held_out:
             self.num_edits += 1
             self._forget_best()
-            self.trainer.fit_loop.epoch_loop.val_loop._combined_loader = None  # the next validation asks for a new one
+            ask_for_val_loader(self.trainer)
             notes.append("metrics of val or test before and after this cannot be compared; they are kept apart")
         return notes
 
@@ -205,7 +213,7 @@ class LiveRun:
         if wanted.weight_decay != now.weight_decay:
             set_weight_decay(self.trainer.optimizers[0], wanted.weight_decay)
         if wanted.epochs != now.epochs:
-            self.trainer.fit_loop.max_epochs = wanted.epochs or -1
+            set_max_epochs(self.trainer, wanted.epochs)
             self.module.plan_again(moment.epochs_done, 0 if moment.is_over else moment.batches_done)
         if (wanted.early_stopping, wanted.patience) != (now.early_stopping, now.patience):
             self._set_early_stopping(wanted)
@@ -215,8 +223,7 @@ class LiveRun:
         return notes
 
     def _set_early_stopping(self, wanted: Settings) -> None:
-        """Lightning may be going through the list of callbacks, so it gets another one."""
-        callbacks: list[L.Callback] = list(self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = list(callbacks_of(self.trainer))
         there = next((c for c in callbacks if isinstance(c, EarlyStopping)), None)
         if there is not None and not wanted.early_stopping:
             callbacks.remove(there)
@@ -225,18 +232,12 @@ class LiveRun:
         elif wanted.early_stopping:
             at = next((i for i, c in enumerate(callbacks) if isinstance(c, Checkpoint)), len(callbacks))
             callbacks.insert(at, make_early_stopping(self._recipe, wanted.patience))
-        self.trainer.callbacks = callbacks  # type: ignore[attr-defined]
+        set_callbacks(self.trainer, callbacks)
 
     def _forget_best(self) -> None:
         """What was best on other samples or labels is not comparable: start looking for the best anew."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ModelCheckpoint):
-                callback.best_k_models, callback.best_model_path, callback.kth_best_model_path = {}, "", ""
-                callback.best_model_score = None
-                callback.kth_value = torch.tensor(-torch.inf if callback.mode == "max" else torch.inf)
-            if isinstance(callback, EarlyStopping):
-                callback.wait_count = 0
-                callback.best_score = torch.tensor(torch.inf if callback.monitor_op == torch.lt else -torch.inf)
+        for callback in callbacks_of(self.trainer):
+            forget_best(callback)
 
     # ---- on demand ---------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class LiveRun:
 
     def _averaged(self) -> AbstractContextManager[None]:
         """The averaged weights, where there are some, as in validation."""
-        averages = (c for c in self.trainer.callbacks if isinstance(c, AveragedWeights))  # type: ignore[attr-defined]
+        averages = (c for c in callbacks_of(self.trainer) if isinstance(c, AveragedWeights))
         average = next(averages, None)
         return nullcontext() if average is None else average.lent(self.module)
 
@@ -274,7 +275,7 @@ class LiveRun:
         """Before an epoch starts: have Lightning ask for a loader of the samples and the batch size that hold now."""
         if self._is_layout_changed or self.data.batch_size != self._settings.batch_size:
             self.data.batch_size = self._settings.batch_size
-            self.trainer.fit_loop._combined_loader = None
+            ask_for_train_loader(self.trainer)
             self._is_layout_changed = True
         self._plan_pruning()
 
@@ -286,7 +287,7 @@ class LiveRun:
         num_epochs, ids = self.trainer.max_epochs, self.data.active_ids("train")
         assert num_epochs is not None
         pruning.plan(position["epoch"], num_epochs, ids, least=2 * self.trainer.world_size)
-        self.trainer.fit_loop._combined_loader = None
+        ask_for_train_loader(self.trainer)
         self._is_layout_changed = True
 
     def _expected_batches(self, first: int, stop: int) -> list[int]:

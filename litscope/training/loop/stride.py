@@ -27,6 +27,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.compiled import CompiledStep, why_not_compiled
 from litscope.models.graphed import GraphedStep
 from litscope.training.hardware import Plan, cpp_compiler
+from litscope.training.loop.trainer_parts import classifier_of, data_of
 from litscope.types import Batch
 
 AUTO_STEPS = 64
@@ -113,7 +114,7 @@ class Stride:
             restored: what `state` returned, from a checkpoint.
         """
         self._trainer, self._due, self._log_every = trainer, due, log_every
-        self._module: Classifier = trainer.lightning_module  # type: ignore[assignment]
+        self._module = classifier_of(trainer)
         self._decide_at = trainer.global_step + DECIDE_AFTER
         if restored is not None:
             self._decide_at, self._is_compiled = restored["decide_at"], restored["is_compiled"]
@@ -190,7 +191,7 @@ class Stride:
             if not to_do:
                 say(f"steps: uncompiled, unlike before, so this run goes on but not with the same bits: {reason}")
             return False
-        data: Any = self._trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self._trainer)
         began = time.monotonic()
         try:
             batch = data.example_batch(self._trainer.accumulate_grad_batches, module.device)

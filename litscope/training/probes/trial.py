@@ -18,6 +18,7 @@ from litscope.config.recipe import Recipe
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
+from litscope.lightning_internals import trainers_kept
 from litscope.live.stop_requests import STOP_SIGNALS, catch_stop_requests
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
@@ -76,13 +77,12 @@ def unchanged(classifier: Classifier, data: ClassificationData) -> Iterator[None
     """Put back random states, training flag, trainers and stop handlers at the end; Lightning is quiet inside."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    was_training, trainer, data_trainer = classifier.training, classifier._trainer, data.trainer
+    was_training = classifier.training
     try:
-        with catch_stop_requests(), quiet_lightning():
+        with trainers_kept(classifier, data), catch_stop_requests(), quiet_lightning():
             yield
     finally:
         classifier.train(was_training)
-        classifier._trainer, data.trainer = trainer, data_trainer
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
