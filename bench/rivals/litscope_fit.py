@@ -90,9 +90,10 @@ class Arm:
 def install(arm: Arm) -> None:
     """Put the arm's calls around the run's own."""
     from litscope.ledger.scoring.scorekeeper import BackgroundScores
+    from litscope.training.loop.fit_record import FitRecord
     from litscope.training.loop.recorder import Recorder
 
-    start, ends, refresh = Recorder.on_train_epoch_start, Recorder._training_ends, BackgroundScores._refresh
+    start, ends, refresh = Recorder.on_train_epoch_start, FitRecord.training_ends, BackgroundScores._refresh
 
     @functools.wraps(start)
     def on_train_epoch_start(self: Recorder, trainer: Any, pl_module: Any) -> None:
@@ -101,16 +102,16 @@ def install(arm: Arm) -> None:
         arm.watch()
 
     @functools.wraps(ends)
-    def training_ends(self: Recorder, trainer: Any) -> None:
+    def training_ends(self: FitRecord) -> None:
         arm.count()
-        ends(self, trainer)
+        ends(self)
 
     @functools.wraps(refresh)
     def _refresh(self: BackgroundScores) -> None:
         with arm.refreshing:
             refresh(self)
 
-    Recorder.on_train_epoch_start, Recorder._training_ends = on_train_epoch_start, training_ends
+    Recorder.on_train_epoch_start, FitRecord.training_ends = on_train_epoch_start, training_ends
     BackgroundScores._refresh = _refresh
 
 

@@ -47,14 +47,15 @@ class Rounds:
     def begin(self, recorder: Any, trainer: Any) -> None:
         """Give the recorder what the arm has, and start the clock."""
         from litscope.live.capture import Capture
-        from litscope.training.loop.recorder import FLUSH_S
+        from litscope.training.loop.recording import FLUSH_S
 
+        recording = recorder._recording
         if self._recording is None:
-            self._recording = recorder._capture, recorder._scores
+            self._recording = recording.capture, recording.scores
         if self.arm == "off":
-            recorder._capture, recorder._scores = Capture(None, trainer.strategy.root_device, FLUSH_S), None
+            recording.capture, recording.scores = Capture(None, trainer.strategy.root_device, FLUSH_S), None
         else:
-            recorder._capture, recorder._scores = self._recording
+            recording.capture, recording.scores = self._recording
         self._began = time.perf_counter()
 
     def end(self, num_samples: int) -> None:
@@ -70,7 +71,7 @@ class Rounds:
     def give_back(self, recorder: Any) -> None:
         """At the end, so that everything is closed."""
         if self._recording is not None:
-            recorder._capture, recorder._scores = self._recording
+            recorder._recording.capture, recorder._recording.scores = self._recording
 
 
 def install(rounds: Rounds) -> None:

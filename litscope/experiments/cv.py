@@ -33,12 +33,12 @@ from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
+from litscope.live.records import read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import Scores
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
 from litscope.training.quiet import quiet_lightning
-from litscope.training.summary import read_summary
 
 RECIPE = "cv.yaml"
 LEAST_FOLDS = 2

@@ -28,9 +28,9 @@ from litscope.errors import ConfigError, RunError
 from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, train_aside
 from litscope.ledger.journal.actions import Action, decide, request
 from litscope.ledger.scoring.scorekeeper import refresh
+from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, read_lines, write_json
 from litscope.training.loop.canaries import draw
-from litscope.training.summary import epoch_rows
 
 DEPTHS = (0.5, 1.0, 2.0)
 """How far down the ranking is judged, in numbers of planted labels."""

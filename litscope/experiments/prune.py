@@ -28,9 +28,9 @@ from litscope.console import say
 from litscope.data.pruning import DEFAULT_RATIO, num_whole_at_end
 from litscope.defaults import direction
 from litscope.errors import ConfigError
+from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
-from litscope.training.summary import epoch_rows
 
 LEAST_SEEDS = 2
 CONFIDENCE = 0.95

@@ -17,11 +17,11 @@ from litscope.errors import RunError
 from litscope.experiments.bit_equal import Replay, compare, is_finished
 from litscope.experiments.reruns import duration, epoch_s, recipe_of
 from litscope.ledger.journal.actions import Action, entries, is_momentary, request
+from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, cut_steps, read_lines
 from litscope.runs import RUNS, is_training
 from litscope.training.fit import run_recipe
 from litscope.training.loop.checkpoints import load_checkpoint
-from litscope.training.summary import epoch_rows
 
 
 def replay(run: RunDir, run_dir: str | None = None) -> Replay:

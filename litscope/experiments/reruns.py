@@ -20,11 +20,11 @@ from litscope.config.recipe import Recipe
 from litscope.console import say
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.journal.actions import Action, entries
+from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
 from litscope.training.job import OnEpoch
-from litscope.training.summary import epoch_rows
 
 SAY_EVERY_S = 10.0
 """Least time between two lines about an otherwise silent training, in seconds."""

@@ -26,9 +26,9 @@ from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLos
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
+from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
-from litscope.training.summary import epoch_rows
 
 if TYPE_CHECKING:
     import optuna

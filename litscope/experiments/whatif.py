@@ -28,10 +28,10 @@ from litscope.experiments.reruns import duration, epoch_s, numbered_folder, reci
 from litscope.experiments.whatif_result import Question, WhatIf
 from litscope.ledger.journal.actions import Action, Decisions, decide, entries, request
 from litscope.ledger.views import select_ids
+from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, write_json
 from litscope.runs import RUNS
 from litscope.training.loop.checkpoints import KEY, load_checkpoint
-from litscope.training.summary import epoch_rows, read_summary
 
 AS_IS, CHANGED = "as-is", "changed"
 

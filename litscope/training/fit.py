@@ -31,15 +31,16 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
+from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
-from litscope.rundir import held, write_json
+from litscope.rundir import held
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, make_loggers, watch
 from litscope.training.loop.checkpoints import load_checkpoint
-from litscope.training.loop.metric_lines import metric_values
 from litscope.training.loop.recorder import Recorder
+from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
@@ -119,11 +120,10 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     passed_on = copy.deepcopy(job.asked)
     passed_on.training.resume = str(job.checkpoint) if job.checkpoint is not None else None
 
-    def close(status: str, message: str, outcome: Outcome | None = None) -> dict[str, Any]:
+    def close(status: Status, message: str, outcome: Outcome | None = None) -> dict[str, Any]:
         if not job.is_first:
             return {}
-        facts = summary.make_summary(job, status, message, time.monotonic() - began, outcome)
-        write_json(job.run.summary, facts)
+        facts = summary.write_summary(job, status, message, time.monotonic() - began, outcome)
         summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
         return facts
 
@@ -189,4 +189,4 @@ def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationDa
     else:
         return outcome
     confusion = None if counts is None else counts.numpy()
-    return replace(outcome, evaluation=metric_values(trainer), confusion=confusion)
+    return replace(outcome, evaluation=metrics_of(trainer), confusion=confusion)

@@ -26,6 +26,7 @@ from litscope.data.transforms import SMALL
 from litscope.errors import ConfigError, DataError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import Action
+from litscope.lightning_internals import epochs_in
 from litscope.models.classifier import Classifier
 from litscope.models.networks.backbones import why_no_weights
 from litscope.models.optim import build_optimizer
@@ -178,8 +179,7 @@ def check_epochs(epochs: int | None, checkpoint: Path) -> None:
         ConfigError: with the epochs that are done.
         RunError: as `load_checkpoint`.
     """
-    loops = load_checkpoint(checkpoint, mmap=True).get("loops")
-    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"] if loops else 0
+    done = epochs_in(load_checkpoint(checkpoint, mmap=True))
     if epochs is not None and epochs < done:
         raise ConfigError(
             f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "

@@ -17,13 +17,13 @@ from litscope.errors import ConfigError, RunError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import submit
 from litscope.live import environment
+from litscope.live.records import read_summary
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
 from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.prepare import Prepared
-from litscope.training.summary import read_summary
 
 
 def finished(recipe: Recipe) -> RunResult | None:

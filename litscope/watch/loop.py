@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
+from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.ids import WithIds, with_ids
 from litscope.watch.samplers import Loader, steer
@@ -182,7 +183,7 @@ def run(
         yield watched
     except BaseException as error:
         active.pop(session)
-        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         try:
             session.close(status, f"{type(error).__name__}: {error}")
         except (LitscopeError, OSError) as second:  # such as a full disk: the first error is the one to tell

@@ -19,6 +19,7 @@ from torch import Tensor
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
 from litscope.lightning_internals import hear_loaders
+from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.ids import WithIds, find_ids
 from litscope.watch.samplers import steer
@@ -108,7 +109,7 @@ class Scope(L.Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what was recorded, whatever ended the training."""
         active.pop(self._session)
-        status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        status: Status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
         try:
             self._session.close(status, f"{type(exception).__name__}: {exception}")
         except (LitscopeError, OSError) as error:  # such as a full disk: the first error is the one to tell

@@ -26,10 +26,11 @@ from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
+from litscope.live.records import SPLITS, Ending, Status, epoch_rows, metrics_in, write_epoch, write_step, write_summary
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
-from litscope.rundir import RunDir, append_line, begin_attempt, held, read_lines, valid_lines, write_json
+from litscope.rundir import RunDir, begin_attempt, held
 from litscope.watch.folder import check_watched, describe, free_folder
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
@@ -164,7 +165,7 @@ class Session:
         if self._ranks.rank == 0:
             say(f"litscope: every sample of this run goes on record in {folder}")
 
-    def close(self, status: str = "finished", message: str = "") -> None:
+    def close(self, status: Status = "finished", message: str = "") -> None:
         """Write what is left, and how the run ended. A second call does nothing.
 
         Args:
@@ -184,7 +185,7 @@ class Session:
             self._rows.close()
             if self._ranks.rank == 0:
                 self._learn()
-                write_json(self.run.summary, self._summary(status, message))
+                write_summary(self.run, self._ending(status, message))
         finally:
             if self._scores is not None:
                 self._scores.close()
@@ -296,7 +297,7 @@ class Session:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Numbers for the line of the epoch that runs."""
-        self._metrics |= {name: float(value) for name, value in metrics.items() if name not in _RESERVED}
+        self._metrics |= {name: float(value) for name, value in metrics_in(metrics).items()}
 
     def epoch_ends(self) -> bool:
         """The epoch's training and validation are over: write its line, with what was logged, and begin the next one.
@@ -311,19 +312,17 @@ class Session:
         num_samples = sum(self._ranks.gather(self._clock.num_samples))
         self._share_what_was_learned()
         if self._ranks.rank == 0:
-            train_s = self._clock.train_s
-            row = {
-                "epoch": self.place.epoch,
-                "step": self.place.step,
-                "attempt": self._attempt,
-                "num_samples": num_samples,
-                "epoch_s": self._clock.epoch_s,
-                "samples_per_s": num_samples / max(train_s, 1e-9),
-                "lr": self._rate,
-                "num_edits": self._target.num_edits,
-                **self._metrics,
-            }
-            append_line(self.run.epoch_metrics, row)
+            write_epoch(
+                self.run,
+                epoch=self.place.epoch,
+                step=self.place.step,
+                attempt=self._attempt,
+                clock=self._clock,
+                num_samples=num_samples,
+                lr=self._rate,
+                num_edits=self._target.num_edits,
+                metrics=self._metrics,
+            )
         self._metrics = {}
         if self._scores is not None:
             self._scores.epoch_ended()
@@ -366,8 +365,8 @@ class Session:
         if not losses or self._ranks.rank:
             return
         mean = float(torch.stack(losses).float().mean())
-        line = {"step": self.place.step, "epoch": self.place.epoch, "attempt": self._attempt}
-        append_line(self.run.step_metrics, {**line, "train/loss": mean, "lr": self._rate})
+        place = self.place
+        write_step(self.run, step=place.step, epoch=place.epoch, attempt=self._attempt, loss=mean, lr=self._rate)
 
     # ---- what the rows tell --------------------------------------------------------------------
 
@@ -386,7 +385,7 @@ class Session:
             return
         rows = LedgerReader(self.run).table(["sample_id", "label", "split"], min_epoch=self.place.epoch)
         is_news = not has_all_classes
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             at = np.asarray(rows["split"].cast("string").to_numpy(zero_copy_only=False) == split)
             ids = rows["sample_id"].to_numpy()[at]
             if len(ids):
@@ -394,25 +393,14 @@ class Session:
         if is_news:
             self._write_manifest()
 
-    def _summary(self, status: str, message: str) -> dict[str, Any]:
-        """As `training.summary` writes it, as far as it is known here."""
-        rows = valid_lines(read_lines(self.run.epoch_metrics), read_lines(self.run.attempts))
-        last = {k: v for k, v in rows[-1].items() if k not in _RESERVED} if rows else {}
-        return {
-            "status": status,
-            "message": message,
-            "name": self.run.path.name,
-            "run_dir": str(self.run.path),
-            "classes": list(self.roster.classes),
-            "num_samples": {split: int(self.roster.is_in(split).sum()) for split in ("train", "val", "test")},
-            "epochs": len(rows),
-            "global_step": self.place.step,
-            "metrics": {"final": last, "best": {}},
-            "epoch_s": [round(row["epoch_s"], 3) for row in rows],
-            "checkpoints": {"last": None, "best": None, "kept": []},
-            "num_devices": self._ranks.world_size,
-            "wall_s": round(time.monotonic() - self._began, 3),
-        }
-
-
-_RESERVED = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
+    def _ending(self, status: Status, message: str) -> Ending:
+        return Ending(
+            status=status,
+            message=message,
+            wall_s=time.monotonic() - self._began,
+            epochs=len(epoch_rows(self.run)),
+            global_step=self.place.step,
+            classes=self.roster.classes,
+            num_samples={split: int(self.roster.is_in(split).sum()) for split in SPLITS},
+            num_devices=self._ranks.world_size,
+        )

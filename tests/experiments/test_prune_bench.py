@@ -13,8 +13,8 @@ from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
 from litscope.experiments.prune import ArmRun, Difference, PruneResult, bench_prune, random_ratio
+from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir
-from litscope.training.summary import epoch_rows
 
 LINE = [
     "digits",

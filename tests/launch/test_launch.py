@@ -18,9 +18,9 @@ from started_runs import TWO, start, wait_for_step
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
+from litscope.live.records import read_summary
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit, run_recipe
-from litscope.training.summary import read_summary
 
 
 @pytest.fixture(scope="module")

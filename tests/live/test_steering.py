@@ -18,8 +18,8 @@ from litscope.data.sources.source import open_source
 from litscope.errors import Interrupted
 from litscope.ledger.journal.actions import Entry, entries, request, submit
 from litscope.live import steering
+from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, read_lines
-from litscope.training.summary import epoch_rows
 
 EVERY_VALIDATION_SAMPLE = open_source("digits", val_split=0.1, seed=42).manifest.ids("val").tolist()
 

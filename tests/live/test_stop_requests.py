@@ -15,10 +15,10 @@ from small_runs import DIGITS, At, last, rows, send, small_fit
 from started_runs import start
 
 from litscope.errors import Interrupted
+from litscope.live.records import read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
-from litscope.training.summary import read_summary
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

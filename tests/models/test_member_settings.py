@@ -14,11 +14,11 @@ from test_steps import assert_close, last
 from litscope.config.flags import parse, recipe_from_keywords
 from litscope.config.yamlfile import dump
 from litscope.errors import ConfigError
+from litscope.live.records import epoch_rows
 from litscope.models.losses import ClassificationLoss, Target
 from litscope.models.networks.members import Members, MemberSettings, member_losses, scale_steps
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
-from litscope.training.summary import epoch_rows
 
 RATES = [1e-4, 1e-3, 1e-2]
 DECAYS = [0.3, 0.0, 0.1]

@@ -20,12 +20,12 @@ from litscope.data.sampler import EpochOrder
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.journal.actions import request, submit
 from litscope.ledger.signal_buffer import SignalBuffer
+from litscope.live.records import epoch_rows
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
 from litscope.training.loop import stride
 from litscope.training.loop.stride import Stride
-from litscope.training.summary import epoch_rows
 from litscope.types import StepOutput
 
 CLOCKS = ("time", "when", "epoch_s", "samples_per_s", "attempt")
@@ -216,10 +216,10 @@ def test_auto_is_on_where_the_data_lie_in_memory(tmp_path: Path) -> None:
 def started(most: int = 64, step: int = 100, step_s: float = 1e-3, due: int | None = None, **trainer: Any) -> Stride:
     """A stride of a run that stands at `step`, whose steps take `step_s`."""
     known = {"global_step": step, "accumulate_grad_batches": 1, "max_steps": -1, **trainer}
-    module = SimpleNamespace(steps=SimpleNamespace(step_s=step_s), schedule=SimpleNamespace(total_steps=200))
+    module: Any = SimpleNamespace(steps=SimpleNamespace(step_s=step_s), schedule=SimpleNamespace(total_steps=200))
     made = Stride(most, 0.1, may_compile=False)
-    fake: Any = SimpleNamespace(lightning_module=module, **known)
-    made.start(fake, lambda: due, 1000, {"decide_at": 50, "is_compiled": False, "fastest_s": step_s})
+    fake: Any = SimpleNamespace(**known)
+    made.start(fake, module, lambda: due, 1000, {"decide_at": 50, "is_compiled": False, "fastest_s": step_s})
     return made
 
 

@@ -78,6 +78,7 @@ TORCH_FREE = {
     *("litscope.data.reading.cache", "litscope.data.reading.findings"),
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
     *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "named", "rows", "tables")),
+    "litscope.live.records",
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 

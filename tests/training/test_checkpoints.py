@@ -15,6 +15,7 @@ import torch
 from small_runs import DIGITS, IRIS, last, small_fit
 
 from litscope.errors import ConfigError, RunError
+from litscope.live.records import epoch_rows
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
@@ -28,7 +29,6 @@ from litscope.training.loop.checkpoints import (
     write_position,
 )
 from litscope.training.loop.ema import TRAINED_KEY
-from litscope.training.summary import epoch_rows
 
 
 def names(run_dir: Path) -> list[str]:

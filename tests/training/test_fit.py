@@ -19,10 +19,11 @@ from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, MissingExtra, RunError, UserError
+from litscope.live.records import epoch_rows, metric_facts
 from litscope.rundir import RunDir, read_lines
 from litscope.training.build import class_weights, make_data, make_source
 from litscope.training.fit import fit
-from litscope.training.summary import confused_pairs, epoch_rows, metric_facts
+from litscope.training.summary import confused_pairs
 
 SUMMARY_KEYS = {
     "status", "message", "name", "run_dir", "dataset", "arch", "num_parameters", "classes", "num_samples", "epochs",

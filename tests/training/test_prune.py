@@ -20,10 +20,10 @@ from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.journal.actions import entries
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live import steering
+from litscope.live.records import epoch_rows
 from litscope.models.losses import ClassificationLoss
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
-from litscope.training.summary import epoch_rows
 
 PRUNED: dict[str, Any] = {
     "prune": "infobatch",

@@ -16,10 +16,10 @@ from small_runs import DIGITS, IRIS, At, last, rows, small_fit
 from litscope.errors import LedgerError, NonFiniteLossError
 from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
+from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines
 from litscope.training.loop.loss_watch import LossWatch
 from litscope.training.loop.progress import Progress
-from litscope.training.summary import epoch_rows, read_summary
 
 
 class Poison(L.Callback):
@@ -169,7 +169,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_signals_older_than_a_few_seconds_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While training goes on, and without a checkpoint."""
-    monkeypatch.setattr("litscope.training.loop.recorder.FLUSH_S", 0.0)
+    monkeypatch.setattr("litscope.training.loop.recording.FLUSH_S", 0.0)
     counts: list[int] = []
     run = RunDir(tmp_path / "run")
 

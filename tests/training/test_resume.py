@@ -15,9 +15,9 @@ from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.errors import ConfigError, Interrupted, RunError
 from litscope.live import pace
+from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
-from litscope.training.summary import epoch_rows, read_summary
 
 
 @pytest.fixture(scope="module")

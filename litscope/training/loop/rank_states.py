@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch as L
-
 from litscope.console import warn
 from litscope.live.ranks import Ranks
+from litscope.models.classifier import Classifier
 from litscope.training.loop.checkpoints import random_state, set_random_state
 
 
@@ -28,10 +27,10 @@ def take_up_random(states: list[dict[str, Any]], ranks: Ranks) -> dict[str, Any]
     return random_state()
 
 
-def take_up_metrics(module: L.LightningModule, states: list[dict[str, Any]], ranks: Ranks) -> None:
+def take_up_metrics(module: Classifier, states: list[dict[str, Any]], ranks: Ranks) -> None:
     """Metrics of the epoch so far. They add up over ranks, so with other ranks the first takes them all."""
     if len(states) == ranks.world_size:
-        module.load_metric_state(states[ranks.rank])  # type: ignore[operator]
+        module.load_metric_state(states[ranks.rank])
     elif ranks.rank == 0:
         joined = {name: sum(state[name] for state in states if state) for name in states[0]}
-        module.load_metric_state(joined)  # type: ignore[operator]
+        module.load_metric_state(joined)

@@ -62,10 +62,7 @@ class LiveRun:
         num_edits: edits of validation or test samples so far; metrics before and after one differ in meaning.
     """
 
-    def __init__(
-        self, recipe: Recipe, trainer: L.Trainer, module: L.LightningModule, capture: Capture, folder: Path
-    ) -> None:
-        assert isinstance(module, Classifier)
+    def __init__(self, recipe: Recipe, trainer: L.Trainer, module: Classifier, capture: Capture, folder: Path) -> None:
         self.trainer, self.module = trainer, module
         self.data = data_of(trainer)
         self.num_edits = 0

@@ -27,7 +27,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.compiled import CompiledStep, why_not_compiled
 from litscope.models.graphed import GraphedStep
 from litscope.training.hardware import Plan, cpp_compiler
-from litscope.training.loop.trainer_parts import classifier_of, data_of
+from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch
 
 AUTO_STEPS = 64
@@ -104,17 +104,23 @@ class Stride:
         self._fastest_s = 0.0
 
     def start(
-        self, trainer: L.Trainer, due: Callable[[], int | None], log_every: int, restored: dict[str, Any] | None
+        self,
+        trainer: L.Trainer,
+        module: Classifier,
+        due: Callable[[], int | None],
+        log_every: int,
+        restored: dict[str, Any] | None,
     ) -> None:
         """Training starts, or goes on.
 
         Args:
+            trainer, module: of the fit.
             due: the step after which an action waits, where that is known beforehand.
             log_every: steps between two lines of steps.jsonl.
             restored: what `state` returned, from a checkpoint.
         """
         self._trainer, self._due, self._log_every = trainer, due, log_every
-        self._module = classifier_of(trainer)
+        self._module = module
         self._decide_at = trainer.global_step + DECIDE_AFTER
         if restored is not None:
             self._decide_at, self._is_compiled = restored["decide_at"], restored["is_compiled"]

@@ -1,4 +1,4 @@
-"""From a trainer in `fit` to what it trains: our own data module and classifier, typed."""
+"""From a trainer in `fit` to what it trains and measures: our own data module and classifier, typed."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def classifier_of(trainer: L.Trainer) -> Classifier:
     module = trainer.lightning_module
     assert isinstance(module, Classifier), f"a run trains a Classifier, not {type(module).__name__}"
     return module
+
+
+def metrics_of(trainer: L.Trainer) -> dict[str, float]:
+    """The metrics of the last epoch or evaluation by name ("val/loss"), as Python numbers. Waits for the device."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}

@@ -1,0 +1,189 @@
+"""The records of a run that people and programs read: the lines of metrics/*.jsonl, and summary.json. Their one writer.
+
+Whoever runs the loop writes through these functions, `litscope fit` and `litscope.watch` alike, so that a line and a
+summary have the same names wherever they come from. Epochs are stored from 0; texts count them from 1. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from litscope.live.epoch_clock import EpochClock
+from litscope.rundir import RunDir, append_line, read_lines, valid_lines, write_json
+
+COLUMNS = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
+"""What a line of metrics/epochs.jsonl holds beside the metrics."""
+
+SPLITS = ("train", "val", "test")
+
+Row = dict[str, Any]
+
+# ---- lines -----------------------------------------------------------------------------------------
+
+
+def write_step(run: RunDir, *, step: int, epoch: int, attempt: int, loss: float, lr: float | None) -> None:
+    """Append a line to metrics/steps.jsonl.
+
+    Args:
+        step: optimizer steps done.
+        epoch: that runs, from 0.
+        attempt: number of the run's attempt, from 1.
+        loss: mean over the steps since the line before.
+        lr: learning rate of the last of them; None where it is not known.
+    """
+    line = {"step": step, "epoch": epoch, "attempt": attempt}
+    append_line(run.step_metrics, {**line, "train/loss": loss, "lr": lr})
+
+
+def write_epoch(
+    run: RunDir,
+    *,
+    epoch: int,
+    step: int,
+    attempt: int,
+    clock: EpochClock,
+    num_samples: int,
+    lr: float | None,
+    num_edits: int,
+    metrics: Mapping[str, float],
+) -> Row:
+    """Append a line to metrics/epochs.jsonl, and return it.
+
+    Args:
+        epoch: that is over, from 0.
+        step: optimizer steps done.
+        attempt: number of the run's attempt, from 1.
+        clock: of the epoch.
+        num_samples: trained on, on all ranks.
+        lr: learning rate of its last step; None where it is not known.
+        num_edits: edits of validation or test samples so far.
+        metrics: by name; one that is called like a column is left out.
+    """
+    row: Row = {
+        "epoch": epoch,
+        "step": step,
+        "attempt": attempt,
+        "num_samples": num_samples,
+        "epoch_s": clock.epoch_s,
+        "samples_per_s": num_samples / max(clock.train_s, 1e-9),
+        "lr": lr,
+        "num_edits": num_edits,
+    }
+    row |= metrics_in(metrics)
+    append_line(run.epoch_metrics, row)
+    return row
+
+
+def metrics_in(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a line of metrics/epochs.jsonl."""
+    return {name: value for name, value in row.items() if name not in COLUMNS}
+
+
+def epoch_rows(run: RunDir) -> list[Row]:
+    """The lines of metrics/epochs.jsonl that hold, by epoch: what a later attempt repeated is left out."""
+    rows = valid_lines(read_lines(run.epoch_metrics), read_lines(run.attempts))
+    return list({row["epoch"]: row for row in rows}.values())
+
+
+# ---- summary.json ----------------------------------------------------------------------------------
+
+Status = Literal["finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended, and what is in it.
+
+    Attributes:
+        status: how.
+        message: why, where it did not finish.
+        wall_s: seconds of this attempt.
+        epochs: that are over, earlier attempts included.
+        global_step: optimizer steps so far.
+        classes: their names.
+        num_samples: by split: train, val, test.
+        num_devices: on all machines.
+        checkpoints: paths: last, best, and all that are kept.
+        monitor: metric by which the best epoch is chosen; None: the last one.
+        mode: "min" or "max" of it.
+        tested: metrics of the test set with the best weights.
+        facts: what only this kind of run knows, by name.
+    """
+
+    status: Status
+    message: str
+    wall_s: float
+    epochs: int
+    global_step: int
+    classes: Sequence[str]
+    num_samples: Mapping[str, int]
+    num_devices: int
+    checkpoints: Mapping[str, Any] = field(default_factory=lambda: {"last": None, "best": None, "kept": []})
+    monitor: str | None = None
+    mode: str | None = None
+    tested: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_summary(run: RunDir, ending: Ending) -> dict[str, Any]:
+    """Write summary.json, and return what it holds."""
+    summary: dict[str, Any] = {
+        "status": ending.status,
+        "message": ending.message,
+        "name": run.path.name,
+        "run_dir": str(run.path),
+        "classes": list(ending.classes),
+        "num_samples": {split: ending.num_samples[split] for split in SPLITS},
+        "epochs": ending.epochs,
+        "global_step": ending.global_step,
+        "monitor": ending.monitor,
+        "mode": ending.mode,
+        **metric_facts(epoch_rows(run), ending.monitor, ending.mode),
+        "checkpoints": dict(ending.checkpoints),
+        "num_devices": ending.num_devices,
+        "wall_s": round(ending.wall_s, 3),
+        **ending.facts,
+    }
+    summary["metrics"]["best"] |= ending.tested
+    write_json(run.summary, summary)
+    return summary
+
+
+def read_summary(run: RunDir) -> dict[str, Any] | None:
+    """The summary of a run, or None if it has none (it is running, or was killed)."""
+    if not run.summary.exists():
+        return None
+    summary: dict[str, Any] = json.loads(run.summary.read_text())
+    return summary
+
+
+def metric_facts(rows: Sequence[Row], monitor: str | None, mode: str | None) -> dict[str, Any]:
+    """Final and best metrics from the epochs' lines.
+
+    Returns:
+        metrics {"final", "best"}, best_epoch (from 0; None without epochs), epoch_s, samples_per_s
+        (mean over the epochs).
+    """
+    if not rows:
+        return {"metrics": {"final": {}, "best": {}}, "best_epoch": None, "epoch_s": [], "samples_per_s": None}
+    best = _best(rows, monitor, mode)
+    return {
+        "metrics": {"final": metrics_in(rows[-1]), "best": metrics_in(best)},
+        "best_epoch": best["epoch"],
+        "epoch_s": [round(row["epoch_s"], 3) for row in rows],
+        "samples_per_s": round(sum(row["samples_per_s"] for row in rows) / len(rows), 1),
+    }
+
+
+def _best(rows: Sequence[Row], monitor: str | None, mode: str | None) -> Row:
+    """Once samples of val or test were edited, metrics from before are of another data set."""
+    scored = [
+        row
+        for row in rows
+        if monitor and row.get(monitor) is not None and row.get("num_edits", 0) == rows[-1].get("num_edits", 0)
+    ]
+    choose = min if mode == "min" else max
+    return choose(scored, key=lambda row: row[str(monitor)]) if scored else rows[-1]

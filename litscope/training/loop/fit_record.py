@@ -1,0 +1,234 @@
+"""FitRecord: a fit that is under way, as it goes on record. What was trained, what is due of it, what is written down.
+
+It exists from the start of training on, complete. The `Recorder` tells it of batches and epochs, and decides on saving
+and stopping; here is what a checkpoint must know of both. Per training batch, signals are added to a block on the
+device, the loss is kept, a few Python numbers change: nothing is read from the device but where a number is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import lightning.pytorch as L
+
+from litscope.data.loaders import num_stacked
+from litscope.lightning_internals import start_a_whole_epoch, validate_where_it_stands
+from litscope.live.epoch_clock import EpochClock
+from litscope.live.records import Row, write_epoch, write_step
+from litscope.live.steered import Moment
+from litscope.live.stop_requests import StopRequests
+from litscope.training.loop.checkpoints import Position, position_of, random_state
+from litscope.training.loop.clean_pass import clean_pass
+from litscope.training.loop.last_losses import LastLosses
+from litscope.training.loop.loss_watch import LossWatch
+from litscope.training.loop.rank_states import take_up_metrics, take_up_random
+from litscope.training.loop.recording import Recording
+from litscope.training.loop.trainer_parts import classifier_of, data_of, metrics_of
+from litscope.types import Batch, StepOutput
+
+
+class FitRecord:
+    """What is on record of a fit, and where it stands.
+
+    Args:
+        trainer: in `fit`, whose training starts.
+        recording: where it is written.
+        stop_requests: one of them ends a clean pass early.
+        ledger: whether signals are recorded.
+
+    Attributes:
+        data, module: what is trained.
+        clock: of the epoch that runs.
+        step: optimizer steps done.
+        is_validation_due: the epoch's batches are trained, and its validation is not over.
+        is_clean_pass_due: likewise its clean pass, where training rows are blended.
+        is_training_over: whether the epoch's batches are trained.
+    """
+
+    def __init__(self, trainer: L.Trainer, recording: Recording, stop_requests: StopRequests, ledger: bool) -> None:
+        self.data, self.module = data_of(trainer), classifier_of(trainer)
+        self.clock = EpochClock()
+        self.step = trainer.global_step
+        self.is_validation_due = self.is_clean_pass_due = self.is_training_over = False
+        self._trainer, self._recording, self._stop_requests = trainer, recording, stop_requests
+        self._is_blended = bool(self.data.settings.mixup or self.data.settings.cutmix)
+        self._has_clean_passes = self._is_blended and ledger
+        self._losses = LossWatch(self.data.manifest.keys)
+        pruning, device = self.data.pruning, trainer.strategy.root_device
+        self._last_losses = None if pruning is None else LastLosses(pruning, device, recording.ranks)
+        self._rate = 0.0
+        self._random_before_validation = random_state()
+
+    # ---- where it stands -----------------------------------------------------------------------
+
+    def position(self) -> Position:
+        """Where a checkpoint that is written now is taken."""
+        return position_of(self.data.position(), self.is_validation_due)
+
+    def moment(self, is_validating: bool = False) -> Moment:
+        """Where actions are applied that are applied now."""
+        batches_done = int(self.data.position()["batches_done"])
+        trainer = self._trainer
+        return Moment(trainer.global_step, trainer.current_epoch, batches_done, self.is_training_over, is_validating)
+
+    def take_up(self, restored: dict[str, Any]) -> None:
+        """Go on where a checkpoint was taken. Last of all: the random state.
+
+        Args:
+            restored: what `state` returned.
+        """
+        position, ranks = Position(**restored["position"]), self._recording.ranks
+        self._rate = restored["lr"]
+        self.is_validation_due = self.is_training_over = position.stage == "validate"
+        if position.stage == "end":
+            start_a_whole_epoch(self._trainer)
+        else:
+            if position.stage == "validate":
+                validate_where_it_stands(self._trainer)  # the epoch may have had other samples than now
+            self.clock.start(restored["clock"])
+            take_up_metrics(self.module, restored["train_metrics"], ranks)
+            self.start_bar(position.batches_done)
+        if restored["is_clean_pass_due"]:
+            epoch = position.epoch if position.stage == "mid" else position.epoch - 1
+            self.clean_pass(restored["step"], epoch)
+        self._random_before_validation = take_up_random(restored["random"], ranks)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint, from all ranks: plain values and tensors.
+
+        Raises:
+            NonFiniteLossError: if the loss was not finite since the last look.
+            LedgerError: if the signals so far could not be written; they are on the disk when this returns.
+        """
+        self._losses.look()
+        self._recording.capture.flush(wait=True)
+        self.merge_last_losses()
+        position, pruning, ranks = self.position(), self.data.pruning, self._recording.ranks
+        random = self._random_before_validation if position.stage == "validate" else random_state()
+        return {
+            "step": self._trainer.global_step,
+            "position": asdict(position),
+            "random": ranks.gather(random),
+            "lr": self._rate,
+            "clock": self.clock.state(),
+            "is_clean_pass_due": self.is_clean_pass_due,
+            "pruning": {} if pruning is None else pruning.state(),
+            "train_metrics": ranks.gather(self.module.metric_state()),
+        }
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def epoch_starts(self) -> None:
+        """The first batch of an epoch comes."""
+        self.is_training_over = False
+        self.clock.start()
+        self.start_bar(0)
+
+    def start_bar(self, done: int) -> None:
+        """The epoch's bar, of which `done` batches are behind."""
+        trainer = self._trainer
+        of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        what = f"epoch {trainer.current_epoch + 1}{of}"
+        self._recording.progress.start(what, int(trainer.num_training_batches), done)
+
+    def batch_starts(self) -> None:
+        """Note the step's learning rate: at the step's end the schedule has moved on."""
+        self._rate = float(self._trainer.optimizers[0].param_groups[0]["lr"])
+
+    def add(self, output: StepOutput, batch: Batch) -> bool:
+        """Record a batch that was trained on, or a stack of them; whether that ended an optimizer step."""
+        trainer, capture = self._trainer, self._recording.capture
+        before, self.step = self.step, trainer.global_step
+        epoch, ids = trainer.current_epoch, batch["sample_id"]
+        if ids.ndim == 2:
+            window = trainer.accumulate_grad_batches
+            self._rate = self.module.steps.lr
+            if not self._is_blended:
+                capture.add_stack(output, step=before, batches_per_step=window, epoch=epoch)
+            self._losses.add_stack(output["loss"], ids, step=before, batches_per_step=window, epoch=epoch)
+        else:
+            if not self._is_blended:
+                capture.add(output, step=before, epoch=epoch, split="train", phase="train")
+            self._losses.add(output["loss"], ids, step=before, epoch=epoch)
+        if self._last_losses is not None:
+            self._last_losses.add(output)
+        self.clock.num_samples += ids.numel()
+        self._recording.progress.advance(num_stacked(batch))
+        return self.step != before
+
+    def training_ends(self) -> None:
+        """The epoch's last training batch is done; validation comes next, where there is one."""
+        self.write_step()
+        self.is_training_over = True
+        self.clock.training_ends()
+        self.is_clean_pass_due = self._has_clean_passes
+        self.is_validation_due = num_val_batches(self._trainer) > 0
+        if self.is_validation_due:
+            self._random_before_validation = random_state()
+
+    def merge_last_losses(self) -> None:
+        """Tell the pruning of all ranks what each of them saw. Every rank comes here at the same moment."""
+        if self._last_losses is not None:
+            self._last_losses.merge()
+
+    def clean_pass(self, step: int, epoch: int) -> None:
+        """Record the training samples as evaluation sees them, where their own rows are blended.
+
+        Several ranks have unequal shares and cannot agree on a stop within the pass; they finish it.
+        """
+        add, is_alone = self._recording.capture.add, self._recording.ranks.world_size == 1
+        self.is_clean_pass_due = not clean_pass(
+            self._trainer,
+            self.module,
+            self.data.active_ids("train"),
+            lambda output: add(output, step=step, epoch=epoch, split="train", phase="eval"),
+            lambda: is_alone and self._stop_requests.requested is not None,
+        )
+
+    # ---- lines ---------------------------------------------------------------------------------
+
+    def write_step(self) -> None:
+        """Write down the mean loss since the last time, and tell the loggers: where a step waits for the device."""
+        loss, trainer = self._losses.take_mean(), self._trainer
+        if loss is None or not trainer.is_global_zero:
+            return
+        loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
+        where = {"step": self.step, "epoch": trainer.current_epoch, "attempt": self._recording.attempt}
+        write_step(self._recording.run, **where, loss=loss, lr=self._rate)
+        for logger in trainer.loggers:
+            logger.log_metrics({"train/loss_step": loss, "lr": self._rate}, step=self.step)
+
+    def write_epoch(self, num_edits: int) -> Row | None:
+        """Write the line of the epoch that is over, once its signals are on the disk, and say it.
+
+        Args:
+            num_edits: edits of validation or test samples so far.
+
+        Returns:
+            The line, on the first rank.
+        """
+        trainer, recording = self._trainer, self._recording
+        recording.capture.flush(wait=True)
+        num_samples = sum(recording.ranks.gather(self.clock.num_samples))
+        if not recording.is_first:
+            return None
+        row = write_epoch(
+            recording.run,
+            epoch=trainer.current_epoch,
+            step=trainer.global_step,
+            attempt=recording.attempt,
+            clock=self.clock,
+            num_samples=num_samples,
+            lr=self._rate,
+            num_edits=num_edits,
+            metrics=metrics_of(trainer),
+        )
+        recording.progress.epoch_line(row, trainer.max_epochs)
+        return row
+
+
+def num_val_batches(trainer: L.Trainer) -> int:
+    """Batches of a validation, on this rank."""
+    batches = trainer.num_val_batches
+    return int(sum(batches) if isinstance(batches, list) else batches)

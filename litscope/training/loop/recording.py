@@ -1,0 +1,81 @@
+"""Recording: what a process of a run records with, from the moment that the ranks have met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from litscope.ledger.scoring.scorekeeper import BackgroundScores
+from litscope.ledger.store import LedgerWriter
+from litscope.live.capture import Capture
+from litscope.live.ranks import Ranks
+from litscope.rundir import RunDir
+from litscope.training.loop.progress import Progress
+
+FLUSH_S = 5.0
+"""Age of the signals that a crash may lose, in seconds."""
+
+
+@dataclass
+class Recording:
+    """The run's folder, opened for writing by one of its processes; complete as long as it exists.
+
+    Attributes:
+        run: the run's folder.
+        attempt: number of this attempt, the same on every rank.
+        ranks: all processes of the run.
+        capture: takes what steps say of their samples.
+        scores: brought up to date after each epoch; None without a ledger, and on other ranks than the first.
+        progress: what a person sees.
+    """
+
+    run: RunDir
+    attempt: int
+    ranks: Ranks
+    capture: Capture
+    scores: BackgroundScores | None
+    progress: Progress
+
+    @classmethod
+    def begin(
+        cls, run: RunDir, attempt: int, device: torch.device, *, ledger: bool, shows_bar: bool, monitor: str | None
+    ) -> Recording:
+        """Meet the other ranks and open the ledger. Every rank comes here at the same point, after Lightning's setup.
+
+        Args:
+            attempt: from `rundir.begin_attempt`; that of rank 0 counts.
+            device: of the steps' outputs.
+            ledger: record signals of every sample.
+            shows_bar: draw a progress bar on a terminal.
+            monitor: metric that the epoch's line shows.
+        """
+        ranks = Ranks()
+        attempt = ranks.first(attempt)
+        is_first = ranks.rank == 0
+        return cls(
+            run,
+            attempt,
+            ranks,
+            Capture(LedgerWriter(run, attempt, ranks.rank) if ledger else None, device, FLUSH_S),
+            BackgroundScores(run) if ledger and is_first else None,
+            Progress(show=is_first, bar=shows_bar, monitor=monitor),
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is not the ledger's, and speaks."""
+        return self.ranks.rank == 0
+
+    def close(self) -> None:
+        """Write what is left of the ledger.
+
+        Raises:
+            LedgerError: if it cannot be written.
+        """
+        self.progress.stop()
+        try:
+            self.capture.close()
+        finally:
+            if self.scores is not None:
+                self.scores.close()
