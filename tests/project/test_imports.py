@@ -188,8 +188,8 @@ def test_the_pages_draw_the_same_rooms() -> None:
     assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
 
 
-PLATES = ["commands", "config", "evaluation", "experiments", "launch"]
-PLATES += ["training", "training/probes", "data", "data/reading", "data/sources", "models", "models/networks"]
+PLATES = ["commands", "config", "evaluation", "experiments", "launch", "training", "training/loop", "training/probes"]
+PLATES += ["data", "data/reading", "data/sources", "models", "models/networks"]
 
 
 @pytest.mark.parametrize("place", PLATES)
