@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_runs import At, rows, small_fit
 
+from litscope.curation.carry import net_actions
+from litscope.data.manifest import build_manifest
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.journal.actions import decisions, entries, request, submit
 from litscope.rundir import RunDir
@@ -30,6 +33,18 @@ def decide(run: RunDir) -> None:
         request("set", settings={"lr_scale": 0.5}),
     ):
         submit(run, action)
+
+
+def test_what_changes_nothing_is_not_carried_on(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run")
+    labels = np.array([-1, 0, 1, 2, 2], np.int64)
+    build_manifest(list("abcde"), labels, ["ant", "bee", "wasp"], splits=["train"] * 5).write(run.manifest)
+    submit(run, request("relabel", sample_id=[0, 1, 2, 3, 4], label=["wasp", "ant", "bee", "wasp", "bee"]))
+    submit(run, request("reweight", sample_id=[4, 1, 2], weight=0.5))
+    submit(run, request("reweight", sample_id=[2], weight=1.0))
+    relabel, reweight = net_actions(run)
+    assert (relabel["sample_id"], relabel["key"], relabel["label"]) == ([0, 4], ["a", "e"], ["wasp", "bee"])
+    assert (reweight["sample_id"], reweight["key"], reweight["weight"]) == ([1, 4], ["b", "e"], 0.5)
 
 
 @pytest.mark.flag("--actions")

@@ -67,6 +67,7 @@ def test_csv_has_what_people_decided(run: RunDir, images: Path, tmp_path: Path) 
         "suspicion": rows[7]["suspicion"],
         "grade": "b",
     }
+    assert list(rows[7])[:4] == ["filepath", "key", "label", "split"], "what a person looks for first"
     assert float(rows[7]["suspicion"]) == pytest.approx(suspicion[7])
     assert (rows[1]["weight"], rows[1]["tags"]) == ("0.5", "far;odd")
     assert (rows[4]["label"], rows[4]["suspicion"]) == ("bee", "")  # a canary has its true label

@@ -71,7 +71,10 @@ def test_verdicts_are_what_people_decided_last(run: RunDir) -> None:
     act(run, "relabel", [7], label="wasp", is_applied=False)
     act(run, "relabel", [8], label="wasp")  # its own class: it is right
     act(run, "tag", [5, 2], tag="ok")
-    act(run, "tag", [9], tag="odd")
+    act(run, "tag", [9, 11], tag="odd")
+    act(run, "tag", [11], tag="ok")
+    act(run, "untag", [11], tag="ok")
+    act(run, "untag", [5], tag="odd")
     act(run, "restore", [3])
     act(run, "discard", [6], who="litscope policy")
     act(run, "relabel", [0], label="bee", who="litscope", canary=True)

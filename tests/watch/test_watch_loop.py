@@ -179,6 +179,8 @@ def test_where_the_id_goes() -> None:
     assert with_ids(TRAIN).label_in(batch) is batch[1]
     second = next(iter(DataLoader(with_ids(TRAIN, place="second"), BATCH)))
     assert with_ids(TRAIN, place="second").label_in(second) is second[2]
+    assert with_ids([5, 6]).label_in(next(iter(DataLoader(with_ids([5, 6]), 2)))) is None, "an id is no label"
+    assert with_ids([5, 6], place="second").label_in(next(iter(DataLoader(with_ids([5, 6]), 2)))) is None
     named = next(iter(DataLoader(with_ids(Dicts()), 2)))
     assert with_ids(Dicts()).label_in(named) is named["target"]
     assert with_ids(Dicts()).ids_in(named) is named["sample_id"]
@@ -194,6 +196,10 @@ def test_new_labels_keep_the_kind_of_the_old_ones() -> None:
     assert torch.equal(named[2]["target"], torch.tensor(0))
     named.relabel({})
     assert torch.equal(named[0]["target"], torch.tensor(0))
+    for item, expected in (((5, "their id", 1), (5, 0, 9)), ((5, 1), (5, 0, 9))):
+        second = with_ids([item], place="second")
+        second.relabel({0: 9})
+        assert second[0] == expected
     plain = with_ids([5, 6])
     plain.relabel({0: 1})
     with pytest.raises(DataError, match="has no label at None"):
