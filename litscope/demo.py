@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from litscope.curation.worst import WorstSamples, worst_samples
 from litscope.rundir import RunDir
-from litscope.runs import RUNS
+from litscope.runs import claimed_folder
 from litscope.training.fit import fit
 
 NUM_HARDEST = 10
@@ -64,14 +64,6 @@ def run_demo(run_dir: str | None = None) -> Demo:
     Raises:
         RunError: if `run_dir` holds a run already.
     """
-    result = fit("digits", test_split=0.2, epochs=NUM_EPOCHS, run_dir=run_dir or str(free_folder()))
+    with claimed_folder("demo") if run_dir is None else nullcontext(run_dir) as folder:
+        result = fit("digits", test_split=0.2, epochs=NUM_EPOCHS, run_dir=str(folder))
     return Demo(result.summary, worst_samples(result.run, NUM_HARDEST))
-
-
-def free_folder() -> Path:
-    """runs/demo, or the first of runs/demo-2, runs/demo-3, ... that does not exist."""
-    folder, number = RUNS / "demo", 1
-    while folder.exists():
-        number += 1
-        folder = RUNS / f"demo-{number}"
-    return folder

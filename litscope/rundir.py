@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from litscope.errors import RunError
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+"""Names of checkpoints, wherever they lie (--checkpoint-dir)."""
 
 
 class RunDir:
@@ -40,7 +44,7 @@ class RunDir:
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
-        checkpoints: `last.ckpt` and the best k.
+        checkpoints: `last.ckpt`, the best k under names that say epoch and value, and `best.ckpt`.
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
         validation: likewise for `litscope suspects --validate`.
         figures: PNG files.
@@ -64,7 +68,8 @@ class RunDir:
         self.actions = self.path / "actions.jsonl"
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
-        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.last_checkpoint = self.checkpoints / LAST
+        self.best_checkpoint = self.checkpoints / BEST
         self.whatif = self.path / "whatif"
         self.validation = self.path / "validation"
         self.figures = self.path / "figures"
@@ -142,7 +147,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             flush, of the folder, may fail with the new file already in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    aside = _aside(path)
     try:
         with aside.open("wb") as file:
             yield file
@@ -154,6 +159,44 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that have no hard links, or not these."""
+
+
+def name_also(file: Path, name: Path) -> None:
+    """Let `file` be found under a second name too, in place of what has that name.
+
+    The name is whole at any moment. It is a hard link, which costs nothing and outlives the first name; a copy where
+    the file system has no links.
+
+    Args:
+        file: is never changed in place (`whole_file`).
+        name: in a folder that is there.
+
+    Raises:
+        OSError: if the disk is full or fails; then the name stands for what it stood for.
+    """
+    aside = _aside(name)
+    try:
+        os.link(file, aside)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with file.open("rb") as source, whole_file(name) as copy:
+            shutil.copyfileobj(source, copy)
+        return
+    try:
+        aside.replace(name)
+    finally:
+        aside.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+    sync_folder(name.parent)
+
+
+def _aside(path: Path) -> Path:
+    """Where what will be `path` is prepared."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")

@@ -1,9 +1,12 @@
-"""The runs below `runs/`: which there are, which is the newest, which is training now. No torch."""
+"""The runs below `runs/`: which there are, which is the newest, which is training now, and the folder of a new one."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from litscope.errors import RunError
@@ -11,6 +14,46 @@ from litscope.rundir import RunDir, read_lines
 
 RUNS = Path("runs")
 """Where runs lie when --run-dir does not say otherwise."""
+
+
+def claim_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False) -> Path:
+    """Make the first folder of `stem`, `stem-2`, `stem-3`, ... that is not there. No two callers get the same one.
+
+    Args:
+        stem: its name without a number; slashes become underscores.
+        parent: where it lies; made if missing.
+        numbers_first: begin with `stem-1`.
+
+    Raises:
+        RunError: if it cannot be made.
+    """
+    stem = stem.replace("/", "_")
+    names = itertools.chain([f"{stem}-1" if numbers_first else stem], (f"{stem}-{n}" for n in itertools.count(2)))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return next(parent / name for name in names if _is_made(parent / name))
+    except OSError as error:
+        raise RunError(f"No folder can be made in {parent}: {error}. Give another --run-dir.") from error
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether this call made the folder: mkdir decides between processes, also on a network disk."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def claimed_folder(stem: str) -> Iterator[Path]:
+    """`claim_folder` for what may be refused before it writes: the folder goes with the block if it is empty then."""
+    folder = claim_folder(stem)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def list_runs() -> list[RunDir]:

@@ -19,7 +19,7 @@ from litscope.config.presets import FileSettings, file_settings
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import read
 from litscope.errors import RunError, did_you_mean
-from litscope.rundir import RunDir
+from litscope.rundir import BEST, LAST, RunDir
 from litscope.runs import RUNS, list_runs
 
 
@@ -97,7 +97,7 @@ def _newest_run() -> RunDir:
 def _checkpoint_of(run: RunDir, which: str) -> Path:
     """The `last` or `best` checkpoint of a run."""
     folder = _checkpoint_folder(run)
-    path = folder / "last.ckpt" if which == "last" else _best(run, folder)
+    path = folder / LAST if which == "last" else _best(run, folder)
     if path is None or not path.is_file():
         there = sorted(p.name for p in folder.glob("*.ckpt"))
         listed = f"There are: {', '.join(there)}; give one with --resume PATH." if there else "There is none at all."
@@ -111,11 +111,17 @@ def _checkpoint_folder(run: RunDir) -> Path:
 
 
 def _best(run: RunDir, folder: Path) -> Path | None:
-    """The best checkpoint: as the summary says, else by the value of the monitor in the file's name."""
+    """The best checkpoint: as the summary says, else best.ckpt, else by the value of the monitor in the file's name.
+
+    What resumes is told the name that says epoch and value, where it is known: best.ckpt will stand for another file.
+    """
     if run.summary.exists():
         best = json.loads(run.summary.read_text()).get("checkpoints", {}).get("best")
         if best and (folder / Path(best).name).is_file():
             return folder / Path(best).name
+    alias = folder / BEST
+    if alias.is_file():
+        return next((p for p in folder.glob("*.ckpt") if p != alias and p.samefile(alias)), alias)
     scored = {p: float(m[1]) for p in folder.glob("*.ckpt") if (m := re.search(r"[a-z](-?\d+\.\d+)$", p.stem))}
     if not scored:
         return None

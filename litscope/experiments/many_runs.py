@@ -10,7 +10,7 @@ from pathlib import Path
 from litscope.config.recipe import Recipe
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
-from litscope.runs import RUNS
+from litscope.runs import claim_folder
 from litscope.training.prepare import prepare, seeded_classifier
 
 
@@ -67,12 +67,8 @@ def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Path
         ConfigError: if it holds something else.
     """
     if recipe.logging.run_dir is None:
-        number = 1
-        while (RUNS / f"{command}-{number}").exists():
-            number += 1
-        folder = RUNS / f"{command}-{number}"
-    else:
-        folder = Path(recipe.logging.run_dir)
+        return claim_folder(command, numbers_first=True)
+    folder = Path(recipe.logging.run_dir)
     if folder.exists() and any(folder.iterdir()) and not (goes_on is not None and (folder / goes_on).exists()):
         raise ConfigError(
             f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs a folder of its own."

@@ -8,6 +8,7 @@ repeated up to the step of its last checkpoint, and compared there.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from litscope.config.flags import build
@@ -19,7 +20,7 @@ from litscope.experiments.reruns import duration, epoch_s, recipe_of
 from litscope.ledger.journal.actions import Action, entries, is_momentary, request
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, cut_steps, read_lines
-from litscope.runs import RUNS, is_training
+from litscope.runs import claimed_folder, is_training
 from litscope.training.fit import run_recipe
 from litscope.training.loop.checkpoints import load_checkpoint
 
@@ -45,12 +46,13 @@ def replay(run: RunDir, run_dir: str | None = None) -> Replay:
     recipe.training.save_last = True
     start = _start(run)
     recipe.training.resume = None if start is None else str(start)
-    folder = Path(run_dir) if run_dir is not None else _free_folder(run)
-    recipe.logging.run_dir = str(folder)
     seconds = epoch_s(run)
     total_s = None if seconds is None else seconds * len(epoch_rows(run))
-    say(f"replay: {run.path} to step {step} in {folder}, {len(script)} actions; {duration(total_s)}")
-    again = run_recipe(recipe, actions=script).run
+    name = f"{run.path.resolve().name}-replay"
+    with claimed_folder(name) if run_dir is None else nullcontext(run_dir) as folder:
+        say(f"replay: {run.path} to step {step} in {folder}, {len(script)} actions; {duration(total_s)}")
+        recipe.logging.run_dir = str(folder)
+        again = run_recipe(recipe, actions=script).run
     return compare(run, again, len(script))
 
 
@@ -96,12 +98,3 @@ def _start(run: RunDir) -> Path | None:
         f"{run.path} began from step {step} in {path}, which is not there any more. Without it the run cannot be "
         "repeated; replay the run that wrote it first, or put the file back."
     )
-
-
-def _free_folder(run: RunDir) -> Path:
-    stem = f"{run.path.resolve().name}-replay"
-    folder, number = RUNS / stem, 1
-    while folder.exists():
-        number += 1
-        folder = RUNS / f"{stem}-{number}"
-    return folder

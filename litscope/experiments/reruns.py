@@ -119,10 +119,7 @@ def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
     Raises:
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    parent.mkdir(exist_ok=True)
-    taken = [int(path.stem) for path in parent.iterdir() if path.stem.isdigit()]
-    folder = parent / f"{max(taken, default=0) + 1:03d}"
-    folder.mkdir()
+    folder = _next_folder(parent)
     try:
         with catch_stop_requests():
             yield folder
@@ -134,6 +131,17 @@ def numbered_folder(parent: Path, keep: bool) -> Iterator[Path]:
         raise
     if not keep:
         shutil.rmtree(folder)
+
+
+def _next_folder(parent: Path) -> Path:
+    """Made here: the number behind the greatest that a folder or a report has."""
+    parent.mkdir(exist_ok=True)
+    while True:
+        taken = [int(path.stem) for path in parent.iterdir() if path.stem.isdigit()]
+        folder = parent / f"{max(taken, default=0) + 1:03d}"
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            folder.mkdir()
+            return folder
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -29,6 +29,7 @@ from litscope.experiments.search_space import Dimension, default_space, parse_sp
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
+from litscope.runs import claim_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -288,7 +289,7 @@ class _Search:
         recipe = copy.deepcopy(self.recipe)
         put(recipe, settings)
         recipe.check()
-        folder = self._new_folder(f"trial-{number:03d}")
+        folder = claim_folder(f"trial-{number:03d}", self.folder)
         lines = EpochLines(self._title(number), self.metric, settings.get("epochs", self.num_epochs))
         value = stopped_after = None
 
@@ -317,7 +318,7 @@ class _Search:
             False  # these would be about the mean of networks that have nothing to do with each other
         )
         first = len(self.trials) + 1
-        run = train_aside(recipe, self._new_folder(f"trials-{first:03d}"))
+        run = train_aside(recipe, claim_folder(f"trials-{first:03d}", self.folder))
         wall_s = round((time.monotonic() - began) / len(settings), 3)
         return [
             Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)
@@ -332,13 +333,6 @@ class _Search:
     def _values(self, run: RunDir, name: str) -> dict[int, float]:
         """A metric by epoch, where it was a finite number."""
         return {row["epoch"]: row[name] for row in epoch_rows(run) if row.get(name) is not None}
-
-    def _new_folder(self, name: str) -> Path:
-        """Of a run; that of an attempt that was broken off gets another number behind it."""
-        folder, again = self.folder / name, 2
-        while folder.exists():
-            folder, again = self.folder / f"{name}-{again}", again + 1
-        return folder
 
 
 def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:

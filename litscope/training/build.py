@@ -28,7 +28,7 @@ from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.models.classifier import Classifier
 from litscope.models.settings import ClassifierSettings
-from litscope.rundir import RunDir
+from litscope.rundir import LAST, RunDir
 from litscope.training.hardware import Plan
 from litscope.training.job import Job
 from litscope.training.loggers import make_profiler
@@ -213,7 +213,7 @@ def make_recorder(job: Job, stop_requests: StopRequests) -> Recorder:
         stop_requests,
         Steering(job.run),
         asked=job.asked,
-        last_checkpoint=checkpoint_folder(recipe, job.run) / "last.ckpt",
+        last_checkpoint=checkpoint_folder(recipe, job.run) / LAST,
         ledger=recipe.logging.ledger,
         saves_last=training.save_last,
         log_every_n_steps=recipe.logging.log_every_n_steps,

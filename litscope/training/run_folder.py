@@ -10,7 +10,6 @@ from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
 from litscope.console import say
-from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
 from litscope.data.sources.named import NAMES
 from litscope.errors import ConfigError, RunError
@@ -19,7 +18,7 @@ from litscope.ledger.journal.actions import submit
 from litscope.live import environment
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
-from litscope.runs import RUNS
+from litscope.runs import RUNS, claim_folder
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
 from litscope.training.loop.checkpoints import load_checkpoint
@@ -88,7 +87,9 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         run = RunDir.open(folder)
         run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
         return run
-    return RunDir.create(path or RUNS / _new_name(recipe, data))
+    if path is not None:
+        return RunDir.create(path)
+    return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
 
 
 def _asked_folder(recipe: Recipe) -> Path | None:
@@ -97,15 +98,6 @@ def _asked_folder(recipe: Recipe) -> Path | None:
     if logging.run_dir:
         return Path(logging.run_dir)
     return RUNS / logging.name if logging.name else None
-
-
-def _new_name(recipe: Recipe, data: ClassificationData) -> str:
-    """Data set, model and a number that is free."""
-    stem = f"{data.source.name}-{recipe.model.arch}".replace("/", "_")
-    number = 1
-    while (RUNS / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
 
 
 def _check_manifest(run: RunDir, manifest: Manifest) -> None:

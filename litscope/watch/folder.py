@@ -15,20 +15,12 @@ import yaml
 from litscope.errors import RunError
 from litscope.live import environment
 from litscope.rundir import RunDir, write_json, write_text
-from litscope.runs import RUNS, is_watched
+from litscope.runs import is_watched
 
 HEAD = """\
 # A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
 # would build them (fit --resume, evaluate, predict, replay, whatif) do not take it; all that read or steer a run do.
 """
-
-
-def free_folder() -> Path:
-    """The first of runs/watch-1, runs/watch-2, ... that is not there."""
-    number = 1
-    while (RUNS / f"watch-{number}").exists():
-        number += 1
-    return RUNS / f"watch-{number}"
 
 
 def check_watched(run: RunDir) -> None:

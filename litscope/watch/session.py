@@ -31,7 +31,8 @@ from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
-from litscope.watch.folder import check_watched, describe, free_folder
+from litscope.runs import RUNS, claim_folder
+from litscope.watch.folder import check_watched, describe
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
@@ -73,6 +74,7 @@ class Session:
         counts_passes: whether an epoch is a pass over the training data (else somebody calls `epoch_ends`).
         evaluated_split: of the last evaluation loader that started.
         asked_folder: where the run is to be made, as asked for.
+        parent: where it gets a folder with a number, if nobody asked for one.
         before_epoch_ends: called before an epoch's line is written.
         facts: what the script told about itself, for the run's recipe.yaml.
     """
@@ -88,6 +90,7 @@ class Session:
         self.before_epoch_ends: Callable[[], None] | None = None
         self.evaluated_split = "val"
         self.asked_folder = run_dir
+        self.parent = RUNS
         self._log_every_n_steps = log_every_n_steps
         self._run: RunDir | None = None
         self._is_closed = True
@@ -203,26 +206,26 @@ class Session:
 
     def _begin(self, step: int) -> tuple[str, int]:
         """Rank 0: make the folder, or take up the one that is there."""
-        path = Path(self.asked_folder) if self.asked_folder is not None else free_folder()
-        run = RunDir(path)
+        path = self.asked_folder
+        run = RunDir(claim_folder("watch", self.parent, numbers_first=True) if path is None else path)
         if run.is_run() and step > 0:
             check_watched(run)
             run.summary.unlink(missing_ok=True)
             self.roster.take_up(Manifest.read(run.manifest))
         elif run.is_run():
             raise RunError(
-                f"{path} already holds a run. Give another run_dir, or none; to go on with it, start from one of its "
-                'checkpoints: trainer.fit(..., ckpt_path="last.ckpt").'
+                f"{run.path} already holds a run. Give another run_dir, or none; to go on with it, start from one of "
+                'its checkpoints: trainer.fit(..., ckpt_path="last.ckpt").'
             )
         else:
-            run = RunDir.create(path)
+            run = RunDir.create(run.path)
         self._run = run
         self._held.enter_context(held(run))
         describe(run, self.facts)
         self._write_manifest()
         run.epoch_metrics.touch()
         run.actions.touch()
-        return str(path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
+        return str(run.path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
 
     def _write_manifest(self) -> None:
         self.roster.manifest().write(self.run.manifest)

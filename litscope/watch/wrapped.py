@@ -24,7 +24,6 @@ from torchmetrics import Metric
 from litscope.console import say, warn
 from litscope.errors import ConfigError, did_you_mean
 from litscope.lightning_internals import trainer_of
-from litscope.runs import RUNS
 from litscope.watch import active
 from litscope.watch.hyperparameters import Hyperparameters
 from litscope.watch.ids import with_ids
@@ -221,19 +220,11 @@ def _hyperparameters(obj: Any, options: dict[str, Any]) -> Any:
     watched.hyperparameters = made
     if not watched.session.is_open:
         watched.session.facts["hyperparameters"] = dict(made)
-        watched.session.asked_folder = _folder_in(made)
+        if made.get("run_dir"):
+            watched.session.asked_folder = Path(made["run_dir"])
+        elif made.get("root_log_dir"):
+            watched.session.parent = Path(made["root_log_dir"])
     return made
-
-
-def _folder_in(values: Mapping[str, Any]) -> Path | None:
-    if values.get("run_dir"):
-        return Path(values["run_dir"])
-    if not values.get("root_log_dir"):
-        return None
-    number, root = 1, Path(values["root_log_dir"])
-    while (root / f"watch-{number}").exists():
-        number += 1
-    return root / f"watch-{number}"
 
 
 class WatchedLoss(nn.Module):
@@ -345,7 +336,7 @@ def _one_each(values: Tensor) -> Tensor:
 def serve(**_: Any) -> None:
     """Say where the run's folder is. The page that shows a run does not exist yet, so nothing is served."""
     session = _current().session
-    where = session.run.path if session.is_open else session.asked_folder or f"a new folder in {RUNS}/"
+    where = session.run.path if session.is_open else session.asked_folder or f"a new folder in {session.parent}/"
     say(f"litscope: the run is recorded in {where}; nothing is served. Read and steer it: litscope --help.")
 
 

@@ -20,6 +20,7 @@ from forked import run_cli, started_cli
 from litscope.cli import COMMANDS, main
 from litscope.config.flags import parse
 from litscope.rundir import read_lines
+from litscope.runs import claim_folder
 
 HEAVY = ("torch", "lightning", "torchvision", "timm", "numpy", "pyarrow", "duckdb", "sklearn", "matplotlib", "rich")
 
@@ -354,8 +355,6 @@ def test_lr_find_and_batch_size_find(digits_run: tuple[Path, dict[str, Any]]) ->
 
 
 def test_demo_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from litscope import demo
-
     done = litscope("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     accuracy = float(done.stdout.split("%")[0])
@@ -366,7 +365,5 @@ def test_demo_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "runs/demo/figures/worst-train-loss.png").exists()
     rows = done.stdout.partition("finds hardest\n")[2].partition("\n\n")[0].splitlines()
     assert len(rows) == 11
-    monkeypatch.chdir(tmp_path / "runs")
-    assert demo.free_folder() == Path("runs/demo")
     monkeypatch.chdir(tmp_path)
-    assert demo.free_folder() == Path("runs/demo-2")
+    assert claim_folder("demo") == Path("runs/demo-2")

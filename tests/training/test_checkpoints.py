@@ -40,12 +40,13 @@ def test_the_best_k_and_the_last_are_kept(tmp_path: Path) -> None:
     result = small_fit(tmp_path / "run", epochs=5, save_top_k=2, monitor="val/loss", mode="min")
     found = names(tmp_path / "run")
     assert found[-1] == "last.ckpt"
-    assert len(found) == 3
+    assert found[0] == "best.ckpt"
+    assert len(found) == 4
     by_loss = sorted(epoch_rows(result.run), key=lambda row: row["val/loss"])
-    expected = sorted(f"epoch{row['epoch']:02d}-val_loss{row['val/loss']:.4f}.ckpt" for row in by_loss[:2])
-    assert found[:2] == expected
+    expected = sorted(f"epoch{row['epoch'] + 1:02d}-val_loss{row['val/loss']:.4f}.ckpt" for row in by_loss[:2])
+    assert found[1:3] == expected
     assert result.summary["best_epoch"] == by_loss[0]["epoch"]
-    assert Path(result.summary["checkpoints"]["best"]).name.startswith(f"epoch{by_loss[0]['epoch']:02d}-")
+    assert Path(result.summary["checkpoints"]["best"]).name.startswith(f"epoch{by_loss[0]['epoch'] + 1:02d}-")
 
 
 @pytest.mark.flag("save_top_k", "save_last")

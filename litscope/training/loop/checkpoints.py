@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -31,7 +32,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from litscope.errors import RunError
 from litscope.lightning_internals import LoopStage, write_loop_counters
-from litscope.rundir import whole_file
+from litscope.rundir import BEST, name_also, whole_file
 
 KEY = "litscope"
 """Where our part of a checkpoint stands."""
@@ -181,22 +182,64 @@ def set_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
 
 
-class _BestCheckpoints(ModelCheckpoint):
-    """Lightning's, under its own name in checkpoints; its key is put together once, not at every hook of every step."""
+class BestCheckpoints(ModelCheckpoint):
+    """Lightning's, with epochs from 1 in file names, and with the best of all also found as best.ckpt.
+
+    Its state stands in checkpoints under Lightning's own name, and its key is put together once, not at every hook of
+    every step.
+    """
+
+    _named: tuple[str, int] | None = None
+    """Path and time of writing of the file that best.ckpt stands for."""
 
     @cached_property
     def state_key(self) -> str:
         """What Lightning stores its state under."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
+    def format_checkpoint_name(
+        self,
+        metrics: dict[str, torch.Tensor],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """As Lightning's; a person reads the name, so the first epoch is 1."""
+        return super().format_checkpoint_name({**metrics, "epoch": metrics["epoch"] + 1}, filename, ver, prefix)
 
-def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> ModelCheckpoint:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that goes on may have been killed before the best got its second name, or be older than that."""
+        super().on_train_start(trainer, pl_module)
+        self._name_best(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save what is among the best."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._name_best(trainer)
+
+    def unname_best(self, trainer: L.Trainer) -> None:
+        """None is the best now: take best.ckpt away. The file under its other name stays."""
+        self._named = None
+        if trainer.is_global_zero:
+            Path(str(self.dirpath), BEST).unlink(missing_ok=True)
+
+    def _name_best(self, trainer: L.Trainer) -> None:
+        best = Path(self.best_model_path)
+        if not trainer.is_global_zero or not self.best_model_path or not best.exists():
+            return
+        is_now = (self.best_model_path, best.stat().st_mtime_ns)
+        if self._named != is_now:
+            name_also(best, best.with_name(BEST))
+            self._named = is_now
+
+
+def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> BestCheckpoints:
     """Lightning's ModelCheckpoint for the best `save_top_k`, by `monitor`, at the end of each epoch.
 
-    Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 0, as in the ledger).
+    Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 1; runs of before count them from 0).
     """
     shown = f"-{re.sub(r'[^A-Za-z0-9]+', '_', monitor)}{{{monitor}:.4f}}" if monitor else ""
-    return _BestCheckpoints(
+    return BestCheckpoints(
         dirpath=folder,
         filename=f"epoch{{epoch:02d}}{shown}",
         monitor=monitor,

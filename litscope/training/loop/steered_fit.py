@@ -35,6 +35,7 @@ from litscope.live.steered import Later, Moment
 from litscope.models.classifier import Classifier
 from litscope.models.metrics import PhaseMetrics
 from litscope.models.optim import set_weight_decay
+from litscope.training.loop.checkpoints import BestCheckpoints
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
@@ -235,6 +236,8 @@ class LiveRun:
         """What was best on other samples or labels is not comparable: start looking for the best anew."""
         for callback in callbacks_of(self.trainer):
             forget_best(callback)
+            if isinstance(callback, BestCheckpoints):
+                callback.unname_best(self.trainer)
 
     # ---- on demand ---------------------------------------------------------------------------
 
