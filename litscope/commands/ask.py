@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
-from litscope.commands.text import LONGEST, sparkline, table
+from litscope.commands.text import LONGEST, as_read, sparkline, table
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
 from litscope.rundir import RunDir, whole_file
@@ -180,7 +180,7 @@ def scores(argv: list[str]) -> int:
         out.writelines(json_lines(found))
     elif given["csv"] is None:
         shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
-        write(table(found.to_pylist(), {name: name for name in shown}), out)
+        write(table(map(as_read, found.to_pylist()), {name: name for name in shown}), out)
     return 0
 
 
@@ -227,8 +227,8 @@ def sample(argv: list[str]) -> int:
 def _sample_text(found: dict[str, Any]) -> str:
     from litscope.commands.text import cell
 
-    visits, actions = found["visits"], found["actions"]
-    facts = {name: value for name, value in found.items() if name not in ("visits", "actions")}
+    visits, actions = [as_read(visit) for visit in found["visits"]], found["actions"]
+    facts = as_read({name: value for name, value in found.items() if name not in ("visits", "actions")})
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {cell(value)}".rstrip() for name, value in facts.items()]
     if visits:

@@ -44,6 +44,23 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+EPOCHS = ("epoch", "first_learned_epoch")
+"""Columns that hold the number of an epoch, from 0; -1 for none."""
+
+
+def as_read(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of stored values as a person reads it: epochs count from 1.
+
+    >>> as_read({"epoch": 0, "first_learned_epoch": -1, "step": 0})
+    {'epoch': 1, 'first_learned_epoch': None, 'step': 0}
+    """
+    return {name: _epoch_as_read(value) if name in EPOCHS else value for name, value in row.items()}
+
+
+def _epoch_as_read(epoch: int | None) -> int | None:
+    return None if epoch is None or epoch < 0 else epoch + 1
+
+
 def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """Rows as aligned text; numbers are aligned on the right.
 

@@ -197,8 +197,8 @@ class Loader(ABC):
             changed = [f"{k}: {state[k]} then, {v} now" for k, v in self._facts().items() if state.get(k) != v]
             if changed:
                 raise ConfigError(
-                    f"The checkpoint lies inside epoch {state['epoch']}, after {state['batches_done']} batches, but "
-                    f"the batches are others now ({'; '.join(changed)}). Resume with what it was trained with, or "
+                    f"The checkpoint lies inside epoch {state['epoch'] + 1}, after {state['batches_done']} batches, "
+                    f"but the batches are others now ({'; '.join(changed)}). Resume with what it was trained with, or "
                     "from a checkpoint at the end of an epoch."
                 )
         self.epoch, self.batches_done = int(state["epoch"]), int(state["batches_done"])

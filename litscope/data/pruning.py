@@ -148,7 +148,7 @@ class Pruning:
             self._give_factors()
         elif is_inside and state["is_candidate"].any():
             raise ConfigError(
-                f"The checkpoint lies inside epoch {state['epoch']}, which was pruned with --prune {before[0]} "
+                f"The checkpoint lies inside epoch {state['epoch'] + 1}, which was pruned with --prune {before[0]} "
                 f"--prune-ratio {before[1]}, now {now[0]} {now[1]}. Resume with what it was trained with, or from "
                 "a checkpoint at the end of an epoch."
             )

@@ -133,6 +133,12 @@ def test_scores(run: RunDir, tmp_path: Path, call: Any) -> None:
     by_aum = call("scores", run.path, "--sort", "aum", "-n", 2, "--json", "--split", "train")
     assert [row["sample_id"] for row in by_aum] == [7, 2]
     assert call("scores", run.path, "--sort=-key", "-n", 1).splitlines()[1].startswith("val/wasp/14.png")
+    lines = [line.split() for line in call("scores", run.path, "-n", 15).splitlines()]
+    at = lines[0].index("first_learned_epoch") - len(lines[0])  # from the right, where no cell is empty
+    stored = [row["first_learned_epoch"] for row in expected]
+    assert {0, -1} <= set(stored)
+    learned = [line[at] for line, epoch in zip(lines[1:], stored, strict=True) if epoch == 0]
+    assert learned == ["1"] * len(learned), "a person counts epochs from 1"
     call("scores", run.path, "--csv", tmp_path / "scores.csv")
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 16
 
@@ -149,6 +155,8 @@ def test_a_sample_by_key_by_the_end_of_its_key_and_by_id(run: RunDir, call: Any)
     ]
     assert call("sample", run.path, "07.png", "--json") == found == call("sample", run.path, "7", "--json")
     shown = call("sample", run.path, "7")
+    visits = shown[shown.index("epoch  ") :].splitlines()[: NUM_EPOCHS + 1]
+    assert [line.split()[0] for line in visits] == ["epoch", *map(str, range(1, NUM_EPOCHS + 1))]
     assert "▁▁▁▁" in shown
     assert "looked twice" in shown
 

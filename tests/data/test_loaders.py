@@ -175,7 +175,7 @@ class TestContract:
         loader = make_loader(order())
         state = {**loader.state_dict(), "batches_done": 2}
         for change in ({"batch_size": 9}, {"seed": 4}, {"world": 2}):
-            with pytest.raises(ConfigError, match="inside epoch 0, after 2 batches"):
+            with pytest.raises(ConfigError, match="inside epoch 1, after 2 batches"):
                 make_loader(order(**change)).load_state_dict(state)
         make_loader(order(batch_size=4, world=2)).load_state_dict(state)  # the steps are the same
         make_loader(order(batch_size=9)).load_state_dict({**state, "batches_done": 0})

@@ -121,5 +121,5 @@ def test_the_clock_in_words() -> None:
     assert "Nothing is ranked yet" in clock_sentence(Clock([], None, (0, 0), 0))
     learning = clock_sentence(Clock([nan, 0.5, 0.25], None, (0, 2), 3))
     assert "still learning after 3 epochs" in learning
-    assert "uses epochs 0 to 2. 25.0 % of the predictions changed in the last epoch." in learning
-    assert "begins at epoch 8; the ranking uses epochs 2 to 8" in clock_sentence(Clock([nan] * 12, 8, (2, 8), 12))
+    assert "uses epochs 1 to 3. 25.0 % of the predictions changed in the last epoch." in learning
+    assert "begins at epoch 9; the ranking uses epochs 3 to 9" in clock_sentence(Clock([nan] * 12, 8, (2, 8), 12))

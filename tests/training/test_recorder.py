@@ -48,7 +48,7 @@ def test_what_fails_before_the_recorder_is_set_up_is_told_as_it_is(tmp_path: Pat
 @pytest.mark.parametrize("log_every_n_steps", [1, 1000])
 def test_a_loss_that_is_not_finite_stops_the_run(log_every_n_steps: int, tmp_path: Path) -> None:
     poison = Poison(8)
-    with pytest.raises(NonFiniteLossError, match=r"at step 8 \(epoch 1\)") as failed:
+    with pytest.raises(NonFiniteLossError, match=r"at step 8 \(epoch 2\)") as failed:
         small_fit(tmp_path / "run", callbacks=[poison], log_every_n_steps=log_every_n_steps)
     assert failed.value.exit_code == 1
     assert ", ".join(map(str, poison.sample_ids)) in str(failed.value)

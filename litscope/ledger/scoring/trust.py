@@ -234,13 +234,13 @@ def clock_sentence(clock: Clock) -> str:
     changing = f" {100 * known[-1]:.1f} % of the predictions changed in the last epoch." if known else ""
     if clock.num_epochs == 0:
         return "Nothing is ranked yet: no epoch is complete."
-    first, last = clock.window
+    first, last = (epoch + 1 for epoch in clock.window)
     if clock.t_star is None:
         return (
             f"memorisation clock: still learning after {clock.num_epochs} epochs, more of them improve the ranking; "
             f"it uses epochs {first} to {last}.{changing}"
         )
     return (
-        f"memorisation clock: memorisation begins at epoch {clock.t_star}; "
+        f"memorisation clock: memorisation begins at epoch {clock.t_star + 1}; "
         f"the ranking uses epochs {first} to {last}.{changing}"
     )

@@ -66,7 +66,7 @@ class LossWatch:
     def _describe(self, loss: float, step: int, epoch: int, ids: list[int]) -> str:
         named = [f"{i} ({self._keys[i]})" for i in ids[:5] if 0 <= i < len(self._keys)]
         return (
-            f"The loss became {loss} at step {step} (epoch {epoch}). Sample ids of that batch: "
+            f"The loss became {loss} at step {step} (epoch {epoch + 1}). Sample ids of that batch: "
             f"{', '.join(map(str, ids))}. The first of them: {', '.join(named)}. Checkpoints from before it stay. "
             "Look at these samples, or try a lower --lr, --gradient-clip-val 1 or --precision 32."
         )
