@@ -24,7 +24,7 @@ DEFAULT_PATIENCE = 5
 """Epochs without improvement before early stopping."""
 
 OPTIMIZERS_OF_TORCH = ("adamw", "adam", "sgd", "rmsprop")
-"""Those that come from torch; every other name is timm's."""
+"""Optimizers that come from torch; every other name is timm's."""
 
 Family = Literal["sgd", "lion", "adam", "adamw"]
 
@@ -35,7 +35,7 @@ def direction(metric: str) -> Direction:
     """Whether a metric should fall or rise.
 
     Args:
-        metric: `val/accuracy`, `accuracy`. One that is not of ours is taken for a loss or an error.
+        metric: `val/accuracy`, `accuracy`. A metric that is not ours is taken for a loss or an error.
 
     >>> direction("val/auroc"), direction("val/loss"), direction("train/my_error")
     ('max', 'min', 'min')

@@ -39,14 +39,14 @@ class RunDir:
         manifest: sample_id -> key, label, split, Parquet.
         attempts: one JSON line for each time the run was started or resumed.
         signals: folder of Parquet parts, one per flush, rank and attempt.
-        custom: likewise, of signals that a watched loop recorded under names of its own.
+        custom: folder of such parts, with signals that a watched loop recorded under names of its own.
         metrics: folder of `steps.jsonl` and `epochs.jsonl`.
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
         checkpoints: `last.ckpt`, the best k under names that say epoch and value, and `best.ckpt`.
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
-        validation: likewise for `litscope suspects --validate`.
+        validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
         figures: PNG files.
         logs: what Lightning's loggers write.
     """
@@ -312,7 +312,7 @@ def held(run: RunDir) -> Iterator[None]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole JSON lines of an append-only file; a half-written one is passed over."""
+    """All complete JSON lines of an append-only file; a half-written one is skipped."""
     if not path.exists():
         return []
     lines = []

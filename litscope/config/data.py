@@ -17,7 +17,7 @@ class DataConfig(Section, group="data"):
     """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
     Parquet or .npz file."""
     data_dir: str = setting("data", "data-root")
-    """Where named data sets lie, or are downloaded to. Alone, without a data set, it is the folder of the data."""
+    """Where named data sets are, or are downloaded to. Without a data set, the folder is the data."""
     download: bool = True
     """Download a named data set that is not under the data folder."""
     target: str | None = None
@@ -27,9 +27,9 @@ class DataConfig(Section, group="data"):
     test_split: float = setting(0.0, check=SHARE)
     """Share of the data set aside as test set when the data bring none, in [0, 1)."""
     num_folds: int | None = setting(None, check=Range(least=2))
-    """Cross-validation: put the training and validation data into so many folds, instead of --val-split."""
+    """Cross-validation: divide the training and validation data into this many folds, instead of --val-split."""
     fold: int | None = setting(None, check=Range(least=0))
-    """The fold that validates, from 0. Default: with --num-members as many as folds, each member leaves one out."""
+    """The fold that validates, from 0. Default: with as many --num-members as folds, each member leaves one out."""
     split_seed: int | None = setting(None, check=SEED)
     """Seed of the splits alone. Default: the training seed."""
     group_column: str | None = None
@@ -50,11 +50,11 @@ class DataConfig(Section, group="data"):
     side."""
     tta: Literal["none", "flip", "shift"] = setting("none", "test-time-augmentation", is_for_images=True)
     """How the test, `evaluate` and `predict` look at an image: none, flip (the mean of its logits and its mirror
-    image's) or shift (also of both moved a little to two sides). Validation in each epoch does without."""
+    image's) or shift (also of both, moved slightly in two directions). Validation during training does without."""
     cache: bool | None = setting(None, is_for_images=True)
     """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
     cache_dir: str | None = setting(None, check=is_folder)
-    """Where caches lie. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    """Folder of the caches. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
     strict_data: bool = False
     """Stop at the first unreadable file, instead of setting it aside and reporting it."""
     actions: str | None = None

@@ -1,6 +1,6 @@
 """The `hardware` section of a recipe: where the run computes. Words and syntax only; no torch.
 
-Whether this machine has what is asked for is the question of `training/hardware.py`.
+Whether this machine can do it is answered in `training/hardware.py`.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class HardwareConfig(Section, group="hardware"):
     strategy: str = setting("auto", check=one_of(*STRATEGIES))
     """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
     precision: Precision = "auto"
-    """auto (bf16-mixed on a GPU that has it, and on a CPU where it is clearly faster for the network; else 32), 32,
+    """auto (bf16-mixed on a GPU that supports it, and on a CPU if the network is clearly faster with it; else 32), 32,
     bf16, 16, or Lightning's full names."""
     channels_last: bool | None = setting(None, is_for_images=True)
-    """Keep images and weights in channels-last memory. Default: where the network takes it, and on a CPU where it
-    is not clearly slower."""
+    """Keep images and weights in channels-last memory. Default: if the network takes it, and is not clearly slower
+    with it on a CPU."""
     num_threads: int | None = setting(None, check=COUNT)
-    """Threads of torch in each process on a CPU. Default: one per core, or one alone where a small network is
-    clearly faster so."""
+    """torch's threads in each process on a CPU. Default: one per core, or a single one if a small network is clearly
+    faster that way."""
     sync_batchnorm: bool = False
     """Batch-norm statistics over all devices (GPUs only)."""
     use_distributed_sampler: bool = True

@@ -33,7 +33,7 @@ class LoggingConfig(Section, group="logging"):
     log_every_n_steps: int = setting(50, check=COUNT)
     """Steps between two logged training losses."""
     use_wandb: bool = False
-    """Short for --logger wandb. So is any other flag of Weights & Biases, but for --wandb-mode disabled."""
+    """Short for --logger wandb. Any other flag of Weights & Biases implies it too, except --wandb-mode disabled."""
     wandb_project: str = "litscope"
     """Weights & Biases: project."""
     wandb_name: str | None = None
@@ -53,12 +53,12 @@ class LoggingConfig(Section, group="logging"):
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     """Lightning's profiler; its report goes to the run's logs."""
     progress: bool = True
-    """A progress bar on a terminal, one line an epoch elsewhere."""
+    """Show a progress bar on a terminal, and one line per epoch elsewhere."""
 
     def check(self) -> None:
         """Check each value, and what the loggers can do together."""
         super().check()
         if "none" in self.logger and len(set(self.logger)) > 1:
-            raise refuse("logger", self.logger, "none stands alone.")
+            raise refuse("logger", self.logger, "none cannot be combined with others.")
         if self.wandb_log_model and self.wandb_mode == "offline":
             raise refuse("wandb_log_model", "true", "an offline run uploads nothing. Leave out --wandb-mode offline.")

@@ -3,7 +3,7 @@
     PATH    a checkpoint file; the run is the one whose folder it lies in, or whose --checkpoint-dir it is in
     RUN     the folder of a run, or its name below runs/: its last checkpoint
     last    the last checkpoint of --run-dir, of --name, or of the newest run that has one
-    best    the best checkpoint, likewise
+    best    the best checkpoint of the same
 
 A run goes on in its own folder. With a --run-dir or --name that is not a run yet, a new run
 starts there from the checkpoint.

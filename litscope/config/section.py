@@ -78,7 +78,7 @@ class Field:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its names, with underscores; the field's own comes first."""
+        """All names of the field, with underscores; its own comes first."""
         return (self.name, *(name.replace("-", "_") for name in self.also))
 
     @property

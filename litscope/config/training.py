@@ -13,10 +13,10 @@ from litscope.errors import ConfigError, did_you_mean
 from litscope.settings import COUNT, SEED, SHARE, Range, setting
 
 LEAST_CANARY_EPOCHS = 5
-"""With fewer epochs nothing lies between planting canaries and taking them out."""
+"""With fewer epochs there is none between planting canaries and removing them."""
 
 LEAST_PRUNED_EPOCHS = 3
-"""With fewer epochs none is pruned: the first and the last visit all samples."""
+"""With fewer epochs none is pruned, because the first and the last visit all samples."""
 
 
 def max_time_s(text: str) -> float:
@@ -38,7 +38,7 @@ _A_TIME = "it is HH:MM:SS, DD:HH:MM:SS, or a number with a unit (90s, 30m, 2h, 1
 
 
 def _seconds(text: str) -> float:
-    """As `max_time_s`; 0 for what is no time."""
+    """As `max_time_s`; 0 if the text is not a time."""
     number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
     clock = re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d):([0-5]?\d)", text.strip())
     if number:
@@ -54,7 +54,7 @@ def _is_time(text: str) -> str | None:
 
 
 def _monitor(name: str) -> str | None:
-    """One that will exist. The test set never decides anything."""
+    """Refuse a metric that nobody will log, and those of the test set, which decides nothing."""
     known = [f"{split}/{metric}" for split in ("val", "train") for metric in METRICS]
     if name.startswith("test/"):
         return "the test set decides nothing during training. Use val/...."
@@ -69,12 +69,12 @@ def _class_weights(value: str) -> str | None:
 
 
 def _batches(value: int | float) -> str | None:
-    """A count of batches, or a share of them."""
+    """Refuse what is neither a number of batches nor a share of them."""
     return _batches_or_none(value) or (None if value > 0 else "it is a share (0.5) or a number of batches (10).")
 
 
 def _batches_or_none(value: int | float) -> str | None:
-    """As `_batches`; 0 is off."""
+    """As `_batches`, but 0 is allowed and means none."""
     if isinstance(value, float) and not 0 <= value <= 1:
         return "a decimal is a share, at most 1.0; a number of batches is whole (10)."
     return None if value >= 0 else "it is a share (0.5) or a number of batches (10)."
@@ -129,20 +129,20 @@ class TrainingConfig(Section, group="training"):
     accumulate_grad_batches: int = setting(1, check=COUNT)
     """Batches per optimizer step."""
     steps_per_call: int | Literal["auto"] = setting("auto", check=_steps_per_call)
-    """Most optimizer steps in one call of Lightning's loop: auto, or a number; 1 is one step at a time."""
+    """Largest number of optimizer steps in one call of Lightning's loop, or auto; 1 is one step at a time."""
     early_stopping: bool = False
     """Stop when the monitor no longer improves."""
     patience: int | None = setting(None, check=COUNT)
     """Epochs without improvement before early stopping. Alone it turns early stopping on. Default: 5."""
     min_delta: float = setting(0.0, check=Range(least=0))
-    """Least change of the monitor that counts as an improvement."""
+    """Smallest change of the monitor that counts as an improvement."""
     monitor: str | None = setting(None, check=_monitor)
     """Metric that decides the best checkpoint. Default: val/accuracy, val/loss with few validation samples, val/ap
     for a rare positive class, train/loss without validation."""
     mode: Literal["min", "max"] | None = None
-    """Whether the monitor should fall or rise. Default: known from its name."""
+    """Whether the monitor should fall (min) or rise (max). Default: follows from its name."""
     checkpoint_dir: str | None = setting(None, check=is_folder)
-    """Where checkpoints lie. Default: checkpoints/ in the run's folder."""
+    """Folder of the checkpoints. Default: checkpoints/ in the run's folder."""
     save_top_k: int = setting(1, check=Range(least=-1))
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
     save_last: bool = True
@@ -151,10 +151,10 @@ class TrainingConfig(Section, group="training"):
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run)."""
     prune: Literal["none", "infobatch", "random"] = "none"
-    """Leave training samples out of an epoch: infobatch (those of low loss, at random; Qin et al. 2024), random (its
-    control), none. The first epoch and the last eighth visit all."""
+    """Leave training samples out of an epoch: infobatch (some of those with low loss, at random; Qin et al. 2024),
+    random (its control), none. The first epoch and the last eighth visit all samples."""
     prune_ratio: float | None = setting(None, check=Range(above=0, below=1))
-    """Share of the samples of low loss (for random: of all) that an epoch leaves out, more than 0 and less than 1.
+    """Share of the samples with low loss (for random: of all) that an epoch leaves out, more than 0 and less than 1.
     Default: 0.5."""
     canaries: float = setting(0.0, check=_canary_share)
     """Share of training samples that get a wrong label for a while, to measure how well `litscope suspects`
@@ -162,15 +162,15 @@ class TrainingConfig(Section, group="training"):
     seed: int = setting(42, check=SEED)
     """Seed of weights, order, augmentation and splits."""
     deterministic: bool = False
-    """Deterministic algorithms only (bit-equal repeats on a GPU too)."""
+    """Use deterministic algorithms only, so that runs repeat bit for bit on a GPU too."""
     fast_dev_run: bool = False
-    """One batch of training, validation and test, to see that everything holds."""
+    """Run one batch of training, validation and test, to see whether everything works."""
     limit_train_batches: int | float | None = setting(None, check=_batches)
     """Training batches used in each epoch: a whole number counts them (10), a decimal is a share (0.5; 1.0 is all)."""
     limit_val_batches: int | float | None = setting(None, check=_batches_or_none)
-    """Likewise for validation batches."""
+    """Validation batches used in each epoch: a number or a share, as for --limit-train-batches; 0 validates on none."""
     limit_test_batches: int | float | None = setting(None, check=_batches_or_none)
-    """Likewise for test batches."""
+    """Test batches used: a number or a share, as for --limit-train-batches; 0 tests on none."""
     overfit_batches: int | float | None = setting(None, check=_batches)
     """Train and validate on this number or share of training batches, the same in each epoch."""
 

@@ -37,7 +37,7 @@ class DataSettings:
 
     # ---- which samples -------------------------------------------------------------------------
     data_dir: str | os.PathLike[str] | None = setting(None, "data-root")
-    """Where named data sets lie, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
+    """Where named data sets are, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
     download: bool = True
     """Download a named data set that is not there."""
     target: str | None = None
@@ -49,9 +49,9 @@ class DataSettings:
     group_column: str | None = None
     """Column whose rows of one value stay in one split. Default: `group` where it exists."""
     folds: Folds | None = None
-    """Of cross-validation, instead of `val_split`."""
+    """The folds of a cross-validation, instead of `val_split`."""
     seed: int = setting(42, check=SEED)
-    """Of splits, order and augmentation."""
+    """Seed of splits, order and augmentation."""
     source: Source | None = None
     """An open source, instead of all of the above."""
 

@@ -34,7 +34,7 @@ class Capture:
         self._flush_if(is_full)
 
     def add_stack(self, output: StepOutput, *, step: int, batches_per_step: int, epoch: int) -> None:
-        """Likewise N training batches of one call; see `SignalBuffer.add_stack`."""
+        """Record N training batches of one call; see `SignalBuffer.add_stack`."""
         if self._buffer is None:
             return
         is_full = self._buffer.add_stack(

@@ -39,7 +39,7 @@ POLL_S = 0.5
 """How often rank 0 looks at the journal while training, in seconds."""
 
 PAUSED_POLL_S = 0.2
-"""Likewise in a pause."""
+"""How often it does during a pause, in seconds."""
 
 
 class Steering:

@@ -59,7 +59,7 @@ class ClassifierSettings:
     same_start: bool = False
     """Members start from the same weights, not each from its own."""
     tta: Tta = setting("none", "test-time-augmentation")
-    """How test images are looked at, in `test_step` and `predict_step`; see `tta.views`."""
+    """The views of an image that `test_step` and `predict_step` take; see `tta.views`."""
 
     # ---- its training --------------------------------------------------------------------------
     lr: float = setting(1e-3, "learning-rate", check=NOT_NEGATIVE)
@@ -69,7 +69,7 @@ class ClassifierSettings:
     weight_decay: float | None = setting(None, check=NOT_NEGATIVE)
     """Default: the optimizer's."""
     momentum: float = setting(0.9, check=SHARE)
-    """Of sgd and rmsprop; the first beta of the Adam family."""
+    """Momentum of sgd and rmsprop; the first beta of the Adam family."""
     scheduler_type: Kind = setting("cosine", "scheduler")
     """See `schedule.factor`."""
     warmup_epochs: float | None = setting(None, check=NOT_NEGATIVE)
@@ -83,17 +83,17 @@ class ClassifierSettings:
     monitor: str | None = None
     """The metric that the plateau schedule watches. Default: val/loss, or train/loss without validation."""
     mode: Literal["min", "max"] | None = None
-    """Whether the monitor should fall or rise. Default: known from its name."""
+    """Whether the monitor should fall or rise. Default: follows from its name."""
 
     # ---- facts, which are taken from the datamodule where they are not given -------------------
     num_classes: int | None = None
     """C."""
     in_channels: int | None = None
-    """Of images."""
+    """Channels of an image."""
     image_size: int | None = None
     """Side of the square image, in pixels."""
     num_features: int | None = None
-    """Of tables."""
+    """Features of a row of a table."""
     mean: Sequence[float] | Sequence[Sequence[float]] | None = None
     """One number per channel (of values in [0, 1]) or feature, or M lists of these, of members that see other samples;
     the network sees (x - mean) / std. Pretrained weights default to the normalisation that they were trained with."""

@@ -1,4 +1,4 @@
-"""The run that is being watched now, for calls that stand in the middle of a person's own step."""
+"""The run that is being watched now, for calls from the middle of a person's own step."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _sessions: list[Session] = []
 
 
 def push(session: Session) -> None:
-    """This one is watched from now on."""
+    """Watch this session from now on."""
     if session not in _sessions:
         _sessions.append(session)
 
 
 def pop(session: Session) -> None:
-    """It is not any more."""
+    """Stop watching this session."""
     if session in _sessions:
         _sessions.remove(session)
 
 
 def current() -> Session | None:
-    """The one that was pushed last, or None."""
+    """The session that was pushed last, or None."""
     return _sessions[-1] if _sessions else None
 
 
@@ -39,10 +39,10 @@ def record(
     signals: Mapping[str, Any] | None = None,
     split: str | None = None,
 ) -> None:
-    """Record one batch of the step that is under way.
+    """Record one batch of the current step.
 
     In a step of Lightning under `Scope`, or anywhere while a run of `watch.run` or of the wrapped parts is open. Logits
-    of a batch are recorded once, however often it is called for the same batch; signals each time.
+    of a batch are recorded once, however often this is called for the same batch; signals are recorded each time.
 
     Args:
         sample_id: (B,) whole numbers, as the batch carries them.
@@ -60,12 +60,12 @@ def record(
             "No run is being watched, so nothing can be recorded: give the Trainer callbacks=[litscope.watch.Scope()], "
             "or open one: with litscope.watch.run(...) as run."
         )
-    if session.is_open:  # it is not yet in a sanity check, nor in a prediction
+    if session.is_open:  # not yet open in a sanity check, nor in a prediction
         session.record(sample_id, logits, label, signals, split)
 
 
 def weight_of(sample_id: Tensor) -> Tensor:
-    """(B,) float32 on the ids' device: by what people asked to multiply these samples' loss; 1 unless they did.
+    """(B,) float32 on the ids' device: the factors by which people asked to multiply these samples' loss; 1 by default.
 
     Example:
         >>> loss = (F.cross_entropy(logits, label, reduction="none") * weight_of(sample_id)).mean()

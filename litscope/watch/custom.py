@@ -54,7 +54,7 @@ class CustomBuffer:
         self._segments.append(CustomSegment(ids.numel(), step, epoch, split, phase, name))
 
     def drain(self) -> CustomBlock:
-        """Hand over what is there, and start anew."""
+        """Hand over all values, and start anew."""
         block = CustomBlock(self._ids, self._values, tuple(self._segments))
         self._ids, self._values, self._segments = [], [], []
         return block

@@ -1,4 +1,4 @@
-"""The folder of a watched run: where it lies, and what it says of the script that made it."""
+"""The folder of a watched run: where it is, and what it says about the script that made it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from litscope.runs import is_watched
 
 HEAD = """\
 # A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
-# would build them (fit --resume, evaluate, predict, replay, whatif) do not take it; all that read or steer a run do.
+# would build them (fit --resume, evaluate, predict, replay, whatif) refuse it; all that read or steer a run work.
 """
 
 
 def check_watched(run: RunDir) -> None:
-    """A run of `litscope fit` is not continued by a loop of somebody else.
+    """Refuse to continue a run of `litscope fit` with somebody else's loop.
 
     Raises:
-        RunError: if it is one.
+        RunError: if it is such a run.
     """
     if not is_watched(run):
         raise RunError(f"{run.path} is a run of `litscope fit`; a watched loop needs a folder of its own.")
 
 
 def describe(run: RunDir, facts: Mapping[str, Any]) -> None:
-    """Write recipe.yaml, with what the script told about itself, and environment.json."""
+    """Write recipe.yaml, with what the script said about itself, and environment.json."""
     about = {"script": str(Path(sys.argv[0]).absolute()) if sys.argv and sys.argv[0] else None, **facts}
     text = yaml.safe_dump({"watch": _plain(about)}, sort_keys=False, allow_unicode=True)
     write_text(run.recipe, HEAD + text)
@@ -42,7 +42,7 @@ def describe(run: RunDir, facts: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What a script told about itself, as YAML and JSON can hold it."""
+    """What a script said about itself, in values that YAML and JSON can hold."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

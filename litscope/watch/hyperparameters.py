@@ -19,7 +19,7 @@ class Hyperparameters(dict[str, Any]):
 
     Args:
         source: a mapping, whose values are copied, or the path of a YAML file.
-        defaults: values that `source` need not have; mappings are merged.
+        defaults: values for what `source` does not have; mappings are merged.
         poll_s: seconds between two looks at the file.
 
     Raises:
@@ -37,7 +37,7 @@ class Hyperparameters(dict[str, Any]):
         _merge(self, source if self._path is None else _read(self._path))
 
     def refresh(self) -> None:
-        """Take over what changed in the file, at most every `poll_s` seconds. A file that is broken changes nothing."""
+        """Take over what changed in the file, at most every `poll_s` seconds. A broken file changes nothing."""
         now = time.monotonic()
         if self._path is None or now < self._next:
             return
@@ -65,7 +65,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Put values in, mappings into mappings."""
+    """Put values into a dict, and mappings into its mappings."""
     for name, value in values.items():
         if isinstance(value, Mapping) and isinstance(into.get(name), dict):
             _merge(into[name], value)

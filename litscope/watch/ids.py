@@ -1,4 +1,4 @@
-"""with_ids: a map-style data set whose items carry their sample_id. And what a data set tells of its samples."""
+"""with_ids: a map-style data set whose items carry their sample_id; and what a data set tells about its samples."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class WithIds(Dataset[Any]):
     Attributes:
         dataset: the one that is wrapped.
         first_id: the `sample_id` of its first item; set when a run takes it up.
-        is_discarded: (N,) bool: what the samplers leave out. They run in the process that trains, not in workers.
-        has_discarded: whether there is any.
+        is_discarded: (N,) bool: items that the samplers leave out. They run in the training process, not in workers.
+        has_discarded: whether any item is discarded.
         is_over: whether its samplers stop, because somebody asked to end a run that has no other end.
         is_steered: whether a sampler that follows it draws from it.
     """
@@ -77,7 +77,7 @@ class WithIds(Dataset[Any]):
         self._place = place
         self._keys = keys
         self._label = label
-        # Worker processes see what is written here: shared memory, also where they are started anew.
+        # Worker processes see what is written here: it is shared memory, even if they are spawned.
         self._relabelled = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class WithIds(Dataset[Any]):
         return self._with_id(self.dataset[index], index)
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        """Several at once, as some data sets read them faster."""
+        """Several items at once, which some data sets read faster."""
         read = getattr(self.dataset, "__getitems__", None)
         items = read(indices) if read is not None else [self.dataset[index] for index in indices]
         return [self._with_id(item, index) for item, index in zip(items, indices, strict=True)]
@@ -106,7 +106,7 @@ class WithIds(Dataset[Any]):
         return (item[0], sample_id, *item[1 if len(item) < 3 else 2 :])
 
     def ids_in(self, batch: Any) -> Tensor | None:
-        """The ids (B,) of a batch that a DataLoader made of these items; None where they are not in their place."""
+        """The ids (B,) of a batch that a DataLoader made of these items; None if they are not in their place."""
         if isinstance(batch, Mapping):
             found = batch.get("sample_id")
         elif isinstance(batch, tuple | list) and len(batch) > 1:
@@ -116,7 +116,7 @@ class WithIds(Dataset[Any]):
         return found if isinstance(found, Tensor) and found.dtype is torch.int64 and found.ndim == 1 else None
 
     def label_in(self, batch: Any) -> Tensor | None:
-        """Likewise the labels (B,)."""
+        """The labels (B,) of such a batch; None if they are not in their place."""
         if isinstance(batch, Mapping):
             name = self._label if self._label is not None else next((k for k in LABEL_KEYS if k in batch), None)
             found = batch.get(name)
@@ -127,7 +127,7 @@ class WithIds(Dataset[Any]):
         return found if isinstance(found, Tensor) and not found.is_floating_point() and found.ndim == 1 else None
 
     def leave_out(self, indices: Ids) -> None:
-        """Discard these items, by index, and no others."""
+        """Discard these items, by index, and only these."""
         self.is_discarded[:] = False
         self.is_discarded[indices] = True
         self.has_discarded = bool(len(indices))
@@ -141,7 +141,7 @@ class WithIds(Dataset[Any]):
         return batch[at] if at < len(batch) else None
 
     def relabel(self, labels: Mapping[int, int]) -> None:
-        """Give items other labels, by index, in place of all that were given before."""
+        """Give items other labels, by index; they replace all labels given before."""
         self._relabelled.fill_(_UNCHANGED)
         if labels:
             self._relabelled[list(labels)] = torch.tensor(list(labels.values()))
@@ -172,7 +172,7 @@ def _like(old: Any, label: int) -> Any:
 
 
 def numbered(split: str, index: int) -> str:
-    """The name of a sample that has none of its own."""
+    """The name of a sample without one of its own."""
     return f"{split}/{index:05d}"
 
 
@@ -188,7 +188,7 @@ def find_ids(dataset: Any) -> tuple[WithIds, Ids | None] | None:
 
 
 def keys_of(dataset: Any) -> list[str] | None:
-    """Names of the samples that stay the same from run to run, where the data set tells them: relative paths."""
+    """Names of the samples that stay the same from run to run, if the data set has them: relative paths."""
     if isinstance(dataset, Subset):
         keys = keys_of(dataset.dataset)
         return None if keys is None else [keys[i] for i in dataset.indices]
@@ -211,7 +211,7 @@ def _relative(path: str, root: Path) -> str:
 
 
 def labels_of(dataset: Any) -> Ids | None:
-    """(N,) class indices where the data set tells them without reading its items, else None."""
+    """(N,) class indices if the data set has them without reading its items, else None."""
     if isinstance(dataset, Subset):
         labels = labels_of(dataset.dataset)
         return None if labels is None else labels[np.asarray(dataset.indices, np.int64)]
@@ -236,7 +236,7 @@ def _class_indices(values: Any, count: int) -> Ids | None:
 
 
 def classes_of(dataset: Any) -> tuple[str, ...] | None:
-    """Names of the classes, where the data set tells them."""
+    """Names of the classes, if the data set has them."""
     if isinstance(dataset, Subset):
         return classes_of(dataset.dataset)
     if isinstance(dataset, ConcatDataset):

@@ -1,4 +1,4 @@
-"""run: a plain PyTorch loop, on record and steered."""
+"""run: a plain PyTorch loop, recorded and steered."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Run:
 
         Args:
             split: train, val or test.
-            options: of `torch.utils.data.DataLoader`.
+            options: those of `torch.utils.data.DataLoader`.
         """
         loader = Loader(self.dataset(split), **options)
         steer(loader)
@@ -78,8 +78,8 @@ class Run:
         """Record one batch; see `litscope.watch.record`.
 
         Args:
-            loss: () of a training batch, for the run's curve.
-            split: default: train, or that of `evaluating`.
+            loss: () a training batch's loss, for the run's curve.
+            split: default: train, or inside `evaluating` its split.
         """
         self._session.next_batch()
         self._session.record(sample_id, logits, label, signals, split)
@@ -87,11 +87,11 @@ class Run:
             self._session.note_loss(loss)
 
     def weight_of(self, sample_id: Tensor) -> Tensor:
-        """(B,) float32: by what people asked to multiply these samples' loss."""
+        """(B,) float32: the factors by which people asked to multiply these samples' loss."""
         return self._session.weight_of(sample_id)
 
     def step(self) -> bool:
-        """An optimizer step is done: apply what people ask for, and wait out a pause.
+        """Say that an optimizer step is done: actions are applied here, and a pause is waited out.
 
         Returns:
             False once somebody asked to end the run.
@@ -100,7 +100,7 @@ class Run:
 
     @contextmanager
     def evaluating(self, split: str = "val") -> Iterator[None]:
-        """Inside, `record` is about an evaluation of this split. Modes and gradients are yours."""
+        """Inside, `record` is about an evaluation of this split. Modes and gradients are up to you."""
         place = self._session.place
         before = place.split, place.phase
         if place.phase == "train":
@@ -116,7 +116,7 @@ class Run:
         self._session.log(metrics)
 
     def epoch_ends(self) -> bool:
-        """The epoch is over; `epochs` calls it. Returns as `step`."""
+        """Say that the epoch is over, as `epochs` does. Returns the same as `step`."""
         goes_on = self._session.epoch_ends()
         self._session.place.epoch += 1
         return goes_on
@@ -143,11 +143,11 @@ def run(
     Args:
         run_dir: folder of the run; default: runs/watch-1 and so on.
         dataset, val_dataset, test_dataset: map-style; they are given ids unless they have them (`with_ids`).
-        optimizer: one or several: so that people can change learning rate and weight decay.
-        model: with the optimizer, what a checkpoint holds that somebody asks for.
-        save: writes a checkpoint to a path; instead of `model`.
-        class_names: in the order of the class indices; default: what the data sets tell, else 0, 1, ...
-        start_step: optimizer steps that lie behind the weights; above 0 an existing run goes on.
+        optimizer: one or several, so that people can change learning rate and weight decay.
+        model: saved, with the optimizer, when somebody asks for a checkpoint.
+        save: instead of `model`, a function that writes a checkpoint to a path.
+        class_names: in the order of the class indices; default: those of the data sets, else 0, 1, ...
+        start_step: optimizer steps that the weights have behind them; above 0 an existing run goes on.
 
     Raises:
         RunError: if the folder holds a run already, and `start_step` is 0.

@@ -1,4 +1,4 @@
-"""LoggedMetric: what a person's torchmetrics metric says of an epoch, without calling it more often than they do."""
+"""LoggedMetric: a person's torchmetrics metric for an epoch, without calling it more often than they do."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from litscope.watch.session import Session
 
 
 class LoggedMetric:
-    """Listens to a metric, and keeps its value of an epoch by split.
+    """Listens to a metric, and keeps its value for an epoch by split.
 
     The value is, in this order: what the person's own `compute()` last returned; the mean over the batches, where the
-    metric is called (`metric(preds, y)` returns a batch's value); and where it is only updated, `compute()` at the end
-    of the epoch, after which it is reset, for nobody else would.
+    metric is called (`metric(preds, y)` returns a batch's value); if it is only updated, `compute()` at the end
+    of the epoch, after which it is reset, because nobody else would do so.
 
     Args:
-        metric: the person's; its `update` and `compute` are heard, and do what they did.
-        session: says which split is shown.
+        metric: the person's; calls of its `update` and `compute` are noticed, and do what they did before.
+        session: says which split is being shown.
     """
 
     def __init__(self, metric: Metric, session: Session) -> None:
@@ -37,7 +37,7 @@ class LoggedMetric:
         metric.register_forward_hook(self._call_ends)
 
     def take(self) -> dict[str, float]:
-        """Split -> value, since it was last taken; of a metric of several numbers none."""
+        """Split -> value, since the last call; none for a metric of several numbers."""
         found: dict[str, Any] = {split: torch.stack(values).mean() for split, values in self._of_batches.items()}
         if self._updated is not None:
             found[self._updated] = self._compute()

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 
 class Rates:
-    """What is changed, for all optimizers of a run."""
+    """The changed values, for all optimizers of a run."""
 
     def __init__(self) -> None:
         self._optimizers: list[Optimizer] = []
@@ -40,7 +40,7 @@ class Rates:
         return bool(self._optimizers)
 
     def set(self, lr: float | None, lr_scale: float, weight_decay: float | None) -> None:
-        """Change them from the next step on; (None, 1, None) is as the person's own code has it."""
+        """Change the values from the next step on; (None, 1, None) leaves them to the person's own code."""
         self._lr, self._lr_scale, self._weight_decay = lr, lr_scale, weight_decay
         self._is_changed = (lr, lr_scale, weight_decay) != (None, 1.0, None)
 
@@ -57,7 +57,7 @@ class Rates:
             return
         for group in optimizer.param_groups:
             self._put(group, "lr", self._changed(group["lr"]))
-            if self._weight_decay is not None and group.get("weight_decay"):  # 0: a group that is not to be decayed
+            if self._weight_decay is not None and group.get("weight_decay"):  # 0 marks a group that should not decay
                 self._put(group, "weight_decay", self._weight_decay)
 
     def _put(self, group: dict[str, Any], name: str, value: Any) -> None:

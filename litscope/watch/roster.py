@@ -1,4 +1,4 @@
-"""Roster: the samples of a watched run. Which data sets there are, which ids they have, and the manifest of it all."""
+"""Roster: the samples of a watched run. It knows the data sets, their ids, and the manifest of all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part:
         split: train, val or test.
         first_id: `sample_id` of its first sample.
         num_samples: how many it has.
-        data: None where the batches carry ids of a person's own, or its loader was not seen in this attempt.
+        data: None if the batches carry a person's own ids, or its loader was not seen in this attempt.
     """
 
     split: str
@@ -37,7 +37,7 @@ class Roster:
     """All samples of a run; grows when a loader of a new data set is seen, or an id that no data set has.
 
     Args:
-        class_names: of a person; else those that the data sets tell, else 0, 1, ...
+        class_names: as a person gave them; else those of the data sets, else 0, 1, ...
     """
 
     def __init__(self, class_names: tuple[str, ...] | None) -> None:
@@ -54,7 +54,7 @@ class Roster:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, as many as are known."""
+        """Names of the classes known so far."""
         known = self._names or ()
         return known + tuple(str(i) for i in range(len(known), max(1, self._num_classes)))
 
@@ -76,7 +76,7 @@ class Roster:
             self.add(part.data, part.split)
 
     def add(self, data: WithIds, split: str, indices: Ids | None = None) -> None:
-        """Take in a data set, or a subset of one, and give it its ids. One that is known stays as it is.
+        """Take in a data set, or a subset of one, and give it its ids. A known one stays as it is.
 
         Args:
             indices: those that the split has; None: all.
@@ -114,18 +114,18 @@ class Roster:
             )
 
     def split_of(self, data: WithIds, indices: Ids | None) -> str | None:
-        """The split of a loader's data set that is known, else None."""
+        """The split of a loader's data set, if it is known, else None."""
         if all(part.data is not data for part in self.parts) or not len(data):
             return None
         first = 0 if indices is None or not len(indices) else int(indices[0])
         return self._splits[data.first_id + first]
 
     def has_classes(self, count: int) -> None:
-        """The logits tell of `count` classes."""
+        """Learn from the logits that there are `count` classes."""
         self._num_classes = max(self._num_classes, count)
 
     def learn(self, ids: Ids, labels: Ids, split: str) -> bool:
-        """Take in what was recorded: labels that were not known, and ids that no data set has. True if it was news."""
+        """Take in unknown labels, and ids that no data set has, from what was recorded. True if there were any."""
         new = int(ids.max(initial=-1)) + 1
         is_news = new > len(self)
         if is_news:

@@ -1,4 +1,4 @@
-"""Rows: from the batches that a watched loop shows to the ledger, each visit once."""
+"""Rows: from the batches that a watched loop shows to the ledger, recording each visit once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from litscope.watch.custom import CustomBuffer
 from litscope.watch.roster import Roster
 
 FLUSH_S = 5.0
-"""Age of the signals that a crash may lose, in seconds."""
+"""Seconds of signals that a crash may lose."""
 
 
 class Rows:
@@ -39,7 +39,7 @@ class Rows:
         self._last_ids: Tensor | None = None
 
     def open(self, run: RunDir, attempt: int, rank: int) -> None:
-        """Rows go into this run from now on. Files are made with the first row."""
+        """Send rows to this run from now on. Its files are made with the first row."""
         self._run = run
         self._writer = partial(LedgerWriter, run, attempt, rank)
 
@@ -60,11 +60,11 @@ class Rows:
     def add(
         self, sample_id: Any, logits: Tensor | None, label: Any, signals: Mapping[str, Any], where: dict[str, Any]
     ) -> int:
-        """Record one batch, but its logits not twice.
+        """Record one batch; its logits are never recorded twice.
 
         Args:
             sample_id, logits, label, signals: see `litscope.watch.record`.
-            where: step, epoch, split and phase.
+            where: the step, epoch, split and phase.
 
         Returns:
             How many rows of logits were added.
@@ -82,11 +82,11 @@ class Rows:
 
     @property
     def has_row(self) -> bool:
-        """Whether the batch that is under way is recorded already."""
+        """Whether the current batch has been recorded."""
         return self._last_ids is not None
 
     def next_batch(self) -> None:
-        """Another batch begins: it may be recorded."""
+        """Note that another batch begins, which may be recorded."""
         self._last_ids = None
 
     def flush(self, wait: bool = False) -> None:
@@ -96,13 +96,13 @@ class Rows:
             self._capture.flush(wait)
 
     def flush_custom(self, wait: bool = False) -> None:
-        """Likewise the signals of one's own alone."""
+        """Hand only a person's own signals to the writers."""
         if self._custom_writer is not None and len(self._custom):
             self._custom_writer.put(self._custom.drain())
             self._custom_writer.flush(wait)
 
     def _is_same_batch(self, ids: Tensor) -> bool:
-        """Whether this batch was recorded just now, by another call: a loss and `save_signals` say the same twice."""
+        """Whether another call has just recorded this batch: a loss and `save_signals` say the same thing twice."""
         last = self._last_ids
         if last is None:
             return False

@@ -1,10 +1,10 @@
-"""Samplers that leave discarded samples out, in place of a loader's own; they draw what it would have drawn.
+"""Samplers that leave discarded samples out. They replace a loader's own sampler, and draw what it would have drawn.
 
-The index lists of a DataLoader are made in the process that trains, so a discard reaches worker processes of every
-kind with the first batch that has not been handed to them yet. While nothing is discarded, the loader's own sampler is
-asked for one batch after the other, in its order and with its random numbers. Once something is, the samples that are
-left for the epoch are spread evenly over the batches that are left: so the number of batches stays, which schedules,
-progress bars and other ranks count on, and batches become smaller.
+The index lists of a DataLoader are made in the training process, so a discard reaches worker processes of every kind
+with the first batch that has not been handed to them yet. As long as nothing is discarded, the loader's own sampler
+provides one batch after the other, in its order and with its random numbers. Once something is, the remaining samples
+of the epoch are spread evenly over the remaining batches. So the batches become smaller, and their number, on which
+schedules, progress bars and other ranks rely, stays the same.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from litscope.watch import active
 from litscope.watch.ids import Ids, WithIds, find_ids
 
 LEAST = 2
-"""Samples of a batch, where the loader's batches have so many: batch normalisation cannot train on one."""
+"""Fewest samples in a batch, if the loader's own have as many: batch normalisation cannot train on one."""
 
 
 class SteeredBatchSampler(Sampler[list[int]]):
-    """Batches of a loader's own batch sampler, without the samples that are discarded.
+    """Batches of a loader's own batch sampler, without discarded samples.
 
     Args:
-        inner: the loader's own.
-        data: whose samples they are.
-        indices: (n,) index in `data` of each index that `inner` yields; None: the same.
+        inner: the loader's own batch sampler.
+        data: the data set that the samples belong to.
+        indices: (n,) index in `data` of each index that `inner` yields; None if they are the same.
     """
 
     def __init__(self, inner: Any, data: WithIds, indices: Ids | None) -> None:
@@ -56,7 +56,7 @@ class SteeredBatchSampler(Sampler[list[int]]):
         yield from self._spread(np.array([i for batch in own for i in batch], np.int64), num_left)
 
     def _spread(self, rest: Ids, num_left: int) -> Iterator[list[int]]:
-        """What is left of the epoch, in `num_left` batches. Where it is too little, samples come once more."""
+        """The rest of the epoch, in `num_left` batches. If it is too little, some samples come a second time."""
         again = rest
         while num_left > 0 and len(again) and not self._data.is_over:
             kept = np.flatnonzero(self._is_kept(rest))
@@ -78,8 +78,8 @@ class SteeredBatchSampler(Sampler[list[int]]):
 def steer(loader: Any) -> None:
     """Have a loader follow the discards of the `with_ids` data set that it draws from. A second call does nothing.
 
-    A loader of other data, one that makes no batches (`batch_size=None`), and one that is no DataLoader stay as they
-    are; their data set's `is_steered` says so.
+    A loader of other data, one that makes no batches (`batch_size=None`), and one that is not a DataLoader stay as
+    they are; their data set's `is_steered` says so.
     """
     if not isinstance(loader, DataLoader) or (found := find_ids(loader.dataset)) is None:
         return
@@ -89,12 +89,12 @@ def steer(loader: Any) -> None:
     data, indices = found
     data.is_steered = True
     if not isinstance(inner, SteeredBatchSampler):
-        # DataLoader forbids the plain assignment, lest somebody changes it under a running iterator: none runs yet.
+        # DataLoader forbids plain assignment, to protect a running iterator; here none is running yet.
         object.__setattr__(loader, "batch_sampler", SteeredBatchSampler(inner, data, indices))
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader of a `with_ids` data set that follows discards, whoever iterates over it."""
+    """A DataLoader for a `with_ids` data set that follows discards, whoever iterates over it."""
 
     def __iter__(self) -> Any:
         steer(self)

@@ -48,7 +48,7 @@ class Scope(L.Callback):
     """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Of both class trees, where both exist in this process."""
+        """A callback of both class trees, if both exist in this process."""
         return super().__new__(_of_both_trees(cls) if "pytorch_lightning" in sys.modules else cls)
 
     def __init__(
@@ -77,7 +77,7 @@ class Scope(L.Callback):
     # ---- beginning and ending ------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """From here on every loader comes by: take note of its data, and have its sampler follow discards."""
+        """Hear of every loader: note its data, and have its sampler follow discards."""
         active.push(self._session)
         hear_loaders(trainer, self._meet)
 
@@ -88,7 +88,6 @@ class Scope(L.Callback):
             steer(loader)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Open the run."""
         session = self._session
         if trainer.global_step < session.place.step:
             raise ConfigError("This Scope has recorded another training already: make one for each.")
@@ -102,7 +101,6 @@ class Scope(L.Callback):
         self._train_data = data[0] if len(data) == 1 else None
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Close the run in order."""
         active.pop(self._session)
         self._session.close()
 
@@ -118,18 +116,16 @@ class Scope(L.Callback):
     # ---- training ------------------------------------------------------------------------------
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Another epoch."""
         self._session.place.epoch = trainer.current_epoch
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Another batch: `record` inside the step is about training."""
+        # from here on `record` inside the step is about training
         session = self._session
         place = session.place
         place.split, place.phase, place.step = "train", "train", trainer.global_step
         session.next_batch()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Record the batch; at an optimizer step's end also do what people ask for."""
         session = self._session
         if not session.has_row:
             self._take(outputs, batch, self._train_data, "training_step")
@@ -141,7 +137,7 @@ class Scope(L.Callback):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """The epoch's line, once validation is over too."""
+        # Lightning calls it after the validation
         self._session.place.split, self._session.place.phase = "train", "train"
         self._session.log(_numbers(trainer.callback_metrics))
         if not self._session.epoch_ends():
@@ -150,12 +146,11 @@ class Scope(L.Callback):
     # ---- evaluation ----------------------------------------------------------------------------
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Open the run where a validation stands alone; a sanity check is not recorded."""
+        # opens the run where a validation stands alone; a sanity check is not recorded
         if not trainer.sanity_checking:
             self._evaluation_starts(trainer, trainer.val_dataloaders, "val")
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        """Likewise a test."""
         self._evaluation_starts(trainer, trainer.test_dataloaders, "test")
 
     def _evaluation_starts(self, trainer: Any, loaders: Any, split: str) -> None:
@@ -173,14 +168,13 @@ class Scope(L.Callback):
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """`record` inside the step is about this loader's split."""
+        # from here on `record` inside the step is about this loader's split
         if not trainer.sanity_checking:
             self._evaluation_batch_starts(dataloader_idx)
 
     def on_test_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Likewise."""
         self._evaluation_batch_starts(dataloader_idx)
 
     def _evaluation_batch_starts(self, dataloader_idx: int) -> None:
@@ -191,14 +185,12 @@ class Scope(L.Callback):
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Record the batch."""
         if not trainer.sanity_checking and not self._session.has_row:
             self._take(outputs, batch, self._data[dataloader_idx], "validation_step")
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Record the batch."""
         if not self._session.has_row:
             self._take(outputs, batch, self._data[dataloader_idx], "test_step")
 

@@ -1,4 +1,4 @@
-"""WatchedTraining: what of a person's own training people can change while it runs, and what not."""
+"""WatchedTraining: what people can change in a person's own training while it runs, and what they cannot."""
 
 # ruff: noqa: ARG002 - a Steered is told more than this one needs
 from __future__ import annotations
@@ -29,8 +29,8 @@ class WatchedTraining:
 
     Args:
         roster: the run's samples.
-        rates: of its optimizers.
-        folder: where checkpoints that somebody asks for are written.
+        rates: the rates of its optimizers.
+        folder: where checkpoints are written when somebody asks for one.
 
     Attributes:
         save: how a checkpoint is written, where the loop told us.
@@ -48,12 +48,12 @@ class WatchedTraining:
 
     @property
     def num_samples(self) -> int:
-        """That are known so far."""
+        """How many samples are known so far."""
         return len(self._roster)
 
     @property
     def has_weights(self) -> bool:
-        """Whether any sample has another weight than 1."""
+        """Whether any sample has a weight other than 1."""
         return bool(self._weights)
 
     def weight_of(self, sample_id: Tensor) -> Tensor:
@@ -71,15 +71,15 @@ class WatchedTraining:
     # ---- what steering asks ------------------------------------------------------------------
 
     def asked(self) -> dict[str, Any]:
-        """Nothing: settings are the script's."""
+        # settings belong to the script
         return {"settings": {}, "plan": None}
 
     def state(self) -> dict[str, Any]:
-        """Nothing is kept in checkpoints: the journal is there."""
+        # nothing is kept in checkpoints, because the journal is there
         return {}
 
     def restore(self, decisions: Decisions, state: Mapping[str, Any]) -> None:
-        """Never called: no checkpoint of ours holds actions; a run that goes on applies its journal again."""
+        # a run that goes on applies its journal again
         raise AssertionError("a watched run keeps no actions in a checkpoint")
 
     def keep_plan(self, state: Mapping[str, Any]) -> None:
@@ -107,15 +107,12 @@ class WatchedTraining:
         return str(path)
 
     def evaluate_now(self, ids: Ids, moment: Moment) -> dict[str, float]:
-        """Refused."""
         raise ConfigError("The loop is your own, and evaluates when it does: nothing can be evaluated on demand.")
 
     def ids_of(self, split: str) -> Ids:
-        """Those not discarded."""
         return self._roster.ids_of(split)
 
     def readable(self, ids: Ids) -> Ids:
-        """All."""
         return ids
 
     def prepare_epoch(self) -> None:

@@ -1,8 +1,8 @@
 """watch_or_edit: parts of a training, wrapped one by one, in the interface that users of WeightsLab know.
 
 What comes back is the real thing: the module, the optimizer and the metric that were given, a `DataLoader`, a loss
-that is called like the one inside. Using it tells the one run that this process watches where the loop stands: an
-optimizer's step is a step, a pass over the training data is an epoch, the guards say whether a batch trains.
+that is called like the one inside. Using them tells the one run that this process watches where the loop stands: an
+optimizer's step is a step, a pass over the training data is an epoch, and the guards say whether a batch trains.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Watched:
         self.close()
 
     def open(self) -> bool:
-        """Open the run with the first batch; False in a sanity check of Lightning, which is not recorded."""
+        """Open the run with the first batch; False in Lightning's sanity check, which is not recorded."""
         trainer = trainer_of(self.model)
         if trainer is not None and trainer.sanity_checking:
             return False
@@ -80,7 +80,7 @@ class _Watched:
         return True
 
     def stepped(self, *_: Any) -> None:
-        """After a step of the first optimizer."""
+        """Called after a step of the first optimizer."""
         if not self.session.is_open:
             return
         self.session.moves_on()
@@ -89,7 +89,7 @@ class _Watched:
             self.hyperparameters.refresh()
 
     def log_metrics(self) -> None:
-        """What the metrics say of the epoch."""
+        """The metrics' values for the epoch."""
         for name, logged in self.metrics.items():
             self.session.log({f"{split}/{name}": value for split, value in logged.take().items()})
 
@@ -131,10 +131,10 @@ def watch_or_edit(obj: Any, obj_name: str | None = None, flag: str = "", **optio
                               read again when it changes, looked at every `poll_interval` seconds (default 1).
                               `run_dir` among the values is the run's folder, `root_log_dir` the folder in which it
                               is made
-        options: as above. Others are accepted, and named in one warning.
+        options: see above. Others are accepted, and named in one warning.
 
     Raises:
-        ConfigError: for another flag, or a part that is not of its kind.
+        ConfigError: for another flag, or a part of the wrong kind.
     """
     makers: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
         "model": _model,
@@ -232,7 +232,7 @@ class WatchedLoss(nn.Module):
 
     Args:
         inner: the person's own; returns one number for each sample.
-        name: under which these are recorded, or None.
+        name: the name under which these are recorded, or None.
     """
 
     def __init__(self, inner: Callable[..., Tensor], name: str | None) -> None:
@@ -248,7 +248,7 @@ class WatchedLoss(nn.Module):
             target: (B,) class indices.
             args: for the inner loss.
             batch_ids: (B,) as the batch carries them; without them nothing is recorded.
-            preds: accepted, and not needed.
+            preds: accepted, but not needed.
 
         Raises:
             ConfigError: if the inner loss returns one number for the whole batch.
@@ -310,11 +310,11 @@ def save_signals(
     """Record a batch. Rows that a watched loss has recorded already are not recorded twice.
 
     Args:
-        signals: name -> (B,) one number for each sample; of (B, ...) the mean of each.
+        signals: name -> (B,) one number for each sample; for (B, ...) each sample's mean is recorded.
         batch_ids: (B,) as the batch carries them.
         preds_raw: (B, C) logits.
         targets: (B,) class indices.
-        preds: accepted, and not needed.
+        preds: accepted, but not needed.
         others: accepted, and named in one warning.
 
     Raises:
@@ -341,7 +341,7 @@ def serve(**_: Any) -> None:
 
 
 def start_training(timeout: float | None = None, **_: Any) -> None:
-    """Training may start: returns at once."""
+    """Return at once: training may start."""
 
 
 def keep_serving(timeout: float | None = None, **_: Any) -> None:  # noqa: ARG001 nothing is served
