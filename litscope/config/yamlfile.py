@@ -120,6 +120,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own attribute
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes texts which only YAML 1.2 takes for numbers, such as 08."""
+
+
 for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -127,7 +131,9 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))  # 010 is ten, not octal
 
 
 def dump(recipe: Recipe) -> str:
@@ -155,5 +161,7 @@ def _scalar(name: str, value: Any) -> str:
         return f"{name}: {json.dumps(value)}"
     # Line breaks of Unicode (U+0085, U+2028) that PyYAML writes as they are do not come back: escape them.
     is_printable = "".join(map(str, value) if isinstance(value, list) else str(value)).isprintable()
-    text = yaml.safe_dump({name: value}, default_flow_style=True, allow_unicode=is_printable, width=sys.maxsize)
+    text = yaml.dump(
+        {name: value}, None, _Dumper, default_flow_style=True, allow_unicode=is_printable, width=sys.maxsize
+    )
     return text.strip()[1:-1]

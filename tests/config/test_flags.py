@@ -348,6 +348,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(recipe=Recipe(logging=LoggingConfig(wandb_notes="a\x85b\u2028c\n: #'\" é", wandb_tags=["", "é", "\x85"])))
+@example(recipe=Recipe(logging=LoggingConfig(name="08", wandb_project="010", wandb_tags=["09", "1_0"])))
 @given(recipe=recipes())
 @pytest.mark.flag("print_config")
 def test_print_config_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -357,6 +358,12 @@ def test_print_config_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPa
     back = parse(["--config", str(file)])
     assert back == recipe
     assert repr(back) == repr(recipe)  # 1 is not 1.0
+
+
+def test_leading_zeros_in_a_file_are_decimal(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("training:\n  seed: 010\nlogging:\n  name: 08\n")
+    recipe = parse(["--config", str(tmp_path / "run.yaml")])
+    assert (recipe.training.seed, recipe.logging.name) == (10, "08")
 
 
 def test_print_config_comments_every_field() -> None:
