@@ -58,3 +58,7 @@ def optimizer_family(optimizer: str) -> Family:
 def default_weight_decay(optimizer: str) -> float:
     """The weight decay of an optimizer when none is given."""
     return _WEIGHT_DECAY[optimizer_family(optimizer)]
+
+
+CONTENT_COLUMNS = ("digest", "size_bytes", "mtime_ns")
+"""Columns of a manifest that say what a sample's content is. They are no columns of its source, and are not shown."""

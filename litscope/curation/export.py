@@ -25,7 +25,7 @@ from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
 from litscope.ledger.scoring.trust import verdicts
-from litscope.ledger.views import connect
+from litscope.ledger.views import connect, source_columns
 from litscope.rundir import RunDir, whole_file, write_text
 
 _COLUMNS = """
@@ -111,7 +111,7 @@ def curated(run: RunDir) -> pa.Table:
     """The samples that are not discarded, by id: sample_id, key, label (null: none), split, original_label,
     weight, tags, suspicion, `group` where it is known, and the source's other columns.
     """  # fmt: skip
-    names = pq.read_schema(run.manifest).names
+    names = source_columns(run)
     more = ["group"] if "group" in names else []
     with connect(run, ["samples"]) as connection:
         known = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]

@@ -4,6 +4,7 @@
     sources/          what `--dataset` may name -> rows, splits and a reader
     reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
     manifest          which samples there are, and what is known of each
+    content           which sample of a run a row is: by its content, then by its key
     stored            at which size pixels are kept, and where: in memory, in the cache, or decoded anew
     preflight         what is wrong with a data set, before the first step
     opened            all of this for one data set
@@ -17,6 +18,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/` import no torch:
-`curation` opens data where there is none.
+only. `manifest`, `content`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/` import no
+torch: `curation` opens data where there is none.
 """

@@ -21,13 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from litscope.data.reading.digests import DIGEST_TYPE
+from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import DataError
 from litscope.rundir import whole_file
 
 UNLABELLED = -1
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
-_RESERVED = ("sample_id", "key", "label", "split", "group")
+_RESERVED = ("sample_id", "key", "label", "split", "group", *CONTENT_COLUMNS)
 _METADATA_KEY = b"litscope"
 
 Ids = npt.NDArray[np.int64]
@@ -40,7 +42,8 @@ class Manifest:
     Attributes:
         table: sample_id int64, key string, label int64 (-1: no label), split string (train, val,
             test or "" for none), group string (only where groups are known), then further columns
-            of the source.
+            of the source. Of a run also the content: digest, 16 bytes (null: unreadable), and for files size_bytes
+            and mtime_ns, int64.
         classes: name of class 0, 1, ...
         encoding: plain JSON values, see `sources.open_paths`: kind, channels, and for tables how
             columns become features.
@@ -86,7 +89,14 @@ class Manifest:
     @property
     def extra_columns(self) -> list[str]:
         """Names of the columns that the source had besides those that litscope understands."""
-        return [name for name in self.table.column_names if name not in _RESERVED]
+        own = _RESERVED if self.has_content else [name for name in _RESERVED if name not in CONTENT_COLUMNS]
+        return [name for name in self.table.column_names if name not in own]
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the contents of samples are known; see `content`. A column of a source may be called alike."""
+        names = self.table.column_names
+        return "digest" in names and self.table.schema.field("digest").type == DIGEST_TYPE
 
     def ids(self, split: str, labelled: bool = True) -> Ids:
         """Ascending sample_ids of one split, int64.
@@ -110,6 +120,21 @@ class Manifest:
         """The same samples, with other splits (N names)."""
         position = self.table.column_names.index("split")
         table = self.table.set_column(position, "split", pa.array(splits, pa.string()))
+        return Manifest(table, self.classes, self.encoding)
+
+    def with_content(self, digests: pa.Array, sizes: Ids | None = None, times: Ids | None = None) -> Manifest:
+        """The same samples, with their contents.
+
+        Args:
+            digests: (N,) 16 bytes each; null where a file cannot be read.
+            sizes, times: (N,) of files, bytes and nanoseconds; -1 where there is none.
+        """
+        table = self.table.drop_columns(
+            [name for name in CONTENT_COLUMNS if self.has_content and name in self.table.column_names]
+        )
+        columns = zip(CONTENT_COLUMNS, (digests, sizes, times), strict=True)
+        for name, values in columns:
+            table = table if values is None else table.append_column(name, pa.array(values))
         return Manifest(table, self.classes, self.encoding)
 
     def with_encoding(self, encoding: Mapping[str, Any]) -> Manifest:
@@ -144,6 +169,10 @@ class Manifest:
                 "Install a newer litscope to open it."
             )
         return cls(table.replace_schema_metadata(None), tuple(facts["classes"]), facts["encoding"])
+
+    def numbers(self, column: str) -> Ids:
+        """(N,) int64 of a column of whole numbers; -1 in all rows where the manifest has no such column."""
+        return self._numbers(column) if column in self.table.column_names else np.full(len(self), -1, np.int64)
 
     def _numbers(self, column: str) -> Ids:
         return np.ascontiguousarray(self.table[column].to_numpy(), dtype=np.int64)

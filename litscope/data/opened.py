@@ -9,6 +9,7 @@ import numpy as np
 from litscope.data.batch_transform import BatchTransform
 from litscope.data.manifest import Manifest
 from litscope.data.preflight import Report, inspect
+from litscope.data.reading.readers import FileReader
 from litscope.data.sampler import Ids
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
@@ -101,6 +102,9 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
         # Never-seen images must be stored as these are, whatever their own sizes.
         sizes = {"image_size": stored.seen, "stored_size": stored.side}
         manifest = manifest.with_encoding({**manifest.encoding, **sizes})
+    if report.digests is not None:
+        stats = source.reader.stats().T if isinstance(source.reader, FileReader) else ()
+        manifest = manifest.with_content(report.digests, *stats)
     opened = Opened(source, stored, report, manifest)
     if not len(opened.readable(manifest.ids("train"))):
         raise DataError(f"{source.name} has no labelled, readable training sample.")

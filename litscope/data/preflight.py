@@ -1,14 +1,13 @@
 """Preflight: what is wrong with a data set, before the first step. No torch.
 
 `inspect` counts, reads every file's header, checks that the file's end is there (a file without an
-end marker is decoded to make sure), and compares contents, by blake2b of the bytes, for files of equal
-size and for rows in memory. It does not decode every image: damage that only decoding shows (flipped bits
-inside a file) is found when the cache is built, and can be handed in as `broken`.
+end marker is decoded to make sure), and takes the digest of every file and of every row in memory: what has the
+same is the same, and the run's manifest keeps them (`content`). It does not decode every image: damage that only
+decoding shows (flipped bits inside a file) is found when the cache is built, and can be handed in as `broken`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from litscope.console import track
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
 from litscope.data.reading import bands, images
-from litscope.data.reading.findings import DIGEST_BYTES, FILE, Findings, kept
+from litscope.data.reading.digests import DIGEST_TYPE, array_digests, bytes_digest, file_digest
+from litscope.data.reading.findings import FILE, Findings, kept
 from litscope.data.reading.readers import FileReader
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
@@ -70,6 +71,7 @@ class Report:
         straddling_groups: names of groups that are in more than one split.
         warnings: sentences, each with what to do.
         notes: what the source said when it was opened.
+        digests: (N,) of the samples' contents, 16 bytes; null: unreadable. None where contents were not looked at.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Report:
     straddling_groups: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    digests: pa.Array | None = None
 
     @property
     def is_clean(self) -> bool:
@@ -180,7 +183,8 @@ def inspect(
             )
             reasons, digests = {**found.reasons, **reasons}, found.digests
         elif source.reader.array is not None:
-            digests = _hash_rows(source.reader.array)
+            rows = array_digests(source.reader.array) if source.digests is None else source.digests
+            digests = dict(enumerate(rows.to_pylist()))
     bad = np.array(sorted(reasons), dtype=np.int64)
     report = Report(
         name=source.name,
@@ -196,6 +200,8 @@ def inspect(
     )
     report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
     _compare(report, manifest, digests)
+    if check_files:
+        report.digests = pa.array([digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
     report.warnings = _warnings(report)
     return report
 
@@ -286,37 +292,27 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progress: bool) -> Findings:
-    """Look at all files but the `known` ones; only files of the same size as another one get a digest."""
+    """Look at all files but the `known` ones."""
     chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
-    reasons: dict[int, str] = {}
-    sizes: dict[int, int] = {}
-    digests: dict[int, bytes] = {}
+    found = Findings({}, {})
     with ThreadPoolExecutor(num_threads) as pool:
         done = pool.map(lambda ids: [(i, _look(reader, i)) for i in ids if i not in known], chunks)
         for looks in track(done, "looking at the files", total=len(chunks), show=progress):
             for sample_id, look in looks:
                 if isinstance(look, str):
-                    reasons[sample_id] = look
+                    found.reasons[sample_id] = look
                 else:
-                    sizes[sample_id], digest = look
-                    if digest:
-                        digests[sample_id] = digest
-        by_size: dict[int, list[int]] = defaultdict(list)
-        for sample_id, size in sizes.items():
-            by_size[size].append(sample_id)
-        twins = [i for ids in by_size.values() if len(ids) > 1 for i in ids if i not in digests]
-        hashed = pool.map(lambda i: (i, _hash_file(reader.path(i))), twins)
-        digests.update(pair for pair in track(hashed, "comparing contents", total=len(twins), show=progress))
-    return Findings(reasons, digests)
+                    found.digests[sample_id] = look
+    return found
 
 
-def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
-    """Why a file cannot be read; or else its size, and its digest if it is small enough to have been read whole."""
+def _look(reader: FileReader, sample_id: int) -> str | bytes:
+    """Why a file cannot be read; or else its digest."""
     path = reader.path(sample_id)
     try:
         if path.suffix.lower() == bands.SUFFIX:
             reader.size(sample_id)
-            return path.stat().st_size, b""
+            return file_digest(path)
         with path.open("rb", buffering=0) as file:
             head = file.read(_PIECE)
             size = os.fstat(file.fileno()).st_size
@@ -324,11 +320,11 @@ def _look(reader: FileReader, sample_id: int) -> str | tuple[int, bytes]:
         images.read_header(head if size == len(head) else path)
         if not _has_end(head, tail, size):
             reader.read(sample_id)
+        return bytes_digest(head) if size == len(head) else file_digest(path)
     except DataError as error:
         return str(error)
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    return size, (_hash(head) if size == len(head) else b"")
 
 
 def _has_end(head: bytes, tail: bytes, size: int) -> bool:
@@ -340,23 +336,6 @@ def _has_end(head: bytes, tail: bytes, size: int) -> bool:
     if head[:4] == b"RIFF":
         return int.from_bytes(head[4:8], "little") + 8 <= size
     return True
-
-
-def _hash(data: Any) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-
-
-def _hash_file(path: Path) -> bytes:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.digest()
-
-
-def _hash_rows(array: npt.NDArray[Any]) -> dict[int, bytes]:
-    rows = np.ascontiguousarray(array).reshape(len(array), -1)
-    return {i: _hash(row) for i, row in enumerate(rows)}
 
 
 def _describe(group: Duplicates) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.database import open_database
@@ -118,6 +119,13 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
     return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
 
 
+def source_columns(run: RunDir) -> list[str]:
+    """Names of the manifest's columns, without those that say what a sample's content is: they are not to be shown."""
+    schema = pq.read_schema(run.manifest)
+    has_content = pa.types.is_fixed_size_binary(schema.field("digest").type) if "digest" in schema.names else False
+    return [name for name in schema.names if not (has_content and name in CONTENT_COLUMNS)]
+
+
 def _named_views(text: str) -> list[str]:
     """The views that a query may mean: those whose names are among its words."""
     words = set(re.findall(r"\w+", text.lower()))
@@ -175,7 +183,7 @@ class _Maker:
 
     @cached_property
     def _manifest_columns(self) -> list[str]:
-        return list(pq.read_schema(self._run.manifest).names)
+        return source_columns(self._run)
 
     def _classes(self) -> None:
         names = classes(self._run)

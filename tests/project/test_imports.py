@@ -73,7 +73,12 @@ TORCH_FREE = {
     "litscope.models",
     "litscope.models.settings",
     "litscope.training",
-    *("litscope.data.manifest", "litscope.data.sources.source", "litscope.data.reading.readers"),
+    *(
+        "litscope.data.manifest",
+        "litscope.data.content",
+        "litscope.data.sources.source",
+        "litscope.data.reading.readers",
+    ),
     *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),
     *("litscope.data.reading.cache", "litscope.data.reading.findings"),
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),

@@ -5,6 +5,7 @@
     bands         `.npy` files as images of any number of bands
     decoding      whole batches of files, in threads; the only one with torch
     cache         every image decoded and resized once, in one memory map
+    digests       16 bytes that say whether two samples have the same content
     findings      what a look at every file found, kept beside the cache
 
 Who may come in: `data`, and rooms that may import it. This room imports the ground floor, and of `data` the ids of

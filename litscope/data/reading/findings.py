@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from litscope.data.reading.digests import DIGEST_BYTES
 from litscope.rundir import whole_file
 
-FILE = "findings-1.npz"
+FILE = "findings-2.npz"
 """The file's name in the cache's folder; the number changes when other things are looked for."""
-
-DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Findings:
 
     Attributes:
         reasons: sample_id -> why the file cannot be read.
-        digests: sample_id -> digest, 16 bytes, for files whose content may equal another's.
+        digests: sample_id -> digest, 16 bytes, of every file that can be read.
     """
 
     reasons: dict[int, str]

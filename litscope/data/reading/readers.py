@@ -51,6 +51,9 @@ class Reader(Protocol):
         not 0. Raises DataError with path and reason.
         """
 
+    def take(self, order: npt.NDArray[np.int64]) -> Reader:
+        """The same samples in another order: sample i of it is `order[i]` here."""
+
     def fingerprint(self) -> str:
         """A hash that changes with what `read` gives: of bytes in memory, or of files' names, sizes and times."""
 
@@ -99,6 +102,10 @@ class ArrayReader:
             raise DataError(f"no sample {sample_id} among {len(self._array):,}")
         row: npt.NDArray[Any] = self._array[sample_id]
         return row
+
+    def take(self, order: npt.NDArray[np.int64]) -> ArrayReader:
+        """A copy in another order."""
+        return ArrayReader(self._array[order])
 
     def fingerprint(self) -> str:
         """A hash of all bytes, at about a gigabyte per second."""
@@ -174,9 +181,21 @@ class FileReader:
             )
         return array
 
+    def take(self, order: npt.NDArray[np.int64]) -> FileReader:
+        """The same files in another order."""
+        return FileReader(self.root, self._paths.take(pa.array(order)), self._channels, self._dtype)
+
     def fingerprint(self) -> str:
         """A hash of each file's path, size and modification time, at about five microseconds per file."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
+        stats = self.stats()
+        for path in self._paths.to_pylist():
+            digest.update(path.encode() + b"\0")
+        digest.update(stats.data)
+        return digest.hexdigest()
+
+    def stats(self) -> npt.NDArray[np.int64]:
+        """(N, 2) size in bytes and modification time in nanoseconds of each file; -1 where there is none."""
         stats = np.zeros((len(self._paths), 2), dtype=np.int64)
         root = os.fspath(self.root)
         for row, path in enumerate(self._paths.to_pylist()):
@@ -186,7 +205,4 @@ class FileReader:
                 stats[row] = -1
                 continue
             stats[row] = found.st_size, found.st_mtime_ns
-        for path in self._paths.to_pylist():
-            digest.update(path.encode() + b"\0")
-        digest.update(stats.data)
-        return digest.hexdigest()
+        return stats

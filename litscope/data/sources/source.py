@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands, images
+from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.sources import splits
 from litscope.data.sources.folders import list_folder, list_images
@@ -56,6 +57,7 @@ class Source:
         name: for the person.
         notes: lines for the person.
         folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
+        digests: (N,) 16 bytes, of the rows of a table as they were read; None for images.
     """
 
     manifest: Manifest
@@ -64,6 +66,7 @@ class Source:
     name: str
     notes: list[str] = field(default_factory=list)
     folds: npt.NDArray[np.int64] | None = None
+    digests: pa.Array | None = None
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def open_source(
     numbers = None
     if folds is not None and folds.number is None:
         numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
-    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers)
+    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers, _digests(rows, encoding))
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:
@@ -213,6 +216,13 @@ def _reader(rows: Rows) -> tuple[Reader, dict[str, Any]]:
         rows.notes += notes
         reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype)
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name}
+
+
+def _digests(rows: Rows, encoding: Mapping[str, Any]) -> pa.Array | None:
+    """What identifies the rows of a table: the cells that become features, as they were read."""
+    if rows.features is None:
+        return None
+    return table_digests(rows.features, [column["name"] for column in encoding["columns"]])
 
 
 def _look_at_headers(root: Path, keys: Sequence[str]) -> tuple[int, np.dtype[Any], list[str]]:
