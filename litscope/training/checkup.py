@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from litscope.config.recipe import Recipe
+from litscope.models.networks.backbones import download_of
 from litscope.training.hardware import may_choose_bf16
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.run_folder import check_folder
@@ -18,10 +21,12 @@ class Checkup:
     Attributes:
         start: the run that could begin.
         may_be_bf16: a probe at the start of the run chooses between the plan's precision and bf16-mixed.
+        download: the URL from which `fit` would fetch pretrained weights, or None.
     """
 
     start: Prepared
     may_be_bf16: bool
+    download: str | None
 
     def lines(self) -> list[str]:
         """The report for a person."""
@@ -31,6 +36,7 @@ class Checkup:
         return [
             *self.start.data.report.lines(),
             *self.start.chosen,
+            *([f"pretrained weights would be downloaded from {self.download}"] if self.download else []),
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}{other}",
             *self.start.notes,
         ]
@@ -43,17 +49,36 @@ class Checkup:
             "kind": data.kind,
             "data": data.report.to_dict(),
             "chosen": self.start.chosen,
+            "download": self.download,
             "hardware": {**plan.trainer_arguments(), "notes": plan.notes, "may_be_bf16": self.may_be_bf16},
         }
 
 
 def check_up(recipe: Recipe) -> Checkup:
-    """Prepare a run as `fit` does, and train nothing: the images are in the cache afterwards, the weights fetched.
+    """Prepare a run as `fit` does, and train nothing: the images are in the cache afterwards.
+
+    The network is not asked: where `fit` would download pretrained weights, the report says so, and the network is
+    built with a random start instead.
 
     Raises:
-        UserError: whatever `fit` would refuse.
+        UserError: whatever `fit` would refuse, but for weights that cannot be downloaded.
     """
-    start = prepare(recipe)
-    seeded_classifier(start)
+    start = prepare(recipe, ask_network=False)
+    url = _download(start)
+    seeded_classifier(start if url is None else _from_scratch(start))
     check_folder(start.recipe, start.folder, start.data.manifest, start.plan)
-    return Checkup(start, may_choose_bf16(start.recipe, start.plan, start.data.kind))
+    return Checkup(start, may_choose_bf16(start.recipe, start.plan, start.data.kind), url)
+
+
+def _download(start: Prepared) -> str | None:
+    """The URL from which `fit` would fetch this run's weights."""
+    model = start.recipe.model
+    if not model.pretrained or model.arch is None or start.checkpoint is not None:
+        return None
+    return download_of(model.arch)
+
+
+def _from_scratch(start: Prepared) -> Prepared:
+    recipe = copy.deepcopy(start.recipe)
+    recipe.model.pretrained = False
+    return dataclasses.replace(start, recipe=recipe)

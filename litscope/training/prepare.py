@@ -28,7 +28,7 @@ from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import epochs_in
 from litscope.models.classifier import Classifier
-from litscope.models.networks.backbones import why_no_weights
+from litscope.models.networks.backbones import why_never_weights, why_no_weights
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
 from litscope.training import build, choices
@@ -93,13 +93,21 @@ class Prepared:
         )
 
 
-def prepare(recipe: Recipe, callbacks: Sequence[L.Callback] = (), actions: Sequence[Action] | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    callbacks: Sequence[L.Callback] = (),
+    actions: Sequence[Action] | None = None,
+    *,
+    ask_network: bool = True,
+) -> Prepared:
     """Check a recipe, choose what it leaves open, and open its data. The network comes from `seeded_classifier`.
 
     Args:
         recipe: as given; it is not changed.
         callbacks: the caller's own.
         actions: requests with which a new run begins; None: those that `recipe.data.actions` names.
+        ask_network: whether the host of pretrained weights may be asked, where weights are to be downloaded; else it
+            counts as one that answers.
 
     Raises:
         UserError: for what the recipe, the data or the machine do not allow.
@@ -115,7 +123,7 @@ def prepare(recipe: Recipe, callbacks: Sequence[L.Callback] = (), actions: Seque
     source = build.make_source(recipe)
     recipe.check_kind(source.kind)
     facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
-    asked, chosen = choices.resolve(recipe, facts, why_no_weights)
+    asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights)
     recipe = resumed(asked, steered)
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
     check_against_data(recipe, plan, data)

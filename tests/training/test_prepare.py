@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,67 @@ def test_what_fit_accepts_check_accepts(flags: dict[str, Any], files: Path) -> N
     result = run_recipe(recipe)
     assert result.summary["status"] == "finished"
     assert result.summary["arch"] == found.start.recipe.model.arch
+
+
+@pytest.fixture
+def no_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Nobody is asked for the address of a host: the list of those that were asked for stays empty. No weights here."""
+    asked = []
+
+    def record(host: str, *_args: Any, **_kwargs: Any) -> Any:
+        asked.append(host)
+        raise OSError("no such host")
+
+    def check() -> None:
+        assert asked == []
+
+    monkeypatch.setattr(socket, "getaddrinfo", record)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no" / "hub"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "no" / "torch"))
+    return check
+
+
+@pytest.mark.parametrize("flags", [{}, {"pretrained": True}, {"arch": "torchvision/resnet18", "pretrained": True}])
+def test_check_asks_no_network_and_says_what_would_be_downloaded(
+    flags: dict[str, Any], files: Path, no_resolver: Callable[[], None]
+) -> None:
+    before = contents(files)
+    found = check_up(recipe_from_keywords(**{**ON_CPU, "dataset": "photos", **flags}))
+    no_resolver()
+    assert contents(files) == before
+    assert found.start.recipe.model.pretrained is True
+    host = "download.pytorch.org" if flags.get("arch") else "huggingface.co"
+    (line,) = [line for line in found.lines() if "would be downloaded" in line]
+    assert line.startswith(f"pretrained weights would be downloaded from https://{host}/")
+    assert found.to_dict()["download"] in line
+
+
+def test_check_says_that_the_hub_is_not_to_be_asked(
+    files: Path, no_resolver: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = check_up(recipe_from_keywords(**{**ON_CPU, "dataset": "photos"}))
+    no_resolver()
+    assert found.start.recipe.model.pretrained is False
+    assert "HF_HUB_OFFLINE is set" in "\n".join(found.lines())
+    assert found.download is None
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"dataset": "photos", "pretrained": False, "image_size": 32},
+        {"dataset": "photos", "arch": "convnet", "image_size": 32},
+        {"dataset": "digits"},
+        {"dataset": "iris"},
+    ],
+)
+def test_a_run_that_downloads_nothing_asks_no_network(
+    flags: dict[str, Any], files: Path, no_resolver: Callable[[], None]
+) -> None:
+    run_recipe(recipe_from_keywords(**{**ON_CPU, "max_steps": 1, **flags}))
+    no_resolver()
 
 
 def test_check_accepts_a_run_that_goes_on(in_tmp: Path) -> None:

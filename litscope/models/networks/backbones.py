@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,15 @@ from litscope.models.networks.members import MemberSettings, make_members
 from litscope.models.networks.nets import MLP_HIDDEN, WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.networks.stems import conv_like, fit_stem, replace_part, stem_for
 from litscope.models.networks.weights import (
+    Origin,
     load_state,
     pretrained_problem,
     read_weights,
     timm_weights,
     torchvision_weights,
+    weights_place,
 )
 from litscope.models.settings import Stem
-
-Origin = Literal["own", "timm", "torchvision"]
 
 OWN = ("convnet", "mlp", "whitenet")
 
@@ -111,12 +111,27 @@ def resolve(arch: str) -> tuple[Origin, str]:
 def why_no_weights(arch: str) -> str | None:
     """Why pretrained weights of `arch` cannot be had (no such weights, no network), or None when they can.
 
-    Takes a few seconds at most.
+    Takes a few seconds at most. The network is asked only for weights that are not on this machine.
 
     Raises:
         ModelError: for an unknown name.
     """
     return pretrained_problem(*resolve(arch))
+
+
+def why_never_weights(arch: str) -> str | None:
+    """As `why_no_weights`, without asking the network: a host that may be asked counts as one that answers."""
+    return pretrained_problem(*resolve(arch), ask=False)
+
+
+def download_of(arch: str) -> str | None:
+    """The URL from which pretrained weights of `arch` would be fetched; None if they are here, or there are none.
+
+    Raises:
+        ModelError: for an unknown name.
+    """
+    place = weights_place(*resolve(arch))
+    return place if isinstance(place, str) else None
 
 
 # ---- building --------------------------------------------------------------------------------

@@ -200,9 +200,9 @@ def _cached_by_torch(url: str) -> Path | None:
 
 def unreachable(url: str, timeout_s: float = REACH_S) -> str | None:
     """Why the host of `url` cannot be reached, or None when it answers, whatever the answer."""
+    if (forbidden := _forbidden(url)) is not None:
+        return forbidden
     host = urlsplit(url).netloc
-    if _is_offline() and "huggingface" in host:
-        return "HF_HUB_OFFLINE is set"
     answer: list[str | None] = []
 
     def ask() -> None:
@@ -222,17 +222,36 @@ def unreachable(url: str, timeout_s: float = REACH_S) -> str | None:
     return answer[0] if answer else f"{host} does not answer"
 
 
+def _forbidden(url: str) -> str | None:
+    """Why the host of `url` is not to be asked, if this process was told so."""
+    return "HF_HUB_OFFLINE is set" if _is_offline() and "huggingface" in urlsplit(url).netloc else None
+
+
 def _is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def pretrained_problem(origin: Literal["own", "timm", "torchvision"], name: str) -> str | None:
-    """Why pretrained weights of an architecture cannot be had, or None when they can."""
+Origin = Literal["own", "timm", "torchvision"]
+
+
+def weights_place(origin: Origin, name: str) -> Path | str | None:
+    """Where pretrained weights of an architecture are: a file that is here, else a URL; None without any."""
     if origin == "own":
-        return "there are none for it"
-    place = timm_weights(name) if origin == "timm" else torchvision_weights(name)
+        return None
+    return timm_weights(name) if origin == "timm" else torchvision_weights(name)
+
+
+def pretrained_problem(origin: Origin, name: str, *, ask: bool = True) -> str | None:
+    """Why pretrained weights of an architecture cannot be had, or None when they can.
+
+    Args:
+        ask: whether the weights' host may be asked; if not, it counts as one that answers.
+    """
+    place = weights_place(origin, name)
     if place is None:
-        return f"{origin} has none for it"
-    return None if isinstance(place, Path) else unreachable(place)
+        return "there are none for it" if origin == "own" else f"{origin} has none for it"
+    if isinstance(place, Path):
+        return None
+    return unreachable(place) if ask else _forbidden(place)
