@@ -1,4 +1,4 @@
-"""Several devices: one process each. This process is local rank 0 and starts the others itself.
+"""Several devices, with one process each. This process is local rank 0 and starts the others itself.
 
 Lightning's own launcher re-executes `sys.argv`, which is not always a command that trains. Here a
 worker is always
@@ -105,7 +105,7 @@ class Workers:
             raise LitscopeError(self.death)
 
     def kill(self) -> None:
-        """End what is left of the workers."""
+        """End the remaining workers."""
         self._is_over = True
         for process in self._processes:
             if process.poll() is None:
@@ -163,7 +163,7 @@ def start_workers(
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """These environment variables while inside."""
+    """Inside, these environment variables are set."""
     earlier = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -183,7 +183,7 @@ def _free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it dies (Linux). For a worker, before all else."""
+    """Have the kernel end this process when the one that started it dies (Linux). A worker calls it first."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG

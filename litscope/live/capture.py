@@ -16,7 +16,7 @@ class Capture:
 
     Args:
         writer: where the rows go; None records nothing.
-        device: of the step's outputs.
+        device: where the step's outputs are.
         flush_s: rows older than this many seconds are handed to the writer.
     """
 

@@ -1,4 +1,4 @@
-"""EpochClock: how long an epoch takes, also one that an interruption cut in two."""
+"""EpochClock: how long an epoch takes, even if an interruption cuts it in two."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class EpochClock:
-    """Seconds and samples of the epoch that runs.
+    """Seconds and samples of the current epoch.
 
     Attributes:
         epoch_s: the whole epoch so far, validation included.
@@ -26,11 +26,11 @@ class EpochClock:
         self.num_samples = int(earlier.get("num_samples", 0))
 
     def training_ends(self) -> None:
-        """The epoch's last training batch is done, and the device with it."""
+        """Note that the epoch's last training batch is done, on the device too."""
         self._train_s = time.monotonic() - self._train_began
 
     def skip(self, seconds: float) -> None:
-        """Seconds of a pause do not count."""
+        """Leave out the seconds of a pause."""
         self._epoch_began += seconds
         self._train_began += 0.0 if self._train_s is not None else seconds
 

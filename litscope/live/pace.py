@@ -1,4 +1,4 @@
-"""What is due at a step's end: a stop, a checkpoint, the end of the time. The same on every rank."""
+"""Pace: whether a stop, a checkpoint or the end of the run's time is due after a step. The same on every rank."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SAVE_EVERY_S = 120.0
 """Time between two periodic checkpoints inside an epoch, in seconds."""
 
 AGREE_EVERY = 10
-"""Most steps between two agreements of several ranks; an agreement costs about 0.5 ms."""
+"""Largest number of steps between two agreements of several ranks; an agreement costs about 0.5 ms."""
 
 AGREE_S = 1.0
-"""Most time between two agreements, in seconds, where a step takes no longer than that."""
+"""Longest time between two agreements, in seconds, unless a step takes longer than that."""
 
 
 class Due(NamedTuple):
@@ -52,7 +52,7 @@ class Pace:
         self._is_ended = False
 
     def start(self, elapsed_s: float = 0.0) -> None:
-        """Training starts now; `elapsed_s` seconds of it were in earlier attempts."""
+        """Start the clock of training; `elapsed_s` seconds of it were in earlier attempts."""
         self._saved_at = time.monotonic()
         self._began = self._saved_at - elapsed_s
 
@@ -62,25 +62,25 @@ class Pace:
         return time.monotonic() - self._began
 
     def end(self) -> None:
-        """The run is to end as if its time were over; one rank that says so is enough."""
+        """End the run as if its time were over; it is enough that one rank says so."""
         self._is_ended = True
 
     def saved(self) -> None:
-        """A checkpoint was written now."""
+        """Note that a checkpoint has just been written."""
         self._saved_at = time.monotonic()
 
     def skip(self, seconds: float) -> None:
-        """Seconds of a pause do not count."""
+        """Leave out the seconds of a pause."""
         self._began += seconds
 
     def due(self, ranks: Ranks, count: int, has_news: bool = False) -> Due:
-        """What is due after `count` steps or batches. Several ranks talk only at every tenth, oftener where steps
+        """What is due after `count` steps or batches. Several ranks agree only at every tenth, more often if steps
         are slow, and always at 0.
 
         Every rank must come here with the same counts.
 
         Args:
-            has_news: whether somebody asked for an action; one rank that knows is enough.
+            has_news: whether somebody asked for an action; it is enough that one rank knows.
         """
         if ranks.world_size > 1 and count % self._agree_every:
             return Due()

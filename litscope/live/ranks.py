@@ -1,7 +1,7 @@
 """What the ranks of a run tell each other besides gradients: decisions, at a step's end.
 
-All of it goes over a gloo group of its own, so it neither waits for the device nor disturbs the
-strategy's collectives. With one process every function is immediate.
+They talk over a gloo group of their own, which neither waits for the device nor disturbs the
+strategy's collectives. With one process every function returns at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Ranks:
         return values
 
     def least(self, values: torch.Tensor) -> torch.Tensor:
-        """The least of each of `values` (a CPU tensor) over the ranks."""
+        """The smallest of each of `values` (a CPU tensor) over the ranks."""
         if self._group is not None:
             dist.all_reduce(values, op=dist.ReduceOp.MIN, group=self._group)
         return values

@@ -29,7 +29,7 @@ def write_step(run: RunDir, *, step: int, epoch: int, attempt: int, loss: float,
 
     Args:
         step: optimizer steps done.
-        epoch: that runs, from 0.
+        epoch: the current epoch, from 0.
         attempt: number of the run's attempt, from 1.
         loss: mean over the steps since the line before.
         lr: learning rate of the last of them; None where it is not known.
@@ -53,14 +53,14 @@ def write_epoch(
     """Append a line to metrics/epochs.jsonl, and return it.
 
     Args:
-        epoch: that is over, from 0.
+        epoch: the epoch that is over, from 0.
         step: optimizer steps done.
         attempt: number of the run's attempt, from 1.
-        clock: of the epoch.
-        num_samples: trained on, on all ranks.
+        clock: the epoch's clock.
+        num_samples: samples trained on, on all ranks.
         lr: learning rate of its last step; None where it is not known.
         num_edits: edits of validation or test samples so far.
-        metrics: by name; one that is called like a column is left out.
+        metrics: by name; one with the name of a column is left out.
     """
     row: Row = {
         "epoch": epoch,
@@ -83,7 +83,7 @@ def metrics_in(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def epoch_rows(run: RunDir) -> list[Row]:
-    """The lines of metrics/epochs.jsonl that hold, by epoch: what a later attempt repeated is left out."""
+    """The valid lines of metrics/epochs.jsonl, by epoch, without what a later attempt repeated."""
     rows = valid_lines(read_lines(run.epoch_metrics), read_lines(run.attempts))
     return list({row["epoch"]: row for row in rows}.values())
 
@@ -98,14 +98,14 @@ class Ending:
     """How a run ended, and what is in it.
 
     Attributes:
-        status: how.
-        message: why, where it did not finish.
+        status: finished, interrupted or failed.
+        message: why, if it did not finish.
         wall_s: seconds of this attempt.
-        epochs: that are over, earlier attempts included.
+        epochs: number of complete epochs, earlier attempts included.
         global_step: optimizer steps so far.
         classes: their names.
         num_samples: by split: train, val, test.
-        num_devices: on all machines.
+        num_devices: number of devices on all machines.
         checkpoints: paths: last, best, and all that are kept.
         monitor: metric by which the best epoch is chosen; None: the last one.
         mode: "min" or "max" of it.

@@ -1,4 +1,4 @@
-"""What `steering` asks of a training that it steers, whoever wrote its loop."""
+"""What `steering` needs from a training that it steers, whoever wrote the loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Moment(NamedTuple):
 
     Attributes:
         step: optimizer steps completed.
-        epoch: that runs, or has just ended.
-        batches_done: of that epoch; 0 at its start.
-        is_over: whether the epoch's training is over: validation runs, or the epoch ends.
-        is_validating: whether a validation is under way.
+        epoch: the epoch that is running, or has just ended.
+        batches_done: batches of that epoch; 0 at its start.
+        is_over: whether the epoch's training is over, so that it is validating or ending.
+        is_validating: whether a validation is in progress.
     """
 
     step: int
@@ -37,11 +37,11 @@ class Moment(NamedTuple):
 
 
 class Later(Exception):
-    """An action that cannot be applied at this moment, and can soon: it stays in the queue."""
+    """An action that cannot be applied right now, but can be soon: it stays in the queue."""
 
 
 class Steered(Protocol):
-    """A training that is under way. Every method does the same on every rank."""
+    """A training in progress. Every method does the same on every rank."""
 
     @property
     def num_edits(self) -> int:
@@ -49,33 +49,33 @@ class Steered(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """Ids are from 0 to below this."""
+        """Ids go from 0 to one less than this."""
 
     def asked(self) -> dict[str, Any]:
         """What a person asked for at the start: `settings` by name, and a `plan` that can be compared."""
 
     def restore(self, decisions: Decisions, state: Mapping[str, Any]) -> None:
-        """Take up the decisions of a checkpoint, and what `state` returned."""
+        """Restore the decisions of a checkpoint, and what `state` returned."""
 
     def keep_plan(self, state: Mapping[str, Any]) -> None:
-        """Go on with the schedule as it was planned."""
+        """Go on with the schedule as planned."""
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain values."""
+        """The state for a checkpoint, in plain values."""
 
     def follow(self, decisions: Decisions, moment: Moment, num_ranks: int) -> list[str]:
-        """Follow these decisions in place of those before, and return remarks for the person.
+        """Follow these decisions, which replace the earlier ones, and return remarks for the person.
 
         Raises:
-            ConfigError: if it cannot; then nothing has changed.
-            Later: if it cannot at this moment; likewise.
+            ConfigError: if it cannot. Nothing has changed then.
+            Later: if it cannot right now. Nothing has changed then.
         """
 
     def save_copy(self, moment: Moment) -> str:
-        """Write a checkpoint that stays, and return its path. Raises ConfigError where it cannot."""
+        """Write a checkpoint that is kept, and return its path. Raises ConfigError if it cannot."""
 
     def evaluate_now(self, ids: Ids, moment: Moment) -> dict[str, float]:
-        """Record an evaluation of these samples, and return its metrics. Raises ConfigError where it cannot."""
+        """Record an evaluation of these samples, and return its metrics. Raises ConfigError if it cannot."""
 
     def ids_of(self, split: str) -> Ids:
         """The samples of a split that count now."""
@@ -84,7 +84,7 @@ class Steered(Protocol):
         """Those of `ids` that can be shown to the model."""
 
     def prepare_epoch(self) -> None:
-        """Before an epoch starts."""
+        """Called before an epoch starts."""
 
     def epoch_starts(self) -> None:
-        """At an epoch's start, when its loader is there."""
+        """Called when an epoch starts and has its loader."""

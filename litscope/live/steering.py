@@ -1,10 +1,10 @@
-"""Steering: what people ask of a run reaches it here, between two steps, and is answered.
+"""Steering: here people's requests reach a run, between two steps, and are answered.
 
 People append requests to the run's `actions.jsonl` (`ledger.actions`). Rank 0 looks at the file's
 size every half second and passes on what is new; every rank applies the same actions after the same
 step, and rank 0 writes the answers. What was applied is kept in the checkpoint. When a run goes on
-from one, actions that took effect after it are applied again, each at its own step; so the weights
-become what they were. A replay is a run whose journal says of every action at which step it is due.
+from one, actions that took effect after it are applied again, each at its own step, so that the weights
+become what they were. A replay is a run whose journal gives the step of every action.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PAUSED_POLL_S = 0.2
 
 
 class Steering:
-    """Applies actions to a run. One for each process; `start` comes first.
+    """Applies actions to a run. Each process has one; `start` comes first.
 
     Args:
         run: the run's folder.
@@ -80,12 +80,12 @@ class Steering:
         restored: Mapping[str, Any],
         moment: Moment,
     ) -> None:
-        """Take up the run, and apply what is due before the first step.
+        """Begin to steer the run, and apply what is due before the first step.
 
         Args:
-            live: what the actions change.
+            live: the training that the actions change.
             ranks: all processes of the run.
-            stop_requests: one ends a pause.
+            stop_requests: a stop request ends a pause.
             attempt: number of this attempt, for the answers.
             restored: what `state` returned, from a checkpoint; else empty.
             moment: where the run starts.
@@ -107,7 +107,7 @@ class Steering:
             self._live.prepare_epoch()
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain values; empty where nothing was applied. A run that goes on is not paused."""
+        """The state for a checkpoint, in plain values; empty if nothing was applied. A resumed run is not paused."""
         lasting = [action for action in self._applied if not is_momentary(action)]
         if not lasting:
             return {}
@@ -128,7 +128,7 @@ class Steering:
         return bool(self._script) and self._script[0][0] <= step
 
     def next_scripted(self) -> int | None:
-        """The step after which the next action is due, where one is known beforehand."""
+        """The step after which the next action is due, if one is known beforehand."""
         return self._script[0][0] if self._script else None
 
     def take(self, moment: Moment) -> float:
@@ -143,17 +143,17 @@ class Steering:
         return self._wait(moment)
 
     def prepare_epoch(self) -> None:
-        """Before an epoch starts."""
+        """Called before an epoch starts."""
         self._live.prepare_epoch()
 
     def epoch_starts(self) -> None:
-        """At an epoch's start, when its loader is there."""
+        """Called when an epoch starts and has its loader."""
         self._live.epoch_starts()
 
     # ---- what is to be done --------------------------------------------------------------------
 
     def _take_stock(self, moment: Moment) -> None:
-        """Sort the journal as it stands: done before the checkpoint, due at a step, new."""
+        """Sort the present journal: done before the checkpoint, due at a step, new."""
         lines = self._journal.poll()
         answers = {line["answers"]: line for line in lines if is_answer(line)}
         requests = [line for line in lines if is_request(line)]
@@ -195,7 +195,7 @@ class Steering:
             return
         try:
             lines = self._journal.poll()
-        except OSError as error:  # a share that is gone for a moment must not end the training
+        except OSError as error:  # a network share that is gone for a moment must not end the training
             if not self._has_warned:
                 self._has_warned = True
                 warn(f"the journal cannot be read, so no action arrives for now: {error}")
@@ -206,7 +206,7 @@ class Steering:
                 self._inbox.append(line)
 
     def _wait(self, moment: Moment) -> float:
-        """A pause: nothing is trained, the memory stays, actions are applied. A stop request ends it."""
+        """Wait out a pause: memory stays, and actions are applied meanwhile. A stop request ends it."""
         began = time.monotonic()
         while self._decisions.is_paused and not self.is_ending:
             if self._ranks.any(self._stop_requests.requested is not None)[0]:
@@ -247,7 +247,7 @@ class Steering:
             self._queue.pop(0)
 
     def _handle(self, action: Action, moment: Moment) -> bool:
-        """Apply and answer one action. False: it has to wait, and what was asked for after it too."""
+        """Apply and answer one action. False if it has to wait, and all later ones with it."""
         try:
             facts = self._apply(action, moment)
         except Later:
@@ -299,6 +299,6 @@ class Steering:
 
 
 def _asked_at(action: Action) -> float:
-    """When it was asked for, by the clock of who asked; 0 where a foreign line does not say."""
+    """When it was asked for, by the clock of the person who asked; 0 if a foreign line does not say."""
     when = action.get("when")
     return float(when) if isinstance(when, int | float) else 0.0

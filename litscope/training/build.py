@@ -74,7 +74,7 @@ def folds_of(recipe: Recipe) -> Folds | None:
 
 
 def make_data(recipe: Recipe, source: Source) -> ClassificationData:
-    """The loaders of a resolved recipe, over an open source."""
+    """The data module of a resolved recipe, over an open source."""
     return ClassificationData(**{**_of_same_name(recipe, DataSettings), "dataset": None, "source": source})
 
 
@@ -181,7 +181,7 @@ def make_trainer(
         profiler=make_profiler(recipe, run),
         log_every_n_steps=recipe.logging.log_every_n_steps,
         plugins=[io, LightningEnvironment()],
-        use_distributed_sampler=False,  # our loaders share out the samples, unpadded
+        use_distributed_sampler=False,  # our loaders divide the samples among the ranks, without padding
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -244,7 +244,7 @@ def make_pruning(recipe: Recipe, data: ClassificationData) -> Pruning | None:
 
 
 def describe(job: Job) -> list[str]:
-    """What trains, in a line; and what its ledger will hold, where that is not plain."""
+    """What trains, in a line; and a line about its ledger, if what it holds is not obvious."""
     recipe, plan, data = job.recipe, job.plan, job.data
     training, size = recipe.training, num_parameters(job.classifier)
     shape = f"{data.image_size} px" if data.kind == "image" else f"{data.num_features} features"
@@ -264,7 +264,7 @@ def describe(job: Job) -> list[str]:
 
 
 def num_parameters(module: Any) -> int:
-    """Number of trainable numbers of a module."""
+    """Number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

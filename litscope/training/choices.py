@@ -1,4 +1,4 @@
-"""Everything that a person did not say, chosen from the data by rules that are printed.
+"""Everything that a person leaves open, chosen from the data by rules that are printed.
 
 `look` reads a few facts off a data set, `resolve` fills the recipe's None fields from them and
 returns one line for each choice, with its reason. What the person gave is never changed. The
@@ -34,7 +34,7 @@ FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
 
 HasWeights = Callable[[str], str | None]
-"""Architecture -> None when its pretrained weights can be had, else the reason why not."""
+"""Architecture -> None if its pretrained weights are within reach, else the reason why not."""
 
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
@@ -123,7 +123,7 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
     Args:
         recipe: as given; it is not changed.
         facts: from `look`.
-        has_weights: asked at most once; without it, no weights can be had.
+        has_weights: asked at most once; without it, no weights are within reach.
 
     Returns:
         A recipe in which nothing that training needs is None, and a line for each choice.

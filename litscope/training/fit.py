@@ -95,7 +95,7 @@ def run_recipe(
         recipe: the whole configuration.
         callbacks: as `fit`.
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
-        on_epoch: told of each epoch that is over, and may end the run.
+        on_epoch: called after each epoch; may end the run.
     """
     with catch_stop_requests() as stop_requests:
         if (done := finished(recipe)) is not None:

@@ -167,7 +167,7 @@ def may_probe(recipe: Recipe, plan: Plan, kind: str) -> bool:
 
 
 def may_choose_bf16(recipe: Recipe, plan: Plan, kind: str) -> bool:
-    """Whether the precision is found out at the start of the run, if the network is not a small one."""
+    """Whether a probe at the start of the run chooses the precision, unless the network is small."""
     return may_probe(recipe, plan, kind) and recipe.hardware.precision == "auto" and has_bf16_units()
 
 
@@ -254,7 +254,7 @@ def _device_numbers(text: str, device_type: DeviceType, machine: Machine) -> lis
 
 
 def _check_nodes(hardware: HardwareConfig) -> None:
-    """Several machines find each other by the environment; say so before a timeout of minutes does."""
+    """Refuse several machines whose environment does not let them find each other; a timeout would take minutes."""
     if hardware.num_nodes < 1:
         raise ConfigError(f"--num-nodes {hardware.num_nodes}: at least 1 is needed.")
     if hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:

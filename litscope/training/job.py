@@ -18,7 +18,7 @@ from litscope.training.hardware import Plan
 from litscope.training.loop.stride import Stride
 
 OnEpoch = Callable[[Mapping[str, Any]], bool]
-"""Called with the line of metrics/epochs.jsonl of each epoch that is over; whether the run is to end with it."""
+"""Called after each epoch with its line of metrics/epochs.jsonl; returns whether the run should end there."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Job:
     """What every process of a run knows before it trains.
 
     Attributes:
-        recipe: resolved: nothing that matters is open; with the settings that were changed while the run trained.
-        asked: the same without those changes, as recipe.yaml has it.
+        recipe: resolved, so nothing that matters is open; with the settings that were changed while the run trained.
+        asked: the same without those changes, as in recipe.yaml.
         data: opened.
         classifier: built right after the random generators were seeded; training draws on from there.
         attempt: number of this attempt, from 1; 0 on every process but the first.
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
-        stride: of a run that takes several steps in one call.
-        on_epoch: who is told of each epoch; on the first process.
+        stride: for a run that takes several steps in one call.
+        on_epoch: called after each epoch, on the first process.
     """
 
     recipe: Recipe
@@ -57,10 +57,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training that came to its end says about itself.
+    """What came out of a training that reached its end.
 
     Attributes:
-        epochs: that are over, earlier attempts included.
+        epochs: number of complete epochs, earlier attempts included.
         best: path of the best checkpoint, or "".
         evaluation: metrics of the evaluation with the best weights.
         confusion: (C, C) int64 of that evaluation, row = label.

@@ -65,7 +65,7 @@ def log_folder(config: LoggingConfig, run: RunDir) -> Path:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing, by one block that does nothing: Lightning's own makes a new one thirty times a step."""
+    """Measures nothing, always with the same empty block: Lightning's own makes a new one thirty times a step."""
 
     _block = nullcontext()
 

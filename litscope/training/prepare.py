@@ -4,7 +4,7 @@
            -> the network, from the recipe's seed
 
 `fit` goes on from here to the folder of a run; `litscope check` reports what was found; the finders, `tune` and `cv`
-measure; the other processes of a run begin likewise. So all of them refuse the same recipes with the same sentences.
+measure; the other processes of a run begin here too. So all of them refuse the same recipes with the same sentences.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from litscope.training.settings import resumed
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can begin: nothing is open any more, and nothing is written.
+    """A run that can begin: every choice is made, and nothing is written yet.
 
     Attributes:
-        recipe: resolved: nothing that matters is open; with the settings that were changed while the run trained.
-        asked: the same without those changes, as recipe.yaml has it.
+        recipe: resolved, so nothing that matters is open; with the settings that were changed while the run trained.
+        asked: the same without those changes, as in recipe.yaml.
         chosen: a line for each choice that was made, with its reason.
         plan: the hardware.
         data: opened.
         checkpoint: what the run goes on from, or None.
-        folder: of the run that goes on; None for a new run.
+        folder: the folder of a run that goes on; None for a new run.
         callbacks: the caller's own.
-        stride: of a run that takes several steps in one call.
+        stride: for a run that takes several steps in one call.
         actions: the requests with which the journal of a new run begins.
         notes: lines about the hardware, and about the actions.
     """
@@ -71,13 +71,13 @@ class Prepared:
     notes: list[str]
 
     def lines(self) -> list[str]:
-        """What is said before the run begins."""
+        """What to print before the run begins."""
         return [*self.data.report.lines(), *self.chosen, *self.notes]
 
     def job(
         self, plan: Plan, classifier: Classifier, run: RunDir, attempt: int, on_epoch: OnEpoch | None = None
     ) -> Job:
-        """What every process trains by, once the run has a folder; see `Job`."""
+        """The job that every process trains by, once the run has a folder."""
         return Job(
             recipe=self.recipe,
             asked=self.asked,
@@ -155,7 +155,7 @@ def seeded_classifier(start: Prepared) -> Classifier:
 
 
 def _seed(seed: int) -> None:
-    """Every generator that training may draw from. (Lightning's seed_everything also sets environment variables.)"""
+    """Seed every generator that training draws from. (Lightning's seed_everything also sets environment variables.)"""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -165,7 +165,7 @@ def _seed(seed: int) -> None:
 
 
 def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
-    """Refuse callbacks that Lightning would pass over, or that other processes would not have.
+    """Refuse callbacks that Lightning would ignore, or that other processes would not have.
 
     Raises:
         ConfigError: saying which.
@@ -181,7 +181,7 @@ def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
 
 
 def check_epochs(epochs: int | None, checkpoint: Path) -> None:
-    """Refuse a checkpoint beyond the last epoch: Lightning would, but only when the run's recipe is rewritten.
+    """Refuse a checkpoint beyond the last epoch. Lightning would do so too late, when the run's recipe is rewritten.
 
     Raises:
         ConfigError: with the epochs that are done.
@@ -196,7 +196,7 @@ def check_epochs(epochs: int | None, checkpoint: Path) -> None:
 
 
 def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> None:
-    """Refuse what the recipe says and these data do not have.
+    """Refuse a recipe that asks for what these data do not have.
 
     Args:
         recipe: resolved.
@@ -222,7 +222,7 @@ def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
 
 
 def _check_views(recipe: Recipe, data: ClassificationData) -> None:
-    """What the recipe does with images that not all images allow."""
+    """Refuse what the recipe does with images that these images do not allow."""
     tta, padding = recipe.data.tta, recipe.data.crop_padding
     if tta != "none" and not data.flips:
         raise ConfigError(f"--tta {tta}: it mirrors images, and these are of characters. Leave it out.")
@@ -239,7 +239,7 @@ def _check_views(recipe: Recipe, data: ClassificationData) -> None:
 
 
 def _check_monitor(recipe: Recipe, data: ClassificationData) -> None:
-    """A validation metric decides nothing where there is no validation."""
+    """Refuse a validation metric as monitor if there is no validation."""
     training = recipe.training
     has_val = bool(len(data.val_ids) or training.overfit_batches) and training.limit_val_batches != 0
     if training.monitor and training.monitor.startswith("val/") and not has_val:

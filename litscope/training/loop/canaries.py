@@ -1,7 +1,7 @@
 """Canaries: a few wrong labels that the run plants itself, to measure how well its ranking finds wrong labels.
 
-After the first epoch a small share of the training samples get a wrong label, drawn from what the
-model itself takes for what. Before the last fifth of the run they get their own label back, so that
+After the first epoch a small share of the training samples get a wrong label, drawn from the model's
+own confusions. Before the last fifth of the run they get their own label back, so that
 the weights recover. Both are actions in the journal, marked `canary`: they are replayed like any
 other, are never shown as suspects and never exported. No torch.
 """
@@ -27,11 +27,11 @@ Ids = npt.NDArray[np.int64]
 
 
 class Canaries:
-    """Plants and takes out. For rank 0, at each epoch's end, when the epoch's signals are on the disk.
+    """Plants canaries and takes them out. For rank 0, at each epoch's end, when the epoch's signals are on the disk.
 
     Args:
         run: the run's folder.
-        share: of the training samples, in (0, 0.5).
+        share: share of the training samples, in (0, 0.5).
         seed: decides which samples, and which labels.
         classes: names of the classes.
     """
@@ -46,9 +46,9 @@ class Canaries:
         """Plant after the first epoch, take out near the end.
 
         Args:
-            epoch: that ended, from 0.
+            epoch: the epoch that ended, from 0.
             ids: (n,) int64 the training samples that count now.
-            done: share of the run that is over, 1 when it ends here; 0 where its end is not known.
+            done: share of the run that is over: 1 when it ends here, 0 if its end is not known.
         """
         self._look()
         if self._planted is None:
@@ -62,7 +62,7 @@ class Canaries:
                 say("the run ends with its canaries in place: its weights were trained with their wrong labels")
 
     def _look(self) -> None:
-        """What the journal knows of canaries, from an earlier attempt or from another run's checkpoint."""
+        """What the journal says about canaries, from an earlier attempt or from another run's checkpoint."""
         if self._has_looked:
             return
         self._has_looked = True

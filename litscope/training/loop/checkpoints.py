@@ -2,7 +2,7 @@
 
 Lightning saves its loop counters as they stand in the hook that saves, and restores them by
 guessing that hook from their differences; some guesses lose the validation or repeat an epoch.
-So every checkpoint is rewritten into one of three positions that Lightning 2.6 restores right:
+So every checkpoint is rewritten into one of three positions that Lightning 2.6 restores correctly:
 
     mid        inside an epoch, at a step's end
     validate   all batches of an epoch are trained, its validation is still to come
@@ -59,10 +59,10 @@ class Position:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes, renames; reads tensors and plain values only.
+    """Writes under another name, flushes and renames; reads nothing but tensors and plain values.
 
     Attributes:
-        adapt: called with each checkpoint that is read, before Lightning looks at it.
+        adapt: called with each checkpoint after reading, before Lightning looks at it.
     """
 
     adapt: Callable[[dict[str, Any]], None] | None = None
@@ -183,18 +183,18 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Lightning's, with epochs from 1 in file names, and with the best of all also found as best.ckpt.
+    """Lightning's ModelCheckpoint, but file names count epochs from 1, and the best is also found as best.ckpt.
 
     Its state stands in checkpoints under Lightning's own name, and its key is put together once, not at every hook of
     every step.
     """
 
     _named: tuple[str, int] | None = None
-    """Path and time of writing of the file that best.ckpt stands for."""
+    """Path and modification time of the file that best.ckpt stands for."""
 
     @cached_property
     def state_key(self) -> str:
-        """What Lightning stores its state under."""
+        """The key of its state in a checkpoint."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def format_checkpoint_name(
@@ -204,21 +204,21 @@ class BestCheckpoints(ModelCheckpoint):
         ver: int | None = None,
         prefix: str | None = None,
     ) -> str:
-        """As Lightning's; a person reads the name, so the first epoch is 1."""
+        """As Lightning does, but the first epoch is 1, because people read the name."""
         return super().format_checkpoint_name({**metrics, "epoch": metrics["epoch"] + 1}, filename, ver, prefix)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A run that goes on may have been killed before the best got its second name, or be older than that."""
+        """Give the best its second name: the run may have been killed before that, or be older than the name."""
         super().on_train_start(trainer, pl_module)
         self._name_best(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what is among the best."""
+        """Save the checkpoint if it is among the best."""
         super().on_train_epoch_end(trainer, pl_module)
         self._name_best(trainer)
 
     def unname_best(self, trainer: L.Trainer) -> None:
-        """None is the best now: take best.ckpt away. The file under its other name stays."""
+        """No checkpoint is the best now: remove best.ckpt. The file under its other name stays."""
         self._named = None
         if trainer.is_global_zero:
             Path(str(self.dirpath), BEST).unlink(missing_ok=True)
@@ -236,7 +236,7 @@ class BestCheckpoints(ModelCheckpoint):
 def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> BestCheckpoints:
     """Lightning's ModelCheckpoint for the best `save_top_k`, by `monitor`, at the end of each epoch.
 
-    Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 1; runs of before count them from 0).
+    Files are called `epoch03-val_accuracy0.9712.ckpt` (epochs from 1; earlier versions counted them from 0).
     """
     shown = f"-{re.sub(r'[^A-Za-z0-9]+', '_', monitor)}{{{monitor}:.4f}}" if monitor else ""
     return BestCheckpoints(

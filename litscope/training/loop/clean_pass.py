@@ -1,4 +1,4 @@
-"""clean_pass: samples shown to the model as an evaluation would, in the middle of a training that goes on unchanged."""
+"""clean_pass: shows samples to the model as an evaluation does, in the middle of a training that goes on unchanged."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def clean_pass(
     record: Callable[[StepOutput], None],
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Show samples to the model as evaluation would, and record what it says; training goes on unchanged.
+    """Show samples to the model as an evaluation does, and record what it says; training goes on unchanged.
 
-    No random number is drawn, and batch-norm statistics stay. For training samples whose own rows cannot be
-    taken, because mixup or cutmix blended the images and left them no single label, and for evaluations that
+    No random number is drawn, and batch-norm statistics stay. It serves training samples whose own rows mean
+    nothing, because mixup or cutmix blended the images and left them no single label, and evaluations that
     somebody asks for while a run trains.
 
     Args:
-        trainer: of this fit, with our data module.
+        trainer: the fit's, with our data module.
         module: maps a batch's input to logits (B, C).
-        ids: (n,) int64 samples, of all ranks.
+        ids: (n,) int64 the samples of all ranks.
         record: takes each batch's output.
         is_stopped: asked before each batch.
 
     Returns:
-        Whether the pass came to its end.
+        Whether the pass was completed.
     """
     data = data_of(trainer)
     loader = data.dataloader_of(ids)

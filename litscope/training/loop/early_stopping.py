@@ -17,5 +17,5 @@ def make_early_stopping(recipe: Recipe, patience: int) -> EarlyStopping:
         patience=patience,
         min_delta=training.min_delta,
         check_on_train_epoch_end=True,
-        check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; a NaN loss is caught
+        check_finite=False,  # a NaN metric (AUROC of an absent class) is no reason; `LossWatch` catches a NaN loss
     )

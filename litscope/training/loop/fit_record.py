@@ -1,8 +1,9 @@
-"""FitRecord: a fit that is under way, as it goes on record. What was trained, what is due of it, what is written down.
+"""FitRecord: the record of a fit in progress: what has been trained, what is still due, what is written down.
 
-It exists from the start of training on, complete. The `Recorder` tells it of batches and epochs, and decides on saving
-and stopping; here is what a checkpoint must know of both. Per training batch, signals are added to a block on the
-device, the loss is kept, a few Python numbers change: nothing is read from the device but where a number is written.
+It exists, complete, from the start of training on. The `Recorder` tells it of batches and epochs, and decides about
+saving and stopping; what a checkpoint must know about both is here. For each training batch, signals are added to a
+block on the device, the loss is kept, and a few Python numbers change. Nothing is read from the device except where a
+number is written down.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class FitRecord:
         clock: of the epoch that runs.
         step: optimizer steps done.
         is_validation_due: the epoch's batches are trained, and its validation is not over.
-        is_clean_pass_due: likewise its clean pass, where training rows are blended.
+        is_clean_pass_due: the same for its clean pass, which blended training rows need.
         is_training_over: whether the epoch's batches are trained.
     """
 
@@ -63,11 +64,11 @@ class FitRecord:
     # ---- where it stands -----------------------------------------------------------------------
 
     def position(self) -> Position:
-        """Where a checkpoint that is written now is taken."""
+        """The position of a checkpoint that is written now."""
         return position_of(self.data.position(), self.is_validation_due)
 
     def moment(self, is_validating: bool = False) -> Moment:
-        """Where actions are applied that are applied now."""
+        """The moment of actions that are applied now."""
         batches_done = int(self.data.position()["batches_done"])
         trainer = self._trainer
         return Moment(trainer.global_step, trainer.current_epoch, batches_done, self.is_training_over, is_validating)
@@ -95,7 +96,7 @@ class FitRecord:
         self._random_before_validation = take_up_random(restored["random"], ranks)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint, from all ranks: plain values and tensors.
+        """The state for a checkpoint, from all ranks: plain values and tensors.
 
         Raises:
             NonFiniteLossError: if the loss was not finite since the last look.
@@ -120,13 +121,13 @@ class FitRecord:
     # ---- training ------------------------------------------------------------------------------
 
     def epoch_starts(self) -> None:
-        """The first batch of an epoch comes."""
+        """Note that an epoch begins."""
         self.is_training_over = False
         self.clock.start()
         self.start_bar(0)
 
     def start_bar(self, done: int) -> None:
-        """The epoch's bar, of which `done` batches are behind."""
+        """Begin the epoch's bar, with `done` batches already behind."""
         trainer = self._trainer
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         what = f"epoch {trainer.current_epoch + 1}{of}"
@@ -137,7 +138,7 @@ class FitRecord:
         self._rate = float(self._trainer.optimizers[0].param_groups[0]["lr"])
 
     def add(self, output: StepOutput, batch: Batch) -> bool:
-        """Record a batch that was trained on, or a stack of them; whether that ended an optimizer step."""
+        """Record a batch that was trained on, or a stack of them; returns whether that ended an optimizer step."""
         trainer, capture = self._trainer, self._recording.capture
         before, self.step = self.step, trainer.global_step
         epoch, ids = trainer.current_epoch, batch["sample_id"]
@@ -158,7 +159,7 @@ class FitRecord:
         return self.step != before
 
     def training_ends(self) -> None:
-        """The epoch's last training batch is done; validation comes next, where there is one."""
+        """Note that the epoch's last training batch is done; validation comes next, if there is one."""
         self.write_step()
         self.is_training_over = True
         self.clock.training_ends()
@@ -173,7 +174,7 @@ class FitRecord:
             self._last_losses.merge()
 
     def clean_pass(self, step: int, epoch: int) -> None:
-        """Record the training samples as evaluation sees them, where their own rows are blended.
+        """Record the training samples as an evaluation sees them, because their own rows are blended.
 
         Several ranks have unequal shares and cannot agree on a stop within the pass; they finish it.
         """
@@ -189,7 +190,7 @@ class FitRecord:
     # ---- lines ---------------------------------------------------------------------------------
 
     def write_step(self) -> None:
-        """Write down the mean loss since the last time, and tell the loggers: where a step waits for the device."""
+        """Write down the mean loss since the last time, and tell the loggers. Here a step waits for the device."""
         loss, trainer = self._losses.take_mean(), self._trainer
         if loss is None or not trainer.is_global_zero:
             return
@@ -200,7 +201,7 @@ class FitRecord:
             logger.log_metrics({"train/loss_step": loss, "lr": self._rate}, step=self.step)
 
     def write_epoch(self, num_edits: int) -> Row | None:
-        """Write the line of the epoch that is over, once its signals are on the disk, and say it.
+        """Write the line of the epoch that is over, once its signals are on the disk, and print it.
 
         Args:
             num_edits: edits of validation or test samples so far.

@@ -1,4 +1,4 @@
-"""LastLosses: from the losses of training steps to what `data.pruning` knows of each sample."""
+"""LastLosses: from the losses of training steps to what `data.pruning` knows about each sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LastLosses:
     """The losses of the visits since the last `merge`, on the device.
 
     Args:
-        pruning: learns them.
+        pruning: where they go.
         device: of the step's outputs.
         ranks: all processes of the run; each sees its share of the visits.
     """
@@ -21,7 +21,7 @@ class LastLosses:
     def __init__(self, pruning: Pruning, device: torch.device, ranks: Ranks) -> None:
         self._pruning = pruning
         self._ranks = ranks
-        # One more than there are samples: id -1, padding, falls on the last.
+        # One more entry than there are samples: id -1, padding, indexes the last one.
         self._fresh = torch.full((len(pruning.losses) + 1,), torch.inf, device=device)
 
     def add(self, output: StepOutput) -> None:
@@ -31,7 +31,7 @@ class LastLosses:
     def merge(self) -> None:
         """Tell the pruning, on every rank, what all ranks saw. Every rank comes here at the same moment.
 
-        A sample that several ranks visited (--no-use-distributed-sampler) has the least of its losses.
+        A sample that several ranks visited (--no-use-distributed-sampler) gets the smallest of its losses.
         """
         fresh = self._ranks.least(self._fresh.cpu())
         self._pruning.learn(fresh[:-1].numpy())

@@ -1,4 +1,4 @@
-"""LossWatch: the guard that ends a run whose loss is no number, and the mean of the curve.
+"""LossWatch: ends a run whose loss is not a number, and gives the mean loss for the curve.
 
 The losses stay on the device, and are read only where a number is written down anyway.
 """
@@ -57,7 +57,7 @@ class LossWatch:
         self._count += len(losses)
 
     def take_mean(self) -> float | None:
-        """The mean loss since it was last taken, None without a batch. Looks, and raises, as `look`."""
+        """The mean loss since the last call, None without a batch. It looks, and raises, as `look` does."""
         self.look()
         mean = self._sum / self._count if self._count else None
         self._sum, self._count = 0.0, 0

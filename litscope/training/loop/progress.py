@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar on a terminal, one plain line an epoch everywhere."""
+"""What a person sees while a run trains: a bar on a terminal, and a plain line for each epoch everywhere."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ class Progress:
         self._bar.start()
 
     def advance(self, count: int = 1) -> None:
-        """So many batches more. Costs a comparison unless a redraw is due."""
+        """Advance by some batches. This costs a comparison, unless the bar must be redrawn."""
         self._done += count
         if self._bar is not None and time.monotonic() - self._drawn_at > REDRAW_S:
             self._drawn_at = time.monotonic()
             self._bar.update(self._task, completed=self._done)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def say(self, line: str) -> None:
-        """One line for the person, on the first rank only."""
+        """Print one line for the person, on the first rank only."""
         if self._show:
             self.stop()
             say(line)
 
     def epoch_line(self, row: Mapping[str, Any], max_epochs: int | None) -> None:
-        """The line of an epoch that is over.
+        """Print the line of an epoch that is over.
 
         Args:
             row: what `metrics/epochs.jsonl` holds of it.

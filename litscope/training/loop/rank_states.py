@@ -1,4 +1,4 @@
-"""What a checkpoint holds of each rank, taken up by as many ranks or by others."""
+"""What a checkpoint holds for each rank, restored on the same number of ranks or on another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litscope.training.loop.checkpoints import random_state, set_random_state
 
 
 def take_up_random(states: list[dict[str, Any]], ranks: Ranks) -> dict[str, Any]:
-    """Set this rank's random state where as many ranks go on; with others the run differs from here on, and says so.
+    """Restore this rank's random state if as many ranks go on; with another number, warn that the run will differ.
 
     Returns:
         The state to go on with after a validation.
@@ -28,7 +28,7 @@ def take_up_random(states: list[dict[str, Any]], ranks: Ranks) -> dict[str, Any]
 
 
 def take_up_metrics(module: Classifier, states: list[dict[str, Any]], ranks: Ranks) -> None:
-    """Metrics of the epoch so far. They add up over ranks, so with other ranks the first takes them all."""
+    """Restore the epoch's metrics so far. They add up over ranks, so with another number the first takes them all."""
     if len(states) == ranks.world_size:
         module.load_metric_state(states[ranks.rank])
     elif ranks.rank == 0:

@@ -1,12 +1,12 @@
 """Recorder: the one callback on the hot path. It records, watches the loss, saves, steers and stops the run.
 
-Every Lightning callback pays for every hook, so what must happen at each batch happens here, and nothing of it reads
-from the device but where a number is written down (every `log_every_n_steps`, at a checkpoint, at the epoch's end).
-What is on record of the fit is a `FitRecord`; this file decides what is due.
+Every Lightning callback costs time at every hook, so all that must happen at each batch happens here. It reads from the
+device only where a number is written down (every `log_every_n_steps`, at a checkpoint, at the epoch's end).
+A `FitRecord` holds what has been recorded; this file decides what is due.
 
-It is a `Checkpoint` to Lightning, and stands last in the list: so it runs after the callbacks
-that change state (averaged weights, early stopping, the best checkpoints), and what it saves in
-`last.ckpt` holds them all.
+To Lightning it is a `Checkpoint`, last in the list. So it runs after the callbacks that change state
+(averaged weights, early stopping, the best checkpoints), and what it saves in `last.ckpt` includes
+their state.
 """
 
 # ruff: noqa: ARG002 - Lightning passes every hook all its arguments
@@ -52,17 +52,17 @@ class Recorder(Checkpoint):
         attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
         stop_requests: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
-        asked: the recipe as the run was asked for: what a setting goes back to when it is undone.
+        asked: the recipe as the run was asked for, to which a setting returns when it is undone.
         ledger: record signals of every sample.
-        stride: of a run that takes several steps in one call.
+        stride: for a run that takes several steps in one call.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
         saves_last: also write it at each epoch's end and every two minutes.
         log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
-        max_time_s: stop after so many seconds of training, earlier attempts included.
+        max_time_s: stop after this many seconds of training, earlier attempts included.
         monitor: metric that the epoch's line shows.
         shows_bar: draw a progress bar on a terminal.
         canaries: plants wrong labels and takes them out again; for rank 0.
-        on_epoch: who is told of each epoch, and may end the run; for rank 0.
+        on_epoch: called after each epoch, and may end the run; for rank 0.
 
     Attributes:
         num_epochs: epochs that are over, earlier attempts included.

@@ -1,4 +1,4 @@
-"""Recording: what a process of a run records with, from the moment that the ranks have met."""
+"""Recording: what a process of a run records with, once the ranks have met."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from litscope.rundir import RunDir
 from litscope.training.loop.progress import Progress
 
 FLUSH_S = 5.0
-"""Age of the signals that a crash may lose, in seconds."""
+"""Seconds of signals that a crash may lose."""
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Recording:
         run: the run's folder.
         attempt: number of this attempt, the same on every rank.
         ranks: all processes of the run.
-        capture: takes what steps say of their samples.
-        scores: brought up to date after each epoch; None without a ledger, and on other ranks than the first.
+        capture: takes what steps say about their samples.
+        scores: brought up to date after each epoch; None without a ledger, and on all ranks but the first.
         progress: what a person sees.
     """
 
@@ -64,7 +64,7 @@ class Recording:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what is not the ledger's, and speaks."""
+        """Whether this process prints, and writes all files but the ledger's."""
         return self.ranks.rank == 0
 
     def close(self) -> None:

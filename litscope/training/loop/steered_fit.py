@@ -1,8 +1,8 @@
-"""LiveRun: how a change reaches the objects of a training that is under way.
+"""LiveRun: how a change reaches the objects of a training in progress.
 
-`steering` decides what the actions of people add up to; here is how Lightning's loops, the data
-module, the schedule and the optimizer are told. Every change is the same on every rank, and none
-draws a random number. What Lightning takes up only when an epoch starts (the number of batches, the
+`steering` decides what people's actions add up to; this file tells Lightning's loops, the data
+module, the schedule and the optimizer. Every change is the same on every rank, and none
+draws a random number. What Lightning reads only when an epoch starts (the number of batches, the
 validation set) is prepared at the end of the epoch before.
 """
 
@@ -53,11 +53,11 @@ class LiveRun:
     """A fit that is under way: what `Steering` steers.
 
     Args:
-        recipe: resolved, as the run was asked for: what a setting goes back to when it is undone.
+        recipe: resolved, as the run was asked for; a setting returns to it when it is undone.
         trainer: Lightning's, in `fit`, with our data module.
         module: our classifier.
         capture: where evaluations are recorded.
-        folder: where checkpoints that somebody asks for are written.
+        folder: where checkpoints are written when somebody asks for one.
 
     Attributes:
         num_edits: edits of validation or test samples so far; metrics before and after one differ in meaning.
@@ -76,11 +76,11 @@ class LiveRun:
 
     @property
     def num_samples(self) -> int:
-        """Of the manifest."""
+        """Number of samples in the manifest."""
         return len(self.data.manifest)
 
     def ids_of(self, split: str) -> Ids:
-        """Labelled, readable and not discarded."""
+        """The samples of a split that are labelled, readable and not discarded."""
         return self.data.active_ids(split)
 
     def readable(self, ids: Ids) -> Ids:
@@ -88,13 +88,13 @@ class LiveRun:
         return self.data.readable(ids)
 
     def asked(self) -> dict[str, Any]:
-        """What the recipe says."""
+        """The recipe's settings, and the plan of the schedule."""
         return facts_of(self._recipe)
 
     # ---- taking up a run -----------------------------------------------------------------------
 
     def restore(self, decisions: Decisions, state: Mapping[str, Any]) -> None:
-        """Take up what a checkpoint holds; data, schedule and callbacks have restored themselves.
+        """Take up what a checkpoint holds; data, schedule and callbacks have already restored themselves.
 
         Args:
             decisions: those of the checkpoint.
@@ -105,12 +105,12 @@ class LiveRun:
         self._is_layout_changed = bool(state.get("is_layout_changed"))
 
     def keep_plan(self, state: Mapping[str, Any]) -> None:
-        """Have the schedule go on as it was planned, where nothing was asked for in another way since."""
+        """Have the schedule go on as planned, unless something else has been asked for since."""
         total_steps, warmup_steps = state["plan"]
         self.module.kept_plan = (total_steps, warmup_steps)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The state for a checkpoint."""
         schedule = self.module.schedule
         assert schedule is not None
         return {
@@ -123,14 +123,14 @@ class LiveRun:
     # ---- changing it ---------------------------------------------------------------------------
 
     def follow(self, decisions: Decisions, moment: Moment, num_ranks: int) -> list[str]:
-        """Make the run follow these decisions, in place of those before.
+        """Make the run follow these decisions, which replace the earlier ones.
 
         Returns:
             Remarks for the person.
 
         Raises:
-            ConfigError: if it cannot; then nothing has changed.
-            Later: if it touches samples of a validation that is under way; likewise.
+            ConfigError: if it cannot. Nothing has changed then.
+            Later: if it touches samples of a validation in progress. Nothing has changed then.
         """
         settings = self._base.with_(decisions.settings)
         self._check(settings, moment)
@@ -233,7 +233,7 @@ class LiveRun:
         set_callbacks(self.trainer, callbacks)
 
     def _forget_best(self) -> None:
-        """What was best on other samples or labels is not comparable: start looking for the best anew."""
+        """Look for the best anew: what was best on other samples or labels cannot be compared."""
         for callback in callbacks_of(self.trainer):
             forget_best(callback)
             if isinstance(callback, BestCheckpoints):
@@ -242,7 +242,7 @@ class LiveRun:
     # ---- on demand ---------------------------------------------------------------------------
 
     def save_copy(self, moment: Moment) -> str:
-        """Write a checkpoint that stays, and return its path."""
+        """Write a checkpoint that is kept, and return its path."""
         path = self._folder / f"step{moment.step:08d}.ckpt"
         self.trainer.save_checkpoint(path)
         return str(path)
@@ -264,7 +264,7 @@ class LiveRun:
         return {name.partition("/")[2]: value for name, value in metrics.compute(self.module.device).items()}
 
     def _averaged(self) -> AbstractContextManager[None]:
-        """The averaged weights, where there are some, as in validation."""
+        """Inside, the module has the averaged weights, if there are any, as in validation."""
         averages = (c for c in callbacks_of(self.trainer) if isinstance(c, AveragedWeights))
         average = next(averages, None)
         return nullcontext() if average is None else average.lent(self.module)
@@ -272,7 +272,7 @@ class LiveRun:
     # ---- from epoch to epoch -------------------------------------------------------------------
 
     def prepare_epoch(self) -> None:
-        """Before an epoch starts: have Lightning ask for a loader of the samples and the batch size that hold now."""
+        """Before an epoch starts, have Lightning ask for a loader with the present samples and batch size."""
         if self._is_layout_changed or self.data.batch_size != self._settings.batch_size:
             self.data.batch_size = self._settings.batch_size
             ask_for_train_loader(self.trainer)
@@ -280,7 +280,7 @@ class LiveRun:
         self._plan_pruning()
 
     def _plan_pruning(self) -> None:
-        """Decide what the next epoch leaves out. An epoch that training ended in the middle of stays as it is."""
+        """Decide what the next epoch leaves out. An epoch in whose middle training ended stays as it is."""
         pruning, position = self.data.pruning, self.data.position()
         if pruning is None or position["batches_done"]:
             return
@@ -291,7 +291,7 @@ class LiveRun:
         self._is_layout_changed = True
 
     def _expected_batches(self, first: int, stop: int) -> list[int]:
-        """Batches that are expected of each of the epochs from `first` to `stop`, as things are known."""
+        """Expected number of batches of each epoch from `first` to `stop`, as far as is known."""
         pruning = self.data.pruning
         assert pruning is not None
         whole = self.data.num_batches(len(self.data.active_ids("train")))
@@ -299,7 +299,7 @@ class LiveRun:
         return [whole if pruning.is_whole(epoch, stop) else pruned for epoch in range(first, stop)]
 
     def epoch_starts(self) -> None:
-        """The epoch's loader is there: plan the schedule for the steps that it makes."""
+        """Now that the epoch has its loader, plan the schedule for the loader's steps."""
         if self._is_layout_changed:
             self._is_layout_changed = False
             self.module.plan_again(self.trainer.current_epoch)

@@ -1,9 +1,9 @@
 """Stride: how many optimizer steps one call of Lightning's loop takes, and whether they are compiled.
 
 Several steps in a call cost nothing and change no number (`models.steps`), so `--steps-per-call auto`
-has them wherever they can be had. A call ends where something is due: a line of steps.jsonl,
-`--max-steps`, an action that a replay or a resumed run has at that step; and it stays short, so that
-Ctrl-C and the actions of people, which have their turn between calls, are not kept waiting.
+takes them wherever that is possible. A call ends where something is due: a line of steps.jsonl,
+`--max-steps`, an action that a replay or a resumed run has at that step. And it stays short, because
+Ctrl-C and people's actions wait for the end of a call.
 
 Compiling changes numbers within float precision and takes a while, so it has to pay: after
 `DECIDE_AFTER` steps the time of a step is known, and the step is compiled if what is still to do
@@ -31,16 +31,16 @@ from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch
 
 AUTO_STEPS = 64
-"""Most steps of a call with `auto`: Lightning's share of a step is then below a hundredth of a plain one."""
+"""Largest number of steps of a call with `auto`: Lightning then takes less than a hundredth of a plain step."""
 
 CALL_S = 0.1
-"""A call is to last no longer than this with `auto`, in seconds."""
+"""How long a call may last with `auto`, in seconds."""
 
 MOST_CALL_S = 0.5
-"""Likewise with a number of steps that somebody gave: a person waits for less than a second."""
+"""How long a call may last with a given number of steps, in seconds: people should wait less than a second."""
 
 DECIDE_AFTER = 50
-"""Optimizer steps before it is decided whether the step is compiled."""
+"""How many optimizer steps are done before the decision whether to compile the step."""
 
 COMPILE_S = 40.0
 """Time to compile a step, in seconds, of which only the order of magnitude is known beforehand (20 to 60)."""
@@ -53,7 +53,7 @@ LEAST_GAIN = 1.1
 
 
 def why_plain(recipe: Recipe, plan: Plan, data: ClassificationData, has_callbacks: bool) -> str | None:
-    """What stands against several steps in a call, or None."""
+    """The reason against several steps in a call, or None."""
     if plan.device_type not in ("cpu", "cuda"):
         return f"it works on a CPU or a CUDA device, and this run trains on {plan.device_type}"
     if plan.world_size > 1:
@@ -71,7 +71,7 @@ def make_stride(recipe: Recipe, plan: Plan, data: ClassificationData, has_callba
     """The stride of a run, None where each call is one step.
 
     Raises:
-        ConfigError: if more steps were asked for, and something stands against it.
+        ConfigError: if more steps were asked for, but are not possible.
     """
     asked = recipe.training.steps_per_call
     reason = why_plain(recipe, plan, data, has_callbacks)
@@ -86,12 +86,12 @@ def make_stride(recipe: Recipe, plan: Plan, data: ClassificationData, has_callba
 
 
 class Stride:
-    """Says to the loader how many batches make the next call.
+    """Tells the loader how many batches make the next call.
 
     Args:
-        most_steps: of one call.
+        most_steps: largest number of steps of one call.
         call_s: seconds that a call may last.
-        may_compile: whether a compiled step is thought about.
+        may_compile: whether the step may be compiled.
     """
 
     def __init__(self, most_steps: int, call_s: float, may_compile: bool) -> None:
@@ -111,11 +111,11 @@ class Stride:
         log_every: int,
         restored: dict[str, Any] | None,
     ) -> None:
-        """Training starts, or goes on.
+        """Note that training starts, or goes on.
 
         Args:
             trainer, module: of the fit.
-            due: the step after which an action waits, where that is known beforehand.
+            due: gives the step after which an action is due, if that is known beforehand.
             log_every: steps between two lines of steps.jsonl.
             restored: what `state` returned, from a checkpoint.
         """
@@ -128,14 +128,14 @@ class Stride:
         self._is_ready = False
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The state for a checkpoint."""
         return {"decide_at": self._decide_at, "is_compiled": self._is_compiled, "fastest_s": self._fastest_s}
 
     def __call__(self, number: int, run: int) -> int:
         """How many batches to stack; 0 for a plain one.
 
         Args:
-            number: of the next batch in its epoch.
+            number: number of the next batch in its epoch.
             run: how many batches of one size come from there on.
         """
         window = self._trainer.accumulate_grad_batches
@@ -190,7 +190,7 @@ class Stride:
         return CompiledStep(module, optimizer, batch, clip)
 
     def _compile(self, to_do: int) -> bool:
-        """Compile the step, and use it if it is faster; whatever speed it has if nothing is said to be `to_do`."""
+        """Compile the step, and use it if it is faster; without `to_do`, use it whatever its speed."""
         module, optimizer = self._module, self._trainer.optimizers[0]
         reason = why_not_compiled(module, optimizer) or (None if cpp_compiler() else "there is no C++ compiler")
         if reason is not None:

@@ -1,7 +1,7 @@
 """Which batch sizes to try, and which one to suggest. Plain arithmetic, no torch.
 
 The suggestion is the smallest size within 5 % of the best throughput: a larger one costs memory
-and makes each epoch's steps fewer, and brings nothing.
+and leaves fewer steps per epoch, and gains nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Probe:
     Attributes:
         fits: whether a training step fitted in memory.
         samples_per_s: training steps only, without loading; None when it did not fit.
-        memory_bytes: of one step (on a GPU the peak, on a CPU counted); None where unknown.
+        memory_bytes: memory of one step (on a GPU the peak, on a CPU counted); None if unknown.
     """
 
     size: int
@@ -36,7 +36,7 @@ class BatchSizeResult:
 
     Attributes:
         largest: the largest size that was seen to fit; None if not even the first did.
-        limit: what ended the search: "memory", "throughput" (more brought nothing) or "data".
+        limit: what ended the search: "memory", "throughput" (larger sizes gained nothing) or "data".
         suggestion: the smallest size within 5 % of the best throughput, or None.
         budget_bytes: the memory that was allowed on a CPU, or None.
     """
@@ -84,7 +84,7 @@ class BatchSizeResult:
 
 
 def search(probe: Callable[[int], Probe], *, start: int, most: int, budget_bytes: int | None = None) -> BatchSizeResult:
-    """Double from `start` until a size does not fit, brings nothing, or exceeds `most`; then bisect.
+    """Double from `start` until a size does not fit, gains nothing, or exceeds `most`; then bisect.
 
     With a budget, a size that would not fit by extrapolation from the last one is not run.
 

@@ -1,8 +1,8 @@
-"""What a speed probe found, kept beside the pixel caches: the next run like it starts at once, and computes alike.
+"""What a speed probe found, kept beside the pixel caches: the next run like it starts at once, and computes the same.
 
 A finding belongs to the processor, its cores, torch, the network, the shape of a batch and what was open to choice. It
-holds for `HOLDS_DAYS`, so that a probe on a busy machine does not decide for ever. A file that cannot be read or
-written is as good as none: then each run probes.
+is valid for `HOLDS_DAYS`, so that a probe on a busy machine does not decide for ever. If the file cannot be read or
+written, each run probes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from litscope.rundir import whole_file
 HOLDS_DAYS = 7
 
 FORMAT = 1
-"""Changes with what is tried, and how."""
+"""Changes when other things are tried, or in another way."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SpeedMemory:
         self.file = (Path(cache_dir) if cache_dir else default_folder()) / "speed" / f"{key}.json"
 
     def recall(self) -> Finding | None:
-        """The finding, unless there is none, or one that is too old or damaged."""
+        """The finding; None if there is none, or it is too old or damaged."""
         try:
             age_s = time.time() - self.file.stat().st_mtime
             found = json.loads(self.file.read_bytes())
@@ -66,7 +66,7 @@ class SpeedMemory:
             return None
 
     def keep(self, setup: dict[str, Any], tried: str) -> None:
-        """Write a finding of today, in place of an older one."""
+        """Write today's finding, which replaces an older one."""
         finding = {"setup": setup, "tried": tried, "date": time.strftime("%Y-%m-%d")}
         with suppress(OSError), whole_file(self.file) as out:  # a cache that others own, a full disk
             out.write(json.dumps(finding).encode())

@@ -2,9 +2,9 @@
 
     settle(recipe, asked, plan, classifier, data)    before the first step of a new run
 
-A few training steps of a copy of the network, on random images of the run's size and number, each
-way. What is usual (float32, the memory format that the network takes best, all threads) stays
-unless another is faster by `MARGIN`: a probe on a busy machine should not decide by its noise.
+A copy of the network makes a few training steps each way, on random images of the run's size and number.
+The defaults (float32, the memory format that suits the network best, all threads) stay unless an
+alternative is faster by `MARGIN`: a probe on a busy machine should not decide by its noise.
 The choice goes into the recipe, so that a resumed run, its other processes, and
 `litscope fit --config runs/NAME/recipe.yaml` compute alike and do not probe again. For a week another run like it takes
 what was found (`speed_memory.py`).
@@ -42,7 +42,7 @@ from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.probes.speed_memory import SpeedMemory
 
 MARGIN = 1.15
-"""How many times as fast another setup must be to be taken."""
+"""How many times as fast an alternative must be to be chosen."""
 
 SMALL_MACS = 50_000_000
 """Multiply-adds of a batch's forward pass below which only the threads are tried (about a millisecond a step)."""
@@ -51,7 +51,7 @@ SHORT_S = 0.02
 """A step that takes longer than this is not tried with one thread."""
 
 BUDGET_S = 1.0
-"""What the probe may take, about. A network whose step takes longer is tried on a part of the batch."""
+"""About how long the probe may take. A network whose step takes longer is tried on part of the batch."""
 
 ROUNDS = 2  # timed steps of each side of a comparison, in turns; the fastest counts
 
@@ -76,7 +76,7 @@ Compare = Callable[[Setup, Setup], float | None]
 def settle(
     recipe: Recipe, asked: Recipe, plan: Plan, classifier: Classifier, data: ClassificationData
 ) -> tuple[Plan, list[str]]:
-    """Choose what is open, and write it into both recipes, the plan and the classifier.
+    """Choose what is open, and put it into both recipes, the plan and the classifier.
 
     Weights, buffers, gradients and random states are as before.
 
