@@ -21,6 +21,10 @@ from litscope.config.fields import fields, group_doc
 from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError
 
+_MAX_DEPTH = 20
+
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -66,22 +70,28 @@ def read(path: str | Path) -> tuple[Entry, ...]:
 
 def parse(text: str, name: str) -> tuple[Entry, ...]:
     """The entries of a YAML text that messages call `name`. Errors as `read`."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return ()
-        if not isinstance(node, yaml.MappingNode):
+        if not isinstance(node, yaml.MappingNode) or node.tag not in _PLAIN:
             raise ConfigError(f"{name}, line {_line(node)}: settings are `key: value` pairs below a section.")
         return tuple(_entries(node, name, loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{name}{line}: not valid YAML: {error.problem or error.context}.") from error
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        letter = f"the character U+{error.character:04X}"
+        raise ConfigError(f"{name}, line {number}: not valid YAML: {letter} is not allowed in it.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}.") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _entries(node: yaml.MappingNode, name: str, loader: _Loader) -> Iterator[Entry]:
@@ -90,6 +100,8 @@ def _entries(node: yaml.MappingNode, name: str, loader: _Loader) -> Iterator[Ent
         where = f"{name}, line {_line(key_node)}"
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{where}: a key must be a word.")
+        if isinstance(value_node, yaml.CollectionNode) and value_node.tag not in _PLAIN:
+            raise ConfigError(f"{where}: {value_node.tag} is not read here; write a mapping or a list without a tag.")
         key = str(key_node.value)
         if key in seen:
             raise ConfigError(f"{where}: {key!r} stands here for the second time (first in line {seen[key]}).")
@@ -99,15 +111,26 @@ def _entries(node: yaml.MappingNode, name: str, loader: _Loader) -> Iterator[Ent
         elif isinstance(value_node, yaml.SequenceNode):
             yield Entry(key, [_item(child, where, loader) for child in value_node.value], None, where)
         else:
-            value = loader.construct_object(value_node)
+            value = _scalar_value(value_node, where, loader)
             yield Entry(key, value, None if value is None else str(value_node.value), where)
 
 
 def _item(node: yaml.Node, where: str, loader: _Loader) -> str:
     """An item of a list, as text."""
-    if not isinstance(node, yaml.ScalarNode) or loader.construct_object(node) is None:
+    if not isinstance(node, yaml.ScalarNode) or _scalar_value(node, where, loader) is None:
         raise ConfigError(f"{where}: the items of a list must be words or numbers.")
     return str(node.value)
+
+
+def _scalar_value(node: yaml.Node, where: str, loader: _Loader) -> Any:
+    """The value of a word or number; one whose tag does not fit it (`!!int two`) is an error of the file."""
+    try:
+        value = loader.construct_object(node)
+        str(node.value).encode()  # a half of a surrogate pair is no text
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        tag = str(node.tag).rpartition(":")[2]
+        raise ConfigError(f"{where}: {str(node.value)[:80]!r} cannot be read as {tag}.") from error
+    return value
 
 
 def _line(node: yaml.Node) -> int:
@@ -115,7 +138,29 @@ def _line(node: yaml.Node) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the plain scalars of YAML 1.2 (and its underscores in numbers left out)."""
+    """SafeLoader with the plain scalars of YAML 1.2 (and its underscores in numbers left out).
+
+    Settings are two levels deep. What is nested much deeper, or repeats a list or mapping by an alias (which may hold
+    itself, or grow without end), is an error with its line before it is built.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node, with those below it."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise yaml.composer.ComposerError(problem=f"nested more than {_MAX_DEPTH} deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias and not isinstance(node, yaml.ScalarNode):
+            problem = "an alias (*name) may stand for a word or number only"
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=mark)
+        return node
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own attribute
 

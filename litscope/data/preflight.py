@@ -2,14 +2,15 @@
 
 `inspect` counts, reads every file's header, checks that the file's end is there (a file without an
 end marker is decoded to make sure), and takes the digest of every file and of every row in memory: what has the
-same is the same, and the run's manifest keeps them (`content`). It does not decode every image: damage that only
-decoding shows (flipped bits inside a file) is found when the cache is built, and can be handed in as `broken`.
+same is the same, and the run's manifest keeps them (`content`). It does not decode every JPEG, PNG and WebP: damage
+that only decoding shows (flipped bits inside a file) is found when the cache is built, and can be handed in as
+`broken`. Files of other kinds, which have no end marker, and may hold numbers that have no scale, are decoded.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from litscope.data.reading import bands, images
 from litscope.data.reading.digests import DIGEST_TYPE, array_digests, bytes_digest, file_digest
 from litscope.data.reading.findings import FILE, Findings, kept
 from litscope.data.reading.readers import FileReader
+from litscope.data.reading.regular import check_regular
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
 from litscope.limits import num_cores
@@ -62,7 +64,7 @@ class Report:
         name, kind, num_samples, classes: those of the source.
         counts: split -> number of labelled samples of each class.
         num_unlabelled: rows without a label; they are never trained on.
-        unreadable: (key, reason) of files that cannot be read.
+        unreadable: (key, reason) of files that cannot be read, and of folders.
         unreadable_ids: (n,) int64, their sample_ids, ascending: set aside, never trained on.
         empty_classes: classes without a readable training sample.
         num_test_seen_in_training: test samples whose content is also in the training data.
@@ -174,6 +176,7 @@ def inspect(
     manifest = source.manifest
     reasons = dict(broken or {})
     digests: dict[int, bytes] = {}
+    traits: dict[str, int] = {}
     if check_files:
         if isinstance(source.reader, FileReader):
             reader, threads = source.reader, num_threads or min(4, num_cores())
@@ -181,7 +184,7 @@ def inspect(
                 None if kept_in is None else kept_in / FILE,
                 lambda: _look_at_files(reader, set(reasons), threads, progress),
             )
-            reasons, digests = {**found.reasons, **reasons}, found.digests
+            reasons, digests, traits = {**found.reasons, **reasons}, found.digests, found.traits
         elif source.reader.array is not None:
             rows = array_digests(source.reader.array) if source.digests is None else source.digests
             digests = dict(enumerate(rows.to_pylist()))
@@ -193,10 +196,13 @@ def inspect(
         classes=manifest.classes,
         counts=_counts(manifest, bad),
         num_unlabelled=int((manifest.labels == UNLABELLED).sum()),
-        unreadable=[(str(manifest.keys[i]), _short(reasons[i], source.reader, i)) for i in bad.tolist()],
+        unreadable=[
+            *source.unreadable.items(),
+            *((str(manifest.keys[i]), _short(reasons[i], source.reader, i)) for i in bad.tolist()),
+        ],
         unreadable_ids=bad,
         straddling_groups=_straddling_groups(manifest),
-        notes=list(source.notes),
+        notes=[*source.notes, *(f"{traits[name]:,} {rule}" for name, rule in images.TRAITS.items() if name in traits)],
     )
     report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
     _compare(report, manifest, digests)
@@ -295,6 +301,7 @@ def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progre
     """Look at all files but the `known` ones."""
     chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
     found = Findings({}, {})
+    traits: Counter[str] = Counter()
     with ThreadPoolExecutor(num_threads) as pool:
         done = pool.map(lambda ids: [(i, _look(reader, i)) for i in ids if i not in known], chunks)
         for looks in track(done, "looking at the files", total=len(chunks), show=progress):
@@ -302,25 +309,28 @@ def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progre
                 if isinstance(look, str):
                     found.reasons[sample_id] = look
                 else:
-                    found.digests[sample_id] = look
+                    found.digests[sample_id], of_file = look
+                    traits.update(of_file)
+    found.traits.update(traits)
     return found
 
 
-def _look(reader: FileReader, sample_id: int) -> str | bytes:
-    """Why a file cannot be read; or else its digest."""
+def _look(reader: FileReader, sample_id: int) -> str | tuple[bytes, tuple[str, ...]]:
+    """Why a file cannot be read; or else its digest and its traits."""
     path = reader.path(sample_id)
     try:
         if path.suffix.lower() == bands.SUFFIX:
-            reader.size(sample_id)
-            return file_digest(path)
+            reader.read(sample_id)
+            return file_digest(path), ()
+        check_regular(path)
         with path.open("rb", buffering=0) as file:
             head = file.read(_PIECE)
             size = os.fstat(file.fileno()).st_size
             tail = head if size <= len(head) else os.pread(file.fileno(), _PIECE, size - _PIECE)
-        images.read_header(head if size == len(head) else path)
+        header = images.read_header(head if size == len(head) else path)
         if not _has_end(head, tail, size):
             reader.read(sample_id)
-        return bytes_digest(head) if size == len(head) else file_digest(path)
+        return bytes_digest(head) if size == len(head) else file_digest(path), header.traits
     except DataError as error:
         return str(error)
     except OSError as error:
@@ -328,14 +338,14 @@ def _look(reader: FileReader, sample_id: int) -> str | bytes:
 
 
 def _has_end(head: bytes, tail: bytes, size: int) -> bool:
-    """Whether the file's end is where its format says; formats without an end marker pass."""
+    """Whether the file's end is where its format says; False for formats without an end marker."""
     if head[:2] == b"\xff\xd8":
         return b"\xff\xd9" in tail
     if head[:4] == b"\x89PNG":
         return b"IEND" in tail
     if head[:4] == b"RIFF":
         return int.from_bytes(head[4:8], "little") + 8 <= size
-    return True
+    return False
 
 
 def _describe(group: Duplicates) -> str:

@@ -27,6 +27,7 @@ from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
 from litscope.data.sources.source import Source, open_paths
 from litscope.errors import ConfigError, DataError, RunError, did_you_mean
 from litscope.evaluation.evaluation_data import EvaluationData
+from litscope.evaluation.trained import load_classifier
 from litscope.limits import num_cores
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
@@ -197,7 +198,7 @@ def open_run(
         recipe=recipe,
         manifest=Manifest.read(run.manifest),
         checkpoint=path,
-        classifier=Classifier.load_from_checkpoint(path, map_location="cpu"),
+        classifier=load_classifier(path),
         plan=plan(hardware),
     )
 

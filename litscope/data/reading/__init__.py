@@ -3,6 +3,8 @@
     readers       what reads one sample: files, arrays
     images        the bytes of an image file -> (H, W, K), by one rule for each kind of file
     bands         `.npy` files as images of any number of bands
+    npz           `.npz` files, after a look at what they would take in memory
+    regular       whether a path may be opened at all
     decoding      whole batches of files, in threads; the only one with torch
     cache         every image decoded and resized once, in one memory map
     digests       16 bytes that say whether two samples have the same content

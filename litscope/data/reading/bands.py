@@ -9,6 +9,7 @@ dtype       uint8 stays as it is, bool becomes 0 and 255; uint16 and uint32 beco
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from litscope.data.reading.regular import check_regular
 from litscope.errors import DataError
 
 SUFFIX = ".npy"
+
+MAX_PIXELS = 89_478_485
+"""Largest image, in pixels: as of image files."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,24 @@ def read_bands_header(path: Path) -> BandsHeader:
         DataError: with the reason (without the path).
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = reader(file)
-            missing = file.tell() + int(np.prod(shape)) * dtype.itemsize - os.fstat(file.fileno()).st_size
+            missing = file.tell() + math.prod(shape) * dtype.itemsize - os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise DataError("no such file") from error
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"not a .npy file: {error}") from error
     target = _target_dtype(dtype)
     if missing > 0:
         raise DataError(f"the file ends {missing:,} bytes too early")
     height, width, num_bands = _layout(shape)
+    if height * width > MAX_PIXELS:
+        raise DataError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
     return BandsHeader(height, width, num_bands, target)
 
 
@@ -65,7 +75,11 @@ def read_bands(path: Path) -> npt.NDArray[Any]:
         DataError: with the reason (without the path).
     """
     read_bands_header(path)
-    return scale(_bands_last(np.load(path, allow_pickle=False)))
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise DataError(f"not a .npy file: {error}") from error
+    return scale(_bands_last(array))
 
 
 def scale(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -93,7 +107,7 @@ def _bands_are_last(shape: tuple[int, ...]) -> bool:
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) not in (2, 3) or 0 in shape:
+    if len(shape) not in (2, 3) or min(shape) < 1:
         raise DataError(f"shape {shape}; an image is (H, W), (H, W, K) or (K, H, W)")
     if len(shape) == 2:
         return shape[0], shape[1], 1

@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from litscope.data.reading.digests import DIGEST_BYTES
 from litscope.rundir import whole_file
 
-FILE = "findings-2.npz"
+FILE = "findings-3.npz"
 """The file's name in the cache's folder; the number changes when other things are looked for."""
 
 
@@ -29,10 +29,12 @@ class Findings:
     Attributes:
         reasons: sample_id -> why the file cannot be read.
         digests: sample_id -> digest, 16 bytes, of every file that can be read.
+        traits: trait of `images.TRAITS` -> how many files have it.
     """
 
     reasons: dict[int, str]
     digests: dict[int, bytes]
+    traits: dict[str, int] = field(default_factory=dict)
 
     def save(self, file: Path) -> None:
         """Write the findings, whole or not at all.
@@ -43,7 +45,8 @@ class Findings:
         ids = np.fromiter(self.digests, np.int64, len(self.digests))
         digests = np.frombuffer(b"".join(self.digests.values()), np.uint8).reshape(len(ids), DIGEST_BYTES)
         with whole_file(file) as out:
-            np.savez(out, ids=ids, digests=digests, reasons=np.array(json.dumps(self.reasons)))
+            reasons, traits = np.array(json.dumps(self.reasons)), np.array(json.dumps(self.traits))
+            np.savez(out, ids=ids, digests=digests, reasons=reasons, traits=traits)
 
     @classmethod
     def load(cls, file: Path) -> Findings | None:
@@ -55,6 +58,7 @@ class Findings:
                 return cls(
                     {int(id_): reason for id_, reason in reasons.items()},
                     dict(zip(kept["ids"].tolist(), digests, strict=True)),
+                    json.loads(str(kept["traits"])),
                 )
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None

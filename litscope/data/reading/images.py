@@ -37,6 +37,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from litscope.data.reading.regular import check_regular
 from litscope.errors import DataError
 
 DECODE_VERSION = 2
@@ -53,6 +54,15 @@ SUFFIXES = frozenset(
 )
 """Endings (lower case) of files that are images."""
 
+TRAITS = {
+    "animated": "animated images: the first frame is read",
+    "pages": "files of several pages: the first page is read",
+    "alpha": "images with an alpha channel or a transparent colour: laid on white",
+    "cmyk": "CMYK images: converted to RGB without a colour profile",
+    "deep": "images of more than 8 bits: brought to 8",
+}
+"""Traits of a file that are worth telling, and by which rule such files are read."""
+
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112
 _HEAD_BYTES = 65_536
@@ -62,11 +72,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before it is decoded: its size (after EXIF rotation), and whether it is gray."""
+    """What a file says about itself before it is decoded: its size (after EXIF rotation), whether it is gray, and those
+    of its traits (`TRAITS`) that a rule above brings to 8 bits of gray or colour.
+    """
 
     height: int
     width: int
     gray: bool
+    traits: tuple[str, ...] = ()
 
 
 def read_header(source: bytes | Path) -> Header:
@@ -86,7 +99,7 @@ def read_header(source: bytes | Path) -> Header:
             _check_pixels(width, height)
             if _orientation(image) >= 5:
                 height, width = width, height
-            return Header(height, width, _is_gray(image))
+            return Header(height, width, _is_gray(image), _traits(image))
     except DataError:
         raise
     except Exception as error:  # Pillow raises nearly anything on a damaged file
@@ -111,7 +124,7 @@ def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
     if channels not in (1, 3):
         raise DataError(f"image files are read with 1 or 3 channels, not {channels}; other bands need .npy files")
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
+        data = source if isinstance(source, bytes) else _whole(source)
         if data[:2] == b"\xff\xd8":
             pixels = _decode_jpeg(data, channels, min_side)
             if pixels is not None:
@@ -155,7 +168,13 @@ def centre_square(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array[top : top + side, left : left + side]
 
 
+def _whole(path: Path) -> bytes:
+    check_regular(path)
+    return path.read_bytes()
+
+
 def _head(path: Path) -> bytes:
+    check_regular(path)
     with path.open("rb") as file:
         return file.read(_HEAD_BYTES)
 
@@ -169,7 +188,8 @@ def _jpeg_header(data: bytes) -> Header | None:
     _check_pixels(width, height)
     if _jpeg_orientation(data) >= 5:
         height, width = width, height
-    return Header(height, width, colorspace.upper() == "GRAY")
+    traits = ("cmyk",) if colorspace.upper() in ("CMYK", "YCCK") else ()
+    return Header(height, width, colorspace.upper() == "GRAY", traits)
 
 
 def _decode_jpeg(data: bytes, channels: int, min_side: int) -> Pixels | None:
@@ -274,6 +294,24 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _is_gray(image: Image.Image) -> bool:
     return image.mode in _GRAY_MODES or _has_gray_palette(image)
+
+
+def _traits(image: Image.Image) -> tuple[str, ...]:
+    """Traits of an opened file; looks for a second picture, without decoding the first."""
+    mode, traits = image.mode, []
+    if mode == "CMYK":
+        traits.append("cmyk")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        traits.append("alpha")
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        traits.append("deep")
+    try:
+        has_more = bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001 a damaged second picture; the first, which counts, may be good
+        has_more = True
+    if has_more:
+        traits.append("animated" if image.format in ("GIF", "PNG", "WEBP", "AVIF") else "pages")
+    return tuple(traits)
 
 
 def _has_gray_palette(image: Image.Image) -> bool:

@@ -3,6 +3,8 @@
     source        the door: a name, folder, list or table -> a Source (manifest, reader, notes)
     rows          what each kind of source is read into
     folders       train/val/test/<class>/... or <class>/...
+    layout        which of its folders are splits and which are classes
+    tree          the files below a folder, however it is linked
     lists         CSV, Parquet and .npz files of images
     tables        CSV and Parquet files whose columns become features
     named         bundled and downloaded data sets

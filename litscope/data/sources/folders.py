@@ -1,91 +1,100 @@
 """A folder of images -> Rows: `train|val|test/<class>/...` or `<class>/...`. No torch.
 
-Sub-folders of a class folder belong to the class. A class folder without images is a class too, so
-that it can be reported. Images directly in a split's folder (or beside class folders) have no label.
-Names that begin with "." or "__" are passed over. Nothing is opened or asked for its size here.
+Sub-folders of a class folder belong to the class. A class folder without images is a class too, so that it can be
+reported. Images directly in a split's folder (or beside class folders) have no label. `layout` finds out which folders
+are splits, `tree` walks over them. Nothing is opened or asked for its size here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from litscope.data.manifest import UNLABELLED
-from litscope.data.reading import bands, images
-from litscope.data.sources.rows import Rows, order_classes
-from litscope.data.sources.splits import canonical_split
+from litscope.data.sources.layout import find_layout, other_task
+from litscope.data.sources.rows import Rows, look_alikes, order_classes
+from litscope.data.sources.tree import IMAGE_SUFFIXES, Tree, is_image, some
 from litscope.errors import DataError
-
-IMAGE_SUFFIXES = images.SUFFIXES | {bands.SUFFIX}
 
 
 @dataclass
 class _Found:
-    """Images by (split, class or None), and how many other files there were."""
+    """What lies below the root.
 
+    Attributes:
+        tree: walks over it.
+        keys: (split, class or None) -> its images.
+        others: class folder as on the disk ("" outside of them) -> how many other files have which suffix.
+        folders: class -> the names that its folders have on the disk.
+    """
+
+    tree: Tree
     keys: dict[tuple[str, str | None], list[str]] = field(default_factory=dict)
-    num_others: int = 0
+    others: dict[str, Counter[str]] = field(default_factory=dict)
+    folders: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, root: Path, prefix: str, split: str, label: str | None, recursive: bool = True) -> None:
-        """Add the images below root/prefix."""
-        keys = self.keys.setdefault((split, label), [])
-        for key in walk(root, prefix, recursive):
-            if os.path.splitext(key)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 once per file
+    def add_classes(self, base: str, split: str) -> None:
+        """Add the images in a folder of class folders; those beside the class folders have no label."""
+        for folder in self.tree.folders(base):
+            label = class_name(folder)
+            self.folders.setdefault(label, set()).add(folder)
+            self._add((split, label), folder, self.tree.files(f"{base}{folder}/"))
+        self._add((split, None), "", self.tree.files(base, recursive=False))
+
+    def _add(self, part: tuple[str, str | None], folder: str, files: Iterable[str]) -> None:
+        keys = self.keys.setdefault(part, [])
+        others = self.others.setdefault(folder, Counter())
+        for key in files:
+            if is_image(key):
                 keys.append(key)
             else:
-                self.num_others += 1
+                others[os.path.splitext(key)[1].lower()] += 1  # noqa: PTH122 once per file
+
+    @property
+    def num_others(self) -> int:
+        """Files that are not images."""
+        return sum(count.total() for count in self.others.values())
 
 
 def list_folder(root: Path) -> Rows:
     """List a folder of images, sorted by path.
 
     Raises:
-        DataError: if it holds no image, no class folder, or only one class.
+        DataError: if it holds no image, no class folder, or only one class; if it may not be read, or is one of boxes
+            or masks.
     """
-    found = _Found()
-    split_folders = _split_folders(root)
-    for folder in [] if split_folders else _folders(root):
-        found.add(root, f"{folder}/", "", folder)
-    for name, split in split_folders.items():
-        for folder in _folders(root / name):
-            found.add(root, f"{name}/{folder}/", split, folder)
-        found.add(root, f"{name}/", split, None, recursive=False)
-    if not split_folders:
-        found.add(root, "", "", None, recursive=False)
-    _check_layout(root, found)
+    found = _Found(Tree(root))
+    layout = find_layout(found.tree)
+    for folder, split in (layout.splits or {layout.base: ""}).items():
+        found.add_classes(folder, split)
+    _check(root, found)
     rows = _rows(root, found)
-    skipped = [name for name in _folders(root) if split_folders and name not in split_folders]
-    if skipped:
-        rows.notes.append(f"folders beside {', '.join(split_folders)} are not used: {', '.join(skipped)}")
+    rows.notes += [*layout.notes, *found.tree.notes()]
+    rows.unreadable = found.tree.unreadable
     return rows
 
 
-def list_images(root: Path) -> list[str]:
-    """Paths of all images below a folder, relative to it with "/", sorted; whatever the folders mean."""
-    return sorted(key for key in walk(root, "") if Path(key).suffix.lower() in IMAGE_SUFFIXES)
+def list_images(root: Path) -> tuple[list[str], list[str]]:
+    """All images below a folder, whatever its folders mean.
+
+    Returns:
+        Their paths relative to it with "/", sorted; and lines for the person.
+    """
+    tree = Tree(root)
+    keys = sorted(filter(is_image, tree.files("")))
+    unreadable = [f"{root / path} is set aside: {reason}" for path, reason in tree.unreadable.items()]
+    return keys, [*unreadable, *tree.notes()]
 
 
-def walk(root: Path, prefix: str, recursive: bool = True) -> Iterator[str]:
-    """Names of all files below root/prefix, relative to root; links to folders are followed once."""
-    pending, seen = [prefix], {os.path.realpath(root / prefix)}
-    while pending:
-        below = pending.pop()
-        for entry in os.scandir(root / below):
-            if _is_hidden(entry.name):
-                continue
-            if not entry.is_dir():
-                yield below + entry.name
-            elif recursive:
-                if entry.is_symlink():
-                    real = os.path.realpath(entry.path)
-                    if real in seen:
-                        continue
-                    seen.add(real)
-                pending.append(f"{below}{entry.name}/")
+def class_name(folder: str) -> str:
+    """The class that a folder's name means: without white space around it, its accents in one Unicode form (NFC)."""
+    return unicodedata.normalize("NFC", folder.strip() or folder)
 
 
 def _rows(root: Path, found: _Found) -> Rows:
@@ -98,7 +107,7 @@ def _rows(root: Path, found: _Found) -> Rows:
         splits.append(np.full(len(names), split, dtype=object))
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
     all_labels = np.concatenate(labels)[order]
-    notes = []
+    notes = [*_notes_on_names(found.folders), *look_alikes(classes)]
     if found.num_others:
         notes.append(f"{found.num_others:,} files that are not images are passed over")
     num_unlabelled = int((all_labels == UNLABELLED).sum())
@@ -115,38 +124,42 @@ def _rows(root: Path, found: _Found) -> Rows:
     )
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name))
+def _notes_on_names(folders: dict[str, set[str]]) -> list[str]:
+    notes = []
+    for label, names in folders.items():
+        if len(names) > 1:
+            written = " and ".join(map(ascii, sorted(names)))
+            notes.append(f"the folders {written} are one class, {label!r}: only white space or Unicode's form differs")
+    spaced = sorted(repr(name) for names in folders.values() for name in names if name != name.strip() and name.strip())
+    if spaced:
+        notes.append(f"labels: white space around {len(spaced):,} folder names is dropped: {some(spaced)}")
+    return notes
 
 
-def _split_folders(root: Path) -> dict[str, str]:
-    """Folder -> split, or nothing where the folders are classes.
-
-    `train`, `test` ... are splits if there is nothing else beside them, or if one of them holds
-    folders: among `car`, `boat` and `train` with images directly inside, `train` is a class.
-    """
-    names = _folders(root)
-    known = {name: split for name in names if (split := canonical_split(name))}
-    if len(known) == len(names) or any(_folders(root / name) for name in known):
-        return known
-    return {}
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
-
-
-def _check_layout(root: Path, found: _Found) -> None:
+def _check(root: Path, found: _Found) -> None:
     expected = "Expected are train/<class>/..., val/<class>/..., test/<class>/... or <class>/..."
-    classes = {label for _, label in found.keys if label is not None}
-    num_images = sum(map(len, found.keys.values()))
+    if reason := found.tree.unreadable.get("."):
+        raise DataError(f"{root} cannot be read: {reason}.")
+    images: dict[str, list[str]] = {}
+    for (_, label), keys in found.keys.items():
+        images.setdefault(label or "", []).extend(keys)
+    classes = images.keys() - {""}
+    num_images = sum(map(len, images.values()))
     if not num_images:
         others = f" ({found.num_others:,} other files)" if found.num_others else ""
-        raise DataError(f"{root} holds no images{others}. {expected} with {', '.join(sorted(IMAGE_SUFFIXES))} files.")
+        passed = "".join(f" {note}." for note in found.tree.notes())
+        raise DataError(
+            f"{root} holds no images{others}.{passed} {expected} with {', '.join(sorted(IMAGE_SUFFIXES))} files."
+        )
+    if task := other_task(images, found.others):
+        raise DataError(
+            f"{root} has no class for each image. {task} litscope trains classifiers. {expected}, or a CSV file with "
+            "the columns filepath and label."
+        )
     if not classes:
         raise DataError(
             f"{root} holds {num_images:,} images, but no class folders, so they have no labels. {expected}; "
             "labels may also come from a CSV file with the columns filepath and label."
         )
     if len(classes) == 1:
-        raise DataError(f"{root} holds one class only, {classes.pop()!r}; a classifier needs at least two. {expected}.")
+        raise DataError(f"{root} holds one class only, {min(classes)!r}; a classifier needs at least two. {expected}.")

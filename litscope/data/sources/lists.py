@@ -6,7 +6,6 @@ other one is a table. Order is the file's own: row i gets sample_id i.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.data.reading import bands
+from litscope.data.reading.npz import read_npz
 from litscope.data.sources.rows import Rows, index_labels, no_splits
 from litscope.data.sources.splits import canonical_split
 from litscope.data.sources.tables import column_names, read_table
@@ -95,7 +95,7 @@ def npz_rows(path: Path) -> Rows:
     X of shape (N, F) is a table; (N, H, W), (N, H, W, K) or (N, K, H, W) are images, scaled as `.npy`
     files are.
     """
-    arrays = load_npz(path)
+    arrays = read_npz(path)
     parts = _npz_parts(path, arrays)
     x = _joined(path, [arrays[f"x{suffix}"] for suffix, _ in parts])
     y = np.concatenate([arrays[f"y{suffix}"].ravel() for suffix, _ in parts])
@@ -118,15 +118,6 @@ def npz_rows(path: Path) -> Rows:
     else:
         rows.pixels = image_array(path, x)
     return rows
-
-
-def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays by their lower-case names. Pickled objects are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name.lower(): file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as .npz: {error}.") from error
 
 
 def image_array(path: Path, x: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -7,6 +7,8 @@ and in which order the classes are.
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ class Rows:
         extra: other columns for the manifest.
         notes: lines for the person.
         root: folder that the keys start from.
+        unreadable: folder -> why it is set aside.
         pixels: (N, H, W, K) uint8 or float32.
         features: columns that become features.
     """
@@ -48,6 +51,7 @@ class Rows:
     extra: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     root: Path | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
     pixels: npt.NDArray[Any] | None = None
     features: pa.Table | None = None
 
@@ -93,7 +97,7 @@ def index_labels(
     position = {name: index for index, name in enumerate(classes)}
     lookup = np.array([position[name] for name in names] + [UNLABELLED], dtype=np.int64)
     codes = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    notes += _look_alikes(classes)
+    notes += look_alikes(classes)
     return lookup[codes], classes, notes
 
 
@@ -149,12 +153,20 @@ def _check_classes(classes: tuple[str, ...], num_labelled: int, num_rows: int, c
         )
 
 
-def _look_alikes(classes: tuple[str, ...]) -> list[str]:
+def look_alikes(classes: tuple[str, ...]) -> list[str]:
+    """Lines about classes whose names a person can hardly tell apart."""
     by_folded = defaultdict(list)
     for name in classes:
-        by_folded[name.casefold()].append(name)
-    return [
-        f"labels: {' and '.join(map(repr, names))} differ only in case and are different classes"
-        for names in by_folded.values()
-        if len(names) > 1
-    ]
+        by_folded[_folded(name)].append(name)
+    notes = []
+    for names in by_folded.values():
+        if len(names) > 1:
+            how = "differ only in case" if len({name.casefold() for name in names}) == 1 else "look alike"
+            notes.append(f"labels: {' and '.join(map(repr, names))} {how} and are different classes")
+    return notes
+
+
+def _folded(name: str) -> str:
+    """A name without case, ligatures, invisible letters, and what stands between its words."""
+    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", unicodedata.normalize("NFKC", visible).casefold()).strip()

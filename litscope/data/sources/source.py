@@ -24,14 +24,15 @@ import pyarrow as pa
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
+from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.reading.regular import check_regular
 from litscope.data.sources import splits
 from litscope.data.sources.folders import list_folder, list_images
 from litscope.data.sources.lists import (
     image_array,
     image_keys,
     list_rows,
-    load_npz,
     npz_rows,
     number_columns,
     path_column,
@@ -58,6 +59,7 @@ class Source:
         notes: lines for the person.
         folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
         digests: (N,) 16 bytes, of the rows of a table as they were read; None for images.
+        unreadable: folder -> why it is set aside, with all that it holds.
     """
 
     manifest: Manifest
@@ -67,6 +69,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     folds: npt.NDArray[np.int64] | None = None
     digests: pa.Array | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -128,7 +131,9 @@ def open_source(
     numbers = None
     if folds is not None and folds.number is None:
         numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
-    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers, _digests(rows, encoding))
+    return Source(
+        manifest, reader, reader.kind, rows.name, rows.notes, numbers, _digests(rows, encoding), rows.unreadable
+    )
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:
@@ -151,6 +156,11 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
     for path in given:
         if not path.exists():
             raise DataError(f"{path} does not exist.")
+        if not path.is_dir() and path.suffix.lower() in {*TABLE_SUFFIXES, ".npz"}:
+            try:
+                check_regular(path)
+            except DataError as error:
+                raise DataError(f"{path} is {error}.") from None
     opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding)
     labels = np.full(len(opened.keys), UNLABELLED, dtype=np.int64)
     manifest = build_manifest(opened.keys, labels, classes, extra=opened.extra, encoding=encoding)
@@ -276,9 +286,12 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
         return _new_arrays(paths, channels, dtype)
     keys: list[str] = []
     extra: dict[str, Any] = {}
+    notes: list[str] = []
     for path in paths:
         if path.is_dir():
-            found = [str(path / key) for key in list_images(path)]
+            below, said = list_images(path)
+            found = [str(path / key) for key in below]
+            notes += said
             if not found:
                 raise DataError(f"{path} holds no images.")
             keys += found
@@ -288,7 +301,7 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
             extra = others if len(paths) == 1 else {}
         else:
             keys.append(str(path))
-    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype), extra, [])
+    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype), extra, notes)
 
 
 def _listed_images(path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -317,7 +330,7 @@ def _new_arrays(paths: Sequence[Path], channels: int, dtype: np.dtype[Any]) -> _
 
 def _features_of(path: Path) -> Any:
     """The array X of an .npz file."""
-    arrays = load_npz(path)
+    arrays = read_npz(path)
     if "x" not in arrays:
         raise DataError(f"{path} needs the array X; it has {', '.join(arrays) or 'none'}.")
     return arrays["x"]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError
+from litscope.models.archive import check_archive
 
 REACH_S = 2.5
 """How long the host of pretrained weights may take to answer."""
@@ -76,6 +77,7 @@ def _read(file: Path) -> Any:
             return load_file(file)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
+    check_archive(file)
     return torch.load(file, map_location="cpu", weights_only=True)
 
 

@@ -16,6 +16,7 @@ with `weights_only=True`.
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import re
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from litscope.errors import RunError
 from litscope.lightning_internals import LoopStage, write_loop_counters
+from litscope.models.archive import check_archive
 from litscope.rundir import BEST, name_also, whole_file
 
 KEY = "litscope"
@@ -109,9 +111,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
         mmap: leave the tensors in the file; for a look at the rest.
     """
     try:
+        check_archive(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise RunError(f"The checkpoint {path} does not exist.") from None
+    except pickle.UnpicklingError as error:
+        reason = "it is damaged, or holds Python objects, which litscope does not unpickle."
+        raise RunError(f"{path} cannot be read as a checkpoint: {reason}") from error
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be read as a checkpoint: {reason}") from error
