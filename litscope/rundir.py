@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from litscope.errors import RunError
+from litscope.jsonlines import UNUSABLE, parse_line
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 """Names of checkpoints, wherever they lie (--checkpoint-dir)."""
@@ -312,18 +313,16 @@ def held(run: RunDir) -> Iterator[None]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All complete JSON lines of an append-only file; a half-written one is skipped."""
+    """All complete JSON lines of an append-only file; half-written and unusable ones (`jsonlines`) are skipped."""
+    return [line for line in every_line(path) if UNUSABLE not in line]
+
+
+def every_line(path: Path) -> list[dict[str, Any]]:
+    """As `read_lines`, with what is left of unusable lines, and why they are."""
     if not path.exists():
         return []
-    lines = []
-    for raw in path.read_bytes().split(b"\n"):
-        try:
-            value = json.loads(raw) if raw.strip() else None
-        except ValueError:  # also when the cut went through a character of several bytes
-            continue
-        if isinstance(value, dict):
-            lines.append(value)
-    return lines
+    parsed = map(parse_line, path.read_bytes().split(b"\n"))
+    return [line for line in parsed if line is not None]
 
 
 def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int:

@@ -6,7 +6,6 @@ other actions that concern one process are not carried; canaries never are.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.jsonlines import parse_line
 from litscope.ledger.journal.actions import Action, check, decide, decisions, is_request, planted, request
 from litscope.ledger.queries import classes
 from litscope.rundir import RunDir
@@ -70,17 +70,15 @@ def read_actions(where: str) -> list[Action]:
 
 def _lines(path: Path) -> list[Action]:
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not text.strip():
+    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
+        if not raw.strip():
             continue
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if not is_request(line):
-            if isinstance(line, dict) and "answers" in line:
+        line = parse_line(raw)
+        if line is None or not is_request(line):
+            if line is not None and "answers" in line:
                 continue
-            raise ConfigError(f"--actions {path}, line {number} is not an action: {text[:80]}")
+            shown = raw[:80].decode(errors="replace")
+            raise ConfigError(f"--actions {path}, line {number} is not an action: {shown}")
         check(line)
         if "sample_id" in line and "key" not in line:
             raise ConfigError(

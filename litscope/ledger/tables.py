@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from litscope.errors import ConfigError
+from litscope.jsonlines import UNUSABLE
 from litscope.ledger.journal.actions import canaries, check, decisions, entries, planted
 from litscope.rundir import RunDir, read_lines, valid_lines
 
@@ -45,6 +46,10 @@ _ACTIONS = pa.schema(
         "is_canary": pa.bool_(),
     }
 )
+
+
+_LATEST_S = 253_402_300_800
+"""The year 10000, in seconds since 1970: what Python can show of times ends before it."""
 
 
 def _valid(run: RunDir, path: Path) -> list[dict[str, Any]]:
@@ -104,6 +109,7 @@ def actions_table(run: RunDir) -> pa.Table:
     for entry in entries(run):
         answer = entry.answer or {}
         told = {name: answer.get(name) for name in ("step", "epoch", "reason")}
+        told["reason"] = told["reason"] or entry.action.get(UNUSABLE)
         rows.append({"status": entry.status, **told, **_request_facts(entry.action)})
     return pa.Table.from_pylist(rows, schema=_ACTIONS)
 
@@ -114,7 +120,7 @@ def _request_facts(action: dict[str, Any]) -> dict[str, Any]:
     when = action.get("when")
     facts = {
         **{name: str(action.get(name, "")) for name in ("id", "who", "what", "why")},
-        "asked_at": int(when * 1000) if isinstance(when, int | float) else None,
+        "asked_at": int(when * 1000) if isinstance(when, int | float) and 0 <= when < _LATEST_S else None,
         "is_canary": action.get("canary") is True,
         "arguments": json.dumps(rest, ensure_ascii=False),
     }

@@ -74,6 +74,7 @@ def test_a_file_with_keys_does_too(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ('{"id": "a", "what": "discard", "sample_id": [1]}', "has no `key`"),
+        (f'{{"id": "a", "what": "discard", "key": ["x"], "sample_id": [1{400 * "0"}]}}', "more than 64 bits"),
         ("not json", "line 1 is not an action"),
         ('{"id": "a", "what": "relabel", "sample_id": [1], "key": ["digits/00001"], "label": "x"}', "not a class"),
         ('{"id": "a", "what": "disscard", "sample_id": [1], "key": ["digits/00001"]}', "Did you mean 'discard'"),

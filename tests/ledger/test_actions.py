@@ -31,7 +31,8 @@ from litscope.ledger.journal.actions import (
     submit,
 )
 from litscope.ledger.journal.describe import describe, describe_answer, describe_status
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.ledger.tables import actions_table
+from litscope.rundir import RunDir, append_line, begin_attempt, json_text
 
 
 @pytest.fixture
@@ -458,3 +459,75 @@ def test_an_answer_in_words(run: RunDir) -> None:
     ]
     ask(run, "stop")
     assert [describe_status(entry) for entry in entries(run)][1:] == [found[1][0], found[2][0], "pending"]
+
+
+DEEP = b'{"id": "x", "what": "tag", "tag": ' + 100_000 * b"[" + 100_000 * b"]" + b"}"
+
+HOSTILE = {
+    "a number of 400 digits": (
+        b'{"id": "x", "what": "reweight", "sample_id": [1], "weight": 1' + 400 * b"0" + b"}",
+        "64",
+    ),
+    "of 5000 digits": (b'{"id": "x", "what": "reweight", "sample_id": [1], "weight": 1' + 5000 * b"0" + b"}", "64"),
+    "an id of 400 digits": (b'{"id": "x", "what": "discard", "sample_id": [1' + 400 * b"0" + b"]}", "64"),
+    "a time of 400 digits": (b'{"id": "x", "what": "pause", "when": 1' + 400 * b"0" + b"}", "64"),
+    "a step of 400 digits": (b'{"id": "x", "what": "pause", "at_step": 1' + 400 * b"0" + b"}", "64"),
+    "a verb of a newer version": (b'{"id": "x", "what": "merge", "with": 1' + 400 * b"0" + b"}", "64"),
+    "100,000 brackets": (DEEP, "inside each other"),
+    "900 brackets": (DEEP.replace(99_100 * b"[", b"").replace(99_100 * b"]", b""), "inside each other"),
+    "a lone surrogate in a tag": (b'{"id": "x", "what": "tag", "sample_id": [1], "tag": "a\\ud800"}', "surrogate"),
+    "a lone surrogate in a note": (b'{"id": "x", "what": "pause", "why": "\\uDFFF"}', "surrogate"),
+    "a lone surrogate in a name": (b'{"id": "x", "what": "pause", "\\udc00": 1}', "surrogate"),
+    "a lone surrogate in a key": (
+        b'{"id": "x", "what": "tag", "tag": "a", "sample_id": [1], "key": ["\\ud8ff"]}',
+        "surrogate",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_line_that_no_reader_could_hold_is_refused_with_the_reason(name: str, run: RunDir) -> None:
+    line, reason = HOSTILE[name]
+    ask(run, "discard", sample_id=[1])
+    with run.actions.open("ab") as file:
+        file.write(line + b"\n")
+    ask(run, "tag", tag="\N{GRINNING FACE}", sample_id=[2])
+    assert statuses(run) == ["pending", "refused", "pending"]
+    hostile = entries(run)[1]
+    assert reason in describe_status(hostile)
+    assert describe(hostile.action)
+    with pytest.raises(ConfigError, match=f"cannot be used: .*{reason}"):
+        check(hostile.action)
+    assert decisions(run) == Decisions(discarded={1}, tags={"\N{GRINNING FACE}": {2}})
+    assert Journal(run).poll() == [entry.action for entry in entries(run)]
+    table = actions_table(run)
+    assert table["status"].to_pylist() == ["pending", "refused", "pending"]
+    assert reason in table["reason"][1].as_py()
+    assert json.dumps(table["arguments"].to_pylist(), ensure_ascii=False).encode()
+    json_text([entry.action for entry in entries(run)]).encode()
+
+
+@pytest.mark.parametrize("when", ["Infinity", "NaN", "1e300", "-1e300", "-1", "true", "253402300800"])
+def test_a_time_that_is_none(when: str, run: RunDir) -> None:
+    with run.actions.open("a") as file:
+        file.write(f'{{"id": "x", "what": "pause", "when": {when}}}\n')
+    asked = actions_table(run)["asked_at"].to_pylist()
+    assert asked[0] is None or asked[0].year == 1970
+
+
+def test_an_answer_that_no_reader_could_hold_is_none(run: RunDir) -> None:
+    action = ask(run, "pause")
+    with run.actions.open("a") as file:
+        file.write(f'{{"answers": "{action}", "status": "applied", "step": 1{400 * "0"}, "epoch": 0, "attempt": 1}}\n')
+    assert statuses(run) == ["pending"]
+    assert actions_table(run)["step"].to_pylist() == [None]
+
+
+def test_a_request_with_such_values_is_not_written() -> None:
+    for arguments in ({"weight": 10**400}, {"weight": 10**5000}, {"key": ["\udcff"], "weight": 1}):
+        with pytest.raises(ConfigError, match="it must be"):
+            request("reweight", sample_id=[1], **arguments)
+    with pytest.raises(ConfigError, match="not Unicode text"):
+        request("pause", why="\udcff")
+    with pytest.raises(ConfigError, match="it must be a name"):
+        request("tag", sample_id=[1], tag="\udcff")

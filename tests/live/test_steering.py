@@ -161,6 +161,25 @@ class TestSamples:
         assert reason in (found.answer or {})["reason"]
         assert_bit_equal(last(run), last(plain_run))
 
+    def test_a_line_that_no_reader_could_hold_is_refused_and_the_rest_goes_on(
+        self, order: list[int], tmp_path: Path
+    ) -> None:
+        run = tmp_path / "run"
+
+        def write() -> None:
+            with RunDir(run).actions.open("a") as file:
+                file.write(f'{{"id": "a", "what": "reweight", "sample_id": [1], "weight": 1{400 * "0"}}}\n')
+                file.write('{"id": "b", "what": "tag", "tag": "\\ud800", "sample_id": [1]}\n')
+                file.write(f'{{"id": "c", "what": "pause", "when": {100_000 * "["}\n')
+                file.write(f'{{"id": "d", "what": "pause", "when": {100_000 * "["}{100_000 * "]"}}}\n')
+            ask(run, what="discard", sample_id=[order[0]])()
+
+        steered(run, (2, write))
+        assert [entry.status for entry in entries(RunDir(run))] == [*4 * ["refused"], "applied"]
+        assert all("cannot be used" in answer["reason"] for answer in answers(run)[:4])
+        small_fit(run, resume=str(run), epochs=4)
+        assert epoch_rows(RunDir(run))[-1]["epoch"] == 3
+
 
 class TestSettings:
     def test_a_rate_stands_in_for_the_schedule_until_it_is_taken_up_again(self, tmp_path: Path) -> None:

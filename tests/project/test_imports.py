@@ -23,6 +23,7 @@ BASE = {
     "defaults",
     "limits",
     "settings",
+    "jsonlines",
     "rundir",
     "runs",
     "pictures",
@@ -40,7 +41,8 @@ ALLOWED = {
     "limits": set(),
     "settings": {"errors"},
     "lightning_internals": set(),
-    "rundir": {"errors", "console"},
+    "jsonlines": set(),
+    "rundir": {"errors", "console", "jsonlines"},
     "runs": {"errors", "console", "rundir"},
     "pictures": {"errors", "console", "rundir"},
     "config": BASE,
@@ -65,7 +67,18 @@ TORCH_FREE = {
     "litscope",
     *(
         f"litscope.{name}"
-        for name in ("errors", "console", "defaults", "limits", "settings", "rundir", "runs", "types", "pictures")
+        for name in (
+            "errors",
+            "console",
+            "defaults",
+            "limits",
+            "settings",
+            "jsonlines",
+            "rundir",
+            "runs",
+            "types",
+            "pictures",
+        )
     ),
     "litscope.cli",
     "litscope.commands.line",

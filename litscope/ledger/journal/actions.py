@@ -10,23 +10,23 @@ the clocks of their writers say. Replaying the same lines gives the same state, 
 
 An answer is void if a later attempt of the run went on from before its step: those weights, and what
 was done to them, are gone, and the action is pending again, unless it was addressed to the process that
-trained then (`is_momentary`). A half-written line is skipped. Verbs of a newer version are kept and
-listed, but never counted.
+trained then (`is_momentary`). A half-written line is skipped. A line that no reader could hold (`jsonlines`) is
+refused, whoever reads it. Verbs of a newer version are kept and listed, but never counted.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from litscope.errors import LedgerError, RunError
+from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.ledger.journal.decisions import Action, Decisions, decide, is_valid, once, planted, undone
 from litscope.ledger.journal.verbs import SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
-from litscope.rundir import RunDir, append_line, cut_steps, read_lines
+from litscope.rundir import RunDir, append_line, cut_steps, every_line, read_lines
 
 __all__ = [
     "SETTINGS",
@@ -145,11 +145,8 @@ class Journal:
             if hash(raw) in self._given:
                 continue
             self._given.add(hash(raw))
-            try:
-                line = json.loads(raw)
-            except ValueError:  # cut off by a kill, or not ours
-                continue
-            if is_request(line) or is_answer(line):
+            line = parse_line(raw)
+            if line is not None and (is_request(line) or is_answer(line)):
                 yield line
 
     def _read(self) -> bytes:
@@ -170,6 +167,7 @@ def is_answer(line: Any) -> bool:
     """Whether a line of the journal is the answer to a request."""
     return (
         isinstance(line, dict)
+        and UNUSABLE not in line
         and isinstance(line.get("answers"), str)
         and line.get("status") in ("applied", "refused")
         and all(isinstance(line.get(name), int) for name in ("step", "epoch", "attempt"))
@@ -181,9 +179,10 @@ class Entry:
     """A request and its answer.
 
     Attributes:
-        action: the request.
+        action: the request; of one that cannot be used, its head and why.
         answer: the trainer's last answer that is not void, or None.
-        status: pending, applied, refused, or undone by a later action that was not refused.
+        status: pending, applied, refused (by the trainer, or because it cannot be used), or undone by a later action
+            that was not refused.
     """
 
     action: Action
@@ -193,7 +192,7 @@ class Entry:
 
 def entries(run: RunDir) -> list[Entry]:
     """The requests of a run in the journal's order, each id once, with their answers that are not void."""
-    lines = read_lines(run.actions)
+    lines = every_line(run.actions)
     actions = once(line for line in lines if is_request(line))
     cuts = cut_steps(read_lines(run.attempts))
     answers: dict[str, Action] = {}
@@ -202,16 +201,16 @@ def entries(run: RunDir) -> list[Entry]:
             cut = cuts.get(line["attempt"])
             if cut is None or line["step"] <= cut or is_momentary(actions[line["answers"]]):
                 answers[line["answers"]] = line
-    gone = undone(a for a in actions.values() if not _is_refused(answers.get(a["id"])))
-    return [Entry(a, answers.get(i), _status(answers.get(i), i in gone)) for i, a in actions.items()]
+    gone = undone(a for a in actions.values() if not _is_refused(a, answers.get(a["id"])))
+    return [Entry(a, answers.get(i), _status(a, answers.get(i), i in gone)) for i, a in actions.items()]
 
 
-def _is_refused(line: Action | None) -> bool:
-    return line is not None and line["status"] == "refused"
+def _is_refused(action: Action, line: Action | None) -> bool:
+    return UNUSABLE in action or (line is not None and line["status"] == "refused")
 
 
-def _status(line: Action | None, is_undone: bool) -> Status:
-    if _is_refused(line):
+def _status(action: Action, line: Action | None, is_undone: bool) -> Status:
+    if _is_refused(action, line):
         return "refused"
     if is_undone:
         return "undone"

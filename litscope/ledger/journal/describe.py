@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from litscope.jsonlines import UNUSABLE
 from litscope.ledger.journal.actions import Entry
 
 Action = dict[str, Any]
@@ -67,6 +68,8 @@ def describe_answer(answer: Action) -> list[str]:
 
 def describe_status(entry: Entry) -> str:
     """Whether an action is pending, applied, refused or undone, with where or why."""
+    if entry.answer is None and UNUSABLE in entry.action:
+        return f"refused: {entry.action[UNUSABLE]}"
     if entry.answer is None or entry.status == "undone":
         return entry.status
     return describe_answer(entry.answer)[0]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litscope.errors import ConfigError, did_you_mean
+from litscope.jsonlines import UNUSABLE, is_unicode
 
 SPLITS = ("train", "val", "test")
 
@@ -80,15 +81,17 @@ Check = Callable[[Any], bool]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return type(value) is int and abs(value) < 2**63
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return type(value) is int and 1 <= value < 2**63
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != ""
+    return isinstance(value, str) and value.strip() != "" and is_unicode(value)
 
 
 SETTINGS: dict[str, tuple[str, Check]] = {
@@ -107,7 +110,7 @@ _ARGUMENTS: dict[str, tuple[str, Check]] = {
         "a list of whole numbers from 0, not empty",
         lambda v: isinstance(v, list) and bool(v) and all(type(i) is int and 0 <= i < 2**63 for i in v),
     ),
-    "key": ("a list of names", lambda v: isinstance(v, list) and all(isinstance(k, str) for k in v)),
+    "key": ("a list of names", lambda v: isinstance(v, list) and all(isinstance(k, str) and is_unicode(k) for k in v)),
     "label": (
         "a class name or a list of them",
         lambda v: _is_text(v) or (isinstance(v, list) and all(_is_text(name) for name in v)),
@@ -117,10 +120,10 @@ _ARGUMENTS: dict[str, tuple[str, Check]] = {
     "settings": ("an object of settings, not empty", lambda v: isinstance(v, dict) and bool(v)),
     "split": ("train, val or test", lambda v: v in SPLITS),
     "action": ("the id of an action", _is_text),
-    "where": ("an SQL condition", lambda v: isinstance(v, str)),
+    "where": ("an SQL condition", lambda v: isinstance(v, str) and is_unicode(v)),
     "schedule": ("true", lambda v: v is True),
     "canary": ("true", lambda v: v is True),
-    "at_step": ("a whole number from 0", lambda v: type(v) is int and v >= 0),
+    "at_step": ("a whole number from 0", lambda v: type(v) is int and 0 <= v < 2**63),
 }
 
 
@@ -157,6 +160,8 @@ def check(action: dict[str, Any]) -> None:
     Raises:
         ConfigError: if its verb is unknown, an argument is missing, unknown or not valid.
     """
+    if UNUSABLE in action:
+        raise ConfigError(f"The line cannot be used: {action[UNUSABLE]}.")
     what = action.get("what")
     verb = VERBS.get(what) if isinstance(what, str) else None
     if verb is None:
@@ -167,7 +172,10 @@ def check(action: dict[str, Any]) -> None:
         if name not in action:
             raise ConfigError(f"{what} needs `{name}`: {_ARGUMENTS[name][0]}.")
     for name, value in action.items():
-        if name not in _COMMON:
+        if name in _COMMON:
+            if isinstance(value, str) and not is_unicode(value):
+                raise ConfigError(f"{what}: `{name}` is {_short(value)}, which is not Unicode text.")
+        else:
             _check_argument(verb.name, allowed, name, value)
     _check_parallel(action)
     for name, value in action.get("settings", {}).items():
@@ -203,7 +211,10 @@ def _check_setting(name: str, value: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
