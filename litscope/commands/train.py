@@ -92,11 +92,15 @@ def evaluate(argv: list[str]) -> int:
     parser = make_parser(evaluate)
     add_trained_run(parser)
     parser.add_argument("--split", help="train, val, test or all (default: test; with --now: val)")
+    parser.add_argument(
+        "--source-labels",
+        action="store_true",
+        help="as the source has them, without the decisions of the run's journal",
+    )
     add_now(parser)
     given, as_json = parse(parser, argv)
     if (now := take_now(parser, given)) is not None:
         return evaluate_now(now, as_json)
-    given["split"] = given["split"] or "test"
     with stdout_for_result() as out:
         from litscope.evaluation.evaluate import evaluate as run_evaluate
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from litscope.curation.carry import net_actions
 from litscope.curation.export_files import write_fiftyone, write_folder
-from litscope.curation.run_data import run_rows, run_source
+from litscope.curation.run_data import RunData, run_data, run_rows
+from litscope.data.manifest import Ids
 from litscope.data.reading.readers import FileReader
-from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
@@ -81,9 +82,9 @@ class Wanted:
     is_copied: bool = False
     overwrite: bool = False
 
-    def source(self) -> Source:
-        """The run's data."""
-        return run_source(self.run, self.dataset, self.data_dir)
+    def data(self) -> RunData:
+        """The run's data, as they are now."""
+        return run_data(self.run, self.dataset, self.data_dir)
 
 
 def export(wanted: Wanted, to: str) -> Exported:
@@ -123,29 +124,32 @@ def curated(run: RunDir) -> pa.Table:
 
 def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
     """The rows that csv and parquet write: a list of images, or a table with its features."""
-    source = wanted.source()
-    samples = curated(wanted.run)
+    data, samples = wanted.data(), curated(wanted.run)
+    rows = _rows(data, samples)
     tags = pa.array([";".join(tags) for tags in samples["tags"].to_pylist()], pa.string())
     samples = samples.set_column(samples.column_names.index("tags"), "tags", tags)
-    if source.kind == "table":
-        return _feature_rows(wanted, samples)
+    if data.source.kind == "table":
+        return _feature_rows(wanted, samples, rows)
     samples = samples.drop_columns(["sample_id"])
-    if not isinstance(source.reader, FileReader):
+    if not isinstance(data.source.reader, FileReader):
         note = (
             "The images are not files of their own, so this list has no filepath and cannot be trained on; "
             "`--to folder` writes them as files, and `--to actions` carries over what was decided."
         )
         return samples, [note]
-    return samples.add_column(0, "filepath", _paths(source.reader, samples)), []
+    return samples.add_column(0, "filepath", _paths(data.source.reader, rows)), []
 
 
-def _feature_rows(wanted: Wanted, samples: pa.Table) -> tuple[pa.Table, list[str]]:
+def _rows(data: RunData, samples: pa.Table) -> Ids:
+    """(n,) the rows of exported samples in the run's data."""
+    return data.rows(np.asarray(samples["sample_id"].to_numpy(), np.int64), "the export")
+
+
+def _feature_rows(wanted: Wanted, samples: pa.Table, at: Ids) -> tuple[pa.Table, list[str]]:
     """A table's own columns, with label, split and group; `fit` would take any other column for a feature."""
     rows = run_rows(wanted.run, wanted.dataset, wanted.data_dir)
     assert rows.features is not None
-    position = {key: i for i, key in enumerate(rows.keys)}
-    at = pa.array([position[key] for key in samples["key"].to_pylist()], pa.int64())
-    table = rows.features.take(at)
+    table = rows.features.take(pa.array(at))
     for name in ("label", "split", *(["group"] if "group" in samples.column_names else [])):
         table = table.append_column(name, samples[name])
     note = (
@@ -169,16 +173,17 @@ def _parquet(wanted: Wanted) -> Exported:
 
 
 def _json(wanted: Wanted) -> Exported:
-    source, table = wanted.source(), curated(wanted.run)
-    if isinstance(source.reader, FileReader):
-        table = table.add_column(0, "filepath", _paths(source.reader, table))
+    data, table = wanted.data(), curated(wanted.run)
+    rows = _rows(data, table)
+    if isinstance(data.source.reader, FileReader):
+        table = table.add_column(0, "filepath", _paths(data.source.reader, rows))
     with whole_file(wanted.output) as file:
         file.writelines(text.encode() for text in json_lines(table))
     return Exported(wanted.output, table.num_rows)
 
 
-def _paths(reader: FileReader, samples: pa.Table) -> pa.Array:
-    return pa.array([str(reader.root / key) for key in samples["key"].to_pylist()], pa.string())
+def _paths(reader: FileReader, rows: Ids) -> pa.Array:
+    return pa.array([str(reader.path(row)) for row in rows.tolist()], pa.string())
 
 
 def _cleanlab(wanted: Wanted) -> Exported:
@@ -209,13 +214,15 @@ def _actions(wanted: Wanted) -> Exported:
 
 def _folder(wanted: Wanted) -> Exported:
     names = classes(wanted.run)
-    num, notes = write_folder(curated(wanted.run), names, wanted.source(), wanted.output, wanted.is_copied)
+    data, samples = wanted.data(), curated(wanted.run)
+    num, notes = write_folder(samples, names, data.source, _rows(data, samples), wanted.output, wanted.is_copied)
     return Exported(wanted.output, num, notes)
 
 
 def _fiftyone(wanted: Wanted) -> Exported:
     names = classes(wanted.run)
-    num, notes = write_fiftyone(curated(wanted.run), names, wanted.source(), wanted.output, wanted.is_copied)
+    data, samples = wanted.data(), curated(wanted.run)
+    num, notes = write_fiftyone(samples, names, data.source, _rows(data, samples), wanted.output, wanted.is_copied)
     return Exported(wanted.output, num, notes)
 
 

@@ -18,17 +18,17 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from litscope.data.manifest import SPLITS
+from litscope.data.manifest import SPLITS, Ids
 from litscope.data.reading.readers import FileReader
 from litscope.data.sources.source import Source
-from litscope.errors import ConfigError, DataError
+from litscope.errors import ConfigError
 from litscope.rundir import write_json, write_text
 
 _MARK = ".litscope-export"
 
 
 def write_folder(
-    samples: pa.Table, names: list[str], source: Source, output: Path, is_copied: bool
+    samples: pa.Table, names: list[str], source: Source, at: Ids, output: Path, is_copied: bool
 ) -> tuple[int, list[str]]:
     """Write `train|val|test/<class>/<file>`; files without a label go into their split's folder.
 
@@ -36,6 +36,7 @@ def write_folder(
         samples: as `export.curated` returns them.
         names: those of all classes; one without samples gets an empty folder, so that class indices stay the same.
         source: the run's data.
+        at: (n,) the row there of each sample.
         output: the folder, which does not exist or carries the mark of an earlier export.
         is_copied: copy files instead of linking them. Images in memory are written as files either way.
 
@@ -45,7 +46,7 @@ def write_folder(
     for name in names:
         if "/" in name or "\0" in name or name.startswith((".", "__")):
             raise ConfigError(f"The class {name!r} cannot be the name of a folder. Use --to csv or --to json.")
-    files = _Files(source, is_copied)
+    files = _Files(source, samples, at, is_copied)
     rows = samples.select(["sample_id", "key", "label", "split"]).to_pylist()
     kept = [row for row in rows if row["split"] in SPLITS]
     with _new_folder(output) as folder:
@@ -59,20 +60,20 @@ def write_folder(
 
 
 def write_fiftyone(
-    samples: pa.Table, names: list[str], source: Source, output: Path, is_copied: bool
+    samples: pa.Table, names: list[str], source: Source, at: Ids, output: Path, is_copied: bool
 ) -> tuple[int, list[str]]:
     """Write a folder that `fiftyone.types.FiftyOneImageClassificationDataset` imports: `labels.json` and `data/`.
 
     Files stay where they are and are named by their absolute path, unless they are copied. Arguments and
     result are those of `write_folder`.
     """
-    files = _Files(source, is_copied)
+    files = _Files(source, samples, at, is_copied)
     labels: dict[str, Any] = {}
     rows = samples.to_pylist()
     with _new_folder(output) as folder:
         (folder / "data").mkdir()
         for row in rows:
-            path = None if is_copied else files.path(row["key"])
+            path = None if is_copied else files.path(row)
             name = str(path) if path else Path(files.put(row, folder / "data")).stem
             target = None if row["label"] is None else names.index(row["label"])
             facts = {k: row[k] for k in ("sample_id", "key", "split", "original_label", "weight", "tags", "suspicion")}
@@ -84,28 +85,21 @@ def write_fiftyone(
 class _Files:
     """Puts the files of samples into folders, each under a different name."""
 
-    def __init__(self, source: Source, is_copied: bool) -> None:
+    def __init__(self, source: Source, samples: pa.Table, at: Ids, is_copied: bool) -> None:
         if source.kind != "image":
             raise ConfigError("The data are a table, so there are no images to put into folders. Use --to csv.")
         self._source, self._is_copied = source, is_copied
-        self._position = {key: i for i, key in enumerate(source.manifest.keys)}  # a data set may have grown
+        self._at = dict(zip(samples["sample_id"].to_pylist(), at.tolist(), strict=True))
         self._used: set[Path] = set()
 
-    def path(self, key: str) -> Path | None:
-        """Where the file of a sample lies; None if its image is in memory.
-
-        Raises:
-            DataError: if the data do not have it any more.
-        """
+    def path(self, row: dict[str, Any]) -> Path | None:
+        """Where the file of a sample lies; None if its image is in memory."""
         reader = self._source.reader
-        at = self._position.get(key)
-        if at is None:
-            raise DataError(f"{self._source.name} has no sample {key} any more. Restore it, or discard the sample.")
-        return reader.path(at) if isinstance(reader, FileReader) else None
+        return reader.path(self._at[row["sample_id"]]) if isinstance(reader, FileReader) else None
 
     def put(self, row: dict[str, Any], folder: Path) -> str:
         """Link, copy or write the file of a sample into a folder. Returns its name there."""
-        path = self.path(row["key"])
+        path = self.path(row)
         suffix = path.suffix if path else self._suffix()
         stem = Path(row["key"]).stem
         target = folder / f"{stem}{suffix}"
@@ -113,7 +107,7 @@ class _Files:
             target = folder / f"{stem}-{row['sample_id']}{suffix}"
         self._used.add(target.with_suffix(""))
         if path is None:
-            self._write(row["key"], target)
+            self._write(row, target)
         elif self._is_copied:
             shutil.copy2(path, target)
         else:
@@ -124,8 +118,8 @@ class _Files:
         reader = self._source.reader
         return ".png" if reader.dtype == np.uint8 and reader.channels in (1, 3) else ".npy"
 
-    def _write(self, key: str, target: Path) -> None:
-        pixels = self._source.reader.read(self._position[key])  # (H, W, K)
+    def _write(self, row: dict[str, Any], target: Path) -> None:
+        pixels = self._source.reader.read(self._at[row["sample_id"]])  # (H, W, K)
         if target.suffix == ".npy":
             np.save(target, pixels)
         else:

@@ -1,39 +1,115 @@
-"""Opens a run's data again, where its recipe says or where they are now. No torch."""
+"""Opens a run's data again, where its recipe says or where they are now, and finds its samples there. No torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from litscope.config.data import DataConfig
 from litscope.config.flags import build
 from litscope.config.resume import run_settings
+from litscope.console import say
+from litscope.data.content import UNCHECKED, Match, match, with_content
+from litscope.data.manifest import Ids, Manifest
+from litscope.data.sources.again import open_again
 from litscope.data.sources.rows import Rows
-from litscope.data.sources.source import Source, open_source, read_rows
-from litscope.errors import ConfigError
+from litscope.data.sources.source import Source, read_rows
+from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 
+_SHOWN = 3  # keys of samples that a refusal names
 
-def run_source(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Source:
-    """Open a run's data.
+
+@dataclass
+class RunData:
+    """The data of a run, as they are now.
+
+    Attributes:
+        run: the run.
+        manifest: its samples.
+        source: the data; row i is the sample `match.sample_id[i]`.
+        match: which row is which sample.
+    """
+
+    run: RunDir
+    manifest: Manifest
+    source: Source
+    match: Match
+
+    def rows(self, ids: Ids, purpose: str) -> Ids:
+        """(n,) the rows of samples (n,) of the run.
+
+        Args:
+            purpose: what they are for, for the message.
+
+        Raises:
+            DataError: if one is not there, or has another content than in the run.
+        """
+        rows = self.match.rows[ids]
+        missing = ids[rows < 0]
+        if not len(missing):
+            return rows
+        changed = missing[np.isin(missing, self.match.changed_ids)]
+        gone = np.setdiff1d(missing, changed)
+        name, told = self.source.name, []
+        if len(changed):
+            listed = ", ".join(map(str, self.manifest.keys[changed[:_SHOWN]])) + (
+                ", ..." if len(changed) > _SHOWN else ""
+            )
+            told.append(
+                f"{len(changed):,} of {len(ids):,} samples have another content than in {self.run.path} ({listed})"
+            )
+        if len(gone):
+            told.append(
+                f"{name} has no sample {self.manifest.keys[gone[0]]} any more ({len(gone):,} of {len(ids):,} gone)"
+            )
+        raise DataError(
+            f"{' and '.join(told)}; {purpose} needs them as they were. Put them back, discard them, or say where "
+            "the data of the run are: --dataset PATH."
+        )
+
+
+def run_data(
+    run: RunDir,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+    progress: bool = False,
+) -> RunData:
+    """Open a run's data, and find its samples in them.
 
     Args:
         run: an open run.
         dataset: where they are now; None: where they were.
         data_dir: where named data sets are now; None: where they were.
+        download: fetch a named data set that is not there.
+        progress: draw a bar while files are read.
 
     Raises:
-        UserError: if they are not there.
+        UserError: if they are not there, or cannot be read as the run reads.
     """
-    data = _settings(run)
-    name = _name(run, dataset or data.dataset)
-    return open_source(name, data_dir=data_dir or data.data_dir, target=data.target, download=False)
+    data, manifest = _settings(run), Manifest.read(run.manifest)
+    source = open_again(
+        _name(run, dataset or data.dataset),
+        like=manifest,
+        data_dir=data_dir or data.data_dir,
+        target=data.target,
+        group_column=data.group_column,
+        download=download,
+    )
+    found = RunData(run, manifest, source, match(with_content(source, manifest, progress), manifest))
+    if not found.match.is_checked:
+        say(f"{run.path}: {UNCHECKED}")
+    return found
 
 
 def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Rows:
-    """The rows as the source has them: a table's columns before they become features. Arguments as `run_source`."""
+    """The rows as the source has them: a table's columns before they become features. Arguments as `run_data`."""
     data = _settings(run)
-    name = _name(run, dataset or data.dataset)
-    return read_rows(name, Path(data_dir or data.data_dir).expanduser(), data.target, data.group_column, download=False)
+    name, place = _name(run, dataset or data.dataset), Path(data_dir or data.data_dir).expanduser()
+    return read_rows(name, place, data.target, data.group_column, download=False, is_trained_on=False)
 
 
 def _name(run: RunDir, name: str | None) -> str:

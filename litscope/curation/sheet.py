@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from litscope.curation.run_data import run_source
-from litscope.data.sources.source import Source
+from litscope.curation.run_data import RunData, run_data
 from litscope.errors import DataError, UserError
 from litscope.pictures import contact_sheet
 from litscope.rundir import RunDir
@@ -38,13 +36,13 @@ def draw_samples(
         The sheet, or None if there is none, and lines to tell the person.
     """
     try:
-        source = run_source(run)
+        data = run_data(run)
     except UserError as error:
         return None, [f"No contact sheet, because the data are not where they were: {error}"]
-    if source.kind != "image" or not rows:
+    if data.source.kind != "image" or not rows:
         return None, []
     try:
-        return _draw(rows[:SHEET_LIMIT], source, caption, path)
+        return _draw(rows[:SHEET_LIMIT], data, caption, path)
     except OSError as error:  # a run on a disk that may only be read
         if is_asked:
             raise
@@ -52,26 +50,29 @@ def draw_samples(
 
 
 def _draw(
-    rows: Sequence[Row], source: Source, caption: Callable[[Row], str], path: Path
+    rows: Sequence[Row], data: RunData, caption: Callable[[Row], str], path: Path
 ) -> tuple[Path | None, list[str]]:
     """Write the contact sheet; samples whose file is gone are left out and counted."""
-    shown = list(_images(rows, source))
+    shown = list(_images(rows, data))
     missing = len(rows) - len(shown)
-    notes = [f"{missing} images are no longer there or cannot be read; the sheet leaves them out."] if missing else []
+    notes = (
+        [f"{missing} images are not there as the run saw them, or cannot be read; the sheet leaves them out."]
+        if missing
+        else []
+    )
     if not shown:
         return None, notes
     contact_sheet([image for image, _ in shown], [caption(row) for _, row in shown], path)
     return path, notes
 
 
-def _images(rows: Sequence[Row], source: Source) -> Iterator[tuple[NDArray[Any], Row]]:
-    """Image (H, W, K) of each row; found by key, because a data set may have grown since."""
-    keys = np.asarray(source.manifest.keys)
+def _images(rows: Sequence[Row], data: RunData) -> Iterator[tuple[NDArray[Any], Row]]:
+    """Image (H, W, K) of each row, wherever it lies now; another one under its key is not taken for it."""
+    at = data.match.rows
     for row in rows:
-        at = np.flatnonzero(keys == row["key"])
-        if len(at) == 0:
+        if at[row["sample_id"]] < 0:
             continue
         try:
-            yield source.reader.read(int(source.manifest.sample_ids[at[0]])), row
+            yield data.source.reader.read(int(at[row["sample_id"]])), row
         except DataError:
             continue

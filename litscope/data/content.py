@@ -160,13 +160,17 @@ def match(now: Manifest, then: Manifest) -> Match:
     return _told(now, then, found, is_free, by_key, label, is_checked)
 
 
-def align(source: Source, known: Manifest, found: Match) -> Source:
-    """A source in the order of a run's samples, then the rows that are none.
+def align(source: Source, known: Manifest, found: Match) -> tuple[Source, Ids]:
+    """A source in the order of a run's samples, then the rows that are new, without those that are changed.
 
     A sample has the run's key and split; a row that is no sample is in no split.
+
+    Returns:
+        The source, and (n,) the sample of each of its rows, or -1.
     """
     is_known = found.sample_id != _NONE
     order = np.lexsort((np.where(is_known, found.sample_id, 0), ~is_known))
+    order = order[~np.isin(order, found.changed)]
     manifest, ids = source.manifest, found.sample_id[order]
     num_known = int(is_known.sum())
     splits = np.full(len(ids), "", dtype=object)
@@ -176,9 +180,10 @@ def align(source: Source, known: Manifest, found: Match) -> Source:
     table = manifest.table.take(pa.array(order))
     for name, values in (("sample_id", np.arange(len(ids))), ("key", pa.array(keys, pa.string()))):
         table = table.set_column(table.column_names.index(name), name, pa.array(values))
-    reader = source.reader if np.array_equal(order, np.arange(len(order))) else source.reader.take(order)
+    is_whole = np.array_equal(order, np.arange(len(source.manifest)))
+    reader = source.reader if is_whole else source.reader.take(order)
     aligned = Manifest(table, manifest.classes, manifest.encoding).with_splits(splits)
-    return replace(source, manifest=aligned, reader=reader, digests=None)
+    return replace(source, manifest=aligned, reader=reader, digests=None), ids
 
 
 # ---- reading -----------------------------------------------------------------------------------

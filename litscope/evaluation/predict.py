@@ -25,7 +25,7 @@ from litscope.console import warn
 from litscope.data.manifest import UNLABELLED
 from litscope.data.sources.source import Source, open_paths
 from litscope.errors import ConfigError, DataError, did_you_mean
-from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
+from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.rundir import whole_file
 from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
@@ -111,8 +111,8 @@ def predict(
         source = open_paths(paths, like=opened.manifest)
         ids = source.manifest.sample_ids
     else:
-        source = opened.open_source(dataset=dataset, data_dir=data_dir)
-        ids = ids_of(source.manifest, split)
+        data, _ = opened.find_data(dataset=dataset, data_dir=data_dir)
+        source, ids = data.source, data.ids(split)
     if len(ids) == 0:
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
     for note in source.notes if split is None else ():

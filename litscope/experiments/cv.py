@@ -29,7 +29,7 @@ from litscope.console import say, table_lines
 from litscope.data.sources.source import Source
 from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
-from litscope.evaluation.evaluate import OpenedRun, ids_of, open_run
+from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
@@ -187,8 +187,9 @@ def _train_in_turn(
         own = copy.deepcopy(recipe)
         own.data.fold = number
         opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
-        source = opened.open_source()
-        ids, probs = _probabilities(opened, source, ids_of(source.manifest, "val"))
+        data, _ = opened.find_data()
+        source = data.source
+        ids, probs = _probabilities(opened, source, data.ids("val"))
         if found is None:
             count = len(source.manifest)
             found = source, np.full(count, -1, np.int64), np.zeros((count, probs.shape[1]), np.float32)
@@ -208,7 +209,7 @@ def _train_at_once(
     own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
     own.logging.ledger = False  # these would be about the mean of networks, most of which have seen the sample
     opened = _open(_trained(own, folder / "folds", "cv"), recipe)
-    source = opened.open_source()
+    source = opened.find_data()[0].source
     fold = make_source(opened.recipe).folds
     assert fold is not None
     ids, probs = _probabilities(opened, source, np.flatnonzero(fold >= 0), fold)

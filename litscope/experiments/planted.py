@@ -25,7 +25,7 @@ from litscope.console import say
 from litscope.curation.carry import net_actions
 from litscope.data.manifest import Ids, Manifest
 from litscope.errors import ConfigError, RunError
-from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, train_aside
+from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, require_data, train_aside
 from litscope.ledger.journal.actions import Action, decide, request
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live.records import epoch_rows
@@ -129,6 +129,7 @@ def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:
     if not recipe.logging.ledger:
         raise RunError(f"{run.path} ran with --no-ledger, so a training with its recipe ranks nothing.")
     recipe.training.canaries = 0.0
+    require_data(run, recipe)
     decided = net_actions(run)
     planted = dict(plant(run, decided, share, recipe.training.seed))
     one_s, num_epochs = epoch_s(run), len(epoch_rows(run))

@@ -16,7 +16,7 @@ from litscope.config.resume import find_checkpoint
 from litscope.console import say
 from litscope.errors import RunError
 from litscope.experiments.bit_equal import Replay, compare, is_finished
-from litscope.experiments.reruns import duration, epoch_s, recipe_of
+from litscope.experiments.reruns import duration, epoch_s, recipe_of, require_data
 from litscope.ledger.journal.actions import Action, entries, is_momentary, request
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, cut_steps, read_lines
@@ -44,6 +44,7 @@ def replay(run: RunDir, run_dir: str | None = None) -> Replay:
     recipe, script = recipe_of(run), make_script(run, step)
     recipe.training.max_time = None  # `make_script` ends the replay at the step at which the time was over
     recipe.training.save_last = True
+    require_data(run, recipe)
     start = _start(run)
     recipe.training.resume = None if start is None else str(start)
     seconds = epoch_s(run)

@@ -18,13 +18,17 @@ from typing import Any
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.console import say
+from litscope.data.content import with_content
+from litscope.data.manifest import Manifest
 from litscope.errors import Interrupted, RunError
 from litscope.ledger.journal.actions import Action, entries
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
+from litscope.training.build import make_source
 from litscope.training.fit import run_recipe
 from litscope.training.job import OnEpoch
+from litscope.training.run_folder import check_data
 
 SAY_EVERY_S = 10.0
 """Least time between two lines about an otherwise silent training, in seconds."""
@@ -50,6 +54,17 @@ def recipe_of(run: RunDir) -> Recipe:
         profiler=None,
     )
     return recipe
+
+
+def require_data(run: RunDir, recipe: Recipe) -> None:
+    """Refuse a further training on data that are not the run's any more.
+
+    Raises:
+        RunError: saying what has changed.
+        UserError: if the data are not there.
+    """
+    source, then = make_source(recipe), Manifest.read(run.manifest)
+    check_data(run, with_content(source, then, recipe.logging.progress), "Put them back as they were.")
 
 
 class EpochLines:

@@ -24,7 +24,7 @@ from litscope.curation.carry import CARRIED, carry, read_actions
 from litscope.data.manifest import Manifest
 from litscope.defaults import METRICS
 from litscope.errors import ConfigError, RunError, did_you_mean
-from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, train_aside
+from litscope.experiments.reruns import duration, epoch_s, numbered_folder, recipe_of, require_data, train_aside
 from litscope.experiments.whatif_result import Question, WhatIf
 from litscope.ledger.journal.actions import Action, Decisions, decide, entries, request
 from litscope.ledger.views import select_ids
@@ -74,6 +74,7 @@ def whatif(
     source, state = _fork(run, checkpoint)
     before: list[Action] = state.get("steering", {}).get("applied", [])
     question = ask(run, before, discard, actions)
+    require_data(run, recipe)
     first_epoch = int(state["position"]["epoch"])
     _prepare(recipe, first_epoch + epochs)
     one_s = epoch_s(run)

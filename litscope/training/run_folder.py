@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
+
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
 from litscope.console import say
+from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
 from litscope.data.sources.named import NAMES
 from litscope.errors import ConfigError, RunError
@@ -23,6 +26,11 @@ from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
 from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.prepare import Prepared
+
+_ADVICE = (
+    "Give the same data and the same split flags, or start a new run from its weights: --weights, or --resume with a "
+    "new --run-dir."
+)
 
 
 def finished(recipe: Recipe) -> RunResult | None:
@@ -61,7 +69,7 @@ def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: 
         RunError: if the folder of a new run holds another one, or the data are not those of the run that goes on.
     """
     if folder is not None:
-        _check_manifest(RunDir.open(folder), manifest)
+        check_data(RunDir.open(folder), manifest, _ADVICE)
         return
     path = _asked_folder(recipe)
     is_first = rank_of_process() == 0
@@ -100,18 +108,30 @@ def _asked_folder(recipe: Recipe) -> Path | None:
     return RUNS / logging.name if logging.name else None
 
 
-def _check_manifest(run: RunDir, manifest: Manifest) -> None:
-    """A run goes on only with the samples it began with: else ids, labels and splits would mean something else."""
-    if run.manifest.exists():
-        then = Manifest.read(run.manifest)
-        columns = ["sample_id", "key", "label", "split"]
-        if then.classes == manifest.classes and then.table.select(columns).equals(manifest.table.select(columns)):
-            return
-        raise RunError(
-            f"The data are not those that {run.path} was trained on ({len(then)} samples then, {len(manifest)} now; "
-            "or other labels or splits). Give the same data and the same split flags, or start a new run from its "
-            "weights: --weights, or --resume with a new --run-dir."
-        )
+def check_data(run: RunDir, now: Manifest, advice: str) -> None:
+    """Refuse data that are not those that a run began with: ids, labels and splits would mean something else.
+
+    Args:
+        run: an open run.
+        now: its data as they are now, with their contents.
+        advice: what to do instead, a sentence.
+
+    Raises:
+        RunError: saying what has changed.
+    """
+    if not run.manifest.exists():
+        return
+    then = Manifest.read(run.manifest)
+    found = match(now, then)
+    if found.is_same and then.classes == now.classes and np.array_equal(then.splits, now.splits):
+        if not found.is_checked:
+            say(f"{run.path}: {UNCHECKED}")
+        return
+    what = found.differences() or "other labels or splits"
+    raise RunError(
+        f"The data are not those that {run.path} was trained on ({len(then)} samples then, {len(now)} now: {what}). "
+        f"{advice}"
+    )
 
 
 PATHS = (

@@ -53,7 +53,7 @@ ALLOWED = {
     "curation": BASE | {"config", "data", "ledger"},
     "launch": BASE,
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "launch"},
-    "evaluation": BASE | {"config", "data", "models", "training"},
+    "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "training"},
     "experiments": BASE | ROOMS,
     "watch": BASE | {"data", "ledger", "live"},
     **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | ROOMS),

@@ -60,7 +60,8 @@ def asked_manifest(**extra: list[object]) -> Manifest:
     keys = [f"{'train' if i in TRAIN else 'val'}/{NAMES[i % 3]}/{i:02d}.png" for i in range(15)]
     splits = ["train"] * len(TRAIN) + ["val"] * len(VAL)
     columns = {name: pa.array(values) for name, values in extra.items()}
-    return build_manifest(keys, np.arange(15) % 3, NAMES, splits=splits, extra=columns, encoding={"kind": "image"})
+    encoding = {"kind": "image", "channels": 1, "dtype": "uint8"}
+    return build_manifest(keys, np.arange(15) % 3, NAMES, splits=splits, extra=columns, encoding=encoding)
 
 
 def asked_run(

@@ -1,6 +1,7 @@
 """What a data set's name or path stands for. No torch.
 
     source        the door: a name, folder, list or table -> a Source (manifest, reader, notes)
+    again         the same for data that a run is evaluated on: read as the run reads
     rows          what each kind of source is read into
     folders       train/val/test/<class>/... or <class>/...
     layout        which of its folders are splits and which are classes

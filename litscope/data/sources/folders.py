@@ -62,8 +62,11 @@ class _Found:
         return sum(count.total() for count in self.others.values())
 
 
-def list_folder(root: Path) -> Rows:
+def list_folder(root: Path, is_trained_on: bool = True) -> Rows:
     """List a folder of images, sorted by path.
+
+    Args:
+        is_trained_on: refuse a folder that has no classes, or one only.
 
     Raises:
         DataError: if it holds no image, no class folder, or only one class; if it may not be read, or is one of boxes
@@ -73,7 +76,7 @@ def list_folder(root: Path) -> Rows:
     layout = find_layout(found.tree)
     for folder, split in (layout.splits or {layout.base: ""}).items():
         found.add_classes(folder, split)
-    _check(root, found)
+    _check(root, found, is_trained_on)
     rows = _rows(root, found)
     rows.notes += [*layout.notes, *found.tree.notes()]
     rows.unreadable = found.tree.unreadable
@@ -136,7 +139,7 @@ def _notes_on_names(folders: dict[str, set[str]]) -> list[str]:
     return notes
 
 
-def _check(root: Path, found: _Found) -> None:
+def _check(root: Path, found: _Found, is_trained_on: bool) -> None:
     expected = "Expected are train/<class>/..., val/<class>/..., test/<class>/... or <class>/..."
     if reason := found.tree.unreadable.get("."):
         raise DataError(f"{root} cannot be read: {reason}.")
@@ -151,6 +154,8 @@ def _check(root: Path, found: _Found) -> None:
         raise DataError(
             f"{root} holds no images{others}.{passed} {expected} with {', '.join(sorted(IMAGE_SUFFIXES))} files."
         )
+    if not is_trained_on:
+        return
     if task := other_task(images, found.others):
         raise DataError(
             f"{root} has no class for each image. {task} litscope trains classifiers. {expected}, or a CSV file with "

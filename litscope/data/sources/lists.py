@@ -32,13 +32,14 @@ def path_column(names: list[str]) -> str | None:
     return next((name for name in PATH_COLUMNS if name in names), None)
 
 
-def list_rows(path: Path, target: str | None, group_column: str | None) -> Rows:
+def list_rows(path: Path, target: str | None, group_column: str | None, is_trained_on: bool = True) -> Rows:
     """Rows of a CSV or Parquet file that is trained on: a list of images or a table.
 
     Args:
         path: the file; relative image paths start from its folder.
         target: the label column; None: label, target or class.
         group_column: None: `group`, where it exists.
+        is_trained_on: as in `rows.index_labels`.
 
     Raises:
         DataError, ConfigError: if a column is missing, or its values cannot be used.
@@ -49,7 +50,7 @@ def list_rows(path: Path, target: str | None, group_column: str | None) -> Rows:
     paths = path_column([name for name in names if name not in (label_column, group)])
     special = [name for name in (paths, label_column, group, SPLIT_COLUMN) if name]
     table = read_table(path, text_columns=special)
-    labels, classes, notes = index_labels(table[label_column], label_column)
+    labels, classes, notes = index_labels(table[label_column], label_column, is_trained_on)
     splits = _splits(path, table) if SPLIT_COLUMN in names else no_splits(table.num_rows)
     others = table.drop_columns([name for name in special if name in names])
     rows = Rows(
@@ -89,7 +90,7 @@ def table_keys(path: Path, count: int) -> list[str]:
     return [f"{path.name}#{i}" for i in range(count)]
 
 
-def npz_rows(path: Path) -> Rows:
+def npz_rows(path: Path, is_trained_on: bool = True) -> Rows:
     """Rows of an `.npz` file: X and y, X_test and y_test or split; also x_train, y_train and so on.
 
     X of shape (N, F) is a table; (N, H, W), (N, H, W, K) or (N, K, H, W) are images, scaled as `.npy`
@@ -103,7 +104,7 @@ def npz_rows(path: Path) -> Rows:
         raise DataError(f"{path}: X has {len(x):,} rows and y has {len(y):,} values.")
     if len(x) == 0:
         raise DataError(f"{path} has no rows.")
-    labels, classes, notes = index_labels(pa.array(y.tolist() if y.dtype.kind in "SU" else y), "y")
+    labels, classes, notes = index_labels(pa.array(y.tolist() if y.dtype.kind in "SU" else y), "y", is_trained_on)
     splits = np.concatenate([np.full(len(arrays[f"x{suffix}"]), split, dtype=object) for suffix, split in parts])
     if "split" in arrays:
         splits = _canonical(path, np.array([str(name) for name in arrays["split"]], dtype=object), len(x))

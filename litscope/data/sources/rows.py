@@ -70,7 +70,7 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def index_labels(
-    values: pa.ChunkedArray | pa.Array, column: str
+    values: pa.ChunkedArray | pa.Array, column: str, is_trained_on: bool = True
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...], list[str]]:
     """Label values of any type -> class indices.
 
@@ -80,6 +80,7 @@ def index_labels(
     Args:
         values: (N,) strings, numbers or booleans.
         column: name of the column, for messages.
+        is_trained_on: refuse labels that nothing can be learned from.
 
     Returns:
         (N,) int64 with -1 for no label, the classes, and lines for the person.
@@ -93,7 +94,8 @@ def index_labels(
     found = [str(name) for name in encoded.dictionary.to_pylist()]
     names = _whole_numbers(found, column)
     classes = order_classes(names)
-    _check_classes(classes, len(texts) - texts.null_count, len(texts), column)
+    if is_trained_on:
+        _check_classes(classes, len(texts) - texts.null_count, len(texts), column)
     position = {name: index for index, name in enumerate(classes)}
     lookup = np.array([position[name] for name in names] + [UNLABELLED], dtype=np.int64)
     codes = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)

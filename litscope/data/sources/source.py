@@ -168,12 +168,23 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
     return Source(manifest, opened.reader, opened.reader.kind, name, opened.notes)
 
 
-def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: str | None, download: bool) -> Rows:
-    """What a source holds, before its splits are completed and its table becomes features; see `open_source`."""
+def read_rows(
+    dataset: str,
+    data_dir: Path,
+    target: str | None,
+    group_column: str | None,
+    download: bool,
+    is_trained_on: bool = True,
+) -> Rows:
+    """What a source holds, before its splits are completed and its table becomes features; see `open_source`.
+
+    Args:
+        is_trained_on: refuse what cannot be learned from, such as a single class.
+    """
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     if is_list:
-        return list_rows(path, target, group_column)
+        return list_rows(path, target, group_column, is_trained_on)
     for flag, value in (("--target", target), ("--group-column", group_column)):
         if value is not None:
             raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file, and {dataset} is not one.")
@@ -183,18 +194,18 @@ def read_rows(dataset: str, data_dir: Path, target: str | None, group_column: st
             rows.notes.append(f"{dataset} is the named data set; for what lies here, write ./{dataset}")
         return rows
     if path.is_dir():
-        return _rows_of_folder(path)
+        return _rows_of_folder(path, is_trained_on)
     if path.is_file() and path.suffix.lower() == ".npz":
-        return npz_rows(path)
+        return npz_rows(path, is_trained_on)
     if path.is_file():
         raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
     hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
     raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
 
 
-def _rows_of_folder(path: Path) -> Rows:
+def _rows_of_folder(path: Path, is_trained_on: bool) -> Rows:
     try:
-        return list_folder(path)
+        return list_folder(path, is_trained_on)
     except DataError as error:
         if names := named_in(path):
             raise DataError(f"{error} It holds {' or '.join(names)}: give --dataset {names[0]} too.") from None
