@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()
     except LitscopeError as error:
-        say(f"error: {error}")
+        first, *more = str(error).split("\n")
+        say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
         return error.exit_code
     except KeyboardInterrupt:
         say("interrupted")

@@ -2,15 +2,51 @@
 
 Standard output belongs to results (tables, ``--json``), so that a command can be piped.
 On a terminal rich draws bars; elsewhere every message is one plain line.
+
+Names come from strangers: files, classes, tags, notes. What could move the cursor, colour the screen, turn the
+direction of the text or begin a line of its own is shown as an escape (`one_line`, `printable`), here and in
+`commands/`, where everything passes on its way out; so no caller has to think of it.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+CONTROL = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""Characters that no person can read, as the inside of a regular expression's brackets: C0 and C1 controls, marks that
+turn the direction of text, separators of lines, and halves of surrogate pairs, which no file can hold."""
+
+_CONTROL = re.compile(f"[{CONTROL}]")
+_CONTROL_IN_LINES = re.compile(f"(?!\n)[{CONTROL}]")
+
+
+def one_line(text: str) -> str:
+    r"""`text` as one line that does nothing but show: control characters and line ends as escapes.
+
+    >>> one_line("cat\x1b[31m\n")
+    'cat\\x1b[31m\\n'
+    """
+    return _CONTROL.sub(_escape, text)
+
+
+def printable(text: str) -> str:
+    """As `one_line`, of text that has its own lines: their ends stay."""
+    return _CONTROL_IN_LINES.sub(_escape, text)
+
+
+def json_printable(text: str) -> str:
+    """JSON text of the same meaning, in which what a terminal would obey is written as JSON's own escapes."""
+    return _CONTROL_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def is_terminal() -> bool:
@@ -19,9 +55,9 @@ def is_terminal() -> bool:
 
 
 def say(*lines: str) -> None:
-    """Lines for the person at the terminal."""
+    """Lines for the person at the terminal, each shown as one (`one_line`)."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
@@ -35,13 +71,16 @@ def track(items: Iterable[T], what: str, total: int | None = None, show: bool = 
         yield from items
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track as rich_track
 
-    yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+    yield from rich_track(
+        items, description=escape(one_line(what)), total=total, console=Console(stderr=True), transient=True
+    )
 
 
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Columns for people, left-aligned; None is empty."""
-    cells = [list(head), *(["" if value is None else str(value) for value in row] for row in rows)]
+    """Columns for people, left-aligned; None is empty, and every cell is one line."""
+    cells = [list(head), *(["" if value is None else one_line(str(value)) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from litscope.console import CONTROL
 from litscope.errors import RunError
 from litscope.rundir import RunDir, read_lines
 
@@ -20,14 +22,14 @@ def claim_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False)
     """Make the first folder of `stem`, `stem-2`, `stem-3`, ... that is not there. No two callers get the same one.
 
     Args:
-        stem: its name without a number; slashes become underscores.
+        stem: its name without a number; slashes and control characters become underscores.
         parent: where it lies; made if missing.
         numbers_first: begin with `stem-1`.
 
     Raises:
         RunError: if it cannot be made.
     """
-    stem = stem.replace("/", "_")
+    stem = re.sub(f"[/{CONTROL}]", "_", stem)
     names = itertools.chain([f"{stem}-1" if numbers_first else stem], (f"{stem}-{n}" for n in itertools.count(2)))
     try:
         parent.mkdir(parents=True, exist_ok=True)

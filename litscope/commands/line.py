@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from litscope.console import json_printable, one_line, printable
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -145,16 +146,16 @@ def show(found: Any, as_json: bool, out: TextIO) -> None:
     if as_json:
         show_json(found.to_dict(), out)
     else:
-        write("\n".join(found.lines()), out)
+        write("\n".join(map(one_line, found.lines())), out)
 
 
 def show_json(value: Any, out: TextIO) -> None:
-    """Print plain values as one JSON document; NaN becomes null."""
+    """Print plain values as one JSON document; NaN becomes null, and control characters JSON's own escapes."""
     from litscope.rundir import json_text
 
-    write(json_text(value), out)
+    write(json_printable(json_text(value)), out)
 
 
 def write(text: str, out: TextIO | None = None) -> None:
-    """Print to standard output, or to `out`, ending in exactly one newline."""
-    print(text.rstrip("\n"), file=out or sys.stdout)
+    """Print to standard output, or to `out`, what a person can read (`printable`), ending in exactly one newline."""
+    print(printable(text).rstrip("\n"), file=out or sys.stdout)

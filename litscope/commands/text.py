@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from litscope.console import one_line
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST = 20
 """Most characters of a sparkline: a longer curve is averaged over equal pieces."""
@@ -32,7 +34,7 @@ def _block(values: list[float]) -> str:
 
 
 def cell(value: Any) -> str:
-    """One value for people: floats with four digits, nothing for None, lists with commas."""
+    """One value for people: floats with four digits, nothing for None, lists with commas, text as one line."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -41,7 +43,7 @@ def cell(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(map(cell, value))
-    return str(value)
+    return one_line(str(value))
 
 
 EPOCHS = ("epoch", "first_learned_epoch")

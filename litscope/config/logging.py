@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from litscope.config.section import Section, is_folder, refuse
+from litscope.console import CONTROL
 from litscope.settings import COUNT, setting
 
 
 def _run_name(name: str) -> str | None:
-    if re.fullmatch(r"[^/\\\0]+", name) and name not in (".", ".."):
+    if re.search(f"[{CONTROL}]", name):
+        return "it holds control characters, which no name of a run may."
+    if re.fullmatch(r"[^/\\]+", name) and name not in (".", ".."):
         return None
     return "it is the name of a folder below runs/. For a path use --run-dir."
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from litscope.console import one_line
 from litscope.data.batch_transform import BatchTransform
 from litscope.data.manifest import Manifest
 from litscope.data.preflight import Report, inspect
@@ -92,7 +93,7 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
         kept_in=None if stored.cache is None else stored.cache.folder,
     )
     if report.unreadable and settings.strict_data:
-        files = "".join(f"\n  {key}: {reason}" for key, reason in report.unreadable)
+        files = "".join(f"\n  {one_line(key)}: {one_line(reason)}" for key, reason in report.unreadable)
         raise DataError(
             f"{len(report.unreadable):,} files cannot be read, and --strict-data is on. Mend or remove them, "
             f"or leave --strict-data out to set them aside:{files}"

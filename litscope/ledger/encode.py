@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from litscope.console import json_printable
+
 _BLOCK = 8192
 
 
@@ -33,7 +35,7 @@ def json_lines(found: pa.Table) -> Iterator[str]:
     names, start = found.column_names, "["
     for values in _blocks(found):
         objects = [dict(zip(names, map(_plain, row), strict=True)) for row in zip(*values, strict=True)]
-        yield start + ",".join("\n  " + json.dumps(o, ensure_ascii=False) for o in objects)
+        yield start + ",".join("\n  " + json_printable(json.dumps(o, ensure_ascii=False)) for o in objects)
         start = ","
     yield "\n]\n" if found.num_rows else "[]\n"
 
