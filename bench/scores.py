@@ -29,7 +29,7 @@ from harness import machine
 
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.ledger.scoring.scorekeeper import refresh
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
 
 BATCH = 256

@@ -60,8 +60,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from litscope.evaluation.predict import predict
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring import scorekeeper
-from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
 

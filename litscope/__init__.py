@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from litscope.errors import UserError as UserError
     from litscope.evaluation.evaluate import evaluate as evaluate
     from litscope.evaluation.predict import predict as predict
-    from litscope.ledger.store import LedgerReader as LedgerReader
+    from litscope.ledger.reader import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
     from litscope.rundir import RunDir as RunDir
     from litscope.training.fit import fit as fit
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ClassificationData": "litscope.data.datamodule",
     "Classifier": "litscope.models.classifier",
-    "LedgerReader": "litscope.ledger.store",
+    "LedgerReader": "litscope.ledger.reader",
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
     "Recipe": "litscope.config.recipe",

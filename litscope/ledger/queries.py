@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.database import open_database
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Phase
-from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir
 
 By = Literal["loss", "margin", "p_label"]

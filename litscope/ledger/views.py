@@ -24,9 +24,9 @@ from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.database import open_database
 from litscope.ledger.queries import classes
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.scorekeeper import refresh
-from litscope.ledger.store import LedgerReader
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
 from litscope.rundir import RunDir
 

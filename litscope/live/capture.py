@@ -7,7 +7,7 @@ import time
 import torch
 
 from litscope.ledger.signal_buffer import SignalBuffer
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.types import StepOutput
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from litscope.errors import ConfigError
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.live.capture import Capture
 from litscope.rundir import RunDir
 from litscope.watch.custom import CustomBuffer

@@ -21,8 +21,8 @@ from torch import Tensor
 from litscope.console import say
 from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError, RunError
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.scorekeeper import BackgroundScores
-from litscope.ledger.store import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks

@@ -16,7 +16,7 @@ from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError
 from litscope.evaluation.evaluate import evaluate
 from litscope.evaluation.predict import predict
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir
 
 

@@ -31,8 +31,9 @@ from ledger_rows import (
 from places import GOLDEN
 
 from litscope.errors import LedgerError
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows
-from litscope.ledger.store import LedgerReader, LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, begin_attempt
 
 LEDGER_V1 = GOLDEN / "ledger_v1"

@@ -13,7 +13,7 @@ from places import GOLDEN
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.queries import Confusion, classes, confusion, history, most_confused, worst
 from litscope.ledger.schema import Rows
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, begin_attempt
 
 LEDGER_V1 = RunDir(GOLDEN / "ledger_v1")

@@ -24,9 +24,9 @@ from small_runs import At, send, small_fit
 
 from litscope.errors import Interrupted
 from litscope.ledger.journal.actions import answer, request, submit
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 from litscope.ledger.scoring.scorekeeper import Scores, refresh
-from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir, append_line
 from litscope.training.fit import fit
 

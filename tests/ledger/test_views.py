@@ -11,8 +11,8 @@ from asked_runs import TRAIN, act, asked_run, epoch_rows
 from ledger_rows import visits
 
 from litscope.errors import ConfigError, LedgerError
-from litscope.ledger.store import LedgerWriter
 from litscope.ledger.views import VIEWS, connect, select_ids, sql
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -17,7 +17,7 @@ from litscope.cli import main
 from litscope.config.flags import parse
 from litscope.errors import ConfigError, ModelError
 from litscope.evaluation.evaluate import evaluate
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.models.classifier import Classifier
 from litscope.models.losses import ClassificationLoss, Target
 from litscope.models.networks import backbones

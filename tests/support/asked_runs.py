@@ -15,7 +15,7 @@ from PIL import Image
 from litscope.data.manifest import Manifest, build_manifest
 from litscope.ledger.journal.actions import answer, request, submit
 from litscope.ledger.schema import Rows, Segment
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt, write_text
 
 NAMES = ["ant", "bee", "wasp"]

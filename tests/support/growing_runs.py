@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 from litscope.ledger.scoring.scorekeeper import Scores, refresh
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
 
 NAMES = ["ant", "bee", "wasp"]

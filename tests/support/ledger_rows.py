@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
-from litscope.ledger.store import LedgerReader, LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
 
 BATCH, SAMPLES = 8, 40

@@ -17,7 +17,7 @@ import torch
 
 from litscope.ledger.journal.actions import submit
 from litscope.ledger.journal.verbs import request
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir
 from litscope.training.fit import RunResult, fit
 

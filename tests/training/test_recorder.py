@@ -14,7 +14,7 @@ import torch
 from small_runs import DIGITS, IRIS, At, last, rows, small_fit
 
 from litscope.errors import LedgerError, NonFiniteLossError
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from litscope.errors import ConfigError
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir, begin_attempt
 from litscope.watch.roster import Roster
 from litscope.watch.rows import Rows

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.console import warn
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.clock import Clock
 from litscope.ledger.scoring.score_schema import SCORE_FORMAT_VERSION, SCORE_SCHEMA, SCORE_VERSION_KEY
 from litscope.ledger.scoring.scores import ScoreState
 from litscope.ledger.scoring.tally import Progress, RunNow, Tally
-from litscope.ledger.store import LedgerReader
 from litscope.rundir import RunDir, whole_file
 
 __all__ = ["BackgroundScores", "Clock", "Scores", "refresh"]

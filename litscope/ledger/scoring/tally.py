@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from litscope.ledger.journal.actions import canaries
+from litscope.ledger.parts import Part, list_parts
 from litscope.ledger.queries import classes
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.clock import Clock, read_clock
 from litscope.ledger.scoring.scores import COLUMNS, ScoreState
-from litscope.ledger.store import LedgerReader, Part, list_parts
 from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
 from litscope.rundir import read_lines, valid_lines
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from litscope.console import say
 from litscope.ledger.journal.actions import Journal, is_request, request, submit
-from litscope.ledger.store import LedgerReader
+from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir
 
 WHO = "litscope"

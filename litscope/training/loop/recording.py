@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from litscope.ledger.scoring.scorekeeper import BackgroundScores
-from litscope.ledger.store import LedgerWriter
+from litscope.ledger.writer import LedgerWriter
 from litscope.live.capture import Capture
 from litscope.live.ranks import Ranks
 from litscope.rundir import RunDir

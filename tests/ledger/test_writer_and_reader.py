@@ -12,9 +12,11 @@ import pytest
 from ledger_rows import BATCH, SAMPLES, STEPS_PER_EPOCH, make_rows, steps, visits, write
 
 from litscope.errors import LedgerError
-from litscope.ledger import store
+from litscope.ledger import writer as ledger_writer
+from litscope.ledger.parts import list_parts
+from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, PART_SCHEMA, Rows
-from litscope.ledger.store import LedgerReader, LedgerWriter, list_parts
+from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
 
 
@@ -106,7 +108,9 @@ def test_the_queue_is_bounded(run: RunDir) -> None:
     gate = Gate()
     writer = LedgerWriter(run, 1)
     writer.put(gate)
-    filler = threading.Thread(target=lambda: [writer.put(make_rows(step)) for step in range(store.QUEUED_BLOCKS + 2)])
+    filler = threading.Thread(
+        target=lambda: [writer.put(make_rows(step)) for step in range(ledger_writer.QUEUED_BLOCKS + 2)]
+    )
     filler.start()
     filler.join(0.3)
     assert filler.is_alive()  # it waits for room, rather than filling the memory
@@ -114,7 +118,7 @@ def test_the_queue_is_bounded(run: RunDir) -> None:
     filler.join(10)
     assert not filler.is_alive()
     writer.close()
-    assert LedgerReader(run).table().num_rows == (store.QUEUED_BLOCKS + 3) * BATCH
+    assert LedgerReader(run).table().num_rows == (ledger_writer.QUEUED_BLOCKS + 3) * BATCH
 
 
 def test_closing_twice_is_fine_and_rows_after_it_are_refused(run: RunDir) -> None:
@@ -191,7 +195,7 @@ def test_a_reader_follows_a_run_that_goes_on(run: RunDir) -> None:
 
 
 def test_opening_a_ledger_needs_no_torch() -> None:
-    code = "import sys, litscope.ledger.queries, litscope.ledger.store; print('torch' in sys.modules)"
+    code = "import sys, litscope.ledger.queries, litscope.ledger.reader, litscope.ledger.writer; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
