@@ -27,7 +27,6 @@ DEPENDENCIES = (
     "simplejpeg",
     "matplotlib",
     "rich",
-    "fsspec",
     "PyYAML",
     "jsonargparse",
 )

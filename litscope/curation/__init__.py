@@ -1,0 +1,12 @@
+"""A run opened for people, finished or not: what commands stand on that show it and carry its decisions on. No torch.
+
+    run_data        a run's data, where its recipe says or where they are now
+    sheet           contact sheets of samples
+    worst           the hardest samples, as rows and as a sheet
+    export          the curated data set, for other programs and for the next run
+    export_files    its formats that are folders of images
+    carry           decisions of one run for the next
+
+Who may come in: `training`, `experiments` and the commands. This room imports the ground floor, `config`, `ledger`, and
+of `data` what needs no torch.
+"""

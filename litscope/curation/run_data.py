@@ -14,7 +14,7 @@ from litscope.console import say
 from litscope.data.content import UNCHECKED, Match, match, with_content
 from litscope.data.manifest import Ids, Manifest
 from litscope.data.sources.again import open_again
-from litscope.data.sources.rows import Rows
+from litscope.data.sources.listing import Listing
 from litscope.data.sources.source import Source, read_rows
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
@@ -105,7 +105,7 @@ def run_data(
     return found
 
 
-def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Rows:
+def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Listing:
     """The rows as the source has them: a table's columns before they become features. Arguments as `run_data`."""
     data = _settings(run)
     name, place = _name(run, dataset or data.dataset), Path(data_dir or data.data_dir).expanduser()

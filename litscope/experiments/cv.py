@@ -35,7 +35,7 @@ from litscope.experiments.many_runs import check_fresh, folder_for, resolved, wh
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.records import read_summary
 from litscope.live.stop_requests import catch_stop_requests
-from litscope.models.metrics import Scores
+from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
 from litscope.training.quiet import quiet_lightning
@@ -249,7 +249,7 @@ def _probabilities(
 
 
 def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> dict[str, float]:
-    scores = Scores(log_p.shape[1], exact=True, device=torch.device("cpu"))
+    scores = PhaseCounts(log_p.shape[1], exact=True, device=torch.device("cpu"))
     scores.update(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (log_p, label, loss)))
     found = scores.compute()
     return {"num_samples": len(label), **{name: float(found[name]) for name in METRICS}}

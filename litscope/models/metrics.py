@@ -34,10 +34,10 @@ even odds and cover all of them, so a very sure network is ranked too. AUROC and
 
 
 _COUNTS = ("confusion", "loss_sum", "positives", "negatives")
-"""The states of `Scores` that add up."""
+"""The states of `PhaseCounts` that add up."""
 
 
-class Scores(Metric):
+class PhaseCounts(Metric):
     """Counts from which the metrics of one phase are computed; torchmetrics adds them up over ranks.
 
     Args:
@@ -237,7 +237,7 @@ class PhaseMetrics:
         self.phase = phase
         self.num_classes = num_classes
         self.confusion: Tensor | None = None
-        self._scores: Scores | None = None
+        self._scores: PhaseCounts | None = None
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._num_waiting = 0
         self._fold_rows = max(1, min(FOLD_ROWS, FOLD_VALUES // num_classes))
@@ -267,7 +267,7 @@ class PhaseMetrics:
         """Go on from what `state` returned, in the phase "train"."""
         if not state:
             return
-        self._scores = Scores(self.num_classes, exact=False, device=device)
+        self._scores = PhaseCounts(self.num_classes, exact=False, device=device)
         self._scores.update(*self._no_rows(device))
         for name in _COUNTS:
             getattr(self._scores, name).copy_(state[name])
@@ -295,7 +295,7 @@ class PhaseMetrics:
         self._waiting, self._num_waiting = [], 0
         # Made once: what a new one brings to a GPU, the host waits for.
         if self._scores is None or self._scores.confusion.device != log_p.device:
-            self._scores = Scores(self.num_classes, self.phase != "train", log_p.device)
+            self._scores = PhaseCounts(self.num_classes, self.phase != "train", log_p.device)
         self._scores.update(log_p, label, row_loss)
 
     def _no_rows(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Rows: from the batches that a watched loop shows to the ledger, recording each visit once."""
+"""WatchedRows: from the batches that a watched loop shows to the ledger, recording each visit once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLUSH_S = 5.0
 """Seconds of signals that a crash may lose."""
 
 
-class Rows:
+class WatchedRows:
     """The rows of this process, on their way to the run's folder.
 
     Args:

@@ -36,7 +36,7 @@ from litscope.watch.folder import check_watched, describe
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
-from litscope.watch.rows import Rows
+from litscope.watch.rows import WatchedRows
 from litscope.watch.target import Save, WatchedTraining
 
 
@@ -97,7 +97,7 @@ class Session:
         self._attempt = 0
         self._num_classes_written = 0
         self._scores: BackgroundScores | None = None
-        self._rows = Rows(self.roster)
+        self._rows = WatchedRows(self.roster)
         self._clock = EpochClock()
         self._losses: list[Tensor] = []
         self._metrics: dict[str, float] = {}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from litscope.data.sources import folders
-from litscope.data.sources.rows import index_labels, order_classes
+from litscope.data.sources.listing import index_labels, order_classes
 from litscope.data.sources.source import open_paths, open_source
 from litscope.errors import ConfigError, DataError
 

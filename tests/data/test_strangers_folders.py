@@ -15,7 +15,7 @@ from litscope.data.opened import open_data
 from litscope.data.preflight import inspect
 from litscope.data.settings import DataSettings
 from litscope.data.sources.layout import split_of
-from litscope.data.sources.rows import look_alikes
+from litscope.data.sources.listing import look_alikes
 from litscope.data.sources.source import open_paths, open_source
 from litscope.errors import DataError
 

@@ -195,7 +195,8 @@ def test_a_reader_follows_a_run_that_goes_on(run: RunDir) -> None:
 
 
 def test_opening_a_ledger_needs_no_torch() -> None:
-    code = "import sys, litscope.ledger.queries, litscope.ledger.reader, litscope.ledger.writer; print('torch' in sys.modules)"
+    modules = "litscope.ledger.queries, litscope.ledger.reader, litscope.ledger.writer"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -178,8 +178,10 @@ def test_an_epoch_makes_no_metrics_anew(name, monkeypatch):
     """On a GPU the host would wait for each tensor that a new one brings there; also after exact scores gave way."""
     monkeypatch.setattr(metrics, "EXACT_VALUES", 100)
     made = []
-    original = metrics.Scores.__init__
-    monkeypatch.setattr(metrics.Scores, "__init__", lambda self, *args: (made.append(self), original(self, *args))[1])
+    original = metrics.PhaseCounts.__init__
+    monkeypatch.setattr(
+        metrics.PhaseCounts, "__init__", lambda self, *args: (made.append(self), original(self, *args))[1]
+    )
     phase = PhaseMetrics(name, 3)
     phase.add(*rows(500, 3))
     phase.compute(CPU)

@@ -95,7 +95,7 @@ TORCH_FREE = {
     *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),
     *("litscope.data.reading.cache", "litscope.data.reading.findings"),
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
-    *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "named", "rows", "tables")),
+    *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "listing", "named", "tables")),
     "litscope.live.records",
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
@@ -208,6 +208,7 @@ def test_the_pages_draw_the_same_rooms() -> None:
 
 PLATES = ["commands", "config", "evaluation", "experiments", "launch", "training", "training/loop", "training/probes"]
 PLATES += ["data", "data/reading", "data/sources", "models", "models/networks"]
+PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
 
 
 @pytest.mark.parametrize("place", PLATES)

@@ -1,4 +1,4 @@
-"""Rows: a visit is recorded once, whoever shows it and how; and what cannot be a row is refused."""
+"""WatchedRows: a visit is recorded once, whoever shows it and how; and what cannot be a row is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from litscope.errors import ConfigError
 from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir, begin_attempt
 from litscope.watch.roster import Roster
-from litscope.watch.rows import Rows
+from litscope.watch.rows import WatchedRows
 
 WHERE: dict[str, Any] = {"step": 0, "epoch": 0, "split": "train", "phase": "train"}
 
@@ -29,14 +29,14 @@ def run(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def rows(run: RunDir) -> Iterator[Rows]:
-    found = Rows(Roster(None))
+def rows(run: RunDir) -> Iterator[WatchedRows]:
+    found = WatchedRows(Roster(None))
     found.open(run, 1, 0)
     yield found
     found.close()
 
 
-def show(rows: Rows, sample_id: Any, logits: Any = None, label: Any = 0, **signals: Any) -> int:
+def show(rows: WatchedRows, sample_id: Any, logits: Any = None, label: Any = 0, **signals: Any) -> int:
     """By default: rows of two classes that are all 0."""
     count = torch.as_tensor(sample_id).numel()
     logits = torch.zeros(count, 2) if logits is None else logits
@@ -44,7 +44,7 @@ def show(rows: Rows, sample_id: Any, logits: Any = None, label: Any = 0, **signa
     return rows.add(sample_id, logits, label, signals, WHERE)
 
 
-def recorded(run: RunDir, rows: Rows) -> list[int]:
+def recorded(run: RunDir, rows: WatchedRows) -> list[int]:
     rows.flush(wait=True)
     return sorted(LedgerReader(run).table(["sample_id"])["sample_id"].to_pylist())
 
@@ -52,7 +52,7 @@ def recorded(run: RunDir, rows: Rows) -> list[int]:
 # ---- once ----------------------------------------------------------------------------------------
 
 
-def test_the_same_batch_is_recorded_once_until_the_next_begins(run: RunDir, rows: Rows) -> None:
+def test_the_same_batch_is_recorded_once_until_the_next_begins(run: RunDir, rows: WatchedRows) -> None:
     ids = torch.tensor([3, 4])
     assert not rows.has_row
     assert [show(rows, ids), show(rows, ids), show(rows, ids.clone()), show(rows, [3, 4])] == [2, 0, 0, 0]
@@ -64,7 +64,7 @@ def test_the_same_batch_is_recorded_once_until_the_next_begins(run: RunDir, rows
     assert recorded(run, rows) == [3, 3, 3, 4, 4, 4]
 
 
-def test_after_a_step_equal_ids_are_another_visit_but_the_same_tensor_is_not(run: RunDir, rows: Rows) -> None:
+def test_after_a_step_equal_ids_are_another_visit_but_the_same_tensor_is_not(run: RunDir, rows: WatchedRows) -> None:
     ids = torch.tensor([3, 4])
     assert show(rows, ids) == 2
     rows.has_moved_on = True
@@ -77,7 +77,7 @@ def test_after_a_step_equal_ids_are_another_visit_but_the_same_tensor_is_not(run
     assert recorded(run, rows) == [3, 3, 3, 4]
 
 
-def test_signals_alone_make_no_row_and_come_as_often_as_they_are_said(run: RunDir, rows: Rows) -> None:
+def test_signals_alone_make_no_row_and_come_as_often_as_they_are_said(run: RunDir, rows: WatchedRows) -> None:
     assert rows.add([1, 2], None, None, {"a": [0.5, 1.5]}, WHERE) == 0
     assert not rows.has_row
     assert show(rows, [1, 2], a=torch.tensor([[2.0], [3.0]])) == 2
@@ -88,7 +88,7 @@ def test_signals_alone_make_no_row_and_come_as_often_as_they_are_said(run: RunDi
     assert values["value"].to_pylist() == [0.5, 1.5, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_rows_go_on_after_a_close(run: RunDir, rows: Rows) -> None:
+def test_rows_go_on_after_a_close(run: RunDir, rows: WatchedRows) -> None:
     show(rows, [1])
     rows.close()
     rows.next_batch()
@@ -100,7 +100,7 @@ def test_rows_go_on_after_a_close(run: RunDir, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("logits", [torch.tensor([2.0, -1.0]), torch.tensor([[2.0], [-1.0]])])
-def test_one_logit_is_a_pair_of_classes(run: RunDir, rows: Rows, logits: Tensor) -> None:
+def test_one_logit_is_a_pair_of_classes(run: RunDir, rows: WatchedRows, logits: Tensor) -> None:
     show(rows, [0, 1], logits, torch.tensor([1, 1]))
     rows.flush(wait=True)
     found = LedgerReader(run).table(["pred", "p_label"])
@@ -108,7 +108,7 @@ def test_one_logit_is_a_pair_of_classes(run: RunDir, rows: Rows, logits: Tensor)
     assert found["p_label"].to_pylist() == pytest.approx([0.8808, 0.2689], abs=1e-4)
 
 
-def test_labels_and_ids_may_be_lists_and_ids_of_any_whole_type(run: RunDir, rows: Rows) -> None:
+def test_labels_and_ids_may_be_lists_and_ids_of_any_whole_type(run: RunDir, rows: WatchedRows) -> None:
     show(rows, torch.tensor([[7], [8]], dtype=torch.int32), label=[1, 0])
     rows.flush(wait=True)
     found = LedgerReader(run).table(["sample_id", "label"])
@@ -117,7 +117,7 @@ def test_labels_and_ids_may_be_lists_and_ids_of_any_whole_type(run: RunDir, rows
 
 def test_the_first_logits_tell_how_many_classes_there_are(run: RunDir) -> None:
     roster = Roster(None)
-    rows = Rows(roster)
+    rows = WatchedRows(roster)
     rows.open(run, 1, 0)
     show(rows, [0], torch.zeros(1, 4))
     rows.close()
@@ -135,7 +135,7 @@ def test_the_first_logits_tell_how_many_classes_there_are(run: RunDir) -> None:
     ],
 )
 def test_what_is_no_row_is_refused(
-    run: RunDir, rows: Rows, sample_id: Any, logits: Any, label: Any, words: str
+    run: RunDir, rows: WatchedRows, sample_id: Any, logits: Any, label: Any, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         show(rows, sample_id, logits, label)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.sources.listing import Listing
 from litscope.data.sources.named import NAMES
-from litscope.data.sources.rows import Rows
 from litscope.data.sources.source import Source, read_rows
 from litscope.data.sources.tables import SUFFIXES, encode, read_table
 from litscope.errors import DataError
@@ -71,7 +71,7 @@ def open_again(
     return source
 
 
-def _reader(rows: Rows, dataset: str | os.PathLike[str], encoding: dict[str, Any]) -> Reader:
+def _reader(rows: Listing, dataset: str | os.PathLike[str], encoding: dict[str, Any]) -> Reader:
     if rows.features is not None:
         return _table_reader(rows, dataset, encoding["columns"])
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
@@ -81,7 +81,7 @@ def _reader(rows: Rows, dataset: str | os.PathLike[str], encoding: dict[str, Any
     return FileReader(rows.root.absolute(), rows.keys, channels, dtype)
 
 
-def _table_reader(rows: Rows, dataset: str | os.PathLike[str], columns: list[dict[str, Any]]) -> Reader:
+def _table_reader(rows: Listing, dataset: str | os.PathLike[str], columns: list[dict[str, Any]]) -> Reader:
     """Columns as features; what was text in training is read as text, so that 007 stays 007."""
     path, features = Path(dataset).expanduser(), rows.features
     if os.fspath(dataset) not in NAMES and path.suffix.lower() in SUFFIXES:
@@ -91,7 +91,7 @@ def _table_reader(rows: Rows, dataset: str | os.PathLike[str], columns: list[dic
     return ArrayReader(array)
 
 
-def _pixels(rows: Rows, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _pixels(rows: Listing, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Images in memory; gray ones of a colour network get three equal channels, as files do."""
     pixels = rows.pixels
     assert pixels is not None

@@ -1,4 +1,4 @@
-"""A folder of images -> Rows: `train|val|test/<class>/...` or `<class>/...`. No torch.
+"""A folder of images -> Listing: `train|val|test/<class>/...` or `<class>/...`. No torch.
 
 Sub-folders of a class folder belong to the class. A class folder without images is a class too, so that it can be
 reported. Images directly in a split's folder (or beside class folders) have no label. `layout` finds out which folders
@@ -18,7 +18,7 @@ import numpy as np
 
 from litscope.data.manifest import UNLABELLED
 from litscope.data.sources.layout import find_layout, other_task
-from litscope.data.sources.rows import Rows, look_alikes, order_classes
+from litscope.data.sources.listing import Listing, look_alikes, order_classes
 from litscope.data.sources.tree import IMAGE_SUFFIXES, Tree, is_image, some
 from litscope.errors import DataError
 
@@ -62,7 +62,7 @@ class _Found:
         return sum(count.total() for count in self.others.values())
 
 
-def list_folder(root: Path, is_trained_on: bool = True) -> Rows:
+def list_folder(root: Path, is_trained_on: bool = True) -> Listing:
     """List a folder of images, sorted by path.
 
     Args:
@@ -100,7 +100,7 @@ def class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder.strip() or folder)
 
 
-def _rows(root: Path, found: _Found) -> Rows:
+def _rows(root: Path, found: _Found) -> Listing:
     classes = order_classes(label for _, label in found.keys if label is not None)
     position = {label: index for index, label in enumerate(classes)}
     keys, labels, splits = [], [], []
@@ -116,7 +116,7 @@ def _rows(root: Path, found: _Found) -> Rows:
     num_unlabelled = int((all_labels == UNLABELLED).sum())
     if num_unlabelled:
         notes.append(f"{num_unlabelled:,} images outside of the class folders are kept without a label")
-    return Rows(
+    return Listing(
         name=root.resolve().name,
         keys=[keys[i] for i in order],
         labels=all_labels,

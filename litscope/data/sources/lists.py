@@ -1,4 +1,4 @@
-"""CSV, Parquet and `.npz` files -> Rows: lists of images, tables, arrays. No torch.
+"""CSV, Parquet and `.npz` files -> Listing: lists of images, tables, arrays. No torch.
 
 A file with a column `filepath` (or path, file, filename, image, image_path) is a list of images; any
 other one is a table. Order is the file's own: row i gets sample_id i.
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from litscope.data.reading import bands
 from litscope.data.reading.npz import read_npz
-from litscope.data.sources.rows import Rows, index_labels, no_splits
+from litscope.data.sources.listing import Listing, index_labels, no_splits
 from litscope.data.sources.splits import canonical_split
 from litscope.data.sources.tables import column_names, read_table
 from litscope.errors import ConfigError, DataError, did_you_mean
@@ -32,7 +32,7 @@ def path_column(names: list[str]) -> str | None:
     return next((name for name in PATH_COLUMNS if name in names), None)
 
 
-def list_rows(path: Path, target: str | None, group_column: str | None, is_trained_on: bool = True) -> Rows:
+def list_rows(path: Path, target: str | None, group_column: str | None, is_trained_on: bool = True) -> Listing:
     """Rows of a CSV or Parquet file that is trained on: a list of images or a table.
 
     Args:
@@ -53,7 +53,7 @@ def list_rows(path: Path, target: str | None, group_column: str | None, is_train
     labels, classes, notes = index_labels(table[label_column], label_column, is_trained_on)
     splits = _splits(path, table) if SPLIT_COLUMN in names else no_splits(table.num_rows)
     others = table.drop_columns([name for name in special if name in names])
-    rows = Rows(
+    rows = Listing(
         name=path.name,
         keys=image_keys(path, table[paths]) if paths else table_keys(path, table.num_rows),
         labels=labels,
@@ -90,7 +90,7 @@ def table_keys(path: Path, count: int) -> list[str]:
     return [f"{path.name}#{i}" for i in range(count)]
 
 
-def npz_rows(path: Path, is_trained_on: bool = True) -> Rows:
+def npz_rows(path: Path, is_trained_on: bool = True) -> Listing:
     """Rows of an `.npz` file: X and y, X_test and y_test or split; also x_train, y_train and so on.
 
     X of shape (N, F) is a table; (N, H, W), (N, H, W, K) or (N, K, H, W) are images, scaled as `.npy`
@@ -113,7 +113,7 @@ def npz_rows(path: Path, is_trained_on: bool = True) -> Rows:
         groups = np.array([str(name) for name in arrays["group"]], dtype=object)
         if len(groups) != len(x):
             raise DataError(f"{path}: X has {len(x):,} rows and group has {len(groups):,} values.")
-    rows = Rows(path.name, table_keys(path, len(x)), labels, classes, splits, groups, notes=notes)
+    rows = Listing(path.name, table_keys(path, len(x)), labels, classes, splits, groups, notes=notes)
     if x.ndim == 2:
         rows.features = number_columns(path, x, arrays.get("feature_names"))
     else:

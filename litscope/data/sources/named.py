@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data.sources.folders import list_folder
-from litscope.data.sources.rows import Rows, index_labels, no_splits
+from litscope.data.sources.listing import Listing, index_labels, no_splits
 from litscope.errors import DataError
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -72,7 +72,7 @@ class _Files:
     num_classes: int
 
 
-def open_named(name: str, data_dir: Path, download: bool) -> Rows:
+def open_named(name: str, data_dir: Path, download: bool) -> Listing:
     """Open a data set by its name.
 
     Args:
@@ -95,7 +95,7 @@ def open_named(name: str, data_dir: Path, download: bool) -> Rows:
     return rows
 
 
-def _look(name: str, data_dir: Path) -> Rows | None:
+def _look(name: str, data_dir: Path) -> Listing | None:
     """The data set if it lies in the data folder, as files or as folders of images."""
     known = _FILES[name]
     for folder in (data_dir / below for below in known.folders):
@@ -161,9 +161,9 @@ def _check_which(name: str, folder: Path, train_labels: Labels) -> None:
             raise DataError(f"The files in {folder} are those of {other}, not of {name}. Give --dataset {other}.")
 
 
-def _two_parts(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> Rows:
+def _two_parts(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> Listing:
     counts = {"train": len(train[1]), "test": len(test[1])}
-    return Rows(
+    return Listing(
         name=name,
         keys=[f"{split}/{i:05d}" for split, count in counts.items() for i in range(count)],
         labels=np.concatenate([train[1], test[1]]),
@@ -173,17 +173,17 @@ def _two_parts(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> 
     )
 
 
-def _digits() -> Rows:
+def _digits() -> Listing:
     """1,797 hand-written digits of 8 x 8 pixels; 0..16 becomes 0..255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # (N, 8, 8, 1)
     keys = [f"digits/{i:05d}" for i in range(len(pixels))]
-    return Rows("digits", keys, bunch.target.astype(np.int64), _DIGIT_NAMES, no_splits(len(keys)), pixels=pixels)
+    return Listing("digits", keys, bunch.target.astype(np.int64), _DIGIT_NAMES, no_splits(len(keys)), pixels=pixels)
 
 
-def _bundled_table(name: str) -> Rows:
+def _bundled_table(name: str) -> Listing:
     """One of scikit-learn's tables; classes in sorted order."""
     from sklearn import datasets
 
@@ -191,7 +191,7 @@ def _bundled_table(name: str) -> Rows:
     labels, classes, _ = index_labels(pa.array(bunch.target_names[bunch.target].tolist()), "label")
     columns = {str(column): bunch.data[:, k] for k, column in enumerate(bunch.feature_names)}
     keys = [f"{name}/{i:05d}" for i in range(len(labels))]
-    return Rows(name, keys, labels, classes, no_splits(len(keys)), features=pa.table(columns))
+    return Listing(name, keys, labels, classes, no_splits(len(keys)), features=pa.table(columns))
 
 
 def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -301,7 +301,7 @@ def _read_svhn(folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
     return _svhn_part(folder / "train_32x32.mat"), _svhn_part(folder / "test_32x32.mat"), _DIGIT_NAMES
 
 
-_BUNDLED: dict[str, Callable[[], Rows]] = {
+_BUNDLED: dict[str, Callable[[], Listing]] = {
     "digits": _digits,
     "iris": lambda: _bundled_table("iris"),
     "breast_cancer": lambda: _bundled_table("breast_cancer"),

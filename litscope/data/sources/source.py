@@ -29,6 +29,7 @@ from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.reading.regular import check_regular
 from litscope.data.sources import splits
 from litscope.data.sources.folders import list_folder, list_images
+from litscope.data.sources.listing import Listing
 from litscope.data.sources.lists import (
     image_array,
     image_keys,
@@ -39,7 +40,6 @@ from litscope.data.sources.lists import (
     table_keys,
 )
 from litscope.data.sources.named import NAMES, named_in, open_named
-from litscope.data.sources.rows import Rows
 from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
 from litscope.data.sources.tables import column_names, encode, feature_names, fit_encoding, read_table
 from litscope.errors import ConfigError, DataError, did_you_mean
@@ -175,7 +175,7 @@ def read_rows(
     group_column: str | None,
     download: bool,
     is_trained_on: bool = True,
-) -> Rows:
+) -> Listing:
     """What a source holds, before its splits are completed and its table becomes features; see `open_source`.
 
     Args:
@@ -203,7 +203,7 @@ def read_rows(
     raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
 
 
-def _rows_of_folder(path: Path, is_trained_on: bool) -> Rows:
+def _rows_of_folder(path: Path, is_trained_on: bool) -> Listing:
     try:
         return list_folder(path, is_trained_on)
     except DataError as error:
@@ -219,7 +219,7 @@ def _neighbours(path: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(path.parent)) if path.parent.is_dir() else []
 
 
-def _reader(rows: Rows) -> tuple[Reader, dict[str, Any]]:
+def _reader(rows: Listing) -> tuple[Reader, dict[str, Any]]:
     """The reader for some rows, and the encoding for others like them; adds notes."""
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
@@ -239,7 +239,7 @@ def _reader(rows: Rows) -> tuple[Reader, dict[str, Any]]:
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name}
 
 
-def _digests(rows: Rows, encoding: Mapping[str, Any]) -> pa.Array | None:
+def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     """What identifies the rows of a table: the cells that become features, as they were read."""
     if rows.features is None:
         return None

@@ -1,0 +1,11 @@
+"""Scores: what the visits of a sample add up to, brought up to date after each epoch. No torch.
+
+    score_schema    the vocabulary of scores, and how scores.parquet stores them
+    scores          the arithmetic, one epoch at a time, vectorised over samples
+    clock           the memorisation clock: which epochs the ranking looks at
+    tally           the sums of every sample, and how far they have read
+    scorekeeper     scores up to date: on demand, and by a thread beside the training
+    trust           how far the ranking of suspects can be trusted
+
+Who may come in: `ledger`, and rooms that may import it.
+"""

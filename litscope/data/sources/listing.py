@@ -1,4 +1,4 @@
-"""Rows: what a source holds, before its splits are completed and its reader is made. No torch.
+"""Listing: what a source holds, before its splits are completed and its reader is made. No torch.
 
 This module also answers two questions that all sources share: how label values become class indices,
 and in which order the classes are.
@@ -25,7 +25,7 @@ from litscope.errors import DataError
 
 
 @dataclass
-class Rows:
+class Listing:
     """N samples, and one of: files under `root`, `pixels` in memory, columns of a table.
 
     Attributes:
