@@ -26,7 +26,6 @@ from litscope.console import track
 from litscope.data.manifest import UNLABELLED, Ids, Manifest
 from litscope.data.reading.digests import DIGEST_TYPE, array_digests, file_digest
 from litscope.data.reading.readers import FileReader
-from litscope.data.reading.regular import check_regular
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
 from litscope.limits import num_cores
@@ -195,10 +194,8 @@ def _read(reader: FileReader, rows: Ids, progress: bool) -> Iterator[tuple[int, 
     """(row, digest) of files; None for one that cannot be read."""
 
     def read(row: int) -> tuple[int, bytes | None]:
-        path = reader.path(row)
         try:
-            check_regular(path)  # a FIFO would be read for ever
-            return row, file_digest(path)
+            return row, file_digest(reader.path(row))
         except (OSError, DataError):
             return row, None
 

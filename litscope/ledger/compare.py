@@ -97,7 +97,7 @@ def _recipes(first: RunDir, second: RunDir) -> dict[str, dict[str, Any]]:
 def _fields(run: RunDir) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load(run.recipe.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise RunError(f"{run.recipe} cannot be read: {error}.") from error
     fields: dict[str, Any] = {}
     for section, values in (recipe or {}).items():

@@ -57,7 +57,9 @@ class Hyperparameters(dict[str, Any]):
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise ConfigError(f"The hyperparameters {path} cannot be read: they are nested too deeply.") from None
+    except (OSError, ValueError, LookupError, AttributeError, yaml.YAMLError) as error:  # `!!int two`, `!!bool maybe`
         raise ConfigError(f"The hyperparameters {path} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no mapping of names to values, but {type(found).__name__}.")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from litscope.data.opened import open_data
 from litscope.data.preflight import inspect
+from litscope.data.reading.digests import file_digest
 from litscope.data.settings import DataSettings
 from litscope.data.sources.layout import split_of
 from litscope.data.sources.listing import look_alikes
@@ -200,6 +201,12 @@ def test_a_fifo_among_arrays_in_lists_and_in_new_data(tmp_path, pets):
     os.mkfifo(tmp_path / "t.csv")
     with pytest.raises(DataError, match="not a regular file, but a FIFO"):
         open_paths([tmp_path / "t.csv"], like=new)
+
+
+def test_a_digest_of_what_is_no_regular_file_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match="not a regular file, but a FIFO"):
+        file_digest(tmp_path / "x.png")
 
 
 # ---- names -------------------------------------------------------------------------------------

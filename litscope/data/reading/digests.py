@@ -23,6 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from litscope.data.reading.regular import check_regular
+
 DIGEST_BYTES = 16
 DIGEST_TYPE = pa.binary(DIGEST_BYTES)
 
@@ -47,7 +49,8 @@ def bytes_digest(data: Any) -> bytes:
 
 
 def file_digest(path: Path) -> bytes:
-    """The digest of a whole file. Raises OSError."""
+    """The digest of a whole file. Raises OSError, and DataError for what is no regular file."""
+    check_regular(path)
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with path.open("rb", buffering=0) as file:
         while piece := file.read(1 << 20):
