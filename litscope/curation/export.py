@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from litscope.curation.carry import net_actions
@@ -28,6 +27,7 @@ from litscope.ledger.queries import classes
 from litscope.ledger.scoring.trust import verdicts
 from litscope.ledger.views import connect, source_columns
 from litscope.rundir import RunDir, whole_file, write_text
+from litscope.spreadsheets import write_csv
 
 _COLUMNS = """
     sample_id, key, current_name AS label, split, label_name AS original_label, weight, tags,
@@ -161,7 +161,7 @@ def _feature_rows(wanted: Wanted, samples: pa.Table, at: Ids) -> tuple[pa.Table,
 def _csv(wanted: Wanted) -> Exported:
     table, notes = _list(wanted)
     with whole_file(wanted.output) as file:
-        pyarrow.csv.write_csv(table, file)
+        write_csv(table, file)
     return Exported(wanted.output, table.num_rows, notes)
 
 
@@ -200,7 +200,7 @@ def _cleanlab(wanted: Wanted) -> Exported:
     table = table.add_column(0, "label_score", pa.array(scores, pa.float64()))
     table = table.add_column(0, "is_label_issue", pa.array(issues, pa.bool_()))
     with whole_file(wanted.output) as file:
-        pyarrow.csv.write_csv(table, file)
+        write_csv(table, file)
     note = "pred_probs cannot be given: the ledger keeps the probability of the label and of the prediction only."
     return Exported(wanted.output, table.num_rows, [note])
 

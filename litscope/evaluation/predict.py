@@ -16,7 +16,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from litscope.data.sources.source import Source, open_paths
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.rundir import whole_file
+from litscope.spreadsheets import write_csv
 from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
@@ -188,6 +188,6 @@ def _write(table: pa.Table, path: Path) -> None:
     """Write CSV or Parquet, as the file's ending says, whole or not at all."""
     with whole_file(path) as file:
         if path.suffix.lower() == ".csv":
-            pyarrow.csv.write_csv(table, file)
+            write_csv(table, file)
         else:
             pq.write_table(table, file)

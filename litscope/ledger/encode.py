@@ -14,17 +14,23 @@ from typing import Any
 import pyarrow as pa
 
 from litscope.console import json_printable
+from litscope.spreadsheets import escaped_text
 
 _BLOCK = 8192
 
 
 def csv_lines(found: pa.Table) -> Iterator[str]:
-    """A table as CSV with a header, a few thousand rows at a time; lists are joined by semicolons."""
+    """A table as CSV with a header, a few thousand rows at a time; lists are joined by semicolons, text is escaped."""
     for values in itertools.chain([[[name] for name in found.column_names]], _blocks(found)):
         out = io.StringIO()
-        joined = [[";".join(map(str, v)) if isinstance(v, list) else v for v in column] for column in values]
+        joined = [[_cell(value) for value in column] for column in values]
         csv.writer(out, lineterminator="\n").writerows(zip(*joined, strict=True))
         yield out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    text = ";".join(map(str, value)) if isinstance(value, list) else value
+    return escaped_text(text) if isinstance(text, str) else text
 
 
 def json_lines(found: pa.Table) -> Iterator[str]:

@@ -26,6 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from litscope.errors import DataError
+from litscope.spreadsheets import escaped_text, unescaped, unescaped_text
 
 MAX_LEVELS = 20
 SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
@@ -45,7 +46,10 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pa.Table:
         DataError: if it cannot be read, has no rows, or has two columns of one name.
     """
     try:
-        table = pq.read_table(path, partitioning=None) if _is_parquet(path) else _read_csv(path, set(text_columns))
+        if _is_parquet(path):
+            table = pq.read_table(path, partitioning=None)
+        else:
+            table = unescaped(_read_csv(path, {*text_columns, *map(escaped_text, text_columns)}))
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     names = table.column_names
@@ -60,7 +64,7 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pa.Table:
 def column_names(path: Path) -> list[str]:
     """Names of the columns, from the file's head. Raises DataError."""
     try:
-        names = pq.read_schema(path).names if _is_parquet(path) else _csv_header(path)[0]
+        names = pq.read_schema(path).names if _is_parquet(path) else list(map(unescaped_text, _csv_header(path)[0]))
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     if not names:
