@@ -39,7 +39,7 @@ class Tabular(Protocol):
 
 
 class Queued(Protocol):
-    """What `LedgerWriter.put` takes: `schema.Rows`, or a `capture.Block` that is still on its way."""
+    """What `LedgerWriter.put` takes: `schema.Rows`, or a `signal_buffer.Block` that is still on its way."""
 
     def rows(self) -> Tabular:
         """The rows on the host. Called by the writer's thread, which may wait here."""

@@ -39,7 +39,7 @@ def list_rows(path: Path, target: str | None, group_column: str | None, is_train
         path: the file; relative image paths start from its folder.
         target: the label column; None: label, target or class.
         group_column: None: `group`, where it exists.
-        is_trained_on: as in `rows.index_labels`.
+        is_trained_on: as in `listing.index_labels`.
 
     Raises:
         DataError, ConfigError: if a column is missing, or its values cannot be used.
