@@ -119,5 +119,6 @@ def _name(run: RunDir, name: str | None) -> str:
 
 
 def _settings(run: RunDir) -> DataConfig:
-    wanted = {key: value for key, value in run_settings(run.path).sections.items() if key.startswith("data.")}
-    return build(wanted).data
+    sections = run_settings(run.path).sections
+    folds = ("data.num_folds", "data.fold")  # they say which samples train, and may ask for as many members
+    return build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
