@@ -153,7 +153,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with aside.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno(), path)
         aside.replace(path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
@@ -225,11 +225,19 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _sync(descriptor: int, path: Path) -> None:
+    """Flush to the disk. An error names the file, as those of `open` do; those of `fsync` itself know only a number."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename inside it is durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
             raise
@@ -264,7 +272,7 @@ def append_line(path: Path, value: dict[str, Any], durable: bool = False) -> Non
     with _open_locked(path) as file:
         _append(file, value)
         if durable:
-            os.fsync(file.fileno())
+            _sync(file.fileno(), path)
     if durable:
         sync_folder(path.parent)
 
@@ -333,7 +341,7 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
     that no part can carry a number which is not on record. Called once, by rank 0; what killed
     processes left half-written in the run's folders is removed.
     """
-    for folder in (run.path, run.signals, run.metrics, run.scores, run.checkpoints):
+    for folder in (run.path, run.signals, run.metrics, run.scores, run.checkpoints, run.figures):
         if folder.is_dir():
             remove_leftovers(folder)
     with _open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
@@ -347,7 +355,7 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
             "started_at": time.time(),
         }
         _append(file, line)
-        os.fsync(file.fileno())
+        _sync(file.fileno(), run.attempts)
     sync_folder(run.path)
     return attempt
 

@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import forked
@@ -365,3 +365,30 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
     with held(run):
         assert "is being trained by another process" in python(code, run.path).stderr
     assert python(code, run.path).returncode == 0
+
+
+def test_a_disk_that_fails_to_flush_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    run = RunDir.create(tmp_path / "run")
+    monkeypatch.setattr(os, "fsync", fail)
+    attempts: list[tuple[Path, Callable[[], object]]] = [
+        (run.summary, lambda: write_json(run.summary, {})),
+        (run.actions, lambda: append_line(run.actions, {}, durable=True)),
+        (run.attempts, lambda: begin_attempt(run, 0, None)),
+        (run.figures, lambda: sync_folder(run.figures)),
+    ]
+    for path, write in attempts:
+        with pytest.raises(OSError, match="Input/output") as caught:
+            write()
+        assert caught.value.filename == str(path)
+        assert caught.value.errno == errno.EIO
+
+
+def test_what_a_killed_process_left_in_the_figures_is_removed(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run")
+    left = run.figures / ".curves.png.999999999.00000000.tmp"
+    left.write_bytes(b"half")
+    begin_attempt(run, 0, None)
+    assert not left.exists()
