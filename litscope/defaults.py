@@ -5,6 +5,7 @@ No torch. Models, training and its configuration, experiments and `watch` read t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 Direction = Literal["min", "max"]
@@ -41,6 +42,16 @@ def direction(metric: str) -> Direction:
     ('max', 'min', 'min')
     """
     return METRICS.get(metric.rpartition("/")[2], "min")
+
+
+def is_defined(metric: str, counts: Sequence[int]) -> bool:
+    """Whether a metric has a value on samples with so many of each class (C,).
+
+    AUROC needs a sample of a class and one of another; AP of two classes, one of the second.
+    """
+    if metric == "auroc":
+        return sum(count > 0 for count in counts) > 1
+    return counts[1] > 0 if metric == "ap" and len(counts) == 2 else sum(counts) > 0
 
 
 def optimizer_family(optimizer: str) -> Family:

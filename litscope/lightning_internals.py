@@ -231,6 +231,18 @@ def is_early_stopped(callback: L.Callback) -> bool:
     return isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience
 
 
+def is_early_stopped_in(checkpoint: dict[str, Any]) -> bool:
+    """Whether the patience of an EarlyStopping was at its end when this checkpoint was written."""
+    states = [s for key, s in checkpoint.get("callbacks", {}).items() if key.startswith(EarlyStopping.__qualname__)]
+    return any(state["wait_count"] >= state["patience"] for state in states)
+
+
+def wait_anew(callback: L.Callback) -> None:
+    """Have an EarlyStopping count the epochs without improvement from zero; what was best stays."""
+    if isinstance(callback, EarlyStopping):
+        callback.wait_count = 0
+
+
 def forget_best(callback: L.Callback) -> None:
     """Have a ModelCheckpoint or an EarlyStopping look for the best anew; other callbacks stay as they are.
 

@@ -11,6 +11,7 @@
     flags        command lines and keywords: layers of settings, put over each other
     yamlfile     YAML files, with the line of every value, read and written
     presets      a file's sections, its `lightning:` block and its presets
+    chosen       which values litscope chose itself, and when it chooses them anew
     resume       what --resume means, and the recipe of the run that goes on
     help         the text of --help
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 GROUPS: dict[str, type[Section]] = {
-    part.name: typing.cast(type[Section], part.default_factory) for part in dataclasses.fields(Recipe)
+    part.name: typing.cast(type[Section], part.default_factory)
+    for part in dataclasses.fields(Recipe)
+    if part.default_factory is not dataclasses.MISSING
 }
 """Name of each part of a recipe -> its dataclass."""
 

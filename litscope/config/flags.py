@@ -8,13 +8,15 @@ line; `presets.py` reads the files; `fields.py` gives every value its type.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from litscope.config.fields import GROUPS, by_name, fields, typed
+from litscope.config.chosen import outdated
+from litscope.config.fields import GROUPS, by_key, by_name, fields, typed
 from litscope.config.presets import Layer, Setting, file_settings, preset
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint, run_settings
@@ -133,10 +135,13 @@ def build(flags: Layer, configs: Iterable[str | Path] = (), preset_name: str | N
     layers = [file.lightning for file in files]
     layers += [preset(preset_name, files)] if preset_name is not None else []
     layers += [file.sections for file in files]
+    if _value(flags, "training.early_stopping") is False:
+        flags = {**flags, "training.patience": Setting(None, flags["training.early_stopping"].where)}
     given: Layer = reduce(_over, [*layers, flags], {})
-    settings = _over(_resumed_settings(given), given)
+    settings = _over(_resumed_settings(given), given, goes_on=True)
     settings |= _implied(given, settings)
-    recipe = Recipe(**{group: _part(group, settings) for group in GROUPS})
+    chosen = frozenset(key for key, setting in settings.items() if setting.is_chosen)
+    recipe = Recipe(**{group: _part(group, settings) for group in GROUPS}, chosen=chosen)
     try:
         recipe.check()
     except ConfigError as error:
@@ -217,14 +222,38 @@ def _keyword(name: str, value: Any) -> tuple[Field, Any]:
     raise ConfigError(f"{name}= is not a keyword.{did_you_mean(name, known)} They are the names of the flags.")
 
 
-def _over(below: Layer, above: Layer) -> Layer:
-    """Both layers, the upper one first. It also says where the network starts: weights take the place of pretrained."""
+def _over(below: Layer, above: Layer, goes_on: bool = False) -> Layer:
+    """Both layers, the upper one first, and what follows from the upper one.
+
+    Weights take the place of pretrained. Patience turns early stopping on, and no early stopping puts patience off.
+    What was chosen in the lower layer by another value than the upper one has is open again.
+
+    Args:
+        goes_on: the lower layer is the recipe of a run that goes on.
+    """
     both = below | above
     for name, other, off in (("weights", "pretrained", False), ("pretrained", "weights", None)):
         asks = above.get(f"model.{name}")
         if asks is not None and asks.value and f"model.{other}" not in above and _value(below, f"model.{other}"):
             both[f"model.{other}"] = Setting(off, asks.where)
+    patience, stopping = above.get("training.patience"), above.get("training.early_stopping")
+    if stopping is not None and not stopping.value and patience is None:
+        both["training.patience"] = Setting(None, stopping.where)
+    elif stopping is None and patience is not None and patience.value is not None:
+        both["training.early_stopping"] = Setting(True, patience.where)
+    chosen = {key for key, setting in below.items() if setting.is_chosen and both[key] is setting}
+    changed = {key for key, setting in both.items() if not _is_same(key, setting.value, below.get(key))}
+    for key in outdated(chosen, changed, goes_on):
+        del both[key]
     return both
+
+
+def _is_same(key: str, value: Any, before: Setting | None) -> bool:
+    """Whether a setting says what it said; a path may be written in another way."""
+    then = by_key()[key].default if before is None else before.value
+    if key in ("data.dataset", "data.data_dir", "model.weights") and None not in (then, value):
+        then, value = os.path.realpath(then), os.path.realpath(value)
+    return bool(then == value)
 
 
 def _implied(given: Layer, settings: Layer) -> Layer:
@@ -235,9 +264,7 @@ def _implied(given: Layer, settings: Layer) -> Layer:
         settings: the same over those of the run that goes on.
     """
     implied: Layer = {}
-    patience, folder = given.get("training.patience"), given.get("data.data_dir")
-    if patience is not None and patience.value is not None and "training.early_stopping" not in settings:
-        implied["training.early_stopping"] = Setting(True, patience.where)
+    folder = given.get("data.data_dir")
     if folder is not None and "data.dataset" not in settings:
         implied["data.dataset"] = Setting(folder.value, folder.where)
     of_wandb = [s for key, s in given.items() if key.startswith("logging.wandb_") and s.value]

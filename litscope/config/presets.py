@@ -12,12 +12,12 @@ earlier ones), flags. The block stands below the preset because a preset is aske
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from litscope.config.fields import GROUPS, by_name, typed
+from litscope.config.fields import GROUPS, by_key, by_name, typed
 from litscope.config.section import Field
-from litscope.config.yamlfile import Entry
+from litscope.config.yamlfile import CHOSEN, Entry
 from litscope.errors import ConfigError, did_you_mean
 
 BUILT_IN_PRESETS: dict[str, dict[str, Any]] = {
@@ -63,6 +63,8 @@ class Setting:
 
     value: Any
     where: str
+    is_chosen: bool = False
+    """Nobody gave it: litscope chose it for a run, whose recipe this is."""
 
 
 Layer = dict[str, Setting]
@@ -84,11 +86,13 @@ def file_settings(entries: Iterable[Entry]) -> FileSettings:
     Raises:
         ConfigError: for unknown keys and wrong values, with file and line.
     """
-    settings = FileSettings()
+    settings, chosen = FileSettings(), None
     for entry in entries:
         name = _plain(entry.key)
         if name in GROUPS:
             _add(settings.sections, _mapping(entry), by_name(), name)
+        elif name == CHOSEN:
+            chosen = entry
         elif name == "lightning":
             _add(settings.lightning, _mapping(entry), _lightning_fields(), name)
         elif name == "lightning_presets":
@@ -96,6 +100,8 @@ def file_settings(entries: Iterable[Entry]) -> FileSettings:
                 _add(settings.presets.setdefault(preset.key, {}), _mapping(preset), _lightning_fields(), preset.key)
         else:
             raise ConfigError(f"{entry.where}: {_unknown_section(entry.key)}")
+    if chosen is not None:
+        _mark_chosen(settings.sections, _mapping(chosen))
     return settings
 
 
@@ -134,6 +140,17 @@ def _add(layer: Layer, entries: Iterable[Entry], known: dict[str, Field], sectio
             raise ConfigError(f"{entry.where}: {section}.{entry.key} takes {field.expected}, not a mapping.")
         value = entry.text if field.is_text and entry.text is not None else entry.value
         layer[field.key] = Setting(typed(field, value, f"{entry.where}: {section}.{entry.key}"), entry.where)
+
+
+def _mark_chosen(layer: Layer, entries: Iterable[Entry]) -> None:
+    """Mark the values that litscope chose. One that is another by now was edited: somebody gave it."""
+    for entry in entries:
+        field, setting = by_key().get(entry.key), layer.get(entry.key)
+        if field is None:
+            raise ConfigError(f"{entry.where}: {CHOSEN}.{entry.key} is not a setting.")
+        value = entry.text if field.is_text and entry.text is not None else entry.value
+        if setting is not None and typed(field, value, entry.where) == setting.value:
+            layer[entry.key] = replace(setting, is_chosen=True)
 
 
 def _mapping(entry: Entry) -> tuple[Entry, ...]:

@@ -3,18 +3,20 @@
 Each section is a dataclass in a file of its own (`model.py`, `data.py`, `training.py`, `hardware.py`, `logging.py`)
 with a docstring under every field and the check of a field beside it. From this tree come the flags, the YAML keys and
 the table in the docs. `None` means "choose from the data"; `training/choices.py` fills it in and says so, and
-`recipe.yaml` in the run's folder holds what was chosen.
+`recipe.yaml` in the run's folder holds what was chosen, and that it was (`chosen.py`).
 
 No torch here: `litscope fit --help` reads these files.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from litscope.config.chosen import RESTS_ON, outdated
 from litscope.config.data import DataConfig
 from litscope.config.hardware import HardwareConfig
 from litscope.config.logging import LoggingConfig
@@ -27,13 +29,18 @@ from litscope.errors import ConfigError
 
 @dataclass
 class Recipe:
-    """Everything that a run depends on."""
+    """Everything that a run depends on.
+
+    Attributes:
+        chosen: keys (`training.lr`) of the values that nobody gave: litscope chose them.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    chosen: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Check each section, and the combinations of their values that cannot work.
@@ -75,7 +82,27 @@ class Recipe:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The tree as plain nested dictionaries (numbers, strings, lists), for YAML and JSON."""
-        return dataclasses.asdict(self)
+        return {section.group: copy.deepcopy(vars(section)) for section in self.sections()}
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Give settings these values, by their keys (`training.lr`); what was chosen by other values is open again."""
+        changed = {key for key, value in values.items() if self._value(key) != value}
+        open_again = outdated(self.chosen, changed) - set(values)
+        for key, value in {**dict.fromkeys(open_again), **values}.items():
+            group, name = key.split(".")
+            setattr(getattr(self, group), name, value)
+        self.chosen -= {*open_again, *values}
+
+    def note_chosen(self, before: Recipe) -> None:
+        """Note as chosen what has a value here and was open (None, auto) before."""
+        left_open = (None, "auto")
+        self.chosen |= {
+            key for key in RESTS_ON if before._value(key) in left_open and self._value(key) not in left_open
+        }
+
+    def _value(self, key: str) -> Any:
+        group, name = key.split(".")
+        return getattr(getattr(self, group), name)
 
     def _check_weights(self) -> None:
         """A run that goes on does not need the file that it once started from."""

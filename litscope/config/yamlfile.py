@@ -21,6 +21,9 @@ from litscope.config.fields import fields, group_doc
 from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError
 
+CHOSEN = "chosen"
+"""The section in which the recipe of a run says which of its values litscope chose."""
+
 _MAX_DEPTH = 20
 
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -181,6 +184,12 @@ for _tag, _pattern, _first in (
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))  # 010 is ten, not octal
 
 
+CHOSEN_DOC = (
+    "What litscope chose itself. It is chosen anew where something that it rests on is given otherwise. "
+    "A value that is edited above counts as given."
+)
+
+
 def dump(recipe: Recipe) -> str:
     """A recipe as YAML, each field below its docstring; `litscope fit --config` reads it back."""
     values = recipe.to_dict()
@@ -193,6 +202,9 @@ def dump(recipe: Recipe) -> str:
         allowed = f" ({' | '.join(field.choices)})" if field.choices else ""
         lines += _comment(field.doc + allowed, "  ")
         lines.append("  " + _scalar(field.name, values[group][field.name]))
+    if recipe.chosen:
+        lines += ["", *_comment(CHOSEN_DOC, ""), f"{CHOSEN}:"]
+        lines += [f"  {_scalar(f.key, values[f.group][f.name])}" for f in fields() if f.key in recipe.chosen]
     return "\n".join(lines).lstrip() + "\n"
 
 

@@ -12,7 +12,7 @@ import copy
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
-from litscope.live.records import read_summary
+from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, whole_file, write_json, write_text
@@ -43,6 +43,11 @@ from litscope.training.quiet import quiet_lightning
 RECIPE = "cv.yaml"
 LEAST_FOLDS = 2
 NUM_DIGITS = 4
+NUM_NAMES = 5
+
+
+Figures = dict[str, float | None]
+"""Metrics by name; None where one is undefined."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +55,38 @@ class CvResult:
     """What `cross_validate` found.
 
     Attributes:
-        folds: num_samples and the metrics of each fold, by name.
+        folds: num_samples and the metrics of each fold, by name; None where a metric is undefined.
         pooled: the metrics of all out-of-fold predictions together.
+        absent: the classes that each fold holds no sample of.
         table: the file of the out-of-fold predictions.
         is_at_once: whether the networks trained in one run.
     """
 
     dataset: str
-    folds: tuple[dict[str, float], ...]
-    pooled: dict[str, float]
+    folds: tuple[Figures, ...]
+    pooled: Figures
     table: Path
     is_at_once: bool
     wall_s: float
+    absent: tuple[tuple[str, ...], ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
         names = list(METRICS)
         rows = [
-            [str(number), f"{int(fold['num_samples']):,}", *(_shown(fold[name]) for name in names)]
+            [str(number), f"{int(fold['num_samples'] or 0):,}", *(_shown(fold[name]) for name in names)]
             for number, fold in enumerate(self.folds)
         ]
         mean, deviation = self._over_folds(statistics.fmean), self._over_folds(statistics.stdev)
         rows.append(["mean", "", *(_shown(mean[name]) for name in names)])
         rows.append(["sd", "", *(_shown(deviation[name]) for name in names)])
-        rows.append(["pooled", f"{int(self.pooled['num_samples']):,}", *(_shown(self.pooled[name]) for name in names)])
+        num_pooled = int(self.pooled["num_samples"] or 0)
+        rows.append(["pooled", f"{num_pooled:,}", *(_shown(self.pooled[name]) for name in names)])
         how = "in one run" if self.is_at_once else "one after the other"
         return [
             f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
             *table_lines(["fold", "samples", *names], rows),
+            *self._notes(),
             f"out-of-fold predictions: {self.table}",
         ]
 
@@ -90,13 +99,38 @@ class CvResult:
             "mean": self._over_folds(statistics.fmean),
             "sd": self._over_folds(statistics.stdev),
             "pooled": self.pooled,
+            "absent": [list(names) for names in self.absent],
             "predictions": str(self.table),
             "is_at_once": self.is_at_once,
             "wall_s": self.wall_s,
         }
 
-    def _over_folds(self, statistic: Any) -> dict[str, float]:
-        return {name: float(statistic([fold[name] for fold in self.folds])) for name in METRICS}
+    def _over_folds(self, statistic: Callable[[list[float]], float]) -> Figures:
+        """A statistic of the folds in which a metric is defined; None for fewer than two of them."""
+        found = {name: [value for fold in self.folds if (value := fold[name]) is not None] for name in METRICS}
+        return {name: float(statistic(values)) if len(values) > 1 else None for name, values in found.items()}
+
+    def _notes(self) -> list[str]:
+        """Why the mean over the folds and the figure of all predictions can differ much."""
+        lacking = [number for number, names in enumerate(self.absent) if names]
+        if not lacking:
+            return []
+        names = sorted({name for absent in self.absent for name in absent})
+        some = ", ".join(names[:NUM_NAMES]) + (f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else "")
+        which = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
+        why = (
+            f"{which}: no sample of {some}. Metrics that are means over classes (precision, recall, f1, auroc, ap) "
+            "are there over other classes than in the rest, so their mean over the folds is not that of the whole. "
+            "Pooled is over all classes, and compares probabilities of different networks."
+        )
+        return [
+            why,
+            *(["A metric is - where it is undefined; its mean is over the other folds."] if self._is_gappy else []),
+        ]
+
+    @property
+    def _is_gappy(self) -> bool:
+        return any(value is None for fold in self.folds for value in fold.values())
 
 
 def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
@@ -147,8 +181,11 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     folds = tuple(
         _metrics(log_p[is_in], label[is_in], loss[is_in]) for is_in in (fold[ids] == k for k in range(num_folds))
     )
-    wall_s = round(time.monotonic() - began, 3)
-    result = CvResult(str(recipe.data.dataset), folds, _metrics(log_p, label, loss), file, reason is None, wall_s)
+    absent = tuple(
+        tuple(name for index, name in enumerate(names) if index not in label[fold[ids] == k]) for k in range(num_folds)
+    )
+    wall_s, pooled = round(time.monotonic() - began, 3), _metrics(log_p, label, loss)
+    result = CvResult(str(recipe.data.dataset), folds, pooled, file, reason is None, wall_s, absent)
     write_json(folder / "cv.json", result.to_dict())
     return result
 
@@ -248,12 +285,12 @@ def _probabilities(
     return np.concatenate(found_ids), np.concatenate(found)
 
 
-def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> dict[str, float]:
+def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> Figures:
     scores = PhaseCounts(log_p.shape[1], exact=True, device=torch.device("cpu"))
     scores.update(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (log_p, label, loss)))
     found = scores.compute()
-    return {"num_samples": len(label), **{name: float(found[name]) for name in METRICS}}
+    return {"num_samples": len(label), **{name: defined(float(found[name])) for name in METRICS}}
 
 
-def _shown(value: float) -> str:
-    return f"{value:.{NUM_DIGITS}f}"
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.{NUM_DIGITS}f}"

@@ -83,10 +83,8 @@ def default_space(family: str) -> list[Dimension]:
 
 
 def put(recipe: Recipe, settings: dict[str, Any]) -> None:
-    """Write values, by the names of their settings, into a recipe."""
-    for name, value in settings.items():
-        field = by_name()[name]
-        setattr(getattr(recipe, field.group), field.name, value)
+    """Write values, by the names of their settings, into a recipe. What was chosen by other values is open again."""
+    recipe.put({by_name()[name].key: value for name, value in settings.items()})
 
 
 def _parse(text: str) -> Dimension:

@@ -9,7 +9,6 @@ best epoch on the validation data; the test data stay unseen.
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +56,7 @@ class Trial:
     Attributes:
         number: counted from 1.
         settings: values by name.
-        value: the metric of its best epoch; None if the loss or the metric became NaN or infinite.
+        value: the metric of its best epoch; None if the loss became NaN or infinite, or the metric was never defined.
         run: the folder of the run that it was, or was a member of.
         wall_s: seconds of that run, divided by its members.
         stopped_after: epochs after which the pruner stopped it, its value being the best until then; else None.
@@ -112,9 +111,16 @@ class TuneResult:
             [trial.number, f"{trial.value:.4f}", *(shown(trial.settings[name]) for name in names)]
             for trial in ranked[:NUM_SHOWN]
         ]
-        failed = len(self.trials) - len(ranked)
+        without = [trial for trial in self.trials if trial.value is None]
+        rows += [
+            [trial.number, "-", *(shown(trial.settings[name]) for name in names)]
+            for trial in without[: max(0, NUM_SHOWN - len(rows))]
+        ]
+        failed = len(without)
         lines = [f"{self.dataset}: {len(self.trials)} trials, {sum(t.wall_s for t in self.trials):.0f} s"]
-        lines += [f"{failed} of them ended with a loss that is not a number"] if failed else []
+        lines += (
+            [f"{failed} of them ended with a loss that is not a number, or without {self.metric}"] if failed else []
+        )
         stopped = sum(trial.stopped_after is not None for trial in self.trials)
         lines += [f"{stopped} of them were stopped early"] if stopped else []
         return [*lines, *table_lines(["trial", self.metric, *names], rows), f"litscope fit --config {self.config}"]
@@ -196,7 +202,10 @@ def tune(
         ) from None
     result = TuneResult(str(recipe.data.dataset), metric, mode, tuple(search.trials), search.folder)
     if not result.ranked:
-        raise NonFiniteLossError(f"The loss became NaN or infinite in all {num_trials} trials. Search smaller rates.")
+        raise NonFiniteLossError(
+            f"{metric} or the loss was NaN or infinite in all {num_trials} trials. Search smaller rates, or give a "
+            "--monitor that is defined."
+        )
     best = copy.deepcopy(recipe)
     put(best, result.ranked[0].settings)
     best.logging.run_dir = None
@@ -268,7 +277,11 @@ class _Search:
             self.study.tell(one, trial.value if state == optuna.trial.TrialState.COMPLETE else None, state=state)
             append_line(self.folder / TRIALS, vars(trial), durable=True)
             self.trials.append(trial)
-            value = "the loss is not a number" if trial.value is None else f"{self.metric} {trial.value:.4f}"
+            value = (
+                f"no value: {self.metric} or the loss is not a number"
+                if trial.value is None
+                else f"{self.metric} {trial.value:.4f}"
+            )
             value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
             say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
 
@@ -297,7 +310,7 @@ class _Search:
             nonlocal stopped_after
             lines(row)
             epoch = row["epoch"]
-            if not math.isfinite(row.get(self.metric, math.nan)) or epoch + 1 == self.num_epochs:
+            if row.get(self.metric) is None or epoch + 1 == self.num_epochs:
                 return False
             asked.report(row[self.metric], epoch)
             if asked.should_prune():

@@ -7,6 +7,7 @@ summary have the same names wherever they come from. Epochs are stored from 0; t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,9 +73,14 @@ def write_epoch(
         "lr": lr,
         "num_edits": num_edits,
     }
-    row |= metrics_in(metrics)
+    row |= metrics_in({name: defined(value) for name, value in metrics.items()})
     append_line(run.epoch_metrics, row)
     return row
+
+
+def defined(value: float) -> float | None:
+    """A metric as it is written, compared and shown: None where it is undefined (the AUROC of an absent class)."""
+    return value if math.isfinite(value) else None
 
 
 def metrics_in(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def write_summary(run: RunDir, ending: Ending) -> dict[str, Any]:
         "wall_s": round(ending.wall_s, 3),
         **ending.facts,
     }
-    summary["metrics"]["best"] |= ending.tested
+    summary["metrics"]["best"] |= {name: defined(value) for name, value in ending.tested.items()}
     write_json(run.summary, summary)
     return summary
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,14 @@ from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.defaults import DEFAULT_PATIENCE
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError
 from litscope.lightning_internals import adapt_callback_states, callbacks_of
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.models.classifier import Classifier
 from litscope.models.settings import ClassifierSettings
 from litscope.rundir import LAST, RunDir
+from litscope.training.class_weights import read_class_weights
 from litscope.training.hardware import Plan
 from litscope.training.job import Job
 from litscope.training.loggers import make_profiler
@@ -108,7 +107,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
 
 def _of_same_name(recipe: Recipe, settings: type) -> dict[str, Any]:
     """The recipe's values for the fields of `settings`; without those that it leaves open (None, an empty list)."""
-    values = {name: value for section in vars(recipe).values() for name, value in vars(section).items()}
+    values = {name: value for section in recipe.sections() for name, value in vars(section).items()}
     return {f.name: values[f.name] for f in dataclasses.fields(settings) if values.get(f.name) not in (None, [])}
 
 
@@ -119,7 +118,7 @@ def class_weights(how: str, data: ClassificationData) -> list[float] | None:
         how: "none", "balanced" (inverse frequency), or a JSON ({class: weight}) or CSV (class,weight) file.
 
     Raises:
-        ConfigError: if the file names a class that is not there, or leaves one out.
+        ConfigError: as `read_class_weights`.
     """
     if how == "none":
         return None
@@ -127,31 +126,10 @@ def class_weights(how: str, data: ClassificationData) -> list[float] | None:
     if how == "balanced":
         weights = np.where(counts > 0, counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
     else:
-        given = _read_weights(Path(how))
-        unknown = [name for name in given if name not in data.classes]
-        missing = [name for name in data.classes if name not in given]
-        if unknown or missing:
-            what = f"{unknown[0]!r} is not a class of the data" if unknown else f"no weight for {missing[0]!r}"
-            hint = did_you_mean(unknown[0], data.classes) if unknown else ""
-            raise ConfigError(f"--class-weights {how}: {what}.{hint} It needs one line class,weight for each class.")
+        given = read_class_weights(Path(how), data.classes)
         weights = np.array([given[name] for name in data.classes])
     mean = float((weights * counts).sum() / counts.sum())
     return [float(weight / mean) for weight in weights]
-
-
-def _read_weights(path: Path) -> dict[str, float]:
-    try:
-        if path.suffix == ".json":
-            return {str(name): float(weight) for name, weight in json.loads(path.read_text()).items()}
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-        if rows and rows[0][:2] == ["class", "weight"]:
-            rows = rows[1:]
-        return {row[0]: float(row[1]) for row in rows}
-    except (OSError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(
-            f"--class-weights {path}: neither JSON ({{class: weight}}) nor CSV (class,weight): {error}."
-        ) from error
 
 
 def make_trainer(

@@ -46,10 +46,12 @@ class DataFacts:
 
     Attributes:
         class_counts: labelled training samples per class, in the order of the classes.
+        val_counts: likewise of the validation samples; empty where nobody counted them.
         height, width: median over a sample of the training images, in pixels; None for tables.
         in_memory: the data are one array already (tables, idx files, digits).
         device: "cpu", "cuda" or "mps".
         num_devices: training processes, on all machines.
+        epochs_done: of the checkpoint that the run goes on from.
         memory_bytes: memory that this process may use.
     """
 
@@ -66,6 +68,8 @@ class DataFacts:
     num_devices: int = 1
     num_cores: int = 1
     memory_bytes: int = 8 * 2**30
+    val_counts: tuple[int, ...] = ()
+    epochs_done: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -83,28 +87,33 @@ class DataFacts:
         return min(self.height or 0, self.width or 0)
 
 
-def look(source: Source, *, device: str = "cpu", num_devices: int = 1) -> DataFacts:
+def look(source: Source, *, device: str = "cpu", num_devices: int = 1, epochs_done: int = 0) -> DataFacts:
     """The facts of an opened data set.
 
     Args:
         source: a `data.sources.Source` (manifest, reader, kind); it holds a labelled training sample.
         device: "cpu", "cuda" or "mps", from `hardware.plan`.
         num_devices: training processes on all machines.
+        epochs_done: of the checkpoint that the run goes on from.
 
     Raises:
         DataError: if no image can be read.
     """
     manifest, reader = source.manifest, source.reader
-    train_ids = manifest.ids("train")
-    counts = np.bincount(manifest.labels[train_ids], minlength=manifest.num_classes)
+    train_ids, val_ids = manifest.ids("train"), manifest.ids("val")
+    counts, val_counts = (
+        tuple(int(n) for n in np.bincount(manifest.labels[ids], minlength=manifest.num_classes))
+        for ids in (train_ids, val_ids)
+    )
     height = width = None
     if source.kind == "image":
         height, width = (int(side) for side in np.median(sample_sizes(reader, train_ids), axis=0))
     return DataFacts(
         kind=source.kind,
         num_train=len(train_ids),
-        num_val=len(manifest.ids("val")),
-        class_counts=tuple(int(n) for n in counts),
+        num_val=len(val_ids),
+        class_counts=counts,
+        val_counts=val_counts,
         height=height,
         width=width,
         channels=reader.channels if source.kind == "image" else None,
@@ -112,6 +121,7 @@ def look(source: Source, *, device: str = "cpu", num_devices: int = 1) -> DataFa
         in_memory=reader.array is not None,
         device=device,
         num_devices=num_devices,
+        epochs_done=epochs_done,
         num_cores=num_cores(),
         memory_bytes=memory_bytes(),
     )
@@ -126,7 +136,7 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
         has_weights: asked at most once; without it, no weights are within reach.
 
     Returns:
-        A recipe in which nothing that training needs is None, and a line for each choice.
+        A recipe in which nothing that training needs is None, and which says what was chosen; a line for each choice.
     """
     chosen = copy.deepcopy(recipe)
     lines: list[str] = []
@@ -138,19 +148,22 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
     _choose_optimizer(chosen, facts, lines)
     _choose_loading(chosen, facts)
     _choose_monitor(chosen, facts, lines)
+    chosen.note_chosen(recipe)
     return chosen, lines
 
 
 def _choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None, lines: list[str]) -> None:
     model = recipe.model
-    model.num_classes = facts.num_classes if model.num_classes is None else model.num_classes
+    if model.num_classes is None or "model.num_classes" in recipe.chosen:
+        model.num_classes = facts.num_classes
     if facts.kind == "table":
         if model.arch is None:
             model.arch = "mlp"
             lines.append(f"model mlp: the data are a table of {facts.num_features} features")
         model.pretrained = bool(model.pretrained)
         return
-    model.in_channels = facts.channels if model.in_channels is None else model.in_channels
+    if model.in_channels is None or "model.in_channels" in recipe.chosen:
+        model.in_channels = facts.channels
     if model.arch is None and model.hidden:
         model.arch = "mlp"
         lines.append("model mlp: --hidden gives the widths of one")
@@ -250,13 +263,16 @@ def _largest_image_batch(recipe: Recipe, facts: DataFacts) -> int:
 
 def _choose_epochs(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     training = recipe.training
-    steps_per_epoch = _steps_per_epoch(recipe, facts)
-    if training.epochs is None and training.max_steps is not None:
-        training.epochs = max(1, math.ceil(training.max_steps / steps_per_epoch))
-        lines.append(f"epochs {training.epochs}: what --max-steps {training.max_steps} comes to")
-    elif training.epochs is None:
-        training.epochs, why = _epochs(recipe, facts)
-        lines.append(f"epochs {training.epochs}: {why}")
+    if training.epochs is None:
+        if training.max_steps is not None:
+            epochs = max(1, math.ceil(training.max_steps / _steps_per_epoch(recipe, facts)))
+            why = f"what --max-steps {training.max_steps} comes to"
+        else:
+            epochs, why = _epochs(recipe, facts)
+        if epochs < facts.epochs_done:
+            epochs, why = facts.epochs_done, "they are done already"
+        training.epochs = epochs
+        lines.append(f"epochs {epochs}: {why}")
     if training.warmup_epochs is None:
         training.warmup_epochs = round(min(5.0, training.epochs / 20), 4)
 
@@ -367,6 +383,8 @@ def _monitor(facts: DataFacts) -> tuple[str, str]:
         return "train/loss", "there is no validation data"
     if facts.num_classes == 2:
         share = facts.class_counts[1] / sum(facts.class_counts)
+        if min(share, 1 - share) < RARE and 0 in facts.val_counts:
+            return "val/loss", "a class is rare, and validation holds no sample of one"
         if share < RARE:
             return "val/ap", f"the positive class is rare ({share:.1%}), so accuracy hardly tells models apart"
         if share > 1 - RARE:

@@ -20,7 +20,6 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from litscope.config.flags import recipe_from_keywords
@@ -38,7 +37,7 @@ from litscope.rundir import held
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, make_loggers, watch
-from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.loop.checkpoints import best_path, load_checkpoint
 from litscope.training.loop.recorder import Recorder
 from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
@@ -175,7 +174,7 @@ def train(job: Job, stop_requests: StopRequests) -> Outcome:
 
 def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationData, recorder: Recorder) -> Outcome:
     """Evaluate the best weights: on the test set, or where there is none on the validation set."""
-    best = next((c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), "")
+    best = best_path(trainer.checkpoint_callbacks)
     outcome = Outcome(recorder.num_epochs, trainer.global_step, best, build.num_parameters(classifier))
     if best and Path(best).exists():
         classifier.load_state_dict(load_checkpoint(best)["state_dict"])

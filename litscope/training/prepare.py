@@ -19,11 +19,13 @@ import numpy as np
 import torch
 
 from litscope.config.recipe import Recipe
-from litscope.config.resume import resolve_resume
+from litscope.config.resume import find_checkpoint, resolve_resume
 from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
+from litscope.data.manifest import Manifest
 from litscope.data.transforms import SMALL
-from litscope.errors import ConfigError, DataError
+from litscope.defaults import is_defined
+from litscope.errors import ConfigError, DataError, RunError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import epochs_in
@@ -116,13 +118,13 @@ def prepare(
     check_loggers(recipe)
     checkpoint, folder = resolve_resume(recipe)
     steered = steering_state(checkpoint)
-    if checkpoint is not None:
-        check_epochs(resumed(recipe, steered).training.epochs, checkpoint)
+    epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
     check_callbacks(callbacks, plan)
     source = build.make_source(recipe)
+    check_classes(recipe, source.manifest.classes)
     recipe.check_kind(source.kind)
-    facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size)
+    facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
     asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights)
     recipe = resumed(asked, steered)
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
@@ -180,19 +182,62 @@ def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
         raise ConfigError("callbacks=... works on one device: other processes are started without them.")
 
 
-def check_epochs(epochs: int | None, checkpoint: Path) -> None:
+def check_length(recipe: Recipe, checkpoint: Path) -> int:
     """Refuse a checkpoint beyond the last epoch. Lightning would do so too late, when the run's recipe is rewritten.
 
+    Returns:
+        The epochs that are done.
+
     Raises:
-        ConfigError: with the epochs that are done.
+        ConfigError: with the epochs or the steps that are done.
         RunError: as `load_checkpoint`.
     """
-    done = epochs_in(load_checkpoint(checkpoint, mmap=True))
-    if epochs is not None and epochs < done:
+    training, state = recipe.training, load_checkpoint(checkpoint, mmap=True)
+    done, steps = epochs_in(state), int(state.get("global_step", 0))
+    if training.epochs is not None and training.epochs < done:
         raise ConfigError(
-            f"--epochs {epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as many, or "
-            f"start a new run from its weights: --weights {checkpoint}."
+            f"--epochs {training.epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as "
+            f"many, or start a new run from its weights: --weights {checkpoint}."
         )
+    if training.max_steps is not None and training.max_steps < steps:
+        raise ConfigError(
+            f"--max-steps {training.max_steps}: {checkpoint} has {steps} steps behind it, and they count. Give at "
+            f"least as many, or start a new run from its weights: --weights {checkpoint}."
+        )
+    return done
+
+
+def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
+    """Refuse to go on with a run whose network tells other classes apart than the data have.
+
+    Args:
+        classes: of the data.
+
+    Raises:
+        RunError: naming the classes of the run, and those that came or went.
+    """
+    if recipe.training.resume is None:
+        return
+    _, folder = find_checkpoint(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
+    if folder is None or not RunDir(folder).manifest.exists():
+        return
+    then = Manifest.read(RunDir(folder).manifest).classes
+    came, went = ([name for name in one if name not in other] for one, other in ((classes, then), (then, classes)))
+    if not came and not went:
+        return
+    changes = [f"now also hold {_listed(came)}"] if came else []
+    changes += [f"{'and ' if came else ''}no longer hold {_listed(went)}"] if went else []
+    raise RunError(
+        f"The run {folder} was trained on {_listed(then)}; the data {' '.join(changes)}. A run goes on with the "
+        f"classes that it began with. Give those data, or start a new run with "
+        f"its recipe: --config {RunDir(folder).recipe}."
+    )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    """`cat, dog`, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> None:
@@ -239,11 +284,26 @@ def _check_views(recipe: Recipe, data: ClassificationData) -> None:
 
 
 def _check_monitor(recipe: Recipe, data: ClassificationData) -> None:
-    """Refuse a validation metric as monitor if there is no validation."""
-    training = recipe.training
+    """Refuse a validation metric as monitor if there is no validation, and a metric that is undefined there."""
+    training, monitor = recipe.training, recipe.training.monitor
+    if monitor is None:
+        return
+    is_val = monitor.startswith("val/")
     has_val = bool(len(data.val_ids) or training.overfit_batches) and training.limit_val_batches != 0
-    if training.monitor and training.monitor.startswith("val/") and not has_val:
+    if is_val and not has_val:
         raise ConfigError(
-            f"--monitor {training.monitor}: there is no validation. Use train/loss, or give validation samples "
+            f"--monitor {monitor}: there is no validation. Use train/loss, or give validation samples "
             "(a --val-split above 0, a --limit-val-batches other than 0)."
         )
+    ids = data.val_ids if is_val and not training.overfit_batches else data.train_ids
+    counts = np.bincount(data.manifest.labels[ids], minlength=data.num_classes)
+    metric = monitor.rpartition("/")[2]
+    if is_defined(metric, counts.tolist()):
+        return
+    absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
+    phase = "validation" if is_val else "training"
+    raise ConfigError(
+        f"--monitor {monitor}: the {phase} samples hold none of {_listed(absent)}, so {metric} is undefined in every "
+        f"epoch. Use {monitor.replace(metric, 'loss')}, or give a split with samples of each class (--val-split, "
+        "--split-seed)."
+    )

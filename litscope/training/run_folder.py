@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
+from litscope.config.training import TrainingConfig, max_time_s
 from litscope.config.yamlfile import dump
 from litscope.console import say
 from litscope.data.content import UNCHECKED, match
@@ -18,14 +20,17 @@ from litscope.data.sources.named import NAMES
 from litscope.errors import ConfigError, RunError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import submit
+from litscope.lightning_internals import is_early_stopped_in
 from litscope.live import environment
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS, claim_folder
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
-from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.loop.checkpoints import KEY, load_checkpoint
+from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.prepare import Prepared
+from litscope.training.summary import checkpoint_folder
 
 _ADVICE = (
     "Give the same data and the same split flags, or start a new run from its weights: --weights, or --resume with a "
@@ -46,15 +51,43 @@ def finished(recipe: Recipe) -> RunResult | None:
     done = read_summary(run)
     if done is None or done["status"] != "finished" or not done["checkpoints"]["last"]:
         return None
-    if checkpoint.resolve() != Path(done["checkpoints"]["last"]).resolve():
+    then, now = build({}, [run.recipe]), recipe.training
+    last = checkpoint_folder(then, run) / Path(done["checkpoints"]["last"]).name  # the run may have moved since
+    if checkpoint.resolve() != last.resolve():
         return None
-    then = build({}, [run.recipe]).training
-    now = recipe.training
-    limits = ("epochs", "max_steps", "max_time", "early_stopping", "patience", "min_delta")
-    if any(getattr(then, name) != getattr(now, name) for name in limits):
+    asks_otherwise = any(getattr(then.training, name) != getattr(now, name) for name in LIMITS)
+    is_length_same = (then.training.epochs, then.training.max_steps) == (now.epochs, now.max_steps)
+    state = load_checkpoint(checkpoint, mmap=True)
+    reached = _limit_reached(now, done, state.get(KEY, {}).get("elapsed_s", 0.0))
+    if asks_otherwise and not (is_length_same and reached == "--epochs"):
+        if reached in ("--max-steps", "--max-time"):
+            raise ConfigError(f"{run.path} was ended by its {reached}, which is reached. Give more {reached} too.")
         return None
-    say(f"{run.path} is already finished ({done['epochs']} epochs). To train longer, give more --epochs.")
+    if reached is None and is_early_stopped_in(state):
+        why = f"early stopping ended it; {TO_TRAIN_ON}"
+    else:
+        why = f"to train longer, give more {reached or '--epochs'}"
+    say(f"{run.path} is already finished ({done['epochs']} epochs): {why}.")
     return RunResult(run, done)
+
+
+LIMITS = ("epochs", "max_steps", "max_time", "early_stopping", "patience", "min_delta")
+"""What ends a run."""
+
+
+def _limit_reached(training: TrainingConfig, done: dict[str, Any], elapsed_s: float) -> str | None:
+    """The flag of the limit that a finished run has reached.
+
+    Args:
+        training: what is asked for now.
+        done: the run's summary.
+        elapsed_s: seconds that it trained.
+    """
+    if training.max_steps is not None and done["global_step"] >= training.max_steps:
+        return "--max-steps"
+    if training.epochs is not None and done["epochs"] >= training.epochs:
+        return "--epochs"
+    return "--max-time" if training.max_time and elapsed_s >= max_time_s(training.max_time) else None
 
 
 def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: Plan) -> None:

@@ -58,6 +58,12 @@ def facts_of(recipe: Recipe) -> dict[str, Any]:
     return {"settings": asdict(Settings.of_recipe(recipe)), "plan": [training.epochs, data.batch_size, *plan]}
 
 
+def limits_of(recipe: Recipe) -> dict[str, Any]:
+    """What ends a run, beside its early stopping's patience: a checkpoint keeps it, as `facts_of`."""
+    training = recipe.training
+    return {name: getattr(training, name) for name in ("epochs", "max_steps", "max_time", "min_delta")}
+
+
 def resumed(recipe: Recipe, state: Mapping[str, Any]) -> Recipe:
     """The recipe with which a run goes on: with the settings that were changed while it ran.
 

@@ -121,11 +121,13 @@ def checkpoint_facts(folder: Path, best: str | None) -> dict[str, Any]:
 def closing_lines(summary: dict[str, Any]) -> list[str]:
     """What is said at the end of a finished run."""
     best, monitor, run = summary["metrics"]["best"], summary["monitor"], summary["run_dir"]
-    shown = [name for name in (monitor, "test/accuracy", "test/loss") if name in best]
+    shown = [name for name in (monitor, "test/accuracy", "test/loss") if best.get(name) is not None]
     lines = []
     if shown:
         numbers = ", ".join(f"{name} {best[name]:.4f}" for name in shown)
         lines.append(f"best: {numbers} (epoch {summary['best_epoch'] + 1})")
+    if best and monitor is not None and best.get(monitor) is None:
+        lines.append(f"{monitor} was undefined in every epoch: no epoch is the best, the metrics are those of the last")
     if summary["confused_pairs"]:
         pairs = [f"{p['label']} as {p['prediction']} ({p['count']})" for p in summary["confused_pairs"][:3]]
         lines.append(f"most confused: {', '.join(pairs)}")

@@ -127,3 +127,24 @@ def test_what_cannot_be(flags: dict[str, object], count: int, error: type[Except
     with pytest.raises(error, match=word):
         validated(in_tmp / "cv", count, **flags)
     assert not (in_tmp / "cv").exists()
+
+
+def test_folds_that_lack_a_class_are_named_and_their_metrics_left_out(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 7},{'rare' if i < 2 else 'often'}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("x,y,label\n" + "\n".join(rows) + "\n")
+    found = validated(tmp_path / "cv", 4, dataset=str(tmp_path / "t.csv"), epochs=2)
+    lacking = [number for number, names in enumerate(found.absent) if names]
+    assert lacking
+    assert all(found.absent[number] == ("rare",) for number in lacking)
+    assert [number for number, fold in enumerate(found.folds) if fold["auroc"] is None] == lacking
+    defined = [fold["auroc"] for fold in found.folds if fold["auroc"] is not None]
+    kept = found.to_dict()
+    assert kept["mean"]["auroc"] == pytest.approx(np.mean(defined))
+    table = pq.read_table(found.table).to_pydict()
+    truth = np.array(table["label"]) == "rare"
+    assert kept["pooled"]["auroc"] == pytest.approx(roc_auc_score(truth, np.array(table["p_rare"])), abs=1e-6)
+    said = "\n".join(found.lines())
+    assert f"folds {', '.join(map(str, lacking))}: no sample of rare." in said
+    assert " - " in said
+    assert "nan" not in said
+    assert json.loads((tmp_path / "cv" / "cv.json").read_text()) == kept

@@ -262,3 +262,22 @@ def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
     done = len(read_lines(trials))
     assert f"Interrupted after {done} trials" in said
     assert done >= 2
+
+
+def test_a_trial_whose_metric_is_undefined_has_no_value_and_comes_last(tmp_path: Path) -> None:
+    trials = tuple(Trial(i, {"lr": 0.1 * i}, value, "run", 1.0) for i, value in ((1, None), (2, 0.5), (3, 0.7)))
+    found = TuneResult("iris", "val/auroc", "max", trials, tmp_path)
+    assert [trial.number for trial in found.ranked] == [3, 2]
+    lines = found.lines()
+    assert [line.split()[:2] for line in lines[-4:-1]] == [["3", "0.7000"], ["2", "0.5000"], ["1", "-"]]
+    assert "1 of them ended with a loss that is not a number, or without val/auroc" in lines
+
+
+def test_trials_without_a_value_end_in_a_sentence(tmp_path: Path) -> None:
+    """The one validation batch that is looked at holds a single class."""
+    rows = [f"{i},{i % 7},{name},{'val' if i > 30 else 'train'}" for name in ("cat", "dog") for i in range(45)]
+    (tmp_path / "t.csv").write_text("x,y,label,split\n" + "\n".join(rows) + "\n")
+    flags = {"dataset": str(tmp_path / "t.csv"), "batch_size": 8, "monitor": "val/auroc", "limit_val_batches": 1}
+    with pytest.raises(NonFiniteLossError, match="give a --monitor that is defined"):
+        search(tmp_path / "tune", trials=2, epochs=2, **flags)
+    assert [line["value"] for line in read_lines(tmp_path / "tune" / "trials.jsonl")] == [None, None]

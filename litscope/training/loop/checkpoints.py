@@ -19,7 +19,7 @@ import os
 import pickle
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -192,11 +192,17 @@ class BestCheckpoints(ModelCheckpoint):
     """Lightning's ModelCheckpoint, but file names count epochs from 1, and the best is also found as best.ckpt.
 
     Its state stands in checkpoints under Lightning's own name, and its key is put together once, not at every hook of
-    every step.
+    every step. An epoch in which the monitor is undefined is never among the best; only `save_top_k=-1` keeps its file.
+    (Lightning keeps it while there is room, and gives it infinity.)
     """
 
     _named: tuple[str, int] | None = None
     """Path and modification time of the file that best.ckpt stands for."""
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Whether an epoch with this value of the monitor is one of the best so far."""
+        is_undefined = current is not None and not bool(torch.isfinite(current))
+        return self.save_top_k == -1 if is_undefined else super().check_monitor_top_k(trainer, current)
 
     @cached_property
     def state_key(self) -> str:
@@ -230,13 +236,22 @@ class BestCheckpoints(ModelCheckpoint):
             Path(str(self.dirpath), BEST).unlink(missing_ok=True)
 
     def _name_best(self, trainer: L.Trainer) -> None:
-        best = Path(self.best_model_path)
-        if not trainer.is_global_zero or not self.best_model_path or not best.exists():
+        best = Path(best_path([self]))
+        if not trainer.is_global_zero or not best.is_file():
             return
         is_now = (self.best_model_path, best.stat().st_mtime_ns)
         if self._named != is_now:
             name_also(best, best.with_name(BEST))
             self._named = is_now
+
+
+def best_path(callbacks: Iterable[L.Callback]) -> str:
+    """The best checkpoint of a training, or "": where the monitor was undefined in every epoch there is none."""
+    found = next((callback for callback in callbacks if isinstance(callback, ModelCheckpoint)), None)
+    if found is None:
+        return ""
+    score = found.best_model_score
+    return found.best_model_path if score is None or bool(torch.isfinite(score)) else ""
 
 
 def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> BestCheckpoints:

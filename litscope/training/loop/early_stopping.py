@@ -6,6 +6,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from litscope.config.recipe import Recipe
 
+TO_TRAIN_ON = "to train on, give --no-early-stopping, more --patience, or more --epochs"
+"""What is said of a run that early stopping ended."""
+
 
 def make_early_stopping(recipe: Recipe, patience: int) -> EarlyStopping:
     """Lightning's early stopping, for a recipe that has a monitor."""

@@ -28,6 +28,7 @@ from litscope.lightning_internals import (
     is_fast_dev_run,
     is_overfitting,
     leave_sigterm_alone,
+    wait_anew,
 )
 from litscope.live.pace import Due, Pace
 from litscope.live.steering import Steering
@@ -36,11 +37,13 @@ from litscope.rundir import RunDir
 from litscope.training.job import OnEpoch
 from litscope.training.loop.canaries import Canaries
 from litscope.training.loop.checkpoints import KEY, Position, write_position
+from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.loop.fit_record import FitRecord, num_val_batches
 from litscope.training.loop.recording import Recording
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
 from litscope.training.loop.trainer_parts import data_of
+from litscope.training.settings import limits_of
 from litscope.types import Batch, StepOutput
 
 
@@ -147,8 +150,7 @@ class Recorder(Checkpoint):
         recording, restored = self._recording, self._restored or {}
         fit = self._fit = FitRecord(trainer, recording, self._stop_requests, self._ledger)
         self.pace.start(restored.get("elapsed_s", 0.0))
-        if any(map(is_early_stopped, callbacks_of(trainer))):
-            trainer.should_stop = True  # a run that early stopping ended stays ended, unless it now has more patience
+        self._end_or_wait_anew(trainer, restored.get("limits"))
         if restored:
             fit.take_up(restored)
         elif recording.ranks.world_size > 1:
@@ -159,6 +161,23 @@ class Recorder(Checkpoint):
         live = LiveRun(self._asked, trainer, fit.module, recording.capture, self._last_checkpoint.parent)
         steered, attempt = restored.get("steering", {}), recording.attempt
         self._steering.start(live, recording.ranks, self._stop_requests, attempt, steered, fit.moment())
+
+    def _end_or_wait_anew(self, trainer: L.Trainer, limits_then: dict[str, Any] | None) -> None:
+        """A run that early stopping ended stays ended, unless it now has more patience, or another length.
+
+        Args:
+            limits_then: what ended the run when the checkpoint was written; None where it does not say so.
+        """
+        stopped = [callback for callback in callbacks_of(trainer) if is_early_stopped(callback)]
+        if not stopped:
+            return
+        if limits_then not in (None, limits_of(self._asked)):
+            for callback in stopped:
+                wait_anew(callback)
+            self._recording.progress.say("early stopping had ended this run; it now waits anew for an improvement")
+            return
+        trainer.should_stop = True
+        self._recording.progress.say(f"early stopping ended this run, and it stays ended; {TO_TRAIN_ON}")
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -303,6 +322,7 @@ class Recorder(Checkpoint):
         """Before any checkpoint is written: the loss was finite, and the signals so far are on the disk."""
         checkpoint[KEY] = {
             "format": 1,
+            "limits": limits_of(self._asked),
             **self._fit.state(),
             "elapsed_s": self.pace.elapsed_s,
             "steering": self._steering.state(),

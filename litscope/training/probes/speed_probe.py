@@ -97,9 +97,11 @@ def settle(
     tries = (tries_bf16, tries_format, tries_threads)
     chosen, why = _found(usual, recipe.data.cache_dir, classifier, data, tries)
     for target in (asked, recipe):
+        before = copy.deepcopy(target)
         target.hardware.precision = chosen.precision
         target.hardware.channels_last = chosen.channels_last
         target.hardware.num_threads = chosen.num_threads
+        target.note_chosen(before)
     classifier.use_channels_last(chosen.channels_last)
     return replace(plan, precision=chosen.precision), [f"speed: {chosen}{why}"]
 
