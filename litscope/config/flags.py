@@ -8,7 +8,6 @@ line; `presets.py` reads the files; `fields.py` gives every value its type.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -252,7 +251,7 @@ def _is_same(key: str, value: Any, before: Setting | None) -> bool:
     """Whether a setting says what it said; a path may be written in another way."""
     then = by_key()[key].default if before is None else before.value
     if key in ("data.dataset", "data.data_dir", "model.weights") and None not in (then, value):
-        then, value = os.path.realpath(then), os.path.realpath(value)
+        then, value = Path(then).absolute(), Path(value).absolute()
     return bool(then == value)
 
 

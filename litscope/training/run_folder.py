@@ -60,8 +60,13 @@ def finished(recipe: Recipe) -> RunResult | None:
     state = load_checkpoint(checkpoint, mmap=True)
     reached = _limit_reached(now, done, state.get(KEY, {}).get("elapsed_s", 0.0))
     if asks_otherwise and not (is_length_same and reached == "--epochs"):
-        if reached in ("--max-steps", "--max-time"):
-            raise ConfigError(f"{run.path} was ended by its {reached}, which is reached. Give more {reached} too.")
+        if reached == "--max-steps":
+            raise ConfigError(f"{run.path} has done its --max-steps {now.max_steps}. Give more --max-steps too.")
+        if reached == "--max-time":
+            say(
+                f"{run.path} has trained for its --max-time {now.max_time}, so it ends at once. "
+                "Give more --max-time too."
+            )
         return None
     if reached is None and is_early_stopped_in(state):
         why = f"early stopping ended it; {TO_TRAIN_ON}"

@@ -61,6 +61,12 @@ def test_more_steps_are_trained_though_the_epochs_were_chosen(tmp_path: Path) ->
         fit(resume=str(tmp_path / "a"), epochs=90)
 
 
+def test_a_run_whose_time_is_over_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_fit(tmp_path / "a", IRIS, max_time="1s", epochs=100_000)
+    fit(resume=str(tmp_path / "a"), epochs=100_001)
+    assert "has trained for its --max-time 1s, so it ends at once. Give more --max-time too" in capsys.readouterr().err
+
+
 def test_a_class_more_in_the_data_of_a_run_that_goes_on(tmp_path: Path) -> None:
     file = table(tmp_path / "t.csv", cat=30, dog=30)
     small_fit(tmp_path / "a", OPEN, dataset=file, epochs=1)
