@@ -120,6 +120,7 @@ def predict(argv: list[str]) -> int:
     add_trained_run(parser)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
     parser.add_argument("--split", help="instead of PATH, the run's own data: unlabelled, train, val, test or all")
+    parser.add_argument("--image-column", metavar="NAME", help="the column of image paths, in a list of images")
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:

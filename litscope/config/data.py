@@ -33,7 +33,13 @@ class DataConfig(Section, group="data"):
     split_seed: int | None = setting(None, check=SEED)
     """Seed of the splits alone. Default: the training seed."""
     group_column: str | None = None
-    """Column whose rows of one value stay in one split. Default: `group` where it exists."""
+    """Column whose rows of one value stay in one split, or `none`. Default: `group` where a list of images has it."""
+    image_column: str | None = None
+    """Lists of images: the column of their paths; `none`: the file is a table. Default: by its name and values."""
+    image_root: str | None = None
+    """Lists of images: the folder that relative paths start from. Default: that of the list."""
+    channels: Literal["first", "last"] | None = None
+    """Images in an .npz file: the axis of each that is its channels. Default: as their shape says."""
     batch_size: int | None = setting(None, check=COUNT)
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = setting(None, check=Range(least=0))

@@ -21,6 +21,7 @@ from litscope.curation.export_files import write_fiftyone, write_folder
 from litscope.curation.run_data import RunData, run_data, run_rows
 from litscope.data.manifest import Ids
 from litscope.data.reading.readers import FileReader
+from litscope.data.sources.numbers import read_numbers
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
@@ -149,13 +150,29 @@ def _feature_rows(wanted: Wanted, samples: pa.Table, at: Ids) -> tuple[pa.Table,
     """A table's own columns, with label, split and group; `fit` would take any other column for a feature."""
     rows = run_rows(wanted.run, wanted.dataset, wanted.data_dir)
     assert rows.features is not None
-    table = rows.features.take(pa.array(at))
-    for name in ("label", "split", *(["group"] if "group" in samples.column_names else [])):
+    columns = wanted.data().manifest.encoding["columns"]
+    table = _plain_numbers(rows.features.take(pa.array(at)), columns)
+    for name in ("label", "split"):
         table = table.append_column(name, samples[name])
-    note = (
+    notes = [
         "A table keeps its own columns, label and split; weights, tags and scores are left out (`--to json` has them)."
-    )
-    return table, [note]
+    ]
+    if "group" in samples.column_names:
+        name = "group" if "group" not in table.column_names else "group_of_rows"
+        table = table.append_column(name, samples["group"])
+        notes.append(f"To keep the groups together when you train on it: --group-column {name}.")
+    return table, notes
+
+
+def _plain_numbers(table: pa.Table, columns: list[dict[str, Any]]) -> pa.Table:
+    """The table with numbers in place of texts such as 1.234,5, which another file may mean otherwise."""
+    for column in columns:
+        if "decimal" in column:
+            name = column["name"]
+            marks = {key: column[key] for key in ("decimal", "thousands")}
+            values = pa.array(read_numbers(table[name], marks), from_pandas=True)
+            table = table.set_column(table.column_names.index(name), name, values)
+    return table
 
 
 def _csv(wanted: Wanted) -> Exported:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from litscope.console import say
 from litscope.data.content import UNCHECKED, Match, match, with_content
 from litscope.data.manifest import Ids, Manifest
 from litscope.data.sources.again import open_again
+from litscope.data.sources.columns import NONE, Asked, group_of_run
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.source import Source, read_rows
+from litscope.data.sources.tables import SUFFIXES, open_table
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 
@@ -77,6 +80,7 @@ def run_data(
     data_dir: str | None = None,
     download: bool = False,
     progress: bool = False,
+    image_root: str | os.PathLike[str] | None = None,
 ) -> RunData:
     """Open a run's data, and find its samples in them.
 
@@ -86,6 +90,8 @@ def run_data(
         data_dir: where named data sets are now; None: where they were.
         download: fetch a named data set that is not there.
         progress: draw a bar while files are read.
+        image_root: the folder that relative paths in a list start from; None: as in training, or with `dataset` the
+            list's own.
 
     Raises:
         UserError: if they are not there, or cannot be read as the run reads.
@@ -95,8 +101,7 @@ def run_data(
         _name(run, dataset or data.dataset),
         like=manifest,
         data_dir=data_dir or data.data_dir,
-        target=data.target,
-        group_column=data.group_column,
+        asked=_asked(data, dataset, image_root),
         download=download,
     )
     found = RunData(run, manifest, source, match(with_content(source, manifest, progress), manifest))
@@ -109,7 +114,25 @@ def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = Non
     """The rows as the source has them: a table's columns before they become features. Arguments as `run_data`."""
     data = _settings(run)
     name, place = _name(run, dataset or data.dataset), Path(data_dir or data.data_dir).expanduser()
-    return read_rows(name, place, data.target, data.group_column, download=False, is_trained_on=False)
+    return read_rows(name, place, _asked(data, dataset), download=False, is_trained_on=False)
+
+
+def _asked(data: DataConfig, dataset: str | None, image_root: str | os.PathLike[str] | None = None) -> Asked:
+    """What the run's recipe says about its own file; of another one, as far as it applies there."""
+    asked = Asked(data.target, data.group_column, data.image_column, image_root or data.image_root, data.channels)
+    if dataset is None:
+        return asked
+    path = Path(dataset).expanduser()
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return Asked(image_root=image_root, channels=data.channels if path.suffix.lower() == ".npz" else None)
+    there = [*open_table(path).names, NONE]
+    return replace(
+        asked,
+        group_column=data.group_column if data.group_column in there else None,
+        image_column=data.image_column if data.image_column in there else None,
+        image_root=image_root,
+        channels=None,
+    )
 
 
 def _name(run: RunDir, name: str | None) -> str:
@@ -121,4 +144,7 @@ def _name(run: RunDir, name: str | None) -> str:
 def _settings(run: RunDir) -> DataConfig:
     sections = run_settings(run.path).sections
     folds = ("data.num_folds", "data.fold")  # they say which samples train, and may ask for as many members
-    return build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
+    data = build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
+    if data.group_column is None and run.manifest.exists():
+        data.group_column = group_of_run(Manifest.read(run.manifest), data.dataset, None)
+    return data

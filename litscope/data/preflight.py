@@ -29,6 +29,7 @@ from litscope.data.reading.findings import FILE, Findings, kept
 from litscope.data.reading.readers import FileReader
 from litscope.data.reading.regular import check_regular
 from litscope.data.sources.source import Source
+from litscope.data.sources.tables import infinite_line
 from litscope.errors import DataError
 from litscope.limits import num_cores
 
@@ -71,6 +72,7 @@ class Report:
         across_splits: groups of equal content in more than one split.
         conflicts: groups of equal content with different labels.
         straddling_groups: names of groups that are in more than one split.
+        infinite: columns of a table with infinite cells -> how many they are.
         warnings: sentences, each with what to do.
         notes: what the source said when it was opened.
         digests: (N,) of the samples' contents, 16 bytes; null: unreadable. None where contents were not looked at.
@@ -89,6 +91,7 @@ class Report:
     across_splits: list[Duplicates] = field(default_factory=list)
     conflicts: list[Duplicates] = field(default_factory=list)
     straddling_groups: list[str] = field(default_factory=list)
+    infinite: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     digests: pa.Array | None = None
@@ -131,6 +134,7 @@ class Report:
             "across_splits": [vars(group) for group in self.across_splits],
             "conflicts": [vars(group) for group in self.conflicts],
             "straddling_groups": self.straddling_groups,
+            "infinite": self.infinite,
             "warnings": self.warnings,
             "notes": self.notes,
         }
@@ -203,6 +207,7 @@ def inspect(
         unreadable_ids=bad,
         straddling_groups=_straddling_groups(manifest),
         notes=[*source.notes, *(f"{traits[name]:,} {rule}" for name, rule in images.TRAITS.items() if name in traits)],
+        infinite=dict(source.infinite),
     )
     report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
     _compare(report, manifest, digests)
@@ -277,6 +282,8 @@ def _warnings(report: Report) -> list[str]:
         )
     if report.straddling_groups:
         warnings.append("groups are in more than one split, so the result is too good; give each group one split")
+    if report.infinite:
+        warnings.append(f"{infinite_line(report.infinite)}; correct them, or leave the cells empty")
     if report.empty_classes:
         held = [name for name, *n in zip(report.classes, *counts.values(), strict=True) if not n[0] and sum(n)]
         only = f" ({_names(held)} only outside of it)" if held else ""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from litscope.console import warn
 from litscope.data.sources.source import Source, open_source
@@ -47,7 +47,13 @@ class DataSettings:
     test_split: float = setting(0.0, check=SHARE)
     """Share of the data set aside as test set, where the data bring none."""
     group_column: str | None = None
-    """Column whose rows of one value stay in one split. Default: `group` where it exists."""
+    """Column whose rows of one value stay in one split, or "none". Default: `group` where a list of images has it."""
+    image_column: str | None = None
+    """The column of paths in a list of images; "none": the file is a table. Default: by its name and values."""
+    image_root: str | os.PathLike[str] | None = None
+    """The folder that relative paths of a list start from. Default: that of the list."""
+    channels: Literal["first", "last"] | None = None
+    """The axis of an .npz file's images that is the channels. Default: as their shape says."""
     folds: Folds | None = None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int = setting(42, check=SEED)
@@ -129,6 +135,9 @@ class DataSettings:
             val_split=self.val_split,
             test_split=self.test_split,
             group_column=self.group_column,
+            image_column=self.image_column,
+            image_root=self.image_root,
+            channels=self.channels,
             seed=self.seed,
             folds=self.folds,
         )

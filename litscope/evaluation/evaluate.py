@@ -46,6 +46,7 @@ def evaluate(
     *,
     dataset: str | None = None,
     data_dir: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     accelerator: str | None = None,
@@ -60,6 +61,8 @@ def evaluate(
             set that has no splits.
         checkpoint: "best", "last", or the path of a checkpoint file.
         dataset, data_dir: where the data are now; default: where they were.
+        image_root: the folder that relative paths in a list of images start from; default: as in training, or with
+            `dataset` the list's own.
         batch_size, num_workers, accelerator, precision: default: as in training.
         source_labels: labels and samples as the source has them, without what was decided in the run's journal.
 
@@ -77,7 +80,7 @@ def evaluate(
             f"--split {split}: unknown. Known: {', '.join(get_args(Split))}." + did_you_mean(split, get_args(Split))
         )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
-    data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir)
+    data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root)
     split = split or ("all" if data_now.is_stranger and not any(len(data_now.ids(name)) for name in SPLITS) else "test")
     data_now, ids, num_decisions = with_decisions(data_now, data_then, data_now.ids(split), not source_labels)
     source = data_now.source
@@ -114,14 +117,21 @@ class OpenedRun:
     classifier: Classifier
     plan: Plan
 
-    def find_data(self, dataset: str | None = None, data_dir: str | None = None) -> tuple[KnownData, RunData]:
+    def find_data(
+        self,
+        dataset: str | None = None,
+        data_dir: str | None = None,
+        image_root: str | os.PathLike[str] | None = None,
+    ) -> tuple[KnownData, RunData]:
         """The run's data, wherever they are now, each sample in the split that it had in the run.
 
         Raises:
             DataError: if they are not there, or have other classes.
         """
         try:
-            found = run_data(self.run, dataset, data_dir, self.recipe.data.download, self.recipe.logging.progress)
+            found = run_data(
+                self.run, dataset, data_dir, self.recipe.data.download, self.recipe.logging.progress, image_root
+            )
         except DataError as error:
             if dataset is not None:
                 raise

@@ -82,6 +82,8 @@ def predict(
     split: str | None = None,
     dataset: str | None = None,
     data_dir: str | None = None,
+    image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     accelerator: str | None = None,
@@ -96,6 +98,9 @@ def predict(
         output: a .csv or .parquet file; None writes none.
         checkpoint: "best", "last" or a file.
         dataset, data_dir: where the run's own data are now; default: where they were.
+        image_column: holds the image paths of a list among the paths; default: found by its name and values.
+        image_root: the folder that relative paths in a list start from; default: that of the list, or with `split`
+            where they started in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
 
     Raises:
@@ -106,12 +111,16 @@ def predict(
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     target = _output_path(output)
     _check_asked(paths, split)
+    if image_column is not None and split is not None:
+        raise ConfigError(
+            f"--image-column {image_column} is for PATH; with --split the run's own data are read as in training."
+        )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
     if split is None:
-        source = open_paths(paths, like=opened.manifest)
+        source = open_paths(paths, like=opened.manifest, image_column=image_column, image_root=image_root)
         ids = source.manifest.sample_ids
     else:
-        data, _ = opened.find_data(dataset=dataset, data_dir=data_dir)
+        data, _ = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root)
         source, ids = data.source, data.ids(split)
     if len(ids) == 0:
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")

@@ -61,6 +61,9 @@ def make_source(recipe: Recipe) -> Source:
         val_split=data.val_split,
         test_split=data.test_split,
         group_column=data.group_column,
+        image_column=data.image_column,
+        image_root=data.image_root,
+        channels=data.channels,
         folds=folds_of(recipe),
         seed=recipe.training.seed if data.split_seed is None else data.split_seed,
     )

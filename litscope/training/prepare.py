@@ -9,6 +9,7 @@ measure; the other processes of a run begin here too. So all of them refuse the 
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from litscope.config.resume import find_checkpoint, resolve_resume
 from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
+from litscope.data.sources.again import encoded_as
+from litscope.data.sources.columns import group_of_run
+from litscope.data.sources.source import Source
 from litscope.data.transforms import SMALL
 from litscope.defaults import is_defined
 from litscope.errors import ConfigError, DataError, RunError
@@ -121,7 +125,7 @@ def prepare(
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
     check_callbacks(callbacks, plan)
-    source = build.make_source(recipe)
+    source = build.make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
     recipe.check_kind(source.kind)
     facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
@@ -138,6 +142,16 @@ def prepare(
     return Prepared(
         recipe, asked, chosen, plan, data, checkpoint, folder, callbacks, stride, tuple(actions or ()), notes
     )
+
+
+def _source_of(run: RunDir, recipe: Recipe) -> Source:
+    """The data of a run that goes on, read as they were when it began."""
+    if not run.manifest.exists():
+        return build.make_source(recipe)
+    known = Manifest.read(run.manifest)
+    as_then = copy.deepcopy(recipe)
+    as_then.data.group_column = group_of_run(known, recipe.data.dataset, recipe.data.group_column)
+    return encoded_as(build.make_source(as_then), str(recipe.data.dataset), known.encoding)
 
 
 def seeded_classifier(start: Prepared) -> Classifier:

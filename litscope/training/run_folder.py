@@ -175,6 +175,7 @@ def check_data(run: RunDir, now: Manifest, advice: str) -> None:
 PATHS = (
     "data.data_dir",
     "data.actions",
+    "data.image_root",
     "data.cache_dir",
     "model.weights",
     "training.checkpoint_dir",

@@ -157,7 +157,7 @@ def test_equal_rows_in_memory_are_found():
 def test_groups_in_more_than_one_split_are_reported(tmp_path):
     rows = [f"{i},{i % 2},{'test' if i >= 14 else 'train'},{'g' if i in (3, 15) else i}" for i in range(20)]
     (tmp_path / "t.csv").write_text("x,label,split,group\n" + "\n".join(rows))
-    report = inspect(open_source(tmp_path / "t.csv", val_split=0))
+    report = inspect(open_source(tmp_path / "t.csv", val_split=0, group_column="group"))
     assert report.straddling_groups == ["g"]
     assert any("groups are in more than one split" in warning for warning in report.warnings)
 

@@ -274,12 +274,44 @@ def test_labels_that_differ_in_case_are_pointed_out():
         (pa.array(["1.0", "0", "2.00"]), ("0", "1", "2")),
         (pa.array(["007", "7"]), ("007", "7")),
         (pa.array(["-1", "+1"]), ("-1", "1")),
-        (pa.array(["nan", "1"]), ("1", "nan")),
+        (pa.array(["nan", "1", "2"]), ("1", "2")),
         (pa.chunked_array([["a"], ["b", "a"]]).dictionary_encode(), ("a", "b")),
+        (pa.array(["1_1", "1_2", "11"]), ("11", "1_1", "1_2")),
+        (pa.array(["1e5", "100000", "2"]), ("100000", "1e5", "2")),
+        (pa.array(["007", "7", "7.0"]), ("007", "7")),
+        (pa.array(["1.", "2.000", "1"]), ("1", "2")),
+        (pa.array(["\N{FULLWIDTH DIGIT ONE}", "1", "2"]), ("1", "2", "\N{FULLWIDTH DIGIT ONE}")),
+        (pa.array(["0x10", "16", "1,000"]), ("0x10", "1,000", "16")),
+        (pa.array(["inf", "-inf", "1"]), ("-inf", "1", "inf")),
+        (pa.array([1e16, 2e16, -0.0]), ("0", "10000000000000000", "20000000000000000")),
+        (pa.array(["caf\u00e9", "cafe\u0301", "tea"]), ("caf\u00e9", "tea")),
     ],
 )
 def test_kinds_of_labels(values, classes):
     assert index_labels(values, "label")[1] == classes
+
+
+@pytest.mark.parametrize("gap", ["nan", "NaN", "NA", "None", "null", "N/A", "<NA>", "?", "-"])
+def test_what_means_no_label_among_numbers(gap):
+    labels, classes, notes = index_labels(pa.array(["0.0", "1.0", gap, gap, "1"]), "label")
+    assert labels.tolist() == [0, 1, -1, -1, 1]
+    assert classes == ("0", "1")
+    assert f"2 values of 'label' are {gap!r}, read as no label" in notes[0]
+
+
+def test_among_words_only_nan_means_no_label():
+    labels, classes, notes = index_labels(pa.array(["NA", "None", "cat", "nan", "null", "-"]), "label")
+    assert labels.tolist() == [1, 2, 3, -1, 4, 0]
+    assert classes == ("-", "NA", "None", "cat", "null")
+    assert "1 values of 'label' are 'nan'" in notes[0]
+
+
+def test_labels_of_a_csv_file_are_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,label\n1,1_1\n2,1_2\n3,11\n4,nan\n5,\n")
+    manifest = open_source(path, val_split=0).manifest
+    assert manifest.classes == ("11", "1_1", "1_2")
+    assert manifest.labels.tolist() == [1, 2, 0, -1, -1]
 
 
 @pytest.mark.parametrize(("num_rows", "num_values", "is_refused"), [(50, 25, False), (50, 26, True), (49, 49, False)])

@@ -6,8 +6,13 @@
     folders       train/val/test/<class>/... or <class>/...
     layout        which of its folders are splits and which are classes
     tree          the files below a folder, however it is linked
-    lists         CSV, Parquet and .npz files of images
-    tables        CSV and Parquet files whose columns become features
+    lists         CSV and Parquet files: lists of images, and tables
+    columns       which column of a file is what: label, split, group, image paths, the index of rows
+    image_files   image paths as people write them -> files that are there
+    tables        how the columns of a table become features
+    numbers       cells of a table -> numbers, without loss before they are centred
+    delimited     a CSV file's encoding, separator and header
+    arrays        .npz files: features, or images and the axis of their channels
     named         bundled and downloaded data sets
     splits        which samples train, validate and test where the data do not say so
 

@@ -8,19 +8,23 @@ the split that the data give it, or in none.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.named import NAMES
 from litscope.data.sources.source import Source, read_rows
-from litscope.data.sources.tables import SUFFIXES, encode, read_table
+from litscope.data.sources.tables import SUFFIXES, encode, open_table, text_columns
 from litscope.errors import DataError
 
 
@@ -29,15 +33,15 @@ def open_again(
     *,
     like: Manifest,
     data_dir: str | os.PathLike[str] = "data",
-    target: str | None = None,
-    group_column: str | None = None,
+    asked: Asked = NOTHING,
     download: bool = False,
 ) -> Source:
     """Open data as a run read its own.
 
     Args:
-        dataset, data_dir, target, group_column, download: as in `sources.source.open_source`.
+        dataset, data_dir, download: as in `sources.source.open_source`.
         like: the run's manifest.
+        asked: what is said of the columns and axes of a file.
 
     Returns:
         A source whose classes are the run's, followed by those that the run does not know.
@@ -47,7 +51,7 @@ def open_again(
         ConfigError: if a column is named that does not exist.
     """
     place = Path(data_dir).expanduser()
-    rows = read_rows(os.fspath(dataset), place, target, group_column, download, is_trained_on=False)
+    rows = read_rows(os.fspath(dataset), place, asked, download, is_trained_on=False)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     kind, wanted = "image" if rows.features is None else "table", like.encoding["kind"]
@@ -65,15 +69,37 @@ def open_again(
         extra=rows.extra,
         encoding=like.encoding,
     )
-    source = Source(manifest, _reader(rows, dataset, like.encoding), like.encoding["kind"], rows.name, rows.notes)
-    if rows.features is not None:
-        source.digests = table_digests(rows.features, [column["name"] for column in like.encoding["columns"]])
-    return source
+    if rows.features is None:
+        return Source(manifest, _reader(rows, like.encoding), "image", rows.name, rows.notes)
+    columns = like.encoding["columns"]
+    table, separator = _columns_of(rows.features, dataset, columns)
+    array, notes = encode(table, columns, rows.name, separator)
+    digests = _digests(table, columns)
+    return Source(manifest, ArrayReader(array), "table", rows.name, rows.notes + notes, digests=digests)
 
 
-def _reader(rows: Listing, dataset: str | os.PathLike[str], encoding: dict[str, Any]) -> Reader:
-    if rows.features is not None:
-        return _table_reader(rows, dataset, encoding["columns"])
+def encoded_as(source: Source, dataset: str, encoding: Mapping[str, Any]) -> Source:
+    """A table whose columns become the features that a run was trained on, whatever they would become today.
+
+    Args:
+        source: as `open_source` opens the data set.
+        dataset: the data set.
+        encoding: of the run's manifest.
+
+    Raises:
+        DataError: if it lacks a column.
+    """
+    columns, path = encoding.get("columns", []), Path(dataset).expanduser()
+    is_file = dataset not in NAMES and path.suffix.lower() in SUFFIXES
+    if source.kind != encoding["kind"] or source.encoding.get("columns", []) == columns or not is_file:
+        return source
+    table, separator = _read_columns(path, columns)
+    array, _ = encode(table, columns, source.name, separator)
+    manifest = source.manifest.with_encoding(encoding)
+    return replace(source, manifest=manifest, reader=ArrayReader(array), digests=_digests(table, columns))
+
+
+def _reader(rows: Listing, encoding: dict[str, Any]) -> Reader:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
@@ -81,14 +107,24 @@ def _reader(rows: Listing, dataset: str | os.PathLike[str], encoding: dict[str, 
     return FileReader(rows.root.absolute(), rows.keys, channels, dtype)
 
 
-def _table_reader(rows: Listing, dataset: str | os.PathLike[str], columns: list[dict[str, Any]]) -> Reader:
-    """Columns as features; what was text in training is read as text, so that 007 stays 007."""
-    path, features = Path(dataset).expanduser(), rows.features
-    if os.fspath(dataset) not in NAMES and path.suffix.lower() in SUFFIXES:
-        features = read_table(path, text_columns=[c["name"] for c in columns if c["type"] == "category"])
-    array, notes = encode(features, columns, rows.name)
-    rows.notes += notes
-    return ArrayReader(array)
+def _columns_of(
+    features: pa.Table, dataset: str | os.PathLike[str], columns: list[dict[str, Any]]
+) -> tuple[pa.Table, str | None]:
+    """The columns that a run knows, and the separator of their file."""
+    path = Path(dataset).expanduser()
+    if os.fspath(dataset) in NAMES or path.suffix.lower() not in SUFFIXES:
+        return features, None
+    return _read_columns(path, columns)
+
+
+def _read_columns(path: Path, columns: list[dict[str, Any]]) -> tuple[pa.Table, str | None]:
+    """All columns of a file; what was text in training is read as text, so that 007 stays 007."""
+    file = open_table(path)
+    return file.read(text_columns(columns)), file.separator
+
+
+def _digests(table: pa.Table, columns: list[dict[str, Any]]) -> pa.Array:
+    return table_digests(table, [column["name"] for column in columns])
 
 
 def _pixels(rows: Listing, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -6,7 +6,6 @@ and in which order the classes are.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -21,7 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.data.manifest import UNLABELLED
+from litscope.data.sources.numbers import NUMBER_GAPS
 from litscope.errors import DataError
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+"""A label that is a number: the digits are its name."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class Listing:
         unreadable: folder -> why it is set aside.
         pixels: (N, H, W, K) uint8 or float32.
         features: columns that become features.
+        separator: of the CSV file that the features are from.
+        encoding: what is needed besides to read new files alike: plain JSON values of the manifest's encoding.
     """
 
     name: str
@@ -54,6 +60,8 @@ class Listing:
     unreadable: dict[str, str] = field(default_factory=dict)
     pixels: npt.NDArray[Any] | None = None
     features: pa.Table | None = None
+    separator: str | None = None
+    encoding: dict[str, Any] = field(default_factory=dict)
 
 
 def no_splits(count: int) -> npt.NDArray[np.object_]:
@@ -74,8 +82,9 @@ def index_labels(
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...], list[str]]:
     """Label values of any type -> class indices.
 
-    Empty, null and NaN mean "no label"; white space around a label is dropped; 0.0 and 1.0 (as pandas
-    writes integers beside gaps) are 0 and 1.
+    Labels are text, and white space around one is dropped. Where all are numbers, one that is written as 1.0 or +1 (as
+    pandas writes integers beside gaps) is 1; 007 and 1e5 stay as they are. Empty, null and NaN mean "no label"; among
+    numbers so do NA, None and the like, which among words are classes.
 
     Args:
         values: (N,) strings, numbers or booleans.
@@ -90,6 +99,7 @@ def index_labels(
             row has a label of its own.
     """
     texts, notes = _as_text(values, column)
+    texts, more = _without_gaps(texts, column)
     encoded = texts.dictionary_encode()
     found = [str(name) for name in encoded.dictionary.to_pylist()]
     names = _whole_numbers(found, column)
@@ -99,8 +109,7 @@ def index_labels(
     position = {name: index for index, name in enumerate(classes)}
     lookup = np.array([position[name] for name in names] + [UNLABELLED], dtype=np.int64)
     codes = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    notes += look_alikes(classes)
-    return lookup[codes], classes, notes
+    return lookup[codes], classes, notes + more + look_alikes(classes)
 
 
 def _as_text(values: pa.ChunkedArray | pa.Array, column: str) -> tuple[pa.Array, list[str]]:
@@ -109,35 +118,56 @@ def _as_text(values: pa.ChunkedArray | pa.Array, column: str) -> tuple[pa.Array,
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        array = _whole(pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array))
     try:
         texts = array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"The label column {column!r} is of type {array.type}; labels are text or numbers.") from error
     trimmed = pc.utf8_trim_whitespace(texts)
     num_changed = pc.sum(pc.not_equal(texts, trimmed)).as_py() or 0
+    trimmed = pc.utf8_normalize(trimmed, form="NFC")  # two ways to write one accent are one class
     trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     notes = [f"labels: white space around {num_changed:,} values of {column!r} is dropped"] if num_changed else []
     return trimmed, notes
 
 
+def _whole(array: pa.Array) -> pa.Array:
+    """Floats as integers, where all are whole: 1e+16 is a number that nobody wrote."""
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return array
+
+
+def _without_gaps(texts: pa.Array, column: str) -> tuple[pa.Array, list[str]]:
+    """The texts with null for what means "no label", and lines for the person."""
+    names = [name for name in pc.unique(texts).to_pylist() if name is not None]
+    gaps = [name for name in names if name.casefold() == "nan"]
+    among_numbers = [name for name in names if name in NUMBER_GAPS]
+    rest = [name for name in names if name not in gaps and name not in among_numbers]
+    if rest and all(_NUMBER.fullmatch(name) for name in rest):
+        gaps = sorted({*gaps, *among_numbers})
+    if not gaps:
+        return texts, []
+    is_gap = pc.is_in(texts, value_set=pa.array(gaps, pa.string()))
+    num_gaps = pc.sum(is_gap).as_py()
+    said = f"labels: {num_gaps:,} values of {column!r} are {' or '.join(map(repr, gaps))}, read as no label"
+    return pc.if_else(is_gap, pa.scalar(None, pa.string()), texts), [said]
+
+
 def _whole_numbers(names: list[str], column: str) -> list[str]:
     """The names; if all are numbers and some are written as 1.0, written as whole numbers."""
-    try:
-        numbers = [float(name) for name in names]
-    except ValueError:
+    if not all(_NUMBER.fullmatch(name) for name in names):
         return names
-    if not all(math.isfinite(number) for number in numbers):
-        return names
-    fractions = [name for name, number in zip(names, numbers, strict=True) if number != int(number)]
+    fractions = [name for name in names if not _WHOLE.fullmatch(name) and not float(name).is_integer()]
     if fractions:
         raise DataError(
             f"The label column {column!r} holds fractions such as {fractions[0]}: litscope trains classifiers. "
             "Name a column of classes with --target, or cut the numbers into classes first."
         )
-    if all(name.removeprefix("-").isdigit() for name in names):
-        return names
-    return [str(int(number)) for number in numbers]
+    if all(_WHOLE.fullmatch(name) for name in names):
+        return [_WHOLE.sub(r"\1", name.removeprefix("+")) for name in names]
+    return names
 
 
 def _check_classes(classes: tuple[str, ...], num_labelled: int, num_rows: int, column: str) -> None:

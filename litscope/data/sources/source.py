@@ -2,7 +2,7 @@
 
     digits, iris, breast_cancer, mnist, ...      names.py
     a folder                                     folders.py
-    a CSV, Parquet or .npz file                  lists.py, tables.py
+    a CSV, Parquet or .npz file                  lists.py, tables.py, arrays.py
 
 A name always means the named data set; write `./digits` for a folder of that name. `open_paths` opens
 new data for a trained model, by the `encoding` that the manifest keeps.
@@ -28,20 +28,23 @@ from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.reading.regular import check_regular
 from litscope.data.sources import splits
+from litscope.data.sources.arrays import new_pixels, npz_rows, number_columns, table_keys
+from litscope.data.sources.columns import NONE, Asked
 from litscope.data.sources.folders import list_folder, list_images
+from litscope.data.sources.image_files import hint
 from litscope.data.sources.listing import Listing
-from litscope.data.sources.lists import (
-    image_array,
-    image_keys,
-    list_rows,
-    npz_rows,
-    number_columns,
-    path_column,
-    table_keys,
-)
+from litscope.data.sources.lists import list_rows, listed_images
 from litscope.data.sources.named import NAMES, named_in, open_named
 from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
-from litscope.data.sources.tables import column_names, encode, feature_names, fit_encoding, read_table
+from litscope.data.sources.tables import (
+    encode,
+    feature_names,
+    fit_encoding,
+    infinite_cells,
+    infinite_line,
+    open_table,
+    text_columns,
+)
 from litscope.errors import ConfigError, DataError, did_you_mean
 
 _HEADERS = 256  # files that are looked at to learn the number of channels
@@ -52,7 +55,7 @@ class Source:
     """Samples that can be read.
 
     Attributes:
-        manifest: ids, keys, labels, splits; its `encoding` opens never-seen data in the same way.
+        manifest: ids, keys, labels, splits; its `encoding` opens new data in the same way.
         reader: sample_id -> pixels or features.
         kind: image or table.
         name: for the person.
@@ -60,6 +63,7 @@ class Source:
         folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
         digests: (N,) 16 bytes, of the rows of a table as they were read; None for images.
         unreadable: folder -> why it is set aside, with all that it holds.
+        infinite: columns of a table with infinite cells, which are read as gaps -> how many they are.
     """
 
     manifest: Manifest
@@ -70,6 +74,7 @@ class Source:
     folds: npt.NDArray[np.int64] | None = None
     digests: pa.Array | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
+    infinite: dict[str, int] = field(default_factory=dict)
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -85,6 +90,9 @@ def open_source(
     val_split: float = 0.1,
     test_split: float = 0.0,
     group_column: str | None = None,
+    image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    channels: Literal["first", "last"] | None = None,
     seed: int = 42,
     download: bool = True,
     folds: splits.Folds | None = None,
@@ -96,7 +104,10 @@ def open_source(
         data_dir: where named data sets lie.
         target: label column of a CSV or Parquet file. Default: label, target or class.
         val_split, test_split: shares of the training data set aside where the data bring no such split.
-        group_column: rows of one value stay in one split. Default: group, where it exists.
+        group_column: rows of one value stay in one split. Default: group, where a list of images has it.
+        image_column: holds the paths of a list of images; "none": the file is a table. Default: by name and values.
+        image_root: the folder that the relative paths of a list start from. Default: that of the list.
+        channels: the axis of an .npz file's images that is the channels. Default: as the shape says.
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
         folds: of cross-validation, instead of `val_split`.
@@ -105,7 +116,8 @@ def open_source(
         DataError: if it does not exist, or cannot be trained on as it is.
         ConfigError: if a share is out of range, or a column is named that does not exist.
     """
-    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), target, group_column, download)
+    asked = Asked(target, group_column, image_column, image_root, channels)
+    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     rows.splits, notes = splits.assign(
@@ -131,12 +143,18 @@ def open_source(
     numbers = None
     if folds is not None and folds.number is None:
         numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
-    return Source(
-        manifest, reader, reader.kind, rows.name, rows.notes, numbers, _digests(rows, encoding), rows.unreadable
-    )
+    infinite = {} if rows.features is None else infinite_cells(rows.features, encoding["columns"])
+    digests = _digests(rows, encoding)
+    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers, digests, rows.unreadable, infinite)
 
 
-def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manifest | Mapping[str, Any]) -> Source:
+def open_paths(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    like: Source | Manifest | Mapping[str, Any],
+    image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+) -> Source:
     """Open new data to predict; no row has a label or a split.
 
     Args:
@@ -144,8 +162,11 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
             CSV or Parquet lists, .npz arrays. For tables: CSV, Parquet or .npz files with the columns
             that the model was trained on.
         like: the source or manifest that the model was trained on, or its `encoding`.
+        image_column, image_root: of lists of images, as in `open_source`. Default: the column of the training list,
+            where a list has it.
 
     Raises:
+        ConfigError: for a column or a folder that there is not.
         DataError: if a path does not exist, holds nothing, or does not fit the model.
     """
     encoding = dict(like) if isinstance(like, Mapping) else like.encoding
@@ -161,21 +182,17 @@ def open_paths(paths: Sequence[str | os.PathLike[str]], *, like: Source | Manife
                 check_regular(path)
             except DataError as error:
                 raise DataError(f"{path} is {error}.") from None
-    opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding)
+    asked = Asked(image_column=image_column, image_root=image_root)
+    if encoding["kind"] == "table" or not any(path.suffix.lower() in TABLE_SUFFIXES for path in given):
+        _refuse_columns(asked, "what is to be predicted")
+    opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding, asked)
     labels = np.full(len(opened.keys), UNLABELLED, dtype=np.int64)
     manifest = build_manifest(opened.keys, labels, classes, extra=opened.extra, encoding=encoding)
     name = given[0].name if len(given) == 1 else f"{len(given)} paths"
     return Source(manifest, opened.reader, opened.reader.kind, name, opened.notes)
 
 
-def read_rows(
-    dataset: str,
-    data_dir: Path,
-    target: str | None,
-    group_column: str | None,
-    download: bool,
-    is_trained_on: bool = True,
-) -> Listing:
+def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_trained_on: bool = True) -> Listing:
     """What a source holds, before its splits are completed and its table becomes features; see `open_source`.
 
     Args:
@@ -183,11 +200,14 @@ def read_rows(
     """
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    is_npz = dataset not in NAMES and path.suffix.lower() == ".npz" and path.is_file()
+    if asked.channels is not None and not is_npz:
+        raise ConfigError(f"--channels {asked.channels} is for the arrays of an .npz file; {dataset} is none.")
     if is_list:
-        return list_rows(path, target, group_column, is_trained_on)
-    for flag, value in (("--target", target), ("--group-column", group_column)):
-        if value is not None:
-            raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file, and {dataset} is not one.")
+        return list_rows(path, asked, is_trained_on)
+    _refuse_columns(asked, dataset)
+    if is_npz:
+        return npz_rows(path, asked.channels, asked.group_column != NONE, is_trained_on)
     if dataset in NAMES:
         rows = open_named(dataset, data_dir, download)
         if path.exists():
@@ -195,12 +215,25 @@ def read_rows(
         return rows
     if path.is_dir():
         return _rows_of_folder(path, is_trained_on)
-    if path.is_file() and path.suffix.lower() == ".npz":
-        return npz_rows(path, is_trained_on)
     if path.is_file():
         raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
     hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
     raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
+
+
+def _refuse_columns(asked: Asked, dataset: str) -> None:
+    """Refuse flags that are about the columns of a file. Raises ConfigError."""
+    for flag, value in (
+        ("--target", asked.target),
+        ("--group-column", None if asked.group_column == NONE else asked.group_column),
+        ("--image-column", asked.image_column),
+    ):
+        if value is not None:
+            raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file, and {dataset} is not one.")
+    if asked.image_root is not None:
+        raise ConfigError(
+            f"--image-root {asked.image_root} is for the paths in a list of images (CSV or Parquet); {dataset} is none."
+        )
 
 
 def _rows_of_folder(path: Path, is_trained_on: bool) -> Listing:
@@ -223,8 +256,8 @@ def _reader(rows: Listing) -> tuple[Reader, dict[str, Any]]:
     """The reader for some rows, and the encoding for others like them; adds notes."""
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
-        columns, notes = fit_encoding(rows.features, train)
-        array, more = encode(rows.features, columns, rows.name)
+        columns, notes = fit_encoding(rows.features, train, rows.separator)
+        array, more = encode(rows.features, columns, rows.name, rows.separator)
         rows.notes += notes + more
         names = feature_names(columns)
         return ArrayReader(array), {"kind": "table", "columns": columns, "feature_names": names}
@@ -233,10 +266,10 @@ def _reader(rows: Listing) -> tuple[Reader, dict[str, Any]]:
         reader = ArrayReader(rows.pixels)
     else:
         assert rows.root is not None
-        channels, dtype, notes = _look_at_headers(rows.root, rows.keys)
+        channels, dtype, notes = _look_at_headers(rows.root, rows.keys, is_list="image_column" in rows.encoding)
         rows.notes += notes
         reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype)
-    return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name}
+    return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name, **rows.encoding}
 
 
 def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
@@ -246,7 +279,7 @@ def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])
 
 
-def _look_at_headers(root: Path, keys: Sequence[str]) -> tuple[int, np.dtype[Any], list[str]]:
+def _look_at_headers(root: Path, keys: Sequence[str], is_list: bool) -> tuple[int, np.dtype[Any], list[str]]:
     """Channels and dtype of a whole data set, from the headers of files spread evenly over it.
 
     Image files are gray if every one of these is, else colour. `.npy` files have what most of them have.
@@ -262,9 +295,10 @@ def _look_at_headers(root: Path, keys: Sequence[str]) -> tuple[int, np.dtype[Any
         try:
             kinds[_kind(root / keys[i])] += 1
         except DataError as error:
-            problem = problem or f"{root / keys[i]}: {error}"
+            advice = f" {hint(root, keys[i])}" if is_list and not (root / keys[i]).exists() else ""
+            problem = problem or f"{root / keys[i]}: {error}.{advice}"
     if not kinds:
-        raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}.")
+        raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}")
     if any(is_bands):
         (channels, dtype), count = kinds.most_common(1)[0]
         others = sum(kinds.values()) - count
@@ -291,10 +325,10 @@ class _New:
     notes: list[str]
 
 
-def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
+def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked) -> _New:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
     if any(path.suffix.lower() == ".npz" for path in paths):
-        return _new_arrays(paths, channels, dtype)
+        return _new_arrays(paths, channels, dtype, encoding.get("channel_axis"))
     keys: list[str] = []
     extra: dict[str, Any] = {}
     notes: list[str] = []
@@ -307,30 +341,21 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
                 raise DataError(f"{path} holds no images.")
             keys += found
         elif path.suffix.lower() in TABLE_SUFFIXES:
-            found, others = _listed_images(path)
+            found, others, more = listed_images(path, asked, encoding.get("image_column"))
             keys += found
+            notes += more
             extra = others if len(paths) == 1 else {}
         else:
             keys.append(str(path))
     return _New(keys, FileReader(Path.cwd(), keys, channels, dtype), extra, notes)
 
 
-def _listed_images(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """Paths of the images in a list, and its other columns."""
-    names = column_names(path)
-    column = path_column(names)
-    if column is None:
-        raise DataError(f"{path} has no column filepath, and the model reads images; its columns: {', '.join(names)}.")
-    table = read_table(path, text_columns=[column])
-    others = table.drop_columns([column])
-    keys = [str(path.parent / key) for key in image_keys(path, table[column])]
-    return keys, dict(zip(others.column_names, others.columns, strict=True))
-
-
-def _new_arrays(paths: Sequence[Path], channels: int, dtype: np.dtype[Any]) -> _New:
+def _new_arrays(
+    paths: Sequence[Path], channels: int, dtype: np.dtype[Any], axis: Literal["first", "last"] | None
+) -> _New:
     if len(paths) > 1:
         raise DataError("One .npz file at a time: its images are in memory and cannot be joined with other paths.")
-    pixels = image_array(paths[0], _features_of(paths[0]))
+    pixels = new_pixels(paths[0], _features_of(paths[0]), channels, axis)
     if (pixels.shape[3], pixels.dtype) != (channels, dtype):
         raise DataError(
             f"{paths[0]} has {pixels.shape[3]} channels of {pixels.dtype}; "
@@ -352,21 +377,24 @@ def _new_table(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
     keys: list[str] = []
     parts, notes = [], []
     for path in paths:
-        table = _features_table(path, columns)
-        array, more = encode(table, columns, str(path))
+        table, separator, more = _features_table(path, columns)
+        array, unknown = encode(table, columns, str(path), separator)
+        infinite = infinite_cells(table, columns)
         keys += table_keys(path, table.num_rows)
         parts.append(array)
-        notes += more
+        notes += [*more, *unknown, *([f"{path.name}: {infinite_line(infinite)}"] if infinite else [])]
     return _New(keys, ArrayReader(np.concatenate(parts)), {}, notes)
 
 
-def _features_table(path: Path, columns: list[dict[str, Any]]) -> pa.Table:
+def _features_table(path: Path, columns: list[dict[str, Any]]) -> tuple[pa.Table, str | None, list[str]]:
+    """The table of a file, the separator of its cells, and lines for the person."""
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_table(path, text_columns=[c["name"] for c in columns if c["type"] == "category"])
+        file = open_table(path)
+        return file.read(text_columns(columns)), file.separator, file.notes
     if path.suffix.lower() != ".npz":
         kinds = ", ".join(sorted(TABLE_SUFFIXES))
         raise DataError(f"{path}: the model reads tables; give files that end in {kinds} or .npz.")
     x = _features_of(path)
     if x.ndim != 2 or x.shape[1] != len(columns):
         raise DataError(f"{path}: X has shape {x.shape}; the model was trained on {len(columns)} columns.")
-    return number_columns(path, x, np.array([c["name"] for c in columns]))
+    return number_columns(path, x, np.array([c["name"] for c in columns])), None, []

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,29 @@ _ALIASES = {
 def canonical_split(name: str) -> str | None:
     """train, val, test or "" for the usual spellings, in any case; None for any other word."""
     return _ALIASES.get(name.strip().casefold())
+
+
+def canonical_names(path: Path, names: Names, count: int) -> Names:
+    """The split of each row, in our spelling.
+
+    Args:
+        path: of the file, for messages.
+        names: as they stand in its column `split`.
+        count: of its rows.
+
+    Raises:
+        DataError: for another number of them, or another word.
+    """
+    if len(names) != count:
+        raise DataError(f"{path}: {count:,} rows and {len(names):,} splits.")
+    known: Mapping[str, str | None] = {name: canonical_split(name) for name in set(names)}
+    unknown = sorted(name for name, split in known.items() if split is None)
+    if unknown:
+        raise DataError(
+            f"{path}: the column 'split' holds {', '.join(map(repr, unknown[:5]))}; allowed are train, val, test "
+            "and empty."
+        )
+    return np.array([known[name] for name in names], dtype=object)
 
 
 def assign(

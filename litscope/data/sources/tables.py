@@ -1,11 +1,11 @@
 """Tables: CSV and Parquet files, and how columns become features. No torch.
 
-    numbers, booleans    float32; a gap (empty, NaN, infinite) becomes the median of the training rows, and a
-                         column with gaps in the training rows also gives `<column>_missing`, 0 or 1
+    numbers, booleans,   float32; a gap (empty, NaN, infinite) becomes the median of the training rows, and a
+    dates, times         column with gaps in the training rows also gives `<column>_missing`, 0 or 1. See `numbers`
     text                 one-hot: one feature per value in the training rows, at most 20; a gap or a value that was
-                         not there is 0 in all of them
+                         not there is 0 in all of them. In a CSV file, text that is numbers throughout is numbers
     empty columns        left out
-    dates, lists, ...    an error that names the column
+    lists, bytes, ...    an error that names the column
 
 The rules are learned from the training rows alone and kept as plain JSON (`fit_encoding`), so that a
 new table is encoded in the same way (`encode`).
@@ -14,130 +14,207 @@ new table is encoded in the same way (`encode`).
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from litscope.data.sources import delimited, numbers
+from litscope.data.sources.columns import image_candidates
+from litscope.data.sources.numbers import GAPS, NUMBER_GAPS, Marks
 from litscope.errors import DataError
 from litscope.spreadsheets import escaped_text, unescaped, unescaped_text
 
 MAX_LEVELS = 20
 SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
-_GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "#N/A", "-nan", "inf", "-inf"]
+_NO_NUMBER = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
 Floats = npt.NDArray[np.float32]
+Column = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A CSV or Parquet file, looked at and not yet read.
+
+    Attributes:
+        path: the file.
+        names: of its columns, without white space around them.
+        text: how it is read, of a CSV file; None for Parquet.
+        index: names of the columns that pandas says are the index of its rows.
+    """
+
+    path: Path
+    names: list[str]
+    text: delimited.Delimited | None = None
+    index: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the person."""
+        return [] if self.text is None else self.text.notes
+
+    @property
+    def separator(self) -> str | None:
+        """Of a CSV file's cells."""
+        return None if self.text is None else self.text.separator
+
+    def read(self, text_columns: Iterable[str] = ()) -> pa.Table:
+        """Read all rows.
+
+        Args:
+            text_columns: columns that are read as text, so that 007 stays 007 and empty stays empty.
+
+        Raises:
+            DataError: if it cannot be read, has no rows, or has two columns of one name.
+        """
+        try:
+            if self.text is None:
+                table = pq.read_table(self.path, partitioning=None)
+            else:
+                text = list(text_columns)
+                table = unescaped(self.text.read({*text, *map(escaped_text, text)}, NUMBER_GAPS))
+        except (OSError, UnicodeError, csv.Error, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise DataError(f"{self.path} cannot be read: {error}.") from error
+        table = table.rename_columns([name.strip() for name in table.column_names])
+        table = _without_nameless(table)
+        names = table.column_names
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise DataError(f"{self.path} has more than one column named {', '.join(map(repr, doubled))}. Rename them.")
+        if table.num_rows == 0:
+            raise DataError(f"{self.path} has no rows below its header ({', '.join(names)}).")
+        return table
+
+
+def open_table(path: Path) -> TableFile:
+    """Look at a file; its ending says whether it is CSV or Parquet.
+
+    Raises:
+        DataError: if it is neither, or empty.
+    """
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            schema = pq.read_schema(path)
+            if not schema.names:
+                raise DataError(f"{path}: the file has no columns.")
+            return TableFile(path, [name.strip() for name in schema.names], index=_index_of_pandas(schema))
+        found = delimited.look(path)
+    except (OSError, UnicodeError, csv.Error, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    return TableFile(path, [unescaped_text(name).strip() for name in found.names], found)
 
 
 def read_table(path: Path, text_columns: Iterable[str] = ()) -> pa.Table:
-    """Read a CSV (separated by comma, semicolon or tab) or Parquet file.
-
-    Args:
-        path: the file; its ending says which.
-        text_columns: columns that are read as text, so that 007 stays 007 and empty stays empty.
-
-    Raises:
-        DataError: if it cannot be read, has no rows, or has two columns of one name.
-    """
-    try:
-        if _is_parquet(path):
-            table = pq.read_table(path, partitioning=None)
-        else:
-            table = unescaped(_read_csv(path, {*text_columns, *map(escaped_text, text_columns)}))
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-    names = table.column_names
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise DataError(f"{path} has more than one column named {', '.join(map(repr, doubled))}. Rename them.")
-    if table.num_rows == 0:
-        raise DataError(f"{path} has no rows below its header ({', '.join(names)}).")
-    return table
+    """Read a CSV or Parquet file; see `open_table` and `TableFile.read`. Raises DataError."""
+    return open_table(path).read(text_columns)
 
 
-def column_names(path: Path) -> list[str]:
-    """Names of the columns, from the file's head. Raises DataError."""
-    try:
-        names = pq.read_schema(path).names if _is_parquet(path) else list(map(unescaped_text, _csv_header(path)[0]))
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-    if not names:
-        raise DataError(f"{path}: the file is empty.")
-    return [name.strip() for name in names]
-
-
-def fit_encoding(table: pa.Table, train: npt.NDArray[np.bool_]) -> tuple[list[dict[str, Any]], list[str]]:
+def fit_encoding(
+    table: pa.Table, train: npt.NDArray[np.bool_], separator: str | None = None
+) -> tuple[list[Column], list[str]]:
     """Learn from the training rows how each column becomes features.
 
     Args:
         table: (N rows) the feature columns.
         train: (N,) bool, the rows to learn from.
+        separator: of the CSV file that the columns are from. Text that is numbers throughout is numbers there.
 
     Returns:
-        One JSON-able record per column that is used: `{"name", "type": "number", "median", "indicator"}` or
-        `{"name", "type": "category", "levels"}`; and lines for the person.
+        One JSON-able record per column that is used: `{"name", "type": "number", "median", "indicator"}`, with more
+        where a column needs it (`numbers`), or `{"name", "type": "category", "levels"}`; and lines for the person.
 
     Raises:
-        DataError: naming the column, if one cannot become features, or if none is left.
+        DataError: naming all columns that cannot become features, or if none is left.
     """
     rows = pa.array(np.flatnonzero(train))
-    columns: list[dict[str, Any]] = []
-    notes = []
+    columns: list[Column] = []
+    notes: list[str] = []
+    problems: dict[str, str] = {}
     for name in table.column_names:
-        column = _fit_column(name, table[name].take(rows))
+        try:
+            column, more = _fit_column(name, table[name].take(rows), separator)
+        except DataError as error:
+            problems[name] = str(error)
+            continue
+        notes += more
         if column is None:
             notes.append(f"column {name!r} is empty in the training rows and is left out")
         else:
             columns.append(column)
             notes += _column_notes(column)
+    if problems:
+        raise DataError(_unusable(problems))
     if not columns:
         raise DataError("The table has no column to learn from, besides label, split and group.")
     return columns, notes
 
 
-def encode(table: pa.Table, columns: list[dict[str, Any]], source: str) -> tuple[Floats, list[str]]:
+def encode(
+    table: pa.Table, columns: list[Column], source: str, separator: str | None = None
+) -> tuple[Floats, list[str]]:
     """Turn columns into features, as `fit_encoding` learned it.
 
     Args:
         table: (N rows) with at least the columns of the encoding; others are not looked at.
         source: name of the table, for messages.
+        separator: of the CSV file that the table is from.
 
     Returns:
         (N, F) float32 without NaN, and lines for the person.
 
     Raises:
-        DataError: if a column is missing or is not of its type.
+        DataError: naming all columns that are missing or not of their type.
     """
     absent = [c["name"] for c in columns if c["name"] not in table.column_names]
     if absent:
         raise DataError(f"{source} lacks the columns {', '.join(map(repr, absent))}, which the model was trained on.")
     out = np.zeros((table.num_rows, len(feature_names(columns))), dtype=np.float32)
-    start, notes = 0, []
+    start = 0
+    notes: list[str] = []
+    problems: list[str] = []
     for column in columns:
+        part = out[:, start : start + _width(column)]
         values = table[column["name"]]
-        if column["type"] == "number":
-            numbers = _numbers(column["name"], values)
-            gaps = ~np.isfinite(numbers)
-            out[:, start] = np.where(gaps, column["median"], numbers)
-            if column["indicator"]:
-                out[:, start + 1] = gaps
-        else:
-            codes = _codes(column["name"], values, column["levels"])
-            out[np.flatnonzero(codes >= 0), start + codes[codes >= 0]] = 1
-            num_new = int((codes == -2).sum())
-            if num_new:
-                notes.append(f"column {column['name']!r}: {num_new:,} values that no training row has (read as gaps)")
         start += _width(column)
+        try:
+            if column["type"] == "number":
+                _put_numbers(part, values, column, separator)
+            else:
+                notes += _put_levels(part, values, column)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(f"{source}: {problem}" for problem in problems))
     return out, notes
 
 
-def feature_names(columns: list[dict[str, Any]]) -> list[str]:
+def infinite_cells(table: pa.Table, columns: list[Column]) -> dict[str, int]:
+    """Name of each number column with infinite cells, which are read as gaps -> how many they are."""
+    counts = {c["name"]: numbers.num_infinite(table[c["name"]], c) for c in columns if c["type"] == "number"}
+    return {name: count for name, count in counts.items() if count}
+
+
+def infinite_line(counts: dict[str, int]) -> str:
+    """What is said of infinite cells.
+
+    Args:
+        counts: as `infinite_cells` returns them, not empty.
+    """
+    shown = ", ".join(f"{name}: {count:,}" for name, count in list(counts.items())[:5])
+    more = f" and {len(counts) - 5:,} more columns" if len(counts) > 5 else ""
+    return f"{sum(counts.values()):,} cells are infinite and are read as gaps ({shown}{more})"
+
+
+def feature_names(columns: list[Column]) -> list[str]:
     """Names of the F features, in order."""
     names: list[str] = []
     for column in columns:
@@ -148,100 +225,206 @@ def feature_names(columns: list[dict[str, Any]]) -> list[str]:
     return names
 
 
-def _width(column: dict[str, Any]) -> int:
+def text_columns(columns: list[Column]) -> list[str]:
+    """Names of the columns whose cells an encoding takes as they are written."""
+    return [c["name"] for c in columns if c["type"] == "category" or "decimal" in c]
+
+
+def _width(column: Column) -> int:
     return len(column["levels"]) if column["type"] == "category" else 1 + bool(column["indicator"])
 
 
-def _fit_column(name: str, values: pa.ChunkedArray) -> dict[str, Any] | None:
-    """The record of one column, or None where it is empty."""
+def _fit_column(name: str, values: pa.ChunkedArray, separator: str | None) -> tuple[Column | None, list[str]]:
+    """The record of one column, or None where it is empty; and lines for the person."""
     if values.null_count == len(values):
-        return None
-    if not _is_text(values.type):
-        numbers = _numbers(name, values)
-        known = numbers[np.isfinite(numbers)]
-        if not len(known):
-            return None
-        indicator = len(known) < len(numbers)
-        return {"name": name, "type": "number", "median": float(np.median(known)), "indicator": indicator}
-    levels = sorted(level for level in pc.unique(_texts(values)).to_pylist() if level is not None)
+        return None, []
+    if numbers.is_text(values.type):
+        return _fit_text(name, values, separator)
+    try:
+        return numbers.fit_number(name, values), []
+    except _NO_NUMBER as error:
+        raise DataError(_no_numbers(values.type, error)) from error
+
+
+def _fit_text(name: str, values: pa.ChunkedArray, separator: str | None) -> tuple[Column | None, list[str]]:
+    """A column of words: of numbers that Arrow does not take for numbers, or of categories."""
+    levels = sorted(v for v in pc.unique(numbers.known_texts(values, GAPS)).to_pylist() if v is not None)
+    cells = numbers.known_texts(values, NUMBER_GAPS)
+    num_cells = len(cells) - cells.null_count
+    marks, others = numbers.recognise(cells, separator == ";")
+    is_category = pa.types.is_dictionary(values.type) or (separator is None and len(levels) <= MAX_LEVELS)
+    if num_cells and not len(others) and not is_category:
+        notes = [] if marks == Marks() else [f"column {name!r}: numbers with {marks.words}"]
+        return numbers.fit_number(name, values, marks), notes
+    said = ""
+    if len(others) and len(others) <= num_cells / 2:
+        said = f"all but {len(others):,} of its {num_cells:,} values are numbers; the first is {others[0].as_py()!r}"
     if len(levels) > MAX_LEVELS:
-        raise DataError(
-            f"The text column {name!r} has {len(levels):,} different values; up to {MAX_LEVELS} become features. "
-            "Leave the column out of the file, or put its values into fewer categories or numbers."
+        first = numbers.trimmed(values).drop_null()[0].as_py()
+        many = f"{len(levels):,} different values; up to {MAX_LEVELS} become features (the first is {first!r})"
+        raise DataError(said or many)
+    if not levels:
+        return None, []
+    notes = [f"column {name!r}: {said}, so it is taken as categories"] if said and not is_category else []
+    return {"name": name, "type": "category", "levels": levels}, notes
+
+
+def _unusable(problems: dict[str, str]) -> str:
+    """What is said of columns that cannot become features: in a line, or a line for each."""
+    advice = "Leave {} out of the file, or turn {} into numbers, or into at most 20 categories."
+    images = image_candidates(list(problems))
+    if images:
+        advice += (
+            f" If {images[0]!r} names images: --image-column {quote(images[0])}, and --image-root for their folder."
         )
-    return {"name": name, "type": "category", "levels": levels} if levels else None
+    if len(problems) == 1:
+        name, problem = next(iter(problems.items()))
+        link = " has " if problem[0].isdigit() else " is " if problem.startswith("of type") else ": "
+        return f"The column {name!r}{link}{problem}. {advice.format('the column', 'it')}"
+    lines = [f"  {name!r}: {problem}" for name, problem in problems.items()]
+    head = f"{len(problems)} columns cannot become features:"
+    return "\n".join([head, *lines, advice.format("the columns", "them")])
 
 
-def _column_notes(column: dict[str, Any]) -> list[str]:
+def _column_notes(column: Column) -> list[str]:
     name = column["name"]
     if column["type"] == "category":
         return [f"column {name!r}: {len(column['levels'])} categories, one feature each"]
+    notes = [f"column {name!r}: dates and times, as seconds"] if column.get("values") == "time" else []
     if column["indicator"]:
-        return [f"column {name!r}: gaps become the median {column['median']:g}, and '{name}_missing' marks them"]
-    return []
+        notes.append(f"column {name!r}: gaps become the median {column['median']:g}, and '{name}_missing' marks them")
+    return notes
 
 
-def _numbers(name: str, values: pa.ChunkedArray) -> Floats:
-    """(N,) float32, NaN for gaps."""
-    kind = values.type
-    try:
-        if pa.types.is_boolean(kind):
-            values = values.cast(pa.int8())
-        elif pa.types.is_temporal(kind):
-            raise pa.ArrowInvalid("dates and times are not features")
-        elif _is_text(kind):
-            values = _texts(values)
-        numbers = values.cast(pa.float64()).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"The column {name!r} of type {kind} cannot be read as numbers ({error}). "
-            "Turn it into numbers or categories, or leave it out of the file."
-        ) from error
+def _put_numbers(part: Floats, values: pa.ChunkedArray, column: Column, separator: str | None) -> None:
+    """Fill the features of a number column: the number, and whether it is a gap."""
+    found = _read_numbers(values, column, separator)
     with np.errstate(over="ignore"):
-        return np.asarray(numbers, dtype=np.float32)
+        narrow = found.astype(np.float32)
+    gaps = ~np.isfinite(narrow)
+    part[:, 0] = np.where(gaps, numbers.fill(column), narrow)
+    if column["indicator"]:
+        part[:, 1] = gaps
 
 
-def _codes(name: str, values: pa.ChunkedArray, levels: list[str]) -> npt.NDArray[np.int64]:
-    """(N,) position among the levels; -1 for a gap, -2 for another value."""
+def _read_numbers(values: pa.ChunkedArray, column: Column, separator: str | None) -> npt.NDArray[np.float64]:
+    kind, name = column.get("values", "number"), column["name"]
+    if numbers.is_text(values.type) and kind == "boolean":
+        values = _booleans(values)
+    elif numbers.is_text(values.type) and kind == "time":
+        values = _times(values)
+    elif numbers.is_text(values.type) and "decimal" not in column:
+        marks, _ = numbers.recognise(numbers.known_texts(values, NUMBER_GAPS), separator == ";")
+        column = {**column, "decimal": marks.decimal, "thousands": marks.thousands}
+    odd = _odd_cell(values, column)
+    if odd is not None:
+        raise DataError(f"the column {name!r} holds {odd}; {_EXPECTED[kind]}")
     try:
-        texts = _texts(values)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"The column {name!r} of type {values.type} cannot be read as text: {error}.") from error
-    codes = pc.fill_null(pc.index_in(texts, value_set=pa.array(levels, pa.string())), -2)
-    return np.where(pc.is_null(texts).to_numpy(), -1, codes.to_numpy()).astype(np.int64)
+        return numbers.read_numbers(values, column)
+    except _NO_NUMBER as error:
+        raise DataError(f"the column {name!r} is {_no_numbers(values.type, error)}.") from error
 
 
-def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Strings without white space around them; what stands for a gap is null."""
-    if pa.types.is_dictionary(values.type):
-        values = pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
-    texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    is_gap = pc.is_in(texts, value_set=pa.array(_GAPS))
-    return pc.if_else(is_gap, pa.scalar(None, pa.string()), texts)
+_EXPECTED = {
+    "number": "its training rows hold numbers. Write a number, or leave the cell empty.",
+    "boolean": "its training rows hold true and false. Write true or false (or 1 and 0), or leave the cell empty.",
+    "time": (
+        "its training rows hold dates or times. Write them like 2024-12-31, 2024-12-31 10:15:00 or 10:15:00, or "
+        "leave the cell empty."
+    ),
+}
+"""What a cell of a number column may be."""
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+def _odd_cell(values: pa.ChunkedArray, column: Column) -> str | None:
+    """The first cell that is of another kind than the training rows', and where; None where there is none."""
+    is_time = column.get("values") == "time"
+    if numbers.is_text(values.type):
+        texts = numbers.known_texts(values, NUMBER_GAPS)
+        marks = Marks(column.get("decimal", "."), column.get("thousands", ""))
+        is_odd = pc.and_(pc.is_valid(texts), pc.is_null(numbers.parse(texts, marks)))
+    elif not pa.types.is_null(values.type) and pa.types.is_temporal(values.type) != is_time:
+        is_odd = pc.is_valid(values)
+    else:
+        return None
+    at = np.flatnonzero(is_odd.to_numpy(zero_copy_only=False))
+    if not len(at):
+        return None
+    more = f" (and {len(at) - 1:,} more)" if len(at) > 1 else ""
+    return f"{str(values[int(at[0])].as_py()).strip()!r} in row {at[0] + 1:,} below the header{more}"
 
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in (".parquet", ".pq")
+def _booleans(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """true and false in words -> 1 and 0 in words; other words stay."""
+    texts = numbers.known_texts(values, NUMBER_GAPS)
+    lower = pc.utf8_lower(texts)
+    return pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", texts))
 
 
-def _csv_header(path: Path) -> tuple[list[str], str]:
-    """Column names and separator, from the first line."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        line = file.readline()
-    separator = max(",;\t", key=line.count)
-    return next(csv.reader([line], delimiter=separator), []), separator
+def _times(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Dates and times in words -> as Arrow has them, if all are; else the words that are none."""
+    texts = numbers.known_texts(values, NUMBER_GAPS)
+    found = _as_times(texts)
+    if found is not None:
+        return found
+    cells = [None if text is None else _as_times(pa.array([text])) for text in texts.to_pylist()]
+    is_time = pa.array([cell is not None for cell in cells])
+    if pc.all(pc.or_(is_time, pc.is_null(texts))).as_py():  # of several kinds: 2024-12-31 10:15Z and 2024-12-31 10:15
+        ticks = [None if cell is None else cell.cast(pa.int64())[0].as_py() for cell in cells]
+        return pa.array(ticks, pa.int64()).cast(pa.timestamp("ns"))
+    return pc.if_else(is_time, pa.scalar(None, pa.string()), texts)
 
 
-def _read_csv(path: Path, text_columns: set[str]) -> pa.Table:
-    names, separator = _csv_header(path)
-    text = {name: pa.string() for name in names if name.strip() in text_columns}
-    table = pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=text, null_values=_GAPS, strings_can_be_null=False),
-    )
-    return table.rename_columns([name.strip() for name in table.column_names])
+def _as_times(texts: pa.Array) -> pa.Array | None:
+    """Texts of one kind of time, in nanoseconds; None if some are not."""
+    on_a_day = pc.binary_join_element_wise("1970-01-01", texts, " ")  # Arrow casts no words to times of the day
+    for cells, kind in (
+        (texts, pa.timestamp("ns")),
+        (texts, pa.timestamp("ns", "UTC")),
+        (on_a_day, pa.timestamp("ns")),
+    ):
+        try:
+            return cells.cast(kind)
+        except _NO_NUMBER:
+            continue
+    return None
+
+
+def _put_levels(part: Floats, values: pa.ChunkedArray, column: Column) -> list[str]:
+    """Fill the features of a category column, one for each level; lines about values that are none."""
+    name, levels = column["name"], column["levels"]
+    try:
+        texts = numbers.trimmed(values)
+    except _NO_NUMBER as error:
+        raise DataError(f"the column {name!r} of type {values.type} cannot be read as text: {error}.") from error
+    codes = pc.index_in(texts, value_set=pa.array(levels, pa.string())).fill_null(-1).to_numpy(zero_copy_only=False)
+    at = np.flatnonzero(codes >= 0)
+    part[at, codes[at]] = 1
+    is_gap = pc.is_in(texts, value_set=pa.array([*GAPS, None], pa.string())).to_numpy(zero_copy_only=False)
+    new = np.flatnonzero((codes < 0) & ~is_gap)
+    if not len(new):
+        return []
+    known = ", ".join(levels[:5]) + (", ..." if len(levels) > 5 else "")
+    return [
+        f"column {name!r}: {len(new):,} values that no training row has, such as {texts[int(new[0])].as_py()!r} "
+        f"(read as gaps; known are {known})"
+    ]
+
+
+def _no_numbers(kind: pa.DataType, error: Exception) -> str:
+    return f"of type {kind} and cannot be read as numbers ({str(error).rstrip('.')})"
+
+
+def _without_nameless(table: pa.Table) -> pa.Table:
+    """The table without its columns of no name, where there are several: what trailing separators leave behind."""
+    kept = [i for i, name in enumerate(table.column_names) if name]
+    return table if table.num_columns - len(kept) < 2 else table.select(kept)
+
+
+def _index_of_pandas(schema: pa.Schema) -> list[str]:
+    """Names of the columns that pandas wrote as the index of its rows."""
+    try:
+        found = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name in found if isinstance(name, str)]

@@ -1,0 +1,196 @@
+"""A CSV file as it comes: encoding, separator, header, spaces before quotes -> Arrow columns. No torch.
+
+    encoding     a byte order mark says it; else UTF-16 where every second byte is 0, else UTF-8, else cp1252 (said)
+    separator    what Excel's first line `sep=;` names; else the comma, semicolon, tab or bar that the header has
+                 most of, outside of quotes
+    spaces       between a separator and a quote they are passed over; around numbers too
+
+`look` finds these out; `Delimited.read` reads by them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from litscope.errors import DataError
+
+_PIECE = 1 << 20
+_MAX_BLOCK = (1 << 31) - 1  # the most that Arrow's reader takes at a time
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's mark does: asked first
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive. Save the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook. Save the sheet as CSV",
+    b"\x1f\x8b": "compressed with gzip. Unpack it",
+    b"PAR1": "a Parquet file. Rename it to .parquet",
+}
+_SPACED_QUOTE = rb'[,;|\t] +"'
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """How a file is to be read.
+
+    Attributes:
+        path: the file.
+        names: of the columns, as they stand in the header.
+        separator: of the cells.
+        encoding: a codec's name.
+        num_skipped: lines before the header that hold no column.
+        is_spaced: whether a quote follows a separator and a space.
+    """
+
+    path: Path
+    names: list[str]
+    separator: str
+    encoding: str
+    num_skipped: int
+    is_spaced: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the person."""
+        if self.encoding != "cp1252":
+            return []
+        return [f"{self.path.name} is not UTF-8; it is read as Windows text (cp1252)"]
+
+    def read(self, text_columns: Collection[str], null_values: Sequence[str]) -> pa.Table:
+        """The rows, with Arrow's types.
+
+        Args:
+            text_columns: names (without white space around them) of columns that are read as text, as it stands.
+            null_values: cells of other columns that hold no value.
+
+        Raises:
+            OSError, UnicodeError, pa.ArrowInvalid: if the file cannot be read by its own rules.
+        """
+        text = {name: pa.string() for name in self.names if name.strip() in text_columns}
+        convert = pyarrow.csv.ConvertOptions(
+            column_types=text, null_values=list(null_values), strings_can_be_null=False
+        )
+        try:
+            return self._read(convert, _PIECE)
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):
+                raise
+            # Arrow takes a column's type from its first block: numbers there, and a word a million rows below.
+            return self._read(convert, _MAX_BLOCK)
+
+    def _read(self, convert: pyarrow.csv.ConvertOptions, block_size: int) -> pa.Table:
+        source: Any = self._without_spaces() if self.is_spaced else self.path
+        size = len(source.getbuffer()) if self.is_spaced else self.path.stat().st_size
+        options = pyarrow.csv.ReadOptions(
+            encoding="utf-8" if self.is_spaced else self.encoding.removesuffix("-sig"),
+            skip_rows=self.num_skipped,
+            block_size=max(min(size + 1, block_size), 1 << 10),
+        )
+        parse = pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True)
+        return pyarrow.csv.read_csv(source, read_options=options, parse_options=parse, convert_options=convert)
+
+    def _without_spaces(self) -> io.BytesIO:
+        """The file again, its cells told apart by Python's reader, which passes over a space before a quote."""
+        out = io.StringIO(newline="")
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            rows = csv.reader(file, delimiter=self.separator, skipinitialspace=True)
+            csv.writer(out, delimiter=self.separator, lineterminator="\n").writerows(rows)
+        return io.BytesIO(out.getvalue().encode())
+
+
+def look(path: Path) -> Delimited:
+    """Look at a file.
+
+    Raises:
+        DataError: if it is another kind of file, empty, or in no encoding that is known.
+        OSError: if it cannot be opened.
+    """
+    encoding = _encoding(path)
+    with path.open(encoding=encoding, newline="") as file:
+        separator, num_skipped = _said_by_excel(file.readline())
+        if not num_skipped:
+            file.seek(0)
+        line = file.readline()
+        while line and not line.strip():
+            num_skipped += 1
+            line = file.readline()
+        bare = re.sub(r'"[^"]*"', "", line)  # a separator in a quoted name is none
+        separator = separator or max(",;\t|", key=bare.count)
+        lines = (each for part in ([line], file) for each in part)
+        names = next(csv.reader(lines, delimiter=separator, skipinitialspace=True), [])
+    if not names:
+        raise DataError(f"{path}: the file is empty.")
+    return Delimited(path, names, separator, encoding, num_skipped, _is_spaced(path, encoding))
+
+
+def _said_by_excel(line: str) -> tuple[str, int]:
+    """The separator that a first line `sep=;` names, and how many lines that takes."""
+    found = re.fullmatch(r'"?sep=(.)"?', line.strip("\r\n"))
+    return (found[1], 1) if found else ("", 0)
+
+
+def _is_spaced(path: Path, encoding: str) -> bool:
+    if encoding.startswith(("utf-16", "utf-32")):
+        return re.search(_SPACED_QUOTE.decode(), path.read_text(encoding=encoding)) is not None
+    overlap = b""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            if re.search(_SPACED_QUOTE, overlap + piece):
+                return True
+            overlap = piece[-64:]
+    return False
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(1 << 12)
+    for begin, what in _OTHER_FILES.items():
+        if head.startswith(begin):
+            raise DataError(f"{path} is {what}.")
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    if head and b"\0" in head:
+        return _without_mark(path, head)
+    for encoding in ("utf-8", "cp1252"):
+        if _decodes(path, encoding):
+            return encoding
+    raise DataError(
+        f"{path} is text in an encoding that is neither UTF-8, UTF-16 nor Windows' cp1252. Save it as UTF-8 "
+        '(in Excel: "CSV UTF-8").'
+    )
+
+
+def _without_mark(path: Path, head: bytes) -> str:
+    """UTF-16 without a byte order mark: ASCII text has its zeros at every second place."""
+    odd, even = head[1::2].count(0), head[0::2].count(0)
+    encoding = "utf-16-le" if odd > even else "utf-16-be"
+    if min(odd, even) == 0 and _decodes(path, encoding):
+        return encoding
+    raise DataError(f"{path} holds bytes that no text has (0), so it is no CSV file. Export the table again as CSV.")
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    """Whether all of a file is text in an encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
