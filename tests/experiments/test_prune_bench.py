@@ -107,9 +107,9 @@ def test_a_tiny_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"max_steps": 10}, "--max-steps: the arms of"),
-        ({"patience": 2}, "--early-stopping: the arms of"),
-        ({"name": "x"}, "--name: the arms of"),
+        ({"max_steps": 10}, "--max-steps: in `litscope bench prune`, cost"),
+        ({"patience": 2}, "--early-stopping: in `litscope bench prune`, cost"),
+        ({"name": "x"}, "--name: in `litscope bench prune`, cost"),
         ({"epochs": 2}, "needs 3 epochs or more"),
         ({"mixup": 0.2}, "--prune infobatch: with --mixup"),
     ],
