@@ -39,7 +39,7 @@ class DataConfig(Section, group="data"):
     image_root: str | None = None
     """Lists of images: the folder that relative paths start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
-    """Images in an .npz file: the axis of each that is its channels. Default: as their shape says."""
+    """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says."""
     batch_size: int | None = setting(None, check=COUNT)
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = setting(None, check=Range(least=0))

@@ -53,7 +53,7 @@ class DataSettings:
     image_root: str | os.PathLike[str] | None = None
     """The folder that relative paths of a list start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
-    """The axis of an .npz file's images that is the channels. Default: as their shape says."""
+    """The axis of images in .npz and .npy files that is the channels. Default: as their shape says."""
     folds: Folds | None = None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int = setting(42, check=SEED)

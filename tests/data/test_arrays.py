@@ -1,10 +1,11 @@
-"""Images in `.npz` files: which axis holds the channels is told by the shape, or asked for, and said."""
+"""Images in `.npz` and `.npy` files: which axis holds the channels is told by the shape, or asked for, and said."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from litscope.data.sources.again import open_again
 from litscope.data.sources.source import open_paths, open_source
 from litscope.errors import ConfigError, DataError
 
@@ -68,5 +69,63 @@ def test_new_arrays_may_have_the_other_order(tmp_path):
 def test_channels_are_asked_for_only_where_there_are_some(tmp_path, shape):
     with pytest.raises(ConfigError, match="so it has no axis of channels"):
         _open(tmp_path / "a.npz", shape, channels="last")
-    with pytest.raises(ConfigError, match=r"--channels last is for the arrays of an \.npz file"):
+    with pytest.raises(ConfigError, match=r"--channels last is for the arrays of \.npz and \.npy files; iris has none"):
         open_source("iris", channels="last")
+
+
+# ---- a file for each image ---------------------------------------------------------------------
+
+
+def _folder(root, *shapes):
+    rng = np.random.default_rng(0)
+    written = {}
+    for i in range(6):
+        path = root / "ab"[i % 2] / f"{i}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written[f"{'ab'[i % 2]}/{i}.npy"] = rng.integers(0, 256, shapes[i % len(shapes)], dtype=np.uint8)
+        np.save(path, written[f"{'ab'[i % 2]}/{i}.npy"])
+    return written
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((9, 9, 100), "last"), ((100, 9, 9), "first"), ((5, 12, 12), "first")])
+def test_the_axis_of_the_bands_of_files(tmp_path, shape, axis):
+    written = _folder(tmp_path / "data", shape)
+    source = open_source(tmp_path / "data", val_split=0)
+    channels = shape[2] if axis == "last" else shape[0]
+    assert source.reader.channels == channels
+    assert any(f"the {axis} axis is {channels} bands (else: --channels" in note for note in source.notes)
+    for i, key in enumerate(source.manifest.keys):
+        wanted = written[key] if axis == "last" else written[key].transpose(1, 2, 0)
+        assert np.array_equal(source.reader.read(i), wanted)
+    again = open_again(tmp_path / "data", like=source.manifest)
+    opened = open_paths([tmp_path / "data"], like=source.encoding)
+    assert np.array_equal(again.reader.read(2), source.reader.read(2))
+    assert np.array_equal(opened.reader.read(2), source.reader.read(2))
+    assert again.reader.size(0) == source.reader.read(0).shape[:2]
+
+
+@pytest.mark.flag("channels")
+def test_of_files_the_smaller_axis_is_taken_where_both_may_be_and_it_is_said(tmp_path):
+    written = _folder(tmp_path / "data", (5, 5, 5))
+    source = open_source(tmp_path / "data", val_split=0)
+    assert np.array_equal(source.reader.read(0), written[source.manifest.keys[0]])
+    assert any("the last axis is 5 bands (else: --channels first)" in note for note in source.notes)
+    source = open_source(tmp_path / "data", val_split=0, channels="first")
+    assert np.array_equal(source.reader.read(0), written[source.manifest.keys[0]].transpose(1, 2, 0))
+    assert not np.array_equal(source.reader.read(0), written[source.manifest.keys[0]])
+    _folder(tmp_path / "flat", (5, 5))
+    with pytest.raises(ConfigError, match="have no axis of channels"):
+        open_source(tmp_path / "flat", val_split=0, channels="first")
+
+
+def test_one_file_that_tells_the_axis_tells_it_of_all(tmp_path):
+    written = _folder(tmp_path / "data", (8, 6, 8), (8, 9, 9))
+    source = open_source(tmp_path / "data", val_split=0)
+    assert source.reader.channels == 8
+    assert np.array_equal(source.reader.read(0), written[source.manifest.keys[0]].transpose(1, 2, 0))
+
+
+def test_runs_of_earlier_versions_read_files_by_the_smaller_axis(tmp_path):
+    _folder(tmp_path / "data", (9, 9, 100))
+    old = {"kind": "image", "channels": 9, "dtype": "uint8"}
+    assert open_paths([tmp_path / "data"], like=old).reader.read(0).shape == (9, 100, 9)

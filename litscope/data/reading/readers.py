@@ -122,15 +122,22 @@ class FileReader:
         paths: (N,) path of each sample, relative to `root` or absolute; with "/" as separator.
         channels: 1 or 3 for image files, the number of bands for .npy files.
         dtype: uint8, or float32 for .npy files of other types.
+        axis: of .npy files, that holds the bands; None: the smaller one of each.
     """
 
     def __init__(
-        self, root: Path, paths: Sequence[str] | pa.Array, channels: int, dtype: npt.DTypeLike = np.uint8
+        self,
+        root: Path,
+        paths: Sequence[str] | pa.Array,
+        channels: int,
+        dtype: npt.DTypeLike = np.uint8,
+        axis: bands.Axis | None = None,
     ) -> None:
         self.root = Path(root)
         self._paths = key_array(paths)  # one block of memory: cheap to fork, pickle and keep
         self._channels = channels
         self._dtype: np.dtype[Any] = np.dtype(dtype)
+        self._axis = axis
 
     kind: Literal["image", "table"] = "image"
     array = None
@@ -156,7 +163,8 @@ class FileReader:
         """(height, width) after EXIF rotation, from the header."""
         path = self.path(sample_id)
         try:
-            header = bands.read_bands_header(path) if path.suffix.lower() == bands.SUFFIX else images.read_header(path)
+            is_bands = path.suffix.lower() == bands.SUFFIX
+            header = bands.read_bands_header(path, self._axis) if is_bands else images.read_header(path)
         except DataError as error:
             raise DataError(f"{path}: {error}.") from error
         return header.height, header.width
@@ -174,7 +182,7 @@ class FileReader:
             if self._dtype != np.uint8:
                 raise DataError(f"an image file among .npy files of {self._channels} bands of {self._dtype}")
             return images.decode(path, self._channels, min_side)
-        array = bands.read_bands(path)
+        array = bands.read_bands(path, self._axis)
         if array.shape[2] != self._channels or array.dtype != self._dtype:
             raise DataError(
                 f"{array.shape[2]} bands of {array.dtype}; the data set has {self._channels} of {self._dtype}"
@@ -183,11 +191,12 @@ class FileReader:
 
     def take(self, order: npt.NDArray[np.int64]) -> FileReader:
         """The same files in another order."""
-        return FileReader(self.root, self._paths.take(pa.array(order)), self._channels, self._dtype)
+        return FileReader(self.root, self._paths.take(pa.array(order)), self._channels, self._dtype, self._axis)
 
     def fingerprint(self) -> str:
         """A hash of each file's path, size and modification time, at about five microseconds per file."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
+        digest.update((self._axis or "").encode())
         stats = self.stats()
         for path in self._paths.to_pylist():
             digest.update(path.encode() + b"\0")

@@ -104,7 +104,7 @@ def _reader(rows: Listing, encoding: dict[str, Any]) -> Reader:
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
     assert rows.root is not None
-    return FileReader(rows.root.absolute(), rows.keys, channels, dtype)
+    return FileReader(rows.root.absolute(), rows.keys, channels, dtype, encoding.get("channel_axis"))
 
 
 def _columns_of(

@@ -1,15 +1,14 @@
 """`.npz` files -> Listing: X and y, X_test and y_test or split; also x_train, y_train and so on. No torch.
 
 X of shape (N, F) is a table; (N, H, W), (N, H, W, K) or (N, K, H, W) are images, scaled as `.npy` files are. Which axis
-holds the channels: the one of 1, 3 or 4 values, or the one beside two that are equal (images are often square). Where
-that leaves both, or neither, it is asked for: --channels.
+holds the channels is told by the shape (`bands.channel_axis`), or asked for: --channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +20,9 @@ from litscope.data.sources.listing import Listing, index_labels
 from litscope.data.sources.splits import canonical_names
 from litscope.errors import ConfigError, DataError
 
-Axis = Literal["first", "last"]
-_USUAL = (1, 3, 4)  # channels: gray, red green blue, and alpha
-
 
 def npz_rows(
-    path: Path, asked_axis: Axis | None = None, has_groups: bool = True, is_trained_on: bool = True
+    path: Path, asked_axis: bands.Axis | None = None, has_groups: bool = True, is_trained_on: bool = True
 ) -> Listing:
     """Rows of an `.npz` file that is trained on.
 
@@ -78,10 +74,11 @@ def npz_rows(
 
 def table_keys(path: Path, count: int) -> list[str]:
     """Names for rows that have none: the file's name and the row's number, from 0."""
-    return [f"{path.name}#{i}" for i in range(count)]
+    name = path.name
+    return [f"{name}#{i}" for i in range(count)]
 
 
-def new_pixels(path: Path, x: npt.NDArray[Any], channels: int, axis: Axis | None) -> npt.NDArray[Any]:
+def new_pixels(path: Path, x: npt.NDArray[Any], channels: int, axis: bands.Axis | None) -> npt.NDArray[Any]:
     """Images that a trained network has never seen, (N, H, W, K) uint8 or float32.
 
     Args:
@@ -90,14 +87,14 @@ def new_pixels(path: Path, x: npt.NDArray[Any], channels: int, axis: Axis | None
         axis: where the training file had them; it decides where the shape allows both.
     """
     if x.ndim == 4:
-        fits: dict[Axis, bool] = {"first": x.shape[1] == channels, "last": x.shape[3] == channels}
+        fits: dict[bands.Axis, bool] = {"first": x.shape[1] == channels, "last": x.shape[3] == channels}
         if fits["first"] != fits["last"]:
             axis = "first" if fits["first"] else "last"
         axis = axis or _channel_axis(path, x.shape)
     return image_array(path, x, axis)
 
 
-def image_array(path: Path, x: npt.NDArray[Any], axis: Axis | None) -> npt.NDArray[Any]:
+def image_array(path: Path, x: npt.NDArray[Any], axis: bands.Axis | None) -> npt.NDArray[Any]:
     """(N, H, W), (N, H, W, K) or (N, K, H, W) -> (N, H, W, K) uint8 or float32.
 
     Args:
@@ -124,19 +121,16 @@ def number_columns(path: Path, x: npt.NDArray[Any], names: npt.NDArray[Any] | No
     return pa.table({f"x{k}": x[:, k] for k in range(x.shape[1])})
 
 
-def _channel_axis(path: Path, shape: tuple[int, ...]) -> Axis:
+def _channel_axis(path: Path, shape: tuple[int, ...]) -> bands.Axis:
     """Which axis of (N, ., ., .) is the channels. Raises DataError where it may be both."""
-    first, middle, last = shape[1:]
-    for_first = (first in _USUAL) + (middle == last != first)
-    for_last = (last in _USUAL) + (first == middle != last)
-    if for_first == for_last == 0:  # neither usual nor square: 8 bands of 480 x 640 pixels are no 480 bands
-        for_first, for_last = int(4 * first <= last), int(4 * last <= first)
-    if for_first == for_last:
+    axis = bands.channel_axis(shape[1:])
+    if axis is None:
+        first, middle, last = shape[1:]
         raise DataError(
             f"{path}: X of shape {shape} may be images of {first} x {middle} pixels and {last} channels, or of "
             f"{middle} x {last} pixels and {first} channels. Say which axis is the channels: --channels last or first."
         )
-    return "first" if for_first > for_last else "last"
+    return axis
 
 
 def _parts(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> list[tuple[str, str]]:

@@ -58,7 +58,7 @@ class Asked:
         group_column: rows of one value stay in one split; "none".
         image_column: image paths; "none": the file is a table.
         image_root: the folder that relative image paths start from.
-        channels: of an `.npz` file: whether channels are the first or the last axis of an image.
+        channels: of `.npz` and `.npy` files: whether channels are the first or the last axis of an image.
     """
 
     target: str | None = None

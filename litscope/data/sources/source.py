@@ -10,6 +10,7 @@ new data for a trained model, by the `encoding` that the manifest keeps.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,7 @@ def open_source(
         group_column: rows of one value stay in one split. Default: group, where a list of images has it.
         image_column: holds the paths of a list of images; "none": the file is a table. Default: by name and values.
         image_root: the folder that the relative paths of a list start from. Default: that of the list.
-        channels: the axis of an .npz file's images that is the channels. Default: as the shape says.
+        channels: the axis of images in .npz and .npy files that is the channels. Default: as the shape says.
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
         folds: of cross-validation, instead of `val_split`.
@@ -118,6 +119,8 @@ def open_source(
     """
     asked = Asked(target, group_column, image_column, image_root, channels)
     rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download)
+    if channels is not None and rows.pixels is None and not (rows.root and rows.keys[0].lower().endswith(bands.SUFFIX)):
+        raise ConfigError(f"--channels {channels} is for the arrays of .npz and .npy files; {dataset} has none.")
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     rows.splits, notes = splits.assign(
@@ -130,7 +133,7 @@ def open_source(
         folds=folds,
     )
     rows.notes += notes
-    reader, encoding = _reader(rows)
+    reader, encoding = _reader(rows, channels)
     manifest = build_manifest(
         rows.keys,
         rows.labels,
@@ -201,8 +204,6 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     is_npz = dataset not in NAMES and path.suffix.lower() == ".npz" and path.is_file()
-    if asked.channels is not None and not is_npz:
-        raise ConfigError(f"--channels {asked.channels} is for the arrays of an .npz file; {dataset} is none.")
     if is_list:
         return list_rows(path, asked, is_trained_on)
     _refuse_columns(asked, dataset)
@@ -252,8 +253,12 @@ def _neighbours(path: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(path.parent)) if path.parent.is_dir() else []
 
 
-def _reader(rows: Listing) -> tuple[Reader, dict[str, Any]]:
-    """The reader for some rows, and the encoding for others like them; adds notes."""
+def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, Any]]:
+    """The reader for some rows, and the encoding for others like them; adds notes.
+
+    Args:
+        axis: of .npy files, that holds the bands; None: as their shapes say.
+    """
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
         columns, notes = fit_encoding(rows.features, train, rows.separator)
@@ -266,9 +271,14 @@ def _reader(rows: Listing) -> tuple[Reader, dict[str, Any]]:
         reader = ArrayReader(rows.pixels)
     else:
         assert rows.root is not None
-        channels, dtype, notes = _look_at_headers(rows.root, rows.keys, is_list="image_column" in rows.encoding)
+        if rows.keys[0].lower().endswith(bands.SUFFIX):
+            axis, notes = _look_at_shapes(rows.root, rows.keys, axis)
+            rows.notes += notes
+            rows.encoding |= {} if axis is None else {"channel_axis": axis}
+        is_list = "image_column" in rows.encoding
+        channels, dtype, notes = _look_at_headers(rows.root, rows.keys, is_list, axis)
         rows.notes += notes
-        reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype)
+        reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis)
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name, **rows.encoding}
 
 
@@ -279,7 +289,35 @@ def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])
 
 
-def _look_at_headers(root: Path, keys: Sequence[str], is_list: bool) -> tuple[int, np.dtype[Any], list[str]]:
+def _look_at_shapes(root: Path, keys: Sequence[str], asked: bands.Axis | None) -> tuple[bands.Axis | None, list[str]]:
+    """Which axis of .npy files holds the bands, from the shapes of some; None: the smaller one. And lines about it."""
+    shapes: list[tuple[int, ...]] = []
+    for key in _spread(keys):
+        with contextlib.suppress(DataError):
+            shapes.append(bands.read_bands_header(root / key).shape)
+    shapes = [shape for shape in shapes if len(shape) == 3]
+    found = {bands.channel_axis(shape) for shape in shapes} - {None}
+    if asked is not None and not shapes:
+        raise ConfigError(f"--channels {asked}: the .npy files of {root} have no axis of channels.")
+    if not shapes or (asked is None and len(found) > 1):
+        return None, []
+    axis = asked or (next(iter(found - {None})) if found else bands.smaller_axis(shapes[0]))
+    is_usual = asked is None and all(bands.smaller_axis(shape) == axis for shape in shapes)
+    first, middle, last = shapes[0]
+    height, width, num = (first, middle, last) if axis == "last" else (middle, last, first)
+    said = "" if asked else f" (else: --channels {'first' if axis == 'last' else 'last'})"
+    note = f".npy files of shape {shapes[0]}: images of {height} x {width} pixels; the {axis} axis is {num} bands{said}"
+    return (None if is_usual else axis), [note]
+
+
+def _spread(keys: Sequence[str]) -> list[str]:
+    """Some of the keys, spread evenly over them."""
+    return [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _HEADERS).astype(np.int64))]
+
+
+def _look_at_headers(
+    root: Path, keys: Sequence[str], is_list: bool, axis: bands.Axis | None
+) -> tuple[int, np.dtype[Any], list[str]]:
     """Channels and dtype of a whole data set, from the headers of files spread evenly over it.
 
     Image files are gray if every one of these is, else colour. `.npy` files have what most of them have.
@@ -288,15 +326,15 @@ def _look_at_headers(root: Path, keys: Sequence[str], is_list: bool) -> tuple[in
     if any(is_bands) and not all(is_bands):
         odd = keys[is_bands.index(False)], keys[is_bands.index(True)]
         raise DataError(f"{root} mixes image files and .npy files ({odd[0]}, {odd[1]}); keep one kind.")
-    chosen = np.unique(np.linspace(0, len(keys) - 1, _HEADERS).astype(np.int64))
+    chosen = _spread(keys)
     kinds: Counter[tuple[int, np.dtype[Any]]] = Counter()
     problem = ""
-    for i in chosen:
+    for key in chosen:
         try:
-            kinds[_kind(root / keys[i])] += 1
+            kinds[_kind(root / key, axis)] += 1
         except DataError as error:
-            advice = f" {hint(root, keys[i])}" if is_list and not (root / keys[i]).exists() else ""
-            problem = problem or f"{root / keys[i]}: {error}.{advice}"
+            advice = f" {hint(root, key)}" if is_list and not (root / key).exists() else ""
+            problem = problem or f"{root / key}: {error}.{advice}"
     if not kinds:
         raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}")
     if any(is_bands):
@@ -310,9 +348,9 @@ def _look_at_headers(root: Path, keys: Sequence[str], is_list: bool) -> tuple[in
     return channels, dtype, [mixed] if len(kinds) > 1 else []
 
 
-def _kind(path: Path) -> tuple[int, np.dtype[Any]]:
+def _kind(path: Path, axis: bands.Axis | None) -> tuple[int, np.dtype[Any]]:
     if path.suffix.lower() == bands.SUFFIX:
-        header = bands.read_bands_header(path)
+        header = bands.read_bands_header(path, axis)
         return header.num_bands, header.dtype
     return (1 if images.read_header(path).gray else 3), np.dtype(np.uint8)
 
@@ -347,7 +385,7 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
             extra = others if len(paths) == 1 else {}
         else:
             keys.append(str(path))
-    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype), extra, notes)
+    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, encoding.get("channel_axis")), extra, notes)
 
 
 def _new_arrays(
