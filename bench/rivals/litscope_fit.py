@@ -1,15 +1,14 @@
 """`litscope fit` as an arm: the command itself, which waits for its turn before each epoch.
 
-    litscope_fit.py [--hidden 64,64] [--compile-steps] [--sync-check] [--times N] [--turn N] [--first-turn N]
+    litscope_fit.py [--compile-steps] [--sync-check] [--times N] [--turn N] [--first-turn N]
                     FLAGS OF litscope fit
 
 The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
 epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
 brings up to date in the background are waited for, so that they fall into the arm's own turn.
---hidden: widths of the MLP, for which the command has no flag. --compile-steps: compile the steps of a call although so
-short a run would not. --sync-check: count the points of each epoch's
-training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: a sample counts so often: once
-for each network that is trained on it. --turn, --first-turn: epochs of a turn (one), and of the first one.
+--compile-steps: compile the steps of a call although so short a run would not. --sync-check: count the points of each
+epoch's training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: a sample counts so
+often: once for each network that is trained on it. --turn, --first-turn: epochs of a turn (one), and of the first one.
 """
 
 from __future__ import annotations
@@ -115,17 +114,9 @@ def install(arm: Arm) -> None:
     BackgroundScores._refresh = _refresh
 
 
-def narrow(hidden: list[int]) -> None:
-    """Give the MLP these widths."""
-    from litscope.models.networks import backbones
-
-    backbones.Mlp = functools.partial(backbones.Mlp, hidden=hidden)
-
-
 def main() -> None:
     """Run the command, and report what its summary says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--hidden")
     parser.add_argument("--compile-steps", action="store_true")
     parser.add_argument("--sync-check", action="store_true")
     parser.add_argument("--times", type=int, default=1)
@@ -134,8 +125,6 @@ def main() -> None:
     options, flags = parser.parse_known_args()
     from litscope.cli import main as litscope
 
-    if options.hidden:
-        narrow([int(width) for width in options.hidden.split(",")])
     if options.compile_steps:
         import_module("litscope.training.loop.stride").COMPILE_S = 0.0
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as written:

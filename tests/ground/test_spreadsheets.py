@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from litscope.data.sources.columns import NOTHING
 from litscope.data.sources.lists import list_rows
-from litscope.data.sources.tables import column_names, read_table
+from litscope.data.sources.tables import open_table, read_table
 from litscope.evaluation.predict import _write
 from litscope.ledger.encode import csv_lines
 from litscope.spreadsheets import escaped_text, unescaped_text
@@ -41,7 +42,7 @@ def test_a_file_shows_it_and_is_read_back_unchanged(tmp_path: Path) -> None:
     assert rows[0] == ["'=name", "kind", "loss"]
     assert [row[0] for row in rows[1:]] == [row[1] for row in rows[1:]] == list(map(escaped_text, texts))
     assert [row[2] for row in rows[2:4]] == ["-0.5", "-1"]
-    assert column_names(file) == ["=name", "kind", "loss"]
+    assert open_table(file).names == ["=name", "kind", "loss"]
     found = read_table(file, text_columns=["=name", "kind"])
     assert found["=name"].to_pylist() == found["kind"].to_pylist() == texts
     _write(wanted, tmp_path / "x.parquet")
@@ -56,4 +57,4 @@ def test_what_sql_and_the_rankings_print(tmp_path: Path) -> None:
 def test_labels_come_back(tmp_path: Path) -> None:
     table = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "label": ["=a", "-b", "=a", "-b"]})
     _write(table, tmp_path / "x.csv")
-    assert list(list_rows(tmp_path / "x.csv", None, None).classes) == ["-b", "=a"]
+    assert list(list_rows(tmp_path / "x.csv", NOTHING).classes) == ["-b", "=a"]
