@@ -27,7 +27,7 @@ from litscope.settings import by_own_names, takes
 from litscope.types import Batch, StepOutput
 
 WHITENING_IMAGES = 2_000
-"""Training images of which `whitenet` takes its first layer: at 32 pixels almost two million patches."""
+"""Training images from which `whitenet` computes its first layer: at 32 pixels almost two million patches."""
 
 
 class Classifier(Scheduled):
@@ -36,9 +36,9 @@ class Classifier(Scheduled):
     Args: the fields of `settings.ClassifierSettings`, also by their further names (`learning_rate`).
 
     Attributes:
-        net: the network, of normalised input; None until the data are known.
+        net: the network, which takes normalised input; None until the data are known.
         notes: lines to tell the person, about weights and changes to the network.
-        schedule, epoch_batches, kept_plan: of the learning rate; see `Scheduled`.
+        schedule, epoch_batches, kept_plan: the plan of the learning rate; see `Scheduled`.
         steps: trains on stacks of batches, several steps in one call.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
@@ -46,8 +46,8 @@ class Classifier(Scheduled):
     plain cross-entropy, whatever the loss, its smoothing and weights, so that runs can be compared.
 
     Raises:
-        ConfigError: for a setting that there is not, or a value out of range.
-        ModelError: where the data's shape is given, if there is no such network, or its weights cannot be used.
+        ConfigError: for an unknown setting, or a value out of range.
+        ModelError: where the data's shape is given, if there is no such network or its weights cannot be used.
     """
 
     mean: Tensor
@@ -71,8 +71,8 @@ class Classifier(Scheduled):
             self._build(from_scratch=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As of any module; but the name of the hook that runs, which Lightning sets forty times a step, is a plain
-        attribute, and need not be looked at as a parameter or a part would.
+        """Set an attribute as any module does, with a shortcut for the name of the running hook: Lightning sets it
+        forty times a step, and torch would check each time whether it is a parameter or a submodule.
         """
         if name == "_current_fx_name":
             self.__dict__[name] = value
@@ -195,7 +195,7 @@ class Classifier(Scheduled):
         return fuse(logits) if isinstance(self.net, Members) else logits
 
     def _tested_logits(self, x: Tensor) -> Tensor:
-        """As `own_logits`, of images in evaluation: with test-time augmentation, where it was asked for."""
+        """`own_logits` of a test batch, averaged over the views of test-time augmentation where it was asked for."""
         tta = self.settings.tta
         if tta == "none":
             return self.own_logits(x)
@@ -203,7 +203,7 @@ class Classifier(Scheduled):
         return torch.stack(seen).sum(0)
 
     def own_logits(self, x: Tensor) -> Tensor:
-        """What the network itself returns: (B, C), or (M, B, C) of M members."""
+        """What the network itself returns: (B, C), or (M, B, C) for M members."""
         if self.net is None:
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
         if x.dtype == torch.uint8:
@@ -215,7 +215,7 @@ class Classifier(Scheduled):
     # ---- steps -------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Lightning optimises on a plain batch; on a stack of batches `steps` does."""
+        """Leave the optimizer step of a plain batch to Lightning; for a stack of batches, `steps` takes them."""
         is_plain = batch["label"].ndim == 1
         if self.automatic_optimization != is_plain:
             self.automatic_optimization = is_plain
@@ -295,7 +295,7 @@ class Classifier(Scheduled):
             self._build(from_scratch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint rebuild without a download, a weights file or a compiler: it has all weights."""
+        """Let the checkpoint load without a download, a weights file or a compiler: it holds all weights itself."""
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         checkpoint[key] = {**checkpoint[key], "pretrained": False, "weights": None, "compile": False}
 
@@ -303,7 +303,7 @@ class Classifier(Scheduled):
 # For `help` and notebooks.
 Classifier.__signature__ = inspect.signature(ClassifierSettings)  # type: ignore[attr-defined]
 
-# Lightning asks at every step which parameters it has, and takes a fiftieth of a small step to find out.
+# Lightning looks up this signature at every step; working it out each time takes a fiftieth of a small step.
 Classifier.training_step.__signature__ = inspect.signature(Classifier.training_step)  # type: ignore[attr-defined]
 
 

@@ -4,8 +4,8 @@ The step is written down once as a function of plain tensors, traced into a grap
 operations (`make_fx`), and compiled by torch's inductor, without a module, an autograd tape or an optimizer
 object in the way. It updates the weights and the optimizer's state in place, so that plain steps,
 checkpoints and averages go on from them. Learning rate, weight decay and Adam's corrections are
-inputs, so the schedule and live changes hold. Random numbers come from torch's own generator, in the plain
-path's order.
+inputs, so the schedule and live changes apply. Random numbers come from torch's own generator, in the order of
+the plain path.
 
 Updates: Adam (Kingma and Ba 2015), with decoupled weight decay AdamW (Loshchilov and Hutter 2019), and SGD
 with Nesterov momentum as torch.optim.SGD has it.
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from litscope.models.classifier import Classifier
 
 MOST_WINDOW = 8
-"""Batches per optimizer step up to which they are unrolled into one graph."""
+"""The most batches per optimizer step that are unrolled into one graph."""
 
 MEASURED_STEPS = 20
 
 FED = ("image", "features", "label", "left_out")
-"""What a step may be compiled for, in the order of its arguments; of image and features there is one."""
+"""The parts of a batch that a compiled step can take, in the order of its arguments; either image or features."""
 
 MAY_BE_FED = (*FED, "weight", "soft_label")
-"""What changes a step; a batch with anything else than what was compiled takes a plain one."""
+"""The parts of a batch that a step depends on; a batch with others than the compiled ones takes a plain step."""
 
 _STATE = {AdamW: ("exp_avg", "exp_avg_sq"), Adam: ("exp_avg", "exp_avg_sq"), SGD: ("momentum_buffer",)}
-"""Tensors of the state of each parameter that an update changes."""
+"""The tensors in each parameter's state that an update changes."""
 
 
 def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
-    """What stands against compiling the step, or None."""
+    """Why the step cannot be compiled, or None when it can."""
     trainer: Any = module.trainer
     if type(optimizer) not in _STATE:
         return f"the update of {type(optimizer).__name__} is not written for it (adamw, adam and sgd are)"
@@ -68,8 +68,8 @@ class CompiledStep:
     Args:
         module: the classifier, in training mode.
         optimizer: its optimizer; see `why_not_compiled`.
-        batch: an example of a window: (A, B, ...) of what a step is fed: inputs, label and, of members with folds,
-            left_out.
+        batch: an example of a window, (A, B, ...) for each part that a step takes: inputs, label, and left_out where
+            members have folds.
         clip: largest norm of the gradient; 0 does not clip.
     """
 
@@ -89,7 +89,7 @@ class CompiledStep:
         self._counted: tuple[Tensor, int, float] | None = None
 
     def fits(self, batch: Batch, optimizer: Optimizer) -> bool:
-        """Whether the windows of a stack are what was compiled, and the optimizer has taken its first step."""
+        """Whether a stack's windows are like the compiled one, and the optimizer has taken its first step."""
         if [name for name in MAY_BE_FED if name in batch] != self._fed:
             return False
         inputs = self._example(batch)[0]
@@ -122,7 +122,7 @@ class CompiledStep:
             return self._take(batch, optimizer, scalars, step_done)
 
     def _all_scalars(self, batch: Batch, optimizer: Optimizer, advance: Callable[[], None]) -> list[list[float]]:
-        """Those of each step of a stack; the schedule moves on."""
+        """The scalars of each step of a stack; moves the schedule on."""
         num_steps = len(batch["label"]) // self._shape[0]
         done = self._count(optimizer, num_steps)
         scalars = []
@@ -145,7 +145,7 @@ class CompiledStep:
         return stack_outputs(outputs)
 
     def measure(self, batch: Batch, optimizer: Optimizer) -> float:
-        """Seconds of a step on a window, on copies of the weights and the state."""
+        """Seconds that a step on a window takes, measured on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
         arguments += [*self._example(batch), self._on_device([self._scalars(optimizer, 1.0)])[0]]
         with torch.no_grad(), same_random(arguments[0].device):
@@ -157,11 +157,11 @@ class CompiledStep:
         return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
     def _example(self, batch: Batch) -> list[Tensor]:
-        """What a step is fed of a window, (A, B, ...): inputs, label and maybe left_out."""
+        """The parts of a window that a step takes, (A, B, ...): inputs, label and maybe left_out."""
         return [batch[name] for name in self._fed]  # type: ignore[literal-required]
 
     def _stacks(self, batch: Batch) -> list[Tensor]:
-        """The same of S windows of A batches: (S, A, B, ...)."""
+        """The same for S windows of A batches: (S, A, B, ...)."""
         return [stack.view(-1, self._shape[0], *stack.shape[1:]) for stack in self._example(batch)]
 
     def _count(self, optimizer: Optimizer, num_steps: int) -> float:
@@ -181,7 +181,7 @@ class CompiledStep:
         return done
 
     def _arguments(self, optimizer: Optimizer) -> list[Tensor]:
-        """Weights, then the state tensors by name, then what does not change."""
+        """The weights, then the state tensors by name, then the constants."""
         state = optimizer.state
         names = _state_names(optimizer)
         tensors = [p.detach() for p in self._parameters]
@@ -244,7 +244,7 @@ class _StepFunction:
         return [output.detach() for output in outputs]
 
     def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
-        """As torch.nn.utils.clip_grad_norm_."""
+        """The gradients as torch.nn.utils.clip_grad_norm_ would leave them."""
         if not self._clip:
             return gradients
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
@@ -261,7 +261,7 @@ class _StepFunction:
     ) -> None:
         at = 0
         for number, (group, size) in enumerate(self._groups):
-            lr = scalars[2 + 2 * number] * fixed.get("net.lr_share", 1.0)  # of members that differ
+            lr = scalars[2 + 2 * number] * fixed.get("net.lr_share", 1.0)  # where members differ
             decay = scalars[3 + 2 * number] * fixed.get("net.decay_share", 1.0)
             for i in range(at, at + size):
                 own = [state[i] for state in states]
@@ -328,7 +328,7 @@ def _compile(step: _StepFunction, examples: list[Tensor]) -> Callable[..., Any]:
         graph = make_fx(step)(*examples)
         with torch._inductor.config.patch(fallback_random=True, size_asserts=False), torch.no_grad():
             run = torch._inductor.compile(graph, [*examples])
-            run(*[example.clone() for example in examples])  # what is compiled at the first call, is now
+            run(*[example.clone() for example in examples])  # compiles now what would wait for the first call
     return run  # type: ignore[no-any-return]
 
 

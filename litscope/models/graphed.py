@@ -2,12 +2,12 @@
 
 A small network's step is some dozens of kernels of a few microseconds each; starting them one by one
 from Python takes longer than they run. So the step is captured once (NVIDIA's CUDA graphs, as torch.cuda.graph
-offers them) and afterwards started by a single call. The graph reads the batches of a whole stack, and
-writes their outputs, by a counter that lies on the device and that it moves on itself; so a call of any
-length is one copy of its inputs, as many replays, and no wait of the host for the device.
+offers them) and afterwards started by a single call. The graph finds its batch in a whole stack, and the place
+for its outputs, by a counter on the device, which it moves on itself; so a call of any length is one copy of its
+inputs and one replay for each step, and the host never waits for the device.
 
-Weights and optimizer state are changed where they lie. Should anybody put others in their place
-(a checkpoint that is loaded), the graph is captured anew.
+Weights and optimizer state are changed in place. If other tensors take their place
+(a checkpoint is loaded), the graph is captured anew.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class GraphedStep(CompiledStep):
         self._places: list[int] = []
 
     def measure(self, batch: Batch, optimizer: Optimizer) -> float:
-        """Seconds of a step, on copies of the weights and the state."""
+        """Seconds that a step takes, measured on copies of the weights and the state."""
         arguments = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
         scalars = self._on_device([self._scalars(optimizer, 1.0)])
         stacks = [*self._stacks(batch), scalars]
@@ -72,10 +72,10 @@ class StepGraph:
     """The graph, with the memory that it reads from and writes to.
 
     Args:
-        step: (*arguments, *what it is fed) -> five tensors for each batch of the window.
+        step: (*arguments, *inputs) -> five tensors for each batch of the window.
         arguments: tensors that are changed in place; they must stay where they are.
-        stacks: (S, ...) of what some steps are fed, for shapes and dtypes.
-        num_steps: the most steps of a call.
+        stacks: (S, ...) inputs of some steps, for their shapes and dtypes.
+        num_steps: the most steps in a call.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class StepGraph:
         self._graph = self._capture()
 
     def run(self, stacks: Sequence[Tensor], step_done: Callable[[], None] | None = None) -> Outputs:
-        """Take S steps, fed with `stacks` (S, ...).
+        """Take S steps on the inputs in `stacks` (S, ...).
 
         Returns:
             Copies of the outputs of all S x A batches.
@@ -107,12 +107,12 @@ class StepGraph:
         return loss, logits, log_p, rows, sample_loss
 
     def _one_step(self, arguments: list[Tensor]) -> list[Tensor]:
-        """The step that the counter says: five stacks (A, ...)."""
+        """The step at the counter's place in the stack: five stacks (A, ...)."""
         flat = self._step(*arguments, *(room.index_select(0, self._number)[0] for room in self._stacks))
         return [torch.stack(flat[i::5]) for i in range(5)]
 
     def _rehearse(self, num_steps: int) -> list[Tensor]:
-        """Run once on copies, on another stream, as a capture wants it; returns room for the outputs."""
+        """Run once on copies, on another stream, as a capture requires; returns room for the outputs."""
         copies = [tensor.clone() for tensor in self._arguments]
         stream = torch.cuda.Stream(self._number.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._number.device))

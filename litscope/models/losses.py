@@ -46,7 +46,7 @@ class Target(NamedTuple):
         label: (B,) int64; negative rows count nowhere.
         soft_label: (B, C) target distribution of a mixed batch, which then replaces `label` as the target.
         weight: (B,) factor of each row's loss.
-        left_out: (B,) int64, of several members the one that does not train on a row; None: each trains on all.
+        left_out: (B,) int64, the number of the member that does not train on a row; None: all members train on all.
     """
 
     label: Tensor
@@ -56,11 +56,11 @@ class Target(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> Target:
-        """All that a batch says of it."""
+        """The target that a batch holds."""
         return cls(batch["label"], batch.get("soft_label"), batch.get("weight"), batch.get("left_out"))
 
     def at(self, i: int) -> Target:
-        """That of the i-th batch of a stack."""
+        """The target of the i-th batch of a stack."""
         label, *others = self
         return Target(label[i], *(None if other is None else other[i] for other in others))
 

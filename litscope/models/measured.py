@@ -24,7 +24,7 @@ class Measured(L.LightningModule):
         return self.phases.of(name, self.hparams["num_classes"])
 
     def on_measured(self, phase: str, values: dict[str, float]) -> None:
-        """Called with the metrics of an ended epoch, the same on all ranks: for a schedule that follows one."""
+        """Override this to use the metrics of a finished epoch, which are the same on all ranks."""
 
     def metric_state(self) -> dict[str, Tensor]:
         """This rank's training metrics of the epoch so far, for a checkpoint in mid-epoch."""
@@ -46,11 +46,11 @@ class Measured(L.LightningModule):
         self.phases.reset("train")
 
     def on_validation_epoch_start(self) -> None:
-        """As for training."""
+        """Forget the rows of a validation that was broken off."""
         self.phases.reset("val")
 
     def on_test_epoch_start(self) -> None:
-        """As for training."""
+        """Forget the rows of a test that was broken off."""
         self.phases.reset("test")
 
     def on_train_epoch_end(self) -> None:

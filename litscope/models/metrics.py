@@ -32,7 +32,6 @@ HALF_ODDS = 4.0
 """The histogram: even bins of odds / (4 + |odds|), with odds the log-odds of a class. They are 1/128 wide around
 even odds and cover all of them, so a very sure network is ranked too. AUROC and AP come out right to about 1e-4."""
 
-
 _COUNTS = ("confusion", "loss_sum", "positives", "negatives")
 """The states of `PhaseCounts` that add up."""
 
@@ -101,7 +100,7 @@ class PhaseCounts(Metric):
             self._add_to_histogram(odds, label)
 
     def start_over(self) -> None:
-        """Forget all rows."""
+        """Forget all rows, and keep scores again if it did at first."""
         self.reset()
         self.exact = self._starts_exact
 

@@ -37,7 +37,7 @@ def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
-    """Change the weight decay of an optimizer over `param_groups`, where there is one."""
+    """Change the weight decay of an optimizer over `param_groups`; parameters that are not decayed stay so."""
     for group in optimizer.param_groups:
         if group["is_decayed"]:
             group["weight_decay"] = weight_decay

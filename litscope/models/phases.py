@@ -42,7 +42,7 @@ class Phases:
         """Accuracy and loss of each member as `<phase>/accuracy_member_N`, and start anew; empty where there are none.
 
         Args:
-            add_up: over the ranks.
+            add_up: sums a tensor over the ranks.
         """
         found = self._members[phase].take(add_up)
         return {

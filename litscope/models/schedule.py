@@ -100,7 +100,7 @@ class Schedule(LRScheduler):
 
     @property
     def lr_scale(self) -> float:
-        """The live multiplier."""
+        """The live multiplier; a new value takes effect at once."""
         return self._lr_scale
 
     @lr_scale.setter
@@ -110,7 +110,7 @@ class Schedule(LRScheduler):
 
     @property
     def lr_value(self) -> float | None:
-        """The live rate that stands in for the schedule."""
+        """The live rate in place of the schedule's; None follows the schedule again."""
         return self._lr_value
 
     @lr_value.setter
@@ -125,13 +125,13 @@ class Schedule(LRScheduler):
         self._apply()
 
     def advance(self) -> None:
-        """What `step` does, without torch's bookkeeping around it, for the steps within one call."""
+        """Move on by a step, without the bookkeeping of torch's `step`; for the steps within one call."""
         self.last_epoch += 1
         self._step_count += 1
         self._apply()
 
     def observe(self, value: float) -> None:
-        """Give the monitored value of one evaluation to the `plateau` rule; other kinds pass it over."""
+        """Give the monitored value of one evaluation to the `plateau` rule; other kinds ignore it."""
         if self.kind != "plateau":
             return
         if self._is_better(value):

@@ -24,12 +24,12 @@ class Scheduled(Measured):
     """The base of the classifier that makes its optimizer, plans its schedule, and plans it anew when the run changes.
 
     Attributes:
-        net: the network, of normalised input; None until the data are known.
+        net: the network, which takes normalised input; None until the data are known.
         notes: lines to tell the person.
         schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
-        epoch_batches: (first, stop) -> batches that are expected of each of these epochs, of a run whose epochs
-            differ; the first epoch visits all samples. None: every epoch is as long as the one that runs.
-        kept_plan: steps in all and of the warm-up, of a run that goes on as it was planned; else worked out.
+        epoch_batches: (first, stop) -> the batches expected in each of these epochs, for a run whose epochs differ in
+            length; the first epoch visits all samples. None: every epoch is as long as the current one.
+        kept_plan: all steps and those of the warm-up, for a run that goes on as it was planned; None: work them out.
     """
 
     def __init__(self) -> None:
@@ -82,15 +82,15 @@ class Scheduled(Measured):
         """Plan the rest of the run anew, after its epochs or the number of their steps changed. The warm-up stays.
 
         Args:
-            epochs_done: epochs that lie behind.
-            batches_done: of the epoch that runs; 0 at its start.
+            epochs_done: epochs that are complete.
+            batches_done: batches done in the current epoch; 0 at its start.
         """
         if self.schedule is not None:
             total_steps = StepPlan(self.trainer, self.epoch_batches).total(epochs_done, batches_done)
             self.schedule.plan(total_steps, self.schedule.warmup_steps)
 
     def on_measured(self, phase: str, values: dict[str, float]) -> None:
-        """Give a plateau schedule the metric that it watches: of validation where it is one, else after training."""
+        """Give a plateau schedule the metric that it watches, after the phase that measures it."""
         if self.schedule is None or self.schedule.kind != "plateau" or phase == "test" or self.trainer.sanity_checking:
             return
         has_validation = bool(sum(self.trainer.num_val_batches))
@@ -102,5 +102,5 @@ class Scheduled(Measured):
 
 def _monitored(monitor: str, known: Mapping[str, Any]) -> float:
     if monitor not in known:
-        raise ConfigError(f"monitor is {monitor!r}, which nobody logs. Logged are: {', '.join(sorted(known))}.")
+        raise ConfigError(f"monitor is {monitor!r}, which is not logged. Logged are: {', '.join(sorted(known))}.")
     return float(known[monitor])

@@ -2,8 +2,8 @@
 data decide.
 
 The keywords of `Classifier` are these fields; so are a checkpoint's hyperparameters, as plain JSON values. A recipe's
-fields of the same names are handed over by name. A further setting is one more field here, with its range and its
-further names beside it. No torch.
+fields of the same names are handed over by name. To add a setting, add a field here, with its range and its other
+names beside it. No torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tta = Literal["none", "flip", "shift"]
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """What a classifier is made of and how it trains. Values are made plain and checked when it is made.
+    """What a classifier is made of and how it trains. Construction turns the values into plain ones and checks them.
 
     Raises:
         ConfigError: for a value out of range.
@@ -40,7 +40,7 @@ class ClassifierSettings:
     weights: str | os.PathLike[str] | None = None
     """A local weights file to start from; the head is left out where its shape differs."""
     dropout_rate: float = setting(0.0, check=SHARE)
-    """Before the head."""
+    """Rate of the dropout before the head."""
     stem: Stem | None = None
     """The stem for small images; None chooses by the image size."""
     channels_last: bool | None = None
@@ -53,11 +53,11 @@ class ClassifierSettings:
     """M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and predicted is their
     mean probability (see `members`)."""
     member_lr: Sequence[float] | None = setting(None, check=Range(above=0))
-    """M rates, of members that differ in them; `lr` is then the largest."""
+    """A rate for each of the M members; `lr` is then the largest of them. Default: `lr` for all."""
     member_weight_decay: Sequence[float] | None = setting(None, check=NOT_NEGATIVE)
-    """M weight decays, of members that differ in them; `weight_decay` is then the largest."""
+    """A weight decay for each of the M members; `weight_decay` is then the largest. Default: `weight_decay` for all."""
     same_start: bool = False
-    """Members start from the same weights, not each from its own."""
+    """All members start from the same weights, instead of each from its own."""
     tta: Tta = setting("none", "test-time-augmentation")
     """The views of an image that `test_step` and `predict_step` take; see `tta.views`."""
 
@@ -67,7 +67,7 @@ class ClassifierSettings:
     optimizer: str = "adamw"
     """See `optim.build_optimizer`, also for the next two."""
     weight_decay: float | None = setting(None, check=NOT_NEGATIVE)
-    """Default: the optimizer's."""
+    """Default: what is usual for the optimizer."""
     momentum: float = setting(0.9, check=SHARE)
     """Momentum of sgd and rmsprop; the first beta of the Adam family."""
     scheduler_type: Kind = setting("cosine", "scheduler")
@@ -79,7 +79,7 @@ class ClassifierSettings:
     class_weights: Sequence[float] | None = setting(None, check=NOT_NEGATIVE)
     """One number per class."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """What is minimised."""
+    """The focal loss gives less weight to samples that the network is already sure of."""
     monitor: str | None = None
     """The metric that the plateau schedule watches. Default: val/loss, or train/loss without validation."""
     mode: Literal["min", "max"] | None = None
@@ -87,7 +87,7 @@ class ClassifierSettings:
 
     # ---- facts, which are taken from the datamodule where they are not given -------------------
     num_classes: int | None = None
-    """C."""
+    """C, at least 2."""
     in_channels: int | None = None
     """Channels of an image."""
     image_size: int | None = None
@@ -95,16 +95,14 @@ class ClassifierSettings:
     num_features: int | None = None
     """Features of a row of a table."""
     mean: Sequence[float] | Sequence[Sequence[float]] | None = None
-    """One number per channel (of values in [0, 1]) or feature, or M lists of these, of members that see other samples;
+    """One number per channel (of values in [0, 1]) or feature, or M such lists where the members see different samples;
     the network sees (x - mean) / std. Pretrained weights default to the normalisation that they were trained with."""
     std: Sequence[float] | Sequence[Sequence[float]] | None = None
-    """As `mean`."""
+    """The deviation, in the same form as `mean`."""
 
     def __post_init__(self) -> None:
         settle(self)
         for name in ("member_lr", "member_weight_decay"):
             values = getattr(self, name)
             if values is not None and len(values) != self.num_members:
-                raise ConfigError(
-                    f"{name}={values}: these are {len(values)} numbers for num_members={self.num_members}."
-                )
+                raise ConfigError(f"{name}={values}: it is one number for each member, and num_members is {self.num_members}.")

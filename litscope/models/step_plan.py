@@ -17,8 +17,8 @@ class StepPlan:
 
     Args:
         trainer: in fit.
-        epoch_batches: (first, stop) -> batches that are expected of each of these epochs, of a run whose epochs differ;
-            None: every epoch is as long as the one that runs.
+        epoch_batches: (first, stop) -> the batches expected in each of these epochs, for a run whose epochs differ in
+            length; None: every epoch is as long as the current one.
     """
 
     def __init__(self, trainer: L.Trainer, epoch_batches: Callable[[int, int], list[int]] | None) -> None:
@@ -31,8 +31,8 @@ class StepPlan:
         Earlier epochs may have been of another length (samples were discarded, the batch size changed).
 
         Args:
-            epochs_done: epochs that lie behind.
-            batches_done: of the epoch that runs; 0 at its start.
+            epochs_done: epochs that are complete.
+            batches_done: batches done in the current epoch; 0 at its start.
         """
         trainer = self._trainer
         ends = [trainer.max_steps] if trainer.max_steps > 0 else []
@@ -45,7 +45,7 @@ class StepPlan:
         """Steps of the warm-up.
 
         Args:
-            total_steps: of the run; None for an open end.
+            total_steps: steps of the whole run; None for an open end.
             warmup_epochs: as asked for; None for the default.
         """
         steps_per_epoch = self._of_whole_epoch()
@@ -65,7 +65,7 @@ class StepPlan:
         return self._epoch_batches(0, 1)[0] / self._trainer.accumulate_grad_batches
 
     def _from(self, epoch: int, stop: int) -> int:
-        """Steps of the epochs from `epoch`, which runs or comes next, to `stop`."""
+        """Steps of the epochs from `epoch`, which is the current or the next one, to `stop`."""
         this, accumulated = math.ceil(self._per_epoch()), self._trainer.accumulate_grad_batches
         if self._epoch_batches is None:
             return this * (stop - epoch)

@@ -1,14 +1,15 @@
-"""Steps: several optimizer steps in one call of Lightning's loop, for networks so small that the loop costs more.
+"""Steps: several optimizer steps in one call of Lightning's loop, for networks so small that the loop costs more
+than the step.
 
 The loader hands over a stack of N batches (`types.Batch`). For each window of them (one batch, or as
 many as gradients are accumulated over) the classifier runs forward, backward, clipping, optimizer step,
 schedule and averaging: the operations of the plain path, in its order and with its random stream, so
-that weights and recorded numbers are the same bits. Only what Lightning does around a step
+that weights and recorded numbers are equal bit by bit. Only what Lightning does around a step
 (progress counters, hooks, closures) happens once for the whole stack. Its counters are then moved
 on, so that `global_step`, `batch_idx`, validation, limits and checkpoints count as they always do.
 
-Where `compiled` holds a `CompiledStep`, it replaces those operations by one compiled graph a step; then
-the numbers are equal to float precision, no longer bit for bit.
+Where `compiled` holds a `CompiledStep`, it replaces those operations by one compiled graph a step; the
+numbers are then equal within float precision, and no longer bit by bit.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Steps:
         module: the classifier, attached to a trainer in `fit`.
 
     Attributes:
-        compiled: the compiled step, where there is one; used for the windows that it was compiled for.
+        compiled: the compiled step, where there is one; used for windows like the one that it was compiled for.
         after_step: called after each optimizer step with the number of steps so far.
-        lr: rate of the last step of the last call.
+        lr: the rate at the last step of the last call.
     """
 
     def __init__(self, module: Classifier) -> None:
@@ -115,7 +116,7 @@ class Steps:
             mean = loss.mean / window
             if i == 0:
                 optimizer.zero_grad()
-            with torch.autocast(inputs.device.type, enabled=False):  # as outside of the step's own context
+            with torch.autocast(inputs.device.type, enabled=False):  # Lightning calls backward outside its autocast
                 mean.backward()  # type: ignore[no-untyped-call]
             outputs.append((mean.detach(), logits.detach(), log_p.detach(), loss.rows, loss.sample_loss))
         trainer.precision_plugin.clip_gradients(optimizer, trainer.gradient_clip_val or 0.0)
@@ -140,7 +141,7 @@ class _StepClock:
         self._done: tuple[Any, Any, int] | None = None
 
     def start(self, device: torch.device) -> None:
-        """A call begins."""
+        """Start the clock at the beginning of a call."""
         if device.type != "cuda":
             self._began = time.perf_counter()
             return
@@ -153,7 +154,7 @@ class _StepClock:
             begin.record()
 
     def stop(self, device: torch.device, num_steps: int) -> None:
-        """The call is over; a GPU may only have been told what to do."""
+        """Stop it at the end of the call, when a GPU may still have all the work before it."""
         if device.type != "cuda":
             self.step_s = (time.perf_counter() - self._began) / num_steps
         elif self._running is not None:

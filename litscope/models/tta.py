@@ -8,14 +8,14 @@ from torch import Tensor
 from litscope.models.settings import Tta
 
 SHIFT = 32
-"""`shift` moves an image by this part of its side: one pixel of 32."""
+"""`shift` moves an image by its side divided by this: one pixel at 32."""
 
 
 def views(x: Tensor, kind: Tta) -> list[tuple[float, Tensor]]:
-    """Weights, whose sum is 1, and views.
+    """The views of each image with their weights, whose sum is 1.
 
-    `flip` is the image and its mirror image; `shift` has both a second time moved to the upper left and a third time
-    to the lower right, over reflected edges, with half the weight each (Jordan 2024, arXiv:2404.00498).
+    `flip` takes the image and its mirror image; `shift` takes both again, moved to the upper left and to the lower
+    right over reflected edges, with half the weight each (Jordan 2024, arXiv:2404.00498).
 
     Args:
         x: (B, K, H, W) float.

@@ -148,7 +148,7 @@ def test_lists_of_numbers_come_and_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--member-lr", "1e-3"], "1 numbers for --num-members 3"),
+        (["--member-lr", "1e-3"], "it is one number for each member, and --num-members is 3."),
         (["--member-lr", "1,x,2"], "'1,x,2' is not a list of numbers"),
         (["--member-lr", "1,0,2"], "--member-lr 1,0,2: each is more than 0"),
         (["--member-weight-decay", "1,-1,2"], "each is 0 or more"),

@@ -70,5 +70,5 @@ def test_plateau_lowers_the_rate_of_a_run_that_stands_still():
 
 def test_plateau_on_something_that_nobody_logs():
     for name in ("miou", "val/miou"):
-        with pytest.raises(ConfigError, match=f"'{name}', which nobody logs"):
+        with pytest.raises(ConfigError, match=f"'{name}', which is not logged"):
             trainer().fit(Classifier("mlp", scheduler_type="plateau", monitor=name), datamodule=Digits())

@@ -79,7 +79,7 @@ def test_the_recipe_and_the_classifier_call_a_setting_alike():
         ({"num_members": 2, "member_lr": [0.1, 0]}, "member_lr=[0.1, 0.0]: each is more than 0."),
         (
             {"num_members": 2, "member_weight_decay": [1]},
-            "member_weight_decay=[1.0]: these are 1 numbers for num_members=2.",
+            "member_weight_decay=[1.0]: it is one number for each member, and num_members is 2.",
         ),
         (
             {"scheduler_type": "cosin"},

@@ -43,10 +43,10 @@ class Backbone:
     Attributes:
         net: (B, K, H, W) or (B, F) normalised input -> (B, C) logits.
         stem: what `build` must be given to build the same network again.
-        mean, std: normalisation that the pretrained weights expect, per channel; None where the data's own fits.
+        mean, std: normalisation that the pretrained weights expect, per channel; None to use that of the data.
         is_pretrained: weights came from the hub.
-        memory_format: of the weights, and best of the input: channels last where the network takes it. Measured on a
-            CPU: a step of `convnet` takes two thirds of the time, that of a ResNet 0.95, in bf16 0.8.
+        memory_format: that of the weights, and the best one for the input: channels last where the network takes it.
+            Measured on a CPU: a step of `convnet` takes two thirds of the time, that of a ResNet 0.95, in bf16 0.8.
         notes: lines to tell the person: what was loaded and what not, what was changed.
     """
 
@@ -63,7 +63,7 @@ class Backbone:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of all architectures that match a glob, or contain a word, without regard to case; sorted."""
+    """Names of all architectures that match a glob or contain a word, ignoring case; sorted."""
     glob = pattern.lower() if any(c in pattern for c in "*?[") else f"*{pattern.lower()}*"
     return sorted(fnmatch.filter(_all_names(), glob))
 
@@ -169,8 +169,8 @@ def build(
         hidden: widths of the hidden layers; for `mlp` alone.
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
         channels_last: memory format; None takes channels last where the network does.
-        num_members: above 1: so many MLPs in one (`members.Members`), whose output is (M, B, C).
-        member_settings, same_start: of them; see `members.make_members`.
+        num_members: above 1: that many MLPs in one (`members.Members`), whose output is (M, B, C).
+        member_settings, same_start: see `members.make_members`.
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -402,7 +402,7 @@ def _add_dropout(net: nn.Module, dropout_rate: float) -> None:
 def _try_out(
     made: Backbone, arch: str, num_classes: int, image: tuple[int, int | None], num_features: int | None
 ) -> None:
-    """One forward pass, so that an input size which the network cannot take is said now, in words."""
+    """Make one forward pass, so that an input size that the network cannot take is reported now, in a sentence."""
     net: nn.Module = made.net.to(memory_format=made.memory_format)  # type: ignore[call-overload]
     channels, size = image
     if num_features is None and size is None:

@@ -4,8 +4,8 @@ Their layers are stacked, so that one batched product does the work of M small o
 and the start of each operation are the cost, M cost little more than one. An elementwise optimizer changes each member
 as it would change it alone.
 
-Members may have learning rates and weight decays of their own (`MemberSettings`): the optimizer takes the step of the
-largest of each, and `scale_steps` makes of it the step of each member, which is linear in both.
+Members may have learning rates and weight decays of their own (`MemberSettings`): the optimizer takes a step with the
+largest of each, and because a step is linear in both, `scale_steps` turns it into the step of each member.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from litscope.models.networks.nets import Mlp
 
 @dataclass(frozen=True)
 class MemberSettings:
-    """In what M members differ, besides their weights.
+    """What M members differ in, besides their weights.
 
     Attributes:
         lr: (M,) the learning rate of each, all above 0; None: one for all.
@@ -58,7 +58,7 @@ class Members(nn.Module):
 
     Args:
         nets: the M networks whose weights it starts with.
-        settings: in what they differ.
+        settings: what they differ in.
 
     Attributes:
         num_members: M.
@@ -80,8 +80,8 @@ class Members(nn.Module):
         self.dropout = nn.Dropout(next(part.p for part in nets[0].modules() if isinstance(part, nn.Dropout)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (M, B, C) of a batch that all members see, (B, F) or (B, K, H, W), or with M in front for each its
-        own view of it.
+        """Logits (M, B, C). All members see the same batch, (B, F) or (B, K, H, W), or, with M in front, each its own
+        view of it.
         """
         x = x.flatten(2) if x.ndim in (3, 5) else x.flatten(1).expand(self.num_members, -1, -1)
         *hidden, head = self.layers
@@ -104,7 +104,7 @@ class Members(nn.Module):
 
 
 def _shares(values: Sequence[float] | None) -> Tensor | None:
-    """(M, 1, 1) of the largest, in double precision until the division is done."""
+    """Each value as a share of the largest, (M, 1, 1); divided in double precision."""
     if values is None:
         return None
     most = max(values)
@@ -119,8 +119,8 @@ def make_members(
     torch's own generator is left as it was.
 
     Args:
-        make: one network.
-        settings: in what they differ.
+        make: makes one network.
+        settings: what they differ in.
         same_start: all start from the weights that the seed itself gives.
     """
     seed = torch.initial_seed()
@@ -133,7 +133,7 @@ def make_members(
 
 
 def scale_steps(optimizer: Optimizer, members: Members) -> None:
-    """From now on have each step of the optimizer move each member at its own rate and decay.
+    """Have every later step of the optimizer move each member at its own rate and decay.
 
     A step at rate lr with decoupled decay d takes w to s = w - lr (d w + u). That of a member with the share a of lr
     and b of d is w - a lr (b d w + u) = w + a (s - w) + a lr d (1 - b) w.
@@ -233,11 +233,11 @@ class MemberMetrics:
         self._sums = None
 
     def take(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, list[float]]:
-        """accuracy and loss (plain cross-entropy), a number for each member, and start anew; empty where nothing was
-        counted.
+        """Return accuracy and loss (plain cross-entropy), a number for each member, and start anew; empty where nothing
+        was counted.
 
         Args:
-            add_up: over the ranks.
+            add_up: sums a tensor over the ranks.
         """
         sums = self._sums
         self.reset()

@@ -1,4 +1,6 @@
-"""Stems: how a network of photographs begins on small images, so that they do not vanish before its first block."""
+"""Stems: the first layers that a network made for photographs gets on small images, so that they do not vanish before
+its first block.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ MEDIUM_PIXELS = 64
 
 
 def stem_for(image_size: int | None, net: nn.Module, state: dict[str, Tensor] | None) -> Stem:
-    """By the image size, unless weights were trained with the standard stem.
+    """Choose a stem by the image size; weights that were trained with the standard stem keep it.
 
     Args:
         image_size: side of the square input in pixels; None for the architecture's own.

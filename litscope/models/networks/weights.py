@@ -1,7 +1,7 @@
 """Weights to start from: a local file, or what timm and torchvision offer for download.
 
-Nothing here waits for a network that does not answer: whether the weights' host can be reached is
-asked for at most a few seconds before any download starts.
+Nothing here waits for a network that does not answer: before a download starts, the host gets a few
+seconds to show that it can be reached.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep the state dict in a checkpoint."""
 
 PREFIXES = ("net.", "module.", "model.", "backbone.", "_orig_mod.")
-"""What Lightning, DDP and torch.compile put before the names: ours is `net.`."""
+"""What Lightning, DDP and torch.compile put before the names; ours is `net.`."""
 
 
 # ---- local files -----------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def unreachable(url: str, timeout_s: float = REACH_S) -> str | None:
 
 
 def _forbidden(url: str) -> str | None:
-    """Why the host of `url` is not to be asked, if this process was told so."""
+    """Why this process may not ask the host of `url`, or None when it may."""
     return "HF_HUB_OFFLINE is set" if _is_offline() and "huggingface" in urlsplit(url).netloc else None
 
 
