@@ -1,9 +1,8 @@
 """CIFAR-10 from JPEG files with ResNet-18 at 32 pixels, batch 64: arithmetic is the cost.
 
 A turn is ten batches, because a step takes a second on a slow processor; so accuracy says nothing and is not
-compared. In fp32, with one more arm of ours that chooses its precision itself; and in bf16 by autocast, where every
-arm has the same. fastai and timm run in
-environments of their own.
+compared. One bench is in fp32, with a further arm of ours that chooses its precision itself; the other is in bf16
+(autocast) for every arm. fastai and timm run in environments of their own.
 """
 
 from __future__ import annotations

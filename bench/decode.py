@@ -2,7 +2,7 @@
 
 The pictures: 500 x 375 mosaics of CIFAR-10 photographs, each enlarged to 64 x 64 (bicubic), saved as JPEG of quality
 95, about 70 kB each. Every arm makes one pass over all of them in a process of its own, with one worker (litscope: one
-thread). What counts is CPU time, that of workers included and imports left out, so a busy machine changes little. The
+thread). What counts is CPU time, including that of workers but not of imports, so a busy machine changes little. The
 rivals deliver normalised float32 after RandomResizedCrop and flip. litscope's first arm delivers uint8 squares of 256
 pixels, for a GPU to crop and flip; the second does that on the CPU too.
 """

@@ -1,8 +1,8 @@
 """Virtual environments of rivals, so that none of them shares packages with us or with another.
 
-Each has pinned versions and the torch and torchvision that run here. It is made when an arm first needs it,
-below `--environments` (default ~/.cache/litscope-bench), by pip from the index. What cannot be installed is not
-measured, and the reason is in the results.
+Each has pinned versions, and the same torch and torchvision as here. It is made by pip when an arm first needs it,
+below `--environments` (default ~/.cache/litscope-bench). What cannot be installed is not measured, and the results
+say why.
 
     python bench/environments.py             list
     python bench/environments.py fastai      make one now
@@ -41,7 +41,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 """Name -> what is installed beside torch and torchvision."""
 
 WITHOUT_DEPENDENCIES: dict[str, tuple[str, ...]] = {"weightslab": ("weightslab==2.0.2",)}
-"""Name -> what is installed last, without what it asks for: it caps torch below ours, and runs with ours."""
+"""Name -> what is installed last, without its dependencies: it asks for an older torch, and runs with ours."""
 
 FOLDER = Path("~/.cache/litscope-bench")
 
@@ -51,7 +51,7 @@ gets a copy and a .pth line that installs it, as `make install` does."""
 
 
 class NotInstalled(Exception):
-    """An environment that could not be made; the message is pip's last word."""
+    """An environment could not be made; the message is pip's."""
 
 
 def python_of(name: str | None, folder: Path = FOLDER) -> str:

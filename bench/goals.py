@@ -1,4 +1,4 @@
-"""Every goal for speed, in one table. scripts/performance.py puts beside each what was measured.
+"""Every goal for speed, in one table. scripts/performance.py puts what was measured beside each.
 
 A goal that is not reached needs a note, `notes/<key>.md`: the profile, what was tried, what stands in the way.
 """
@@ -27,8 +27,8 @@ class Goal:
     """A figure that is wanted.
 
     Attributes:
-        key: name of its note.
-        text: what is wanted, for people.
+        key: names its note.
+        text: what is wanted, in words.
         bench, arm, figure: where it is measured.
         against: the arm that `arm` is divided by, round by round; None takes the figure itself.
         at_least, at_most: the bound; with neither, the figure is only reported.

@@ -4,12 +4,12 @@
     python bench/gpu.py --size tiny            on the CPU, a few batches: does it run at all
     python bench/gpu.py gpu_resnet18_synthetic gpu_syncs
 
-ResNet-18 at 32 pixels and ResNet-50 at 224, in bf16, with everything on record. With synthetic data (images of
-noise that fill memory once) litscope stands beside a bare loop on one resident batch, so all that it does besides
-the step counts; with real photographs (CIFAR-10, enlarged where the network wants 224 pixels) beside a loop with a
+ResNet-18 at 32 pixels and ResNet-50 at 224, in bf16, with everything on record. With synthetic data (noise, an array
+in memory) litscope is compared with a bare loop on one resident batch, so everything that it does besides the step
+counts; with real photographs (CIFAR-10, enlarged where the network wants 224 pixels), with a loop that has a
 DataLoader. `gpu_syncs` counts the points inside an epoch's steps at which the host waits for the device
-(torch.cuda.set_sync_debug_mode): it must be none. `gpu_small` is the MLP of small_mlp.py. `gpu_cifar94` trains
-recipes/cifar10_gpu.yaml to its end, three seeds, beside a bare loop of the same network (rivals/whitened_loop.py).
+(torch.cuda.set_sync_debug_mode): there must be none. `gpu_small` is the MLP of small_mlp.py. `gpu_cifar94` trains
+recipes/cifar10_gpu.yaml to its end on three seeds, beside a bare loop of the same network (rivals/whitened_loop.py).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SHAPES = {"resnet18": (32, 512, 100), "resnet50": (224, 128, 40)}
 TINY = (32, 4, 2)
 
 PER_CLASS = 1_000
-"""Training images of each class that the real data have; enlarged to 224 pixels all 50,000 would be 7.5 GB."""
+"""Training images of each class in the real data; all 50,000, enlarged to 224 pixels, would be 7.5 GB."""
 
 MOST_WORKERS = 16
 """Processes that decode for the bare loop."""
 
 REPEATS_UNTIL_S = 200.0
-"""After this time a run that is thrown away is not repeated, so that all ends within ten minutes."""
+"""After this time a run that is thrown away is not repeated, so that everything ends within ten minutes."""
 
 
 def device() -> str:
@@ -60,11 +60,11 @@ def device() -> str:
 
 
 LEAST_SAMPLES = 40
-"""Of synthetic data: every class occurs, also in what is left after validation samples were taken."""
+"""The fewest synthetic samples with which every class still occurs in training after validation samples are taken."""
 
 
 def images(context: Context, arch: str, data: str) -> list[Arm]:
-    """Ours and the bare loop."""
+    """Our arm and the bare loop's."""
     pixels, batch_size, batches = TINY if context.size == "tiny" else SHAPES[arch]
     if data == "real":
         batches = min(batches, 10 * PER_CLASS // batch_size)
@@ -101,7 +101,7 @@ def noise(context: Context, pixels: int, num_samples: int) -> Path:
 
 
 def syncs(context: Context) -> list[Arm]:
-    """Ours alone, without the lines of steps, for which it reads a loss on purpose."""
+    """Our arm alone, without lines of metrics/steps.jsonl, for each of which it reads a loss on purpose."""
     ours = images(context, "resnet18", "synthetic")[0]
     return [Arm(ours.name, (*ours.command, "--sync-check", "--log-every-n-steps", "1000000"))]
 
@@ -128,7 +128,7 @@ BARE_LOOP = "bare loop"
 
 
 def cifar94(context: Context) -> list[Line]:
-    """Both arms in turn for each seed, whole commands from the same arrays."""
+    """Both arms in turn for each seed, as whole commands on the same arrays."""
     is_tiny = context.size == "tiny"
     data = pixels_of_cifar10(context)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)

@@ -1,10 +1,10 @@
 """What a run costs as the data set grows: 10^4 to 10^7 samples, every sample on record.
 
 The data are tables made here (8 float32 features, 4 classes, N rows, 1 % of them for validation), the model is the
-default MLP, the batch 1,024 samples. Each size trains by `litscope fit` in a process of its own, ledger on, for some
-epochs, of which the first is not counted (validation, the ledger's flush, the scores and the checkpoint belong to an
-epoch). "Linear or better" says that a sample costs no more at the largest size than at the smallest, within a tenth.
-A full run also draws docs/growth.svg.
+default MLP, the batch 1,024 samples. Each size trains by `litscope fit` in a process of its own, with the ledger on,
+for a few epochs, of which the first is not counted (validation, the ledger's flush, the scores and the checkpoint
+belong to an epoch). "Linear or better" means that a sample costs no more at the largest size than at the smallest,
+within a tenth. A full run also draws docs/growth.svg.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FULL = (4, 5, 6, 7)
 ALL = "all sizes"
 COSTS = {"epoch_s": ("time_growth", "s per epoch"), "peak_bytes": ("memory_growth", "peak memory"),
          "run_bytes": ("disk_growth", "bytes of the run")}  # fmt: skip
-"""What a size costs -> the figure of its growth, and how the plot calls it."""
+"""What a size costs -> the figure of its growth, and its title in the plot."""
 
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "growth.svg"
 
@@ -64,10 +64,10 @@ def ratio(rows: list[dict[str, Any]], cost: str) -> float:
 
 
 def train(num_samples: int, epochs: int, threads: int, work: Path) -> dict[str, Any]:
-    """One run of `num_samples` rows, in a process of its own.
+    """Train one run on `num_samples` rows, in a process of its own.
 
     Raises:
-        ArmFailed: with its last words, if it fails.
+        ArmFailed: if it fails, with the end of its output.
     """
     data, run = work / "table.npz", work / "run"
     make_table(num_samples, data)
@@ -96,7 +96,7 @@ def train(num_samples: int, epochs: int, threads: int, work: Path) -> dict[str, 
 
 
 def make_table(num_samples: int, path: Path) -> None:
-    """Four clouds that overlap, as an .npz file."""
+    """Write four overlapping clouds as an .npz file."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, NUM_CLASSES, num_samples)
     x = rng.standard_normal((num_samples, NUM_FEATURES), np.float32)
@@ -105,7 +105,7 @@ def make_table(num_samples: int, path: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Each cost over the number of samples, both logarithmic, with the straight line of proportion."""
+    """Draw each cost over the number of samples, both logarithmic, with the line of proportional growth."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

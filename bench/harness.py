@@ -3,8 +3,8 @@
 An arm is a process of its own (`processes.py`). In each round every arm does the same piece of work
 once, one after the other (A B C, A B C, ...), so that a machine whose speed drifts slows all of them
 alike; a ratio is taken inside a round. The first arm runs twice (A ... A'), and the median of A/A' says
-how far a ratio can be trusted: where it is further than 3 % from 1 the run is thrown away, said to be so,
-and done once more. What comes out are JSON lines, one per arm and figure (`lines.py`).
+how far a ratio can be trusted: if it is further than 3 % from 1, the run is thrown away, with a message,
+and repeated once. The results are JSON lines, one per arm and figure (`lines.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from processes import Arm, ArmFailed, OneShot, TurnTaker
 __all__ = ["Arm", "Bench", "Context", "Figure", "Line", "machine", "measure"]
 
 NOISE = 0.03
-"""Furthest that the median of A/A' may lie from 1."""
+"""How far the median of A/A' may be from 1."""
 
 LEAST_ROUNDS = 5
 
@@ -35,7 +35,7 @@ class Figure:
     """What a bench measures of each arm.
 
     Attributes:
-        name: key in what the arm prints, or one that the harness adds (see `processes.py`).
+        name: a key in what the arm prints, or one that the harness adds (see `processes.py`).
         unit: as the page shows it.
         phase: warm, or cold (imports, cache, compilation: what happens once in a process).
     """
@@ -54,9 +54,9 @@ TRAINING = (
     Figure("first_turn_s", "s", "cold"),
     Figure("peak_mib", "MiB", "cold"),
 )
-"""Of arms that train: samples per second as the arm counts them (training batches alone); CPU time of the
-whole process tree per sample, and wall time of the whole turn; cold, the time from the start of the process to
-its first batch, the first epoch (compilation is in it) and the peak of its memory."""
+"""The figures of arms that train. Warm: samples per second as the arm counts them (training batches alone), CPU time
+of the whole process tree per sample, and wall time of the whole turn. Cold: the time from the start of the process to
+its first batch, the first epoch (compilation included), and the peak of its memory."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Context:
         work: a folder that is removed afterwards.
         full: `make bench-full`: more arms and longer turns.
         rounds: how many rounds are counted.
-        threads: of the machine; a bench may use fewer.
-        environments: where rivals' virtual environments lie.
+        threads: how many an arm may have; a bench may use fewer.
+        environments: where the rivals' virtual environments are.
         size: "tiny" for the tests.
-        may_repeat: whether a run that is thrown away is done once more.
+        may_repeat: whether a run that is thrown away is repeated.
         entry: the script that runs the bench, for the lines.
-        rows_file: where a bench of hours keeps what each run found, so that it can go on.
+        rows_file: where a bench that takes hours keeps the result of each run, so that it can go on after a stop.
     """
 
     data: Path
@@ -89,7 +89,7 @@ class Context:
 
     @property
     def epochs(self) -> int:
-        """Epochs of an arm that takes turns: one cold, one a round, and a last one before the evaluation."""
+        """Epochs of an arm that takes turns: a cold one, one for each round, and a last one before the evaluation."""
         return self.rounds + 2
 
 
@@ -98,18 +98,18 @@ class Bench:
     """One bench; `run.py` names the module that holds it.
 
     Attributes:
-        name: on the command line and in the lines.
-        title: for people.
+        name: its name on the command line and in the lines.
+        title: what tables call it.
         arms: makes the arms, ours first; the first is the one that runs twice.
-        figures: the first one decides whether the run is thrown away.
+        figures: what is measured; the first one decides whether the run is thrown away.
         is_quick: part of `make bench`.
-        is_long: runs for hours, so it is part of neither.
+        is_long: runs for hours, so it is part of neither `make bench` nor `make bench-full`.
         threads: OMP_NUM_THREADS of every arm; None for all cores.
-        on_one_cpu: all arms run on the same processor, one after the other: on a virtual machine one may be slower than
-            another, and a process that stays on it looks slower for all its life.
+        on_one_cpu: all arms run on the same processor, one after the other: on a virtual machine one processor may be
+            slower than another, and an arm that stays on it looks slower than it is.
         is_same_work: whether every arm trains as many samples and parameters; otherwise its title says what is counted.
-        accuracy_within: largest difference of accuracy with which two arms may be compared, in [0, 1]; None where
-            accuracy says nothing (a few steps), or is not measured.
+        accuracy_within: the largest difference of accuracy at which two arms may be compared, in [0, 1]; None where
+            accuracy says nothing (a few steps) or is not measured.
         measure: instead of arms: a function that returns lines itself (`Context` -> lines, see `lines.py`).
     """
 
@@ -132,7 +132,7 @@ class Bench:
 
 @dataclass
 class Measured:
-    """An arm with what came out of it; `why_not` where nothing did."""
+    """An arm and its results; `why_not` says why there are none."""
 
     arm: Arm
     turns: list[dict[str, Any]] = field(default_factory=list)
@@ -140,7 +140,7 @@ class Measured:
     why_not: str | None = None
 
     def values(self, figure: Figure) -> list[float]:
-        """One value a round; of a cold figure of an arm that takes turns there is one in all."""
+        """One value for each round; a cold figure of an arm that takes turns has a single value."""
         if self.turns and figure.name in self.turns[0]:
             return [turn[figure.name] for turn in self.turns]
         return [self.once[figure.name]] if figure.name in self.once else []
@@ -150,7 +150,7 @@ def measure(bench: Bench, context: Context) -> list[Line]:
     """Run a bench, a second time if the first was thrown away, and return its lines with all facts in them.
 
     Raises:
-        ArmFailed: if the first arm cannot be run. Another one that cannot is a line with the reason.
+        ArmFailed: if the first arm fails. If another one does, its line says why.
     """
     threads = min(bench.threads or context.threads, context.threads)
     facts = run_facts(bench.name, threads, context)
@@ -197,7 +197,7 @@ def _rounds(bench: Bench, context: Context, threads: int) -> list[Measured]:
 
 @contextlib.contextmanager
 def one_cpu() -> Iterator[None]:
-    """This process, and those that it starts, run on one processor; not on systems that cannot bind a process."""
+    """Keep this process, and those that it starts, on one processor, on systems that can bind a process."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -211,7 +211,7 @@ def one_cpu() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failures(one: Measured, is_needed: bool) -> Any:
-    """A rival that fails is not measured, and the reason is kept; ours must not fail."""
+    """Note why a rival failed, and go on without it; our own arm must not fail."""
     try:
         yield
     except (ArmFailed, NotInstalled) as error:

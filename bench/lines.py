@@ -1,7 +1,7 @@
-"""JSON lines: what they say of a run, and where they are kept.
+"""JSON lines: what they say about a run, and where they are kept.
 
-One line per bench, arm and figure. A file per kind of machine, `results/<machine>.jsonl`, is committed;
-`scripts/performance.py` makes docs/performance.md of all of them. A bench that is run again replaces its lines,
+There is one line per bench, arm and figure. A file per kind of machine, `results/<machine>.jsonl`, is committed, and
+`scripts/performance.py` makes docs/performance.md from all of them. A bench that is run again replaces its lines,
 unless it was thrown away and the old ones were not.
 """
 
@@ -83,7 +83,7 @@ def figure_line(arm: str, figure: str, unit: str, values: Sequence[float], phase
     """A line of a bench that measures by itself (`Bench.measure`), without arms that take turns.
 
     Args:
-        values: one a repetition; the median is taken here.
+        values: one for each repetition; the median is taken here.
         phase: warm or cold.
         more: what else the line should hold.
     """
@@ -105,7 +105,7 @@ def read(path: Path) -> list[Line]:
 
 
 def keep(path: Path, new: list[Line]) -> bool:
-    """Replace a bench's lines by those of a new run; False where the old ones stay, because the new run is bad."""
+    """Replace a bench's lines by those of a new run; False if the old ones stay because the new run was thrown away."""
     bench = new[0]["bench"]
     old = read(path)
     had = [line for line in old if line["bench"] == bench]

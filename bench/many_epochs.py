@@ -1,4 +1,4 @@
-"""Whether an epoch costs more the longer a run has lasted: two runs in turn, one far on and one near its beginning."""
+"""Whether an epoch costs more the longer a run has lasted: two runs take turns, one far on, one near its beginning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from harness import Arm, Bench, Context, Figure
 
 EARLY, LATE = 20, 300
 EPOCHS = 20
-"""Of a turn: whole ones, with validation, checkpoint and ledger."""
+"""Epochs in a turn, each a whole one with validation, checkpoint and ledger."""
 
 NEAR, FAR = f"after {EARLY} epochs", f"after {LATE} epochs"
 
 
 def arms(context: Context) -> list[Arm]:
-    """The same command twice; they differ in the epochs before the first turn that counts."""
+    """The same command twice, with different numbers of epochs before the first turn that counts."""
     return [_arm(FAR, LATE, context), _arm(NEAR, EARLY, context)]
 
 

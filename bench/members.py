@@ -1,8 +1,8 @@
 """Eight MLPs of 32-64-64-10 at once, counted per net, beside a loop that trains one of them.
 
-Once they differ in their first weights, once in learning rate and weight decay. A sample counts once for each network
-that is trained on it. One thread each; the loop is that of somebody who slices tensors in memory and uses a fused
-optimizer.
+In one arm they differ in their first weights, in another in learning rate and weight decay. A sample counts once for
+each network that is trained on it. Each arm has one thread; the loop is that of somebody who slices tensors in memory
+and uses a fused optimizer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ COUNT = 8
 OURS = f"litscope, {COUNT} members"
 SETTINGS = f"litscope, {COUNT} settings"
 RATES = ("--member-lr", ",".join(["1e-3"] * COUNT), "--member-weight-decay", ",".join(["0.01"] * COUNT))
-"""Equal ones, so that all arms come to the same accuracy; they cost as much as others."""
+"""Equal values, so that all arms reach the same accuracy; different ones would cost as much."""
 
 
 def arms(context: Context) -> list[Arm]:
-    """Ours with members, ours alone, and the loop."""
+    """litscope with members of two kinds, with a single network, and the loop."""
     batches = {"tiny": 4}.get(context.size, 500)
     source = tasks.table(context, 64 * batches, 10_000 if context.size == "normal" else 200)
     task = tasks.Task("table", source, (str(source),), f"mlp:{small_mlp.WIDTHS}", batches)

@@ -7,7 +7,7 @@ from harness import Arm, Bench, Context
 
 
 def arms(context: Context) -> list[Arm]:
-    """Ours, the two plain scripts, the ceiling."""
+    """litscope, the two plain scripts, and the ceiling."""
     batches = {"tiny": 2}.get(context.size, 300 if context.full else 100)
     folder = tasks.mnist(context)
     task = tasks.Task("mnist", folder, ("mnist", "--data-dir", str(folder)), "convnet", batches, is_tested=True)

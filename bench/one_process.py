@@ -1,4 +1,4 @@
-"""Arms that share a process and take turns in it, where two processes would differ by more than what is measured."""
+"""Arms that take turns inside one process, for differences smaller than those between two processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from processes import ArmFailed, environment
 def measured(
     context: Context, words: Sequence[str], names: Mapping[str, str], base: str, rounds: int, threads: int
 ) -> list[Line]:
-    """The lines of a script that says `rates`: {arm: [samples per second, round by round]}.
+    """The lines of a script that reports `rates`: {arm: [samples per second, round by round]}.
 
     Args:
         words: the script and its arguments.
-        names: of the arms, as the script calls them and as the page does.
-        base: the arm that the others are compared with; "BASE again" is the same a second time.
-        rounds: that are timed.
+        names: an arm's name in the script -> its name on the page.
+        base: the arm that the others are compared with; the script calls its second run "BASE again".
+        rounds: how many are timed.
 
     Raises:
         ArmFailed: if the script fails.

@@ -1,8 +1,8 @@
 """Data sets with wrong labels planted in them, for benches of what finds them.
 
-`load` gives images and their labels, `plant` replaces a known share of the labels. Two kinds of noise:
-symmetric (any other class, all alike) and class-dependent (the class that people and networks take it
-for, by `PARTNER`). Both plant an exact number, so that a cell's share of wrong labels is the one it says.
+`load` gives images and their labels, `plant` replaces a known share of the labels. There are two kinds of noise:
+symmetric (any other class, all equally likely) and class-dependent (the class for which people and networks
+mistake it, by `PARTNER`). Both plant an exact number, so that the share of wrong labels is exact too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load(name: str, num_samples: int | None, seed: int) -> tuple[NDArray[np.uint
     Args:
         name: digits, mnist or cifar10.
         num_samples: None takes all. Otherwise seed 0 takes the last `num_samples` of a fixed order, seed 1
-            those before them, and so on: subsets of different seeds share nothing while there are enough.
+            those before them, and so on: as long as there are enough, different seeds share no sample.
         seed: which subset.
     """
     x, y = _whole(name)
@@ -70,7 +70,7 @@ def plant(labels: Labels, kind: Kind, share: float, partner: tuple[int, ...], se
         kind: "symmetric" draws round(share * N) samples and gives each one of the C - 1 other classes;
             "class-dependent" gives round(share * n) samples of each class (n of them) that class's partner.
         share: in [0, 1].
-        partner: C classes, none its own.
+        partner: for each of the C classes another one.
         seed: of the draw.
     """
     draw = np.random.default_rng(seed)

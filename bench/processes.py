@@ -1,19 +1,19 @@
-"""Arms: processes that do a piece of work when it is their turn, and what they cost.
+"""Arms: processes that do a piece of work when it is their turn, and what that costs.
 
 An arm that takes turns starts once and stays: it trains one epoch per turn and waits in between, so that
-imports are paid once and rounds can be short. It talks through `rivals/turns.py`: lines that begin with
-`@` and hold a JSON object, on a pipe that is its standard output; a line on its standard input is its turn.
+imports are paid once and rounds can be short. It talks through `rivals/turns.py`: it writes lines that begin
+with `@` and hold a JSON object to its standard output, a pipe; a line on its standard input gives it its turn.
 
     @{"event": "ready"}                                        imported, data open, network built
     @{"event": "turn", "samples_per_s": ..., "num_samples": ...}    after each epoch
     @{"event": "end", "num_parameters": ..., "accuracy": ...}       after the last one
 
-A one-shot arm is a command that runs anew in each round; where it prints such a line, what stands in it counts.
+A one-shot arm is a command that runs anew in each round; if it prints such a line, the figures in it count.
 
-The harness adds, of a turn: `turn_s`, `cpu_s` and `cpu_us_per_sample` of the process and its descendants (from
-/proc, so on Linux only); of a one-shot: `wall_s`, `cpu_s`. Once: `ready_s`, `first_turn_s`, and `total_cpu_s` of the
-process and of the children that it waited for. (rusage's peak of memory would be that of the harness before exec, so
-an arm reports its own.)
+To a turn the harness adds `turn_s`, and `cpu_s` and `cpu_us_per_sample` of the process and its descendants (from
+/proc, so on Linux only); to a one-shot, `wall_s` and `cpu_s`. Once there are `ready_s`, `first_turn_s`, and
+`total_cpu_s` of the process and of the children that it waited for. (rusage's peak of memory would be that of the
+harness before exec, so an arm reports its own.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class ArmFailed(Exception):
-    """An arm ended with an error, or did not answer; the message is its last words."""
+    """An arm ended with an error or did not answer; the message is the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Arm:
     """One side of a comparison.
 
     Attributes:
-        name: how tables call it.
-        command: words after the Python interpreter; or a whole command if `is_python` is False.
-        environment: of `environments.ENVIRONMENTS`, whose interpreter runs it; None is this one.
-        takes_turns: see above.
+        name: what tables call it.
+        command: the words after the Python interpreter.
+        environment: the one of `environments.ENVIRONMENTS` whose interpreter runs it; None is this one.
+        takes_turns: whether it stays and takes turns, or runs anew in each round.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Arm:
 
     @property
     def shown(self) -> str:
-        """The command for people: file names without the folders that differ from run to run."""
+        """The command as the page shows it: file names without the folders, which differ from run to run."""
         return " ".join(["python", *(Path(word).name if os.path.isabs(word) else word for word in self.command)])  # noqa: PTH117
 
 
@@ -81,7 +81,6 @@ class _Process:
         self.child: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start the process."""
         self.began = time.perf_counter()
         with self.errors.open("w") as errors:
             self.child = subprocess.Popen(
@@ -111,7 +110,7 @@ class _Process:
         return None
 
     def wait(self) -> float:
-        """Wait for the end; CPU seconds of the process and of the children it waited for.
+        """Wait for the end; returns CPU seconds of the process and of the children that it waited for.
 
         Raises:
             ArmFailed: for an exit code other than 0.
@@ -124,7 +123,7 @@ class _Process:
         return usage.ru_utime + usage.ru_stime
 
     def last_words(self) -> str:
-        """The end of what the process wrote to standard error, in one line."""
+        """The last line that the process wrote to standard error."""
         lines = [line.strip() for line in self.errors.read_text().splitlines() if line.strip()]
         code = self.child.returncode if self.child is not None else None
         return f"exit code {code}: {lines[-1] if lines else 'nothing on standard error'}"
@@ -152,7 +151,7 @@ class _Process:
 
 
 class TurnTaker(_Process):
-    """An arm that stays and takes turns. Its first turn is cold, and is over when the arm is entered."""
+    """An arm that stays and takes turns. Entering it takes the first turn, which is cold."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -179,7 +178,7 @@ class TurnTaker(_Process):
         return found
 
     def finish(self) -> dict[str, Any]:
-        """Let it do the last piece and end; what it says then, and its cold figures."""
+        """Let it do the last piece and end; returns what it says then, and its cold figures."""
         self._go()
         found = self._expect("end")
         return {**self.once, **found, "total_cpu_s": self.wait()}
@@ -211,7 +210,6 @@ class OneShot(_Process):
     """An arm that runs anew each time."""
 
     def turn(self) -> dict[str, Any]:
-        """Run it once."""
         self.start()
         assert self.child is not None
         assert self.child.stdin is not None

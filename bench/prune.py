@@ -1,6 +1,6 @@
 """Whether training on fewer samples beats training for less time: `litscope bench prune` on MNIST.
 
-The small convolutional network, three seeds; a full run takes five.
+It trains the small convolutional network on three seeds; a full run takes five.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AGAINST_SHORTER = "infobatch against the shorter schedule"
 
 
 def prune_lines(context: Context) -> list[Line]:
-    """One gain a seed, in points of test accuracy; positive is better for pruning."""
+    """One gain for each seed, in points of test accuracy; positive if pruning is better."""
     is_tiny = context.size == "tiny"
     seeds = 2 if is_tiny else 5 if context.full else 3
     data = ["digits"] if is_tiny else ["mnist", "--data-dir", str(tasks.mnist(context))]

@@ -21,7 +21,7 @@ def mnist_lines(context: Context) -> list[Line]:
 
 
 def cifar10_lines(context: Context) -> list[Line]:
-    """ResNet-18 on CIFAR-10. A turn must be long enough for the epoch's end in it to weigh little: real ones have 700
+    """ResNet-18 on CIFAR-10. A turn must be so long that the epoch's end in it weighs little: real epochs have 700
     batches.
     """
     words = [str(tasks.cifar10(context)), "--arch", "resnet18", "--image-size", "32"]

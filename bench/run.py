@@ -1,9 +1,9 @@
 """The one entry to all benches: `make bench`, `make bench-full`.
 
-    python bench/run.py                  the quick ones, some minutes
+    python bench/run.py                  the quick ones, a few minutes
     python bench/run.py --full           all of them, within an hour
-    python bench/run.py small_mlp help   these
-    python bench/run.py --list           what there is; some run for hours, and only when they are named
+    python bench/run.py small_mlp help   these two
+    python bench/run.py --list           what there is; some take hours, and run only when they are named
 
 Each bench compares arms that take turns (`harness.py`). Its JSON lines go to `results/<machine>.jsonl`, from which
 `scripts/performance.py` makes docs/performance.md. For a new bench, write a module with a `Bench`, and name it in
@@ -107,7 +107,7 @@ def run(bench: Bench, context: Context, path: Path) -> bool:
 
 
 def table(title: str, lines: list[Line]) -> str:
-    """What a person reads."""
+    """The lines as a table for the terminal."""
     rows = [f"\n{title}", f"{'arm':<34}{'figure':<20}{'median':>12} {'unit':<16}{'ratio':>8}{'least-most':>16}"]
     for line in lines:
         if "not_measured" in line:
@@ -123,7 +123,6 @@ def table(title: str, lines: list[Line]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="benches; default: the quick ones, or all with --full")
     parser.add_argument("--full", action="store_true", help="all benches, with longer turns")
@@ -133,10 +132,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="the same for every arm")
     parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the real data")
-    parser.add_argument("--rows", type=Path, help="a bench of hours keeps its runs in this file, and goes on from it")
+    parser.add_argument("--rows", type=Path, help="where a bench that takes hours keeps its runs, to go on later")
     parser.add_argument("--out", type=Path, help="file of the JSON lines; default: results/<machine>.jsonl")
     parser.add_argument("--environments", type=Path, default=FOLDER, help="where rivals are installed")
-    parser.add_argument("--size", choices=["normal", "tiny"], default="normal", help="tiny: does it run at all")
+    parser.add_argument("--size", choices=["normal", "tiny"], default="normal", help="tiny: see whether it runs at all")
     return parser.parse_args()
 
 

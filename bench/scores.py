@@ -4,9 +4,9 @@
 
 Writes a run folder with synthetic values in the real schema: every epoch visits every training sample
 once, in an order of its own, in parts as the trainer makes them, and the validation samples once.
-Then, each in a process of its own: `refresh` from scratch over all epochs but the last; `refresh`
+Then it times, each in a process of its own: `refresh` from scratch over all epochs but the last; `refresh`
 after the last epoch, which is what a trainer pays per epoch (three times, from the same state); and
-a `refresh` with nothing new, as a command pays it. The folder is removed at the end.
+a `refresh` with nothing new, which is what a command pays. The folder is removed at the end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=1_280_000)
     parser.add_argument("--epochs", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=1, help="of Arrow")
+    parser.add_argument("--threads", type=int, default=1, help="threads of Arrow")
     parser.add_argument("--refresh", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.refresh:
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 class Training:
-    """A synthetic run that grows epoch by epoch. Samples are learned at a pace of their own; 2 % never are."""
+    """A synthetic run that grows epoch by epoch. Each sample is learned at a pace of its own; 2 % never are."""
 
     def __init__(self, run: RunDir, num_samples: int) -> None:
         self.run = run
@@ -136,7 +136,7 @@ def measure(run: RunDir, threads: int) -> dict[str, float]:
 
 
 def timed_refresh(path: Path, threads: int) -> dict[str, float]:
-    """What `measure` runs: imports are not counted."""
+    """Time a `refresh` in this process, which is what `measure` starts; imports are not counted."""
     pa.set_cpu_count(threads)
     pa.set_io_thread_count(threads)
     began, cpu = time.perf_counter(), time.process_time()

@@ -1,8 +1,8 @@
 """An MLP of 32-64-64-10 on a table, batch 64: Python is the cost, not arithmetic. One thread each.
 
 `litscope` keeps the table on the device and gathers batches by index; with several steps per call, where `litscope fit`
-has that flag, the steps are compiled into one. Beside it a Lightning script with a DataLoader and two logs, the loop of
-a tutorial, the loop of somebody who slices tensors in memory and uses a fused optimizer, and scikit-learn.
+has that flag, the steps are compiled. It is compared with a Lightning script with a DataLoader and two logs, the loop
+of a tutorial, the loop of somebody who slices tensors in memory and uses a fused optimizer, and scikit-learn.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def help_arms(context: Context) -> list[Arm]:
 
 
 def first_step_arms(context: Context) -> list[Arm]:
-    """One step of ResNet-18."""
+    """litscope and a plain Lightning script, on one step of ResNet-18."""
     folder = tasks.cifar10(context)
     ours = (str(tasks.RIVALS / "first_step.py"), str(folder))
     variables = environment(context.threads, context.work, is_ours=True)

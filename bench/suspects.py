@@ -7,14 +7,14 @@ class (`planted.py`). In each, `litscope fit` trains `convnet` once on all sampl
 labels; everything but the number of epochs is what it chooses by itself. That run's ledger gives
 
     suspicion               the score of `litscope suspects`, from the ledger alone
-    AUM + EL2N              rank average over the epochs t*/4 to t*, the ranking that suspicion had to beat
-    last loss               of the last epoch
-    cleanlab, recorded      cleanlab's scores from the recorded probabilities: of each visit p_label and
-                            p_max are known, the rest is spread evenly; averaged over all epochs
+    AUM + EL2N              the average of their ranks over the epochs t*/4 to t*, which suspicion had to beat
+    last loss               the loss in the last epoch
+    cleanlab, recorded      cleanlab's scores from the recorded probabilities: p_label and p_max of each
+                            visit are known, the rest is spread evenly; averaged over all epochs
 
-and these cost nothing more than the time to compute them. In its usual use cleanlab needs each sample's
+and these cost nothing but the time to compute them. As it is usually used, cleanlab needs each sample's
 probabilities from a network that has not seen it: five more trainings by the same command, recipe and
-epochs, each on four fifths of the samples (folds stratified by the given label), last epoch's weights.
+epochs, each on four fifths of the samples (folds stratified by the given label), with the last epoch's weights.
 
     cleanlab CV             its default score (self-confidence: 1 - p of the given label)
     cleanlab CV, margin     its normalized margin
@@ -22,10 +22,9 @@ epochs, each on four fifths of the samples (folds stratified by the given label)
 Figures are average precision and area under the ROC curve of "this label was planted": mean and, after
 the sign, standard deviation over the seeds. A seed changes the subset, the planted labels and the training.
 Subsets of MNIST and CIFAR-10 come from the end of a fixed order; suspicion was designed on the first 40 %
-of it, with other noise (docs/scores.md). Sizes and epochs (`TASKS`) are less than a user's, so that all
-ends in an hour on two slow cores: 300,000 images seen, which `litscope fit` takes for itself on a CPU, would
-be 50 epochs of 6,000 images. With --keep the runs stay and are not trained again, so that a new formula is
-judged in a minute.
+of it, with other noise (docs/scores.md). Sizes and epochs (`TASKS`) are smaller than a user's, so that everything
+ends in an hour on two slow cores: the 300,000 images seen that `litscope fit` chooses on a CPU would be 50 epochs of
+6,000 images. With --keep the runs stay and are not trained again, so that a new formula is judged in a minute.
 """
 
 from __future__ import annotations
@@ -177,7 +176,7 @@ def cross_validate(x: NDArray[np.uint8], label: Labels, seed: int, epochs: int, 
 
 
 def judge(trained: Trained) -> dict[str, dict[str, float]]:
-    """Average precision, AUROC and seconds beyond the run's own of every ranking, by its name."""
+    """Name of each ranking -> its average precision, AUROC, and the seconds that it takes beyond the run's own."""
     shutil.rmtree(trained.run.scores, ignore_errors=True)  # kept by the training: timed here, and by today's formula
     began = time.perf_counter()
     scores = scorekeeper.refresh(trained.run, save=False)
@@ -223,8 +222,8 @@ def recorded(run: RunDir, num_samples: int) -> dict[str, NDArray[np.float32]]:
 def recorded_probs(signals: dict[str, NDArray[np.float32]], label: Labels) -> Values:
     """(N, C) probabilities, mean over the epochs, as far as the ledger knows them.
 
-    Of each visit p of the label and of the predicted class are recorded; what remains is spread evenly
-    over the other classes.
+    For each visit the probabilities of the label and of the predicted class are recorded; the rest is spread
+    evenly over the other classes.
     """
     total = np.zeros((len(label), NUM_CLASSES))
     each = np.arange(len(label))
@@ -238,7 +237,7 @@ def recorded_probs(signals: dict[str, NDArray[np.float32]], label: Labels) -> Va
 
 
 def table(found: dict[tuple[str, ...], list[dict[str, float]]]) -> str:
-    """A Markdown table of the average precision, one of the AUROC and one of the seconds; a row per cell."""
+    """Markdown tables of the average precision, of the AUROC and of the seconds, with a row per cell."""
     names = list(dict.fromkeys(key[-1] for key in found))
     cells = list(dict.fromkeys(key[:-1] for key in found))
     parts = []
@@ -258,7 +257,7 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def _fit(x: NDArray[np.uint8], label: Labels, seed: int, epochs: int, folder: Path) -> RunDir:
-    """`litscope fit` on arrays: all of them train, and what it says goes to a log."""
+    """Run `litscope fit` on arrays, all of which train; what it says goes to a log."""
     arrays = folder.with_suffix(".npz")
     np.savez(arrays, X=x, y=label)
     with _quiet(folder.with_suffix(".log")):
@@ -302,9 +301,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="digits only, one seed")
     parser.add_argument("--data", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
-    parser.add_argument("--num-samples", type=int, help="of every data set, instead of its own number")
-    parser.add_argument("--epochs", type=int, help="of every data set, instead of its own number")
-    parser.add_argument("--keep", type=Path, help="keep the runs in this folder, and take those that are there")
+    parser.add_argument("--num-samples", type=int, help="samples of every data set, instead of its own number")
+    parser.add_argument("--epochs", type=int, help="epochs on every data set, instead of its own number")
+    parser.add_argument("--keep", type=Path, help="keep the runs in this folder, and use those that are there")
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file")
     options = parser.parse_args()
     if options.quick:

@@ -20,20 +20,20 @@ CEILING = "ceiling"
 
 
 class NoData(Exception):
-    """Real data are needed and not there."""
+    """Real data are needed, and are not there."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, in arms that do the same.
+    """What all arms of a bench train.
 
     Attributes:
         name: cifar10, mnist, table or synthetic: how the plain scripts read the data.
         source: folder or file that the plain scripts read.
-        dataset: words that tell `litscope fit` the same.
+        dataset: the same as words for `litscope fit`.
         arch: as the plain scripts name it: an architecture, or mlp:64,64.
-        batches: training batches of a turn.
-        is_tested: accuracy on the test set is measured at the end.
+        batches: training batches in a turn.
+        is_tested: whether accuracy on the test set is measured at the end.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Task:
 
 
 def ours(task: Task, context: Context, name: str = OURS, *more: str) -> Arm:
-    """`litscope fit`, everything on record; nothing is held back for validation, so that all arms see the same."""
+    """`litscope fit` with everything on record; no validation samples are held back, so that all arms see the same."""
     arch, _, widths = task.arch.partition(":")
     words = [str(RIVALS / "litscope_fit.py"), *task.dataset, "--arch", arch]
     words += ["--hidden", widths] if widths else []
@@ -104,7 +104,7 @@ def cifar10(context: Context, per_class: int | None = None) -> Path:
     """CIFAR-10 as JPEG files, `train|test/<class>/NNNN.jpg`.
 
     Args:
-        per_class: only the first so many training images of each class, and a fifth as many test images.
+        per_class: take only this many training images of each class, and a fifth as many test images.
 
     Raises:
         NoData: if the archive is not in the folder of real data.

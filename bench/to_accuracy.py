@@ -1,11 +1,11 @@
 """Seconds of a whole command until it ends with a stated test accuracy, beside a plain Lightning script.
 
-Wall time runs from the start of the process to its end: imports, unpacked files to pixels, training, test. Each seed
-gets a cache of its own, so its building counts. The two arms take turns, seed by seed. An arm of which a seed ends
-below the accuracy is marked as not comparable. `recipes/mnist_speed.py` and `recipes/cifar10_speed.py` call `main`.
+Wall time runs from the start of the process to its end: imports, decoding, training, test. Each seed has a cache of
+its own, so building it counts. The two arms take turns, seed by seed. An arm is marked as not comparable if one of its
+seeds ends below the accuracy. `recipes/mnist_speed.py` and `recipes/cifar10_speed.py` call `main`.
 
-CIFAR-10 takes hours: each arm has one thread and one processor, only CPU time is compared (a run that had to wait for
-another has no wall time to speak of), and with `--rows FILE` what was interrupted goes on.
+CIFAR-10 takes hours: each arm has one thread and one processor, only CPU time is compared (the wall time of a run that
+had to wait for another says nothing), and an interrupted bench goes on with `--rows FILE`.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ CPU_FIGURES = ("cpu_s", "runs_per_cpu_hour")
 
 
 def arm(side: str, accuracy: float) -> str:
-    """How results call an arm."""
+    """The name of an arm in the results."""
     return f"{side}, to {accuracy:.1%}".replace("%", " %")
 
 
 def mnist_lines(context: Context) -> list[Line]:
-    """MNIST, both goals."""
+    """The lines of both goals on MNIST."""
     return [line for goal in MNIST for line in _lines(goal, context)]
 
 
@@ -102,15 +102,15 @@ def compare(
 
     Args:
         limit: batches of an epoch, and of the test.
-        is_alone: without the Lightning script.
+        is_alone: leave the Lightning script out.
 
     Raises:
-        ArmFailed: with the last words of a command that failed.
+        ArmFailed: if a command fails, with the end of its output.
     """
     source = tasks.mnist(context) if goal.task == "mnist" else tasks.cifar10(context)
     kept = context.rows_file
     if kept:
-        kept.touch()  # fails now, where it cannot be written, and not after an hour
+        kept.touch()  # so that it fails now if the file cannot be written, and not after an hour
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept else []
     found = []
     for seed in seeds:
@@ -169,7 +169,7 @@ def main(goal: Goal) -> None:
     parser.add_argument("--seeds", type=int, default=NUM_SEEDS, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each arm")
-    parser.add_argument("--rows", type=Path, help="keep what each run found in this file, and do not run it again")
+    parser.add_argument("--rows", type=Path, help="keep the result of each run in this file, and do not run it again")
     parser.add_argument("--alone", action="store_true", help="without the Lightning script")
     parser.add_argument("--epochs", type=int, default=goal.epochs)
     parser.add_argument("--limit-batches", type=int, help="batches of an epoch, and of the test: a small trial")

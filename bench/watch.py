@@ -1,7 +1,7 @@
 """What watching a person's own LightningModule costs, beside the same module unwatched and beside WeightsLab.
 
-Nothing is validated; a turn is one epoch. The arms of ours share a process (`rivals/watched_rounds.py` says why);
-beside WeightsLab, which has an environment of its own, each has one.
+Nothing is validated; a turn is one epoch. Our arms share a process (`rivals/watched_rounds.py` says why); in the
+comparison with WeightsLab, which needs an environment of its own, each arm has a process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def mnist_lines(context: Context) -> list[Line]:
 
 
 def resnet18_lines(context: Context) -> list[Line]:
-    """ResNet-18 at 32 pixels."""
+    """ResNet-18 at 32 pixels, on all threads."""
     words = ["cifar10", str(tasks.cifar10(context)), "--batches", "2" if context.size == "tiny" else "6"]
     return _lines(context, words, max(context.rounds, 9) if context.size == "normal" else 1, context.threads)
 
@@ -39,7 +39,7 @@ def _lines(context: Context, words: list[str], rounds: int, threads: int) -> lis
 
 
 def weightslab(context: Context) -> list[Arm]:
-    """The rival, as shipped and tuned."""
+    """Two of our arms, and the rival as shipped and tuned."""
     batches = {"tiny": 2}.get(context.size, 100)
     folder = str(tasks.mnist(context))
     words = ("--batches", str(batches), "--epochs", str(context.epochs))

@@ -1,10 +1,10 @@
-"""CIFAR-10 with a ResNet in Lightning: checkpoints by val_acc, LearningRateMonitor, TensorBoard; watched by Scope.
+"""CIFAR-10 with a ResNet in Lightning, with checkpoints by val_acc, LearningRateMonitor and TensorBoard; Scope watches.
 
     python examples/cifar10_resnet.py --data ../shared/data/cifar10        # train|test/<class>/*.jpg
     python examples/cifar10_resnet.py --data data --download
     litscope suspects runs/cifar10_resnet
 
-What is litscope's: `with_ids`, `Scope`, and the dict that the steps return. TensorBoard comes with
+litscope's part: `with_ids`, `Scope`, and the dict that the steps return. TensorBoard comes with
 `pip install 'litscope[tensorboard]'`.
 """
 
@@ -32,8 +32,8 @@ class CIFAR10DataModule(L.LightningDataModule):
     """Training, validation (a tenth of the training images) and test.
 
     Args:
-        folder: of the images, or of the download.
-        download: torchvision's CIFAR10 instead of a folder of images.
+        folder: where the images are, or where to download them.
+        download: use torchvision's CIFAR10 instead of a folder of images.
     """
 
     def __init__(self, folder: Path, download: bool = False, batch_size: int = 128, num_workers: int = 2) -> None:

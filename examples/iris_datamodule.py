@@ -1,9 +1,9 @@
-"""Iris in Lightning, watched: a DataModule, a callback that prints each epoch's loss, one that times and logs epochs.
+"""Iris in Lightning, watched, with a DataModule, a callback that prints each epoch's loss, and one that times epochs.
 
     python examples/iris_datamodule.py [--epochs 30]
     litscope worst runs/iris_datamodule
 
-What is litscope's: `with_ids` twice, `Scope`, and the dict that the steps return.
+litscope's part: `with_ids` twice, `Scope`, and the dict that the steps return.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class IrisDataModule(L.LightningDataModule):
 
 
 class Iris(L.LightningModule):
-    """One hidden layer."""
+    """A network with one hidden layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Iris(L.LightningModule):
 
 
 class PrintLoss(L.Callback):
-    """One line an epoch."""
+    """Prints a line for each epoch."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         found = trainer.callback_metrics
@@ -83,7 +83,7 @@ class PrintLoss(L.Callback):
 
 
 class TimeEpochs(L.Callback):
-    """Seconds of each epoch, logged like any metric."""
+    """Logs the seconds of each epoch like any metric."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         self.began = time.perf_counter()

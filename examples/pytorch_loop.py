@@ -3,7 +3,7 @@
     python examples/pytorch_loop.py [--epochs 10]
     litscope worst runs/pytorch_loop          # and while it trains: litscope pause, discard, set lr_scale=0.1, stop
 
-What is litscope's: every line with `run` or `ids` in it.
+litscope's part: every line with `run` or `ids` in it.
 """
 
 from __future__ import annotations

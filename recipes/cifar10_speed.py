@@ -5,7 +5,7 @@
 
 The recipe is recipes/cifar10_speed.yaml, the rival bench/rivals/lightning_to_accuracy.py.
 
-On one core of an AMD EPYC each, three seeds: litscope 90.5 % in 2,141 s of CPU (2,108 to 2,175), the Lightning script
+On one core of an AMD EPYC, three seeds each: litscope 90.5 % in 2,141 s of CPU (2,108 to 2,175), the Lightning script
 90.3 % in 2,372 s (2,311 to 2,439). See docs/performance.md.
 """
 

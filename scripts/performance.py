@@ -4,7 +4,7 @@
     python scripts/performance.py --check   exit 1 if it is not what the lines say
 
 It reads bench/results/*.jsonl, one file per kind of machine (bench/run.py writes them), the goals in bench/goals.py,
-the notes in bench/notes/<key>.md about what stands in the way of a goal, and the page's first part, notes/head.md.
+the notes in bench/notes/<key>.md on what stands in the way of a goal, and the head of the page, bench/notes/head.md.
 `tests/bench/test_bench.py` fails when the page is out of date.
 """
 
@@ -32,10 +32,10 @@ class Result:
     """What became of a goal on one machine.
 
     Attributes:
-        measured: value with its least and greatest, or why there is none.
+        measured: the value with its least and greatest, or why there is none.
         reached: None where nothing was measured, or no bound was set.
         machine: number of the machine on the page; None where nothing was measured.
-        command: that measures it.
+        command: the one that measures it.
     """
 
     measured: str
@@ -45,7 +45,7 @@ class Result:
 
 
 def result(goal: Goal, lines: list[Line], machine: int) -> Result | None:
-    """What the lines of one machine say of a goal; None if its bench was not run there."""
+    """What the lines of one machine say about a goal; None if its bench was not run there."""
     lines = [line for line in lines if line["bench"] == goal.bench]
     if not lines:
         return None
@@ -70,7 +70,7 @@ def result(goal: Goal, lines: list[Line], machine: int) -> Result | None:
 
 
 def _value(found: list[Line]) -> tuple[float, str]:
-    """Median of a figure, or of the ratio of two, and how the page shows it with the spread."""
+    """The median of a figure, or of the ratio of two, and how the page shows it with its spread."""
     if len(found) == 1:
         values, mark = found[0]["values"], ""
     else:
@@ -121,7 +121,7 @@ def _goals_table(goals: tuple[Goal, ...], machines: list[list[Line]]) -> str:
 
 
 def _notes(goals: tuple[Goal, ...], machines: list[list[Line]], notes: Path) -> list[str]:
-    """What stands in the way of the goals that are not reached, and what a figure does not say by itself."""
+    """The notes: what stands in the way of goals that are not reached, and what a figure does not say by itself."""
     found = []
     for goal in goals:
         path = notes / f"{goal.key}.md"
@@ -143,7 +143,7 @@ def without_note(folder: Path = BENCH / "results", notes: Path = BENCH / "notes"
 
 
 def _machine(number: int, lines: list[Line]) -> str:
-    """Hardware and versions of a file; where its runs differ in versions, all are told."""
+    """Hardware and versions of a results file; if its runs differ in versions, all of them."""
     facts = lines[0]["machine"]
     versions = dict.fromkeys(
         ", ".join(f"{name} {version}" for name, version in line["machine"]["versions"].items()) for line in lines

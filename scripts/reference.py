@@ -1,10 +1,10 @@
-"""Write the parts of docs/ that the code decides: the table of flags with their tests, those of signals and scores.
+"""Write the parts of docs/ that the code decides: the tables of flags with their tests, of signals and of scores.
 
     python scripts/reference.py           write docs/flags.md and the tables in docs/ledger.md and docs/scores.md
     python scripts/reference.py --check   exit 1 if they are not what the code says
 
-A test shows the effect of a flag when it carries `@pytest.mark.flag("batch_size", ...)` (or "--batch-size");
-it is found in the source, without importing the tests. `tests/project/test_docs.py` fails when a page is out of date.
+A test shows the effect of a flag if it carries `@pytest.mark.flag("batch_size", ...)` (or "--batch-size"). The marks
+are read from the source, without importing the tests. `tests/project/test_docs.py` fails when a page is out of date.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 
 
 def arguments() -> argparse.Namespace:
-    """Flags that each plain script takes."""
+    """The flags that every plain script takes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=["cifar10", "mnist", "table", "synthetic"])
     parser.add_argument("data", type=Path, help="folder, or .npz file with X, y, X_test and y_test")
@@ -84,7 +84,7 @@ def network(options: argparse.Namespace) -> Backbone:
 
 
 def plain_network(options: argparse.Namespace) -> torch.nn.Module:
-    """The same in torch's default memory format, as a plain script would have it; but not if --tuned."""
+    """The same in torch's default memory format, as a plain script has it, unless --tuned is given."""
     made = network(options)
     return made.net if options.tuned else made.net.to(memory_format=torch.contiguous_format)
 
@@ -95,13 +95,13 @@ def autocast(options: argparse.Namespace) -> AbstractContextManager[Any]:
 
 
 def wait_for(device: str) -> None:
-    """Until the device has done all it was told."""
+    """Wait until the device has done all its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 
 def accuracy(net: torch.nn.Module, options: argparse.Namespace) -> float | None:
-    """Share of the test set that is right, in [0, 1]; None for tasks of which only the speed is of interest."""
+    """Share of the test set that is right, in [0, 1]; None for tasks where only speed matters."""
     if options.task not in ("table", "mnist"):
         return None
     correct = count = 0
@@ -114,5 +114,5 @@ def accuracy(net: torch.nn.Module, options: argparse.Namespace) -> float | None:
 
 
 def num_parameters(net: torch.nn.Module) -> int:
-    """All of them."""
+    """The number of parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -28,7 +28,7 @@ from turns import Turns
 
 
 class InTurn(Callback):
-    """Waits for the turn, and takes the time of the epoch's training."""
+    """Waits for the turn before training, and stops the clock after it; counts the samples in between."""
 
     order = 100
 
@@ -36,17 +36,14 @@ class InTurn(Callback):
         self.turns, self.num_samples = turns, 0
 
     def before_train(self) -> None:
-        """Wait."""
         self.num_samples = 0
         self.turns.begin()
 
     def before_batch(self) -> None:
-        """Count."""
         if self.training:
             self.num_samples += len(self.xb[0])
 
     def after_train(self) -> None:
-        """Stop the clock."""
         self.turns.end(self.num_samples)
 
 
@@ -58,7 +55,6 @@ class InPrecision(nn.Module):
         self.net, self.is_bf16 = net, is_bf16
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.is_bf16):
             return self.net(x).float()
 

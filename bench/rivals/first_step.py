@@ -14,7 +14,6 @@ import turns
 
 
 def main() -> None:
-    """Run and report."""
     from litscope.cli import main as litscope
     from litscope.training.loop.recorder import Recorder
 

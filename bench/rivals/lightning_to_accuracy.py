@@ -31,7 +31,7 @@ ARCH = {"mnist": "convnet", "cifar10": "whitenet"}
 
 
 class Plain(L.LightningModule):
-    """A classifier that counts right answers of the test on the device."""
+    """A classifier that logs nothing, and counts the right answers in the test."""
 
     def __init__(self, task: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Plain(L.LightningModule):
         return F.cross_entropy(self.net(x.contiguous(memory_format=torch.channels_last)), y, label_smoothing=smoothing)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Count."""
+        """Count right answers by the mean of an image's views."""
         x, y = batch
         logits = sum(
             weight * self.net(view) for weight, view in self.views(x.contiguous(memory_format=torch.channels_last))
@@ -56,7 +56,7 @@ class Plain(L.LightningModule):
         self.count += len(y)
 
     def views(self, x: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
-        """On CIFAR-10 also mirrored, and moved by a pixel to two sides; with their weights in the mean."""
+        """The views of each image with their weights in the mean: on CIFAR-10 also mirrored, and moved by a pixel."""
         if self.task != "cifar10":
             return [(1.0, x)]
         wide = F.pad(x, (1, 1, 1, 1), mode="reflect")

@@ -3,12 +3,13 @@
     litscope_fit.py [--compile-steps] [--sync-check] [--times N] [--turn N] [--first-turn N]
                     FLAGS OF litscope fit
 
-The wait is put before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the
-epoch's clock starts behind it. Speed is what the run itself writes into metrics/epochs.jsonl. Scores that the run
-brings up to date in the background are waited for, so that they fall into the arm's own turn.
---compile-steps: compile the steps of a call although so short a run would not. --sync-check: count the points of each
-epoch's training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: a sample counts so
-often: once for each network that is trained on it. --turn, --first-turn: epochs of a turn (one), and of the first one.
+The wait comes before the recorder's `on_train_epoch_start`, so that it costs nothing in a step, and the epoch's clock
+starts after it. Speed is what the run itself writes into metrics/epochs.jsonl. The arm waits for scores that the run
+brings up to date in the background, so that they fall into its own turn.
+--compile-steps: compile the steps of a call, although so short a run would not. --sync-check: count the points of each
+epoch's training at which the host waits for the GPU (torch.cuda.set_sync_debug_mode). --times: how often a sample
+counts, which is once for each network that is trained on it. --turn, --first-turn: epochs in a turn (one), and in the
+first one.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from typing import Any
 import turns as protocol
 
 WAKES_S = 0.02
-"""A background thread that is asked for something has begun after this time, in seconds."""
+"""Seconds after which a background thread that was woken has begun."""
 
 
 class Arm:
-    """Turns, and what the run's own files say of the epoch before."""
+    """Takes turns, and reports what the run's own files say about the epoch before."""
 
     def __init__(self, run: Path, sync_check: bool, times: int, turn_epochs: int, first_epochs: int) -> None:
         self.times = times
@@ -50,7 +51,7 @@ class Arm:
         self.refreshing = threading.Lock()
 
     def before_epoch(self, batch_size: int) -> None:
-        """Where a turn is over, report it, and wait."""
+        """If a turn is over, report it and wait for the next."""
         if self.left:
             self.left -= 1
             return
@@ -67,7 +68,7 @@ class Arm:
         self.turns.wait()
 
     def watch(self) -> None:
-        """Start to count waits for the GPU."""
+        """Start counting waits for the GPU."""
         import torch
 
         if self.sync_check and torch.cuda.is_available():
@@ -76,7 +77,7 @@ class Arm:
             torch.cuda.set_sync_debug_mode("warn")
 
     def count(self) -> None:
-        """Stop to count, before the epoch's last loss is written down."""
+        """Stop counting, before the epoch's last loss is written down."""
         import torch
 
         if self.caught is not None:

@@ -2,8 +2,8 @@
 
     python bench/rivals/litscope_pictures.py stream|augment|cache FOLDER
 
-stream hands over uint8 squares of 256 pixels, as to a GPU, which crops and flips them; augment does
-that too, on the CPU (float32, 224 pixels); cache gathers from the raw cache, made by an earlier call.
+stream yields uint8 squares of 256 pixels, as for a GPU, which crops and flips them; augment does that
+too, on the CPU (float32, 224 pixels); cache gathers from the raw cache that an earlier call made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The network and the data of the benches of watching, for every environment: torch and torchvision alone."""
+"""The network and the data for the benches of watching. They need only torch and torchvision, for any environment."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Training images of 224 pixels from JPEG files, each loader the way its documentation shows; no training.
+"""Training images of 224 pixels from JPEG files, by each loader as its documentation shows it; nothing is trained.
 
     python bench/rivals/pictures.py pil FOLDER      (pil, v2, webdataset, litdata; pack)
 
 FOLDER holds train/<class>/*.jpg; webdataset and litdata read what `bench/decode.py` packs beside it.
-One pass over all images, with one worker process; prints images per second of wall time, and of CPU
-time with that of the worker, without imports. Needs torch and torchvision; webdataset and litdata only for their arms.
+Makes one pass over all images with one worker process, and prints images per second of wall time, and of CPU time
+including the worker's but not that of imports. Needs torch and torchvision; webdataset and litdata only for their arms.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def v2_transform() -> Any:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """What both packed formats hand to a transform."""
+    """An image of a packed format, decoded for a transform."""
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 

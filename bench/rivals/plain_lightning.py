@@ -29,17 +29,14 @@ class Plain(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
     # The two hooks below wait for the turn and take the time. As hooks of the module they cost no further callback.
 
     def on_train_epoch_start(self) -> None:
-        """Wait for the turn."""
         self.turns.begin()
 
     def on_train_epoch_end(self) -> None:
-        """Stop the clock."""
         common.wait_for(self.device.type)
         self.turns.end(self.num_samples)
 

@@ -1,11 +1,11 @@
-"""`litscope fit` that records in some epochs and not in others: turn by turn in one process.
+"""`litscope fit` that records in some epochs and not in others, by turns in one process.
 
     python bench/rivals/recording_rounds.py --rounds N FLAGS OF litscope fit (without --epochs)
 
-Two processes of the same program differ by several percent for all their life, which is more than recording costs. So
-both arms are epochs of one run: in those without, the recorder has what it has with --no-ledger. The clock runs from
-the start of the epoch to the end of all that the recorder does after it, scores that are brought up to date in the
-background included. Says `rates`: {arm: [samples per second]}.
+Two processes of the same program differ by several percent as long as they live, which is more than recording costs.
+So both arms are epochs of one run: in those without, the recorder has what it has with --no-ledger. The clock runs from
+the start of the epoch to the end of everything that the recorder does after it, including scores that are brought up to
+date in the background. Reports `rates`: {arm: [samples per second]}.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from turns import say
 
 ARMS = ("on", "off", "on again")
 WAKES_S = 0.02
-"""A background thread that is asked for something has begun after this time, in seconds."""
+"""Seconds after which a background thread that was woken has begun."""
 
 
 class Rounds:
-    """Which arm has its turn, and how fast each was."""
+    """Whose turn it is, and how fast each arm was."""
 
     def __init__(self) -> None:
         self.rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
@@ -40,12 +40,12 @@ class Rounds:
 
     @property
     def arm(self) -> str:
-        """Every round begins with another one."""
+        """The arm whose turn it is; each round begins with another one."""
         in_round, place = divmod(self.number, len(ARMS))
         return ARMS[(in_round + place) % len(ARMS)]
 
     def begin(self, recorder: Any, trainer: Any) -> None:
-        """Give the recorder what the arm has, and start the clock."""
+        """Give the recorder what the arm needs, and start the clock."""
         from litscope.live.capture import Capture
         from litscope.training.loop.recording import FLUSH_S
 
@@ -69,7 +69,7 @@ class Rounds:
         self.number += 1
 
     def give_back(self, recorder: Any) -> None:
-        """At the end, so that everything is closed."""
+        """Give the recorder its own parts back at the end, so that it closes all of them."""
         if self._recording is not None:
             recorder._recording.capture, recorder._recording.scores = self._recording
 

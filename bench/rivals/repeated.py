@@ -1,4 +1,4 @@
-"""Run a Python command several times; median wall time, and CPU time, of one run.
+"""Run a Python command several times; reports the median wall time and the mean CPU time of a run.
 
 repeated.py N WORDS AFTER python ...
 """
@@ -15,7 +15,6 @@ from turns import say
 
 
 def main() -> None:
-    """Run and report."""
     number, words = int(sys.argv[1]), [sys.executable, *sys.argv[2:]]
     wall = []
     for _ in range(number):

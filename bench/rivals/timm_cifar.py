@@ -1,7 +1,7 @@
 """timm on CIFAR-10 from JPEG files: its dataset, loader, optimizer and meters, in the loop of its train script.
 
-The script itself is not in the package of the index; the loop here is written from its documentation, with its
-defaults: cross-entropy, no channels_last, no compilation, autocast where a precision is given. Random resized crop
+The script itself is not in the package on the index; the loop here is written from its documentation, with its
+defaults: cross-entropy, no channels_last, no compilation, autocast if a precision is given. Random resized crop
 and flip are on, colour jitter (its default, 0.4) is off, which is less work than its script does. The network is its
 resnet18 with the stem for small images (11,173,962 parameters).
 """

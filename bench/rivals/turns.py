@@ -1,6 +1,6 @@
-"""An arm's side of the harness: wait for one's turn, say what came of it (the protocol is in bench/processes.py).
+"""An arm's side of the harness: wait for the turn, and say what came of it (bench/processes.py has the protocol).
 
-No imports beyond the standard library: every rival's environment can use it.
+It imports the standard library only, so that every rival's environment can use it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def say(event: str, **figures: Any) -> None:
-    """One line of the protocol."""
+    """Write one line of the protocol."""
     _pipe.write(f"@{json.dumps({'event': event, **figures})}\n")
     _pipe.flush()
 
@@ -29,12 +29,12 @@ def since_start_s() -> float:
 
 
 def peak() -> dict[str, float]:
-    """`peak_mib`: the most memory that this process has had (VmHWM, proc(5)); nothing where there is no /proc."""
+    """`peak_mib`: the most memory that this process has had (VmHWM, proc(5)); empty where there is no /proc."""
     return _memory("peak_mib", "VmHWM")
 
 
 def resident() -> dict[str, float]:
-    """`resident_mib`: the memory that this process has now (VmRSS, proc(5)); nothing where there is no /proc."""
+    """`resident_mib`: the memory that this process has now (VmRSS, proc(5)); empty where there is no /proc."""
     return _memory("resident_mib", "VmRSS")
 
 
@@ -47,7 +47,7 @@ def _memory(figure: str, field: str) -> dict[str, float]:
 
 
 class Turns:
-    """One turn an epoch: `begin` waits for it, `end` counts it.
+    """One turn for each epoch: `begin` waits for it, `end` counts it.
 
     What `end` has counted is reported when the arm comes to its next `begin`, so that all it does between two
     epochs falls into its own turn.
@@ -60,12 +60,12 @@ class Turns:
         """Seconds from the start of the process to the end of its first epoch."""
 
     def begin(self) -> None:
-        """Report the epoch before, and wait for the turn. Without a harness (end of file) nothing waits."""
+        """Report the epoch before, and wait for the turn. Without a harness (at the end of a file) it does not wait."""
         self.wait()
         self._start = time.perf_counter()
 
     def wait(self) -> None:
-        """The same, for an arm that has a clock of its own (see `report`)."""
+        """Do the same for an arm that has a clock of its own (see `report`)."""
         if self._found is None:
             say("ready")
         else:
@@ -73,14 +73,14 @@ class Turns:
         sys.stdin.readline()
 
     def end(self, num_samples: int) -> None:
-        """The epoch's training is over after `num_samples`; a device must have finished."""
+        """Say that the epoch's training is over, after `num_samples`; a device must have finished."""
         self.report(num_samples / (time.perf_counter() - self._start), num_samples)
 
     def report(self, samples_per_s: float, num_samples: int, **more: Any) -> None:
-        """What came of the epoch."""
+        """Keep the figures of an epoch; the next `begin` sends them."""
         self.first_end_s = self.first_end_s or since_start_s()
         self._found = {"samples_per_s": samples_per_s, "num_samples": num_samples, **more}
 
     def finish(self, num_parameters: int, accuracy: float | None = None, **more: Any) -> None:
-        """After the last epoch."""
+        """Report the network and the memory after the last epoch."""
         say("end", num_parameters=num_parameters, accuracy=accuracy, **peak(), **more)

@@ -1,11 +1,11 @@
-"""A person's own LightningModule as it is, with `Scope`, and of wrapped parts: turn by turn in one process.
+"""A person's own LightningModule as it is, with `Scope`, and with wrapped parts, by turns in one process.
 
     python bench/rivals/watched_rounds.py mnist|cifar10 FOLDER --batches N --rounds N [--only ARM]
 
-Two processes of the same program differ by several percent for all their life (where their memory lies), which is more
-than watching costs. So all arms share one, and each turn is a fit of one epoch, timed by the module's own hooks, from
-the start of the epoch to its end, what the callback does then included. Says `rates`: {arm: [samples per second]}. With
---only it takes turns with other processes, as an arm of a bench.
+Two processes of the same program differ by several percent as long as they live (it depends on where their memory
+lies), which is more than watching costs. So all arms share one process, and each turn is a fit of one epoch, timed by
+the module's own hooks from the start of the epoch to its end, including what the callback does then. Reports `rates`:
+{arm: [samples per second]}. With --only it takes turns with other processes, as an arm of a bench.
 """
 
 from __future__ import annotations
@@ -55,25 +55,22 @@ class Own(L.LightningModule):
         return {"loss": loss, "logits": logits, "label": y, "sample_id": ids[0]} if ids else loss
 
     def configure_optimizers(self) -> Any:
-        """Adam."""
         optimizer = torch.optim.Adam(self.net.parameters(), 1e-3)
         return optimizer if self.loss_of is None else wl.watch_or_edit(optimizer, flag="optimizer")
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock."""
         if self.turns is not None:
             self.turns.begin()
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
-        """Stop the clock."""
         self.took = time.perf_counter() - self.began
         if self.turns is not None:
             self.turns.end(self.num_samples)
 
 
 def training_set(task: str, folder: Path, count: int) -> Any:
-    """The first `count` images, without augmentation; those of CIFAR-10 decoded beforehand."""
+    """The first `count` images, without augmentation; those of CIFAR-10 are decoded beforehand."""
     if task == "mnist":
         return mnist_cnn.training_set(folder, count)
     images = datasets.ImageFolder(str(folder / "train"), transforms.ToTensor())
@@ -82,7 +79,7 @@ def training_set(task: str, folder: Path, count: int) -> Any:
 
 
 def fit(arm: str, net: nn.Module, data: Any, batch_size: int, epochs: int = 1, turns: Turns | None = None) -> float:
-    """Train; seconds of the last epoch."""
+    """Train, and return the seconds of the last epoch."""
     loss_of, callbacks = None, []
     with tempfile.TemporaryDirectory(dir=".") as folder:
         if arm.startswith("wrapped"):

@@ -1,9 +1,9 @@
-"""WeightsLab on the same MNIST task, its parts wrapped as its Lightning example wraps them.
+"""WeightsLab on the same MNIST task, with parts wrapped as in its Lightning example.
 
-python bench/rivals/weightslab_mnist.py FOLDER --batches N --epochs N [--tuned]
+    python bench/rivals/weightslab_mnist.py FOLDER --batches N --epochs N [--tuned]
 
---tuned: the settings that its own examples use where they want speed: a large flush, no HDF5, no checkpoints while it
-trains, no signals of the model. Telemetry and serving are off.
+--tuned: the settings that its own examples use for speed: a large flush, no HDF5, no checkpoints while it trains, no
+signals of the model. Telemetry and serving are off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TUNED = {
 
 
 class Own(pl.LightningModule):
-    """A classifier of wrapped parts."""
+    """A classifier whose parts are wrapped."""
 
     def __init__(self, net: nn.Module, optimizer: Any, loss_of: Any, turns: Turns, num_samples: int) -> None:
         super().__init__()
@@ -49,15 +49,12 @@ class Own(pl.LightningModule):
             return self.loss_of(logits.float(), y.long(), batch_ids=ids, preds=preds).mean()
 
     def configure_optimizers(self) -> Any:
-        """As it was wrapped."""
         return self.optimizer
 
     def on_train_epoch_start(self) -> None:
-        """Wait for the turn."""
         self.turns.begin()
 
     def on_train_epoch_end(self) -> None:
-        """Stop the clock."""
         self.turns.end(self.num_samples)
 
 

@@ -1,8 +1,8 @@
 """A bare PyTorch loop that trains `whitenet` to 94 % of CIFAR-10 on a GPU: pixels on the device, nothing recorded.
 
-The same network, optimizer, schedule, batch size, augmentation in kind (crop of the reflected border, flip), averaging
-of weights and views of a test image as recipes/cifar10_gpu.yaml, written as short as it gets. Prints the
-test accuracy as JSON.
+It has the network, optimizer, schedule, batch size, kinds of augmentation (crop over a reflected border, flip),
+averaged weights and views of a test image of recipes/cifar10_gpu.yaml, written as briefly as possible. Prints the test
+accuracy as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BORDER = 2
 
 
 def main() -> None:
-    """Train once."""
+    """Train once, and print the test accuracy and the seconds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path, help=".npz file with X, y, X_test and y_test")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,9 @@
-"""MNIST in Lightning, of wrapped parts, driven by config.yaml: on one device, or with `--preset cpu_ddp` on two.
+"""MNIST in Lightning with wrapped parts, driven by config.yaml, on one device, or with `--preset cpu_ddp` on two.
 
     python examples/mnist_lightning/train.py --data-dir ../shared/data/mnist
     litscope suspects runs/mnist_lightning/watch-1
 
-The lines that are litscope's have `wl` in them.
+litscope's part: the lines with `wl` in them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LitMNIST(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         x, ids, y = batch
-        with guard_training_context:  # wl: these rows are training's
+        with guard_training_context:  # wl: what is recorded here is training
             logits = self.model(x)
             preds = logits.argmax(1)
             loss = self.criterion(logits.float(), y.long(), batch_ids=ids, preds=preds).mean()
@@ -45,7 +45,7 @@ class LitMNIST(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         x, ids, y = batch
-        with guard_testing_context:  # wl: these are an evaluation's
+        with guard_testing_context:  # wl: what is recorded here is evaluation
             logits = self.model(x)
             preds = logits.argmax(1)
             loss = self.criterion(logits.float(), y.long(), batch_ids=ids, preds=preds).mean()
@@ -59,7 +59,7 @@ class LitMNIST(L.LightningModule):
 
 
 def network() -> nn.Module:
-    """Two convolutions, two linear layers."""
+    """Two convolutions and two linear layers."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -86,8 +86,8 @@ def mnist_root(folder: Path) -> tuple[str, bool]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
-    parser.add_argument("--preset", help="of lightning_presets in the file")
-    parser.add_argument("--data-dir", help="in place of the file's")
+    parser.add_argument("--preset", help="one of lightning_presets in the file")
+    parser.add_argument("--data-dir", help="instead of the one in the file")
     parser.add_argument("--limit-batches", type=int, help="a short trial")
     return parser.parse_args()
 
