@@ -45,7 +45,7 @@ def direction(metric: str) -> Direction:
 
 
 def is_defined(metric: str, counts: Sequence[int]) -> bool:
-    """Whether a metric has a value on samples with so many of each class (C,).
+    """Whether a metric has a value on samples of which each class has this many (C,).
 
     AUROC needs a sample of a class and one of another; AP of two classes, one of the second.
     """

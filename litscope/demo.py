@@ -24,7 +24,7 @@ class Demo:
     hardest: WorstSamples
 
     def lines(self) -> list[str]:
-        """What a newcomer reads."""
+        """What a newcomer is shown: the results, and what to type next."""
         summary, run = self.summary, self.summary["run_dir"]
         best = summary["metrics"]["best"]
         quoted = shlex.quote(run)
@@ -51,7 +51,7 @@ class Demo:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """The result in plain values, for --json."""
         return {"summary": self.summary, "hardest": self.hardest.to_dict()}
 
 

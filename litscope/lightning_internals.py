@@ -85,7 +85,7 @@ def leave_sigterm_alone(trainer: L.Trainer) -> None:
 
 
 def set_max_epochs(trainer: L.Trainer, max_epochs: int | None) -> None:
-    """Train for so many epochs in all; None: without an end. (The trainer's property cannot be set.)"""
+    """Train for this many epochs in all; None: without an end. (The trainer's property cannot be set.)"""
     trainer.fit_loop.max_epochs = -1 if max_epochs is None else max_epochs
 
 

@@ -52,7 +52,7 @@ class Range:
     below: float | None = None
 
     def __call__(self, value: Any) -> str | None:
-        """See `Check`."""
+        """Why a value, or one of a list, is out of range; None if it is not. See `Check`."""
         if isinstance(value, list):
             return None if all(map(self._holds, value)) else f"each is {self._words()}."
         return None if self._holds(value) else f"it is {self._words()}."

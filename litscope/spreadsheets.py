@@ -29,7 +29,7 @@ def escaped_text(text: str) -> str:
 
 
 def unescaped_text(text: str) -> str:
-    """What `escaped_text` was given."""
+    """The text that `escaped_text` was given, from what it returned."""
     return re.sub(_ESCAPED, r"\1", text)
 
 

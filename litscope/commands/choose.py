@@ -94,7 +94,7 @@ class Chosen:
         return {name or "no split": int(n) for name in ("train", "val", "test", "") if (n := (found == name).sum())}
 
     def by_split(self) -> str:
-        """`train 10, val 2`."""
+        """The counts in words: `train 10, val 2`."""
         return ", ".join(f"{name} {count:,}" for name, count in self.counts().items())
 
     def rows(self, labels: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ class Chosen:
 
 
 def count_of(number: int) -> str:
-    """`1 sample`, `12 samples`."""
+    """A number of samples in words: `1 sample`, `12 samples`."""
     return f"{number:,} sample{'' if number == 1 else 's'}"
 
 

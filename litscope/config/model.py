@@ -38,7 +38,7 @@ class ModelConfig(Section, group="model"):
     in_channels: int | None = setting(None, check=COUNT, is_for_images=True)
     """Number of image bands; checked against the data. Default: what the data hold."""
     num_members: int = setting(1, check=COUNT)
-    """Train so many networks at once, each from weights of its own; what is recorded and predicted is their mean
+    """Train this many networks at once, each from weights of its own; what is recorded and predicted is their mean
     probability. For mlp."""
     member_lr: list[float] = setting([], check=Range(above=0))
     """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""

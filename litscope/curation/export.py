@@ -56,11 +56,11 @@ class Exported:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """The result in plain values, for --json."""
         return {"path": str(self.path), "num_samples": self.num_samples, "notes": self.notes}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         return [*self.notes, f"{self.num_samples:,} exported: {self.path}"]
 
 
@@ -252,7 +252,7 @@ FORMATS: dict[str, Callable[[Wanted], Exported]] = {
     "folder": _folder,
     "actions": _actions,
 }
-"""What `--to` may name."""
+"""Format that `--to` may name -> the function that writes it."""
 
 FOLDERS = ("fiftyone", "folder")
 """Formats that write a folder."""

@@ -44,7 +44,7 @@ class WorstSamples:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """The result in plain values, for --json."""
         return {
             "run": str(self.run),
             "split": self.split,

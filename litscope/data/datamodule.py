@@ -165,7 +165,7 @@ class ClassificationData(L.LightningDataModule):
         return torch.cat(images)
 
     def readable(self, ids: Ids) -> Ids:
-        """Those of `ids` whose file can be read, ascending."""
+        """The `ids` whose files can be read, ascending."""
         return self._opened.readable(ids)
 
     def active_ids(self, split: str) -> Ids:
@@ -173,12 +173,12 @@ class ClassificationData(L.LightningDataModule):
         return self.overlay.active(self.readable(self.manifest.ids(split, labelled=False)))
 
     def epoch_ids(self) -> Ids:
-        """(n,) int64, ascending: the active training samples that the epoch that runs does not leave out."""
+        """(n,) int64, ascending: the active training samples that the current epoch does not leave out."""
         ids = self.active_ids("train")
         return ids if self.pruning is None else self.pruning.kept(ids)
 
     def num_batches(self, num_samples: int) -> int:
-        """Batches, on each rank, of an epoch of so many training samples."""
+        """Batches on each rank in an epoch of this many training samples."""
         steps = num_steps(num_samples, self.batch_size, self._rank()[1])
         limit = _limit(self.trainer, steps)
         return steps if limit is None else min(steps, limit)
@@ -215,14 +215,14 @@ class ClassificationData(L.LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Validation batches, in order; with the trainer's `overfit_batches` the training batches."""
+        """The active samples of the validation split, in order; with `overfit_batches`, the training batches."""
         self.open()
         if self._overfits():
             return self._in_order(EpochOrder(self.active_ids("train"), self.batch_size, self.seed).epoch_ids(0))
         return self._in_order(self.active_ids("val"))
 
     def test_dataloader(self) -> Loader | list[Loader]:
-        """Test batches, in order."""
+        """The active samples of the test split, in order; see `active_ids`."""
         self.open()
         return self._in_order(self.active_ids("test"))
 
@@ -232,10 +232,10 @@ class ClassificationData(L.LightningDataModule):
         return self._in_order(ids)
 
     def redraw(self) -> bool:
-        """Have the epoch that runs follow the overlay: whom to draw from the next batch on.
+        """Have the current epoch follow the overlay: it decides which samples are drawn from the next batch on.
 
         Returns:
-            As `Loader.redraw`; False also where no epoch runs.
+            As `Loader.redraw`; False also between epochs.
         """
         loader = self._train_loader
         if loader is None or not loader.batches_done:
@@ -246,7 +246,7 @@ class ClassificationData(L.LightningDataModule):
         """Every row of `source` (by default of this data set, labelled or not), in order, for `evaluation_batch`.
 
         Raises:
-            DataError: if the source's kind, channels or number of features are others than these.
+            DataError: if the source is of another kind, or has other channels or another number of features.
         """
         self.open()
         if source is None:
@@ -283,7 +283,7 @@ class ClassificationData(L.LightningDataModule):
         loader: Loader
         if rows is not None:
             data: NDArray[Any] | Tensor = rows
-            # One pass over the rows, which is all that others than a fit make, would not pay for a copy of them.
+            # Only a fit passes over the rows more than once; a single pass would not pay for a copy of them.
             if of is None and self.trainer is not None and self.trainer.state.fn == "fit":
                 data = self._device_rows.of(rows, self.trainer.strategy.root_device)
             loader = GatherLoader(order, data, overlay, pin_memory=self._pins(), epoch=epoch, limit=limit)
@@ -314,7 +314,7 @@ class ClassificationData(L.LightningDataModule):
         self._device_rows = DeviceRows()
 
     def on_exception(self, exception: BaseException) -> None:  # noqa: ARG002 - Lightning's signature
-        """Lightning does not tear down after an exception."""
+        """Tear down, which Lightning does not do after an exception."""
         self.teardown()
 
     def _workers(self) -> int:
@@ -342,7 +342,7 @@ class ClassificationData(L.LightningDataModule):
         return {} if self._train_loader is None else {"train": self.position(), "overlay": self.overlay.state()}
 
     def position(self) -> dict[str, Any]:
-        """Where the training loader stands, see `Loader.state_dict`."""
+        """Where the training loader stands; see `Loader.state_dict`."""
         assert self._train_loader is not None
         return self._train_loader.state_dict()
 

@@ -39,7 +39,7 @@ class Opened:
     manifest: Manifest
 
     def readable(self, ids: Ids) -> Ids:
-        """Those of `ids` whose file can be read, ascending."""
+        """The `ids` whose files can be read, ascending."""
         return np.setdiff1d(ids, self.report.unreadable_ids)
 
     @property

@@ -79,5 +79,5 @@ class Overlay:
         )
 
     def active(self, ids: Ids) -> Ids:
-        """Those of `ids` that have a label and are not discarded."""
+        """The `ids` that have a label and are not discarded."""
         return ids[(self.labels.numpy()[ids] >= 0) & ~self.is_discarded[ids]]

@@ -40,7 +40,7 @@ def has_room(num_bytes: int, device: torch.device) -> bool:
 
 
 def copy_in_parts(rows: Tensor, device: torch.device) -> Tensor:
-    """All rows on `device`."""
+    """Copy all rows to `device`, without a second copy of them in its memory."""
     copied = torch.empty(rows.shape, dtype=rows.dtype, device=device)
     num_rows = max(1, PART_BYTES // max(1, rows[:1].nbytes))
     for start in range(0, len(rows), num_rows):

@@ -121,12 +121,12 @@ class EpochOrder:
         return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
 
     def of(self, ids: Ids) -> EpochOrder:
-        """The same order of other ids. (No training order drops what does not fill a step.)"""
+        """The same order over other ids, without `drop_last`, which no training order has."""
         return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world)
 
 
 def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:
-    """Steps of an epoch of so many ids."""
+    """Steps in an epoch of this many ids."""
     return len(_cut(num_ids, batch_size, 0, world, False))
 
 

@@ -71,7 +71,7 @@ class DataSettings:
     image_size: int | None = setting(None, check=COUNT)
     """Side of the square that the network sees. Default: from the images."""
     augment: Policy = setting("default", "augmentation")
-    """See `transforms`."""
+    """The policy by which training images change; see `transforms`."""
     crop_padding: int | None = setting(None, check=NOT_NEGATIVE)
     """Pixels around a small image before it is cropped; see `transforms`."""
     cache: bool | None = None

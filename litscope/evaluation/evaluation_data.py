@@ -76,7 +76,7 @@ class EvaluationData(L.LightningDataModule):
         return [(str(keys[i]), broken[i]) for i in self._asked.tolist() if i in broken]
 
     def test_dataloader(self) -> Loader:
-        """One pass, in order."""
+        """The samples that were asked for, once and in order."""
         rows, overlay, order = self._stored.rows, Overlay(self._source.manifest.labels), self._order
         if rows is not None:
             self._loader = GatherLoader(order, rows, overlay, pin_memory=self._pin_memory)
@@ -93,7 +93,7 @@ class EvaluationData(L.LightningDataModule):
         return self._loader
 
     def predict_dataloader(self) -> Loader:
-        """As `test_dataloader`."""
+        """The same batches as `test_dataloader`."""
         return self.test_dataloader()
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
@@ -102,7 +102,7 @@ class EvaluationData(L.LightningDataModule):
             self._loader.close()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Move each tensor."""
+        """Move each tensor, without waiting for a GPU."""
         return {name: value.to(device, non_blocking=True) for name, value in batch.items()}  # type: ignore[attr-defined]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:  # noqa: ARG002

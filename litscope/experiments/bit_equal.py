@@ -77,11 +77,11 @@ class Replay:
         return self.step == self.replay_step and not self.weights.num_different and not self.metrics
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """The result in plain values, for --json."""
         return {"is_equal": self.is_equal, **asdict(self), "weights": self.weights._asdict()}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         counted = f"{self.num_actions} action{'' if self.num_actions == 1 else 's'} repeated"
         lines = [f"{self.original} and {self.replay}: {counted}", self._verdict()]
         lines += _shown("metrics", self.metrics)

@@ -71,7 +71,7 @@ class CvResult:
     absent: tuple[tuple[str, ...], ...] = ()
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         names = list(METRICS)
         rows = [
             [str(number), f"{int(fold['num_samples'] or 0):,}", *(_shown(fold[name]) for name in names)]
@@ -91,7 +91,7 @@ class CvResult:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The result in plain values, for --json."""
         return {
             "dataset": self.dataset,
             "num_folds": len(self.folds),

@@ -92,12 +92,12 @@ class Validation:
     report: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json and the report."""
+        """The result in plain values, for --json and the report."""
         kinds = [{**asdict(one), "depths": [depth._asdict() for depth in one.depths]} for one in self.kinds]
         return {**asdict(self), "kinds": kinds, "caveat": CAVEAT}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         head = f"{'planted':<16} {'number':>7} {'AP':>6} {'chance':>7} {'to rank':>8} {'precision':>10} {'recall':>7}"
         rows = []
         for one in self.kinds:

@@ -103,7 +103,7 @@ class PruneResult:
 
     @property
     def arms(self) -> list[str]:
-        """Names of the arms."""
+        """The names of the arms: all samples, the method, its random control, and the shorter schedule."""
         return ["full", self.method, *(["random"] if self.method != "random" else []), "shorter"]
 
     def of(self, arm: str) -> list[ArmRun]:
@@ -141,7 +141,7 @@ class PruneResult:
         )
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         scale, unit = self._unit
         head = f"{'arm':<11}{self.metric:>17}{'sd':>8}{'samples':>13}{'of full':>9}{'wall s':>9}"
         lines = [f"{self.dataset}, prune ratio {self.ratio:g}, {self.num_seeds} seeds", head]
@@ -163,7 +163,7 @@ class PruneResult:
         return [arm for arm in self.arms if arm != self.method]
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The result in plain values, for --json."""
         return {
             "dataset": self.dataset,
             "method": self.method,

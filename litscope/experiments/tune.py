@@ -71,7 +71,7 @@ class Trial:
 
     @property
     def words(self) -> str:
-        """`lr 0.0123, weight_decay 0.05`."""
+        """The settings in one line: `lr 0.0123, weight_decay 0.05`."""
         return ", ".join(f"{name} {shown(value)}" for name, value in self.settings.items())
 
 
@@ -126,7 +126,7 @@ class TuneResult:
         return [*lines, *table_lines(["trial", self.metric, *names], rows), f"litscope fit --config {self.config}"]
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The result in plain values, for --json."""
         best = self.ranked[0]
         return {
             "dataset": self.dataset,

@@ -78,7 +78,7 @@ class WhatIf:
         return low > 0 or high < 0
 
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence: what the decision changes, or that no difference can be seen."""
         mean, (low, high) = float(np.mean(self.differences)), self.interval
         values = f"{self._amount(mean)} ({self._plain(low)} to {self._plain(high)})"
         what = f"{self.question.what} changes {self.metric} by {values}."
@@ -96,7 +96,7 @@ class WhatIf:
         return self.metric.endswith("/loss")
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in lines for a terminal."""
         rows = [f"{'seed':<10} {'as is':>8} {'changed':>8} {'difference':>10}"]
         for seed, a, b in zip(self.seeds, self.as_is, self.changed, strict=True):
             rows.append(f"{seed:<10} {a:>8.4f} {b:>8.4f} {b - a:>+10.4f}")

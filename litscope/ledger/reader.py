@@ -29,7 +29,7 @@ class ValidRows(NamedTuple):
     """Splits of which a later attempt repeated the evaluation at the cut."""
 
     def expression(self) -> pc.Expression:
-        """For a pyarrow filter."""
+        """The rule as a pyarrow filter."""
         if self.cut is None:
             return pc.scalar(True)
         step, holds_at_cut = pc.field("step"), pc.field("phase") == "eval"
@@ -38,7 +38,7 @@ class ValidRows(NamedTuple):
         return (step < self.cut) | ((step == self.cut) & holds_at_cut)
 
     def sql(self) -> str:
-        """For a WHERE clause."""
+        """The rule as an SQL condition."""
         if self.cut is None:
             return "true"
         again = "".join(" AND split != '{}'".format(split.replace("'", "''")) for split in self.evaluated_again)

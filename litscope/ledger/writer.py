@@ -54,7 +54,7 @@ class _Flush:
 
 
 class _Stop(_Flush):
-    """The last request."""
+    """The last request: the thread ends when it comes."""
 
 
 class LedgerWriter:

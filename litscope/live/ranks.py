@@ -60,7 +60,7 @@ class Ranks:
         return values
 
     def first(self, value: Any) -> Any:
-        """Rank 0's value."""
+        """Rank 0's plain value, on every rank."""
         if self._group is None:
             return value
         values = [value]

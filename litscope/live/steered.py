@@ -81,7 +81,7 @@ class Steered(Protocol):
         """The samples of a split that count now."""
 
     def readable(self, ids: Ids) -> Ids:
-        """Those of `ids` that can be shown to the model."""
+        """The `ids` that can be shown to the model."""
 
     def prepare_epoch(self) -> None:
         """Called before an epoch starts."""

@@ -42,7 +42,7 @@ class Checkup:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """The result in plain values, for --json."""
         plan, data = self.start.plan, self.start.data
         return {
             "dataset": data.source.name,

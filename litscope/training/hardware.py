@@ -234,7 +234,7 @@ def _devices(text: str, device_type: DeviceType, machine: Machine) -> int | list
     if count < 1:
         raise ConfigError(f"--devices {count}: at least 1 is needed. {_what_is_here(machine)}")
     if here is not None and count > here:
-        raise ConfigError(f"--devices {count}: there are not so many. {_what_is_here(machine)}")
+        raise ConfigError(f"--devices {count}: there are not that many. {_what_is_here(machine)}")
     return count
 
 

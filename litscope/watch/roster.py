@@ -151,7 +151,7 @@ class Roster:
         return np.flatnonzero(self.is_in(split) & ~self.is_discarded())
 
     def is_discarded(self) -> Any:
-        """(N,) bool."""
+        """(N,) bool: which samples people left out."""
         found = np.zeros(len(self), bool)
         for part in self.parts:
             if part.data is not None:

@@ -114,7 +114,7 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether rows are taken."""
+        """Whether rows are still recorded."""
         return not self._is_closed
 
     @property
@@ -271,7 +271,7 @@ class Session:
         self._losses.append(loss.detach())
 
     def weight_of(self, sample_id: Tensor) -> Tensor:
-        """See `litscope.watch.weight_of`."""
+        """The weights (B,) that people gave these samples; see `litscope.watch.weight_of`."""
         return self._target.weight_of(sample_id)
 
     def changed_weights(self, sample_id: Tensor) -> Tensor | None:

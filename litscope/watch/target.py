@@ -116,10 +116,10 @@ class WatchedTraining:
         return ids
 
     def prepare_epoch(self) -> None:
-        """Samplers follow by themselves."""
+        """Nothing to do: samplers follow the decisions by themselves."""
 
     def epoch_starts(self) -> None:
-        """Samplers follow by themselves."""
+        """Nothing to do here either."""
 
     # ---- how -----------------------------------------------------------------------------------
 

@@ -281,7 +281,7 @@ class _Guard(AbstractContextManager["_Guard"]):
         self._before: list[tuple[str, str]] = []
 
     def __call__(self, *_: Any, **__: Any) -> _Guard:
-        """For who calls it."""
+        """Return the guard itself, for code that calls it."""
         return self
 
     def __enter__(self) -> _Guard:

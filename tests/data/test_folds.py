@@ -76,7 +76,7 @@ def test_too_few() -> None:
     splits = folds(None)[0]
     with pytest.raises(DataError, match="70 folds: there are only 69 samples"):
         fold_of(LABELS, splits, None, 70, seed=1)
-    with pytest.raises(DataError, match="50 folds: no class has so many samples"):
+    with pytest.raises(DataError, match="50 folds: no class has that many samples"):
         fold_of(LABELS, splits, None, 50, seed=1)
     two = np.array([f"g{i % 2}" for i in range(len(LABELS))], dtype=object)
     with pytest.raises(DataError, match="4 folds: there are only 2 groups"):

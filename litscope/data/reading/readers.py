@@ -82,12 +82,12 @@ class ArrayReader:
 
     @property
     def channels(self) -> int:
-        """K or F."""
+        """K of images, F of a table."""
         return int(self._array.shape[-1])
 
     @property
     def array(self) -> npt.NDArray[Any]:
-        """The whole array."""
+        """All samples, (N, H, W, K) or (N, F), as they lie in memory."""
         return self._array
 
     def size(self, sample_id: int) -> tuple[int, int]:
@@ -149,7 +149,7 @@ class FileReader:
 
     @property
     def channels(self) -> int:
-        """K."""
+        """K, the same for all files."""
         return self._channels
 
     def __len__(self) -> int:
@@ -170,7 +170,7 @@ class FileReader:
         return header.height, header.width
 
     def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:
-        """(H, W, K)."""
+        """Decode one image, (H, W, K); a large JPEG may come smaller, as `Reader.read` says."""
         path = self.path(sample_id)
         try:
             return self._read(path, min_side)

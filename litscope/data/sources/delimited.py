@@ -64,7 +64,7 @@ class Delimited:
 
     @property
     def notes(self) -> list[str]:
-        """Lines for the person."""
+        """Lines to tell the person: the encoding, where it was guessed."""
         if self.encoding != "cp1252":
             return []
         return [f"{self.path.name} is not UTF-8; it is read as Windows text (cp1252)"]

@@ -65,7 +65,7 @@ class Listing:
 
 
 def no_splits(count: int) -> npt.NDArray[np.object_]:
-    """(N,) empty strings."""
+    """(N,) empty strings: the source does not say which sample belongs to which split."""
     return np.full(count, "", dtype=object)
 
 

@@ -332,4 +332,4 @@ _FILES = {
     "svhn": _Files((".", "svhn"), ("train_32x32.mat", "test_32x32.mat"), _read_svhn, "SVHN", 10),
 }
 NAMES: tuple[str, ...] = (*_BUNDLED, *_FILES)
-"""What `--dataset` may name."""
+"""The data sets that `--dataset` may name, beside files and folders."""

@@ -50,7 +50,7 @@ class Marks:
 
     @property
     def words(self) -> str:
-        """For the person."""
+        """How numbers are written, in words: `a comma before decimals and a point between thousands`."""
         names = {",": "a comma", ".": "a point", " ": "a space", "'": "an apostrophe"}
         thousands = f" and {names[self.thousands]} between thousands" if self.thousands else ""
         return f"{names[self.decimal]} before decimals{thousands}"
@@ -81,7 +81,7 @@ def all_marks(has_decimal_comma: bool) -> tuple[Marks, ...]:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether cells are words."""
+    """Whether cells of this type are text, also as categories."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 

@@ -172,7 +172,7 @@ def fold_of(labels: Labels, splits: Names, groups: Names | None, count: int, see
         try:
             parts = list(kind(count, shuffle=True, random_state=seed).split(pool, labels[pool], codes))
         except ValueError as error:
-            raise DataError(f"{count} folds: no class has so many {of}. Give fewer folds.") from error
+            raise DataError(f"{count} folds: no class has that many {of}. Give fewer folds.") from error
     for number, (_, members) in enumerate(parts):
         folds[pool[members]] = number
     sizes = np.bincount(folds[pool], minlength=count)

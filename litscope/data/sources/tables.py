@@ -59,12 +59,12 @@ class TableFile:
 
     @property
     def notes(self) -> list[str]:
-        """Lines for the person."""
+        """Lines to tell the person about how the file was read."""
         return [] if self.text is None else self.text.notes
 
     @property
     def separator(self) -> str | None:
-        """Of a CSV file's cells."""
+        """The separator of a CSV file's cells; None for Parquet."""
         return None if self.text is None else self.text.separator
 
     def read(self, text_columns: Iterable[str] = ()) -> pa.Table:

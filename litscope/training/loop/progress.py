@@ -59,7 +59,7 @@ class Progress:
             self._bar.update(self._task, completed=self._done)
 
     def stop(self) -> None:
-        """Remove the bar."""
+        """Remove the bar; a later `start` draws another."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

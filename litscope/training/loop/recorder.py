@@ -144,7 +144,7 @@ class Recorder(Checkpoint):
             pruning.load_state(restored.get("pruning", {}), position.stage == "mid")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take up the run where the checkpoint left it. Last of all: the random state."""
+        """Take up the run where the checkpoint left it; the random state comes last."""
         self._stop_requests.install()
         leave_sigterm_alone(trainer)  # one that came in between is in `stop_requests`
         recording, restored = self._recording, self._restored or {}
@@ -232,7 +232,7 @@ class Recorder(Checkpoint):
     # ---- evaluation --------------------------------------------------------------------------
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show a bar of its own."""
+        """Start the bar of the validation, and agree on the number of batches that every rank has."""
         self._common_val_batches = min(self._recording.ranks.gather(num_val_batches(trainer)))
         self._recording.progress.start("validating", num_val_batches(trainer))
 
@@ -252,7 +252,7 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The validation counts from here on."""
+        """Note that the validation is complete, so that a checkpoint does not ask for it again."""
         if trainer.state.fn == "fit":
             self._fit.is_validation_due = False
         self._recording.progress.stop()
@@ -260,7 +260,7 @@ class Recorder(Checkpoint):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
-        """Record the batch."""
+        """Record the batch; a stop request ends the evaluation here."""
         self._evaluated(trainer, outputs, "test")
         self._stop_evaluation()
 
@@ -300,7 +300,7 @@ class Recorder(Checkpoint):
             self._save(trainer)
 
     def _plant_and_steer(self, trainer: L.Trainer) -> None:
-        """Canaries come first, and the actions that wait; once more where one of these ends the run."""
+        """Plant or take out canaries, then apply the actions that wait; once more if one of these ends the run."""
         is_last = trainer.should_stop or self.pace.due(self._recording.ranks, 0).end
         self._plant_or_take_out(trainer, is_last)
         self._steer()
@@ -309,7 +309,7 @@ class Recorder(Checkpoint):
             self._steer()
 
     def _plant_or_take_out(self, trainer: L.Trainer, is_last: bool) -> None:
-        """Canaries: their turn comes when the epoch's signals are on the disk."""
+        """Give the canaries their turn, once the epoch's signals are on the disk."""
         if self._canaries is not None:
             schedule, data = self._fit.module.schedule, self._fit.data
             total = schedule.total_steps if schedule is not None else None
@@ -319,7 +319,7 @@ class Recorder(Checkpoint):
     # ---- saving and ending -------------------------------------------------------------------
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Before any checkpoint is written: the loss was finite, and the signals so far are on the disk."""
+        """Add our part, for which the loss must be finite and the signals so far must be on the disk."""
         checkpoint[KEY] = {
             "format": 1,
             "limits": limits_of(self._asked),
@@ -345,7 +345,7 @@ class Recorder(Checkpoint):
         raise Interrupted(f"Interrupted at step {self._fit.step}; {self._last_checkpoint} is written.")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal in order."""
+        """Remove the bar, so that the terminal is left in order."""
         if self._is_set_up:  # else another callback's setup failed, before ours
             self._recording.progress.stop()
 

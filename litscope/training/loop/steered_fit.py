@@ -84,7 +84,7 @@ class LiveRun:
         return self.data.active_ids(split)
 
     def readable(self, ids: Ids) -> Ids:
-        """Those of `ids` whose files could be read."""
+        """The `ids` whose files could be read."""
         return self.data.readable(ids)
 
     def asked(self) -> dict[str, Any]:

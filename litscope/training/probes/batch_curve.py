@@ -65,7 +65,7 @@ class BatchSizeResult:
         return [*lines, f"suggested batch size {self.suggestion}: the smallest within 5 % of the best speed", largest]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
+        """The result in plain values, for --json."""
         return {
             "suggestion": self.suggestion,
             "largest": self.largest,

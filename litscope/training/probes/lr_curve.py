@@ -63,7 +63,7 @@ class LrResult:
     figure: str | None = None
 
     def lines(self) -> list[str]:
-        """The result in words."""
+        """The result in lines for a terminal."""
         if self.suggestion is None:
             return ["No suggestion: the loss did not fall in any sweep. Try more --steps, or look at the data."]
         fell = sum(s.suggestion is not None for s in self.sweeps)

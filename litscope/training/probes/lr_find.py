@@ -173,7 +173,7 @@ class _SweepCallback(L.Callback):
             trainer.should_stop = True
 
     def sweep(self) -> Sweep:
-        """What was recorded, read."""
+        """The recorded losses, and the rate that they suggest."""
         losses = np.array([np.mean(losses) for losses in self.losses if losses])
         return read_sweep(self.lrs[: len(losses)], losses)
 
