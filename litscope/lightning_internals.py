@@ -1,8 +1,9 @@
 """Every part of Lightning that is touched here and that its documentation does not promise, behind named functions.
 
 Lightning 2.6. Where its next version moves something, this file changes and nothing else: one test for each function
-(`tests/ground/test_lightning_internals.py`) uses a real Trainer and fails, and another keeps private names out of the
-rest of the package. What a function relies on stands in it.
+(`tests/ground/test_lightning_internals.py`) uses a real Trainer and fails, and another file
+(`tests/project/test_private_lightning.py`) keeps private names out of the rest of the package. What a function
+relies on stands in it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class ModelConfig(Section, group="model"):
         for name in ("member_lr", "member_weight_decay"):
             values = getattr(self, name)
             if values and len(values) != self.num_members:
-                raise refuse(name, values, f"it is one number for each member, and --num-members is {self.num_members}.")
+                raise refuse(
+                    name, values, f"it is one number for each member, and --num-members is {self.num_members}."
+                )
         for name, is_given in (("num_members", self.num_members > 1), ("hidden", bool(self.hidden))):
             if is_given and self.arch is not None and self.arch.lower() != "mlp":
                 allowed = f"it is for --arch mlp, not {self.arch}. Leave one out."

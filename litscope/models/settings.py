@@ -105,4 +105,6 @@ class ClassifierSettings:
         for name in ("member_lr", "member_weight_decay"):
             values = getattr(self, name)
             if values is not None and len(values) != self.num_members:
-                raise ConfigError(f"{name}={values}: it is one number for each member, and num_members is {self.num_members}.")
+                raise ConfigError(
+                    f"{name}={values}: it is one number for each member, and num_members is {self.num_members}."
+                )

@@ -1,12 +1,9 @@
-"""Lightning's private parts: what each function relies on is looked at in a real Trainer; nobody else touches them."""
+"""Lightning's private parts: what each function relies on is looked at in a real Trainer."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import os
 import signal
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,66 +13,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from line_fits import NUM_BATCHES, Data, Loader, Module, fit, make_trainer
 from torch import Tensor, nn
 
 from litscope import lightning_internals as internals
-
-NUM_BATCHES = 4
-
-
-class Loader:
-    """`num_batches` of two rows; in stacks of `stack` batches, if asked for."""
-
-    def __init__(self, num_batches: int = NUM_BATCHES, stack: int = 0) -> None:
-        self.num_batches, self.stack = num_batches, stack
-
-    def __len__(self) -> int:
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.stack:
-            yield from (torch.ones(self.stack, 2, 3) for _ in range(self.num_batches // self.stack))
-        else:
-            yield from (torch.ones(2, 3) for _ in range(self.num_batches))
-
-
-class Module(L.LightningModule):
-    """Fits a line, and notes what it is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-        self.batches: list[tuple[int, int]] = []
-        self.validated: list[int] = []
-        self.steps_begun: list[int] = []
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        self.batches.append((self.current_epoch, batch_idx))
-        self.steps_begun.append(internals.steps_begun(self.trainer))
-        return self.layer(batch).square().mean()
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self.validated.append(self.global_step)
-        self.log("loss", self.layer(batch).square().mean())
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), lr=1e-3)
-        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class Data(L.LightningDataModule):
-    """Loaders of as many batches as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_train, self.num_val = NUM_BATCHES, 1
-
-    def train_dataloader(self) -> Loader:
-        return Loader(self.num_train)
-
-    def val_dataloader(self) -> Loader:
-        return Loader(self.num_val)
 
 
 class When(L.Callback):
@@ -85,13 +26,6 @@ class When(L.Callback):
         setattr(self, hook, lambda trainer, *_: act(trainer))
 
 
-def make_trainer(*callbacks: L.Callback, **arguments: Any) -> L.Trainer:
-    defaults: dict[str, Any] = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0}
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
-    has_files = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-    return L.Trainer(**{**defaults, **quiet, "enable_checkpointing": has_files, **arguments}, callbacks=list(callbacks))
-
-
 @pytest.fixture(autouse=True)
 def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from litscope.training.quiet import quiet_lightning
@@ -99,12 +33,6 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     with quiet_lightning():
         yield
-
-
-def fit(trainer: L.Trainer, **arguments: Any) -> tuple[Module, Data]:
-    module, data = Module(), Data()
-    trainer.fit(module, datamodule=data, **arguments)
-    return module, data
 
 
 # ---- what a trainer has and does not declare -----------------------------------------------------
@@ -451,90 +379,3 @@ def test_adapt_callback_states(tmp_path: Path) -> None:
 
     internals.adapt_callback_states(checkpoint, [ModelCheckpoint(tmp_path / "empty", monitor="loss")])
     assert checkpoint["callbacks"] == {}, "another folder without the files, and no early stopping"
-
-
-# ---- nobody else ---------------------------------------------------------------------------------
-
-PACKAGE = Path(internals.__file__).parent
-OF_LOOPS = {"fit_loop", "epoch_loop", "val_loop", "validate_loop", "test_loop", "predict_loop", "restarting"}
-OF_LOOPS |= {"batch_progress", "epoch_progress", "optim_progress", "scheduler_progress", "val_check_batch"}
-OF_CALLBACKS = {"best_k_models", "kth_value", "kth_best_model_path", "monitor_op", "wait_count", "best_score"}
-OF_TRAINERS = {"datamodule", "callbacks", "overfit_batches", "fast_dev_run"}
-IN_CHECKPOINTS = {"loops", "fit_loop", "callbacks", "lr_schedulers", "optimizer_states"}
-
-
-def private_names() -> set[str]:
-    """Names with an underscore that Lightning's objects have in a fit."""
-    trainer = make_trainer(ModelCheckpoint("files"), EarlyStopping("loss"), max_epochs=1)
-    module, data = fit(trainer)
-    loop = trainer.fit_loop
-    objects: list[object] = [trainer, module, data, loop, loop.epoch_loop, loop.epoch_loop.val_loop, loop._data_fetcher]
-    objects += [trainer.strategy, trainer.precision_plugin, trainer._signal_connector, *internals.callbacks_of(trainer)]
-    names = {name for one in objects for name in dir(one)} - set(dir(nn.Module())) - set(vars(Module()))
-    return {name for name in names if is_private(name)}
-
-
-def own_names(cls: type) -> set[str]:
-    """Attributes that the source of a class takes from `self`."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
-
-
-def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
-
-
-def uses(tree: ast.AST, private: set[str]) -> Iterator[tuple[int, str]]:
-    """(line, name) of what a file touches of Lightning's private parts."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            if node.attr in OF_LOOPS | OF_CALLBACKS or (node.attr in private and owner not in ("self", "cls")):
-                yield node.lineno, f"{owner}.{node.attr}"
-            if node.attr in OF_TRAINERS and owner.rpartition(".")[2] in ("trainer", "_trainer"):
-                yield node.lineno, f"{owner}.{node.attr}"
-        if isinstance(node, ast.Subscript | ast.Call):
-            keys = [node.slice] if isinstance(node, ast.Subscript) else node.args
-            for key in keys:
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    is_key = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("checkpoint")
-                    if key.value in private or (is_key and key.value in IN_CHECKPOINTS):
-                        yield node.lineno, key.value
-
-
-def test_nobody_else_touches_them() -> None:
-    private = private_names()
-    assert {"_combined_loader", "_data_fetcher", "_signal_connector", "_broadcast_sigterm_tensor"} <= private
-    found = [
-        f"{path.relative_to(PACKAGE)}:{line}: {name}"
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path != Path(internals.__file__)
-        for line, name in uses(ast.parse(path.read_text()), private)
-    ]
-    assert not found, "put them behind a function of lightning_internals.py:\n" + "\n".join(found)
-
-
-def test_our_own_private_names_do_not_hide_those_of_lightning() -> None:
-    from litscope.data.datamodule import ClassificationData
-    from litscope.evaluation.evaluation_data import EvaluationData
-    from litscope.models.classifier import Classifier
-    from litscope.training.loop.checkpoints import AtomicCheckpointIO
-    from litscope.training.loop.ema import AveragedWeights
-    from litscope.training.loop.recorder import Recorder
-    from litscope.watch.scope import Scope
-
-    for ours in (Classifier, ClassificationData, EvaluationData, AtomicCheckpointIO, AveragedWeights, Recorder, Scope):
-        theirs = [base for base in ours.__mro__ if base.__module__.startswith("lightning.")]
-        assert theirs
-        private = {name for base in theirs for name in {*dir(base), *own_names(base)} if is_private(name)}
-        hidden = {name for name in own_names(ours) if is_private(name)} & private
-        assert not hidden, f"{ours.__name__}: {hidden} are Lightning's own names"
-
-
-def test_the_check_sees_what_it_should() -> None:
-    code = (
-        "trainer.fit_loop.max_epochs = 3\nself._trainer.datamodule\nmodule._trainer\nself._mine\n"
-        "getattr(model, '_trainer')\ncheckpoint['loops']\ntrainer.global_step\nfacts['loops']\nrecipe.callbacks\n"
-    )
-    found = {line for line, _ in uses(ast.parse(code), {"_trainer", "_mine"})}
-    assert found == {1, 2, 3, 5, 6}

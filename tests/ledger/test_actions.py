@@ -18,19 +18,16 @@ from journals import applied, ask, refused, statuses
 
 from litscope.errors import ConfigError, LedgerError, RunError
 from litscope.ledger.journal.actions import (
-    SETTINGS,
-    VERBS,
     Decisions,
     Journal,
     canaries,
     check,
-    decide,
     decisions,
     entries,
     request,
     submit,
 )
-from litscope.ledger.journal.describe import describe, describe_answer, describe_status
+from litscope.ledger.journal.describe import describe, describe_status
 from litscope.ledger.tables import actions_table
 from litscope.rundir import RunDir, append_line, begin_attempt, json_text
 
@@ -41,108 +38,6 @@ def run(tmp_path: Path) -> RunDir:
     run = RunDir.create(tmp_path / "run")
     begin_attempt(run, 0, None)
     return run
-
-
-# ---- requests ----------------------------------------------------------------------------------
-
-
-def test_a_request_says_who_when_what_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LITSCOPE_USER", raising=False)
-    action = request("discard", why="blurred", sample_id=np.arange(3), key=np.array(["a", "b", "c"], object))
-    assert list(action) == ["id", "who", "when", "what", "why", "sample_id", "key"]
-    assert len(action["id"]) == 12
-    assert int(action["id"], 16) >= 0
-    assert "@" in action["who"]
-    assert action["when"] > 1e9
-    assert json.loads(json.dumps(action)) == action  # plain values, though numpy's were given
-    assert action["sample_id"] == [0, 1, 2]
-    assert request("pause", who="ada")["who"] == "ada"
-    monkeypatch.setenv("LITSCOPE_USER", "grace")
-    assert request("pause")["who"] == "grace"
-
-
-VALID: list[dict[str, Any]] = [
-    {"what": "tag", "tag": "hard", "sample_id": [1], "key": ["a"]},
-    {"what": "untag", "tag": "hard", "sample_id": [1]},
-    {"what": "discard", "sample_id": [0, 2**40], "where": "suspicion > 0.9"},
-    {"what": "restore", "sample_id": [0]},
-    {"what": "relabel", "sample_id": [0, 1], "label": ["cat", "dog"]},
-    {"what": "relabel", "sample_id": [0, 1], "label": "cat", "canary": True},
-    {"what": "reweight", "sample_id": [0], "weight": 0},
-    {"what": "set", "settings": {"lr": 0.1, "lr_scale": 2, "weight_decay": 0, "epochs": 3, "patience": 1}},
-    {"what": "set", "settings": {"lr": "schedule", "early_stopping": False, "batch_size": 64}},
-    {"what": "pause"},
-    {"what": "resume"},
-    {"what": "resume", "schedule": True},
-    {"what": "checkpoint"},
-    {"what": "evaluate", "split": "val"},
-    {"what": "evaluate", "tag": "hard"},
-    {"what": "stop"},
-    {"what": "undo", "action": "0123456789ab"},
-    {"what": "undo", "action": "0123456789ab", "canary": True, "at_step": 0},
-]
-
-
-@pytest.mark.parametrize("action", VALID, ids=str)
-def test_valid_requests(action: dict[str, Any]) -> None:
-    assert check(action) is None
-    assert request(**action).items() >= action.items()
-
-
-def test_every_verb_and_setting_has_a_valid_example() -> None:
-    assert {action["what"] for action in VALID} == set(VERBS)
-    assert {name for action in VALID for name in action.get("settings", {})} == set(SETTINGS)
-
-
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        ({"what": "discrad", "sample_id": [1]}, "Did you mean 'discard'"),
-        ({"what": "merge"}, "Known are tag, untag"),
-        ({"what": ["discard"]}, "not an action"),
-        ({"what": "discard"}, "needs `sample_id`"),
-        ({"what": "discard", "sample_id": []}, "not empty"),
-        ({"what": "discard", "sample_id": [-1]}, "whole numbers from 0"),
-        ({"what": "discard", "sample_id": [True]}, "whole numbers from 0"),
-        ({"what": "discard", "sample_id": [1.0]}, "whole numbers from 0"),
-        ({"what": "discard", "sample_id": [2**63]}, "whole numbers from 0"),
-        ({"what": "discard", "sample_id": "all"}, "whole numbers from 0"),
-        ({"what": "discard", "sample_id": [1, 2], "key": ["a"]}, "1 values of `key` for 2 ids"),
-        ({"what": "discard", "sample_id": [1], "weight": 1.0}, "does not take `weight`"),
-        ({"what": "discard", "sample_id": [1], "wehre": "x"}, "Did you mean 'where'"),
-        ({"what": "discard", "sample_id": [1], "canary": True}, "does not take `canary`"),
-        ({"what": "relabel", "sample_id": [1, 2], "label": ["cat"]}, "1 values of `label` for 2 ids"),
-        ({"what": "relabel", "sample_id": [1], "label": 3}, "a class name"),
-        ({"what": "relabel", "sample_id": [1], "label": " "}, "a class name"),
-        ({"what": "reweight", "sample_id": [1], "weight": -0.5}, "finite number from 0"),
-        ({"what": "reweight", "sample_id": [1], "weight": float("nan")}, "finite number from 0"),
-        ({"what": "reweight", "sample_id": [1], "weight": float("inf")}, "finite number from 0"),
-        ({"what": "reweight", "sample_id": [1], "weight": True}, "finite number from 0"),
-        ({"what": "tag", "tag": "", "sample_id": [1]}, "must be a name"),
-        ({"what": "set"}, "needs `settings`"),
-        ({"what": "set", "settings": {}}, "not empty"),
-        ({"what": "set", "settings": {"lr": 0}}, "lr=0: it must be a number above 0, or schedule"),
-        ({"what": "set", "settings": {"lr": "fast"}}, "lr='fast'"),
-        ({"what": "set", "settings": {"epoch": 3}}, "Did you mean 'epochs'"),
-        ({"what": "set", "settings": {"dropout": 3}}, "What can be set is lr, lr_scale"),
-        ({"what": "set", "settings": {"epochs": 3.5}}, "epochs=3.5"),
-        ({"what": "set", "settings": {"epochs": True}}, "epochs=True"),
-        ({"what": "set", "settings": {"early_stopping": 1}}, "true or false"),
-        ({"what": "evaluate"}, "either `split`"),
-        ({"what": "evaluate", "split": "val", "tag": "hard"}, "either `split`"),
-        ({"what": "evaluate", "split": "all"}, "train, val or test"),
-        ({"what": "evaluate", "split": ["val"]}, "train, val or test"),
-        ({"what": "resume", "schedule": False}, "must be true"),
-        ({"what": "undo"}, "needs `action`"),
-        ({"what": "pause", "for": 3}, "pause does not take `for`"),
-        ({"what": "pause", "at_step": -1}, "whole number from 0"),
-    ],
-    ids=str,
-)
-def test_requests_that_are_refused(action: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        check(action)
-    assert decide([{"id": "a", **action}]) == Decisions()
 
 
 # ---- the file ----------------------------------------------------------------------------------
@@ -418,48 +313,7 @@ def test_what_only_meant_the_process_that_trained_then_is_not_repeated(run: RunD
     assert decisions(run).is_paused
 
 
-# ---- in words ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("action", "words"),
-    [
-        ({"what": "discard", "sample_id": [1], "where": "aum < 0"}, "discard 1 sample where aum < 0"),
-        ({"what": "tag", "tag": "hard", "sample_id": list(range(1200))}, "tag hard 1,200 samples"),
-        ({"what": "relabel", "sample_id": [1, 2], "label": ["cat", "dog"]}, "relabel 2 samples to cat, dog"),
-        ({"what": "relabel", "sample_id": [0] * 5, "label": list("abcde")}, "relabel 5 samples to a, b, c and 2 more"),
-        ({"what": "reweight", "sample_id": [1], "weight": 0.5}, "reweight 1 sample to weight 0.5"),
-        ({"what": "set", "settings": {"lr": 0.1, "early_stopping": False}}, "set lr=0.1 early_stopping=false"),
-        ({"what": "resume", "schedule": True}, "resume schedule"),
-        ({"what": "evaluate", "split": "val"}, "evaluate val"),
-        ({"what": "evaluate", "tag": "hard"}, "evaluate hard"),
-        ({"what": "undo", "action": "abc"}, "undo abc"),
-        ({"what": "stop", "at_step": 70}, "stop at step 70"),
-        ({"what": "merge", "settings": 3, "sample_id": "all"}, "merge"),
-    ],
-)
-def test_an_action_in_words(action: dict[str, Any], words: str) -> None:
-    assert describe(action) == words
-
-
-def test_an_answer_in_words(run: RunDir) -> None:
-    one, two, three = ask(run, "evaluate", split="val"), ask(run, "pause"), ask(run, "checkpoint")
-    applied(run, one, step=7, metrics={"val/accuracy": 0.5, "num_samples": 3}, note="of the last weights")
-    refused(run, two, "no")
-    applied(run, three, path="a.ckpt")
-    found = [describe_answer(entry.answer) for entry in entries(run) if entry.answer]
-    assert found == [
-        [
-            "applied at step 7 (epoch 1). of the last weights",
-            "  val/accuracy         0.5000",
-            "  num_samples          3",
-        ],
-        ["refused at step 10 (epoch 1): no"],
-        ["applied at step 10 (epoch 1)", "  a.ckpt"],
-    ]
-    ask(run, "stop")
-    assert [describe_status(entry) for entry in entries(run)][1:] == [found[1][0], found[2][0], "pending"]
-
+# ---- lines that no reader could hold --------------------------------------------------------------
 
 DEEP = b'{"id": "x", "what": "tag", "tag": ' + 100_000 * b"[" + 100_000 * b"]" + b"}"
 
@@ -521,13 +375,3 @@ def test_an_answer_that_no_reader_could_hold_is_none(run: RunDir) -> None:
         file.write(f'{{"answers": "{action}", "status": "applied", "step": 1{400 * "0"}, "epoch": 0, "attempt": 1}}\n')
     assert statuses(run) == ["pending"]
     assert actions_table(run)["step"].to_pylist() == [None]
-
-
-def test_a_request_with_such_values_is_not_written() -> None:
-    for arguments in ({"weight": 10**400}, {"weight": 10**5000}, {"key": ["\udcff"], "weight": 1}):
-        with pytest.raises(ConfigError, match="it must be"):
-            request("reweight", sample_id=[1], **arguments)
-    with pytest.raises(ConfigError, match="not Unicode text"):
-        request("pause", why="\udcff")
-    with pytest.raises(ConfigError, match="it must be a name"):
-        request("tag", sample_id=[1], tag="\udcff")

@@ -6,31 +6,17 @@ import itertools
 import math
 import random
 import statistics
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from visit_rows import Row, columns, row
 
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
 from litscope.ledger.scoring.scores import ScoreState, mean_ranks, mistake_prior, suspicion
 from litscope.ledger.visits import VISIT_SIGNALS, Pinned, pick_visits
-
-Row = dict[str, Any]
-"""epoch, sample_id, step, label, pred, is_train, and the signals of one visit."""
-
-
-def row(sample_id: int, pred: int, label: int = 1, step: int = 0, is_train: bool = True, **signals: float) -> Row:
-    values = dict.fromkeys(VISIT_SIGNALS, 0.5) | signals
-    return {"sample_id": sample_id, "step": step, "label": label, "pred": pred, "is_train": is_train, **values}
-
-
-def columns(rows: list[Row]) -> dict[str, np.ndarray]:
-    types = {"sample_id": np.int64, "step": np.int32, "label": np.int32, "pred": np.int32, "is_train": np.bool_}
-    names = [*types, *VISIT_SIGNALS]
-    return {name: np.array([r[name] for r in rows], types.get(name, np.float32)) for name in names}
 
 
 def count(epochs: list[list[Row]], split: str = "train", pinned: Pinned | None = None) -> list[Row]:
@@ -125,46 +111,7 @@ def test_every_score_is_defined_and_a_column() -> None:
     ]
 
 
-# ---- which rows count ------------------------------------------------------------------------
-
-
-def picked(rows: list[Row], is_train_split: bool = True, pinned: Pinned | None = None) -> list[tuple[int, int, int]]:
-    visits = pick_visits(columns(rows), is_train_split, pinned)
-    return list(zip(visits.sample_id.tolist(), visits.label.tolist(), visits.pred.tolist(), strict=True))
-
-
-def test_the_last_of_several_visits_in_an_epoch_counts() -> None:
-    rows = [row(5, 0, step=3), row(5, 2, step=7), row(4, 1, step=9), row(5, 1, step=5)]
-    assert picked(rows) == [(4, 1, 1), (5, 1, 2)]
-
-
-def test_at_one_step_the_visit_with_the_greatest_loss_counts() -> None:
-    rows = [row(5, 0, loss=1.0), row(5, 2, loss=3.0), row(5, 1, loss=2.0)]
-    assert picked(rows) == picked(rows[::-1]) == [(5, 1, 2)]
-
-
-def test_training_rows_come_before_clean_ones_and_clean_ones_do_where_there_is_nothing_else() -> None:
-    rows = [row(5, 0, step=3), row(5, 2, step=7, is_train=False), row(6, 2, step=7, is_train=False)]
-    assert picked(rows) == [(5, 1, 0)]
-    assert picked(rows[1:]) == [(5, 1, 2), (6, 1, 2)]
-
-
-def test_of_other_splits_only_evaluations_count() -> None:
-    rows = [row(5, 0, step=3), row(6, 2, step=7, is_train=False)]
-    assert picked(rows, is_train_split=False) == [(6, 1, 2)]
-    assert picked(rows[:1], is_train_split=False) == []
-
-
-@pytest.mark.parametrize("name", VISIT_SIGNALS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_visit_that_is_not_finite_does_not_count(name: str, value: float) -> None:
-    assert picked([row(5, 0, step=1), row(5, 2, step=2, **{name: value}), row(6, 1, **{name: value})]) == [(5, 1, 0)]
-
-
-def test_of_a_pinned_sample_only_visits_with_that_label_count() -> None:
-    rows = [row(5, 0, label=2, step=1), row(5, 0, label=1, step=2), row(6, 0, label=1)]
-    assert picked(rows, pinned=Pinned.of({5: 2, 8: 0})) == [(5, 2, 0), (6, 1, 0)]
-    assert picked(rows, pinned=Pinned.of({9: 0})) == picked(rows) == [(5, 1, 0), (6, 1, 0)]
+# ---- new labels and windows --------------------------------------------------------------------
 
 
 def test_a_new_label_starts_anew() -> None:

@@ -71,7 +71,6 @@ class Forked:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
         assert self._process.pid is not None
         return self._process.pid
 
@@ -85,7 +84,6 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end."""
         self._process.join(timeout)
         if self.returncode is None:
             assert timeout is not None
@@ -93,17 +91,16 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end; what it said on stdout and stderr."""
+        """Wait for its end; returns what it said on stdout and stderr."""
         self.wait(timeout)
         return self.stdout, self.stderr
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To this process, not to its children."""
+        """Send it to this process, not to its children."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Without warning."""
         self.send_signal(signal.SIGKILL)
 
     @property
@@ -117,7 +114,7 @@ class Forked:
         return _read(self._stderr)
 
     def wait_until_it_says(self, words: str, timeout: float = 120) -> None:
-        """On stderr."""
+        """Wait until the words are on stderr."""
         deadline = time.monotonic() + timeout
         while words not in self.stderr:
             if time.monotonic() > deadline or self.poll() is not None:
@@ -137,7 +134,7 @@ def run_cli(*words: str, timeout: float = 300, **options: Any) -> subprocess.Com
 
 
 def finished(process: Forked, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Wait for its end, and give what `subprocess.run` would; killed where that takes too long."""
+    """Wait for its end, and return what `subprocess.run` would; kills it if that takes too long."""
     try:
         said = process.communicate(timeout)
     except subprocess.TimeoutExpired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from litscope import RunDir
 from litscope.ledger.journal.actions import entries, request, submit
 from litscope.ledger.views import sql
 from litscope.live import steering
-from litscope.watch import with_ids
+from litscope.watch import Scope, with_ids
 
 NUM_TRAIN, NUM_VAL, BATCH = 100, 30, 10
 
@@ -76,13 +77,13 @@ class Module(L.LightningModule):
 
 
 def loaders(watched: bool = True, **options: Any) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Of training and validation."""
+    """The loaders of training and validation."""
     train, val = (with_ids(data) if watched else data for data in (TRAIN, VAL))
     return DataLoader(train, BATCH, shuffle=True, **options), DataLoader(val, BATCH, **options)
 
 
 def trainer(*callbacks: Any, tree: Any = L, **options: Any) -> Any:
-    """A quiet one, on the CPU."""
+    """A quiet trainer on the CPU."""
     return tree.Trainer(
         **{
             "max_epochs": 3,
@@ -99,7 +100,7 @@ def trainer(*callbacks: Any, tree: Any = L, **options: Any) -> Any:
 
 
 def weights(module: nn.Module) -> Tensor:
-    """All of them, flat."""
+    """All parameters, flat."""
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
@@ -113,7 +114,7 @@ class Asks:
         self.folder, self.wishes = folder, wishes
 
     def at(self, step: int) -> None:
-        """`step` steps are done."""
+        """Ask for what is wished after `step` steps."""
         if step in self.wishes:
             what, arguments = self.wishes.pop(step)
             submit(RunDir(self.folder), request(what, **arguments))
@@ -148,3 +149,19 @@ def answers(folder: Path) -> list[tuple[str, str, str]]:
         (e.action["what"], e.status, (e.answer or {}).get("reason") or (e.answer or {}).get("note") or "")
         for e in found
     ]
+
+
+def scoped_fit(
+    folder: Path, *callbacks: Any, module: Module | None = None, workers: Any = None, **options: Any
+) -> Module:
+    """Fit under a `Scope`, from the same weights and order each time."""
+    module = module or Module()
+    torch.manual_seed(3)
+    trainer(Scope(folder), *callbacks, **options).fit(module, *loaders(**(workers or {})))
+    return module
+
+
+def ends(folder: Path) -> dict[str, Any]:
+    """What the run's summary says."""
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return found

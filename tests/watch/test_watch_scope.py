@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +22,20 @@ from watched import (
     Asks,
     Module,
     answers,
+    ends,
     loaders,
     rows,
+    scoped_fit,
     trainer,
     visits,
     weights,
 )
 
-from litscope import RunDir
 from litscope.cli import main
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, RunError
-from litscope.ledger.journal.actions import request, submit
 from litscope.rundir import read_lines
-from litscope.watch import Scope, record, weight_of, with_ids
+from litscope.watch import Scope, record, with_ids
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
@@ -45,24 +43,12 @@ pytestmark = [
 ]
 
 
-def fit(folder: Path, *callbacks: Any, module: Module | None = None, workers: Any = None, **options: Any) -> Module:
-    module = module or Module()
-    torch.manual_seed(3)
-    trainer(Scope(folder), *callbacks, **options).fit(module, *loaders(**(workers or {})))
-    return module
-
-
-def ends(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return found
-
-
 # ---- rows ----------------------------------------------------------------------------------------
 
 
 def test_every_visit_is_recorded_once_and_the_folder_is_a_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    fit(run)
+    scoped_fit(run)
     expected = {(e, "train", "train"): (NUM_TRAIN, NUM_TRAIN) for e in range(3)}
     expected |= {(e, "val", "eval"): (NUM_VAL, NUM_VAL) for e in range(3)}  # and no sanity check
     assert visits(run) == expected
@@ -91,7 +77,7 @@ def test_the_logits_recorded_are_the_step_s_own(tmp_path: Path) -> None:
             losses.extend(zip(ids.tolist(), each.tolist(), strict=True))
         return {"loss": each.mean(), "logits": logits, "sample_loss": each}  # label and id: as the batch has them
 
-    fit(tmp_path / "run", module=Module(step), max_epochs=1)
+    scoped_fit(tmp_path / "run", module=Module(step), max_epochs=1)
     found = dict(rows(tmp_path / "run", "select sample_id, loss from signals where phase = 'train'"))
     own = rows(tmp_path / "run", "select sample_id, value from custom where name = 'sample_loss' and phase = 'train'")
     assert found == pytest.approx(dict(losses), abs=1e-6)
@@ -101,7 +87,7 @@ def test_the_logits_recorded_are_the_step_s_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_watching_changes_no_weight(tmp_path: Path, num_workers: int) -> None:
     options = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
-    watched = fit(tmp_path / "run", workers=options)
+    watched = scoped_fit(tmp_path / "run", workers=options)
     alone = Module()
     torch.manual_seed(3)
     trainer().fit(alone, *loaders(watched=False, **options))
@@ -130,7 +116,7 @@ def test_record_inside_a_step_and_several_validation_loaders(tmp_path: Path) -> 
 
 def test_accumulation_and_bfloat16(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    fit(run, accumulate_grad_batches=4, precision="bf16-mixed", max_epochs=2)
+    scoped_fit(run, accumulate_grad_batches=4, precision="bf16-mixed", max_epochs=2)
     assert visits(run)[1, "train", "train"] == (NUM_TRAIN, NUM_TRAIN)
     found = rows(run, "select step, count(*) from signals where phase = 'train' group by all order by all")
     assert found == [(0, 40), (1, 40), (2, 20), (3, 40), (4, 40), (5, 20)]
@@ -177,7 +163,7 @@ def test_a_binary_module_with_one_logit(tmp_path: Path) -> None:
         return {"loss": F.binary_cross_entropy_with_logits(z, (y == 0).float()), "logits": z, "label": (y == 0).long(),
                 "sample_id": ids}  # fmt: skip
 
-    fit(tmp_path / "run", module=Module(step), max_epochs=1)
+    scoped_fit(tmp_path / "run", module=Module(step), max_epochs=1)
     wrong = "select count(*) from signals where abs(loss + ln(p_label)) > 1e-5 or pred not in (0, 1)"
     assert rows(tmp_path / "run", wrong) == [(0,)]
 
@@ -190,7 +176,7 @@ def test_a_step_that_tells_nothing_ends_the_run_with_advice(tmp_path: Path) -> N
     with pytest.raises(
         ConfigError, match=r"no logits in what came of training_step of \{loss\}.*litscope\.watch\.record"
     ):
-        fit(tmp_path / "a", module=module)
+        scoped_fit(tmp_path / "a", module=module)
     assert ends(tmp_path / "a")["status"] == "failed"
     with pytest.raises(ConfigError, match=r"no sample_id.*with_ids"):
         trainer(Scope(tmp_path / "b")).fit(Module(), *loaders(watched=False))
@@ -227,7 +213,7 @@ def test_what_was_recorded_stays(tmp_path: Path, error: BaseException, status: s
                 raise error
 
     with pytest.raises((RuntimeError, SystemExit, KeyboardInterrupt)):
-        fit(tmp_path / "run", Breaks())
+        scoped_fit(tmp_path / "run", Breaks())
     assert visits(tmp_path / "run")[1, "train", "train"] == (30, 30)
     assert ends(tmp_path / "run")["status"] == status
     assert not [t for t in threading.enumerate() if t.name.startswith("litscope")]
@@ -239,7 +225,7 @@ def test_a_run_is_not_written_over_and_goes_on_from_a_checkpoint(tmp_path: Path)
     first.fit(Module(), *loaders())
     first.save_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(RunError, match="already holds a run"):
-        fit(run)
+        scoped_fit(run)
     trainer(Scope(run)).fit(Module(), *loaders(), ckpt_path=str(tmp_path / "x.ckpt"), weights_only=False)
     assert {key: n for key, (n, _) in visits(run).items() if key[1] == "train"} == {
         (e, "train", "train"): NUM_TRAIN for e in range(3)
@@ -250,7 +236,7 @@ def test_a_run_is_not_written_over_and_goes_on_from_a_checkpoint(tmp_path: Path)
 
 def test_commands_that_need_the_module_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    fit(run, max_epochs=1)
+    scoped_fit(run, max_epochs=1)
     for line in (
         ["fit", "--resume", str(run)],
         ["evaluate", str(run)],
@@ -266,154 +252,6 @@ def test_commands_that_need_the_module_say_so(tmp_path: Path, capsys: pytest.Cap
     assert "its own script, from a checkpoint" in capsys.readouterr().err
     assert main(["stop", str(run)]) == 2
     assert "its own script, from a checkpoint, goes on with it" in capsys.readouterr().err
-
-
-# ---- steering ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
-def test_a_discard_reaches_worker_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: dict[str, Any]
-) -> None:
-    run = tmp_path / "run"
-    gone = list(range(0, NUM_TRAIN, 2))
-    first = NUM_VAL  # the sanity check comes first, so validation has the first ids
-    asks = Asks(run, monkeypatch, {10: ("discard", {"sample_id": [first + i for i in gone]}),
-                                   30: ("restore", {"sample_id": [first]})})  # fmt: skip
-    fit(run, Asking(asks), workers=workers, max_epochs=5)
-    assert [status for _, status, _ in answers(run)] == ["applied", "applied"]
-    assert visits(run)[2, "train", "train"] == (50, 50)
-    assert visits(run)[4, "train", "train"] == (51, 51)
-    assert [line["step"] for line in read_lines(run / "metrics" / "epochs.jsonl")] == [10, 20, 30, 40, 50]
-    seen = {row[0] for row in rows(run, "select distinct sample_id from signals where epoch = 2 and phase = 'train'")}
-    assert not seen & {first + i for i in gone}
-
-
-def test_a_discard_counts_from_the_next_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    asks = Asks(run, monkeypatch, {4: ("discard", {"sample_id": list(range(NUM_VAL, NUM_VAL + 60))})})
-    fit(run, Asking(asks), max_epochs=1)
-    late = rows(run, f"select count(*) from signals where phase = 'train' and step > 5 and sample_id < {NUM_VAL + 60}")
-    assert late == [(0,)]
-    steps = rows(run, "select step, count(*) from signals where phase = 'train' group by all order by all")
-    assert [step for step, _ in steps] == list(range(10))  # the number of batches stays
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_new_label_reaches_worker_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
-) -> None:
-    run = tmp_path / "run"
-    ids = list(range(NUM_VAL, NUM_VAL + NUM_TRAIN))
-    asks = Asks(run, monkeypatch, {10: ("relabel", {"sample_id": ids, "label": "2"})})
-    fit(run, Asking(asks), workers={"num_workers": num_workers})
-    assert rows(run, "select distinct label from signals where epoch = 2 and phase = 'train'") == [(2,)]
-    assert Manifest.read(run / "manifest.parquet").labels[ids].tolist() == TRAIN.tensors[1].tolist()
-
-
-def test_weights_count_where_the_loss_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weighed: list[float] = []
-
-    def step(module: Any, batch: Any) -> Any:
-        x, y, ids = batch
-        logits, factor = module.net(x), weight_of(ids)
-        weighed.extend(factor[ids == NUM_VAL].tolist())
-        loss = (F.cross_entropy(logits, y, reduction="none") * factor).mean()
-        return {"loss": loss, "logits": logits, "label": y, "sample_id": ids}
-
-    wish = ("reweight", {"sample_id": [NUM_VAL], "weight": 0.5})
-    fit(tmp_path / "a", Asking(Asks(tmp_path / "a", monkeypatch, {10: wish})), module=Module(step))
-    assert weighed == [1.0, 0.5, 0.5] or weighed == [1.0, 1.0, 0.5]
-    fit(tmp_path / "b", Asking(Asks(tmp_path / "b", monkeypatch, {10: wish})))
-    assert answers(tmp_path / "b")[0][1] == "refused"
-    assert "weight_of(sample_id)" in answers(tmp_path / "b")[0][2]
-
-
-def test_a_rate_holds_for_the_step_and_the_person_s_schedule_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    wishes = {
-        4: ("set", {"settings": {"lr": 0.7}}),
-        9: ("resume", {"schedule": True}),
-        14: ("set", {"settings": {"lr_scale": 0.1, "weight_decay": 0.5}}),
-    }
-    module = Module()
-    one = trainer(Scope(run), Asking(Asks(run, monkeypatch, wishes)))
-    one.fit(module, *loaders())
-    assert module.rates[:5] == [0.1] * 5  # noted by a hook that runs before ours
-    found = {line["step"]: line["lr"] for line in read_lines(run / "metrics" / "epochs.jsonl")}
-    assert found == pytest.approx({10: 0.7, 20: 0.005, 30: 0.0025})
-    assert one.optimizers[0].param_groups[0]["lr"] == 0.1 * 0.5**3
-    assert one.optimizers[0].param_groups[0]["weight_decay"] == 0.01
-
-
-def test_a_changed_rate_trains_as_that_rate_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Quick(Module):
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), 0.1 if self.is_steered else 0.02)
-
-    run = tmp_path / "run"
-    steered, plain = Quick(), Quick()
-    steered.is_steered, plain.is_steered = True, False  # type: ignore[attr-defined]
-    submitted = request("set", settings={"lr": 0.02}, at_step=0)
-
-    class Before(L.Callback):
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.current_epoch == 0:
-                pl_module.first = [p.detach().clone() for p in pl_module.parameters()]
-
-    monkeypatch.setattr("litscope.live.steering.POLL_S", 0.0)
-    run.mkdir()
-    (run / "actions.jsonl").write_text(json.dumps(submitted) + "\n")
-    torch.manual_seed(3)
-    trainer(Scope(run), Before(), max_epochs=1).fit(steered, *loaders())
-    torch.manual_seed(3)
-    trainer(max_epochs=1).fit(plain, *loaders(watched=False))
-    assert torch.equal(weights(steered), weights(plain))
-
-
-def test_what_is_the_loop_s_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    wishes = {
-        2: ("set", {"settings": {"epochs": 9}}),
-        4: ("evaluate", {"split": "val"}),
-        6: ("discard", {"sample_id": [999]}),
-        8: ("discard", {"sample_id": list(range(NUM_VAL, NUM_VAL + NUM_TRAIN))}),
-        9: ("relabel", {"sample_id": [1], "label": "cat"}),
-    }
-    fit(run, Asking(Asks(run, monkeypatch, wishes)), max_epochs=2)
-    found = answers(run)
-    assert {status for _, status, _ in found} == {"refused"}
-    reasons = " ".join(reason for _, _, reason in found)
-    words = ("belongs to your own loop", "nothing can be evaluated", "sample_id 999", "leave 0 samples", "not a class")
-    assert all(word in reasons for word in words)
-
-
-def test_pause_resume_checkpoint_and_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    asks = Asks(run, monkeypatch, {3: ("pause", {}), 5: ("checkpoint", {}), 14: ("stop", {})})
-
-    def resume() -> None:
-        while not any(line.get("status") == "applied" for line in read_lines(run / "actions.jsonl")):
-            time.sleep(0.05)
-        submit(RunDir(run), request("resume"))
-
-    helper = threading.Thread(target=resume)
-    helper.start()
-    fit(run, Asking(asks))
-    helper.join()
-    assert [status for _, status, _ in answers(run)] == ["applied"] * 4
-    assert torch.load(run / "checkpoints" / "step00000006.ckpt", weights_only=False)["global_step"] == 6
-    assert ends(run)["global_step"] == 15
-    assert len(read_lines(run / "metrics" / "epochs.jsonl")) == 2  # the epoch is ended in order
-
-
-def test_validation_samples_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    fit(run, Asking(Asks(run, monkeypatch, {12: ("discard", {"sample_id": [0, 1, 2]})})))
-    assert visits(run)[2, "val", "eval"] == (NUM_VAL - 3, NUM_VAL - 3)
-    assert [line["num_edits"] for line in read_lines(run / "metrics" / "epochs.jsonl")] == [0, 1, 1]
 
 
 # ---- two class trees -----------------------------------------------------------------------------
