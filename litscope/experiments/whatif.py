@@ -68,7 +68,7 @@ def whatif(
     if epochs < 1:
         raise ConfigError(f"--epochs {epochs}: it is 1 or more.")
     if seeds < 2:
-        raise ConfigError(f"--seeds {seeds}: it is 2 or more, for one says nothing of the spread.")
+        raise ConfigError(f"--seeds {seeds}: it is 2 or more, because one says nothing about the spread.")
     recipe = recipe_of(run)
     metric = _metric(run, recipe, metric)
     source, state = _fork(run, checkpoint)

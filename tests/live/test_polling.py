@@ -14,8 +14,6 @@ import pytest
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import entries, request, submit
 from litscope.live import steering
-from litscope.live.epoch_clock import EpochClock
-from litscope.live.pace import AGREE_EVERY, SAVE_EVERY_S, Pace
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment
 from litscope.live.steering import Steering
@@ -212,95 +210,6 @@ def test_a_stop_ends_a_pause(run: RunDir) -> None:
 def test_a_stop_request_ends_a_pause(run: RunDir) -> None:
     told, wall = paused(run, lambda stop_requests: setattr(stop_requests, "requested", "SIGTERM"))
     assert 0.0 < told <= wall
-
-
-def test_a_pause_does_not_count_in_an_epoch_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("litscope.live.epoch_clock.time.monotonic", lambda: now[0])
-    clock = EpochClock()
-    now[0] = 110.0
-    clock.skip(4.0)
-    assert (clock.epoch_s, clock.train_s) == (6.0, 6.0)
-    clock.training_ends()
-    now[0] = 115.0
-    clock.skip(3.0)  # in the validation
-    assert (clock.epoch_s, clock.train_s) == (8.0, 6.0)
-    clock.num_samples = 5
-    state = clock.state()
-    now[0] = 200.0
-    clock.start(state)
-    assert (clock.epoch_s, clock.train_s, clock.num_samples) == (8.0, 6.0, 5)
-    now[0] = 201.0
-    assert (clock.epoch_s, clock.train_s) == (9.0, 7.0)
-    clock.start()
-    assert (clock.epoch_s, clock.train_s, clock.num_samples) == (0.0, 0.0, 0)
-
-
-def test_what_is_due_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both limits are passed only beyond their very second; a pause counts for neither the end nor the time so far."""
-    now, stop_requests = [0.0], StopRequests()
-    monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
-    pace = Pace(stop_requests, saves=True, max_time_s=200.0)
-
-    def due(**more: Any) -> tuple[bool, ...]:
-        return tuple(pace.due(Ranks(), 1, **more))
-
-    pace.start(elapsed_s=50.0)
-    assert pace.elapsed_s == 50.0
-    now[0] = SAVE_EVERY_S
-    assert due() == (False, False, False, False)
-    now[0] = SAVE_EVERY_S + 0.5
-    assert due() == (False, True, False, False)
-    pace.saved()
-    assert due(has_news=True) == (False, False, False, True)
-    pace.skip(30.0)
-    now[0] = 180.0
-    assert pace.elapsed_s == 200.0
-    assert due() == (False, False, False, False)
-    now[0] = 180.5
-    assert due() == (False, False, True, False)
-    stop_requests.requested = "SIGINT"
-    assert due() == (True, False, True, False)
-    forever = Pace(StopRequests(), saves=False, max_time_s=None)
-    now[0] = 1e9
-    assert forever.due(Ranks(), 1) == (False, False, False, False)
-    forever.end()
-    assert forever.due(Ranks(), 1) == (False, False, True, False)
-
-
-class Pair(Ranks):
-    """This process and another one, which says the same whenever the two agree."""
-
-    def __init__(self, *other: int) -> None:
-        super().__init__()
-        self.world_size, self.other, self.num_agreements = 2, other, 0
-
-    def most(self, *numbers: int) -> list[int]:
-        self.num_agreements += 1
-        return [max(both) for both in zip(numbers, self.other, strict=True)]
-
-
-def test_two_ranks_agree_every_tenth_step_and_oftener_where_steps_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
-    pace = Pace(StopRequests(), saves=False, max_time_s=None)
-    pair = Pair(False, False, False, True, -AGREE_EVERY)
-
-    def agreements(counts: range, step_s: float) -> list[int]:
-        found = []
-        for count in counts:
-            now[0] += step_s
-            before = pair.num_agreements
-            due = pace.due(pair, count)
-            if pair.num_agreements > before:
-                found.append(count)
-            assert due == (False, False, False, pair.num_agreements > before), "the other has news"
-        return found
-
-    assert agreements(range(3), 0.01) == [0, 1]
-    assert agreements(range(3, 25), 0.01) == [10, 20]
-    assert agreements(range(25, 37), 0.25) == [30, 36]  # six steps of the ten up to 30 took 0.25 s: six take 1 s
-    assert agreements(range(37, 43), 2.0) == [40, 41, 42]
 
 
 # ---- notes, refusals, and what waits -------------------------------------------------------------

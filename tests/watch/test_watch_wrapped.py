@@ -273,7 +273,6 @@ import litscope.watch as wl
 from litscope.watch import Scope
 from test_watch_wrapped import Wrapped, criterion, loaders
 from watched import Module, loaders as plain_loaders, trainer
-import test_watch_scope
 
 door, run, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if __name__ == "__main__":
