@@ -130,9 +130,7 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         assert path is not None
         return RunDir(path)
     if folder is not None:
-        run = RunDir.open(folder)
-        run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
-        return run
+        return RunDir.open(folder)
     if path is not None:
         return RunDir.create(path)
     return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
@@ -198,12 +196,16 @@ def _make_absolute(recipe: Recipe) -> None:
 
 
 def begin(run: RunDir, start: Prepared) -> int:
-    """Write down what the run is made of, the actions with which it starts, and the number of this attempt."""
+    """Write down what the run is made of, the actions with which it starts, and the number of this attempt.
+
+    The caller holds the run (`rundir.held`): before that, nothing may change in a folder that another process may use.
+    """
     checkpoint, recipe = start.checkpoint, start.asked
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
     _make_absolute(kept)
+    run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
     if not run.manifest.exists():
         start.data.manifest.write(run.manifest)
     write_json(run.environment, environment.describe(recipe.training.seed))
