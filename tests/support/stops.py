@@ -63,7 +63,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ema-without-best": {**SMALL, "ema_decay": 0.9, "save_top_k": 0, "test_split": 0.05},
     "early-stopping": {**TABLE, "epochs": 9, "patience": 1, "min_delta": 9.0},
     "members": {**TABLE, "num_members": 3},
-    "mixup-canaries": {**SMALL, "mixup": 0.2, "epochs": 3, "canaries": 0.05},
+    "mixup-canaries": {**SMALL, "mixup": 0.2, "epochs": 5, "canaries": 0.05},
     "prune": {**TABLE, "epochs": 4, "prune": "infobatch"},
     "scope": {"door": "scope"},
     "scope-validation": {"door": "scope", "saves_in_validation": True},
