@@ -25,9 +25,10 @@ from typing import Any, BinaryIO
 
 from litscope.errors import RunError
 from litscope.jsonlines import UNUSABLE, parse_line
+from litscope.seals import why_damaged
 
-LAST, BEST = "last.ckpt", "best.ckpt"
-"""Names of checkpoints, wherever they lie (--checkpoint-dir)."""
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+"""Names of checkpoints, wherever they lie (--checkpoint-dir): `previous` was the last one before."""
 
 
 class RunDir:
@@ -45,7 +46,7 @@ class RunDir:
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
-        checkpoints: `last.ckpt`, the best k under names that say epoch and value, and `best.ckpt`.
+        checkpoints: `last.ckpt` and `previous.ckpt`, the best k under names that say epoch and value, `best.ckpt`.
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
         figures: PNG files.
@@ -70,6 +71,7 @@ class RunDir:
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / LAST
+        self.previous_checkpoint = self.checkpoints / PREVIOUS
         self.best_checkpoint = self.checkpoints / BEST
         self.whatif = self.path / "whatif"
         self.validation = self.path / "validation"
@@ -134,14 +136,29 @@ class RunDir:
         """Whether the folder holds a run (its recipe is written before its first step)."""
         return self.recipe.is_file()
 
+    def whole_manifest(self) -> Path:
+        """The manifest, for readers who go into the file themselves.
+
+        Raises:
+            RunError: if it is damaged.
+        """
+        why = why_damaged(self.manifest, may_remember=True) if self.manifest.exists() else None
+        if why is not None:
+            raise RunError(f"{self.manifest} is damaged: {why}. It says which sample is which; put a copy of it back.")
+        return self.manifest
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only if the block ends without an exception.
 
     The bytes go to a temporary file beside the target, are flushed to the disk, and are renamed
     into place; then the folder is flushed, so that the new name survives a power cut. A process
     that is killed in between leaves the old file as it was, and a temporary (`remove_leftovers`).
+
+    Args:
+        path: the file.
+        former: in the same folder: what `path` was goes on under this name, in place of what had it.
 
     Raises:
         OSError: if the disk is full or fails; then `path` is as it was before. Only the last
@@ -154,6 +171,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             _sync(file.fileno(), path)
+        if former is not None:
+            _keep(path, former)
         aside.replace(path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
@@ -179,20 +198,33 @@ def name_also(file: Path, name: Path) -> None:
     Raises:
         OSError: if the disk is full or fails; then the name stands for what it stood for.
     """
+    if _link(file, name):
+        sync_folder(name.parent)
+        return
+    with file.open("rb") as source, whole_file(name) as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def _keep(path: Path, former: Path) -> None:
+    """Let `path`, which is about to be replaced, be found as `former`. It moves there where there are no hard links."""
+    if path.exists() and not _link(path, former):
+        path.replace(former)
+
+
+def _link(file: Path, name: Path) -> bool:
+    """Give `file` a second name, in place of what has it. False where the file system has no hard links."""
     aside = _aside(name)
     try:
         os.link(file, aside)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with file.open("rb") as source, whole_file(name) as copy:
-            shutil.copyfileobj(source, copy)
-        return
+        return False
     try:
         aside.replace(name)
     finally:
         aside.unlink(missing_ok=True)  # a rename between two names of one file does nothing
-    sync_folder(name.parent)
+    return True
 
 
 def _aside(path: Path) -> Path:
@@ -301,11 +333,8 @@ def _open_locked(path: Path) -> Iterator[FileIO]:
 
 
 @contextmanager
-def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
+def held(run: RunDir) -> Iterator[None]:
     """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
-
-    Args:
-        advice: what to do if another process has it; default: to wait, or stop that run.
 
     Raises:
         RunError: if another process has it. Where the file system has no locks, nobody is kept out.
@@ -315,8 +344,9 @@ def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                way_out = advice or f"Wait for it, or end it: litscope stop {run.path}."
-                raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
+                raise RunError(
+                    f"{run.path} is being trained by another process. Wait for it, or end it: litscope stop {run.path}."
+                ) from error
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
         yield

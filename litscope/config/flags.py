@@ -18,7 +18,7 @@ from litscope.config.chosen import outdated
 from litscope.config.fields import GROUPS, by_key, by_name, fields, typed
 from litscope.config.presets import Layer, Setting, file_settings, preset
 from litscope.config.recipe import Recipe
-from litscope.config.resume import find_checkpoint, run_settings
+from litscope.config.resume import asked_for, run_settings
 from litscope.config.section import Field
 from litscope.config.yamlfile import read
 from litscope.errors import ConfigError, did_you_mean
@@ -277,7 +277,7 @@ def _resumed_settings(settings: Layer) -> Layer:
     resume = _value(settings, "training.resume")
     if resume is None:
         return {}
-    _, run = find_checkpoint(resume, _value(settings, "logging.run_dir"), _value(settings, "logging.name"))
+    _, run = asked_for(resume, _value(settings, "logging.run_dir"), _value(settings, "logging.name"))
     return run_settings(run).sections if run is not None else {}
 
 

@@ -7,6 +7,10 @@
 
 A run goes on in its own folder. With a --run-dir or --name that is not a run yet, a new run
 starts there from the checkpoint.
+
+A last checkpoint that is missing or damaged is no end: the run goes on from the one before it, else from the newest
+that is there, else from step 0. That is said in a line, and only where damage would cost more than the steps between
+two last checkpoints it is left to the person.
 """
 
 from __future__ import annotations
@@ -14,50 +18,91 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from litscope.config.presets import FileSettings, file_settings
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import read
 from litscope.errors import RunError, did_you_mean
-from litscope.rundir import BEST, LAST, RunDir
+from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
 from litscope.runs import RUNS, list_runs
+from litscope.seals import why_damaged
 
 
-def resolve_resume(recipe: Recipe) -> tuple[Path | None, Path | None]:
-    """The checkpoint that a recipe resumes from, and the folder of the run that goes on.
+class GoingOn(NamedTuple):
+    """What a recipe goes on with: nothing at all without --resume.
 
-    Returns:
-        (None, None) without --resume; (checkpoint, None) when a new run starts from the
-        checkpoint; else (checkpoint, run folder).
+    Attributes:
+        checkpoint: from which it trains on; None for step 0.
+        folder: of the run that goes on; None for a new run.
+        note: a line, where the checkpoint is another than one may expect; else "".
+    """
+
+    checkpoint: Path | None = None
+    folder: Path | None = None
+    note: str = ""
+
+
+def resolve_resume(recipe: Recipe) -> GoingOn:
+    """What a recipe goes on with: a run, from a checkpoint or from step 0; or a new run from a checkpoint.
+
+    Raises:
+        RunError: if there is no such run or checkpoint, or no whole one; the message lists what exists.
+    """
+    if recipe.training.resume is None:
+        return GoingOn()
+    checkpoint, source = asked_for(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
+    asked, note = _asked_folder(recipe.logging.run_dir, recipe.logging.name), ""
+    is_same = asked is None or (source is not None and asked.resolve() == source.resolve())
+    folder = source if asked is None or is_same else asked if RunDir(asked).is_run() else None
+    if checkpoint is None and source is not None:
+        checkpoint, note = _to_go_on_from(RunDir(source))
+        if checkpoint is None and not is_same:
+            raise _missing(RunDir(source), "last")
+    return GoingOn(checkpoint, folder, note)
+
+
+def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = None) -> tuple[Path, Path | None]:
+    """The checkpoint that `resume` names, damaged or not, and the folder of the run that wrote it (None if unknown).
 
     Raises:
         RunError: if there is no such run or checkpoint; the message lists what exists.
     """
-    if recipe.training.resume is None:
-        return None, None
-    checkpoint, source = find_checkpoint(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
-    asked = _asked_folder(recipe.logging.run_dir, recipe.logging.name)
-    if asked is None or (source is not None and asked.resolve() == source.resolve()):
-        return checkpoint, source
-    return checkpoint, asked if RunDir(asked).is_run() else None
+    checkpoint, source = asked_for(resume, run_dir, name)
+    if checkpoint is None:
+        assert source is not None
+        checkpoint = _checkpoint_folder(RunDir(source)) / LAST
+        if not checkpoint.is_file():
+            raise _missing(RunDir(source), "last")
+    return checkpoint, source
 
 
-def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = None) -> tuple[Path, Path | None]:
-    """The checkpoint that `resume` names, and the folder of the run that wrote it (None if unknown).
+def asked_for(resume: str, run_dir: str | None = None, name: str | None = None) -> tuple[Path | None, Path | None]:
+    """The checkpoint that `resume` names, and the folder of the run that it belongs to.
+
+    Returns:
+        (file, run), or (file, None) where nobody knows its run; (None, run) for the last one, which may be missing.
 
     Raises:
-        RunError: as `resolve_resume`.
+        RunError: if there is no such run or checkpoint; the message lists what exists.
     """
     if resume in ("last", "best"):
         asked = _asked_folder(run_dir, name)
         run = RunDir.open(asked) if asked else _newest_run()
-        return _checkpoint_of(run, resume), run.path
+        return (_best_of(run) if resume == "best" else None), run.path
     path = Path(resume)
     if path.is_file():
         return path, _run_of(path)
-    for folder in (path, RUNS / resume):
-        if RunDir(folder).is_run():
-            return _checkpoint_of(RunDir(folder), "last"), folder
+    folders = [RunDir(path), RunDir(RUNS / resume)]
+    for run in folders:
+        if run.is_run():
+            return None, run.path
+    for run in folders:
+        if run.signals.is_dir():  # it is made before the recipe is written
+            raise RunError(
+                f"--resume {resume}: the run in {run.path} was ended before its recipe was written, so nothing was "
+                f"trained. Begin it anew: give its own command again, with --run-dir {run.path}."
+            )
     raise RunError(
         f"--resume {resume}: neither a checkpoint file, nor the folder or name of a run, nor `last` or `best`."
         f"{did_you_mean(resume, [*(run.path.name for run in list_runs()), 'last', 'best'])}{_list_of_runs()}"
@@ -94,15 +139,75 @@ def _newest_run() -> RunDir:
     raise RunError(f"There is no run with a checkpoint below {RUNS}/ to resume.{_list_of_runs()}")
 
 
-def _checkpoint_of(run: RunDir, which: str) -> Path:
-    """The `last` or `best` checkpoint of a run."""
-    folder = _checkpoint_folder(run)
-    path = folder / LAST if which == "last" else _best(run, folder)
+def _best_of(run: RunDir) -> Path:
+    path = _best(run, _checkpoint_folder(run))
     if path is None or not path.is_file():
-        there = sorted(p.name for p in folder.glob("*.ckpt"))
-        listed = f"There are: {', '.join(there)}; give one with --resume PATH." if there else "There is none at all."
-        raise RunError(f"The run {run.path} has no {which} checkpoint in {folder}. {listed}")
+        raise _missing(run, "best")
     return path
+
+
+def _missing(run: RunDir, which: str) -> RunError:
+    folder = _checkpoint_folder(run)
+    there = sorted(p.name for p in folder.glob("*.ckpt"))
+    listed = f"There are: {', '.join(there)}; give one with --resume PATH." if there else "There is none at all."
+    return RunError(f"The run {run.path} has no {which} checkpoint in {folder}. {listed}")
+
+
+def _to_go_on_from(run: RunDir) -> tuple[Path | None, str]:
+    """The checkpoint from which a run goes on where nobody names one, None for step 0; and what is to be said of it.
+
+    Raises:
+        RunError: if the last one is damaged, and the one before it too or not there.
+    """
+    folder = _checkpoint_folder(run)
+    damaged: dict[Path, str] = {}
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        why = _why(path)
+        if why is None:
+            what = _damages(damaged) if damaged else f"{run.path} has no last checkpoint"
+            return path, "" if path.name == LAST else f"{what}: the run goes on from the one before, {path}"
+        damaged[path] = why
+    others = _others(folder)
+    if damaged:
+        raise RunError(f"{_damages(damaged)}. {_way_on(run, others, folder)}")
+    if others:
+        return others[
+            0
+        ], f"{run.path} has no last checkpoint: the run goes on from the newest that is there, {others[0]}"
+    none = "no whole checkpoint" if any(folder.glob("*.ckpt")) else "no checkpoint"
+    return None, f"{run.path} has {none}: the run begins again at step 0, as its recipe says"
+
+
+def _damages(damaged: dict[Path, str]) -> str:
+    """What is wrong with the last checkpoint, or with the one before it, or with both."""
+    (path, why), *more = damaged.items()
+    return f"{path} is damaged ({why}){', and so is ' + str(more[0][0]) if more else ''}"
+
+
+def _way_on(run: RunDir, others: list[Path], folder: Path) -> str:
+    """What to type where all last checkpoints are damaged, a sentence."""
+    if others:
+        return (
+            f"Go on from the newest of the others, --resume {others[0]}, or begin again at step 0: remove all .ckpt "
+            f"files in {folder}, then --resume {run.path}."
+        )
+    return f"To begin again at step 0, remove all .ckpt files in {folder}, then --resume {run.path}."
+
+
+def _others(folder: Path) -> list[Path]:
+    """The whole checkpoints of a folder that are no last ones, the newest first; best.ckpt under its other name."""
+    found = [p for p in folder.glob("*.ckpt") if p.name not in (LAST, PREVIOUS) and p.is_file() and not _why(p)]
+    alias = folder / BEST
+    if alias in found and any(p != alias and p.samefile(alias) for p in found):
+        found.remove(alias)
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+def _why(path: Path) -> str | None:
+    """Why a checkpoint is damaged; looked at once, since whoever loads it looks again."""
+    return why_damaged(path, may_remember=True)
 
 
 def _checkpoint_folder(run: RunDir) -> Path:

@@ -30,7 +30,7 @@ def net_actions(run: RunDir) -> list[Action]:
         RunError: if the run's manifest is missing.
     """
     state, names = decisions(run), classes(run)
-    known = pq.read_table(run.manifest, columns=["key", "label"], partitioning=None)
+    known = pq.read_table(run.whole_manifest(), columns=["key", "label"], partitioning=None)
     keys, labels = known["key"].to_pylist(), known["label"].to_pylist()
 
     def line(what: str, ids: list[int], **more: Any) -> Action:

@@ -25,6 +25,7 @@ from litscope.data.reading.digests import DIGEST_TYPE
 from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import DataError
 from litscope.rundir import whole_file
+from litscope.seals import DamagedError, check, sealed_parquet
 
 UNLABELLED = -1
 FORMAT_VERSION = 1
@@ -145,19 +146,22 @@ class Manifest:
         """Write everything to one Parquet file, whole or not at all."""
         facts = {"format_version": FORMAT_VERSION, "classes": list(self.classes), "encoding": self.encoding}
         metadata = {_METADATA_KEY: json.dumps(facts, ensure_ascii=False, allow_nan=False).encode()}
+        content = pa.BufferOutputStream()
+        pq.write_table(self.table.replace_schema_metadata(metadata), content, compression="zstd")
         with whole_file(Path(path)) as file:
-            pq.write_table(self.table.replace_schema_metadata(metadata), file, compression="zstd")
+            file.writelines(sealed_parquet(content.getvalue()))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read what `write` wrote.
 
         Raises:
-            DataError: if `path` is missing, is not a manifest, or is of a newer format.
+            DataError: if `path` is missing or damaged, is not a manifest, or is of a newer format.
         """
         try:
+            check(path, may_remember=True)
             table = pq.read_table(path, partitioning=None)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, DamagedError, pa.ArrowInvalid) as error:
             raise DataError(f"The manifest {path} cannot be read: {error}.") from error
         raw = (table.schema.metadata or {}).get(_METADATA_KEY)
         if raw is None:

@@ -23,7 +23,7 @@ def find_sample(run: RunDir, name: str) -> int:
     Raises:
         RunError: if there is none, with keys that contain the name.
     """
-    keys = pq.read_table(run.manifest, columns=["sample_id", "key"], partitioning=None)
+    keys = pq.read_table(run.whole_manifest(), columns=["sample_id", "key"], partitioning=None)
     found = keys.filter(pc.field("key") == name)
     if not found.num_rows:
         found = keys.filter(pc.ends_with(keys["key"], f"/{name}"))

@@ -7,6 +7,8 @@ and is called `a0001-r000-000000012.parquet`. `writer` makes parts, `reader` rea
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ import pyarrow.parquet as pq
 
 from litscope.errors import LedgerError
 from litscope.ledger.schema import check_version
+from litscope.limits import num_cores
+from litscope.seals import DamagedError, check
 
 _PART_NAME = re.compile(r"a(\d{4,})-r(\d{3,})-(\d{9,})\.parquet")
 
@@ -58,14 +62,15 @@ Ranges = dict[str, tuple[Any, Any]]
 
 
 def read_ranges(path: Path) -> Ranges:
-    """The column ranges in a part's footer.
+    """The column ranges in a part's footer, if that is what was written. Its rows are not looked at (`check_rows`).
 
     Raises:
         LedgerError: if the part is damaged, or not of a format that this version reads.
     """
     try:
+        check(path, footer_only=True)
         metadata = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, DamagedError, pa.ArrowException) as error:
         raise damaged(path, error) from error
     check_version(metadata.metadata, path)
     ranges = {}
@@ -74,6 +79,19 @@ def read_ranges(path: Path) -> Ranges:
         found = [metadata.row_group(g).column(column).statistics for g in range(metadata.num_row_groups)]
         ranges[name] = (min(s.min for s in found), max(s.max for s in found))
     return ranges
+
+
+def check_rows(paths: Iterable[Path]) -> None:
+    """Read parts from end to end, by threads, before their rows are used.
+
+    Raises:
+        LedgerError: if one is not what was written.
+    """
+    with ThreadPoolExecutor(num_cores()) as pool:
+        looks = [(path, pool.submit(check, path)) for path in paths]
+    for path, look in looks:
+        if isinstance(error := look.exception(), OSError | DamagedError):
+            raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> LedgerError:

@@ -156,10 +156,11 @@ def classes(run: RunDir) -> list[str]:
     """The class names of a run, from its manifest.
 
     Raises:
-        RunError: if the manifest is missing or has no class names.
+        RunError: if the manifest is missing or damaged, or has no class names.
     """
+    path = run.whole_manifest()
     try:
-        metadata = pq.read_schema(run.manifest).metadata or {}
+        metadata = pq.read_schema(path).metadata or {}
         return [str(name) for name in json.loads(metadata[b"litscope"])["classes"]]
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise RunError(f"{run.manifest} is missing or is not a manifest: {error!r}. Is {run.path} complete?") from error
@@ -227,7 +228,7 @@ def _named(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _keys(run: RunDir, sample_ids: Sequence[int]) -> dict[int, str]:
     """sample_id -> key, of some samples."""
     wanted = pc.field("sample_id").isin(list(sample_ids))
-    known = pq.read_table(run.manifest, columns=["sample_id", "key"], filters=wanted, partitioning=None)
+    known = pq.read_table(run.whole_manifest(), columns=["sample_id", "key"], filters=wanted, partitioning=None)
     return dict(zip(known["sample_id"].to_pylist(), known["key"].to_pylist(), strict=True))
 
 

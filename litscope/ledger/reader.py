@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from litscope.errors import LedgerError
-from litscope.ledger.parts import Part, Ranges, damaged, list_parts, read_ranges
+from litscope.ledger.parts import Part, Ranges, check_rows, damaged, list_parts, read_ranges
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.rundir import RunDir, cut_steps, read_lines
 
@@ -62,6 +62,7 @@ class LedgerReader:
         self.run = run
         self._folder = folder or run.signals
         self._footers: dict[Path, Ranges] = {}
+        self._whole: set[Path] = set()
 
     def table(
         self,
@@ -106,7 +107,7 @@ class LedgerReader:
             p for p in parts if p.path not in without and self._may_hold(p, split, min_epoch, max_epoch, sample_id)
         ]
         tables = [
-            _scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows.expression())
+            self._scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows.expression())
             for attempt, rows in valid.items()
         ]
         return pa.concat_tables([PART_SCHEMA.empty_table().select(names), *tables]).unify_dictionaries()
@@ -127,6 +128,7 @@ class LedgerReader:
             LedgerError: as `table`.
         """
         parts = self._parts()
+        self._check_rows([part.path for part in parts])
         return [
             ([part.path for part in parts if part.attempt == attempt], rows)
             for attempt, rows in self._valid_rows(parts).items()
@@ -139,6 +141,12 @@ class LedgerReader:
             if part.path not in self._footers:
                 self._footers[part.path] = read_ranges(part.path)
         return parts
+
+    def _check_rows(self, paths: list[Path]) -> None:
+        """Compare the rows of parts with their checksums, once for each part."""
+        if new := [path for path in paths if path not in self._whole]:
+            check_rows(new)
+            self._whole.update(new)
 
     def _may_hold(
         self, part: Part, split: str | None, min_epoch: int | None, max_epoch: int | None, sample_id: int | None
@@ -175,8 +183,12 @@ class LedgerReader:
             if part.attempt > attempt
             and self._footers[part.path]["step"][0] <= step <= self._footers[part.path]["step"][1]
         ]
-        rows = _scan(later, ["split"], (pc.field("phase") == "eval") & (pc.field("step") == step))
+        rows = self._scan(later, ["split"], (pc.field("phase") == "eval") & (pc.field("step") == step))
         return tuple(sorted(pc.unique(rows["split"].cast(pa.string())).to_pylist()))
+
+    def _scan(self, paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Table:
+        self._check_rows(paths)
+        return _scan(paths, columns, rows)
 
 
 def _scan(paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Table:

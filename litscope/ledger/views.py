@@ -121,7 +121,7 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
 
 def source_columns(run: RunDir) -> list[str]:
     """Names of the manifest's columns, without those that say what a sample's content is: they are not to be shown."""
-    schema = pq.read_schema(run.manifest)
+    schema = pq.read_schema(run.whole_manifest())
     has_content = pa.types.is_fixed_size_binary(schema.field("digest").type) if "digest" in schema.names else False
     return [name for name in schema.names if not (has_content and name in CONTENT_COLUMNS)]
 
@@ -192,10 +192,8 @@ class _Maker:
 
     def _manifest(self) -> None:
         own = _renamed(self._manifest_columns, ("label_name",), "m")
-        self._view(
-            "manifest",
-            f"SELECT {own}, c.label_name FROM {self._scan([self._run.manifest])} m LEFT JOIN classes c USING (label)",
-        )
+        rows = self._scan([self._run.whole_manifest()])
+        self._view("manifest", f"SELECT {own}, c.label_name FROM {rows} m LEFT JOIN classes c USING (label)")
 
     def _samples(self) -> None:
         scores = [row[0] for row in self._connection.execute("DESCRIBE scores").fetchall()]

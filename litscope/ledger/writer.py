@@ -1,7 +1,7 @@
 """LedgerWriter: rows to Parquet parts in a run's `signals/` folder.
 
 One thread owns the writing, the training thread only queues. A part is written aside and renamed into place, so that it
-is whole or absent.
+is whole or absent, and sealed (`seals`), so that a flipped bit is found by its readers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from litscope.errors import LedgerError
 from litscope.ledger.parts import list_parts, part_name
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import RunDir, whole_file
+from litscope.seals import sealed_parquet
 
 ROWS_PER_PART = 524_288
 """Most rows that are joined into one part when blocks queue up: about 14 MB."""
@@ -181,15 +182,17 @@ class LedgerWriter:
         table = pa.concat_tables(self._waiting).unify_dictionaries().combine_chunks()
         table = table.replace_schema_metadata(part_metadata(self._attempt, self._rank))
         path = self._folder / part_name(self._attempt, self._rank, self._next)
+        content = pa.BufferOutputStream()
+        pq.write_table(
+            table,
+            content,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=ROWS_PER_PART,
+            use_dictionary=[name for name in table.column_names if name in REPETITIVE],
+        )
         with whole_file(path) as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                compression_level=1,
-                row_group_size=ROWS_PER_PART,
-                use_dictionary=[name for name in table.column_names if name in REPETITIVE],
-            )
+            file.writelines(sealed_parquet(content.getvalue()))
         self._next += 1
         self._waiting.clear()
 

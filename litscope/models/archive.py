@@ -6,25 +6,28 @@ import os
 import zipfile
 from pathlib import Path
 
+from litscope import seals
 
-def check_archive(path: str | os.PathLike[str]) -> None:
-    """Look at a file's size, and at the table of a zip, which is what torch.save writes: stored, not compressed.
+
+def check_archive(path: str | os.PathLike[str], *, may_remember: bool = False) -> None:
+    """Look at a file's size and seal, and at the table of a zip, which is what torch.save writes, uncompressed.
+
+    Args:
+        may_remember: see `seals.why_damaged`.
 
     Raises:
         OSError: if it is not there.
-        ValueError: with the reason, if it is no regular file, is empty, or inflates to more than it holds.
+        DamagedError: with the reason, if it is empty, was cut off, or is not what was written.
+        ValueError: with the reason, if it is no regular file, or inflates to more than it holds.
     """
     file = Path(path)
     size = file.stat().st_size
     if not file.is_file():
         raise ValueError("it is not a file")
-    if size == 0:
-        raise ValueError("it is empty")
+    seals.check(file, may_remember=may_remember)
     if not zipfile.is_zipfile(file):
         with file.open("rb") as opened:
             start = opened.read(2)
-        if start == b"PK":
-            raise ValueError("it was cut off: it begins as torch.save's files do, and has no end")
         if start != b"\x80\x02":  # a pickle of the protocol in which torch.save wrote before 2020
             raise ValueError("torch.save did not write it")
         return

@@ -13,7 +13,7 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,16 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
-from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
-from litscope.console import say
+from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError, Interrupted
+from litscope.errors import ConfigError, Interrupted, RunError
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
-from litscope.rundir import RunDir, held
+from litscope.rundir import held
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, make_loggers, watch
@@ -69,7 +68,7 @@ def fit(
         UserError: what the flags, the data or the machine do not allow; nothing was trained.
         NonFiniteLossError, LedgerError: the run failed; its folder stays.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written, ``fit(resume=RUN)`` goes on.
-        KeyboardInterrupt: Ctrl-C or SIGTERM before training begins, or when the run was over already.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before the first step, or when the run was over already.
 
     Example:
         >>> result = fit("digits", epochs=5)
@@ -97,13 +96,11 @@ def run_recipe(
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: called after each epoch; may end the run.
     """
-    is_first = rank_of_process() == 0
-    with catch_stop_requests() as stop_requests, ExitStack() as lock:
+    with catch_stop_requests() as stop_requests:
         if (done := finished(recipe)) is not None:
             return done
-        if is_first and (folder := resolve_resume(recipe)[1]) is not None:
-            lock.enter_context(held(RunDir(folder)))  # before anything of it is read that changes while it trains
         start = prepare(recipe, callbacks, actions)
+        is_first = rank_of_process() == 0
         if is_first:
             say(*start.lines())
         classifier, plan = seeded_classifier(start), start.plan
@@ -111,10 +108,7 @@ def run_recipe(
             plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
             say(*lines)
         run = open_run(start, is_first)
-        if is_first and start.folder is None:
-            lock.enter_context(held(run))
-            run.check_free()  # another process may have been faster
-        with speed_probe.torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
+        with held(run) if is_first else nullcontext(), speed_probe.torch_threads(start.recipe.hardware.num_threads):
             attempt = begin(run, start) if is_first else 0
             return _train_with_workers(start.job(plan, classifier, run, attempt, on_epoch), stop_requests)
 
@@ -123,17 +117,14 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     """Train on all devices, and write the summary however it ends."""
     began = time.monotonic()
     passed_on = copy.deepcopy(job.asked)
-    passed_on.training.resume = str(job.checkpoint) if job.checkpoint is not None else None
+    if passed_on.training.resume is not None:
+        passed_on.training.resume = str(job.checkpoint or job.run.path)  # the run, where it begins again
 
     def close(status: Status, message: str, outcome: Outcome | None = None) -> dict[str, Any]:
-        stop_requests.closes()
         if not job.is_first:
             return {}
-        wall_s = time.monotonic() - began
-        try:
-            summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
-        finally:  # last of all: a run that has its summary has all else, also where it was killed in between
-            facts = summary.write_summary(job, status, message, wall_s, outcome)
+        facts = summary.write_summary(job, status, message, time.monotonic() - began, outcome)
+        summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
         return facts
 
     def worker_died(message: str) -> None:
@@ -148,6 +139,9 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     except Interrupted as stop:
         close("interrupted", str(stop))
         raise Interrupted(f"{stop} To go on: litscope fit --resume {job.run.path}") from None
+    except KeyboardInterrupt:
+        close("interrupted", "Interrupted before the first step.")
+        raise
     except BaseException as error:
         close("failed", str(error) or type(error).__name__)
         raise
@@ -158,7 +152,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
 
 
 def train(job: Job, stop_requests: StopRequests) -> Outcome:
-    """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
+    """What every process of a run does: train, then evaluate the best weights."""
     recipe, data, classifier = job.recipe, job.data, job.classifier
     data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
     recorder = build.make_recorder(job, stop_requests)
@@ -166,7 +160,7 @@ def train(job: Job, stop_requests: StopRequests) -> Outcome:
         say(*classifier.notes, *build.describe(job))
     loggers: list[Logger] = []
     try:
-        with quiet_lightning():
+        with quiet_lightning(), stop_requests.deferred(quiet=not job.is_first):
             loggers += make_loggers(recipe, job.run, job.attempt) if job.is_first else []
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], loggers)
             watch(loggers, classifier, recipe)
@@ -184,7 +178,13 @@ def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationDa
     best = best_path(trainer.checkpoint_callbacks)
     outcome = Outcome(recorder.num_epochs, trainer.global_step, best, build.num_parameters(classifier))
     if best and Path(best).exists():
-        classifier.load_state_dict(load_checkpoint(best)["state_dict"])
+        try:
+            classifier.load_state_dict(load_checkpoint(best)["state_dict"])
+        except RunError as error:  # the training is not lost with it
+            if trainer.is_global_zero:
+                last = f"litscope evaluate {trainer.default_root_dir} --checkpoint last"
+                warn(f"{error} So nothing was evaluated; the last weights can be: {last}")
+            return replace(outcome, best="")
     if len(data.test_ids):
         trainer.test(classifier, datamodule=data, verbose=False)
         counts = classifier.confusion("test")

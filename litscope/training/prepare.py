@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from litscope.config.recipe import Recipe
-from litscope.config.resume import find_checkpoint, resolve_resume
+from litscope.config.resume import asked_for, resolve_resume
 from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
@@ -56,12 +56,12 @@ class Prepared:
         chosen: a line for each choice that was made, with its reason.
         plan: the hardware.
         data: opened.
-        checkpoint: what the run goes on from, or None.
-        folder: the folder of a run that goes on; None for a new run.
+        checkpoint: what the run goes on from; None for step 0.
+        folder: the folder of a run that goes on, or begins again; None for a new run.
         callbacks: the caller's own.
         stride: for a run that takes several steps in one call.
         actions: the requests with which the journal of a new run begins.
-        notes: lines about the hardware, and about the actions.
+        notes: lines about the checkpoint, the hardware and the actions.
     """
 
     recipe: Recipe
@@ -120,7 +120,7 @@ def prepare(
     """
     recipe.check()
     check_loggers(recipe)
-    checkpoint, folder = resolve_resume(recipe)
+    checkpoint, folder, note = resolve_resume(recipe)
     steered = steering_state(checkpoint)
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
@@ -134,7 +134,7 @@ def prepare(
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
     check_against_data(recipe, plan, data)
     stride = make_stride(recipe, plan, data, bool(callbacks))
-    notes = list(plan.notes)
+    notes = [*([note] if note else []), *plan.notes]
     where = recipe.data.actions
     if actions is None and folder is None and where is not None:
         actions, line = carry(read_actions(where), data.manifest, where)
@@ -232,7 +232,7 @@ def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
     """
     if recipe.training.resume is None:
         return
-    _, folder = find_checkpoint(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
+    _, folder = asked_for(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
     if folder is None or not RunDir(folder).manifest.exists():
         return
     then = Manifest.read(RunDir(folder).manifest).classes

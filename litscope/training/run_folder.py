@@ -27,7 +27,7 @@ from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS, claim_folder
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
-from litscope.training.loop.checkpoints import KEY, load_checkpoint
+from litscope.training.loop.checkpoints import KEY, load_checkpoint, supersede
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.prepare import Prepared
 from litscope.training.summary import checkpoint_folder
@@ -44,7 +44,7 @@ def finished(recipe: Recipe) -> RunResult | None:
     Raises:
         RunError: if there is no such run or checkpoint.
     """
-    checkpoint, folder = resolve_resume(recipe)
+    checkpoint, folder, _ = resolve_resume(recipe)
     if checkpoint is None or folder is None:
         return None
     run = RunDir(folder)
@@ -130,7 +130,9 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         assert path is not None
         return RunDir(path)
     if folder is not None:
-        return RunDir.open(folder)
+        run = RunDir.open(folder)
+        run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
+        return run
     if path is not None:
         return RunDir.create(path)
     return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
@@ -198,20 +200,22 @@ def _make_absolute(recipe: Recipe) -> None:
 def begin(run: RunDir, start: Prepared) -> int:
     """Write down what the run is made of, the actions with which it starts, and the number of this attempt.
 
-    The caller holds the run (`rundir.held`): before that, nothing may change in a folder that another process may use.
+    A folder is a run from the moment when it has a recipe, so that comes after all that a new run is made of. What a
+    start that was killed before had left there is replaced; of actions, the same ones twice say nothing else.
     """
     checkpoint, recipe = start.checkpoint, start.asked
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
     _make_absolute(kept)
-    run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
-    if not run.manifest.exists():
+    if start.folder is None or not run.manifest.exists():
         start.data.manifest.write(run.manifest)
-    write_json(run.environment, environment.describe(recipe.training.seed))
-    write_text(run.recipe, dump(kept))
     run.epoch_metrics.touch()  # it is there and holds no line: no epoch is whole yet
     run.actions.touch()
     for action in start.actions:
         submit(run, action)
+    write_json(run.environment, environment.describe(recipe.training.seed))
+    write_text(run.recipe, dump(kept))
+    if checkpoint is not None and start.folder is not None:
+        supersede(checkpoint_folder(recipe, run), checkpoint)
     return begin_attempt(run, int(step), str(checkpoint) if checkpoint is not None else None)

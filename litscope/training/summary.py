@@ -12,7 +12,7 @@ from litscope.console import warn
 from litscope.errors import LedgerError, RunError
 from litscope.live import records
 from litscope.live.records import Ending, Status, epoch_rows
-from litscope.rundir import BEST, LAST, RunDir
+from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
 from litscope.training.job import Job, Outcome
 
 NUM_PAIRS = 10
@@ -114,7 +114,7 @@ def checkpoint_folder(recipe: Recipe, run: RunDir) -> Path:
 def checkpoint_facts(folder: Path, best: str | None) -> dict[str, Any]:
     """Paths of the checkpoints: last, best, and all that are kept."""
     last = folder / LAST
-    kept = sorted(str(path) for path in folder.glob("*.ckpt") if path.name not in (LAST, BEST))
+    kept = sorted(str(path) for path in folder.glob("*.ckpt") if path.name not in (LAST, PREVIOUS, BEST))
     return {"last": str(last) if last.exists() else None, "best": best or None, "kept": kept}
 
 

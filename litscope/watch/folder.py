@@ -14,7 +14,7 @@ import yaml
 
 from litscope.errors import RunError
 from litscope.live import environment
-from litscope.rundir import RunDir, write_json, write_text
+from litscope.rundir import RunDir, read_lines, write_json, write_text
 from litscope.runs import is_watched
 
 HEAD = """\
@@ -31,6 +31,15 @@ def check_watched(run: RunDir) -> None:
     """
     if not is_watched(run):
         raise RunError(f"{run.path} is a run of `litscope fit`; a watched loop needs a folder of its own.")
+
+
+def has_record(run: RunDir) -> bool:
+    """Whether anything of a watched run is on record: a row, or an epoch.
+
+    Where nothing is, a script that was killed at its start may begin again in the same folder.
+    """
+    parts = (path for folder in (run.signals, run.custom) for path in folder.glob("*.parquet"))
+    return any(parts) or bool(read_lines(run.epoch_metrics))
 
 
 def describe(run: RunDir, facts: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
 from litscope.runs import RUNS, claim_folder
-from litscope.watch.folder import check_watched, describe
+from litscope.watch.folder import check_watched, describe, has_record
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
@@ -116,11 +116,6 @@ class Session:
     def is_open(self) -> bool:
         """Whether rows are still recorded."""
         return not self._is_closed
-
-    @property
-    def num_epochs(self) -> int:
-        """Epochs that have their line, those of earlier attempts included."""
-        return max((row["epoch"] + 1 for row in epoch_rows(self.run)), default=0)
 
     @property
     def is_ending(self) -> bool:
@@ -213,21 +208,20 @@ class Session:
         """Rank 0: make the folder, or take up the one that is there."""
         path = self.asked_folder
         run = RunDir(claim_folder("watch", self.parent, numbers_first=True) if path is None else path)
-        goes_on = run.is_run() and step > 0
-        if goes_on:
+        if run.is_run() and (step > 0 or not has_record(run)):
             check_watched(run)
+            run.summary.unlink(missing_ok=True)
+            if step > 0 and run.manifest.exists():
+                self.roster.take_up(Manifest.read(run.manifest))
         elif run.is_run():
             raise RunError(
                 f"{run.path} already holds a run. Give another run_dir, or none; to go on with it, start from one of "
-                'its checkpoints: trainer.fit(..., ckpt_path="last.ckpt").'
+                f'its checkpoints: trainer.fit(..., ckpt_path="last.ckpt"); to begin it again, remove {run.path}.'
             )
         else:
             run = RunDir.create(run.path)
         self._run = run
         self._held.enter_context(held(run))
-        if goes_on:
-            run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
-            self.roster.take_up(Manifest.read(run.manifest))
         describe(run, self.facts)
         self._write_manifest()
         run.epoch_metrics.touch()
@@ -285,16 +279,6 @@ class Session:
         """As `weight_of`, but None while nobody gave any."""
         self._target.are_weights_used = True
         return self._target.weight_of(sample_id) if self._target.has_weights else None
-
-    def flush(self) -> None:
-        """Return when all rows so far are on the disk: before a checkpoint is written, or a run that goes on from it
-        would lack them after a crash.
-
-        Raises:
-            LedgerError: if they cannot be written.
-        """
-        if self.is_open:
-            self._rows.flush(wait=True)
 
     def can_save(self, save: Save) -> None:
         """How the loop writes a checkpoint."""

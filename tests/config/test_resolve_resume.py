@@ -19,7 +19,7 @@ def make_run(folder: Path, checkpoints: tuple[str, ...] = ("last.ckpt",), **keyw
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "recipe.yaml").write_text(dump(recipe_from_keywords(**keywords)))
     for name in checkpoints:
-        (folder / "checkpoints" / name).touch()
+        (folder / "checkpoints" / name).write_text("weights")
     return folder
 
 
@@ -27,7 +27,7 @@ def test_resume_takes_the_runs_recipe_as_base(in_tmp: Path) -> None:
     make_run(Path("runs/a"), dataset="digits", lr=0.5, epochs=3, name="a")
     recipe = parse(["--resume", "runs/a", "--epochs", "9"])
     assert (recipe.data.dataset, recipe.training.lr, recipe.training.epochs) == ("digits", 0.5, 9)
-    assert resolve_resume(recipe) == (Path("runs/a/checkpoints/last.ckpt"), Path("runs/a"))
+    assert resolve_resume(recipe)[:2] == (Path("runs/a/checkpoints/last.ckpt"), Path("runs/a"))
     assert recipe_from_keywords(resume="a", epochs=9).training.lr == 0.5
     Path("x.yaml").write_text("training: {lr: 0.25}")
     assert parse(["--resume", "last", "--config", "x.yaml"]).training.lr == 0.25
@@ -49,7 +49,7 @@ def test_ways_to_name_a_run(in_tmp: Path, words: list[str]) -> None:
     make_run(Path("runs/b"), dataset="iris")
     recipe = parse(words)
     assert recipe.data.dataset == "digits"
-    assert resolve_resume(recipe) == (Path("runs/a/checkpoints/last.ckpt"), Path("runs/a"))
+    assert resolve_resume(recipe)[:2] == (Path("runs/a/checkpoints/last.ckpt"), Path("runs/a"))
 
 
 def test_last_without_a_name_is_the_newest_run_that_has_a_checkpoint(in_tmp: Path) -> None:
@@ -74,15 +74,15 @@ def test_a_new_folder_starts_a_new_run_from_the_checkpoint(in_tmp: Path) -> None
     make_run(Path("runs/a"), dataset="digits")
     recipe = parse(["--resume", "runs/a", "--name", "b"])
     assert recipe.data.dataset == "digits"
-    assert resolve_resume(recipe) == (Path("runs/a/checkpoints/last.ckpt"), None)
+    assert resolve_resume(recipe)[:2] == (Path("runs/a/checkpoints/last.ckpt"), None)
 
 
 def test_a_checkpoint_folder_of_the_runs_own_is_found(in_tmp: Path) -> None:
     make_run(Path("runs/a"), (), checkpoint_dir="kept")
     Path("kept").mkdir()
-    Path("kept/last.ckpt").touch()
+    Path("kept/last.ckpt").write_text("weights")
     for resume in ("runs/a", "kept/last.ckpt"):
-        assert resolve_resume(parse(["--resume", resume])) == (Path("kept/last.ckpt"), Path("runs/a"))
+        assert resolve_resume(parse(["--resume", resume]))[:2] == (Path("kept/last.ckpt"), Path("runs/a"))
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_resume_errors_list_what_exists(in_tmp: Path, words: list[str], message:
 
 
 def test_no_resume() -> None:
-    assert resolve_resume(Recipe()) == (None, None)
+    assert resolve_resume(Recipe()) == (None, None, "")

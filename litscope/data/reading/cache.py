@@ -3,8 +3,8 @@
 No torch, but where a cache is built.
 
     <cache folder>/<key>/pixels.npy    (N, S, S, K), the reader's dtype; row i belongs to sample_id i
-    <cache folder>/<key>/facts.json    which images could not be read, and why; where it came from
-    <cache folder>/<key>/findings-1.npz  what a look at the files found (`findings.py`)
+    <cache folder>/<key>/facts.json    which images could not be read, and why; checksums of all
+    <cache folder>/<key>/findings-3.npz  what a look at the files found (`findings.py`)
     <cache folder>/<key>.lock          held while a process builds
 
 The key is a hash of everything that the pixels depend on: what the reader says of its content
@@ -16,6 +16,9 @@ A build writes into a hidden folder beside the target, which is flushed to the d
 renamed: a killed build leaves nothing that could be taken for whole, and the next build of the
 same key removes what it left. Two runs that want the same cache: one builds, the other says that
 it waits. Where the file system has no locks both build, and the first rename wins.
+
+A cache that is opened is read once from end to end, by threads, and compared with the checksums of its
+build, so that a flipped bit is found; it is then built again. (The first epoch wants it in memory anyway.)
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ import os
 import secrets
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +48,11 @@ from litscope.data.reading.readers import Reader
 from litscope.errors import DataError
 from litscope.limits import memory_bytes, num_cores
 from litscope.rundir import sync_folder, write_json
+from litscope.seals import DIFFERENT, DamagedError
 
 FORMAT_VERSION = 1
 _CHUNK = 32  # images per task of the thread pool
+_PART = 8 * 2**20  # bytes under one checksum
 
 
 @dataclass
@@ -64,25 +71,61 @@ class PixelCache:
     broken: dict[int, str]
 
     @classmethod
-    def load(cls, folder: Path) -> PixelCache | None:
-        """Open the cache in `folder`; None where there is none, or a damaged one."""
+    def load(cls, folder: Path, num_threads: int = 0) -> PixelCache | None:
+        """Open the cache in `folder`; None where there is none.
+
+        Args:
+            num_threads: that read all of it, and compare it with its checksums; 0 looks at no pixel.
+
+        Raises:
+            DamagedError: if it is not what was built; one of an earlier version has no checksums to tell.
+        """
         try:
             facts = json.loads((folder / "facts.json").read_text())
+            _check(facts, folder / "pixels.npy", num_threads)
             broken = {int(id_): reason for id_, reason in facts["broken"].items()}
             return cls(folder, np.load(folder / "pixels.npy", mmap_mode="c"), broken)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError) as error:
-            warn(f"the image cache {folder} is damaged and is built again ({error}).")
-            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(str(error)) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by name (for spawned processes): a plain memory map would pickle all its bytes."""
         return _reload, (self.folder,)
 
 
+def _check(facts: dict[str, Any], pixels: Path, num_threads: int) -> None:
+    """Raises DamagedError, if a checksum of the build says so; `num_threads` as `PixelCache.load`."""
+    if facts.pop("checksum", None) not in (None, _checksum_of(facts)):
+        raise DamagedError(f"facts.json: {DIFFERENT}")
+    if num_threads and "parts" in facts and facts["parts"] != _checksums(pixels, num_threads):
+        raise DamagedError(f"{pixels.name}: {DIFFERENT}")
+
+
+def _checksum_of(facts: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+
+
+def _checksums(path: Path, num_threads: int) -> list[int]:
+    """The checksums of a file's parts, of `_PART` bytes each."""
+
+    def read(start: int) -> int:
+        return zlib.crc32(os.pread(descriptor, _PART, start))
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with ThreadPoolExecutor(num_threads) as pool:
+            return list(pool.map(read, range(0, os.fstat(descriptor).st_size, _PART)))
+    finally:
+        os.close(descriptor)
+
+
 def _reload(folder: Path) -> PixelCache:
-    cache = PixelCache.load(folder)
+    try:
+        cache = PixelCache.load(folder)
+    except DamagedError as error:
+        raise DataError(f"The image cache {folder} is damaged: {error}. Remove it.") from error
     if cache is None:
         raise DataError(f"The image cache {folder} is gone.")
     return cache
@@ -112,9 +155,11 @@ def open_cache(
     """
     folder = cache_dir or default_folder()
     key = cache_key(reader, sample_ids, size)
-    found = PixelCache.load(folder / key)
-    if found is not None:
-        return found
+    num_threads = num_threads or num_cores()
+    with suppress(DamagedError):  # said below, if it still is
+        found = PixelCache.load(folder / key, num_threads)
+        if found is not None:
+            return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,11 +167,15 @@ def open_cache(
             f"The cache folder {folder} cannot be made ({error.strerror}). Give another --cache-dir, or --no-cache."
         ) from error
     with _lock(folder / f"{key}.lock"):
-        found = PixelCache.load(folder / key)  # another run may have built it meanwhile
+        try:
+            found = PixelCache.load(folder / key, num_threads)  # another run may have built it meanwhile
+        except DamagedError as error:
+            found = None
+            warn(f"the image cache {folder / key} is damaged and is built again ({error}).")
         if found is None:
             _sweep(folder, key)
             _check_room(folder, num_bytes(reader, sample_ids, size))
-            _build(reader, sample_ids, size, folder / key, num_threads or num_cores(), progress)
+            _build(reader, sample_ids, size, folder / key, num_threads, progress)
             found = _reload(folder / key)
     return found
 
@@ -160,7 +209,7 @@ def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Pa
     needed, memory, room = num_bytes(reader, sample_ids, size), memory_bytes(), room_bytes(folder)
     if needed <= memory // 2 and needed <= room:
         return True, ""
-    if PixelCache.load(folder / cache_key(reader, sample_ids, size)) is not None:
+    if (folder / cache_key(reader, sample_ids, size) / "facts.json").is_file():
         return True, ""
     if needed > memory // 2:
         return False, f"decoded ({_gb(needed)}) they would take more than half of the memory ({_gb(memory)})"
@@ -232,8 +281,10 @@ def _build(
     aside.mkdir()
     try:
         broken = _decode_all(reader, sample_ids, size, aside / "pixels.npy", num_threads, progress)
-        facts = {"format_version": FORMAT_VERSION, "decode_version": DECODE_VERSION, "broken": broken}
-        write_json(aside / "facts.json", facts)
+        parts = _checksums(aside / "pixels.npy", num_threads)
+        facts = {"format_version": FORMAT_VERSION, "decode_version": DECODE_VERSION, "parts": parts}
+        facts["broken"] = {str(id_): reason for id_, reason in broken.items()}
+        write_json(aside / "facts.json", facts | {"checksum": _checksum_of(facts)})
         _rename(aside, target)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

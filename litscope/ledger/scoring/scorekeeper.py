@@ -26,6 +26,7 @@ from litscope.ledger.scoring.score_schema import SCORE_FORMAT_VERSION, SCORE_SCH
 from litscope.ledger.scoring.scores import ScoreState
 from litscope.ledger.scoring.tally import Progress, RunNow, Tally
 from litscope.rundir import RunDir, whole_file
+from litscope.seals import check, sealed_parquet
 
 __all__ = ["BackgroundScores", "Clock", "Scores", "refresh"]
 
@@ -87,6 +88,7 @@ def _table(tally: Tally) -> pa.Table:
 def _stored_scores(now: RunNow) -> Scores | None:
     """The saved table, if it is up to date."""
     try:
+        check(now.reader.run.score_table)
         # Opened once, so that it stays the same file if another process replaces it; and opened by Arrow: if one of
         # its threads releases a Python file while the interpreter ends, the process aborts (apache/arrow#33975).
         with pa.OSFile(str(now.reader.run.score_table)) as opened:
@@ -109,9 +111,11 @@ def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:
     try:
         with whole_file(run.score_state) as file:
             tally.save(file)
+        words = [name for name in SCORE_SCHEMA.names if not pa.types.is_floating(SCORE_SCHEMA.field(name).type)]
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="zstd", compression_level=1, use_dictionary=words[1:])
         with whole_file(run.score_table) as file:
-            words = [name for name in SCORE_SCHEMA.names if not pa.types.is_floating(SCORE_SCHEMA.field(name).type)]
-            pq.write_table(table, file, compression="zstd", compression_level=1, use_dictionary=words[1:])
+            file.writelines(sealed_parquet(content.getvalue()))
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):  # meant to be read only
             warn(f"The scores could not be kept in {run.scores}: {error}. The next look computes them again.")

@@ -205,7 +205,7 @@ def _labels(run: RunDir, ids: list[int], split: str | None) -> dict[int, str | N
     wanted = pc.field("sample_id").isin(ids)
     if split is not None:
         wanted &= pc.field("split") == split
-    table = pq.read_table(run.manifest, columns=["sample_id", "label"], filters=wanted, partitioning=None)
+    table = pq.read_table(run.whole_manifest(), columns=["sample_id", "label"], filters=wanted, partitioning=None)
     names = classes(run)
     labels = [None if label < 0 else names[label] for label in table["label"].to_pylist()]
     return dict(zip(table["sample_id"].to_pylist(), labels, strict=True))

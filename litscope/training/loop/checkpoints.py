@@ -5,15 +5,13 @@ guessing that hook from their differences; some guesses lose the validation or r
 So every checkpoint is rewritten into one of three positions that Lightning 2.6 restores correctly:
 
     mid        inside an epoch, at a step's end
-    validate   the training of an epoch is over, its validation is still to come
+    validate   all batches of an epoch are trained, its validation is still to come
     end        an epoch is over, validation included
-
-A run that ends inside an epoch (`--max-time`, `--max-steps`, `litscope stop`) validates there: that is `validate`, too,
-and afterwards `mid`, from where it can go on.
 
 Beside Lightning's own state (weights, optimizer, schedule, callbacks, precision) a checkpoint
 holds `checkpoint["litscope"]`: the position, each rank's random state, clocks. All of it loads
-with `weights_only=True`.
+with `weights_only=True`. The file is sealed (`seals`), so that a flipped bit is found by whoever reads it, and the
+last one before is kept, as `previous.ckpt`.
 """
 
 from __future__ import annotations
@@ -37,7 +35,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from litscope.errors import RunError
 from litscope.lightning_internals import LoopStage, write_loop_counters
 from litscope.models.archive import check_archive
-from litscope.rundir import BEST, name_also, whole_file
+from litscope.rundir import BEST, LAST, PREVIOUS, name_also, whole_file
+from litscope.seals import DamagedError, sealed_archive, why_damaged
 
 KEY = "litscope"
 """Where our part of a checkpoint stands."""
@@ -50,7 +49,7 @@ class Position:
     Attributes:
         stage: see the module's docstring.
         epoch: the epoch that the next training batch belongs to, from 0.
-        batches_done: batches of `epoch` that are trained; 0 unless the run stands inside it.
+        batches_done: batches of `epoch` that are trained; 0 unless `stage` is "mid".
     """
 
     stage: LoopStage
@@ -60,11 +59,11 @@ class Position:
     @property
     def epochs_done(self) -> int:
         """Epochs that are over, validation included."""
-        return self.epoch - 1 if self.stage == "validate" and not self.batches_done else self.epoch
+        return self.epoch - 1 if self.stage == "validate" else self.epoch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes under another name, flushes and renames; reads nothing but tensors and plain values.
+    """Writes under another name, seals, flushes and renames; reads nothing but tensors and plain values.
 
     Attributes:
         adapt: called with each checkpoint after reading, before Lightning looks at it.
@@ -75,15 +74,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then.
+        """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then, a last one for longer.
 
         Raises:
             OSError: if the disk is full or fails.
         """
         assert storage_options is None
+        path = Path(path)
+        former = path.with_name(PREVIOUS) if path.name == LAST else None
         try:
-            with whole_file(Path(path)) as file:
-                torch.save(checkpoint, file)
+            with whole_file(path, former) as file, sealed_archive(file) as archive:
+                torch.save(checkpoint, archive)
         except (OSError, RuntimeError) as error:
             reason = error if isinstance(error, OSError) else error.__context__  # torch says that its archive is cut
             if not isinstance(reason, OSError) or reason.errno is None:
@@ -111,13 +112,15 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
     """Read a checkpoint with `weights_only=True`; errors as `AtomicCheckpointIO.load_checkpoint`.
 
     Args:
-        mmap: leave the tensors in the file; for a look at the rest.
+        mmap: leave the tensors in the file; for a look at the rest, which takes the answer of an earlier look.
     """
     try:
-        check_archive(path)
+        check_archive(path, may_remember=mmap)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise RunError(f"The checkpoint {path} does not exist.") from None
+    except DamagedError as error:
+        raise RunError(f"{path} is damaged: {error}. {_whole_ones(Path(path))}") from error
     except pickle.UnpicklingError as error:
         reason = "it is damaged, or holds Python objects, which litscope does not unpickle."
         raise RunError(f"{path} cannot be read as a checkpoint: {reason}") from error
@@ -127,6 +130,28 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise RunError(f"{path} is not a checkpoint: it has no 'state_dict'. For plain weights use --weights.")
     return checkpoint
+
+
+def _whole_ones(damaged: Path) -> str:
+    """What can be used in place of a damaged checkpoint, a sentence."""
+    beside = sorted(p for p in damaged.parent.glob("*.ckpt") if p.is_file() and not p.samefile(damaged))
+    whole = [path.name for path in beside if why_damaged(path) is None]
+    return f"Whole, beside it: {', '.join(whole)}." if whole else "There is no other one beside it."
+
+
+def supersede(folder: Path, checkpoint: Path) -> None:
+    """A run goes on in its folder from `checkpoint`, which is its last one now: what came after it is given up.
+
+    Args:
+        folder: of the run's checkpoints.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if last.exists() and checkpoint.samefile(last):
+        return
+    if previous.exists() and not checkpoint.samefile(previous):
+        previous.unlink()
+    if last.exists() or checkpoint.name == PREVIOUS:
+        name_also(checkpoint, last)
 
 
 def steering_state(path: Path | None) -> dict[str, Any]:
@@ -150,8 +175,7 @@ def write_position(checkpoint: dict[str, Any], position: Position, global_step: 
         global_step: optimizer steps so far.
         num_batches: training batches of an epoch.
     """
-    is_whole = position.stage == "validate" and not position.batches_done
-    batches_done = num_batches if is_whole else position.batches_done
+    batches_done = num_batches if position.stage == "validate" else position.batches_done
     write_loop_counters(
         checkpoint,
         position.stage,
@@ -164,9 +188,9 @@ def write_position(checkpoint: dict[str, Any], position: Position, global_step: 
 def position_of(loader_state: dict[str, Any], is_validation_due: bool) -> Position:
     """The position of a run whose training loader stands at `loader_state` (epoch, batches_done)."""
     epoch, batches = int(loader_state["epoch"]), int(loader_state["batches_done"])
-    if is_validation_due:
-        return Position("validate", epoch, batches)
-    return Position("mid" if batches else "end", epoch, batches)
+    if batches:
+        return Position("mid", epoch, batches)
+    return Position("validate" if is_validation_due else "end", epoch, 0)
 
 
 def random_state() -> dict[str, Any]:
