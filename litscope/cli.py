@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `litscope`; default: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    code = _answer(words)
+    if argv is None:
+        _end_undisturbed()
+    return code
+
+
+def _end_undisturbed() -> None:
+    """All is done and said. The interpreter takes a moment to end, and Ctrl-C would be told as a traceback of that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _answer(words: list[str]) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()

@@ -90,6 +90,15 @@ def set_max_epochs(trainer: L.Trainer, max_epochs: int | None) -> None:
     trainer.fit_loop.max_epochs = -1 if max_epochs is None else max_epochs
 
 
+def set_max_steps(trainer: L.Trainer, max_steps: int | None) -> None:
+    """Take so many optimizer steps in all; None: without an end. (The trainer's property cannot be set.)
+
+    Where its epochs or steps are done, a fit that goes on from a checkpoint returns before `on_train_start`, and with
+    its steps done also before a validation that is still due. So both limits are lifted until it has begun.
+    """
+    trainer.fit_loop.epoch_loop.max_steps = -1 if max_steps is None else max_steps
+
+
 # ---- loaders -------------------------------------------------------------------------------------
 
 

@@ -333,8 +333,11 @@ def _open_locked(path: Path) -> Iterator[FileIO]:
 
 
 @contextmanager
-def held(run: RunDir) -> Iterator[None]:
+def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
     """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
+
+    Args:
+        advice: what to do if another process has it; default: to wait, or stop that run.
 
     Raises:
         RunError: if another process has it. Where the file system has no locks, nobody is kept out.
@@ -344,9 +347,8 @@ def held(run: RunDir) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise RunError(
-                    f"{run.path} is being trained by another process. Wait for it, or end it: litscope stop {run.path}."
-                ) from error
+                way_out = advice or f"Wait for it, or end it: litscope stop {run.path}."
+                raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
         yield

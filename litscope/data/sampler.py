@@ -66,7 +66,6 @@ class EpochOrder:
         rank: of this process.
         world: number of processes that share the ids; with fewer ids than processes, the last
             ranks have no batch at all.
-        drop_last: leave out what does not fill a whole step of all ranks.
 
     Raises:
         ValueError: if batch_size is below 1, or rank is not in [0, world).
@@ -80,7 +79,6 @@ class EpochOrder:
         shuffle: bool = True,
         rank: int = 0,
         world: int = 1,
-        drop_last: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -92,7 +90,7 @@ class EpochOrder:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
-        self._bounds = _cut(len(self.ids), batch_size, rank, world, drop_last)
+        self._bounds = _cut(len(self.ids), batch_size, rank, world)
 
     def __len__(self) -> int:
         """Batches in an epoch; the same on every rank (see `world` for the exception)."""
@@ -121,13 +119,13 @@ class EpochOrder:
         return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
 
     def of(self, ids: Ids) -> EpochOrder:
-        """The same order over other ids, without `drop_last`, which no training order has."""
+        """The same order over other ids."""
         return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world)
 
 
 def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:
     """Steps in an epoch of this many ids."""
-    return len(_cut(num_ids, batch_size, 0, world, False))
+    return len(_cut(num_ids, batch_size, 0, world))
 
 
 def spread(ids: Ids, num_steps: int, rank: int = 0, world: int = 1) -> list[Ids]:
@@ -152,12 +150,10 @@ def _share(start: int, stop: int, rank: int, world: int) -> tuple[int, int]:
     return start + first, start + last
 
 
-def _cut(num_ids: int, batch_size: int, rank: int, world: int, drop_last: bool) -> list[tuple[int, int]]:
+def _cut(num_ids: int, batch_size: int, rank: int, world: int) -> list[tuple[int, int]]:
     """Where each batch of `rank` starts and stops in the epoch's order."""
     step = batch_size * world
     full, rest = divmod(num_ids, step)
-    if drop_last:
-        rest = 0
     if full and 0 < rest < world * min(2, batch_size):
         full, rest = full - 1, rest + step
     bounds = [(s * step + rank * batch_size, s * step + (rank + 1) * batch_size) for s in range(full)]

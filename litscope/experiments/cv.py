@@ -159,9 +159,15 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
     chosen = resolved(recipe)
     reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
-    folder = _folder(recipe)
-    say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
-    train = _train_in_turn if reason else _train_at_once
+    with folder_for(recipe, "cv", RECIPE) as folder:
+        _keep_recipe(recipe, folder)
+        say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
+        return _cross_validate(recipe, num_folds, folder, reason is None, began)
+
+
+def _cross_validate(recipe: Recipe, num_folds: int, folder: Path, in_one_run: bool, began: float) -> CvResult:
+    """Train in a folder that is this process's, predict, and write down what came out."""
+    train = _train_at_once if in_one_run else _train_in_turn
     try:
         with catch_stop_requests():
             source, fold, probs = train(recipe, num_folds, folder)
@@ -185,21 +191,19 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
         tuple(name for index, name in enumerate(names) if index not in label[fold[ids] == k]) for k in range(num_folds)
     )
     wall_s, pooled = round(time.monotonic() - began, 3), _metrics(log_p, label, loss)
-    result = CvResult(str(recipe.data.dataset), folds, pooled, file, reason is None, wall_s, absent)
+    result = CvResult(str(recipe.data.dataset), folds, pooled, file, in_one_run, wall_s, absent)
     write_json(folder / "cv.json", result.to_dict())
     return result
 
 
-def _folder(recipe: Recipe) -> Path:
-    """Of everything, with the recipe in it, by which a later call knows whether it may go on there."""
-    folder = folder_for(recipe, "cv", RECIPE)
+def _keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write it down, for by it a later call knows whether it may go on there."""
     kept = copy.deepcopy(recipe)
     kept.logging.run_dir = None
     text, file = dump(kept), folder / RECIPE
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(f"--run-dir {folder} holds a cross-validation of another recipe. Give another folder.")
     write_text(file, text)
-    return folder
 
 
 def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:

@@ -5,11 +5,14 @@ An MLP on a table is so small that several train in the time of one, as its memb
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from litscope.config.recipe import Recipe
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
+from litscope.rundir import RunDir, held
 from litscope.runs import claim_folder
 from litscope.training.prepare import prepare, seeded_classifier
 
@@ -57,21 +60,26 @@ def why_apart(chosen: Recipe) -> str | None:
     return None
 
 
-def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Path:
-    """The folder for everything that a command writes: --run-dir, or runs/COMMAND-N.
+@contextmanager
+def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Iterator[Path]:
+    """The folder for everything that a command writes, --run-dir or runs/COMMAND-N, for this process alone.
 
     Args:
         goes_on: a file whose presence means that an earlier call wrote the folder, and the command goes on there.
 
     Raises:
         ConfigError: if it holds something else.
+        RunError: if another process writes there now.
     """
     if recipe.logging.run_dir is None:
-        return claim_folder(command, numbers_first=True)
-    folder = Path(recipe.logging.run_dir)
-    if folder.exists() and any(folder.iterdir()) and not (goes_on is not None and (folder / goes_on).exists()):
-        raise ConfigError(
-            f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs a folder of its own."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        folder = claim_folder(command, numbers_first=True)
+    else:
+        folder = Path(recipe.logging.run_dir)
+        is_taken = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+        if is_taken and not (goes_on is not None and (folder / goes_on).exists()):
+            raise ConfigError(
+                f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs a folder of its own."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(RunDir(folder), "Wait for it, or give another --run-dir."):
+        yield folder

@@ -187,30 +187,8 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=recipe.training.seed, n_startup_trials=AT_ONCE),
         pruner=_pruner(pruner, num_epochs),
     )
-    folder = folder_for(recipe, "tune", TRIALS)
-    search = _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
-    search.take_up()
-    try:
-        with catch_stop_requests():
-            while (left := num_trials - len(search.trials)) > 0:
-                search.round(min(left, AT_ONCE) if search.is_at_once else 1)
-    except (Interrupted, KeyboardInterrupt):
-        trials = search.folder / TRIALS
-        raise Interrupted(
-            f"Interrupted after {len(search.trials)} trials, which are in {trials}. "
-            f"To go on: the same command with --run-dir {search.folder}"
-        ) from None
-    result = TuneResult(str(recipe.data.dataset), metric, mode, tuple(search.trials), search.folder)
-    if not result.ranked:
-        raise NonFiniteLossError(
-            f"{metric} or the loss was NaN or infinite in all {num_trials} trials. Search smaller rates, or give a "
-            "--monitor that is defined."
-        )
-    best = copy.deepcopy(recipe)
-    put(best, result.ranked[0].settings)
-    best.logging.run_dir = None
-    write_text(result.config, dump(best))
-    return result
+    with folder_for(recipe, "tune", TRIALS) as folder:
+        return _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs).search()
 
 
 @dataclass
@@ -238,6 +216,30 @@ class _Search:
         self.trials: list[Trial] = []
         self._distributions = {dimension.field.name: dimension.distribution for dimension in self.dimensions}
         self._best: Callable[[list[float]], float] = max if self.mode == "max" else min
+
+    def search(self) -> TuneResult:
+        """Train until there are as many trials as wanted, and write down the best; errors as `tune`."""
+        self.take_up()
+        try:
+            with catch_stop_requests():
+                while (left := self.num_trials - len(self.trials)) > 0:
+                    self.round(min(left, AT_ONCE) if self.is_at_once else 1)
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted(
+                f"Interrupted after {len(self.trials)} trials, which are in {self.folder / TRIALS}. "
+                f"To go on: the same command with --run-dir {self.folder}"
+            ) from None
+        result = TuneResult(str(self.recipe.data.dataset), self.metric, self.mode, tuple(self.trials), self.folder)
+        if not result.ranked:
+            raise NonFiniteLossError(
+                f"{self.metric} or the loss was NaN or infinite in all {self.num_trials} trials. Search smaller rates, "
+                "or give a --monitor that is defined."
+            )
+        best = copy.deepcopy(self.recipe)
+        put(best, result.ranked[0].settings)
+        best.logging.run_dir = None
+        write_text(result.config, dump(best))
+        return result
 
     def take_up(self) -> None:
         """Go on with the trials of an earlier search in the same folder."""

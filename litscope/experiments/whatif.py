@@ -139,7 +139,7 @@ def _fork(run: RunDir, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     state: dict[str, Any] = load_checkpoint(path, mmap=True).get(KEY, {})
     if not state:
         raise RunError(f"{path} was not written by litscope, so its place in the run is not known.")
-    if state["position"]["stage"] == "mid":
+    if state["position"]["batches_done"]:
         raise ConfigError(
             f"{path} lies inside epoch {state['position']['epoch'] + 1}, whose order other seeds would change. "
             "Both arms need the end of an epoch: give --checkpoint best or a file, or train the epoch to its end "

@@ -7,6 +7,8 @@ POSIX signals reach the main thread only; elsewhere (a notebook's worker thread)
     with catch_stop_requests() as stop_requests:     # preparing: KeyboardInterrupt
         with stop_requests.deferred():               # training: a flag, read at a step's end
             ...
+            stop_requests.closes()                   # nothing reads it any more: what is left to write takes a moment
+            ...
 
 A request that came after the last look at the flag is not lost: where one training is part of many, it is passed on
 to the loop around them. (Elsewhere in this code a signal is a number of a sample; here alone it is POSIX's.)
@@ -38,6 +40,7 @@ class StopRequests:
         self.requested: str | None = None
         self._is_deferred = False
         self._is_quiet = False
+        self._answer = "finishing this step and writing a checkpoint"
 
     def install(self) -> None:
         """Point both handlers here. Called again when training starts, for Lightning sets its own for SIGTERM."""
@@ -58,15 +61,19 @@ class StopRequests:
         finally:
             self._is_deferred = False
 
+    def closes(self) -> None:
+        """Training is over, and what is left is written down in any case: a request is told so."""
+        self._answer = "the training is over, and its summary is being written"
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if not self._is_deferred:
             raise KeyboardInterrupt(name)
         if self.requested is not None:
-            raise Interrupted(f"Stopped at once by a second {name}; the last checkpoint stays.")
+            raise Interrupted(f"Stopped at once by a second {name}; what is written stays.")
         self.requested = name
         if not self._is_quiet:
-            say(f"{name}: finishing this step and writing a checkpoint. Once more stops at once.")
+            say(f"{name}: {self._answer}. Once more stops at once.")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
+from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
 from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
@@ -33,7 +34,7 @@ from litscope.ledger.journal.actions import Action
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
-from litscope.rundir import held
+from litscope.rundir import RunDir, held
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, make_loggers, watch
@@ -68,7 +69,7 @@ def fit(
         UserError: what the flags, the data or the machine do not allow; nothing was trained.
         NonFiniteLossError, LedgerError: the run failed; its folder stays.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written, ``fit(resume=RUN)`` goes on.
-        KeyboardInterrupt: Ctrl-C or SIGTERM before the first step, or when the run was over already.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before training begins, or when the run was over already.
 
     Example:
         >>> result = fit("digits", epochs=5)
@@ -96,11 +97,13 @@ def run_recipe(
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: called after each epoch; may end the run.
     """
-    with catch_stop_requests() as stop_requests:
+    is_first = rank_of_process() == 0
+    with catch_stop_requests() as stop_requests, ExitStack() as lock:
         if (done := finished(recipe)) is not None:
             return done
+        if is_first and (folder := resolve_resume(recipe)[1]) is not None:
+            lock.enter_context(held(RunDir(folder)))  # before anything of it is read that changes while it trains
         start = prepare(recipe, callbacks, actions)
-        is_first = rank_of_process() == 0
         if is_first:
             say(*start.lines())
         classifier, plan = seeded_classifier(start), start.plan
@@ -108,7 +111,10 @@ def run_recipe(
             plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
             say(*lines)
         run = open_run(start, is_first)
-        with held(run) if is_first else nullcontext(), speed_probe.torch_threads(start.recipe.hardware.num_threads):
+        if is_first and start.folder is None:
+            lock.enter_context(held(run))
+            run.check_free()  # another process may have been faster
+        with speed_probe.torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
             attempt = begin(run, start) if is_first else 0
             return _train_with_workers(start.job(plan, classifier, run, attempt, on_epoch), stop_requests)
 
@@ -121,10 +127,14 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
         passed_on.training.resume = str(job.checkpoint or job.run.path)  # the run, where it begins again
 
     def close(status: Status, message: str, outcome: Outcome | None = None) -> dict[str, Any]:
+        stop_requests.closes()
         if not job.is_first:
             return {}
-        facts = summary.write_summary(job, status, message, time.monotonic() - began, outcome)
-        summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
+        wall_s = time.monotonic() - began
+        try:
+            summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
+        finally:  # last of all: a run that has its summary has all else, also where it was killed in between
+            facts = summary.write_summary(job, status, message, wall_s, outcome)
         return facts
 
     def worker_died(message: str) -> None:
@@ -139,9 +149,6 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     except Interrupted as stop:
         close("interrupted", str(stop))
         raise Interrupted(f"{stop} To go on: litscope fit --resume {job.run.path}") from None
-    except KeyboardInterrupt:
-        close("interrupted", "Interrupted before the first step.")
-        raise
     except BaseException as error:
         close("failed", str(error) or type(error).__name__)
         raise
@@ -152,7 +159,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
 
 
 def train(job: Job, stop_requests: StopRequests) -> Outcome:
-    """What every process of a run does: train, then evaluate the best weights."""
+    """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
     recipe, data, classifier = job.recipe, job.data, job.classifier
     data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
     recorder = build.make_recorder(job, stop_requests)
@@ -160,7 +167,7 @@ def train(job: Job, stop_requests: StopRequests) -> Outcome:
         say(*classifier.notes, *build.describe(job))
     loggers: list[Logger] = []
     try:
-        with quiet_lightning(), stop_requests.deferred(quiet=not job.is_first):
+        with quiet_lightning():
             loggers += make_loggers(recipe, job.run, job.attempt) if job.is_first else []
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], loggers)
             watch(loggers, classifier, recipe)

@@ -130,9 +130,7 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         assert path is not None
         return RunDir(path)
     if folder is not None:
-        run = RunDir.open(folder)
-        run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
-        return run
+        return RunDir.open(folder)
     if path is not None:
         return RunDir.create(path)
     return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
@@ -202,12 +200,15 @@ def begin(run: RunDir, start: Prepared) -> int:
 
     A folder is a run from the moment when it has a recipe, so that comes after all that a new run is made of. What a
     start that was killed before had left there is replaced; of actions, the same ones twice say nothing else.
+
+    The caller holds the run (`rundir.held`): before that, nothing may change in a folder that another process may use.
     """
     checkpoint, recipe = start.checkpoint, start.asked
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
     _make_absolute(kept)
+    run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
     if start.folder is None or not run.manifest.exists():
         start.data.manifest.write(run.manifest)
     run.epoch_metrics.touch()  # it is there and holds no line: no epoch is whole yet

@@ -64,6 +64,12 @@ def limits_of(recipe: Recipe) -> dict[str, Any]:
     return {name: getattr(training, name) for name in ("epochs", "max_steps", "max_time", "min_delta")}
 
 
+def endings_of(recipe: Recipe) -> dict[str, Any]:
+    """All that ends a run: what had begun to end when a checkpoint was written ends, unless this has changed since."""
+    training = recipe.training
+    return {**limits_of(recipe), "early_stopping": training.early_stopping, "patience": training.patience}
+
+
 def resumed(recipe: Recipe, state: Mapping[str, Any]) -> Recipe:
     """The recipe with which a run goes on: with the settings that were changed while it ran.
 

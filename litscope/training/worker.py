@@ -39,7 +39,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     with catch_stop_requests() as stop_requests:
         start = prepare(build({}, [recipe_file]), actions=())
         classifier = seeded_classifier(start)
-        with torch_threads(start.recipe.hardware.num_threads):
+        with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=True):
             train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0), stop_requests)
 
 

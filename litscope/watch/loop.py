@@ -26,6 +26,7 @@ class Run:
 
     def __init__(self, session: Session, data: dict[str, WithIds], parts: dict[str, Any]) -> None:
         self._session = session
+        self._start_epoch = session.place.epoch
         self._data = data
         self._parts = parts
 
@@ -59,8 +60,9 @@ class Run:
         return loader
 
     def epochs(self, count: int) -> Iterator[int]:
-        """0, 1, ... `count` - 1; writes each epoch's line when the next begins, and ends early if somebody asks to."""
-        for epoch in range(count):
+        """The epochs up to `count` - 1, from 0 or `start_epoch`: writes the line of each when the next begins, and ends
+        early if somebody asks to."""
+        for epoch in range(self._start_epoch, count):
             yield epoch
             if not self.epoch_ends():
                 return
@@ -115,6 +117,11 @@ class Run:
         """Numbers for this epoch's line, such as {"val/accuracy": 0.93}."""
         self._session.log(metrics)
 
+    def flush(self) -> None:
+        """Return when all rows so far are on the disk. Call it before you save a checkpoint from which the run may go
+        on: after a crash, the rows of the last seconds before it would be missing."""
+        self._session.flush()
+
     def epoch_ends(self) -> bool:
         """Say that the epoch is over, as `epochs` does. Returns the same as `step`."""
         goes_on = self._session.epoch_ends()
@@ -137,6 +144,7 @@ def run(
     save: Save | None = None,
     class_names: Iterable[str] | None = None,
     start_step: int = 0,
+    start_epoch: int | None = None,
 ) -> Iterator[Run]:
     """Watch a plain loop.
 
@@ -148,6 +156,7 @@ def run(
         save: instead of `model`, a function that writes a checkpoint to a path.
         class_names: in the order of the class indices; default: those of the data sets, else 0, 1, ...
         start_step: optimizer steps that the weights have behind them; above 0 an existing run goes on.
+        start_epoch: the epoch that is trained next, from 0; default: the one after the last that ended by `start_step`.
 
     Raises:
         RunError: if the folder holds a run already, and `start_step` is 0.
@@ -173,6 +182,7 @@ def run(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
     session.rates.watch(optimizers)
     session.open(start_step)
+    session.place.epoch = session.num_epochs if start_epoch is None else start_epoch
     parts: dict[str, Any] = {"model": model} if model is not None else {}
     parts |= {f"optimizer{i or ''}": one for i, one in enumerate(optimizers)}
     watched = Run(session, data, parts)

@@ -107,11 +107,16 @@ class Scope(L.Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what was recorded, whatever ended the training."""
         active.pop(self._session)
-        status: Status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        is_stopped = isinstance(exception, KeyboardInterrupt | SystemExit)  # Lightning's SIGTERMException is the latter
+        status: Status = "interrupted" if is_stopped else "failed"
         try:
             self._session.close(status, f"{type(exception).__name__}: {exception}")
         except (LitscopeError, OSError) as error:  # such as a full disk: the first error is the one to tell
             warn(f"the run could not be closed in order: {error}")
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Write the rows so far before it: after a crash, a run that goes on from it would lack them."""
+        self._session.flush()
 
     # ---- training ------------------------------------------------------------------------------
 

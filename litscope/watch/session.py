@@ -118,6 +118,11 @@ class Session:
         return not self._is_closed
 
     @property
+    def num_epochs(self) -> int:
+        """Epochs that have their line, those of earlier attempts included."""
+        return max((row["epoch"] + 1 for row in epoch_rows(self.run)), default=0)
+
+    @property
     def is_ending(self) -> bool:
         """Whether somebody asked to end the run in order."""
         return self.is_open and self._steering.is_ending
@@ -208,11 +213,9 @@ class Session:
         """Rank 0: make the folder, or take up the one that is there."""
         path = self.asked_folder
         run = RunDir(claim_folder("watch", self.parent, numbers_first=True) if path is None else path)
-        if run.is_run() and (step > 0 or not has_record(run)):
+        goes_on = run.is_run() and (step > 0 or not has_record(run))
+        if goes_on:
             check_watched(run)
-            run.summary.unlink(missing_ok=True)
-            if step > 0 and run.manifest.exists():
-                self.roster.take_up(Manifest.read(run.manifest))
         elif run.is_run():
             raise RunError(
                 f"{run.path} already holds a run. Give another run_dir, or none; to go on with it, start from one of "
@@ -222,6 +225,10 @@ class Session:
             run = RunDir.create(run.path)
         self._run = run
         self._held.enter_context(held(run))
+        if goes_on:
+            run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
+            if step > 0 and run.manifest.exists():
+                self.roster.take_up(Manifest.read(run.manifest))
         describe(run, self.facts)
         self._write_manifest()
         run.epoch_metrics.touch()
@@ -279,6 +286,16 @@ class Session:
         """As `weight_of`, but None while nobody gave any."""
         self._target.are_weights_used = True
         return self._target.weight_of(sample_id) if self._target.has_weights else None
+
+    def flush(self) -> None:
+        """Return when all rows so far are on the disk: before a checkpoint is written, or a run that goes on from it
+        would lack them after a crash.
+
+        Raises:
+            LedgerError: if they cannot be written.
+        """
+        if self.is_open:
+            self._rows.flush(wait=True)
 
     def can_save(self, save: Save) -> None:
         """How the loop writes a checkpoint."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from litscope.data.sampler import EpochOrder, fold, hash_ids
+from litscope.data.sampler import EpochOrder, fold, hash_ids, num_steps
 
 IDS = np.arange(100, 203)  # 103 ids: divisible by no batch size below
 
@@ -40,9 +40,9 @@ def test_a_remainder_too_small_for_the_ranks_joins_the_step_before():
     assert sizes == [[4, 6], [4, 5]]  # 8 + 8 + 3: each rank could have 2 and 1
 
 
-def test_drop_last_leaves_only_whole_steps():
-    sizes = [[len(ids) for ids in order.batches(0)] for order in every_rank(IDS, 10, 2, drop_last=True)]
-    assert sizes == [[10] * 5] * 2
+@pytest.mark.parametrize("num", [1, 7, 8, 9, 10, 16, 19])
+def test_the_number_of_steps_is_known_without_an_order(num):
+    assert num_steps(num, 4, 2) == len(EpochOrder(np.arange(num), 4, world=2))
 
 
 def test_fewer_ids_than_ranks_leave_some_ranks_without_a_batch():

@@ -160,6 +160,35 @@ def test_set_max_epochs(max_epochs: int | None, num_epochs: int) -> None:
     assert module.trainer.max_epochs == (max_epochs or -1)
 
 
+@pytest.mark.parametrize("is_lifted", [False, True])
+@pytest.mark.parametrize(("stage", "limits"), [("end", {"max_epochs": 2}), ("validate", {"max_steps": 8})])
+def test_limits_that_are_reached_are_lifted_until_a_fit_has_begun(
+    stage: internals.LoopStage, limits: dict[str, int], is_lifted: bool, tmp_path: Path
+) -> None:
+    """Lightning neither starts nor validates there."""
+    saved(stage, tmp_path / "last.ckpt")
+    started: list[int] = []
+
+    def lift(trainer: L.Trainer) -> None:
+        if is_lifted:
+            internals.set_max_epochs(trainer, None)
+            internals.set_max_steps(trainer, None)
+
+    def put_back(trainer: L.Trainer) -> None:
+        internals.set_max_epochs(trainer, limits.get("max_epochs"))
+        internals.set_max_steps(trainer, limits.get("max_steps"))
+
+    module = go_on(
+        tmp_path / "last.ckpt",
+        When("on_fit_start", lift),
+        When("on_train_start", lambda trainer: started.append(trainer.global_step)),
+        When("on_train_start" if stage == "end" else "on_validation_start", put_back),
+        **{"max_epochs": -1, **limits},
+    )
+    assert started == [8] * is_lifted
+    assert (module.validated, module.batches) == ([8] * (is_lifted and stage == "validate"), [])
+
+
 # ---- loaders -------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,7 @@ def test_the_random_state_of_another_machine_s_gpu_is_left_out(monkeypatch: pyte
         ((2, 3), False, ("mid", 2, 3, 2)),
         ((3, 0), True, ("validate", 3, 0, 2)),
         ((3, 0), False, ("end", 3, 0, 3)),
-        ((2, 3), True, ("mid", 2, 3, 2)),
+        ((2, 3), True, ("validate", 2, 3, 2)),
     ],
 )
 def test_positions(state: tuple[int, int], is_due: bool, expected: tuple[Any, ...]) -> None:

@@ -109,6 +109,14 @@ def test_without_weights_it_trains_from_scratch_longer_and_says_why():
     assert (many.model.arch, many.data.image_size) == ("resnet50", 224)
 
 
+@pytest.mark.parametrize(
+    ("num_train", "device", "size"), [(49_990, "cuda", 128), (50_000, "cuda", 224), (50_000, "cpu", 96)]
+)
+def test_many_photographs_train_from_scratch_at_a_larger_size(num_train, device, size):
+    facts = image_facts(num_train=num_train, side=375, device=device)
+    assert chosen(facts, weights_out_of_reach).data.image_size == size
+
+
 def test_weights_are_asked_for_only_where_they_would_be_used():
     asked = []
 
@@ -200,6 +208,28 @@ def test_learning_rate_scales_with_the_effective_batch():
     assert rate(batch_size=128, arch="convnet") == 3e-3
     assert rate(batch_size=128, arch="convnet", optimizer="sgd") == 0.1
     assert rate(batch_size=100_000) == 4e-3
+
+
+RATES = {
+    "adamw": ((1e-3, 128), (1e-4, 32), (1e-3, 32), 4e-3),
+    "adam": ((1e-3, 128), (1e-4, 32), (1e-3, 32), 4e-3),
+    "sgd": ((0.1, 128), (0.01, 64), (0.05, 64), 0.4),
+    "lion": ((1e-4, 128), (1e-5, 32), (1e-4, 32), 4e-4),
+}
+"""The table in docs/choices.md: rate and batch from scratch, in fine-tuning and for a table, and the largest rate."""
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize("start", range(3), ids=["from scratch", "fine-tuning", "table"])
+def test_learning_rates_at_every_batch_size(optimizer, start):
+    base, reference = RATES[optimizer][start]
+    power = 1.0 if optimizer == "sgd" else 0.5
+    facts = table_facts() if start == 2 else image_facts(num_train=45_000)
+    network = {} if start == 2 else {"arch": "resnet18", "pretrained": start == 1}
+    for batch_size in (*range(1, 2 * reference), 2**20):
+        rate = min(base * (batch_size / reference) ** power, RATES[optimizer][3])
+        recipe = chosen(facts, optimizer=optimizer, batch_size=batch_size, **network)
+        assert recipe.training.lr == float(f"{rate:.1e}"), batch_size
 
 
 def test_learning_rate_counts_the_devices_that_share_the_data():

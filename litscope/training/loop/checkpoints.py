@@ -5,8 +5,11 @@ guessing that hook from their differences; some guesses lose the validation or r
 So every checkpoint is rewritten into one of three positions that Lightning 2.6 restores correctly:
 
     mid        inside an epoch, at a step's end
-    validate   all batches of an epoch are trained, its validation is still to come
+    validate   the training of an epoch is over, its validation is still to come
     end        an epoch is over, validation included
+
+A run that ends inside an epoch (`--max-time`, `--max-steps`, `litscope stop`) validates there: that is `validate`, too,
+and afterwards `mid`, from where it can go on.
 
 Beside Lightning's own state (weights, optimizer, schedule, callbacks, precision) a checkpoint
 holds `checkpoint["litscope"]`: the position, each rank's random state, clocks. All of it loads
@@ -49,7 +52,7 @@ class Position:
     Attributes:
         stage: see the module's docstring.
         epoch: the epoch that the next training batch belongs to, from 0.
-        batches_done: batches of `epoch` that are trained; 0 unless `stage` is "mid".
+        batches_done: batches of `epoch` that are trained; 0 unless the run stands inside it.
     """
 
     stage: LoopStage
@@ -59,7 +62,7 @@ class Position:
     @property
     def epochs_done(self) -> int:
         """Epochs that are over, validation included."""
-        return self.epoch - 1 if self.stage == "validate" else self.epoch
+        return self.epoch - 1 if self.stage == "validate" and not self.batches_done else self.epoch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -175,7 +178,8 @@ def write_position(checkpoint: dict[str, Any], position: Position, global_step: 
         global_step: optimizer steps so far.
         num_batches: training batches of an epoch.
     """
-    batches_done = num_batches if position.stage == "validate" else position.batches_done
+    is_whole = position.stage == "validate" and not position.batches_done
+    batches_done = num_batches if is_whole else position.batches_done
     write_loop_counters(
         checkpoint,
         position.stage,
@@ -188,9 +192,9 @@ def write_position(checkpoint: dict[str, Any], position: Position, global_step: 
 def position_of(loader_state: dict[str, Any], is_validation_due: bool) -> Position:
     """The position of a run whose training loader stands at `loader_state` (epoch, batches_done)."""
     epoch, batches = int(loader_state["epoch"]), int(loader_state["batches_done"])
-    if batches:
-        return Position("mid", epoch, batches)
-    return Position("validate" if is_validation_due else "end", epoch, 0)
+    if is_validation_due:
+        return Position("validate", epoch, batches)
+    return Position("mid" if batches else "end", epoch, batches)
 
 
 def random_state() -> dict[str, Any]:

@@ -42,16 +42,17 @@ class FitRecord:
         data, module: what is trained.
         clock: of the epoch that runs.
         step: optimizer steps done.
-        is_validation_due: the epoch's batches are trained, and its validation is not over.
+        is_training_over: whether the training of the epoch is over: its batches are trained, or the run ends here.
+        is_validation_due: that is so, and its validation is not over.
         is_clean_pass_due: the same for its clean pass, which blended training rows need.
-        is_training_over: whether the epoch's batches are trained.
+        is_line_due: the same for its line in metrics/epochs.jsonl.
     """
 
     def __init__(self, trainer: L.Trainer, recording: Recording, stop_requests: StopRequests, ledger: bool) -> None:
         self.data, self.module = data_of(trainer), classifier_of(trainer)
         self.clock = EpochClock()
         self.step = trainer.global_step
-        self.is_validation_due = self.is_clean_pass_due = self.is_training_over = False
+        self.is_training_over = self.is_validation_due = self.is_clean_pass_due = self.is_line_due = False
         self._trainer, self._recording, self._stop_requests = trainer, recording, stop_requests
         self._is_blended = bool(self.data.settings.mixup or self.data.settings.cutmix)
         self._has_clean_passes = self._is_blended and ledger
@@ -59,6 +60,7 @@ class FitRecord:
         pruning, device = self.data.pruning, trainer.strategy.root_device
         self._last_losses = None if pruning is None else LastLosses(pruning, device, recording.ranks)
         self._rate = 0.0
+        self._cut_metrics: dict[str, float] | None = None
         self._random_before_validation = random_state()
 
     # ---- where it stands -----------------------------------------------------------------------
@@ -67,11 +69,21 @@ class FitRecord:
         """The position of a checkpoint that is written now."""
         return position_of(self.data.position(), self.is_validation_due)
 
+    @property
+    def last_epoch(self) -> int:
+        """The epoch of the last training batch, from 0; 0 before the first."""
+        position = self.position()
+        return position.epoch if position.batches_done else max(0, position.epoch - 1)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that runs or has just ended. (Lightning's own count has moved on where a run is resumed there.)"""
+        return self.last_epoch if self.is_training_over else self.position().epoch
+
     def moment(self, is_validating: bool = False) -> Moment:
         """The moment of actions that are applied now."""
         batches_done = int(self.data.position()["batches_done"])
-        trainer = self._trainer
-        return Moment(trainer.global_step, trainer.current_epoch, batches_done, self.is_training_over, is_validating)
+        return Moment(self._trainer.global_step, self.epoch, batches_done, self.is_training_over, is_validating)
 
     def take_up(self, restored: dict[str, Any]) -> None:
         """Go on where a checkpoint was taken. Last of all: the random state.
@@ -81,18 +93,21 @@ class FitRecord:
         """
         position, ranks = Position(**restored["position"]), self._recording.ranks
         self._rate = restored["lr"]
-        self.is_validation_due = self.is_training_over = position.stage == "validate"
+        self.is_validation_due = position.stage == "validate"
+        self.is_clean_pass_due = self._has_clean_passes and restored["is_clean_pass_due"]
+        self._cut_metrics = restored.get("ended_with")
+        self.is_line_due = self.is_validation_due or self._cut_metrics is not None
+        self.is_training_over = self.is_line_due or self.is_clean_pass_due
         if position.stage == "end":
             start_a_whole_epoch(self._trainer)
         else:
-            if position.stage == "validate":
-                validate_where_it_stands(self._trainer)  # the epoch may have had other samples than now
-            self.clock.start(restored["clock"])
             take_up_metrics(self.module, restored["train_metrics"], ranks)
             self.start_bar(position.batches_done)
-        if restored["is_clean_pass_due"]:
-            epoch = position.epoch if position.stage == "mid" else position.epoch - 1
-            self.clean_pass(restored["step"], epoch)
+        if self.is_validation_due:
+            validate_where_it_stands(self._trainer)  # the epoch may have had other samples than now
+        self.clock.start(restored["clock"])
+        if self.is_training_over:
+            self.clock.training_ends()
         self._random_before_validation = take_up_random(restored["random"], ranks)
 
     def state(self) -> dict[str, Any]:
@@ -107,6 +122,7 @@ class FitRecord:
         self.merge_last_losses()
         position, pruning, ranks = self.position(), self.data.pruning, self._recording.ranks
         random = self._random_before_validation if position.stage == "validate" else random_state()
+        is_end_cut = self.is_line_due and not self.is_validation_due
         return {
             "step": self._trainer.global_step,
             "position": asdict(position),
@@ -114,6 +130,7 @@ class FitRecord:
             "lr": self._rate,
             "clock": self.clock.state(),
             "is_clean_pass_due": self.is_clean_pass_due,
+            "ended_with": self._epoch_metrics() if is_end_cut else None,
             "pruning": {} if pruning is None else pruning.state(),
             "train_metrics": ranks.gather(self.module.metric_state()),
         }
@@ -122,7 +139,7 @@ class FitRecord:
 
     def epoch_starts(self) -> None:
         """Note that an epoch begins."""
-        self.is_training_over = False
+        self.is_training_over, self._cut_metrics = False, None
         self.clock.start()
         self.start_bar(0)
 
@@ -163,7 +180,7 @@ class FitRecord:
         self.write_step()
         self.is_training_over = True
         self.clock.training_ends()
-        self.is_clean_pass_due = self._has_clean_passes
+        self.is_clean_pass_due, self.is_line_due = self._has_clean_passes, True
         self.is_validation_due = num_val_batches(self._trainer) > 0
         if self.is_validation_due:
             self._random_before_validation = random_state()
@@ -173,12 +190,14 @@ class FitRecord:
         if self._last_losses is not None:
             self._last_losses.merge()
 
-    def clean_pass(self, step: int, epoch: int) -> None:
+    def clean_pass(self) -> None:
         """Record the training samples as an evaluation sees them, because their own rows are blended.
 
-        Several ranks have unequal shares and cannot agree on a stop within the pass; they finish it.
+        A stop request cuts the pass, which then stays due. Several ranks have unequal shares and cannot agree on a stop
+        within the pass; they finish it.
         """
         add, is_alone = self._recording.capture.add, self._recording.ranks.world_size == 1
+        step, epoch = self._trainer.global_step, self.epoch
         self.is_clean_pass_due = not clean_pass(
             self._trainer,
             self.module,
@@ -211,22 +230,27 @@ class FitRecord:
         """
         trainer, recording = self._trainer, self._recording
         recording.capture.flush(wait=True)
+        self.is_line_due = False
         num_samples = sum(recording.ranks.gather(self.clock.num_samples))
         if not recording.is_first:
             return None
         row = write_epoch(
             recording.run,
-            epoch=trainer.current_epoch,
+            epoch=self.epoch,
             step=trainer.global_step,
             attempt=recording.attempt,
             clock=self.clock,
             num_samples=num_samples,
             lr=self._rate,
             num_edits=num_edits,
-            metrics=metrics_of(trainer),
+            metrics=self._epoch_metrics(),
         )
         recording.progress.epoch_line(row, trainer.max_epochs)
         return row
+
+    def _epoch_metrics(self) -> dict[str, float]:
+        """Those of the epoch that ends here, perhaps measured before the run was stopped and went on."""
+        return metrics_of(self._trainer) if self._cut_metrics is None else self._cut_metrics
 
 
 def num_val_batches(trainer: L.Trainer) -> int:

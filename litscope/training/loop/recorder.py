@@ -12,6 +12,7 @@ their state.
 # ruff: noqa: ARG002 - Lightning passes every hook all its arguments
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from litscope.lightning_internals import (
     is_fast_dev_run,
     is_overfitting,
     leave_sigterm_alone,
+    set_max_epochs,
+    set_max_steps,
     wait_anew,
 )
 from litscope.live.pace import Due, Pace
@@ -43,7 +46,7 @@ from litscope.training.loop.recording import Recording
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
 from litscope.training.loop.trainer_parts import data_of
-from litscope.training.settings import limits_of
+from litscope.training.settings import endings_of, limits_of
 from litscope.types import Batch, StepOutput
 
 
@@ -114,6 +117,8 @@ class Recorder(Checkpoint):
         self._stride = stride
         self._on_epoch = on_epoch
         self._is_set_up = False
+        self._is_ending = False
+        self._limits: tuple[int | None, int] | None = None
         self._restored: dict[str, Any] | None = None
         self._common_val_batches = 0
 
@@ -137,11 +142,33 @@ class Recorder(Checkpoint):
         """Keep our part of the checkpoint until training starts."""
         if trainer.state.fn != "fit" or KEY not in checkpoint:
             return
+        self._lift_limits(trainer)
         restored = self._restored = checkpoint[KEY]
+        self._is_ending = restored.get("ending") == endings_of(self._asked)
         position, pruning = Position(**restored["position"]), data_of(trainer).pruning
+        if position.batches_done and not self._is_ending:
+            # Its epoch is trained on, whatever the run had begun to end with, and will have an end of its own.
+            position = replace(position, stage="mid")
+            restored.update(position=asdict(position), is_clean_pass_due=False, ended_with=None)
+            write_position(checkpoint, position, restored["step"], position.batches_done)
         self.num_epochs = position.epochs_done
         if pruning is not None:
-            pruning.load_state(restored.get("pruning", {}), position.stage == "mid")
+            pruning.load_state(restored.get("pruning", {}), position.batches_done > 0)
+
+    def _lift_limits(self, trainer: L.Trainer) -> None:
+        """Where the run's limits are reached, Lightning would not start: what its last epoch lacks would stay lost."""
+        self._limits = trainer.max_epochs, trainer.max_steps
+        set_max_epochs(trainer, None)
+        set_max_steps(trainer, None)
+
+    def _put_back_limits(self, trainer: L.Trainer) -> None:
+        """A limit of steps that is reached comes back with the validation that is due, which it would prevent."""
+        if self._limits is None:
+            return
+        max_epochs, max_steps = self._limits
+        set_max_epochs(trainer, max_epochs)
+        if not self._fit.is_validation_due or max_steps > trainer.global_step:
+            set_max_steps(trainer, max_steps)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the run where the checkpoint left it; the random state comes last."""
@@ -153,6 +180,7 @@ class Recorder(Checkpoint):
         self._end_or_wait_anew(trainer, restored.get("limits"))
         if restored:
             fit.take_up(restored)
+            self._put_back_limits(trainer)
         elif recording.ranks.world_size > 1:
             torch.manual_seed(fit.data.seed + recording.ranks.rank)  # dropout differs from rank to rank
         if self._stride is not None:
@@ -161,6 +189,10 @@ class Recorder(Checkpoint):
         live = LiveRun(self._asked, trainer, fit.module, recording.capture, self._last_checkpoint.parent)
         steered, attempt = restored.get("steering", {}), recording.attempt
         self._steering.start(live, recording.ranks, self._stop_requests, attempt, steered, fit.moment())
+        if fit.is_training_over and not fit.is_validation_due:  # the run was stopped between an epoch and its end
+            self._end_epoch(trainer)
+        if self._is_ending and not fit.is_validation_due:
+            trainer.should_stop = True
 
     def _end_or_wait_anew(self, trainer: L.Trainer, limits_then: dict[str, Any] | None) -> None:
         """A run that early stopping ended stays ended, unless it now has more patience, or another length.
@@ -206,14 +238,18 @@ class Recorder(Checkpoint):
         if fit.step % self._log_every_n_steps == 0:
             fit.write_step()
         if 0 < trainer.max_steps <= fit.step:
-            trainer.should_stop = True  # unlike Lightning's own limit, this validates before it ends
+            self._end(trainer)  # unlike Lightning's own limit, this validates before it ends
             fit.training_ends()
             return
         due = self._look(fit.step)
-        self._save_or_stop(trainer, due)
         if due.end:
-            trainer.should_stop = True
+            self._end(trainer)
             fit.training_ends()
+        self._save_or_stop(trainer, due)
+
+    def _end(self, trainer: L.Trainer) -> None:
+        """End the run once the validation and all that belongs to an epoch's end are done, in this attempt or later."""
+        trainer.should_stop = self._is_ending = True
 
     def _look(self, count: int, is_validating: bool = False) -> Due:
         """What is due after `count` steps or batches, once the actions that wait are applied."""
@@ -232,7 +268,13 @@ class Recorder(Checkpoint):
     # ---- evaluation --------------------------------------------------------------------------
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the bar of the validation, and agree on the number of batches that every rank has."""
+        """Start its bar, and agree on the number of batches that every rank has.
+
+        Where a run goes on whose last validation was cut, it ends with this one.
+        """
+        if trainer.state.fn == "fit" and self._limits is not None:
+            set_max_steps(trainer, self._limits[1])
+            trainer.should_stop |= self._is_ending
         self._common_val_batches = min(self._recording.ranks.gather(num_val_batches(trainer)))
         self._recording.progress.start("validating", num_val_batches(trainer))
 
@@ -247,9 +289,9 @@ class Recorder(Checkpoint):
         if batch_idx + 1 >= self._common_val_batches:
             return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
         due = self._look(batch_idx + 1, is_validating=True)
-        self._save_or_stop(trainer, due)
         if due.end:
-            trainer.should_stop = True
+            self._end(trainer)
+        self._save_or_stop(trainer, due)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note that the validation is complete, so that a checkpoint does not ask for it again."""
@@ -271,19 +313,29 @@ class Recorder(Checkpoint):
 
     def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
         if self.is_evaluation_recorded:
-            epoch = max(0, trainer.current_epoch - (trainer.state.fn != "fit"))
+            epoch = trainer.current_epoch if trainer.state.fn == "fit" else self._fit.last_epoch
             self._recording.capture.add(output, step=trainer.global_step, epoch=epoch, split=split, phase="eval")
         self._recording.progress.advance()
 
     # ---- the epoch's end ---------------------------------------------------------------------
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record clean rows where training rows are blended, write the epoch's line, save, and stop if asked."""
+        """All that belongs to an epoch's end."""
+        self._end_epoch(trainer)
+
+    def _end_epoch(self, trainer: L.Trainer) -> None:
+        """Record clean rows where training rows are blended, write the epoch's line, save, and stop if asked.
+
+        A stop request that comes in the clean pass puts all of this off until the run goes on: an epoch that has its
+        line has all its rows. (Earlier versions wrote the line though the pass was cut.)
+        """
         fit, recording = self._fit, self._recording
         if fit.is_clean_pass_due:
-            fit.clean_pass(trainer.global_step, trainer.current_epoch)
+            fit.clean_pass()
+        if fit.is_clean_pass_due:
+            self._save_and_stop(trainer)
         self.num_epochs = fit.position().epochs_done
-        row = fit.write_epoch(self._steering.num_edits)
+        row = fit.write_epoch(self._steering.num_edits) if fit.is_line_due else None
         if row is not None and self._on_epoch is not None and self._on_epoch(row):
             self.pace.end()
         if recording.scores is not None:
@@ -293,7 +345,7 @@ class Recorder(Checkpoint):
         self._steering.prepare_epoch()
         due = self.pace.due(recording.ranks, 0)
         if due.end or self._steering.is_ending:
-            trainer.should_stop = True
+            self._end(trainer)
         if due.stop:
             self._save_and_stop(trainer)
         if self._saves_last and not is_fast_dev_run(trainer):
@@ -314,7 +366,7 @@ class Recorder(Checkpoint):
             schedule, data = self._fit.module.schedule, self._fit.data
             total = schedule.total_steps if schedule is not None else None
             done = 1.0 if is_last else trainer.global_step / total if total else 0.0
-            self._canaries.epoch_ended(trainer.current_epoch, data.active_ids("train"), done)
+            self._canaries.epoch_ended(self._fit.epoch, data.active_ids("train"), done)
 
     # ---- saving and ending -------------------------------------------------------------------
 
@@ -324,6 +376,7 @@ class Recorder(Checkpoint):
             "format": 1,
             "limits": limits_of(self._asked),
             **self._fit.state(),
+            "ending": endings_of(self._asked) if self._is_ending else None,
             "elapsed_s": self.pace.elapsed_s,
             "steering": self._steering.state(),
             **({"stride": self._stride.state()} if self._stride is not None else {}),
