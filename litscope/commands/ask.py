@@ -72,7 +72,7 @@ def suspects(argv: list[str]) -> int:
     if given["share"] is not None or given["keep"]:
         raise ConfigError("--share and --keep belong to --validate.")
     with stdout_for_result() as out:
-        from litscope.ledger.encode import json_lines
+        from litscope.ledger.encode import json_object
         from litscope.ledger.suspects import suspects as rank
 
         run = RunDir.open(given["run"])
@@ -83,7 +83,7 @@ def suspects(argv: list[str]) -> int:
     if given["csv"] is not None:
         _write_csv(found.table, Path(given["csv"]))
     if as_json:
-        out.writelines(json_lines(ranking))
+        out.writelines(json_object(found.facts(), "suspects", ranking))
     elif not is_listed:
         write(_suspects_text(found, ranking.to_pylist()), out)
     if isinstance(given["sheet"], str) or (given["sheet"] and not is_listed):

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +44,16 @@ def json_lines(found: pa.Table) -> Iterator[str]:
         yield start + ",".join("\n  " + json_printable(json.dumps(o, ensure_ascii=False)) for o in objects)
         start = ","
     yield "\n]\n" if found.num_rows else "[]\n"
+
+
+def json_object(facts: Mapping[str, Any], name: str, found: pa.Table) -> Iterator[str]:
+    """One JSON object of plain facts and, last, a table under `name`, as `json_lines`."""
+    lines = "".join(
+        f"{json.dumps(fact)}: {json.dumps(_plain(value), ensure_ascii=False)},\n" for fact, value in facts.items()
+    )
+    yield "{\n" + json_printable(lines) + f"{json.dumps(name)}: "
+    yield from json_lines(found)
+    yield "}\n"
 
 
 def _blocks(found: pa.Table) -> Iterator[list[list[Any]]]:

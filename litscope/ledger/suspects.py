@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import canaries
+from litscope.ledger.scoring.recall import Floats
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
 from litscope.ledger.views import connect
@@ -34,10 +36,9 @@ class Suspects:
         split: train, val, test.
         table: one row per sample, most suspicious first: rank (from 1), sample_id, key, label, label_name,
             believed_label, believed_name, suspicion, aum, el2n, first_learned_epoch, num_visits, status
-            (discarded, relabelled, tagged or null), tags, recall (share of canaries that are at least as
-            suspicious, null if not known).
-        num_ranked: number of samples in the whole queue.
-        rank_of_most: the rank at which most canaries are found (`Trust.most`); None if it is not known.
+            (discarded, relabelled, tagged or null), tags, recall_low and recall_high (`recall.Recall`; null where it is
+            not known).
+        queue: (N,) suspicion of all samples in the queue, descending.
         trust: what is known about the ranking.
         clock: the memorisation clock.
     """
@@ -45,15 +46,22 @@ class Suspects:
     run: Path
     split: str
     table: pa.Table
-    num_ranked: int
-    rank_of_most: int | None
+    queue: Floats
     trust: Trust
     clock: Clock
 
+    @property
+    def num_ranked(self) -> int:
+        """Number of samples in the whole queue."""
+        return len(self.queue)
+
     def sentences(self) -> list[str]:
         """The clock and the trust, for people."""
-        last = self.table["suspicion"][-1].as_py() if self.table.num_rows else None
-        return [clock_sentence(self.clock), *self.trust.sentences(self.table.num_rows, last, self.rank_of_most)]
+        return [clock_sentence(self.clock), *self.trust.sentences(self.queue, self.table.num_rows)]
+
+    def facts(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {"clock": self.clock.to_dict(), "trust": self.trust.to_dict(self.queue, self.table.num_rows)}
 
 
 def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_decided: bool = False) -> Suspects:
@@ -74,7 +82,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
     scores = refresh(run)
     if not scores.table.num_rows:
         raise RunError(f"{run.path} has no scores yet: no epoch is complete, or it ran with --no-ledger.")
-    trust = measure(run, scores.table, split)
+    trust = measure(run, scores, split)
     left_out = set(canaries(run))
     if not with_decided:
         left_out |= set(verdicts(run))
@@ -91,14 +99,15 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
               {"" if with_decided else "AND NOT coalesce(d.is_discarded, false)"}
         """
         given = {"split": split, "left_out": sorted(left_out)}
-        counts = f"SELECT count(*), count(*) FILTER (s.suspicion > $most) {queue}"
-        num_ranked, num_above = connection.execute(counts, {**given, "most": trust.most()}).fetchall()[0]
+        ordered = f"SELECT s.suspicion {queue} ORDER BY s.suspicion DESC"
+        found = connection.execute(ordered, given).fetchnumpy()["suspicion"]
         table = connection.sql(_RANKING.format(queue=queue, limit="" if n is None else f"LIMIT {n}"), params=given)
         rows = table.to_arrow_table()
-    recall = trust.recall(np.asarray(rows["suspicion"].to_numpy(), dtype=np.float64))
-    rows = rows.append_column("recall", pa.nulls(len(rows), pa.float64()) if recall is None else pa.array(recall))
-    rank_of_most = None if trust.most() is None else min(num_above + 1, num_ranked)
-    return Suspects(run.path, split, rows, num_ranked, rank_of_most, trust, scores.clock)
+    everyone = np.asarray(found, np.float64)
+    recall = trust.canaries.recall(everyone)
+    for name, limit in (("recall_low", recall.low), ("recall_high", recall.high)):
+        rows = rows.append_column(name, pa.array(limit[: len(rows)], from_pandas=True))  # NaN becomes null
+    return Suspects(run.path, split, rows, everyone, trust, scores.clock)
 
 
 _RANKING = """

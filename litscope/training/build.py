@@ -201,6 +201,7 @@ def make_recorder(job: Job, stop_requests: StopRequests) -> Recorder:
         max_time_s=max_time_s(training.max_time) if training.max_time else None,
         monitor=training.monitor,
         shows_bar=recipe.logging.progress,
+        has_canaries=bool(training.canaries),
         canaries=make_canaries(job) if job.is_first else None,
         stride=job.stride,
         on_epoch=job.on_epoch,

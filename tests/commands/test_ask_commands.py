@@ -96,16 +96,26 @@ def test_the_curve_of_a_long_run_is_thinned_out_for_people_only(tmp_path: Path, 
     run = asked_run(tmp_path / "long", num_epochs=50)
     curve = call("suspects", run.path, "-n", 1, "--no-sheet").splitlines()[1].split()[-1]
     assert curve == "▁" * LONGEST
-    assert len(call("suspects", run.path, "-n", 1, "--json")[0]["trajectory"]) == 50
+    assert len(call("suspects", run.path, "-n", 1, "--json")["suspects"][0]["trajectory"]) == 50
 
 
 def test_suspects_for_programs(run: RunDir, tmp_path: Path, call: Any) -> None:
-    everyone = call("suspects", run.path, "--json")
+    told = call("suspects", run.path, "--json")
+    everyone = told["suspects"]
+    assert told["clock"] == {
+        "changing": [None, 0.0, pytest.approx(1 / 12), 0.0],
+        "t_star": None,
+        "window": [1, 3],
+        "num_epochs": 4,
+        "settled": None,
+    }
+    assert told["trust"]["precision"] is None
+    assert told["trust"]["recall"]["num_canaries"] == 0
     assert [row["sample_id"] for row in everyone[:2]] == [7, 2]
     assert len(everyone) == 12
     assert {"sample_id", "key", "label", "believed_label", "suspicion"} <= set(everyone[0])
     assert "trajectory" not in everyone[0]
-    (first,) = call("suspects", run.path, "--json", "-n", 1, "--sheet", tmp_path / "asked.png")
+    (first,) = call("suspects", run.path, "--json", "-n", 1, "--sheet", tmp_path / "asked.png")["suspects"]
     assert (tmp_path / "asked.png").exists()
     assert first["trajectory"] == pytest.approx([0.02] * NUM_EPOCHS)
     assert first == {**everyone[0], "trajectory": first["trajectory"]}

@@ -314,6 +314,7 @@ def test_the_table_says_its_format_and_its_clock(run: RunDir) -> None:
         "t_star": None,
         "window": [0, 0],
         "num_epochs": 1,
+        "settled": None,
     }
 
 

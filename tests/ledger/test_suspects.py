@@ -40,7 +40,8 @@ def test_the_most_suspicious_come_first(run: RunDir) -> None:
         **{name: scores[name] for name in ("suspicion", "aum", "el2n", "first_learned_epoch", "num_visits")},
         "status": None,
         "tags": [],
-        "recall": None,
+        "recall_low": None,
+        "recall_high": None,
     }
     assert row == expected
     assert row["first_learned_epoch"] == -1
@@ -80,20 +81,25 @@ def test_a_restored_sample_is_back(run: RunDir) -> None:
 def test_canaries_never_appear_and_give_the_recall_at_each_rank(tmp_path: Path) -> None:
     planted = {0: 1, 4: 2}
     run = asked_run(tmp_path / "run", labels=planted)
-    plant = act(run, "relabel", [0, 4], label=["bee", "wasp"], who="litscope", canary=True)
+    drawn = {"canary": True, "drawn_from": ["classes", "sample"]}
+    plant = act(run, "relabel", [0, 4], label=["bee", "wasp"], who="litscope", **drawn)
     act(run, "undo", action=plant, who="litscope")
     for with_decided in (False, True):
         found = suspects(run, None, with_decided=with_decided)
         assert not {0, 4} & set(found.table["sample_id"].to_pylist())
         assert found.num_ranked == 10
-    recall = found.table["recall"].to_pylist()
-    assert recall == sorted(recall)
-    assert recall[-1] == 1.0
-    assert found.rank_of_most == recall.index(1.0) + 1
-    assert (
-        f"(100 %, 95 % interval 34 to 100 %) canaries are found. 80 % are found by rank {found.rank_of_most}."
-        in (found.sentences()[1])
-    )
+    told = found.trust.canaries.recall(found.queue)
+    assert told.told_from is not None
+    assert told.ranks_of_most is not None
+    for name, limit in (("recall_low", told.low), ("recall_high", told.high)):
+        column = found.table[name].to_pylist()
+        assert column[: told.told_from - 1] == [None] * (told.told_from - 1)
+        assert column[told.told_from - 1 :] == limit[told.told_from - 1 :].tolist()
+        assert column[told.told_from - 1 :] == sorted(column[told.told_from - 1 :])
+    assert found.table["recall_high"][-1].as_py() == 1.0
+    last = found.trust.canaries.found(found.queue[-1])
+    assert all(one.share == 1.0 for one in last.values())
+    assert "of the wrong labels are found (canaries: 1 of 1 drawn from confused classes, 1 of 1" in found.sentences()[1]
 
 
 def test_a_relabelled_sample_is_judged_by_its_new_label(tmp_path: Path) -> None:

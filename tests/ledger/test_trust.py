@@ -10,10 +10,14 @@ from asked_runs import act, asked_run
 
 from litscope.data.manifest import build_manifest
 from litscope.ledger.scoring.clock import Clock
+from litscope.ledger.scoring.recall import Estimate, wilson
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
-from litscope.ledger.scoring.scorekeeper import refresh
-from litscope.ledger.scoring.trust import Estimate, clock_sentence, measure, verdicts, wilson
+from litscope.ledger.scoring.scorekeeper import Scores, refresh
+from litscope.ledger.scoring.trust import clock_sentence, measure, verdicts
 from litscope.rundir import RunDir
+
+NOBODY = np.array([], np.float64)
+"""A queue in which nothing is left."""
 
 
 @pytest.fixture
@@ -31,39 +35,52 @@ def test_wilson_interval() -> None:
 
 
 def test_nothing_is_claimed_without_canaries_and_verdicts(run: RunDir) -> None:
-    trust = measure(run, refresh(run).table, "train")
-    assert trust.recall(np.array([0.5])) is None
-    assert trust.sentences(5, 0.5) == [
+    trust = measure(run, refresh(run), "train")
+    queue = np.array([0.5])
+    assert trust.canaries.recall(queue).told_from is None
+    assert np.isnan(trust.canaries.recall(queue).low).all()
+    assert trust.sentences(queue, 1) == [
         "recall is not known: train with --canaries 0.02.",
         "precision is not known: no verdicts yet; relabel, discard, or tag ok.",
     ]
+    told = trust.to_dict(queue, 1)
+    assert told["precision"] is None
+    assert (told["recall"]["low"], told["recall"]["high"], told["recall"]["num_canaries"]) == (None, None, 0)
 
 
-def test_recall_is_the_share_of_canaries_at_least_as_suspicious(tmp_path: Path) -> None:
+def test_canaries_stand_by_their_kind_where_their_planted_label_was_scored(tmp_path: Path) -> None:
     planted = {0: 1, 4: 2, 8: 0}
     run = asked_run(tmp_path / "run", labels=planted)
-    act(run, "relabel", [0, 4, 8], label=["bee", "wasp", "ant"], who="litscope", canary=True)
-    scores = refresh(run).table
-    trust = measure(run, scores, "train")
-    assert trust.num_canaries == 3
-    by_id = dict(zip(scores["sample_id"].to_pylist(), scores["suspicion"].to_pylist(), strict=True))
-    assert trust.canary_suspicion.tolist() == sorted(by_id[i] for i in planted)
-    middle = sorted(by_id[i] for i in planted)[1]
-    found = trust.recall(np.array([1.1, middle, np.nextafter(middle, 0), 0.0]))
-    assert found is not None
-    assert found.tolist() == pytest.approx([0, 2 / 3, 2 / 3, 1])
-    assert trust.recall_at(middle) == wilson(2, 3)
-    sentence = "recall: down to rank 7, 2 of 3 (67 %, 95 % interval 21 to 94 %) canaries are found."
-    assert trust.sentences(7, middle)[0] == sentence
-    assert trust.most() == trust.canary_suspicion[0]  # 80 % of three are all three
-    assert measure(run, scores, "val").num_canaries == 0
+    kinds = ["classes", "sample", "classes"]
+    act(run, "relabel", [0, 4, 8], label=["bee", "wasp", "ant"], who="litscope", canary=True, drawn_from=kinds)
+    scores = refresh(run)
+    ranks = measure(run, scores, "train").canaries
+    table = scores.table.to_pylist()
+    by_id = {row["sample_id"]: row["suspicion"] for row in table}
+    assert ranks.num_planted == 3
+    assert {kind: own.tolist() for kind, own in ranks.suspicion.items()} == {
+        "classes": sorted([by_id[0], by_id[8]]),
+        "sample": [by_id[4]],
+    }
+    others = sorted(row["suspicion"] for row in table if row["split"] == "train" and row["sample_id"] not in planted)
+    assert ranks.others.tolist() == others
+    assert ranks.num_wrong == scores.num_wrong["train"]
+    assert measure(run, scores, "val").canaries.num_planted == 0
+    assert measure(run, scores, "val").canaries.suspicion == {}
+
+
+def test_canaries_of_before_there_were_two_kinds_are_of_classes(tmp_path: Path) -> None:
+    run = asked_run(tmp_path / "run", labels={0: 1})
+    act(run, "relabel", [0], label=["bee"], who="litscope", canary=True)
+    assert list(measure(run, refresh(run), "train").canaries.suspicion) == ["classes"]
 
 
 def test_canaries_that_were_never_scored_say_so(run: RunDir) -> None:
     act(run, "relabel", [4], label="wasp", who="litscope", canary=True)  # but trained with its own label
-    trust = measure(run, refresh(run).table, "train")
-    assert trust.recall(np.array([0.5])) is None
-    assert trust.sentences(1, 0.5)[0] == "recall is not known yet: none of the 1 canaries has been scored so far."
+    trust = measure(run, refresh(run), "train")
+    assert trust.canaries.suspicion == {}
+    sentence = "recall is not known yet: none of the 1 canaries has been scored so far."
+    assert trust.sentences(np.array([0.5]), 1)[0] == sentence
 
 
 def test_verdicts_are_what_people_decided_last(run: RunDir) -> None:
@@ -83,37 +100,33 @@ def test_verdicts_are_what_people_decided_last(run: RunDir) -> None:
     act(run, "discard", [12])
     assert list(verdicts(run).items()) == [(4, True), (7, True), (8, False), (5, False), (2, False), (12, True)]
     assert 12 not in verdicts(run, "train")
-    trust = measure(run, refresh(run).table, "train")
+    trust = measure(run, refresh(run), "train")
     assert trust.precision == wilson(2, 5)
     assert (
-        trust.sentences(3, 0.9)[1] == f"precision: of the labels that people judged, {wilson(2, 5).text()} were wrong."
+        trust.sentences(NOBODY, 0)[1]
+        == f"precision: of the labels that people judged, {wilson(2, 5).text()} were wrong."
     )
 
 
-def test_the_latest_verdicts_tell_what_the_review_still_finds(tmp_path: Path) -> None:
-    run = asked_run(tmp_path / "run")
-    act(run, "discard", list(range(6)))
-    act(run, "tag", list(range(6, 12)), tag="ok")
-    trust = measure(run, refresh(run).table, "train")
-    assert trust.precision == trust.latest == wilson(6, 12)
-    assert "Of the last" not in trust.sentences(3, 0.9)[1]
-    assert Estimate(1, 4, 0.0, 1.0).text() == "1 of 4 (25 %, 95 % interval 0 to 100 %)"
-
-
-def test_the_last_twenty_verdicts_stand_apart(tmp_path: Path) -> None:
-    """Of 22 the first two, both wrong, are not among them; the twenty-first still is in both."""
+def test_the_last_twenty_verdicts_tell_what_the_review_still_finds(tmp_path: Path) -> None:
+    """Of 22 the first two, both wrong, do not count; the twenty-first still does."""
     run = RunDir.create(tmp_path / "run")
     build_manifest([str(i) for i in range(22)], np.zeros(22, np.int64), ["a", "b"], splits=["train"] * 22).write(
         run.manifest
     )
-    nothing_scored = SCORE_SCHEMA.empty_table()
+    nothing_scored = Scores(SCORE_SCHEMA.empty_table(), Clock([], None, (0, 0), 0), {})
     act(run, "discard", list(range(3)))
-    act(run, "tag", list(range(3, 20)), tag="ok")
-    assert "Of the last" not in measure(run, nothing_scored, "train").sentences(1, None)[1]
-    act(run, "tag", [20, 21], tag="ok")
+    act(run, "tag", list(range(3, 19)), tag="ok")
+    before = measure(run, nothing_scored, "train")
+    assert before.precision == wilson(3, 19)
+    assert before.sentences(NOBODY, 0)[1].startswith("precision: of the labels that people judged, 3 of 19 (")
+    act(run, "tag", [19, 20, 21], tag="ok")
     trust = measure(run, nothing_scored, "train")
-    assert (trust.precision, trust.latest) == (wilson(3, 22), wilson(1, 20))
-    assert trust.sentences(1, None)[1].endswith(f" were wrong. Of the last 20: {wilson(1, 20).text()}.")
+    assert trust.precision == wilson(1, 20)
+    told = f"precision: of the last 20 labels that people judged, {wilson(1, 20).text()} were wrong."
+    assert trust.sentences(NOBODY, 0)[1] == told
+    assert trust.to_dict(NOBODY, 0)["precision"] == wilson(1, 20)._asdict()
+    assert Estimate(1, 4, 0.0, 1.0).text() == "1 of 4 (25 %, 95 % interval 0 to 100 %)"
 
 
 def test_the_clock_in_words() -> None:
@@ -123,3 +136,12 @@ def test_the_clock_in_words() -> None:
     assert "still learning after 3 epochs" in learning
     assert "uses epochs 1 to 3. 25.0 % of the predictions changed in the last epoch." in learning
     assert "begins at epoch 9; the ranking uses epochs 3 to 9" in clock_sentence(Clock([nan] * 12, 8, (2, 8), 12))
+    assert "more of them improve the ranking" in learning
+    calm = clock_sentence(Clock([nan, 0.5, 0.1], None, (1, 2), 3))
+    assert "no sign of memorisation after 3 epochs; the ranking uses epochs 2 to 3." in calm
+    still = clock_sentence(Clock([nan, 0.0, 0.0], None, (1, 2), 3))
+    by_heart = clock_sentence(Clock([nan, 0.4, 0.1, 0.0, 0.0], None, (1, 2), 5, 3))
+    assert "after epoch 3 hardly any prediction changed: learning is over, also that of wrong labels;" in by_heart
+    assert "the ranking uses epochs 2 to 3, and more of them do not improve it. 0.0 % of the pred" in by_heart
+    for words in (calm, still, by_heart):
+        assert "improve the ranking" not in words

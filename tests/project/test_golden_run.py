@@ -74,7 +74,7 @@ def test_worst(call: Any) -> None:
 
 
 def test_suspects_and_scores(call: Any) -> None:
-    ranked = call("suspects", RUN, "--json")
+    ranked = call("suspects", RUN, "--json")["suspects"]
     assert {50, 56}.isdisjoint(row["sample_id"] for row in ranked), "decided on"
     assert {row["key"] for row in ranked} <= {f"iris/{i:05d}" for i in range(150)}
     assert len(call("scores", RUN, "--json", "--split", "train")) == 105

@@ -10,10 +10,10 @@ import pytest
 from small_runs import At, assert_bit_equal, last, rows, small_fit
 
 from litscope.errors import ConfigError
-from litscope.ledger.journal.actions import canaries, decisions, entries, request, submit
+from litscope.ledger.journal.actions import canaries, canary_kinds, decisions, entries, request, submit
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.rundir import RunDir
-from litscope.training.loop.canaries import draw
+from litscope.training.loop.canaries import Plan, draw
 
 FLAGS: dict[str, Any] = {"epochs": 6, "canaries": 0.1}
 
@@ -35,6 +35,9 @@ def test_they_come_after_the_first_epoch_and_go_before_the_last_fifth(tmp_path: 
         for epoch, label in labels.get(sample_id, {}).items():
             assert label == (name if 1 <= epoch <= 4 else manifest[sample_id]), (sample_id, epoch)
     assert [entry.action["what"] for entry in entries(run)] == ["relabel", "undo"]
+    kinds = list(canary_kinds(run).values())
+    assert kinds.count("sample") == len(planted) // 2, "half of them, rounded down, are drawn for their sample"
+    assert kinds.count("classes") == len(planted) - len(planted) // 2
     assert decisions(run).labels == {}
     table = refresh(run).table
     judged = dict(zip(table["sample_id"].to_pylist(), table["label"].to_pylist(), strict=True))
@@ -55,6 +58,7 @@ def test_a_resumed_run_plants_them_once_and_ends_alike(tmp_path: Path) -> None:
     assert_bit_equal(last(tmp_path / "again"), last(tmp_path / "whole"))
     cut, whole = RunDir(tmp_path / "cut"), RunDir(tmp_path / "whole")
     assert canaries(cut) == canaries(whole)
+    assert canary_kinds(cut) == canary_kinds(whole)
     assert [entry.action["what"] for entry in entries(cut)] == ["relabel", "undo"]
 
 
@@ -83,6 +87,45 @@ def test_wrong_labels_follow_the_models_own_confusions() -> None:
     again = draw(ids[::-1], label[::-1], pred[::-1], ids[:1500], 3, 0.5, seed=7)
     assert np.array_equal(again[0], chosen)
     assert np.array_equal(again[1], wrong), "the order of the rows does not matter"
+
+
+def test_the_wrong_label_of_a_sample_follows_what_the_network_thinks_of_it() -> None:
+    n, asked = 4_000, np.arange(0, 8_000, 2)
+    luck = np.random.default_rng(0).random(n)
+    plan = Plan(asked, np.zeros(n, np.int64), asked, luck)
+    p = np.tile(np.array([0.9, 0.075, 0.025, 0.0], np.float32), (n, 1))
+    own = np.zeros(n, np.int64)
+    own[: n // 2] = 3  # the label of the first half is the one that the network rules out
+    order = np.random.default_rng(1).permutation(n)
+    padding = np.full(3, -1)
+    found = plan.tempting(
+        np.append(asked[order], padding), np.append(own[order], padding), np.append(p[order], p[:3], axis=0)
+    )
+    assert sorted(found) == asked.tolist()
+    wrong = np.array([found[i] for i in asked.tolist()])
+    assert (wrong != own).all()
+    assert np.bincount(wrong[: n // 2], minlength=4) / (n // 2) == pytest.approx([0.9, 0.075, 0.025, 0], abs=0.02)
+    assert np.bincount(wrong[n // 2 :], minlength=4) / (n // 2) == pytest.approx([0, 0.75, 0.25, 0], abs=0.03)
+    halves = [slice(0, n // 2), slice(n // 2, n)]
+    parts = [plan.tempting(asked[part], own[part], p[part]) for part in halves]
+    assert parts[0] | parts[1] == found, "it does not matter who asks, and in which batches"
+
+
+def test_a_network_that_is_certain_leaves_every_wrong_class_to_chance() -> None:
+    asked = np.arange(3_000)
+    plan = Plan(asked, asked, asked, np.random.default_rng(0).random(3_000))
+    certain = np.tile(np.array([0.0, 1.0, 0.0], np.float32), (3_000, 1))
+    found = np.array(list(plan.tempting(asked, np.ones(3_000, np.int64), certain).values()))
+    assert np.bincount(found, minlength=3) / 3_000 == pytest.approx([0.5, 0, 0.5], abs=0.05)
+
+
+@pytest.mark.slow
+def test_two_ranks_plant_canaries_of_both_kinds(tmp_path: Path) -> None:
+    """Each asks its network about its share of the samples; it is the same network as one process has."""
+    run = small_fit(tmp_path / "two", **FLAGS, devices=2).run
+    kinds = list(canary_kinds(run).values())
+    assert 0 < kinds.count("sample") == len(kinds) // 2
+    assert [entry.action["what"] for entry in entries(run)] == ["relabel", "undo"]
 
 
 @pytest.mark.flag("--canaries")

@@ -25,10 +25,11 @@ from typing import Any, Literal
 from litscope.errors import LedgerError, RunError
 from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.ledger.journal.decisions import Action, Decisions, decide, is_valid, once, planted, undone
-from litscope.ledger.journal.verbs import SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
+from litscope.ledger.journal.verbs import CANARY_KINDS, SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
 from litscope.rundir import RunDir, append_line, cut_steps, every_line, read_lines
 
 __all__ = [
+    "CANARY_KINDS",
     "SETTINGS",
     "VERBS",
     "Action",
@@ -38,6 +39,7 @@ __all__ = [
     "Verb",
     "answer",
     "canaries",
+    "canary_kinds",
     "check",
     "decide",
     "decisions",
@@ -239,10 +241,23 @@ def _counts(entry: Entry, with_pending: bool, last_attempt: int) -> bool:
 
 def canaries(run: RunDir) -> dict[int, str]:
     """sample_id -> the wrong class that was planted to measure the ranking, even if it has been removed since."""
-    return {
-        sample_id: name
+    return {sample_id: name for action in _planting(run) for sample_id, name in planted(action).items()}
+
+
+def canary_kinds(run: RunDir) -> dict[int, str]:
+    """sample_id -> one of `CANARY_KINDS`, for each of `canaries`. In older journals all are of classes."""
+    kinds: dict[int, str] = {}
+    for action in _planting(run):
+        ids = action["sample_id"]
+        kinds |= zip(ids, action.get("drawn_from", ["classes"] * len(ids)), strict=True)
+    return kinds
+
+
+def _planting(run: RunDir) -> list[Action]:
+    """The actions that planted canaries, and were applied."""
+    return [
+        entry.action
         for entry in entries(run)
         if entry.action.get("canary") and entry.answer is not None and entry.answer["status"] == "applied"
         if entry.action["what"] == "relabel" and is_valid(entry.action)
-        for sample_id, name in planted(entry.action).items()
-    }
+    ]

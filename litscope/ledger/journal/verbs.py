@@ -23,6 +23,9 @@ from litscope.jsonlines import UNUSABLE, is_unicode
 
 SPLITS = ("train", "val", "test")
 
+CANARY_KINDS = ("classes", "sample")
+"""What a canary's wrong label was drawn from: how the network confuses classes, or what it thinks of the sample."""
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -56,7 +59,7 @@ VERBS: dict[str, Verb] = {
             "relabel",
             "Give samples another label, from the next batch.",
             ("sample_id", "label"),
-            (*_SAMPLES, "canary"),
+            (*_SAMPLES, "canary", "drawn_from"),
         ),
         Verb("reweight", "Multiply samples' loss by a weight, from the next batch.", ("sample_id", "weight"), _SAMPLES),
         Verb("set", "Change a setting of the run.", ("settings",)),
@@ -123,6 +126,10 @@ _ARGUMENTS: dict[str, tuple[str, Check]] = {
     "where": ("an SQL condition", lambda v: isinstance(v, str) and is_unicode(v)),
     "schedule": ("true", lambda v: v is True),
     "canary": ("true", lambda v: v is True),
+    "drawn_from": (
+        f"a list of {' and '.join(CANARY_KINDS)}",
+        lambda v: isinstance(v, list) and all(kind in CANARY_KINDS for kind in v),
+    ),
     "at_step": ("a whole number from 0", lambda v: type(v) is int and 0 <= v < 2**63),
 }
 
@@ -195,7 +202,7 @@ def _check_argument(what: str, allowed: tuple[str, ...], name: str, value: Any) 
 
 def _check_parallel(action: dict[str, Any]) -> None:
     """Lists that belong to `sample_id` have one entry for each id."""
-    for name in ("key", "label"):
+    for name in ("key", "label", "drawn_from"):
         values = action.get(name)
         if isinstance(values, list) and len(values) != len(action["sample_id"]):
             raise ConfigError(f"{action['what']}: {len(values)} values of `{name}` for {len(action['sample_id'])} ids.")

@@ -1,18 +1,26 @@
 """The memorisation clock: when a network stops learning the pattern and starts to learn samples by heart.
 
-Wrong labels are found best in the epochs before. The epoch t* in which memorisation starts is where
-the share of training predictions that change from one epoch to the next has its first local minimum
-(the "label wave"; Yuan et al., ICLR 2024). Pure arithmetic on one number per epoch.
+Wrong labels are found best in the epochs before. Two signs tell that they are over, whichever comes first. The share of
+training predictions that change from one epoch to the next reaches a first local minimum, t*, and rises (the
+"label wave"; Yuan et al., ICLR 2024): what was stable begins to move again. Or hardly anything is left to change: a
+small, strong network learns right and wrong labels in one go, and the share falls to nothing without a
+minimum. Pure arithmetic on one number per epoch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NOISE = 1.5
 """A fall or a rise counts if it is larger than this many standard errors of the share."""
+
+LITTLE = 0.05
+"""Hardly anything is left to change when the share has fallen to this part of its greatest value."""
+
+HALF = 0.5
+"""The network has learned what most samples have in common when the share has fallen to this part."""
 
 
 class Clock(NamedTuple):
@@ -21,27 +29,61 @@ class Clock(NamedTuple):
     Attributes:
         changing: per epoch, the share of training predictions that differ from the sample's visit
             before; NaN where there is none, as in the first epoch.
-        t_star: the epoch in which memorisation starts; None while it is not reached.
+        t_star: the epoch in which memorisation starts; None while it is not reached, or where learning settled before.
         window: first and last epoch (inclusive) that the suspicion ranking looks at.
         num_epochs: complete epochs that were counted.
+        settled: the first epoch in which hardly any prediction changed, so that all was learned in those before; None
+            while predictions change, or where memorisation started before.
     """
 
     changing: list[float]
     t_star: int | None
     window: tuple[int, int]
     num_epochs: int
+    settled: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: an epoch without a share is null."""
+        return {**self._asdict(), "changing": [None if math.isnan(share) else share for share in self.changing]}
 
 
 def read_clock(changing: Sequence[float], num_compared: Sequence[int]) -> Clock:
     """The clock after the epochs so far.
+
+    The window ends with t*, or with the last epoch in which something was learned, else with the last epoch. It begins
+    where half of the way to its end is behind or, if that is earlier, in the epoch after which predictions
+    change half as much as they did: from there on the network knows what it is looking at, and each further epoch can
+    only lose wrong labels to memory.
 
     Args:
         changing: per epoch from 0, the share of changed predictions, or NaN.
         num_compared: per epoch, the number of predictions that this is a share of.
     """
     t_star = first_minimum(changing, num_compared)
-    end = max(0, len(changing) - 1) if t_star is None else t_star
-    return Clock(list(changing), t_star, (end // 2, end), len(changing))
+    settled = first_fall(changing, num_compared, LITTLE)
+    if settled is not None and (t_star is None or settled - 1 <= t_star):
+        t_star, end = None, settled - 1
+    else:
+        settled, end = None, max(0, len(changing) - 1) if t_star is None else t_star
+    calmed = first_fall(changing, num_compared, HALF)
+    start = end // 2 if calmed is None else min(end // 2, calmed - 1)
+    return Clock(list(changing), t_star, (start, end), len(changing), settled)
+
+
+def first_fall(changing: Sequence[float], num_compared: Sequence[int], part: float) -> int | None:
+    """The first epoch whose share is at most `part` of the greatest before it, or None while there is none.
+
+    The fall must be larger than 1.5 standard errors, as for `first_minimum`. It depends on no later epoch.
+    """
+    top, num_at_top = 0.0, 1
+    for epoch, (share, n) in enumerate(zip(changing, num_compared, strict=True)):
+        if math.isnan(share):
+            continue
+        if share >= top:
+            top, num_at_top = share, n
+        elif share <= part * top and top - share > _noise(top, num_at_top):
+            return epoch
+    return None
 
 
 def first_minimum(changing: Sequence[float], num_compared: Sequence[int]) -> int | None:

@@ -31,6 +31,7 @@ from litscope.seals import check, sealed_parquet
 __all__ = ["BackgroundScores", "Clock", "Scores", "refresh"]
 
 CLOCK_KEY = b"litscope.clock"
+WRONG_KEY = b"litscope.num_wrong"
 PROGRESS_KEY = b"litscope.progress"
 
 
@@ -40,10 +41,12 @@ class Scores(NamedTuple):
     Attributes:
         table: one row per sample, `score_schema.SCORE_SCHEMA`.
         clock: the memorisation clock.
+        num_wrong: split -> how many labels look wrong in it (`suspicion.held_for`), canaries left out.
     """
 
     table: pa.Table
     clock: Clock
+    num_wrong: dict[str, int]
 
 
 def refresh(run: RunDir, *, save: bool = True) -> Scores:
@@ -68,21 +71,25 @@ def _refresh(reader: LedgerReader, save: bool) -> Scores:
     if tally is None or not tally.take_late(now):
         tally = Tally(ScoreState(), Progress(pinned=now.pinned_digest))
     tally.take_epochs(now)
-    scores = Scores(_table(tally), tally.progress.clock())
+    scores = _scores(tally, now)
     if save:
         _save(reader.run, tally, scores.table)
     return scores
 
 
-def _table(tally: Tally) -> pa.Table:
-    """The scores, with format, clock and progress in the table's metadata."""
-    clock = {**tally.progress.clock()._asdict(), "changing": tally.progress.changing}  # null is JSON, NaN is not
+def _scores(tally: Tally, now: RunNow) -> Scores:
+    """The scores; all that is not per sample is in the table's metadata, too, with format and progress."""
+    ranking = tally.state.ranking()
+    num_wrong = tally.state.num_wrong(ranking, now.pinned.sample_id)
+    clock = tally.progress.clock()
     metadata = {
         SCORE_VERSION_KEY: str(SCORE_FORMAT_VERSION),
-        CLOCK_KEY: json.dumps(clock),
+        CLOCK_KEY: json.dumps(clock.to_dict()),
         PROGRESS_KEY: json.dumps(asdict(tally.progress)),
+        WRONG_KEY: json.dumps(num_wrong),
     }
-    return tally.state.table().replace_schema_metadata(metadata)
+    table = tally.state.table(ranking).replace_schema_metadata(metadata)
+    return Scores(table, clock, num_wrong)
 
 
 def _stored_scores(now: RunNow) -> Scores | None:
@@ -95,6 +102,7 @@ def _stored_scores(now: RunNow) -> Scores | None:
             file = pq.ParquetFile(opened)
             metadata = file.schema_arrow.metadata or {}
             progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
+            num_wrong = json.loads(metadata[WRONG_KEY])
             if progress.last_epoch != now.last_epoch or not progress.holds(now):
                 return None
             table = file.read()
@@ -103,7 +111,7 @@ def _stored_scores(now: RunNow) -> Scores | None:
     is_ours = table.schema.equals(SCORE_SCHEMA) and metadata.get(SCORE_VERSION_KEY) == b"%d" % SCORE_FORMAT_VERSION
     if not is_ours or progress.late_rows(now, ["epoch"]).num_rows:
         return None
-    return Scores(table, progress.clock())
+    return Scores(table, progress.clock(), num_wrong)
 
 
 def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:

@@ -1,7 +1,7 @@
 """Scores of every sample from its visits: pure numpy arithmetic, one epoch at a time, vectorised over samples.
 
 `visits` chooses which rows of an epoch count; `ScoreState` adds them up and turns the sums into the
-table of `score_schema`. `suspicion` is the label-error ranking. Nothing here reads or writes a file;
+table of `score_schema`. `suspicion` ranks by those of the window. Nothing here reads or writes a file;
 `scorekeeper` does.
 """
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES
+from litscope.ledger.scoring.suspicion import Ranking, Window, rank
 from litscope.ledger.visits import Visits
 
 Array = npt.NDArray[Any]
@@ -22,20 +23,11 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 WINDOW_STEP = 2.0**-26
-"""The window's sums of margins are multiples of this (logit units). So float64 adds and subtracts without rounding, and
-a window that was moved epoch by epoch has the bits, and the ties, of one that was summed anew."""
+"""The window's sums are multiples of this (logit units, probability). So float64 adds and subtracts without rounding,
+and a window that was moved epoch by epoch has the bits, and the ties, of one that was summed anew."""
 
 WINDOW_LIMIT = 2.0**16
 """Margins are clipped to this before they enter the window: 2,048 epochs then fit into float64's 53 bits."""
-
-USUAL_SAMPLES = 20
-"""How many samples with the mean share of mistakes are added to each class, so that a few mistakes make no lift."""
-
-MOST_LIFT = 10.0
-"""Lifts are clipped to this and its reciprocal: about what ten classes allow, as in the data of the bench."""
-
-HALF_UNEVEN = 2.0
-"""Unevenness of the mistakes at which the lift has half its weight, as if a third of the pairs had all of them."""
 
 
 class Change(NamedTuple):
@@ -63,6 +55,8 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "rival_weight": (np.float64, 0),
     "window_visits": (np.int32, 0),
     "window_margin": (np.float64, 0),
+    "window_p_label": (np.float64, 0),
+    "window_p_rival": (np.float64, 0),  # probability of the strongest other class
 }
 """Accumulators per sample that restart with a new label: dtype, value at the start."""
 
@@ -73,7 +67,7 @@ COLUMNS = {**_KEPT, **_COLUMNS}
 
 
 class ScoreState:
-    """Running sums per sample, about 120 bytes each.
+    """Running sums per sample, about 140 bytes each.
 
     Attributes:
         sample_id: (N,) int64, ascending.
@@ -132,12 +126,37 @@ class ScoreState:
         is_same = (c["since"][at] <= epoch) & (c["label"][at] == visits.label[counts])
         at, counts[counts] = at[is_same], is_same
         c["window_visits"][at] += sign
-        margin = visits.signals["margin"][counts].astype(np.float64).clip(-WINDOW_LIMIT, WINDOW_LIMIT)
-        c["window_margin"][at] += sign * WINDOW_STEP * np.rint(margin / WINDOW_STEP)
+        loss, margin, p_label = (
+            visits.signals[name][counts].astype(np.float64) for name in ("loss", "margin", "p_label")
+        )
+        p_rival = np.exp(
+            np.minimum(-(loss + margin), 0.0)
+        )  # p_label e^-margin, where p_label may have run out of digits
+        c["window_margin"][at] += sign * _steps(margin.clip(-WINDOW_LIMIT, WINDOW_LIMIT))
+        c["window_p_label"][at] += sign * _steps(p_label.clip(0.0, 1.0))
+        c["window_p_rival"][at] += sign * _steps(p_rival)
 
-    def table(self) -> pa.Table:
-        """One row per sample, as `SCORE_SCHEMA`."""
+    def ranking(self) -> Ranking:
+        """What the sums of the window say."""
         c = self.columns
+        window = Window(c["window_visits"], c["window_margin"], c["window_p_label"], c["window_p_rival"])
+        return rank(window, c["split"], c["label"], c["rival"])
+
+    def num_wrong(self, ranking: Ranking, without: Ints) -> dict[str, int]:
+        """Split -> how many labels look wrong in it (`Ranking.looks_wrong`).
+
+        Args:
+            ranking: as `ranking` returns it.
+            without: ids that do not count.
+        """
+        counts = ranking.looks_wrong & ~np.isin(self.sample_id, without)
+        by_split = np.bincount(self.columns["split"][counts], minlength=len(self.splits))
+        return dict(zip(self.splits, by_split.tolist(), strict=True))
+
+    def table(self, ranking: Ranking | None = None) -> pa.Table:
+        """One row per sample, as `SCORE_SCHEMA`. `ranking`: that of now, if it is known already."""
+        c = self.columns
+        ranking = self.ranking() if ranking is None else ranking
         n, label = c["num_visits"], c["label"]
         split = pa.DictionaryArray.from_arrays(pa.array(c["split"]), pa.array(self.splits, pa.string()))
         values: dict[str, Array] = {
@@ -153,7 +172,7 @@ class ScoreState:
             "last_loss": c["last_loss"],
             "first_learned_epoch": c["first_learned"],
             "last_pred": c["last_pred"],
-            "suspicion": suspicion(c["window_margin"], c["window_visits"], c["split"], label, c["rival"]),
+            "suspicion": ranking.suspicion,
         }
         unlabelled = label < 0
         columns: dict[str, pa.Array] = {
@@ -206,84 +225,6 @@ class ScoreState:
         total[at] = np.abs(change)
 
 
-def suspicion(margin: Floats, num_visits: Array, split: Array, label: Array, rival: Array) -> Floats:
-    """How much each sample looks like a label error: its rank within its split, in [0, 1].
-
-    The rank is by -AUM (Pleiss et al. 2020) over the window of the memorisation clock, plus the logarithm
-    of how common the supposed mistake is in this run (`mistake_prior`). -AUM says by how many nats the model
-    prefers another class, so the two add up as a log-likelihood and a log-prior do.
-
-    Args:
-        margin: (N,), its sum over the visits in the window.
-        num_visits: (N,), visits in the window.
-        split: (N,) split codes.
-        label: (N,) class index.
-        rival: (N,) class that the model held against the label, -1 for none.
-
-    Returns:
-        (N,) float64: 1 for the most suspicious sample of a split, 0 for the least. Ties get their
-        mean rank, a sample alone in its split 0.5, one without a visit or a label NaN.
-    """
-    result = np.full(len(split), np.nan)
-    is_known = (num_visits > 0) & np.isfinite(margin)
-    for code in np.unique(split[is_known]):
-        at = np.flatnonzero(is_known & (split == code))
-        aum = margin[at] / num_visits[at]
-        rank = mean_ranks(mistake_prior(label[at], rival[at], aum) - aum)
-        result[at] = rank / (len(at) - 1) if len(at) > 1 else 0.5
-    return result
-
-
-def mistake_prior(label: Array, rival: Array, aum: Floats) -> Floats:
-    """w ln(lift) of each sample's supposed mistake: that a sample of class `rival` got the label `label`.
-
-    A sample is taken for its rival if its AUM is negative, else for its label. The lift of a pair of classes
-    is the share, among all samples taken for the one, that carries the label of the other, over the mean of
-    this share; confident learning counts its joint in this way (Northcutt et al. 2021, arXiv:1911.00068).
-
-    A sample whose AUM is not negative, whose label the model agrees with, never becomes more suspicious.
-
-    A pair is frequent where people mislabel, and also where the network cannot tell two classes apart.
-    If wrong labels are spread over all classes, only the second is left, and misleads. So the weight w is
-    v / (2 + v), with v the unevenness of the counts: their squared coefficient of variation over the pairs, less
-    what chance adds, 0 when all pairs are alike.
-
-    Args:
-        label: (N,) class index, N > 0.
-        rival: (N,) class index; -1 for none, whose prior is 0.
-        aum: (N,).
-
-    Returns:
-        (N,) float64, nats.
-    """
-    num_classes = int(max(label.max(), rival.max())) + 1
-    has_rival = rival >= 0
-    held = np.where(has_rival & (aum < 0), rival, label).astype(np.int64)
-    num_wrong = np.count_nonzero(held != label)
-    num_pairs = max(num_classes * (num_classes - 1), 1)
-    usual = (num_wrong + 1) / (len(label) + 1) / max(num_classes - 1, 1)
-    pairs, counts = np.unique(held * num_classes + label, return_counts=True)  # at most N of the C x C pairs
-
-    wrong = counts[pairs // num_classes != pairs % num_classes]
-    uneven = max(0.0, num_pairs * np.sum(wrong * (wrong - 1.0)) / max(num_wrong * (num_wrong - 1.0), 1.0) - 1.0)
-
-    supposed = np.where(has_rival, rival, 0).astype(np.int64)
-    asked = supposed * num_classes + label
-    at = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-    count = np.where(pairs[at] == asked, counts[at], 0)
-    held_for = np.bincount(held, minlength=num_classes)[supposed]
-    lift = (count + USUAL_SAMPLES * usual) / (held_for + USUAL_SAMPLES) / usual
-    prior = uneven / (HALF_UNEVEN + uneven) * np.log(lift.clip(1 / MOST_LIFT, MOST_LIFT))
-    most = np.where(aum < 0, np.inf, 0.0)  # no mistake is to be expected where the model prefers the label
-    return np.where(has_rival, np.minimum(prior, most), 0.0)
-
-
-def mean_ranks(values: Floats) -> Floats:
-    """The rank of each of (N,) finite values, from 0; equal values get the mean of their ranks."""
-    order = np.argsort(values)
-    in_order = values[order]
-    starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))[: len(values)]
-    lengths = np.diff(np.append(starts, len(values)))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat(starts + (lengths - 1) / 2, lengths)
-    return ranks
+def _steps(values: Floats) -> Floats:
+    """(N,) the nearest multiples of `WINDOW_STEP`."""
+    return WINDOW_STEP * np.rint(values / WINDOW_STEP)

@@ -26,8 +26,9 @@ from litscope.ledger.scoring.scores import COLUMNS, ScoreState
 from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
 from litscope.rundir import read_lines, valid_lines
 
-STATE_FORMAT_VERSION = 1
-"""Version of `state.npz`. A file of another version is not read; the state is made anew."""
+STATE_FORMAT_VERSION = 2
+"""Version of `state.npz`, and of what the sums are made into. A file of another version is not read, and neither is a
+table that was made of one; both are made anew from the signals."""
 
 ROWS_PER_READ = 2_000_000
 """Rows that are read at once (about 50 bytes each), or a whole epoch if that has more."""

@@ -1,65 +1,32 @@
 """How far the ranking of suspects can be trusted, from what the run itself knows about it. No torch.
 
-Recall comes from canaries (wrong labels that the run planted itself), precision from what people
-decided about the samples that they looked at. If neither is known, the sentence says so.
+Recall comes from canaries (`recall`), precision from what people decided about the samples that they looked at. If
+neither is known, the sentence says so.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError
-from litscope.ledger.journal.actions import canaries, check, entries, planted
+from litscope.ledger.journal.actions import canaries, canary_kinds, check, entries, planted
 from litscope.ledger.queries import classes
-from litscope.ledger.scoring.scorekeeper import Clock
+from litscope.ledger.scoring.clock import HALF, Clock
+from litscope.ledger.scoring.recall import CanaryRanks, Estimate, Floats, wilson
+from litscope.ledger.scoring.scorekeeper import Scores
 from litscope.rundir import RunDir
 
 RIGHT_TAG = "ok"
 """The tag by which a person says that a label is right."""
 
 NUM_LATEST = 20
-"""How many of the last verdicts tell how much the review still finds."""
-
-MOST = 0.8
-"""`Trust.most` says how far down this share of the canaries is found."""
-
-_Z = 1.959964  # of the standard normal distribution, for 95 %
-
-
-class Estimate(NamedTuple):
-    """A share with its 95 % interval."""
-
-    num_found: int
-    num: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """num_found / num."""
-        return self.num_found / self.num
-
-    def text(self) -> str:
-        """For people: 8 of 10 (80 %, 95 % interval 49 to 94 %)."""
-        share, low, high = (f"{100 * value:.0f}" for value in (self.share, self.low, self.high))
-        return f"{self.num_found} of {self.num} ({share} %, 95 % interval {low} to {high} %)"
-
-
-def wilson(num_found: int, num: int) -> Estimate:
-    """The share of `num_found` in `num` > 0 with its 95 % interval: Wilson (1927), J. Am. Stat. Assoc. 22, 209."""
-    share = num_found / num
-    centre = share + _Z**2 / (2 * num)
-    spread = _Z * math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2))
-    scale = 1 + _Z**2 / num
-    return Estimate(num_found, num, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+"""How many of the last verdicts tell what the review still finds. Those before were of samples that looked worse: they
+are no sample of what is left, and an interval over all of them is wrong about it nearly always."""
 
 
 @dataclass(frozen=True)
@@ -67,62 +34,35 @@ class Trust:
     """What a run knows about its ranking of one split.
 
     Attributes:
-        canary_suspicion: (K,) ascending suspicion of the canaries whose planted label was scored.
-        num_canaries: number of all that were planted in this split.
-        precision: share of wrong labels among those that people judged; None without a verdict.
-        latest: the same of the last `NUM_LATEST` verdicts: what the review still finds.
+        canaries: where the canaries stand in the ranking, which tells recall.
+        precision: share of wrong labels among the last `NUM_LATEST` that people judged; None without a verdict.
     """
 
-    canary_suspicion: npt.NDArray[np.float64]
-    num_canaries: int
+    canaries: CanaryRanks
     precision: Estimate | None
-    latest: Estimate | None
 
-    def recall(self, suspicion: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-        """(N,) share of canaries that are at least as suspicious as each of N values; None if it is not known."""
-        if len(self.canary_suspicion) == 0:
-            return None
-        before = np.searchsorted(self.canary_suspicion, suspicion, side="left")
-        return 1 - before / len(self.canary_suspicion)
+    def sentences(self, queue: Floats, num_shown: int) -> list[str]:
+        """For people: recall down to a rank, and precision.
 
-    def recall_at(self, suspicion: float) -> Estimate | None:
-        """The same at one value, with its interval."""
-        num = len(self.canary_suspicion)
-        found = num - int(np.searchsorted(self.canary_suspicion, suspicion, side="left"))
-        return wilson(found, num) if num else None
+        Args:
+            queue: (N,) descending suspicion of the samples that are left to be looked at.
+            num_shown: how many of them are shown.
+        """
+        return [self.canaries.sentence(queue, num_shown), self._precision_sentence()]
 
-    def most(self) -> float | None:
-        """The suspicion down to which the share `MOST` of the canaries is found; None if it is not known."""
-        num = len(self.canary_suspicion)
-        return float(self.canary_suspicion[num - math.ceil(MOST * num)]) if num else None
-
-    def sentences(self, rank: int, suspicion: float | None, rank_of_most: int | None = None) -> list[str]:
-        """For people: recall down to a rank (whose sample has this `suspicion`), the rank of `most`, and precision."""
-        recall = self._recall_sentence(rank, suspicion)
-        if rank_of_most:
-            recall += f" {100 * MOST:.0f} % are found by rank {rank_of_most:,}."
-        return [recall, self._precision_sentence()]
-
-    def _recall_sentence(self, rank: int, suspicion: float | None) -> str:
-        found = None if suspicion is None else self.recall_at(suspicion)
-        if found is not None:
-            return f"recall: down to rank {rank}, {found.text()} canaries are found."
-        if len(self.canary_suspicion):
-            return "recall: nothing is left in the queue that it could be told for."
-        if self.num_canaries:
-            return f"recall is not known yet: none of the {self.num_canaries} canaries has been scored so far."
-        return "recall is not known: train with --canaries 0.02."
+    def to_dict(self, queue: Floats, num_shown: int) -> dict[str, Any]:
+        """For programs: the same, as numbers."""
+        precision = None if self.precision is None else self.precision._asdict()
+        return {"recall": self.canaries.to_dict(queue, num_shown), "precision": precision}
 
     def _precision_sentence(self) -> str:
-        if self.precision is None or self.latest is None:
+        if self.precision is None:
             return f"precision is not known: no verdicts yet; relabel, discard, or tag {RIGHT_TAG}."
-        latest = (
-            f" Of the last {self.latest.num}: {self.latest.text()}." if self.precision.num > self.latest.num else ""
-        )
-        return f"precision: of the labels that people judged, {self.precision.text()} were wrong.{latest}"
+        which = f"last {NUM_LATEST} labels" if self.precision.num == NUM_LATEST else "labels"
+        return f"precision: of the {which} that people judged, {self.precision.text()} were wrong."
 
 
-def measure(run: RunDir, scores: pa.Table, split: str) -> Trust:
+def measure(run: RunDir, scores: Scores, split: str) -> Trust:
     """What a run knows about its ranking of `split`.
 
     Args:
@@ -130,16 +70,9 @@ def measure(run: RunDir, scores: pa.Table, split: str) -> Trust:
         scores: as `scorekeeper.refresh` returns them.
         split: the verdicts and canaries of this split count.
     """
-    num_canaries, suspicion = _canary_suspicion(run, scores, split)
-    in_split = verdicts(run, split)
-    wrong = list(in_split.values())
-    latest = wrong[-NUM_LATEST:]
-    return Trust(
-        canary_suspicion=suspicion,
-        num_canaries=num_canaries,
-        precision=wilson(sum(wrong), len(wrong)) if wrong else None,
-        latest=wilson(sum(latest), len(latest)) if latest else None,
-    )
+    latest = list(verdicts(run, split).values())[-NUM_LATEST:]
+    precision = wilson(sum(latest), len(latest)) if latest else None
+    return Trust(_canary_ranks(run, scores, split), precision)
 
 
 def verdicts(run: RunDir, split: str | None = None) -> dict[int, bool]:
@@ -211,36 +144,48 @@ def _labels(run: RunDir, ids: list[int], split: str | None) -> dict[int, str | N
     return dict(zip(table["sample_id"].to_pylist(), labels, strict=True))
 
 
-def _canary_suspicion(run: RunDir, scores: pa.Table, split: str) -> tuple[int, npt.NDArray[np.float64]]:
-    """How many canaries the split has, and the ascending suspicion of those whose planted label was scored."""
-    wrong = canaries(run)
-    if not wrong:
-        return 0, np.array([], np.float64)
-    names = classes(run)
-    in_split = _labels(run, list(wrong), split)
-    known = [(i, names.index(wrong[i])) for i in in_split if wrong[i] in names]
-    sown = pa.table(
-        {"sample_id": pa.array([i for i, _ in known], pa.int64()), "sown": pa.array([k for _, k in known], pa.int32())}
+def _canary_ranks(run: RunDir, scores: Scores, split: str) -> CanaryRanks:
+    """Where the canaries of a split stand. Only those count whose planted label was scored."""
+    names, wrong, kinds = classes(run), canaries(run), canary_kinds(run)
+    rows = scores.table.filter(pc.field("split") == split).select(["sample_id", "label", "suspicion"])
+    sample_id, label = rows["sample_id"].to_numpy(), rows["label"].to_numpy()
+    suspicion = np.asarray(rows["suspicion"].to_numpy(), np.float64)
+    is_ranked = ~np.isnan(suspicion)
+    in_split = _labels(run, list(wrong), split) if wrong else {}
+    planted_label = {i: names.index(wrong[i]) for i in in_split if wrong[i] in names}
+
+    by_kind: dict[str, list[float]] = {}
+    is_canary = np.isin(sample_id, list(wrong))
+    for at in np.flatnonzero(is_canary & is_ranked):
+        canary = int(sample_id[at])
+        if planted_label.get(canary) == label[at]:
+            by_kind.setdefault(kinds[canary], []).append(float(suspicion[at]))
+    return CanaryRanks(
+        suspicion={kind: np.sort(np.array(values)) for kind, values in sorted(by_kind.items())},
+        num_planted=len(planted_label),
+        others=np.sort(suspicion[is_ranked & ~is_canary]),
+        num_wrong=scores.num_wrong.get(split, 0),
     )
-    rows = scores.select(["sample_id", "label", "suspicion"]).join(sown, "sample_id", join_type="inner")
-    scored = rows.filter((pc.field("label") == pc.field("sown")) & pc.field("suspicion").is_valid())
-    suspicion = np.asarray(scored["suspicion"].to_numpy(), dtype=np.float64)
-    return len(known), np.sort(suspicion[~np.isnan(suspicion)])
 
 
 def clock_sentence(clock: Clock) -> str:
-    """The memorisation clock for people."""
-    known = [share for share in clock.changing if share == share]
-    changing = f" {100 * known[-1]:.1f} % of the predictions changed in the last epoch." if known else ""
+    """The memorisation clock for people. Epochs count from 1."""
     if clock.num_epochs == 0:
         return "Nothing is ranked yet: no epoch is complete."
-    first, last = (epoch + 1 for epoch in clock.window)
-    if clock.t_star is None:
-        return (
-            f"memorisation clock: still learning after {clock.num_epochs} epochs, more of them improve the ranking; "
-            f"it uses epochs {first} to {last}.{changing}"
+    known = [share for share in clock.changing if share == share]
+    last = known[-1] if known else 0.0
+    changing = f" {100 * last:.1f} % of the predictions changed in the last epoch." if known else ""
+    first, last_used = (epoch + 1 for epoch in clock.window)
+    uses = f"uses epochs {first} to {last_used}"
+    if clock.t_star is not None:
+        told = f"memorisation begins at epoch {clock.t_star + 1}; the ranking {uses}."
+    elif clock.settled is not None:
+        told = (
+            f"after epoch {clock.settled} hardly any prediction changed: learning is over, also that of wrong labels; "
+            f"the ranking {uses}, and more of them do not improve it."
         )
-    return (
-        f"memorisation clock: memorisation begins at epoch {clock.t_star + 1}; "
-        f"the ranking uses epochs {first} to {last}.{changing}"
-    )
+    elif last > 0 and last >= HALF * max(known):
+        told = f"still learning after {clock.num_epochs} epochs, more of them improve the ranking; it {uses}."
+    else:
+        told = f"no sign of memorisation after {clock.num_epochs} epochs; the ranking {uses}."
+    return f"memorisation clock: {told}{changing}"

@@ -38,8 +38,9 @@ from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir
 from litscope.training.job import OnEpoch
-from litscope.training.loop.canaries import Canaries
+from litscope.training.loop.canaries import Canaries, Plan
 from litscope.training.loop.checkpoints import KEY, Position, write_position
+from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.loop.fit_record import FitRecord, num_val_batches
 from litscope.training.loop.recording import Recording
@@ -67,7 +68,8 @@ class Recorder(Checkpoint):
         max_time_s: stop after this many seconds of training, earlier attempts included.
         monitor: metric that the epoch's line shows.
         shows_bar: draw a progress bar on a terminal.
-        canaries: plants wrong labels and takes them out again; for rank 0.
+        has_canaries: whether wrong labels are planted, to measure the ranking.
+        canaries: plants them and takes them out again; for rank 0.
         on_epoch: called after each epoch, and may end the run; for rank 0.
 
     Attributes:
@@ -97,6 +99,7 @@ class Recorder(Checkpoint):
         max_time_s: float | None = None,
         monitor: str | None = None,
         shows_bar: bool = True,
+        has_canaries: bool = False,
         canaries: Canaries | None = None,
         stride: Stride | None = None,
         on_epoch: OnEpoch | None = None,
@@ -113,7 +116,7 @@ class Recorder(Checkpoint):
         self._log_every_n_steps = log_every_n_steps
         self._monitor = monitor
         self._shows_bar = shows_bar
-        self._canaries = canaries
+        self._has_canaries, self._canaries = has_canaries, canaries
         self._stride = stride
         self._on_epoch = on_epoch
         self._is_set_up = False
@@ -361,12 +364,33 @@ class Recorder(Checkpoint):
             self._steer()
 
     def _plant_or_take_out(self, trainer: L.Trainer, is_last: bool) -> None:
-        """Give the canaries their turn, once the epoch's signals are on the disk."""
-        if self._canaries is not None:
-            schedule, data = self._fit.module.schedule, self._fit.data
-            total = schedule.total_steps if schedule is not None else None
-            done = 1.0 if is_last else trainer.global_step / total if total else 0.0
-            self._canaries.epoch_ended(self._fit.epoch, data.active_ids("train"), done)
+        """Give the canaries their turn, once the epoch's signals are on the disk. Every rank comes here."""
+        if not self._has_canaries:
+            return
+        schedule, data = self._fit.module.schedule, self._fit.data
+        total = schedule.total_steps if schedule is not None else None
+        done = 1.0 if is_last else trainer.global_step / total if total else 0.0
+        canaries, ranks, plan = self._canaries, self._recording.ranks, None
+        if canaries is not None:
+            plan = canaries.epoch_ended(self._fit.epoch, data.active_ids("train"), done)
+        plan = ranks.first(plan)
+        if plan is None:
+            return
+        tempting = ranks.gather(self._ask_network(trainer, plan))
+        if canaries is not None:
+            canaries.plant(plan, {i: wrong for part in tempting for i, wrong in part.items()})
+
+    def _ask_network(self, trainer: L.Trainer, plan: Plan) -> dict[int, int]:
+        """The wrong labels that tempt the network most, for this rank's share of the samples in question."""
+        found: dict[int, int] = {}
+
+        def draw(output: StepOutput) -> None:
+            p = torch.softmax(output["logits"].float(), 1)
+            rows = (tensor.cpu().numpy() for tensor in (output["sample_id"], output["label"], p))
+            found.update(plan.tempting(*rows))
+
+        clean_pass(trainer, self._fit.module, plan.asked, draw)
+        return found
 
     # ---- saving and ending -------------------------------------------------------------------
 
