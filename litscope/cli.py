@@ -21,7 +21,7 @@ from litscope.errors import ConfigError, LitscopeError, did_you_mean
 UNUSABLE_PATH = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
 }  # fmt: skip
-"""What the system says of a path that cannot be used: the user can give another. A full disk is another matter."""
+"""What the system says about a path that cannot be used: the user can give another. A full disk is another matter."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,7 +57,7 @@ class Opened:
         return measure(self.stored, self.source, self.readable(self.manifest.ids("train")))
 
     def transform(self, settings: DataSettings) -> BatchTransform:
-        """From the bytes of its batches to the network's input."""
+        """The transform from a batch's bytes to the network's input."""
         augmentation = None
         if self.source.kind == "image":
             of_images = (settings.augment, self.stored.seen, settings.seed, self.flips, settings.crop_padding)

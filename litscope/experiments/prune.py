@@ -72,7 +72,7 @@ class Difference:
 
     @classmethod
     def of(cls, values: list[float]) -> Difference:
-        """From the differences of each seed, at least two."""
+        """Work out mean and interval from the differences of each seed, at least two."""
         from scipy.stats import t
 
         mean, n = statistics.fmean(values), len(values)
@@ -80,7 +80,7 @@ class Difference:
         return cls(mean, mean - half, mean + half)
 
     def shown(self, scale: float) -> str:
-        """In words: `+0.12 (95 % interval -0.30 to +0.54)`."""
+        """The difference in words: `+0.12 (95 % interval -0.30 to +0.54)`."""
         mean, low, high = (scale * x for x in (self.mean, self.low, self.high))
         return f"{mean:+.2f} ({CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f})".replace("%", " %")
 

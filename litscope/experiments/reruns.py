@@ -171,7 +171,7 @@ def epoch_s(run: RunDir) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    """For people: `about 4 min`, or that it is not known yet."""
+    """The time in words: `about 4 min`, or that it is not known yet."""
     if seconds is None:
         return "for an unknown time: the run has not completed an epoch"
     for size, unit in ((3600, "h"), (60, "min")):

@@ -104,7 +104,7 @@ class TuneResult:
         return self.folder / "best.yaml"
 
     def lines(self) -> list[str]:
-        """For people: the best trials, and how to train with the best."""
+        """The best trials in lines for a terminal, and how to train with the best."""
         names = list(self.trials[0].settings)
         ranked = self.ranked
         rows = [

@@ -113,7 +113,7 @@ class WhatIf:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json and the report."""
+        """The result in plain values, for --json and the report."""
         arms = {
             name: {"values": values, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
             for name, values in (("as_is", self.as_is), ("changed", self.changed), ("difference", self.differences))

@@ -13,12 +13,12 @@ record, weight_of    what a step may say and ask, wherever it stands
     hyperparameters    a dict that follows its YAML file
     active             the run that is being watched now, for calls from inside a step
     session            one watched run: opens the folder, records, applies actions, closes all in order
-    folder             what the folder says of the script that made it
+    folder             what the folder says about the script that made it
     ids                data sets whose items carry their id
     roster             the samples of a watched run, and their manifest
     rows               batches that a loop shows, each visit once, to the ledger
     custom             named values on the device, until they are written
-    metrics            what a person's own metric says of an epoch
+    metrics            what a person's own metric says about an epoch
     samplers           discarded samples left out, in place of a loader's own sampler
     rates              a changed learning rate or weight decay, for an optimizer's step
     target             what of a person's own training people can change

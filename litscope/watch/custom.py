@@ -16,7 +16,7 @@ class CustomBlock:
         self._ids, self._values, self._segments = ids, values, segments
 
     def rows(self) -> CustomRows:
-        """As numpy arrays. Waits for the device."""
+        """The values as numpy arrays. Waits for the device."""
         return CustomRows(
             torch.cat(self._ids).cpu().numpy(), torch.cat(self._values).float().cpu().numpy(), self._segments
         )

@@ -133,7 +133,7 @@ class WithIds(Dataset[Any]):
         self.has_discarded = bool(len(indices))
 
     def _label_of(self, batch: Any) -> Any:
-        """In a batch of tuples."""
+        """The labels in a batch of tuples, or None if it has none."""
         if self._place == "last":
             at = 1 if self._label is None else int(self._label)
             return batch[at] if at < len(batch) - 1 else None

@@ -42,7 +42,7 @@ from litscope.watch.target import Save, WatchedTraining
 
 @dataclass
 class Place:
-    """Where the loop stands: what a row says of its visit. Changed in place.
+    """Where the loop stands: what a row says about its visit. Changed in place.
 
     Attributes:
         split: of the samples that are shown: train, val or test.
@@ -283,7 +283,7 @@ class Session:
         return self._target.weight_of(sample_id)
 
     def changed_weights(self, sample_id: Tensor) -> Tensor | None:
-        """As `weight_of`, but None while nobody gave any."""
+        """The weights (B,) of `weight_of`, or None as long as nobody has given any."""
         self._target.are_weights_used = True
         return self._target.weight_of(sample_id) if self._target.has_weights else None
 

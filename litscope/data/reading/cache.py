@@ -7,7 +7,7 @@ No torch, but where a cache is built.
     <cache folder>/<key>/findings-3.npz  what a look at the files found (`findings.py`)
     <cache folder>/<key>.lock          held while a process builds
 
-The key is a hash of everything that the pixels depend on: what the reader says of its content
+The key is a hash of everything that the pixels depend on: what the reader says about its content
 (`fingerprint()`: for files their keys, sizes and modification times to the nanosecond), the ids,
 the stored side, the channels, the type, and the versions of the decoding and resizing rules. So
 a changed file, another size or a newer rule makes another cache; splits and labels do not.

@@ -51,7 +51,7 @@ _UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*|Unnamed: \d+_level_\d+|__index_lev
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person says of a file, by flags; None is for what is usual.
+    """What a person says about a file, by flags; None is for what is usual.
 
     Attributes:
         target: the label column.

@@ -30,7 +30,7 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
 
     Args:
         path: the file.
-        asked: what the person says of its columns.
+        asked: what the person says about its columns.
         is_trained_on: as in `listing.index_labels`.
 
     Raises:
@@ -90,7 +90,7 @@ def listed_images(path: Path, asked: Asked, trained_on: str | None) -> tuple[lis
 
     Args:
         path: the list.
-        asked: what the person says of it.
+        asked: what the person says about it.
         trained_on: the column of image paths in the run's own list.
 
     Returns:
