@@ -173,3 +173,10 @@ def test_a_value_that_is_put_opens_what_rests_on_it(in_tmp: Path) -> None:
     recipe.put({"training.optimizer": "sgd", "training.weight_decay": 0.05})
     assert (recipe.training.lr, recipe.training.weight_decay) == (None, 0.05)
     assert not {"training.lr", "training.weight_decay", "training.optimizer"} & recipe.chosen
+
+
+def test_another_network_that_is_put_opens_the_image_size_and_the_length(in_tmp: Path) -> None:
+    """Nothing goes on here, unlike in a run that is resumed: the network is not there yet."""
+    recipe = parse(["--config", str(run_of(Path("runs/a")) / "recipe.yaml")])
+    recipe.put({"model.arch": "resnet18"})
+    assert (recipe.data.image_size, recipe.training.epochs, recipe.model.pretrained) == (None, None, None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_runs import At, rows, small_fit
 
-from litscope.curation.carry import net_actions
+from litscope.curation.carry import net_actions, read_actions
 from litscope.data.manifest import build_manifest
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.journal.actions import decisions, entries, request, submit
@@ -68,6 +68,13 @@ def test_a_file_with_keys_does_too(tmp_path: Path) -> None:
     run = small_fit(tmp_path / "new", actions=str(file), epochs=1).run
     assert decisions(run).discarded == {11}
     assert decisions(run).labels == {12: "3"}
+
+
+def test_the_answers_in_a_copied_journal_are_passed_over(decided: RunDir, tmp_path: Path) -> None:
+    copied = tmp_path / "copied.jsonl"
+    copied.write_bytes(decided.actions.read_bytes())
+    assert b'"answers"' in copied.read_bytes()
+    assert [action["what"] for action in read_actions(str(copied))] == ["discard", "relabel", "reweight", "tag"]
 
 
 @pytest.mark.parametrize(
