@@ -111,6 +111,13 @@ def test_grouped_shares_come_near_what_was_asked():
         assert 0.18 < taken[labels == label].mean() < 0.22
 
 
+def test_a_group_that_overshoots_as_far_as_the_share_is_off_stays_in_training():
+    labels = np.repeat([0, 1], 20)
+    groups = np.array([f"of four {i // 4}" for i in range(20)] + [None] * 20, dtype=object)
+    held = hold_out(labels, groups, 0.1, seed=0)  # 2 of 20: with a group of 4 it would be 2 too many
+    assert np.bincount(labels[held], minlength=2).tolist() == [0, 2]
+
+
 def test_rows_without_a_group_stand_alone():
     groups = np.array([None] * 90 + ["big"] * 10, dtype=object)
     taken = hold_out(np.array([0, 1] * 50), groups, 0.3, 0)
