@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -350,31 +350,34 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every-point", choices=[one.name for one in SIGNALS], help="instead, each point once")
     given = parser.parse_args()
-    num_faults, counts = 0, Counter[tuple[str, str]]()
+    counts = Counter[tuple[str, str]]()
     finished(Forked(time.sleep, 0))  # so that no run waits for the server's imports
     with tempfile.TemporaryDirectory(prefix="stops-") as place:
-        for kind in given.kinds:
-            whole = make_whole(kind, Path(place) / kind / "whole")
-            chance = random.Random(f"{kind} {given.seed}")
-            if given.every_point:
-                number = int(signal.Signals[given.every_point])
-                trials = [Trial(kind, [[(point, number)]]) for point in range(1, whole.num_points + 1)]
-            else:
-                trials = [draw(kind, whole, chance) for _ in range(given.count)]
-            for i, trial in enumerate(trials):
-                folder = Path(place) / kind / str(i)
-                try:
-                    outcome = run_trial(trial, folder, whole.folder)
-                except Fault as fault:
-                    outcome = "FAULT"
-                    num_faults += 1
-                    print(f"FAULT {fault}", flush=True)
-                counts[kind, outcome] += 1
-                shutil.rmtree(folder, ignore_errors=True)
-            told = ", ".join(f"{n} {outcome}" for (of, outcome), n in sorted(counts.items()) if of == kind)
-            print(f"{kind}: {whole.num_points} points, {whole.wall_s:.1f} s: {told}", flush=True)
-    print(f"{sum(counts.values())} trials, {num_faults} faults", flush=True)
-    return 1 if num_faults else 0
+        wholes = {kind: make_whole(kind, Path(place) / kind / "whole") for kind in given.kinds}
+        for trial in _trials(wholes, given.count, given.seed, given.every_point):
+            folder = Path(place) / trial.kind / "run"
+            try:
+                outcome = run_trial(trial, folder, wholes[trial.kind].folder)
+            except Fault as fault:
+                outcome = "FAULT"
+                print(f"FAULT {fault}", flush=True)
+            counts[trial.kind, outcome] += 1
+            print(f"{sum(counts.values())}: {trial}: {outcome}", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+    for (kind, outcome), n in sorted(counts.items()):
+        print(f"{kind}: {n} {outcome}")
+    return int(any(outcome == "FAULT" for _, outcome in counts))
+
+
+def _trials(wholes: Mapping[str, Whole], count: int, seed: int, every_point: str | None) -> Iterator[Trial]:
+    """Kind after kind, so that all have had as many wherever the person loses patience."""
+    chance = random.Random(seed)
+    for i in range(count if every_point is None else max(whole.num_points for whole in wholes.values())):
+        for kind, whole in wholes.items():
+            if every_point is None:
+                yield draw(kind, whole, chance)
+            elif i < whole.num_points:
+                yield Trial(kind, [[(i + 1, int(signal.Signals[every_point]))]])
 
 
 if __name__ == "__main__":
