@@ -115,6 +115,7 @@ class Ending:
         checkpoints: paths: last, best, and all that are kept.
         monitor: metric by which the best epoch is chosen; None: the last one.
         mode: "min" or "max" of it.
+        best_epoch: that of the weights in `checkpoints["best"]`, from 0; None: the best by the monitor.
         tested: metrics of the test set with the best weights.
         facts: what only this kind of run knows, by name.
     """
@@ -130,6 +131,7 @@ class Ending:
     checkpoints: Mapping[str, Any] = field(default_factory=lambda: {"last": None, "best": None, "kept": []})
     monitor: str | None = None
     mode: str | None = None
+    best_epoch: int | None = None
     tested: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -147,7 +149,7 @@ def write_summary(run: RunDir, ending: Ending) -> dict[str, Any]:
         "global_step": ending.global_step,
         "monitor": ending.monitor,
         "mode": ending.mode,
-        **metric_facts(epoch_rows(run), ending.monitor, ending.mode),
+        **metric_facts(epoch_rows(run), ending.monitor, ending.mode, ending.best_epoch),
         "checkpoints": dict(ending.checkpoints),
         "num_devices": ending.num_devices,
         "wall_s": round(ending.wall_s, 3),
@@ -166,8 +168,13 @@ def read_summary(run: RunDir) -> dict[str, Any] | None:
     return summary
 
 
-def metric_facts(rows: Sequence[Row], monitor: str | None, mode: str | None) -> dict[str, Any]:
+def metric_facts(
+    rows: Sequence[Row], monitor: str | None, mode: str | None, best_epoch: int | None = None
+) -> dict[str, Any]:
     """Final and best metrics from the epochs' lines.
+
+    Args:
+        best_epoch: the best one, where it is known; else the monitor decides.
 
     Returns:
         metrics {"final", "best"}, best_epoch (from 0; None without epochs), epoch_s, samples_per_s
@@ -175,7 +182,7 @@ def metric_facts(rows: Sequence[Row], monitor: str | None, mode: str | None) -> 
     """
     if not rows:
         return {"metrics": {"final": {}, "best": {}}, "best_epoch": None, "epoch_s": [], "samples_per_s": None}
-    best = _best(rows, monitor, mode)
+    best = next((row for row in rows if row["epoch"] == best_epoch), None) or best_row(rows, monitor, mode)
     return {
         "metrics": {"final": metrics_in(rows[-1]), "best": metrics_in(best)},
         "best_epoch": best["epoch"],
@@ -184,8 +191,8 @@ def metric_facts(rows: Sequence[Row], monitor: str | None, mode: str | None) -> 
     }
 
 
-def _best(rows: Sequence[Row], monitor: str | None, mode: str | None) -> Row:
-    """Once samples of val or test were edited, metrics from before are of another data set."""
+def best_row(rows: Sequence[Row], monitor: str | None, mode: str | None) -> Row:
+    """The best epoch by a metric. Of epochs before samples of val or test were edited, metrics are of other data."""
     scored = [
         row
         for row in rows

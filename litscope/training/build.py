@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         checkpoint: will bring the weights, so none are fetched; it decides the normalisation and the stem.
 
     Raises:
-        ConfigError: as `class_weights`.
+        ConfigError: as `class_weights`; for another network than that of the checkpoint.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
     model, is_image = recipe.model, data.kind == "image"
@@ -101,11 +101,50 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
     given["same_start"] = bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds)
     given["pretrained"] = bool(model.pretrained) and checkpoint is None
     if checkpoint is not None:
-        made = load_checkpoint(checkpoint, mmap=True).get("hyper_parameters", {})
+        state = load_checkpoint(checkpoint, mmap=True)
+        made = state.get("hyper_parameters", {})
         given |= {"weights": None, **{name: made.get(name) for name in ("mean", "std", "stem")}}
-    elif not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
+        classifier = Classifier(**given)
+        _check_fits(classifier, given, state, checkpoint)
+        return classifier
+    if not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
         given["mean"], given["std"] = data.normalization
     return Classifier(**given)
+
+
+_SHAPES = ("arch", "hidden", "num_members", "image_size")
+"""Settings that decide which weights a network has."""
+
+
+def _check_fits(classifier: Classifier, given: Mapping[str, Any], state: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuse another network than the checkpoint's. Lightning would do so too late, when the run's recipe is rewritten.
+
+    Args:
+        given: the classifier's settings.
+        state: what the checkpoint holds.
+
+    Raises:
+        ConfigError: naming the flags that make the difference.
+    """
+    here, there = _net_shapes(classifier.state_dict()), _net_shapes(state["state_dict"])
+    if here == there or classifier.net is None:
+        return
+    made = state.get("hyper_parameters", {})
+    flags = [
+        f"--{name.replace('_', '-')} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for name in _SHAPES
+        if (value := given.get(name)) is not None and value != made.get(name)
+    ]
+    odd = next(name for name in (*there, *here) if here.get(name) != there.get(name))
+    raise ConfigError(
+        f"{' and '.join(flags) or '--resume'}: a run goes on with the network that it began with, and the weights of "
+        f"{checkpoint} do not fit this one ({odd}: {there.get(odd, 'none')} there, {here.get(odd, 'none')} here). "
+        "Leave the flag out, or start a new run without --resume."
+    )
+
+
+def _net_shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items() if name.startswith("net.")}
 
 
 def _of_same_name(recipe: Recipe, settings: type) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from litscope.config.recipe import Recipe
-from litscope.config.resume import asked_for, resolve_resume
+from litscope.config.resume import asked_for, resolve_resume, run_settings
 from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
@@ -127,6 +127,8 @@ def prepare(
     check_callbacks(callbacks, plan)
     source = build.make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
+    if checkpoint is not None:
+        check_start(recipe)
     recipe.check_kind(source.kind)
     facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
     asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights)
@@ -246,6 +248,27 @@ def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
         f"classes that it began with. Give those data, or start a new run with "
         f"its recipe: --config {RunDir(folder).recipe}."
     )
+
+
+def check_start(recipe: Recipe) -> None:
+    """Refuse weights to start from, where a checkpoint brings its own.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    resume, model = recipe.training.resume, recipe.model
+    if resume is None or not (model.weights or model.pretrained):
+        return
+    _, folder = asked_for(resume, recipe.logging.run_dir, recipe.logging.name)
+    began = {} if folder is None else run_settings(folder).sections
+    weights, pretrained = (began[key].value if key in began else None for key in ("model.weights", "model.pretrained"))
+    if model.weights and (weights is None or Path(model.weights).resolve() != Path(weights).resolve()):
+        flag = f"--weights {model.weights}"
+    elif model.pretrained and folder is not None and not pretrained:
+        flag = "--pretrained"
+    else:
+        return
+    raise ConfigError(f"{flag}: --resume {resume} takes the weights of its checkpoint. Give one of the two.")
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

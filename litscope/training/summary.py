@@ -11,9 +11,10 @@ from litscope.config.recipe import Recipe
 from litscope.console import warn
 from litscope.errors import LedgerError, RunError
 from litscope.live import records
-from litscope.live.records import Ending, Status, epoch_rows
+from litscope.live.records import Ending, Status, best_row, epoch_rows
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
 from litscope.training.job import Job, Outcome
+from litscope.training.loop.checkpoints import epoch_of
 
 NUM_PAIRS = 10
 NUM_HARDEST = 10
@@ -44,6 +45,7 @@ def write_summary(
         checkpoints=checkpoint_facts(checkpoint_folder(recipe, run), outcome.best if outcome else None),
         monitor=recipe.training.monitor,
         mode=recipe.training.mode,
+        best_epoch=epoch_of(Path(outcome.best)) if outcome and outcome.best else None,
         tested={
             name: value for name, value in (outcome.evaluation if outcome else {}).items() if name.startswith("test/")
         },
@@ -118,6 +120,20 @@ def checkpoint_facts(folder: Path, best: str | None) -> dict[str, Any]:
     return {"last": str(last) if last.exists() else None, "best": best or None, "kept": kept}
 
 
+def _lost_best(summary: dict[str, Any]) -> list[str]:
+    """A line about a better epoch, by the monitor, whose weights are gone: the run watched another metric then."""
+    monitor = summary["monitor"]
+    if monitor is None or not summary["checkpoints"]["best"]:
+        return []
+    row, best = (
+        best_row(epoch_rows(RunDir(Path(summary["run_dir"]))), monitor, summary["mode"]),
+        summary["metrics"]["best"],
+    )
+    if row.get(monitor) in (None, best.get(monitor)):
+        return []
+    return [f"{monitor} was {row[monitor]:.4f} after epoch {row['epoch'] + 1}, whose weights are not kept"]
+
+
 def closing_lines(summary: dict[str, Any]) -> list[str]:
     """What is said at the end of a finished run."""
     best, monitor, run = summary["metrics"]["best"], summary["monitor"], summary["run_dir"]
@@ -126,6 +142,7 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
     if shown:
         numbers = ", ".join(f"{name} {best[name]:.4f}" for name in shown)
         lines.append(f"best: {numbers} (epoch {summary['best_epoch'] + 1})")
+        lines += _lost_best(summary)
     if best and monitor is not None and best.get(monitor) is None:
         lines.append(f"{monitor} was undefined in every epoch: no epoch is the best, the metrics are those of the last")
     if summary["confused_pairs"]:

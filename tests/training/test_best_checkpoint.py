@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -72,6 +73,23 @@ def test_a_run_that_goes_on_keeps_it(tmp_path: Path) -> None:
     for run in (tmp_path / "run", copied):
         result = fit(resume=str(run), epochs=4)
         assert_named(result.run.checkpoints, result.summary["checkpoints"]["best"])
+
+
+def test_the_best_epoch_is_that_of_the_weights_when_another_metric_is_watched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the metric that is watched now, an epoch before may have been the best; its weights were not kept."""
+    first = small_fit(tmp_path / "run", IRIS, monitor="val/loss", test_split=0.2, lr=1e-2).run
+    row = epoch_rows(first)[0]
+    assert row["epoch"] == 0
+    lines = first.epoch_metrics.read_text().splitlines()
+    first.epoch_metrics.write_text("\n".join([json.dumps(row | {"val/accuracy": 1.5}), *lines[1:]]) + "\n")
+    capsys.readouterr()
+    result = fit(resume=str(first.path), epochs=5, monitor="val/accuracy")
+    best = result.summary["best_epoch"]
+    assert best == best_epoch(first.best_checkpoint) > 2
+    assert result.metrics["val/accuracy"] == epoch_rows(first)[best]["val/accuracy"]
+    assert "val/accuracy was 1.5000 after epoch 1, whose weights are not kept" in capsys.readouterr().err
 
 
 def test_it_is_named_again_when_a_killed_run_goes_on(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from forked import Forked, finished
-from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
+from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.errors import ConfigError, Interrupted, RunError
 from litscope.live import pace
@@ -24,6 +24,12 @@ from litscope.training.fit import fit
 def whole(plain_run: Path) -> Path:
     """An uninterrupted run of 12 steps."""
     return plain_run
+
+
+@pytest.fixture(scope="module")
+def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs on a table."""
+    return small_fit(tmp_path_factory.mktemp("iris") / "run", IRIS).run.path
 
 
 def interrupt(run_dir: Path, step: int, during: str = "train", **flags: Any) -> None:
@@ -179,6 +185,29 @@ def test_fewer_epochs_than_are_done_are_refused_before_the_run_is_touched(whole:
     with pytest.raises(ConfigError, match=r"--epochs 1: .*last\.ckpt has 2 epochs behind it"):
         fit(resume=str(run.path), epochs=1)
     assert run.recipe.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"hidden": [32]}, r"--hidden 32: .*\(net\.body"),
+        ({"num_members": 2}, r"--num-members 2: "),
+        ({"weights": "there.safetensors"}, r"--weights there\.safetensors: --resume .* takes the weights"),
+        ({"pretrained": True}, "--pretrained: "),
+    ],
+)
+def test_another_network_is_refused_before_the_run_is_touched(
+    flags: dict[str, Any], said: str, iris_run: Path, tmp_path: Path
+) -> None:
+    """A recipe that asked for it would stay with the run, which then never goes on again."""
+    run = RunDir(shutil.copytree(iris_run, tmp_path / "run"))
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    for where in ({}, {"run_dir": str(tmp_path / "new")}):
+        with pytest.raises(ConfigError, match=said):
+            fit(resume=str(run.path), epochs=4, **flags, **where)
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+    assert not (tmp_path / "new").exists()
+    assert fit(resume=str(run.path), epochs=4, hidden=[256, 256]).summary["epochs"] == 4
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:

@@ -286,6 +286,14 @@ def best_path(callbacks: Iterable[L.Callback]) -> str:
     return found.best_model_path if score is None or bool(torch.isfinite(score)) else ""
 
 
+def epoch_of(checkpoint: Path) -> int | None:
+    """The epoch after which a checkpoint was written, from 0; None for a file that is gone, or of another program."""
+    if not checkpoint.is_file():
+        return None
+    position = load_checkpoint(checkpoint, mmap=True).get(KEY, {}).get("position")
+    return Position(**position).epochs_done - 1 if position else None
+
+
 def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_top_k: int) -> BestCheckpoints:
     """Lightning's ModelCheckpoint for the best `save_top_k`, by `monitor`, at the end of each epoch.
 
