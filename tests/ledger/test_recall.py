@@ -65,9 +65,9 @@ def test_no_recall_is_told_where_the_rank_cannot_hold_as_many_wrong_labels() -> 
     assert recall.low[39] == pytest.approx(wilson(2, 2).low)
     assert recall.ranks_of_most == (40, 40)
     assert ranks.sentence(QUEUE, 20) == (
-        "recall: 40 labels look wrong, so the first 20 samples are too few to tell it. Down to rank 40, between 34 and "
-        "100 % of the wrong labels are found (canaries: 2 of 2 drawn from confused classes, 2 of 2 drawn for each "
-        "sample). 80 % are found by rank 40."
+        "recall: about 40 labels are wrong, so the first 20 samples are too few to tell it. Down to rank 40, between "
+        "34 and 100 % of the wrong labels are found (canaries: 2 of 2 drawn from confused classes, 2 of 2 drawn for "
+        "each sample). 80 % are found by rank 40."
     )
     told = ranks.to_dict(QUEUE, 20)
     assert (told["rank"], told["low"], told["high"], told["told_from_rank"]) == (20, None, None, 40)

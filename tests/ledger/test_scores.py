@@ -359,8 +359,8 @@ def test_what_looks_wrong_is_counted_in_each_split_without_canaries() -> None:
         state.count(visits, 0, split)
         state.move_window(visits, 0, 1)
     ranking = state.ranking()
-    assert state.num_wrong(ranking, np.array([], np.int64)) == {"train": 3, "val": 1}
-    assert state.num_wrong(ranking, np.array([1, 7], np.int64)) == {"train": 2, "val": 1}
+    assert state.num_wrong(ranking, np.array([], np.int64)) == {"train": (0, 3), "val": (0, 1)}
+    assert state.num_wrong(ranking, np.array([1, 7], np.int64)) == {"train": (1, 2), "val": (0, 1)}
 
 
 def test_the_probability_of_the_rival_has_digits_where_that_of_the_label_has_none() -> None:

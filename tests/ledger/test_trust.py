@@ -13,7 +13,7 @@ from litscope.ledger.scoring.clock import Clock
 from litscope.ledger.scoring.recall import Estimate, wilson
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 from litscope.ledger.scoring.scorekeeper import Scores, refresh
-from litscope.ledger.scoring.trust import clock_sentence, measure, verdicts
+from litscope.ledger.scoring.trust import _num_wrong, clock_sentence, measure, verdicts
 from litscope.rundir import RunDir
 
 NOBODY = np.array([], np.float64)
@@ -64,7 +64,8 @@ def test_canaries_stand_by_their_kind_where_their_planted_label_was_scored(tmp_p
     }
     others = sorted(row["suspicion"] for row in table if row["split"] == "train" and row["sample_id"] not in planted)
     assert ranks.others.tolist() == others
-    assert ranks.num_wrong == scores.num_wrong["train"]
+    of_canaries, of_others = scores.num_wrong["train"]
+    assert ranks.num_wrong == (round(of_others * 3 / of_canaries) if of_canaries else of_others)
     assert measure(run, scores, "val").canaries.num_planted == 0
     assert measure(run, scores, "val").canaries.suspicion == {}
 
@@ -145,3 +146,11 @@ def test_the_clock_in_words() -> None:
     assert "the ranking uses epochs 2 to 3, and more of them do not improve it. 0.0 % of the pred" in by_heart
     for words in (calm, still, by_heart):
         assert "improve the ranking" not in words
+
+
+def test_as_many_more_are_wrong_as_canaries_are_overlooked() -> None:
+    """Half of the canaries do not look wrong, so of other wrong labels half do not, either."""
+    assert _num_wrong(0, 7, 0) == 7
+    assert _num_wrong(0, 7, 20) == 7
+    assert _num_wrong(10, 7, 20) == 14
+    assert _num_wrong(20, 7, 20) == 7

@@ -86,7 +86,7 @@ class CanaryRanks:
         suspicion: kind -> (K,) ascending suspicion of the canaries whose planted label was scored. No empty ones.
         num_planted: number of all that were planted in the split.
         others: (M,) ascending suspicion of the samples of the split that are no canaries.
-        num_wrong: how many of these look wrong (`suspicion.held_for`).
+        num_wrong: about how many of these are wrong (`trust`).
     """
 
     suspicion: Mapping[str, Floats]
@@ -158,10 +158,8 @@ class CanaryRanks:
         if rank >= recall.told_from:
             told = f"recall: down {self._told(queue, recall, rank)}"
         else:
-            told = (
-                f"recall: {self.num_wrong:,} labels look wrong, so the first {rank:,} samples are too few to tell it. "
-                f"Down {self._told(queue, recall, recall.told_from)}"
-            )
+            few = f"about {self.num_wrong:,} labels are wrong, so the first {rank:,} samples are too few to tell it."
+            told = f"recall: {few} Down {self._told(queue, recall, recall.told_from)}"
         first, last = recall.ranks_of_most
         by = f"rank {first:,}" if first == last else f"rank {first:,} to {last:,}"
         return f"{told} {100 * MOST:.0f} % are found by {by}."

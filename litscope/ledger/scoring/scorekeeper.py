@@ -41,12 +41,12 @@ class Scores(NamedTuple):
     Attributes:
         table: one row per sample, `score_schema.SCORE_SCHEMA`.
         clock: the memorisation clock.
-        num_wrong: split -> how many labels look wrong in it (`suspicion.held_for`), canaries left out.
+        num_wrong: split -> how many labels look wrong in it (`suspicion.held_for`): of canaries, and of all others.
     """
 
     table: pa.Table
     clock: Clock
-    num_wrong: dict[str, int]
+    num_wrong: dict[str, tuple[int, int]]
 
 
 def refresh(run: RunDir, *, save: bool = True) -> Scores:
@@ -102,7 +102,7 @@ def _stored_scores(now: RunNow) -> Scores | None:
             file = pq.ParquetFile(opened)
             metadata = file.schema_arrow.metadata or {}
             progress = Progress(**json.loads(metadata[PROGRESS_KEY]))
-            num_wrong = json.loads(metadata[WRONG_KEY])
+            num_wrong = {split: (wrong, others) for split, (wrong, others) in json.loads(metadata[WRONG_KEY]).items()}
             if progress.last_epoch != now.last_epoch or not progress.holds(now):
                 return None
             table = file.read()

@@ -142,16 +142,18 @@ class ScoreState:
         window = Window(c["window_visits"], c["window_margin"], c["window_p_label"], c["window_p_rival"])
         return rank(window, c["split"], c["label"], c["rival"])
 
-    def num_wrong(self, ranking: Ranking, without: Ints) -> dict[str, int]:
-        """Split -> how many labels look wrong in it (`Ranking.looks_wrong`).
+    def num_wrong(self, ranking: Ranking, pinned: Ints) -> dict[str, tuple[int, int]]:
+        """Split -> how many labels look wrong in it (`Ranking.looks_wrong`): of pinned samples, and of the others.
 
         Args:
             ranking: as `ranking` returns it.
-            without: ids that do not count.
+            pinned: their ids.
         """
-        counts = ranking.looks_wrong & ~np.isin(self.sample_id, without)
-        by_split = np.bincount(self.columns["split"][counts], minlength=len(self.splits))
-        return dict(zip(self.splits, by_split.tolist(), strict=True))
+        is_pinned, found = np.isin(self.sample_id, pinned), {}
+        for code, split in enumerate(self.splits):
+            wrong = ranking.looks_wrong & (self.columns["split"] == code)
+            found[split] = (int((wrong & is_pinned).sum()), int((wrong & ~is_pinned).sum()))
+        return found
 
     def table(self, ranking: Ranking | None = None) -> pa.Table:
         """One row per sample, as `SCORE_SCHEMA`. `ranking`: that of now, if it is known already."""

@@ -164,8 +164,20 @@ def _canary_ranks(run: RunDir, scores: Scores, split: str) -> CanaryRanks:
         suspicion={kind: np.sort(np.array(values)) for kind, values in sorted(by_kind.items())},
         num_planted=len(planted_label),
         others=np.sort(suspicion[is_ranked & ~is_canary]),
-        num_wrong=scores.num_wrong.get(split, 0),
+        num_wrong=_num_wrong(*scores.num_wrong.get(split, (0, 0)), sum(map(len, by_kind.values()))),
     )
+
+
+def _num_wrong(canaries_that_look_wrong: int, others: int, num_canaries: int) -> int:
+    """About how many labels are wrong, of samples that are no canaries.
+
+    So many look wrong. But of the canaries, which all are, only some do, the fewer the more the network has learned by
+    heart; so there are as many more. An estimate by capture and recapture (Lincoln 1930, Petersen 1896). What looks
+    wrong and is right makes it too large, which only makes recall known from a deeper rank on.
+    """
+    if not canaries_that_look_wrong:
+        return others
+    return round(others * num_canaries / canaries_that_look_wrong)
 
 
 def clock_sentence(clock: Clock) -> str:
