@@ -129,3 +129,55 @@ def test_runs_of_earlier_versions_read_files_by_the_smaller_axis(tmp_path):
     _folder(tmp_path / "data", (9, 9, 100))
     old = {"kind": "image", "channels": 9, "dtype": "uint8"}
     assert open_paths([tmp_path / "data"], like=old).reader.read(0).shape == (9, 100, 9)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def _table(path, **arrays):
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    np.savez(path, **{"X": x, "y": np.arange(12) % 2, **arrays})
+    return arrays.get("X", x)
+
+
+def test_bytes_are_text_in_every_array(tmp_path):
+    arrays = {"y": [b"a", b"b"] * 6, "split": [b"train"] * 8 + [b"val"] * 4, "group": [b"p", b"q"] * 6}
+    _table(tmp_path / "a.npz", **{name: np.array(values) for name, values in arrays.items()})
+    manifest = open_source(tmp_path / "a.npz").manifest
+    assert manifest.classes == ("a", "b")
+    assert manifest.splits.tolist() == ["train"] * 8 + ["val"] * 4
+    assert manifest.groups.tolist() == ["p", "q"] * 6
+
+
+def test_rows_whose_group_is_nan_are_no_group(tmp_path):
+    _table(tmp_path / "a.npz", group=np.array([np.nan, 1, 2] * 4))
+    assert open_source(tmp_path / "a.npz").manifest.groups.tolist() == [None, "1", "2"] * 4
+
+
+def test_any_byte_order(tmp_path):
+    x = _table(tmp_path / "a.npz", X=np.arange(36, dtype=">f8").reshape(12, 3), y=np.array([3, 7] * 6, ">i2"))
+    source = open_source(tmp_path / "a.npz")
+    assert np.array_equal(source.reader.array, x)
+    assert source.manifest.classes == ("3", "7")
+
+
+def test_two_features_of_one_name_are_refused(tmp_path):
+    _table(tmp_path / "a.npz", feature_names=np.array(["a", "b", "a"]))
+    with pytest.raises(DataError, match="feature_names has more than one 'a'"):
+        open_source(tmp_path / "a.npz")
+
+
+def test_labels_are_one_for_each_row(tmp_path):
+    _table(tmp_path / "a.npz", y=np.eye(2)[np.arange(12) % 2])
+    with pytest.raises(DataError, match=r"y has shape \(12, 2\); it is one label for each row"):
+        open_source(tmp_path / "a.npz")
+
+
+def test_the_names_of_medmnist(tmp_path):
+    images, labels = np.zeros((8, 5, 5), np.uint8), np.arange(8)[:, None] % 2
+    parts = {"train": 8, "val": 4, "test": 2}
+    arrays = {f"{name}_images": images[:n] for name, n in parts.items()}
+    np.savez(tmp_path / "a.npz", **arrays, **{f"{name}_labels": labels[:n] for name, n in parts.items()})
+    manifest = open_source(tmp_path / "a.npz").manifest
+    assert {name: len(manifest.ids(name)) for name in parts} == parts
+    assert manifest.labels.tolist() == [0, 1] * 7

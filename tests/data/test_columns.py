@@ -168,6 +168,21 @@ def test_a_run_that_was_trained_with_an_index_still_predicts(tmp_path):
 # ---- groups, label, split ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_without_a_group_are_not_kept_together(tmp_path, suffix):
+    """pandas writes NaN: as integers beside gaps become floats, and as the word nan."""
+    numbers = [None if i % 2 else i // 8 for i in range(40)]
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "csv":
+        path.write_text("x,p,label\n" + "\n".join(f"{i},{'nan' if i % 2 else i // 8},{'ab'[i % 2]}" for i in range(40)))
+    else:
+        groups = pa.array(numbers).cast(pa.float64()).fill_null(np.nan)
+        pq.write_table(pa.table({"x": range(40), "p": groups, "label": list("ab" * 20)}), path)
+    manifest = open_source(path, val_split=0.2, group_column="p").manifest
+    assert manifest.groups.tolist() == [None if n is None else str(n) for n in numbers]
+    assert {"train", "val"} == set(manifest.splits[1::2])
+
+
 @pytest.mark.flag("group-column")
 def test_a_table_has_groups_only_where_it_is_said(tmp_path):
     path = tmp_path / "t.csv"

@@ -34,10 +34,15 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         with zipfile.ZipFile(path) as archive:
             _check_size(archive)
         with np.load(path, allow_pickle=False) as file:
-            return {name.lower(): file[name] for name in file.files}
+            return {name.lower(): _native(file[name]) for name in file.files}
     except _ERRORS as error:
         reason = f"{error}" or type(error).__name__
         raise DataError(f"{path} cannot be read as .npz: {reason.rstrip('.')}.") from error
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values in this machine's byte order: arrays from FITS files are big-endian, which Arrow refuses."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _check_size(archive: zipfile.ZipFile) -> None:

@@ -1,5 +1,7 @@
 """`.npz` files -> Listing: X and y, X_test and y_test or split; also x_train, y_train and so on. No torch.
 
+The names of MedMNIST's files mean the same: train_images, train_labels, val_images and so on.
+
 X of shape (N, F) is a table; (N, H, W), (N, H, W, K) or (N, K, H, W) are images, scaled as `.npy` files are. Which axis
 holds the channels is told by the shape (`bands.channel_axis`), or asked for: --channels.
 """
@@ -16,9 +18,15 @@ import pyarrow as pa
 
 from litscope.data.reading import bands
 from litscope.data.reading.npz import read_npz
-from litscope.data.sources.listing import Listing, index_labels
+from litscope.data.sources.listing import Listing, group_names, index_labels
 from litscope.data.sources.splits import canonical_names
 from litscope.errors import ConfigError, DataError
+
+_ALIASES = {
+    f"{split}_{word}": f"{letter}_{split}"
+    for split in ("train", "val", "test")
+    for word, letter in (("images", "x"), ("labels", "y"))
+}
 
 
 def npz_rows(
@@ -36,21 +44,22 @@ def npz_rows(
         ConfigError: if channels are asked for, and X has none.
         DataError: if an array is missing, or cannot be used.
     """
-    arrays = read_npz(path)
+    arrays = {_ALIASES.get(name, name): array for name, array in read_npz(path).items()}
     parts = _parts(path, arrays)
     x = _joined(path, [arrays[f"x{suffix}"] for suffix, _ in parts])
-    y = np.concatenate([arrays[f"y{suffix}"].ravel() for suffix, _ in parts])
+    y = np.concatenate([_one_per_row(path, f"y{suffix}", arrays[f"y{suffix}"]) for suffix, _ in parts])
     if len(x) != len(y):
         raise DataError(f"{path}: X has {len(x):,} rows and y has {len(y):,} values.")
     if len(x) == 0:
         raise DataError(f"{path} has no rows.")
-    labels, classes, notes = index_labels(pa.array(y.tolist() if y.dtype.kind in "SU" else y), "y", is_trained_on)
+    labels, classes, notes = index_labels(_values(y), "y", is_trained_on)
     splits = np.concatenate([np.full(len(arrays[f"x{suffix}"]), split, dtype=object) for suffix, split in parts])
     if "split" in arrays:
-        splits = canonical_names(path, np.array([str(name) for name in arrays["split"]], dtype=object), len(x))
+        names = _values(arrays["split"].ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
+        splits = canonical_names(path, names, len(x))
     groups = None
     if "group" in arrays and has_groups:
-        groups = np.array([str(name) for name in arrays["group"]], dtype=object)
+        groups = group_names(_values(arrays["group"].ravel()), "group")
         if len(groups) != len(x):
             raise DataError(f"{path}: X has {len(x):,} rows and group has {len(groups):,} values.")
     rows = Listing(path.name, table_keys(path, len(x)), labels, classes, splits, groups, notes=notes)
@@ -117,8 +126,26 @@ def number_columns(path: Path, x: npt.NDArray[Any], names: npt.NDArray[Any] | No
     if x.dtype.kind not in "biuf":
         raise DataError(f"{path}: X holds {x.dtype}; features are numbers.")
     if names is not None and len(names) == x.shape[1]:
-        return pa.table({str(name): x[:, k] for k, name in enumerate(names)})
+        columns = _values(names.ravel()).cast(pa.string()).to_pylist()
+        doubled = sorted({name for name in columns if columns.count(name) > 1})
+        if doubled:
+            raise DataError(f"{path}: feature_names has more than one {', '.join(map(repr, doubled))}. Rename them.")
+        return pa.table({name: x[:, k] for k, name in enumerate(columns)})
     return pa.table({f"x{k}": x[:, k] for k in range(x.shape[1])})
+
+
+def _values(array: npt.NDArray[Any]) -> pa.Array:
+    """(N,) names or numbers as Arrow has them; bytes become text."""
+    return pa.array(array.tolist() if array.dtype.kind in "SU" else array)
+
+
+def _one_per_row(path: Path, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N,) or (N, 1) labels as (N,)."""
+    if array.ndim > 1 and array.size != len(array):
+        raise DataError(
+            f"{path}: {name} has shape {array.shape}; it is one label for each row. Of one-hot rows, argmax(1) is."
+        )
+    return array.ravel()
 
 
 def _channel_axis(path: Path, shape: tuple[int, ...]) -> bands.Axis:

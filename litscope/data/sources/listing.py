@@ -77,6 +77,24 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(unique))
 
 
+def group_names(values: pa.ChunkedArray | pa.Array, column: str) -> npt.NDArray[np.object_]:
+    """(N,) names of groups; None for a row without one: empty, null, NaN, and the word nan that pandas writes for it.
+
+    Args:
+        values: (N,) of any type that has a text; whole floats (integers beside gaps) are as integers.
+        column: its name, for messages.
+
+    Raises:
+        DataError: for lists and other values that have no text.
+    """
+    texts, _ = _as_text(values, column, "groups")
+    is_gap = pc.equal(pc.utf8_lower(texts), "nan").fill_null(fill_value=True)
+    groups: npt.NDArray[np.object_] = pc.if_else(is_gap, pa.scalar(None, pa.string()), texts).to_numpy(
+        zero_copy_only=False
+    )
+    return groups
+
+
 def index_labels(
     values: pa.ChunkedArray | pa.Array, column: str, is_trained_on: bool = True
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...], list[str]]:
@@ -112,8 +130,8 @@ def index_labels(
     return lookup[codes], classes, notes + more + look_alikes(classes)
 
 
-def _as_text(values: pa.ChunkedArray | pa.Array, column: str) -> tuple[pa.Array, list[str]]:
-    """(N,) strings without white space around them, null for no label."""
+def _as_text(values: pa.ChunkedArray | pa.Array, column: str, what: str = "labels") -> tuple[pa.Array, list[str]]:
+    """(N,) strings without white space around them, null for none."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -122,7 +140,9 @@ def _as_text(values: pa.ChunkedArray | pa.Array, column: str) -> tuple[pa.Array,
     try:
         texts = array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"The label column {column!r} is of type {array.type}; labels are text or numbers.") from error
+        raise DataError(
+            f"The {what.removesuffix('s')} column {column!r} is of type {array.type}; {what} are text or numbers."
+        ) from error
     trimmed = pc.utf8_trim_whitespace(texts)
     num_changed = pc.sum(pc.not_equal(texts, trimmed)).as_py() or 0
     trimmed = pc.utf8_normalize(trimmed, form="NFC")  # two ways to write one accent are one class

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from litscope.data.sources import columns
 from litscope.data.sources.arrays import table_keys
 from litscope.data.sources.columns import GROUP_COLUMN, NONE, Asked
 from litscope.data.sources.image_files import check_some, image_keys
-from litscope.data.sources.listing import Listing, index_labels, no_splits
+from litscope.data.sources.listing import Listing, group_names, index_labels, no_splits
 from litscope.data.sources.splits import canonical_names, canonical_split
 from litscope.data.sources.tables import TableFile, open_table
 from litscope.errors import ConfigError, DataError
@@ -65,7 +64,7 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
         labels=labels,
         classes=classes,
         splits=splits,
-        groups=_groups(table[group]) if group else None,
+        groups=group_names(table[group], group) if group else None,
         notes=[*file.notes, *notes, *more],
     )
     if image is None:
@@ -169,10 +168,3 @@ def _splits(path: Path, table: pa.Table, column: str) -> tuple[npt.NDArray[np.ob
     if column != columns.SPLIT_COLUMN and any(canonical_split(name) is None for name in set(texts)):
         return no_splits(len(texts)), None
     return canonical_names(path, texts, table.num_rows), column
-
-
-def _groups(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
-    """Names of groups; None for a row without one."""
-    texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    groups: npt.NDArray[np.object_] = pc.if_else(pc.equal(texts, ""), None, texts).to_numpy()
-    return groups
