@@ -15,6 +15,7 @@ from litscope.live.records import (
     COLUMNS,
     Ending,
     epoch_rows,
+    metric_facts,
     metrics_in,
     read_summary,
     write_epoch,
@@ -106,6 +107,12 @@ def test_a_summary(monitor: str | None, best: int, tmp_path: Path) -> None:
     assert (summary["best_epoch"], summary["wall_s"], summary["dataset"]) == (best, 1.235, "mine")
     assert (summary["epochs"], summary["global_step"], summary["num_devices"]) == (3, 30, 2)
     assert summary["checkpoints"] == {"last": None, "best": None, "kept": []}
+
+
+def test_times_of_a_summary_are_in_milliseconds_and_rates_in_tenths() -> None:
+    lines = [{"epoch": i, "epoch_s": s, "samples_per_s": r} for i, s, r in ((0, 1.23456, 100.0), (1, 2.0004, 100.47))]
+    facts = metric_facts(lines, None, None)
+    assert (facts["epoch_s"], facts["samples_per_s"]) == ([1.235, 2.0], 100.2)
 
 
 def test_metrics_from_before_an_edit_are_of_other_data(tmp_path: Path) -> None:
