@@ -37,6 +37,8 @@ _SHOWN = 5  # examples of each finding that are printed
 _PIECE = 65_536  # bytes read at each end of a large file
 _CHUNK = 256  # files per task of the thread pool
 _IMBALANCE = 20  # largest class over smallest, from which on it is worth a line
+_LOOKED_AT = 16  # files of 16 bits whose values are looked at
+_LEVELS = 64  # levels of gray, below which it is worth a line that images of 16 bits lose the others
 _FEW = 5  # training samples of a class, below which it is worth a line
 
 Ids = npt.NDArray[np.int64]
@@ -73,6 +75,7 @@ class Report:
         conflicts: groups of equal content with different labels.
         straddling_groups: names of groups that are in more than one split.
         infinite: columns of a table with infinite cells -> how many they are.
+        brightest: the largest value of some gray images of 16 bits, where there are such.
         warnings: sentences, each with what to do.
         notes: what the source said when it was opened.
         digests: (N,) of the samples' contents, 16 bytes; null: unreadable. None where contents were not looked at.
@@ -92,6 +95,7 @@ class Report:
     conflicts: list[Duplicates] = field(default_factory=list)
     straddling_groups: list[str] = field(default_factory=list)
     infinite: dict[str, int] = field(default_factory=dict)
+    brightest: int | None = None
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     digests: pa.Array | None = None
@@ -211,6 +215,8 @@ def inspect(
     )
     report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
     _compare(report, manifest, digests)
+    if "deep" in traits and isinstance(source.reader, FileReader):
+        report.brightest = _brightest(source.reader, reasons)
     if check_files:
         report.digests = pa.array([digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
     report.warnings = _warnings(report)
@@ -284,6 +290,11 @@ def _warnings(report: Report) -> list[str]:
         warnings.append("groups are in more than one split, so the result is too good; give each group one split")
     if report.infinite:
         warnings.append(f"{infinite_line(report.infinite)}; correct them, or leave the cells empty")
+    if report.brightest is not None and (levels := images.num_levels(report.brightest)) < _LEVELS:
+        warnings.append(
+            f"gray images of 16 bits: the largest value is {report.brightest:,} of 65,535 (of those looked at), so at "
+            f"most {levels} of 256 levels are left; scale them to the whole range, or save them as .npy"
+        )
     if report.empty_classes:
         held = [name for name, *n in zip(report.classes, *counts.values(), strict=True) if not n[0] and sum(n)]
         only = f" ({_names(held)} only outside of it)" if held else ""
@@ -302,6 +313,13 @@ def _warnings(report: Report) -> list[str]:
             "and watch val/f1 or val/ap rather than accuracy"
         )
     return warnings
+
+
+def _brightest(reader: FileReader, broken: Mapping[int, str]) -> int | None:
+    """The largest value of a few files spread evenly over all, of those that are gray images of 16 bits."""
+    ids = np.unique(np.linspace(0, len(reader) - 1, _LOOKED_AT).astype(np.int64)).tolist()
+    found = (images.brightest(reader.path(i)) for i in ids if i not in broken)
+    return max((value for value in found if value is not None), default=None)
 
 
 def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progress: bool) -> Findings:

@@ -186,6 +186,22 @@ def test_few_samples_imbalance_and_missing_validation(tmp_path):
     assert "--class-weights balanced" in warnings
 
 
+@pytest.mark.parametrize(("brightest", "levels"), [(4095, 17), (300, 2), (16_383, None), (65_535, None)])
+def test_dark_images_of_16_bits_are_told(tmp_path, brightest, levels):
+    """A camera's 12 bits in a file of 16: by the rule of the whole range nearly nothing is left of them."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        pixels = rng.integers(0, brightest + 1, (6, 6), dtype=np.uint16)
+        pixels[0, 0] = brightest
+        Image.fromarray(pixels).save(tmp_path / "ab"[i % 2] / f"{i}.{'png' if i % 3 else 'tiff'}")
+    report = inspect(open_source(tmp_path, val_split=0))
+    said = [warning for warning in report.warnings if "16 bits" in warning]
+    assert len(said) == (levels is not None)
+    if levels is not None:
+        assert f"largest value is {brightest:,} of 65,535 (of those looked at), so at most {levels} of 256" in said[0]
+
+
 def test_unlabelled_rows_are_counted_apart(folder):
     _photo(70).save(folder / "test" / "who.png")
     report = inspect(open_source(folder))

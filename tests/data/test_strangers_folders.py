@@ -262,6 +262,27 @@ def test_images_below_hidden_names_are_counted_and_said(pets):
     assert "MACOSX" not in note
 
 
+def test_pictures_of_other_kinds_are_named(pets):
+    """A phone's .heic files are images to everybody but us, and may be half of a class."""
+    for name in ("a.heic", "b.HEIC", "c.dng", "Thumbs.db", "README"):
+        (pets / "cat" / name).write_bytes(b"x")
+    notes = [
+        "2 files that are not images are passed over (1 .db, 1 without an ending)",
+        "3 images of a kind that is not read are passed over (2 .heic, 1 .dng): convert them to JPEG, PNG or .npy",
+    ]
+    source = _open(pets)
+    assert [note for note in source.notes if "passed over" in note] == notes
+    assert [note for note in open_paths([pets], like=source).notes if "passed over" in note] == notes
+
+
+def test_a_folder_of_pictures_of_another_kind(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no images.* 2 images of a kind .*2 \.heic\): convert them"):
+        _open(tmp_path)
+
+
 # ---- layouts -----------------------------------------------------------------------------------
 
 

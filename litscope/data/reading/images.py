@@ -106,6 +106,22 @@ def read_header(source: bytes | Path) -> Header:
         raise DataError(_reason(error)) from error
 
 
+def brightest(path: Path) -> int | None:
+    """The largest value of a gray image of 16 or 32 bits; None for other kinds, and for one that cannot be read."""
+    try:
+        check_regular(path)
+        with Image.open(path) as image:
+            _check_pixels(image.width, image.height)
+            return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+    except Exception:  # noqa: BLE001 as above; what cannot be read is told elsewhere
+        return None
+
+
+def num_levels(brightest_value: int) -> int:
+    """How many of the 256 levels of gray images of 16 bits can have, if this is their largest value."""
+    return (brightest_value + 128) // 257 + 1
+
+
 def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
     """Decode one image by the rules above.
 

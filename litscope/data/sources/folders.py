@@ -22,6 +22,16 @@ from litscope.data.sources.listing import Listing, look_alikes, order_classes
 from litscope.data.sources.tree import IMAGE_SUFFIXES, Tree, is_image, some
 from litscope.errors import DataError
 
+OTHER_PICTURES = frozenset(
+    f".{name}"
+    for name in (
+        *("heic", "heif", "avif", "jp2", "j2k", "jxl", "svg", "psd", "ico", "tga", "eps", "exr", "hdr", "dds", "qoi"),
+        *("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm", "nii", "fits", "fit", "fts"),
+    )
+)
+"""Endings of pictures that litscope does not read: phones, cameras, telescopes and clinics write them."""
+_CONVERT = ": convert them to JPEG, PNG or .npy"
+
 
 @dataclass
 class _Found:
@@ -57,9 +67,9 @@ class _Found:
                 others[os.path.splitext(key)[1].lower()] += 1  # noqa: PTH122 once per file
 
     @property
-    def num_others(self) -> int:
-        """Files that are not images."""
-        return sum(count.total() for count in self.others.values())
+    def other_suffixes(self) -> Counter[str]:
+        """Endings of the files that are not read -> how many have it."""
+        return sum(self.others.values(), Counter())
 
 
 def list_folder(root: Path, is_trained_on: bool = True) -> Listing:
@@ -90,9 +100,11 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
         Their paths relative to it with "/", sorted; and lines for the person.
     """
     tree = Tree(root)
-    keys = sorted(filter(is_image, tree.files("")))
+    files = list(tree.files(""))
+    keys = sorted(filter(is_image, files))
+    others = Counter(os.path.splitext(key)[1].lower() for key in files if not is_image(key))  # noqa: PTH122 as above
     unreadable = [f"{root / path} is set aside: {reason}" for path, reason in tree.unreadable.items()]
-    return keys, [*unreadable, *tree.notes()]
+    return keys, [*unreadable, *_notes_on_others(others), *tree.notes()]
 
 
 def class_name(folder: str) -> str:
@@ -111,8 +123,7 @@ def _rows(root: Path, found: _Found) -> Listing:
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
     all_labels = np.concatenate(labels)[order]
     notes = [*_notes_on_names(found.folders), *look_alikes(classes)]
-    if found.num_others:
-        notes.append(f"{found.num_others:,} files that are not images are passed over")
+    notes += _notes_on_others(found.other_suffixes)
     num_unlabelled = int((all_labels == UNLABELLED).sum())
     if num_unlabelled:
         notes.append(f"{num_unlabelled:,} images outside of the class folders are kept without a label")
@@ -125,6 +136,29 @@ def _rows(root: Path, found: _Found) -> Listing:
         notes=notes,
         root=root,
     )
+
+
+def _notes_on_others(suffixes: Counter[str]) -> list[str]:
+    """Lines about files that are not read.
+
+    Args:
+        suffixes: their endings, in lower case -> how many have it.
+    """
+    pictures = Counter({suffix: count for suffix, count in suffixes.items() if suffix in OTHER_PICTURES})
+    rest, notes = suffixes - pictures, []
+    if rest:
+        notes.append(f"{rest.total():,} files that are not images are passed over ({_counted(rest)})")
+    if pictures:
+        notes.append(
+            f"{pictures.total():,} images of a kind that is not read are passed over ({_counted(pictures)}){_CONVERT}"
+        )
+    return notes
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    """`16 .heic, 1 .db`: the most frequent five."""
+    shown = [f"{count:,} {suffix or 'without an ending'}" for suffix, count in suffixes.most_common(5)]
+    return ", ".join([*shown, "..."] if len(suffixes) > len(shown) else shown)
 
 
 def _notes_on_names(folders: dict[str, set[str]]) -> list[str]:
@@ -149,8 +183,10 @@ def _check(root: Path, found: _Found, is_trained_on: bool) -> None:
     classes = images.keys() - {""}
     num_images = sum(map(len, images.values()))
     if not num_images:
-        others = f" ({found.num_others:,} other files)" if found.num_others else ""
-        passed = "".join(f" {note}." for note in found.tree.notes())
+        num_others = found.other_suffixes.total()
+        others = f" ({num_others:,} other files)" if num_others else ""
+        pictures = [note for note in _notes_on_others(found.other_suffixes) if note.endswith(_CONVERT)]
+        passed = "".join(f" {note}." for note in (*pictures, *found.tree.notes()))
         raise DataError(
             f"{root} holds no images{others}.{passed} {expected} with {', '.join(sorted(IMAGE_SUFFIXES))} files."
         )
