@@ -1,7 +1,7 @@
 """Seals: checksums inside a file, over its own bytes, so that a flipped bit is found where the file is read. No torch.
 
-    a checkpoint    as the comment of its zip archive, at the end, which readers of archives pass over
-    Parquet         between the last column and the footer, where no reader looks
+    a checkpoint, .npz    as the comment of the zip archive, at the end, which readers of archives pass over
+    Parquet               between the last column and the footer, where no reader looks
 
 The seal is a part of the file, so one rename brings both: a process that is killed cannot part them. It has two
 CRC-32: of what is before it, the data; and of itself and what follows it, which a reader of footers can check alone.
@@ -134,7 +134,7 @@ def _seal(data: int, footer: bytes | memoryview = b"") -> bytes:
 
 
 class _Archive:
-    """What torch.save writes into: passes all on but the zip's last record, which must tell of the comment."""
+    """What a zip archive is written into: passes all on but the zip's last record, which must tell of the comment."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -159,7 +159,7 @@ class _Archive:
 
     def close(self) -> None:
         """Write the last record, and the seal as its comment."""
-        assert self._end.startswith(_ZIP_MARK), "torch.save wrote no zip archive"
+        assert self._end.startswith(_ZIP_MARK), "that is no zip archive"
         assert self._end.endswith(b"\0\0"), "the archive has a comment already"
         self._pass_on(self._end[:-2] + _SEAL_BYTES.to_bytes(2, "little"))
         self._file.write(_seal(self._sum))
@@ -171,7 +171,10 @@ class _Archive:
 
 @contextmanager
 def sealed_archive(file: BinaryIO) -> Iterator[IO[bytes]]:
-    """What torch.save is to write into, so that the zip archive that reaches `file` is sealed when the block ends."""
+    """What torch.save is to write into, so that the zip archive that reaches `file` is sealed when the block ends.
+
+    What is written in one go, such as NumPy's .npz out of memory, is sealed as well.
+    """
     archive = _Archive(file)
     yield cast(IO[bytes], archive)
     archive.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ import pyarrow.parquet as pq
 
 from litscope.errors import LedgerError
 from litscope.ledger.schema import check_version
-from litscope.limits import num_cores
 from litscope.seals import DamagedError, check
 
 _PART_NAME = re.compile(r"a(\d{4,})-r(\d{3,})-(\d{9,})\.parquet")
@@ -82,15 +80,15 @@ def read_ranges(path: Path) -> Ranges:
 
 
 def check_rows(paths: Iterable[Path]) -> None:
-    """Read parts from end to end, by threads, before their rows are used.
+    """Read parts from end to end, before their rows are used.
 
     Raises:
         LedgerError: if one is not what was written.
     """
-    with ThreadPoolExecutor(num_cores()) as pool:
-        looks = [(path, pool.submit(check, path)) for path in paths]
-    for path, look in looks:
-        if isinstance(error := look.exception(), OSError | DamagedError):
+    for path in paths:  # not by threads: a process that ends reads once more, and can start none
+        try:
+            check(path)
+        except (OSError, DamagedError) as error:
             raise damaged(path, error) from error
 
 

@@ -6,6 +6,7 @@ pixels are, and 60,000 files need not be read again before the first step.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 
 from litscope.data.reading.digests import DIGEST_BYTES
 from litscope.rundir import whole_file
+from litscope.seals import check, sealed_archive
 
 FILE = "findings-3.npz"
 """The file's name in the cache's folder; the number changes when other things are looked for."""
@@ -44,14 +46,17 @@ class Findings:
         """
         ids = np.fromiter(self.digests, np.int64, len(self.digests))
         digests = np.frombuffer(b"".join(self.digests.values()), np.uint8).reshape(len(ids), DIGEST_BYTES)
-        with whole_file(file) as out:
+        with whole_file(file) as opened, sealed_archive(opened) as out:
             reasons, traits = np.array(json.dumps(self.reasons)), np.array(json.dumps(self.traits))
-            np.savez(out, ids=ids, digests=digests, reasons=reasons, traits=traits)
+            content = io.BytesIO()  # NumPy goes back and forth in what it writes
+            np.savez(content, ids=ids, digests=digests, reasons=reasons, traits=traits)
+            out.write(content.getbuffer())
 
     @classmethod
     def load(cls, file: Path) -> Findings | None:
         """Read findings; None if there are none, or they are damaged."""
         try:
+            check(file)
             with np.load(file) as kept:
                 reasons = json.loads(str(kept["reasons"]))
                 digests = [row.tobytes() for row in kept["digests"]]

@@ -7,6 +7,7 @@ the run's present state (`Progress.holds`). `scorekeeper` saves it, and throws i
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import zipfile
@@ -25,6 +26,7 @@ from litscope.ledger.scoring.clock import Clock, read_clock
 from litscope.ledger.scoring.scores import COLUMNS, ScoreState
 from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
 from litscope.rundir import read_lines, valid_lines
+from litscope.seals import check, sealed_archive
 
 STATE_FORMAT_VERSION = 2
 """Version of `state.npz`, and of what the sums are made into. A file of another version is not read, and neither is a
@@ -135,6 +137,7 @@ class Tally:
     def load(cls, now: RunNow) -> Tally | None:
         """The saved tally; None if there is none that can go on."""
         try:
+            check(now.reader.run.score_state)
             with now.reader.run.score_state.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 progress = Progress(**json.loads(bytes(file["progress"])))
                 if not progress.holds(now):
@@ -180,7 +183,10 @@ class Tally:
     def save(self, file: BinaryIO) -> None:
         """Write the tally for `load`."""
         progress = np.frombuffer(json.dumps(asdict(self.progress)).encode(), np.uint8)
-        np.savez(file, progress=progress, sample_id=self.state.sample_id, **self.state.columns)  # type: ignore[arg-type]
+        content = io.BytesIO()  # NumPy goes back and forth in what it writes
+        np.savez(content, progress=progress, sample_id=self.state.sample_id, **self.state.columns)  # type: ignore[arg-type]
+        with sealed_archive(file) as out:
+            out.write(content.getbuffer())
 
     def _take_epoch(self, now: RunNow, epoch: int, groups: list[_Group]) -> None:
         self.progress.changing.append(None)
