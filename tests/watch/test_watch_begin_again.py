@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from forked import Forked, finished
-from watched import TRAIN, rows
+from small_runs import rows
+from watched import TRAIN
 
 from litscope.errors import RunError
 from litscope.rundir import read_lines
