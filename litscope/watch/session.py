@@ -332,7 +332,7 @@ class Session:
         self._rows.flush(wait=True)
         num_samples = sum(self._ranks.gather(self._clock.num_samples))
         self._share_what_was_learned()
-        if self._ranks.rank == 0:
+        if self._ranks.rank == 0 and not (num_samples == 0 and self._has_line()):
             write_epoch(
                 self.run,
                 epoch=self.place.epoch,
@@ -350,6 +350,11 @@ class Session:
         self._clock.skip(self._steering.take(self._moment()))
         self._clock.start()
         return self._goes_on()
+
+    def _has_line(self) -> bool:
+        """Whether an epoch that ended at this step is on record: Lightning ends it once more where a fit goes on from a
+        checkpoint that it wrote after the epoch's validation."""
+        return any(row["step"] == self.place.step for row in epoch_rows(self.run))
 
     def _goes_on(self) -> bool:
         """False once somebody asked to end the run: then loaders of ours run dry as well."""

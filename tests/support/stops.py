@@ -210,7 +210,7 @@ def run_trial(trial: Trial, folder: Path, whole: Path) -> str:
             process.send_signal(signal.Signals(trial.attempts[0][1]))
         ended = finished(process, 120)
         check_end(trial, ended.returncode, ended.stderr, is_stopped=bool(stops) or moment is not None)
-        if ended.returncode == 0:
+        if (folder / "points").exists():  # Lightning ends a script with exit code 0 after SIGTERM
             break
     compare(trial, folder, whole)
     return outcome

@@ -34,9 +34,7 @@ def train(folder: Path, door: str, **options: Any) -> None:
 
 def with_scope(folder: Path, saves_in_validation: bool = False) -> None:
     """Lightning's Trainer, which saves at each epoch's end, or after each validation."""
-    saves = ModelCheckpoint(
-        folder / "own", save_last=True, save_top_k=0, save_on_train_epoch_end=not saves_in_validation
-    )
+    saves = ModelCheckpoint(folder / "own", save_last=True, save_on_train_epoch_end=not saves_in_validation)
     module = Module()
     module.net = net()
     parts = [DataLoader(with_ids(data), BATCH) for data in (TRAIN, VAL)]

@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
 from watched import (
@@ -34,7 +35,9 @@ from watched import (
 from litscope.cli import main
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, RunError
-from litscope.rundir import read_lines
+from litscope.ledger.reader import LedgerReader
+from litscope.live.records import epoch_rows
+from litscope.rundir import RunDir, read_lines
 from litscope.watch import Scope, record, with_ids
 
 pytestmark = [
@@ -277,3 +280,32 @@ def test_pytorch_lightning_s_trainer_takes_it_too(tmp_path: Path) -> None:
     assert visits(tmp_path / "run")[2, "train", "train"] == (NUM_TRAIN, NUM_TRAIN)
     assert visits(tmp_path / "run")[2, "val", "eval"] == (NUM_VAL, NUM_VAL)
     assert isinstance(pickle.loads(pickle.dumps(Scope("x"))), Scope)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_fit_that_goes_on_from_the_end_of_a_validation_leaves_that_epoch_s_line(tmp_path: Path) -> None:
+    """Lightning ends the epoch once more there, and knows nothing of it any more."""
+
+    def train(max_epochs: int, last: Path | None) -> list[dict[str, Any]]:
+        saves = ModelCheckpoint(tmp_path / "own", save_last=True, save_on_train_epoch_end=False)
+        fit = trainer(Scope(tmp_path / "run"), saves, max_epochs=max_epochs, enable_checkpointing=True)
+        fit.fit(Module(), *loaders(), ckpt_path=last, weights_only=False)
+        return epoch_rows(RunDir(tmp_path / "run"))
+
+    before = train(2, None)
+    after = train(3, tmp_path / "own" / "last.ckpt")
+    assert after[:2] == before
+    assert [(row["epoch"], row["num_samples"]) for row in after] == [(0, 100), (1, 100), (2, 100)]
+
+
+def test_rows_are_on_the_disk_before_a_checkpoint_is(tmp_path: Path) -> None:
+    found: list[set[int]] = []
+
+    class Looks(ModelCheckpoint):
+        def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
+            super()._save_checkpoint(trainer, filepath)
+            found.append(set(LedgerReader(RunDir(tmp_path / "run")).table(["step"])["step"].to_pylist()))
+
+    saves = Looks(tmp_path / "own", every_n_train_steps=4, save_top_k=-1)
+    trainer(Scope(tmp_path / "run"), saves, max_epochs=1, enable_checkpointing=True).fit(Module(), *loaders())
+    assert found == [set(range(4)), set(range(8))]
