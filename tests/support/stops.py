@@ -332,7 +332,7 @@ def draw(kind: str, whole: Whole, chance: random.Random) -> Trial:
     for _ in range(chance.choice((1, 1, 1, 2))):
         number = chance.choice(SIGNALS)
         if not attempts and chance.random() < 0.3:
-            attempts.append((chance.uniform(0.0, whole.wall_s), int(number)))
+            attempts.append((chance.uniform(0.3, whole.wall_s), int(number)))
             continue
         first = chance.randint(1, whole.num_points)
         stops = [(first, int(number))]
