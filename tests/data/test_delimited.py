@@ -84,3 +84,39 @@ def test_spaces_before_quotes_in_utf16_and_in_the_middle_of_a_large_file(tmp_pat
     assert _classes(path, 'x,label\n1, "ä"\n2, "b"\n'.encode("utf-16")) == ("b", "ä")
     text = "x,label\n" + "1,a\n2,b\n" * 262_140 + '3, "c"\n'
     assert _classes(path, text) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("before", "names", "num_comments"),
+    [
+        ("# Archive, of planets\n# COLUMN x: Size, in km\n#\n\nx,y,label\n", ["x", "y", "label"], 3),
+        ('#\n# say "hi\n x,y,label\n', ["x", "y", "label"], 2),
+        ("# made by numpy\n# x,y,label\n", ["# x", "y", "label"], 1),
+        ("#,y,label\n", ["#", "y", "label"], 0),
+        ("# 1, 2, 3\n#;y;label\n", ["#", "y", "label"], 1),
+    ],
+)
+def test_comments_before_the_header(tmp_path, before, names, num_comments):
+    path = tmp_path / "a.csv"
+    separator = ";" if ";" in before else ","
+    path.write_text(before + "".join(f"{i}.5,{i % 7},{'ab'[i % 2]}\n".replace(",", separator) for i in range(9)))
+    table = read_table(path)
+    assert table.column_names == names
+    assert table["y"].to_pylist() == [i % 7 for i in range(9)]
+    said = [note for note in open_source(path, val_split=0).notes if "before the header" in note]
+    assert said == [f"a.csv: {num_comments} lines before the header begin with # and are skipped"] * bool(num_comments)
+
+
+@pytest.mark.parametrize("line", ["5.1,3.5,setosa", "images/0.png,cat"])
+def test_a_file_without_a_header(tmp_path, line):
+    (tmp_path / "a.csv").write_text(f"{line}\n{line}\n")
+    with pytest.raises(DataError, match=f"seems to have no header: its first line is {line.replace(',', ', ')}"):
+        open_source(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["image_id", "row"])
+def test_when_every_column_numbers_the_rows_that_is_said(tmp_path, name):
+    (tmp_path / "a.csv").write_text(f"{name},label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(9)))
+    with pytest.raises(DataError, match=f"no column to learn from: column '{name}' numbers") as refused:
+        open_source(tmp_path / "a.csv")
+    assert ("--image-column image_id" in str(refused.value)) == (name == "image_id")

@@ -39,6 +39,8 @@ _IMAGE_NAMES = (
     *("photo", "imageindex", "imageurl", "imguri", "imageuri", "imgurl"),
 )
 """Usual names of a column of image paths, without case and punctuation, the most usual first."""
+_CELL = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+"""A fraction: a cell, and hardly a column's name. (Whole numbers are: those of pixels.)"""
 _LOOKED_AT = 1000  # values of a column that are looked at
 _NUMBERED = re.compile(
     r"(?i:index|level_\d+|idx|row|rows?[ _.]?(id|idx|index|name|names|num|number)|(.*[ _.-])?id|no\.?|nr\.?|#)"
@@ -83,9 +85,15 @@ def label_column(path: Path, names: Sequence[str], asked: str | None) -> str:
         return _asked(path, names, "--target", asked)
     found = _of_usual_name(names, LABEL_COLUMNS)
     if found is None:
+        shown = ", ".join(names)
+        if any(_CELL.fullmatch(name) or _suffix(name) in IMAGE_SUFFIXES for name in names):
+            raise DataError(
+                f"{path} seems to have no header: its first line is {shown}. Write the columns' names above it, and "
+                "call the one that holds the label `label` (or name it with --target)."
+            )
         raise DataError(
             f"{path} has no column named {', '.join(LABEL_COLUMNS)}. Say with --target which column holds the label; "
-            f"its columns: {', '.join(names)}."
+            f"its columns: {shown}."
         )
     return found
 

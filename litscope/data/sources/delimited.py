@@ -3,6 +3,8 @@
     encoding     a byte order mark says it; else UTF-16 where every second byte is 0, else UTF-8, else cp1252 (said)
     separator    what Excel's first line `sep=;` names; else the comma, semicolon, tab or bar that the header has
                  most of, outside of quotes
+    comments     lines before the header that begin with "#", unless it is itself the last of them: the one with as many
+                 cells as the line below
     spaces       between a separator and a quote they are passed over; around numbers too
 
 `look` finds these out; `Delimited.read` reads by them.
@@ -17,7 +19,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -53,6 +55,7 @@ class Delimited:
         encoding: a codec's name.
         num_skipped: lines before the header that hold no column.
         is_spaced: whether a quote follows a separator and a space.
+        num_comments: how many of the lines that are skipped say something.
     """
 
     path: Path
@@ -61,13 +64,19 @@ class Delimited:
     encoding: str
     num_skipped: int
     is_spaced: bool
+    num_comments: int = 0
 
     @property
     def notes(self) -> list[str]:
         """Lines to tell the person: the encoding, where it was guessed."""
-        if self.encoding != "cp1252":
-            return []
-        return [f"{self.path.name} is not UTF-8; it is read as Windows text (cp1252)"]
+        notes = []
+        if self.encoding == "cp1252":
+            notes.append(f"{self.path.name} is not UTF-8; it is read as Windows text (cp1252)")
+        if self.num_comments:
+            notes.append(
+                f"{self.path.name}: {self.num_comments:,} lines before the header begin with # and are skipped"
+            )
+        return notes
 
     def read(self, text_columns: Collection[str], null_values: Sequence[str]) -> pa.Table:
         """The rows, with Arrow's types.
@@ -123,17 +132,41 @@ def look(path: Path) -> Delimited:
         separator, num_skipped = _said_by_excel(file.readline())
         if not num_skipped:
             file.seek(0)
-        line = file.readline()
-        while line and not line.strip():
-            num_skipped += 1
-            line = file.readline()
-        bare = re.sub(r'"[^"]*"', "", line)  # a separator in a quoted name is none
-        separator = separator or max(",;\t|", key=bare.count)
+        line, num_before, num_comments = _header(file, separator)
+        separator = separator or _separator(line)
         lines = (each for part in ([line], file) for each in part)
         names = next(csv.reader(lines, delimiter=separator, skipinitialspace=True), [])
     if not names:
         raise DataError(f"{path}: the file is empty.")
-    return Delimited(path, names, separator, encoding, num_skipped, _is_spaced(path, encoding))
+    is_spaced = _is_spaced(path, encoding)
+    return Delimited(path, names, separator, encoding, num_skipped + num_before, is_spaced, num_comments)
+
+
+def _header(file: TextIO, separator: str) -> tuple[str, int, int]:
+    """The header's first line, how many lines stand before it here, and how many of these are comments.
+
+    Args:
+        separator: of the cells, where it is known; else "".
+    """
+    before: list[str] = []
+    for line in file:
+        if line.strip() and not line.startswith("#"):
+            break
+        before.append(line)
+    else:
+        line = ""
+    comments = [at for at, text in enumerate(before) if text.strip()]
+    if comments:
+        last = before[comments[-1]]
+        cells = [len(next(csv.reader([text], delimiter=separator or _separator(line)), [])) for text in (last, line)]
+        if not line or cells[0] == cells[1] > 1:
+            return last, comments[-1], len(comments) - 1
+    return line, len(before), len(comments)
+
+
+def _separator(line: str) -> str:
+    """What a line has most of; a separator in quotes is none."""
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", line).count)
 
 
 def _said_by_excel(line: str) -> tuple[str, int]:

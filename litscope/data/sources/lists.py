@@ -54,6 +54,8 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     notes += more
     others = table.drop_columns([name for name in (label, group, split, image) if name])
     others, more = _without_index(others, file.index)
+    if image is None and more and not others.column_names:
+        raise DataError(_nothing_left(path, table.column_names, special, more))
     keys = table_keys(path, table.num_rows)
     if image:
         keys, found = image_keys(path, table[image], root)
@@ -153,6 +155,14 @@ def _read(file: TableFile, special: list[str], root: Path, asked: Asked) -> tupl
             f"give --image-column {quote(hidden[0])}; to train on the other columns, --image-column none."
         )
     return table, None, []
+
+
+def _nothing_left(path: Path, names: list[str], special: list[str], left_out: list[str]) -> str:
+    """What is said of a table whose every column numbers its rows: they may be names of images without a suffix."""
+    said = f"{path} has no column to learn from: {'; '.join(left_out)}."
+    for image in columns.image_candidates([name for name in names if name not in special])[:1]:
+        said += f" If {image!r} names images: --image-column {quote(image)}, and --image-root for their folder."
+    return said
 
 
 def _without_index(table: pa.Table, of_pandas: list[str]) -> tuple[pa.Table, list[str]]:
