@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path("/")
@@ -44,6 +46,23 @@ def memory_available_bytes(root: Path = ROOT) -> int:
         if used is not None:
             left.append(limit - used + _reclaimable_bytes(folder))
     return max(0, min(left))
+
+
+@contextmanager
+def address_space_limited(more_bytes: int, root: Path = ROOT) -> Iterator[None]:
+    """Inside, this process gets at most so much address space beyond what it has (Linux); a request for more fails."""
+    pages = (_read(root / "proc/self/statm") or "").split()
+    if not pages:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = int(pages[0]) * resource.getpagesize() + more_bytes
+    lowest = min([wanted, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _physical_memory_bytes() -> int:

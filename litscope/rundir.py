@@ -375,7 +375,7 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
     that no part can carry a number which is not on record. Called once, by rank 0; what killed
     processes left half-written in the run's folders is removed.
     """
-    for folder in (run.path, run.signals, run.metrics, run.scores, run.checkpoints, run.figures):
+    for folder in (run.path, run.signals, run.custom, run.metrics, run.scores, run.checkpoints, run.figures):
         if folder.is_dir():
             remove_leftovers(folder)
     with _open_locked(run.attempts) as file:  # two processes that resume at once get two numbers

@@ -89,11 +89,11 @@ class Arm:
 
 def install(arm: Arm) -> None:
     """Put the arm's calls around the run's own."""
-    from litscope.ledger.scoring.scorekeeper import BackgroundScores
+    from litscope.ledger.upkeep import Upkeep
     from litscope.training.loop.fit_record import FitRecord
     from litscope.training.loop.recorder import Recorder
 
-    start, ends, refresh = Recorder.on_train_epoch_start, FitRecord.training_ends, BackgroundScores._refresh
+    start, ends, work = Recorder.on_train_epoch_start, FitRecord.training_ends, Upkeep._work
 
     @functools.wraps(start)
     def on_train_epoch_start(self: Recorder, trainer: Any, pl_module: Any) -> None:
@@ -106,13 +106,13 @@ def install(arm: Arm) -> None:
         arm.count()
         ends(self)
 
-    @functools.wraps(refresh)
-    def _refresh(self: BackgroundScores) -> None:
+    @functools.wraps(work)
+    def _work(self: Upkeep, **how: bool) -> None:
         with arm.refreshing:
-            refresh(self)
+            work(self, **how)
 
     Recorder.on_train_epoch_start, FitRecord.training_ends = on_train_epoch_start, training_ends
-    BackgroundScores._refresh = _refresh
+    Upkeep._work = _work
 
 
 def main() -> None:

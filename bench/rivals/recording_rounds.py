@@ -51,11 +51,11 @@ class Rounds:
 
         recording = recorder._recording
         if self._recording is None:
-            self._recording = recording.capture, recording.scores
+            self._recording = recording.capture, recording.upkeep
         if self.arm == "off":
-            recording.capture, recording.scores = Capture(None, trainer.strategy.root_device, FLUSH_S), None
+            recording.capture, recording.upkeep = Capture(None, trainer.strategy.root_device, FLUSH_S), None
         else:
-            recording.capture, recording.scores = self._recording
+            recording.capture, recording.upkeep = self._recording
         self._began = time.perf_counter()
 
     def end(self, num_samples: int) -> None:
@@ -71,16 +71,16 @@ class Rounds:
     def give_back(self, recorder: Any) -> None:
         """Give the recorder its own parts back at the end, so that it closes all of them."""
         if self._recording is not None:
-            recorder._recording.capture, recorder._recording.scores = self._recording
+            recorder._recording.capture, recorder._recording.upkeep = self._recording
 
 
 def install(rounds: Rounds) -> None:
     """Put the turns around the recorder's epochs."""
-    from litscope.ledger.scoring.scorekeeper import BackgroundScores
+    from litscope.ledger.upkeep import Upkeep
     from litscope.training.loop.recorder import Recorder
 
     start, end, close = Recorder.on_train_epoch_start, Recorder.on_train_epoch_end, Recorder.close
-    refresh = BackgroundScores._refresh
+    work = Upkeep._work
 
     @functools.wraps(start)
     def on_train_epoch_start(self: Recorder, trainer: Any, pl_module: Any) -> None:
@@ -97,13 +97,13 @@ def install(rounds: Rounds) -> None:
         rounds.give_back(self)
         close(self)
 
-    @functools.wraps(refresh)
-    def _refresh(self: BackgroundScores) -> None:
+    @functools.wraps(work)
+    def _work(self: Upkeep, **how: bool) -> None:
         with rounds.refreshing:
-            refresh(self)
+            work(self, **how)
 
     Recorder.on_train_epoch_start, Recorder.on_train_epoch_end = on_train_epoch_start, on_train_epoch_end
-    Recorder.close, BackgroundScores._refresh = close_all, _refresh
+    Recorder.close, Upkeep._work = close_all, _work
 
 
 def main() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, write
 from litscope.commands.text import table
 from litscope.console import say
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from litscope.ledger.query import Limits
 
 
 def sql(argv: list[str]) -> int:
@@ -20,6 +26,10 @@ def sql(argv: list[str]) -> int:
         "query", metavar="SELECT", help='one SELECT, such as "select split, count(*) from samples group by 1"'
     )
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the query then (default: 60)")
+    parser.add_argument(
+        "--memory", type=float, metavar="GB", help="most memory of the query (default: a quarter of what there is)"
+    )
     given, as_json = parse(parser, argv)
     if as_json and given["csv"]:
         raise ConfigError("--json and --csv: give one of them.")
@@ -27,14 +37,45 @@ def sql(argv: list[str]) -> int:
         from litscope.ledger.encode import csv_lines, json_lines
         from litscope.ledger.views import sql as ask
 
-        found = ask(RunDir.open(given["run"]), given["query"])
+        limits = _limits(given["timeout"], given["memory"])
+        found = ask(RunDir.open(given["run"]), given["query"], limits)
     if as_json:
         out.writelines(json_lines(found))
     elif given["csv"]:
         out.writelines(csv_lines(found))
     else:
+        _check_fits(found, limits)
         write(table(found.to_pylist(), {name: name for name in found.column_names}), out)
     return 0
+
+
+def _limits(timeout: float | None, memory: float | None) -> Limits:
+    """What a query may take, as the flags say it.
+
+    Raises:
+        ConfigError: if one of them is no limit.
+    """
+    from litscope.ledger.query import GB, LEAST_BYTES, Limits
+
+    if timeout is not None and not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise ConfigError(f"--timeout {timeout:g}: it is a number of seconds above 0.")
+    if memory is not None and not LEAST_BYTES <= memory * GB < 2**63:
+        raise ConfigError(f"--memory {memory:g}: it is a number of gigabytes, at least {LEAST_BYTES / GB:g}.")
+    seconds = Limits().seconds if timeout is None else timeout
+    return Limits(seconds, None if memory is None else int(memory * GB), is_alone=True)
+
+
+_BYTES_PER_CELL = 256
+"""What a value costs as a Python object and as the text of an aligned table."""
+
+
+def _check_fits(found: pa.Table, limits: Limits) -> None:
+    """Refuse to align what the memory of the query could not hold as text."""
+    if found.num_rows * found.num_columns * _BYTES_PER_CELL > limits.most_bytes:
+        raise ConfigError(
+            f"The answer has {found.num_rows:,} rows, too many to be aligned as a table: ask for less (LIMIT), or have "
+            "them written row by row with --csv or --json."
+        )
 
 
 def compare(argv: list[str]) -> int:

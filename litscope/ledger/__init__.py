@@ -6,11 +6,14 @@
     parts            the files of signals/: what their names and footers say
     writer           rows to parts, by a thread of its own
     reader           the valid rows of a run, also while it goes on
+    compaction       many small parts become few
+    upkeep           scores and parts, while a run goes on
     visits           which rows of an epoch count for the scores
     scoring/         scores of every sample, from its visits
     journal/         what people asked of a run, and what became of it
     database         how DuckDB is opened
     tables           metrics, decisions and the journal as Arrow tables
+    query            a person's query, within limits
     views            read-only SQL over a run
     queries          the questions that people ask about a run
     lookup           one sample, by key or id

@@ -24,7 +24,11 @@ _SHARE_OF_MEMORY = 0.8
 """DuckDB's own share; of what the process may use, where DuckDB alone would ask the machine."""
 
 
-def open_database() -> duckdb.DuckDBPyConnection:
-    """An empty database in memory. The caller closes it."""
-    limits = {"threads": num_cores(), "memory_limit": f"{int(_SHARE_OF_MEMORY * memory_bytes())}B"}
-    return duckdb.connect(":memory:", config=_SETTINGS | limits)
+def open_database(most_bytes: int | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory. The caller closes it.
+
+    Args:
+        most_bytes: of memory; None: most of what the process may use, for a query of our own.
+    """
+    most = int(_SHARE_OF_MEMORY * memory_bytes()) if most_bytes is None else most_bytes
+    return duckdb.connect(":memory:", config=_SETTINGS | {"threads": num_cores(), "memory_limit": f"{most}B"})

@@ -1,14 +1,14 @@
 """LedgerReader: the valid rows of a run. Needs no torch, and may be used while the run goes on.
 
 It applies the superseding rule (`rundir.cut_steps`): what an attempt recorded after the checkpoint from which a later
-attempt resumed is left out.
+attempt resumed is left out. Parts that are joined while it reads them (`compaction`) do not disturb it: it reads anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,8 @@ from litscope.errors import LedgerError
 from litscope.ledger.parts import Part, Ranges, check_rows, damaged, list_parts, read_ranges
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.rundir import RunDir, cut_steps, read_lines
+
+Found = TypeVar("Found")
 
 
 class ValidRows(NamedTuple):
@@ -73,7 +75,7 @@ class LedgerReader:
         min_epoch: int | None = None,
         max_epoch: int | None = None,
         sample_id: int | None = None,
-        without: Collection[Path] = (),
+        without: Callable[[Part], bool] | None = None,
     ) -> pa.Table:
         """The valid rows, in no particular order.
 
@@ -84,7 +86,7 @@ class LedgerReader:
             min_epoch: only this epoch and later ones.
             max_epoch: only this epoch and earlier ones.
             sample_id: only this sample.
-            without: paths of parts whose rows are not wanted.
+            without: says of a part whether its rows are not wanted.
 
         Raises:
             LedgerError: if a part cannot be read, is of a newer format, or its attempt is unknown.
@@ -101,20 +103,27 @@ class LedgerReader:
         if sample_id is not None:
             wanted &= pc.field("sample_id") == sample_id
         names = list(columns) if columns is not None else PART_SCHEMA.names
-        parts = self._parts()
-        valid = self._valid_rows(parts)
-        parts = [
-            p for p in parts if p.path not in without and self._may_hold(p, split, min_epoch, max_epoch, sample_id)
-        ]
-        tables = [
-            self._scan([p.path for p in parts if p.attempt == attempt], names, wanted & rows.expression())
-            for attempt, rows in valid.items()
-        ]
+
+        def read(parts: list[Part]) -> list[pa.Table]:
+            valid = self._valid_rows(parts)
+            asked = [
+                part
+                for part in parts
+                if not (without is not None and without(part))
+                and self._may_hold(part, split, min_epoch, max_epoch, sample_id)
+            ]
+            return [
+                self._scan([part.path for part in asked if part.attempt == attempt], names, wanted & rows.expression())
+                for attempt, rows in valid.items()
+            ]
+
+        tables = self._with_parts(read)
         return pa.concat_tables([PART_SCHEMA.empty_table().select(names), *tables]).unify_dictionaries()
 
     def last_epoch(self, split: str | None = None) -> int | None:
         """The greatest epoch in which `split`, or anything, was recorded, or None."""
-        greatest = sorted({self._footers[part.path]["epoch"][1] for part in self._parts()}, reverse=True)
+        ends = self._with_parts(lambda parts: {self._footers[part.path]["epoch"][1] for part in parts})
+        greatest = sorted(ends, reverse=True)
         for min_epoch in (*greatest[:3], 0):  # most often the newest parts tell
             found = self.table(["epoch"], split=split, min_epoch=min_epoch)["epoch"]
             if len(found):
@@ -124,23 +133,36 @@ class LedgerReader:
     def valid_files(self) -> list[tuple[list[Path], ValidRows]]:
         """The parts of each attempt, and which of their rows are valid, for readers that scan the files themselves.
 
+        A part may be gone when it is opened, because it was joined with others: then ask anew, and scan anew.
+
         Raises:
             LedgerError: as `table`.
         """
-        parts = self._parts()
-        self._check_rows([part.path for part in parts])
-        return [
-            ([part.path for part in parts if part.attempt == attempt], rows)
-            for attempt, rows in self._valid_rows(parts).items()
-        ]
 
-    def _parts(self) -> list[Part]:
-        """All parts that are there now. A part never changes, so each footer is read once."""
-        parts = list_parts(self._folder)
-        for part in parts:
-            if part.path not in self._footers:
-                self._footers[part.path] = read_ranges(part.path)
-        return parts
+        def read(parts: list[Part]) -> list[tuple[list[Path], ValidRows]]:
+            self._check_rows([part.path for part in parts])
+            return [
+                ([part.path for part in parts if part.attempt == attempt], rows)
+                for attempt, rows in self._valid_rows(parts).items()
+            ]
+
+        return self._with_parts(read)
+
+    def _with_parts(self, read: Callable[[list[Part]], Found]) -> Found:
+        """What `read` makes of the parts that are there now, their footers known; anew if some of them went away."""
+        while True:
+            parts = list_parts(self._folder)
+            try:
+                self._read_footers(parts)
+                return read(parts)
+            except LedgerError:
+                if all(part.path.exists() for part in parts):
+                    raise
+
+    def _read_footers(self, parts: list[Part]) -> None:
+        """A part never changes, so each footer is read once."""
+        known = self._footers
+        self._footers = {p.path: known[p.path] if p.path in known else read_ranges(p.path) for p in parts}
 
     def _check_rows(self, paths: list[Path]) -> None:
         """Compare the rows of parts with their checksums, once for each part."""

@@ -20,7 +20,7 @@ from litscope.ledger.journal.actions import canaries
 from litscope.ledger.scoring.recall import Floats
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
-from litscope.ledger.views import connect
+from litscope.ledger.views import ask, connect
 from litscope.rundir import RunDir
 
 Trajectory = list[float | None]
@@ -136,15 +136,12 @@ def trajectories(run: RunDir, sample_ids: list[int], epochs: Sequence[int] | Non
     """
     # as constants: DuckDB then skips files by the statistics in their footers
     chosen = "" if epochs is None else f"AND epoch IN ({', '.join(map(str, epochs)) or 'NULL'})"
-    with connect(run, ["signals"]) as connection:
-        found = connection.execute(
-            f"""
-            SELECT sample_id, epoch, avg(p_label) FROM signals
-            WHERE sample_id IN (SELECT unnest($ids::BIGINT[])) AND NOT isnan(p_label) {chosen}
-            GROUP BY sample_id, epoch
-            """,
-            {"ids": sample_ids},
-        ).fetchall()
+    query = f"""
+        SELECT sample_id, epoch, avg(p_label) FROM signals
+        WHERE sample_id IN (SELECT unnest($ids::BIGINT[])) AND NOT isnan(p_label) {chosen}
+        GROUP BY sample_id, epoch
+    """
+    found = ask(run, ["signals"], lambda connection: connection.execute(query, {"ids": sample_ids}).fetchall())
     means = {(sample_id, epoch): mean for sample_id, epoch, mean in found}
     if epochs is None:
         epochs = range(max((epoch for _, epoch, _ in found), default=-1) + 1)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -20,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.defaults import CONTENT_COLUMNS
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError, LitscopeError, did_you_mean
 from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.database import open_database
 from litscope.ledger.queries import classes
+from litscope.ledger.query import Limits, answer
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.scorekeeper import refresh
@@ -51,8 +53,16 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 _DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name", "believed_name")
 
 
+Answer = TypeVar("Answer")
+
+NO_MORE = Limits()
+"""What a query may take unless somebody allows more."""
+
+
 def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnection:
     """A locked in-memory database with the given views of a run. The caller closes it.
+
+    Questions to `signals` and `custom` are for `ask`: their parts may be joined while they are scanned.
 
     Args:
         run: an open run, which may still be going on: the views show it as it is now.
@@ -63,30 +73,48 @@ def connect(run: RunDir, views: Iterable[str] = VIEWS) -> duckdb.DuckDBPyConnect
         LedgerError: if the signals or scores cannot be read.
         RunError: if the manifest is missing.
     """
-    connection = open_database()
-    try:
-        maker = _Maker(run, connection)
-        for name in views:
-            maker.make(name)
-        paths = ", ".join(_text(path) for path in sorted(maker.paths))
-        connection.execute(f"SET allowed_paths = [{paths}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _Maker(run, None).connect(views)
 
 
-def sql(run: RunDir, text: str) -> pa.Table:
+def ask(
+    run: RunDir,
+    views: Iterable[str],
+    question: Callable[[duckdb.DuckDBPyConnection], Answer],
+    limits: Limits | None = None,
+) -> Answer:
+    """What a question to views of a run finds. It is asked anew if parts that it scans were joined meanwhile.
+
+    Args:
+        run, views: as `connect`.
+        question: is given the connection; may be called more than once.
+        limits: of memory, for the database.
+
+    Raises:
+        duckdb.Error: what the question raises.
+        LedgerError, RunError: as `connect`.
+    """
+    views = list(views)
+    while True:
+        maker = _Maker(run, limits)
+        try:
+            with maker.connect(views) as connection:
+                return question(connection)
+        except (duckdb.Error, LitscopeError):
+            if all(Path(path).exists() for path in maker.paths):
+                raise
+
+
+def sql(run: RunDir, text: str, limits: Limits = NO_MORE) -> pa.Table:
     """The answer to one SELECT over the views (DESCRIBE, SUMMARIZE and SHOW TABLES count as such).
 
     Raises:
-        ConfigError: if `text` is not one SELECT, or DuckDB refuses it; the message lists the columns.
+        ConfigError: if `text` is not one SELECT, takes more than the limits, or DuckDB refuses it; the message lists
+            the columns.
         LedgerError, RunError: as `connect`.
     """
     names = _named_views(text) or list(VIEWS)
-    with connect(run, names) as connection:
+
+    def question(connection: duckdb.DuckDBPyConnection) -> pa.Table:
         try:
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -94,17 +122,20 @@ def sql(run: RunDir, text: str) -> pa.Table:
                     f"Only one SELECT can be asked, not {text.strip()!r}: the views are read-only. "
                     "To change what a run does, there are actions (`litscope discard --help`)."
                 )
-            return connection.sql(text).to_arrow_table()
+            return answer(connection, text, limits)
         except duckdb.Error as error:
             raise ConfigError(_explain(error, names, connection)) from error
 
+    return ask(run, names, question, limits)
 
-def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
+
+def select_ids(run: RunDir, where: str, limits: Limits = NO_MORE) -> npt.NDArray[np.int64]:
     """The ascending sample_ids of the samples that meet a condition over `samples`, int64, without canaries.
 
     Args:
         run: an open run.
         where: what would follow WHERE, such as `suspicion > 0.9 AND split = 'train'`.
+        limits: as of `sql`.
 
     Raises:
         ConfigError: as `sql`.
@@ -115,7 +146,7 @@ def select_ids(run: RunDir, where: str) -> npt.NDArray[np.int64]:
         duckdb.extract_statements(f"SELECT sample_id FROM samples WHERE {where}")
     except duckdb.Error as error:
         raise ConfigError(f"{where!r} is not a condition: {str(error).splitlines()[0]}") from error
-    found = sql(run, f"SELECT sample_id FROM samples WHERE ({where}\n) AND NOT is_canary ORDER BY sample_id")
+    found = sql(run, f"SELECT sample_id FROM samples WHERE ({where}\n) AND NOT is_canary ORDER BY sample_id", limits)
     return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
 
 
@@ -133,12 +164,27 @@ def _named_views(text: str) -> list[str]:
 
 
 class _Maker:
-    """Sets up views; `paths` collects the files that they scan."""
+    """Sets up views in a database of its own; `paths` collects the files that they scan."""
 
-    def __init__(self, run: RunDir, connection: duckdb.DuckDBPyConnection) -> None:
-        self._run, self._connection = run, connection
+    def __init__(self, run: RunDir, limits: Limits | None) -> None:
+        self._run, self._connection = run, open_database(None if limits is None else limits.most_bytes)
         self._made: set[str] = set()
         self.paths: set[str] = set()
+
+    def connect(self, views: Iterable[str]) -> duckdb.DuckDBPyConnection:
+        """The database, locked, with these views and those that they build on."""
+        connection = self._connection
+        try:
+            for name in views:
+                self.make(name)
+            paths = ", ".join(_text(path) for path in sorted(self.paths))
+            connection.execute(f"SET allowed_paths = [{paths}]")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def make(self, name: str) -> None:
         """Set up a view, after the views that it builds on."""

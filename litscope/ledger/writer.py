@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.errors import LedgerError
-from litscope.ledger.parts import list_parts, part_name
+from litscope.ledger.parts import list_parts, part_name, storage
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import RunDir, whole_file
 from litscope.seals import sealed_parquet
@@ -26,9 +26,6 @@ ROWS_PER_PART = 524_288
 
 QUEUED_BLOCKS = 64
 """How many blocks may wait for the disk. Beyond that, `put` waits, so that memory stays bounded."""
-
-REPETITIVE = ("split", "phase", "step", "epoch", "label", "pred", "name")
-"""Columns of few values, which Parquet stores as a dictionary."""
 
 
 class Tabular(Protocol):
@@ -82,7 +79,7 @@ class LedgerWriter:
         self._rows_per_part = rows_per_part
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            mine = [p.number for p in list_parts(self._folder) if (p.attempt, p.rank) == (attempt, rank)]
+            mine = [p.last for p in list_parts(self._folder) if (p.attempt, p.rank) == (attempt, rank)]
         except OSError as error:
             raise _write_error(self._folder, error) from error
         self._next = max(mine, default=-1) + 1
@@ -183,14 +180,7 @@ class LedgerWriter:
         table = table.replace_schema_metadata(part_metadata(self._attempt, self._rank))
         path = self._folder / part_name(self._attempt, self._rank, self._next)
         content = pa.BufferOutputStream()
-        pq.write_table(
-            table,
-            content,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=ROWS_PER_PART,
-            use_dictionary=[name for name in table.column_names if name in REPETITIVE],
-        )
+        pq.write_table(table, content, row_group_size=ROWS_PER_PART, **storage(table.schema))
         with whole_file(path) as file:
             file.writelines(sealed_parquet(content.getvalue()))
         self._next += 1

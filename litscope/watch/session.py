@@ -22,7 +22,7 @@ from litscope.console import say
 from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError, RunError
 from litscope.ledger.reader import LedgerReader
-from litscope.ledger.scoring.scorekeeper import BackgroundScores
+from litscope.ledger.upkeep import Upkeep
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
@@ -96,7 +96,7 @@ class Session:
         self._is_closed = True
         self._attempt = 0
         self._num_classes_written = 0
-        self._scores: BackgroundScores | None = None
+        self._upkeep: Upkeep | None = None
         self._rows = WatchedRows(self.roster)
         self._clock = EpochClock()
         self._losses: list[Tensor] = []
@@ -167,7 +167,7 @@ class Session:
         self._steering = Steering(self.run)
         self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
         self._pace = Pace(self._stop_requests, saves=False, max_time_s=None)
-        self._scores = BackgroundScores(self.run) if self._ranks.rank == 0 else None
+        self._upkeep = Upkeep(self.run) if self._ranks.rank == 0 else None
         self._steering.start(self._target, self._ranks, self._stop_requests, self._attempt, {}, self._moment())
         self._clock.start()
         if self._ranks.rank == 0:
@@ -195,8 +195,8 @@ class Session:
                 self._learn()
                 write_summary(self.run, self._ending(status, message))
         finally:
-            if self._scores is not None:
-                self._scores.close()
+            if self._upkeep is not None:
+                self._upkeep.close(is_over=status == "finished")
             self._held.close()
 
     def reopen(self) -> None:
@@ -207,7 +207,7 @@ class Session:
         if self._ranks.rank == 0:
             self._held.enter_context(held(self.run))
             self._write_manifest()  # with the data set that is tested
-            self._scores = BackgroundScores(self.run)
+            self._upkeep = Upkeep(self.run)
 
     def _begin(self, step: int) -> tuple[str, int]:
         """Rank 0: make the folder, or take up the one that is there."""
@@ -345,8 +345,8 @@ class Session:
                 metrics=self._metrics,
             )
         self._metrics = {}
-        if self._scores is not None:
-            self._scores.epoch_ended()
+        if self._upkeep is not None:
+            self._upkeep.epoch_ended()
         self._clock.skip(self._steering.take(self._moment()))
         self._clock.start()
         return self._goes_on()

@@ -303,12 +303,13 @@ def test_two_processes_that_resume_at_once_get_two_numbers(tmp_path: Path) -> No
 def test_an_attempt_removes_what_killed_processes_left(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
     gone = 2**22 + 1  # above the largest pid
-    for folder in (run.path, run.signals, run.checkpoints):
+    run.custom.mkdir()
+    for folder in (run.path, run.signals, run.custom, run.checkpoints):
         (folder / f".x.{gone}.0123abcd.tmp").write_text("half")
         (folder / f".x.{os.getpid()}.0123abcd.tmp").write_text("being written")
     begin_attempt(run, 0, None)
     left = [path.name for path in run.path.rglob("*.tmp")]
-    assert left == [f".x.{os.getpid()}.0123abcd.tmp"] * 3
+    assert left == [f".x.{os.getpid()}.0123abcd.tmp"] * 4
 
 
 def test_a_pid_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:

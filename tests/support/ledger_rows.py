@@ -6,14 +6,17 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 
+from litscope.ledger import compaction
+from litscope.ledger.compaction import compact
 from litscope.ledger.reader import LedgerReader
-from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
+from litscope.ledger.schema import FLOAT_SIGNALS, PART_SCHEMA, Rows, Segment
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
 
@@ -76,17 +79,21 @@ def train_until_killed(folder: Path, num_steps: int, started: Event, save_every:
 
 def die_at_call(folder: Path, owner: str, number: int) -> None:
     """Train, and be killed at the `number`-th call of `os.fsync` (owner "fsync") or `Path.replace` ("replace")."""
+    _make_deadly(*(os, "fsync") if owner == "fsync" else (Path, "replace"), number)
+    train_until_killed(folder, 1000, multiprocessing.Event())
+
+
+def _make_deadly(target: object, name: str, number: int) -> None:
+    """Have the `number`-th call of a function kill this process."""
     calls = itertools.count(1)
-    target, name = (os, "fsync") if owner == "fsync" else (Path, "replace")
     original = getattr(target, name)
 
-    def deadly(*arguments: object) -> object:
+    def deadly(*arguments: object, **named: object) -> object:
         if next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments)
+        return original(*arguments, **named)
 
     setattr(target, name, deadly)
-    train_until_killed(folder, 1000, multiprocessing.Event())
 
 
 def put_all(writer: LedgerWriter, blocks: Iterable[Rows]) -> None:
@@ -109,3 +116,35 @@ def visits(run: RunDir, **wanted: object) -> list[tuple[int, int, float]]:
     """(step, sample_id, attempt that wrote it), sorted."""
     table = LedgerReader(run).table(["step", "sample_id", "loss"], **wanted)  # type: ignore[arg-type]
     return sorted(zip(*(table[name].to_pylist() for name in ("step", "sample_id", "loss")), strict=True))
+
+
+def join(run: RunDir, many: int = 4, is_over: bool = True) -> None:
+    """Join the run's parts where `many` follow each other."""
+    with few_are_many(many):
+        compact(run.signals, PART_SCHEMA, is_over=is_over, may_join=lambda _: True)
+
+
+@contextmanager
+def few_are_many(many: int) -> Iterator[None]:
+    """Inside, so many parts are worth joining."""
+    before = compaction.MANY, compaction.MANY_AT_THE_END
+    compaction.MANY = compaction.MANY_AT_THE_END = many
+    try:
+        yield
+    finally:
+        compaction.MANY, compaction.MANY_AT_THE_END = before
+
+
+def die_while_joining(folder: Path, call: str, number: int) -> None:
+    """Join a run's parts, and be killed at the `number`-th call of fsync, replace or unlink."""
+    _make_deadly(*(os, "fsync") if call == "fsync" else (Path, call), number)
+    join(RunDir(folder))
+
+
+def write_and_join(folder: Path, num_steps: int, many: int = 4) -> None:
+    """Write a part for each step, and join parts all the time."""
+    run = RunDir(folder)
+    with LedgerWriter(run, begin_attempt(run, 0, None)) as writer:
+        for step in range(num_steps):
+            put_all(writer, [make_rows(step, value=step)])
+            join(run, many, is_over=step % 50 == 49)

@@ -1,4 +1,4 @@
-"""Scores kept up to date while a run goes on: `refresh`, and `BackgroundScores` for the trainer. No torch.
+"""Scores kept up to date while a run goes on: `refresh`, which `upkeep` calls for the trainer. No torch.
 
 `scores/state.npz` holds the sums per sample (`scores.ScoreState`) and how far they have read, so that
 a new epoch only costs reading its own rows, whatever came before. `scores/scores.parquet` is the
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
-import threading
-import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litscope.console import warn
+from litscope.ledger.parts import Part
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.clock import Clock
 from litscope.ledger.scoring.score_schema import SCORE_FORMAT_VERSION, SCORE_SCHEMA, SCORE_VERSION_KEY
@@ -28,7 +28,7 @@ from litscope.ledger.scoring.tally import Progress, RunNow, Tally
 from litscope.rundir import RunDir, whole_file
 from litscope.seals import check, sealed_parquet
 
-__all__ = ["BackgroundScores", "Clock", "Scores", "refresh"]
+__all__ = ["Clock", "Scores", "known_parts", "refresh", "refresh_with"]
 
 CLOCK_KEY = b"litscope.clock"
 WRONG_KEY = b"litscope.num_wrong"
@@ -59,10 +59,11 @@ def refresh(run: RunDir, *, save: bool = True) -> Scores:
     Raises:
         LedgerError: if a part cannot be read.
     """
-    return _refresh(LedgerReader(run), save)
+    return refresh_with(LedgerReader(run), save=save)
 
 
-def _refresh(reader: LedgerReader, save: bool) -> Scores:
+def refresh_with(reader: LedgerReader, *, save: bool = True) -> Scores:
+    """As `refresh`, with a reader that knows the footers of earlier parts."""
     now = RunNow(reader)
     stored = _stored_scores(now)
     if stored is not None:
@@ -75,6 +76,11 @@ def _refresh(reader: LedgerReader, save: bool) -> Scores:
     if save:
         _save(reader.run, tally, scores.table)
     return scores
+
+
+def known_parts(scores: Scores) -> Callable[[Part], bool]:
+    """Whether a part was there when the scores were made. Joined with one that was not, it would have to count anew."""
+    return Progress(**json.loads(scores.table.schema.metadata[PROGRESS_KEY])).knows
 
 
 def _scores(tally: Tally, now: RunNow) -> Scores:
@@ -127,56 +133,3 @@ def _save(run: RunDir, tally: Tally, table: pa.Table) -> None:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):  # meant to be read only
             warn(f"The scores could not be kept in {run.scores}: {error}. The next look computes them again.")
-
-
-class BackgroundScores:
-    """Keeps a run's scores up to date while it trains, in a thread of the first rank.
-
-    Args:
-        run: the run's folder.
-        first_after_s: seconds of training before the first refresh.
-        share: largest share of the time that refreshing may take; an epoch that ends too early waits for the next.
-    """
-
-    def __init__(self, run: RunDir, first_after_s: float = 5.0, share: float = 0.02) -> None:
-        self._reader = LedgerReader(run)  # kept: it has read the footers of all earlier parts
-        self._share = share
-        self._due_at = time.monotonic() + first_after_s
-        self._asked = threading.Event()
-        self._is_closed = False
-        self._has_failed = False
-        self._thread = threading.Thread(target=self._work, name="litscope-scores", daemon=True)
-        self._thread.start()
-
-    def epoch_ended(self) -> None:
-        """Ask for a refresh. Returns at once."""
-        self._asked.set()
-
-    def close(self) -> None:
-        """Wait for a refresh in progress, and do a last one. A second call does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._asked.set()
-        self._thread.join()
-        self._refresh()
-
-    def _work(self) -> None:
-        while True:
-            self._asked.wait()
-            self._asked.clear()
-            if self._is_closed:
-                return
-            if time.monotonic() >= self._due_at:
-                began = time.monotonic()
-                self._refresh()
-                ended = time.monotonic()
-                self._due_at = ended + (ended - began) / self._share
-
-    def _refresh(self) -> None:
-        try:
-            _refresh(self._reader, save=True)
-        except Exception as error:  # noqa: BLE001 - scores are an extra: whatever is wrong with them, the run goes on
-            if not self._has_failed:
-                self._has_failed = True
-                warn(f"The scores could not be brought up to date: {error}. Training goes on.")

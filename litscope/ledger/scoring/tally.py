@@ -70,7 +70,8 @@ class Progress:
         split_epochs: split -> the last epoch with rows of it.
         last_steps: phase -> the greatest step that was counted.
         attempts: [attempt, start_step] of each attempt that was known.
-        parts: "attempt-rank" -> how many parts of it were known, and the greatest number.
+        parts: "attempt-rank" -> how many parts of it were known, as they were before any were joined, and the greatest
+            number.
         changing, num_compared: for the clock, per epoch; null where there is no share.
         window: first and last epoch of the window's sums; empty at the start.
         splits: names, by split code.
@@ -106,12 +107,11 @@ class Progress:
 
     def knows(self, part: Part) -> bool:
         """Whether the part was there when the state was made."""
-        return part.number <= self.parts.get(f"{part.attempt}-{part.rank}", [0, -1])[1]
+        return part.last <= self.parts.get(f"{part.attempt}-{part.rank}", [0, -1])[1]
 
     def late_rows(self, now: RunNow, columns: list[str]) -> pa.Table:
         """Rows of counted epochs in parts that came later, such as the test after the last epoch."""
-        known = {part.path for part in now.parts if self.knows(part)}
-        return now.reader.table(columns, max_epoch=self.last_epoch, without=known)
+        return now.reader.table(columns, max_epoch=self.last_epoch, without=self.knows)
 
     def clock(self) -> Clock:
         """The clock after the epochs so far."""
@@ -122,7 +122,7 @@ def _count_parts(parts: list[Part]) -> dict[str, list[int]]:
     summary: dict[str, list[int]] = {}
     for part in parts:
         count, greatest = summary.get(f"{part.attempt}-{part.rank}", (0, -1))
-        summary[f"{part.attempt}-{part.rank}"] = [count + 1, max(greatest, part.number)]
+        summary[f"{part.attempt}-{part.rank}"] = [count + part.num_joined, max(greatest, part.last)]
     return summary
 
 

@@ -341,8 +341,8 @@ class Recorder(Checkpoint):
         row = fit.write_epoch(self._steering.num_edits) if fit.is_line_due else None
         if row is not None and self._on_epoch is not None and self._on_epoch(row):
             self.pace.end()
-        if recording.scores is not None:
-            recording.scores.epoch_ended()
+        if recording.upkeep is not None:
+            recording.upkeep.epoch_ended()
         self._plant_and_steer(trainer)
         fit.merge_last_losses()
         self._steering.prepare_epoch()
@@ -433,4 +433,4 @@ class Recorder(Checkpoint):
             LedgerError: if it cannot be written.
         """
         if self._is_set_up:
-            self._recording.close()
+            self._recording.close(is_over=self._stop_requests.requested is None)

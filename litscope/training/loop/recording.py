@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from litscope.ledger.scoring.scorekeeper import BackgroundScores
+from litscope.ledger.upkeep import Upkeep
 from litscope.ledger.writer import LedgerWriter
 from litscope.live.capture import Capture
 from litscope.live.ranks import Ranks
@@ -26,7 +26,7 @@ class Recording:
         attempt: number of this attempt, the same on every rank.
         ranks: all processes of the run.
         capture: takes what steps say about their samples.
-        scores: brought up to date after each epoch; None without a ledger, and on all ranks but the first.
+        upkeep: works on scores and parts after each epoch; None without a ledger, and on all ranks but the first.
         progress: what a person sees.
     """
 
@@ -34,7 +34,7 @@ class Recording:
     attempt: int
     ranks: Ranks
     capture: Capture
-    scores: BackgroundScores | None
+    upkeep: Upkeep | None
     progress: Progress
 
     @classmethod
@@ -58,7 +58,7 @@ class Recording:
             attempt,
             ranks,
             Capture(LedgerWriter(run, attempt, ranks.rank) if ledger else None, device, FLUSH_S),
-            BackgroundScores(run) if ledger and is_first else None,
+            Upkeep(run) if ledger and is_first else None,
             Progress(show=is_first, bar=shows_bar, monitor=monitor),
         )
 
@@ -67,8 +67,11 @@ class Recording:
         """Whether this process prints, and writes all files but the ledger's."""
         return self.ranks.rank == 0
 
-    def close(self) -> None:
+    def close(self, is_over: bool) -> None:
         """Write what is left of the ledger.
+
+        Args:
+            is_over: see `Upkeep.close`.
 
         Raises:
             LedgerError: if it cannot be written.
@@ -77,5 +80,5 @@ class Recording:
         try:
             self.capture.close()
         finally:
-            if self.scores is not None:
-                self.scores.close()
+            if self.upkeep is not None:
+                self.upkeep.close(is_over)
