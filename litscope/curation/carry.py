@@ -1,16 +1,19 @@
 """Carry the decisions of one run into the next: `litscope fit --actions RUN` or FILE. No torch.
 
-Samples are found again by key, because ids are row numbers of one manifest. Settings, pauses and
-other actions that concern one process are not carried; canaries never are.
+Ids are row numbers of one manifest, so the samples of a run are found again by their content (`data.content.match`);
+those that a file names, by key. Settings, pauses and other actions that concern one process are not carried; canaries
+never are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.jsonlines import parse_line
@@ -23,8 +26,24 @@ CARRIED = ("tag", "untag", "discard", "restore", "relabel", "reweight", "undo")
 """The verbs about samples, which are carried."""
 
 
+class Brought(NamedTuple):
+    """Actions from elsewhere.
+
+    Attributes:
+        where: what `--actions` named, for messages.
+        actions: requests about samples.
+        manifest: of the run whose samples they name by `sample_id`; None: they name them by `key`.
+    """
+
+    where: str
+    actions: list[Action]
+    manifest: Manifest | None
+
+
 def net_actions(run: RunDir) -> list[Action]:
     """What a run's journal adds up to, as few requests, with the keys of their samples.
+
+    Samples that the run does not have (a journal takes any number) are left out.
 
     Raises:
         RunError: if the run's manifest is missing.
@@ -33,19 +52,24 @@ def net_actions(run: RunDir) -> list[Action]:
     known = pq.read_table(run.whole_manifest(), columns=["key", "label"], partitioning=None)
     keys, labels = known["key"].to_pylist(), known["label"].to_pylist()
 
-    def line(what: str, ids: list[int], **more: Any) -> Action:
-        return request(what, why=f"decided in {run.path.name}", sample_id=ids, key=[keys[i] for i in ids], **more)
+    def there(ids: Iterable[int]) -> list[int]:
+        return sorted(i for i in ids if i < len(keys))
 
-    lines = [line("discard", sorted(state.discarded))] if state.discarded else []
-    changed = {i: name for i, name in sorted(state.labels.items()) if labels[i] < 0 or name != names[labels[i]]}
-    if changed:
-        lines.append(line("relabel", list(changed), label=list(changed.values())))
+    def line(what: str, ids: list[int], **more: Any) -> list[Action]:
+        named: dict[str, Any] = {"sample_id": ids, "key": [keys[i] for i in ids]}
+        return [request(what, why=f"decided in {run.path.name}", **named, **more)] if ids else []
+
+    lines = line("discard", there(state.discarded))
+    changed = [i for i in there(state.labels) if labels[i] < 0 or state.labels[i] != names[labels[i]]]
+    lines += line("relabel", changed, label=[state.labels[i] for i in changed])
     for weight in sorted({weight for weight in state.weights.values() if weight != 1}):
-        lines.append(line("reweight", sorted(i for i, w in state.weights.items() if w == weight), weight=weight))
-    return [*lines, *(line("tag", sorted(ids), tag=tag) for tag, ids in sorted(state.tags.items()))]
+        lines += line("reweight", there(i for i, w in state.weights.items() if w == weight), weight=weight)
+    for tag, ids in sorted(state.tags.items()):
+        lines += line("tag", there(ids), tag=tag)
+    return lines
 
 
-def read_actions(where: str) -> list[Action]:
+def read_actions(where: str) -> Brought:
     """The actions that `--actions` names.
 
     Args:
@@ -54,18 +78,20 @@ def read_actions(where: str) -> list[Action]:
 
     Raises:
         RunError: if there is no such run or file.
+        DataError: if the run has no manifest that can be read.
         ConfigError: if a line cannot be carried, because it is no action or has no keys.
     """
     path = Path(where)
     for folder in (path, RUNS / where, path.parent):
         if RunDir(folder).is_run() and (folder != path.parent or path.name == RunDir(folder).actions.name):
-            return net_actions(RunDir(folder))
+            run = RunDir(folder)
+            return Brought(where, net_actions(run), Manifest.read(run.manifest))
     if not path.is_file():
         raise RunError(
             f"--actions {where}: neither a run nor a file of actions. Give the folder of a run, or what "
             "`litscope export RUN --to actions` wrote."
         )
-    return [action for action in _lines(path) if action["what"] in CARRIED and "canary" not in action]
+    return Brought(where, [a for a in _lines(path) if a["what"] in CARRIED and "canary" not in a], None)
 
 
 def _lines(path: Path) -> list[Action]:
@@ -89,41 +115,67 @@ def _lines(path: Path) -> list[Action]:
     return lines
 
 
-def carry(actions: list[Action], manifest: Manifest, where: str) -> tuple[list[Action], str]:
-    """Apply actions to the samples of another manifest.
+def carry(brought: Brought, manifest: Manifest) -> tuple[list[Action], str]:
+    """Apply actions from elsewhere to the samples of a manifest.
 
     Args:
-        actions: requests that name samples by key.
-        manifest: the new run's.
-        where: what `--actions` named, for messages.
+        brought: from `read_actions`.
+        manifest: the new run's, with contents.
 
     Returns:
         The actions, without samples that are not there; an action with no samples left is dropped. And a line
-        that says what they add up to.
+        that says what they add up to, and which samples were found elsewhere or not at all.
 
     Raises:
         ConfigError: if a label is not a class of these data.
     """
-    position = {key: i for i, key in enumerate(manifest.keys.tolist())}
-    carried, missing = [], 0
-    for action in actions:
-        if "key" in action:
-            there = [i for i, key in enumerate(action["key"]) if key in position]
-            missing += len(action["key"]) - len(there)
+    name = "key" if brought.manifest is None else "sample_id"
+    named = {one for action in brought.actions if "sample_id" in action for one in action[name]}
+    place, told = (
+        _by_key(named, manifest) if brought.manifest is None else _by_content(named, manifest, brought.manifest)
+    )
+    carried = []
+    for action in brought.actions:
+        if "sample_id" in action:
+            there = [k for k, one in enumerate(action[name]) if one in place]
             if not there:
                 continue
-            action = {**action, "sample_id": [position[action["key"][i]] for i in there]}
-            for name in ("key", "label"):
-                if isinstance(action.get(name), list):
-                    action[name] = [action[name][i] for i in there]
+            ids = [place[action[name][k]] for k in there]
+            action = {**action, "sample_id": ids, "key": manifest.keys[ids].tolist()}
+            if isinstance(action.get("label"), list):
+                action["label"] = [action["label"][k] for k in there]
         if action["what"] == "relabel":
-            _check_classes(action, manifest.classes, where)
+            _check_classes(action, manifest.classes, brought.where)
         carried.append(action)
     state = decide(carried)
     parts = [(len(state.discarded), "discarded"), (len(state.labels), "relabelled"), (len(state.weights), "reweighted")]
     counts = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "no sample changed"
-    lost = f"; {missing:,} samples are not in these data" if missing else ""
-    return carried, f"decisions of {where}: {counts}{lost}"
+    return carried, "; ".join([f"decisions of {brought.where}: {counts}", *told])
+
+
+def _by_key(named: set[str], manifest: Manifest) -> tuple[dict[Any, int], list[str]]:
+    """Samples that a file names -> ids, and what is to be said."""
+    place = {key: i for i, key in enumerate(manifest.keys.tolist()) if key in named}
+    num_missing = len(named) - len(place)
+    told = [f"{num_missing:,} of the samples are not in these data"] if num_missing else []
+    return place, [*told, "a file names samples by key, so whether their content is the same cannot be checked"]
+
+
+def _by_content(named: set[int], manifest: Manifest, then: Manifest) -> tuple[dict[Any, int], list[str]]:
+    """Samples of a run -> ids, and what is to be said."""
+    found = match(manifest, then)
+    rows = found.rows.tolist()
+    place = {i: rows[i] for i in named if rows[i] >= 0}
+    counts = (
+        (len(named.intersection(found.gone.tolist())), "of the samples are not in these data"),
+        (
+            len(named.intersection(found.changed_ids.tolist())),
+            "have another content under the same key, and are left out",
+        ),
+        (len(named.intersection(found.sample_id[found.moved].tolist())), "were found under another key"),
+    )
+    told = [f"{count:,} {what}" for count, what in counts if count]
+    return place, told if found.is_checked else [*told, UNCHECKED]
 
 
 def _check_classes(action: Action, known: tuple[str, ...], where: str) -> None:

@@ -31,7 +31,7 @@ from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
 from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
-from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
+from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
@@ -151,13 +151,18 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     if num_folds < LEAST_FOLDS:
         raise ConfigError(f"--folds {num_folds}: it is {LEAST_FOLDS} or more.")
     check_fresh(recipe, "cv")
+    if recipe.data.actions is not None:
+        raise ConfigError(
+            "--actions: cross-validation predicts each sample as the source has it, so it follows no decisions. Write "
+            "the data as they were decided, and cross-validate those: litscope export RUN --to parquet (or folder)."
+        )
     training = recipe.training
     if training.early_stopping or training.scheduler_type == "plateau":
         flag = "--early-stopping" if training.early_stopping else "--scheduler plateau"
         raise ConfigError(f"{flag}: it looks at the validation data, and those are the fold to be predicted.")
     recipe = copy.deepcopy(recipe)
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
-    chosen = resolved(recipe)
+    chosen = prepared(recipe).recipe
     reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
     with folder_for(recipe, "cv", RECIPE) as folder:
         _keep_recipe(recipe, folder)

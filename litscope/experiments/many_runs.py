@@ -14,7 +14,7 @@ from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir, held
 from litscope.runs import claim_folder
-from litscope.training.prepare import prepare, seeded_classifier
+from litscope.training.prepare import Prepared, prepare, seeded_classifier
 
 
 def check_fresh(recipe: Recipe, command: str) -> None:
@@ -33,15 +33,15 @@ def check_fresh(recipe: Recipe, command: str) -> None:
             raise ConfigError(f"{flag}: `litscope {command}` makes its runs itself. Leave it out.")
 
 
-def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with what `fit` would choose for its data.
+def prepared(recipe: Recipe) -> Prepared:
+    """What `fit` would train: the recipe with what is chosen for its data, and the actions to start with.
 
     Raises:
         UserError: whatever `fit` would refuse.
     """
     start = prepare(recipe)
     seeded_classifier(start)
-    return start.recipe
+    return start
 
 
 def why_apart(chosen: Recipe) -> str | None:

@@ -22,9 +22,10 @@ from litscope.config.yamlfile import dump
 from litscope.console import say, table_lines
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
-from litscope.experiments.many_runs import check_fresh, folder_for, resolved, why_apart
+from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
+from litscope.ledger.journal.actions import Action
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
@@ -175,7 +176,9 @@ def tune(
     except ImportError:
         raise MissingExtra("optuna", "tune", "litscope tune") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    chosen = resolved(recipe)
+    start = prepared(recipe)
+    chosen = start.recipe
+    say(*start.notes)
     metric, mode = str(chosen.training.monitor), str(chosen.training.mode)
     if not metric.startswith("val/"):
         raise ConfigError(f"Trials are judged on validation data, and the monitor is {metric}. Give a --val-split.")
@@ -188,7 +191,10 @@ def tune(
         pruner=_pruner(pruner, num_epochs),
     )
     with folder_for(recipe, "tune", TRIALS) as folder:
-        return _Search(recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs).search()
+        search = _Search(
+            recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs, start.actions
+        )
+        return search.search()
 
 
 @dataclass
@@ -200,6 +206,7 @@ class _Search:
         is_at_once: whether settings train as members of one run.
         num_trials: number of trials in all.
         num_epochs: epochs of each trial; None if that is searched, or not known.
+        actions: with which each run begins.
     """
 
     recipe: Recipe
@@ -211,6 +218,7 @@ class _Search:
     is_at_once: bool
     num_trials: int
     num_epochs: int | None
+    actions: Sequence[Action]
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = []
@@ -320,7 +328,7 @@ class _Search:
             return stopped_after is not None
 
         with suppress(NonFiniteLossError):  # this is a result too: the caller reports it, and tells the sampler
-            value = self._value(train_aside(recipe, folder, on_epoch=on_epoch), self.metric)
+            value = self._value(train_aside(recipe, folder, self.actions, on_epoch=on_epoch), self.metric)
         return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
 
     def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
@@ -333,7 +341,7 @@ class _Search:
             False  # these would be about the mean of networks that have nothing to do with each other
         )
         first = len(self.trials) + 1
-        run = train_aside(recipe, claim_folder(f"trials-{first:03d}", self.folder))
+        run = train_aside(recipe, claim_folder(f"trials-{first:03d}", self.folder), self.actions)
         wall_s = round((time.monotonic() - began) / len(settings), 3)
         return [
             Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)

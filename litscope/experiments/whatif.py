@@ -233,7 +233,7 @@ def _own_actions(run: RunDir, before: list[Action]) -> list[Action]:
 
 
 def _carried(where: str, manifest: Manifest) -> list[Action]:
-    carried, line = carry(read_actions(where), manifest, where)
+    carried, line = carry(read_actions(where), manifest)
     say(line)
     return carried
 

@@ -139,7 +139,7 @@ def prepare(
     notes = [*([note] if note else []), *plan.notes]
     where = recipe.data.actions
     if actions is None and folder is None and where is not None:
-        actions, line = carry(read_actions(where), data.manifest, where)
+        actions, line = carry(read_actions(where), data.manifest)
         notes.append(line)
     return Prepared(
         recipe, asked, chosen, plan, data, checkpoint, folder, callbacks, stride, tuple(actions or ()), notes

@@ -1,4 +1,4 @@
-"""What was decided in one run, carried into the next by key."""
+"""What was decided in one run, carried into the next: samples are found by their content, those of a file by key."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from small_runs import At, rows, small_fit
 
-from litscope.curation.carry import net_actions, read_actions
-from litscope.data.manifest import build_manifest
+from litscope.curation.carry import Brought, carry, net_actions, read_actions
+from litscope.data.content import UNCHECKED
+from litscope.data.manifest import Manifest, build_manifest
+from litscope.data.reading.digests import DIGEST_TYPE
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.journal.actions import decisions, entries, request, submit
 from litscope.rundir import RunDir
@@ -45,6 +48,74 @@ def test_what_changes_nothing_is_not_carried_on(tmp_path: Path) -> None:
     relabel, reweight = net_actions(run)
     assert (relabel["sample_id"], relabel["key"], relabel["label"]) == ([0, 4], ["a", "e"], ["wasp", "bee"])
     assert (reweight["sample_id"], reweight["key"], reweight["weight"]) == ([1, 4], ["b", "e"], 0.5)
+
+
+# ---- which sample is which ------------------------------------------------------------------
+
+
+def manifest(**contents: str) -> Manifest:
+    """A sample for each key, of class ant; a content is a letter, and none is a file that cannot be read."""
+    made = build_manifest(list(contents), np.zeros(len(contents), np.int64), ["ant", "bee"])
+    return made.with_content(pa.array([16 * c.encode() if c else None for c in contents.values()], DIGEST_TYPE))
+
+
+def discards(*ids: int, then: Manifest | None) -> Brought:
+    keys = [str(i) for i in ids] if then is None else then.keys[list(ids)].tolist()
+    return Brought("old", [request("discard", sample_id=list(ids), key=keys)], then)
+
+
+@pytest.mark.parametrize(
+    ("now", "carried", "told"),
+    [
+        (manifest(a="A", b="B", c="C"), [0, 1, 2], "3 discarded"),
+        (manifest(c="C", b="B", a="A"), [2, 1, 0], "3 discarded"),
+        (manifest(x="C", y="A", b="B"), [1, 2, 0], "3 discarded; 2 were found under another key"),
+        (manifest(a="B", b="A", c="C"), [1, 0, 2], "3 discarded; 2 were found under another key"),
+        (
+            manifest(a="A", b="X", c="C"),
+            [0, 2],
+            "2 discarded; 1 have another content under the same key, and are left out",
+        ),
+        (manifest(a="A", c="C"), [0, 1], "2 discarded; 1 of the samples are not in these data"),
+        (
+            manifest(a="X", d="Y"),
+            [],
+            "no sample changed; 2 of the samples are not in these data; 1 have another content",
+        ),
+        (manifest(a="", b="B", c="C"), [0, 1, 2], "3 discarded"),
+    ],
+)
+def test_samples_of_a_run_are_found_by_their_content(now: Manifest, carried: list[int], told: str) -> None:
+    actions, line = carry(discards(0, 1, 2, then=manifest(a="A", b="B", c="C", d="D")), now)
+    assert [i for action in actions for i in action["sample_id"]] == carried
+    assert [key for action in actions for key in action["key"]] == now.keys[carried].tolist()
+    assert line.startswith(f"decisions of old: {told}")
+    assert UNCHECKED not in line
+
+
+def test_a_relabel_keeps_each_sample_s_label(tmp_path: Path) -> None:
+    asked = request("relabel", sample_id=[0, 1, 2], key=["a", "b", "c"], label=["bee", "ant", "bee"])
+    (action,), _ = carry(Brought("old", [asked], manifest(a="A", b="B", c="C")), manifest(c="C", a="A"))
+    assert (action["sample_id"], action["key"], action["label"]) == ([1, 0], ["a", "c"], ["bee", "bee"])
+
+
+def test_a_run_without_contents_is_matched_by_key_and_says_so() -> None:
+    then = build_manifest(list("abc"), np.zeros(3, np.int64), ["ant", "bee"])
+    (action,), line = carry(discards(0, 2, then=then), manifest(c="X", a="A"))
+    assert action["sample_id"] == [1, 0]
+    assert line == f"decisions of old: 2 discarded; {UNCHECKED}"
+
+
+def test_samples_that_a_journal_names_and_the_run_does_not_have(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run")
+    run.recipe.write_text("{}")
+    manifest(a="A", b="B").write(run.manifest)
+    submit(run, request("discard", sample_id=[1, 999_999]))
+    submit(run, request("reweight", sample_id=[10**12], weight=2))
+    (discard,) = net_actions(run)
+    assert discard["sample_id"] == [1]
+    (action,), _ = carry(read_actions(str(run.path)), manifest(b="B"))
+    assert action["sample_id"] == [0]
 
 
 @pytest.mark.flag("--actions")

@@ -121,6 +121,12 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"scheduler_type": "plateau"}, 3, ConfigError, "--scheduler plateau"),
         ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` makes its runs itself"),
         ({"num_members": 3}, 3, ConfigError, "--num-members"),
+        (
+            {"actions": "decided.jsonl"},
+            3,
+            ConfigError,
+            "--actions: cross-validation predicts each sample as the source",
+        ),
     ],
 )
 def test_what_cannot_be(flags: dict[str, object], count: int, error: type[Exception], word: str, in_tmp: Path) -> None:

@@ -18,7 +18,8 @@ from litscope.errors import ConfigError, NonFiniteLossError
 from litscope.experiments import reruns as experiment
 from litscope.experiments.search_space import default_space, parse_space
 from litscope.experiments.tune import MEDIAN_OF, Trial, TuneResult, tune
-from litscope.rundir import read_lines
+from litscope.ledger.journal.actions import decisions, request
+from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
 
 
@@ -86,6 +87,19 @@ def test_settings_at_once_are_trainings_of_their_own(tmp_path: Path, capsys: pyt
     assert main(["fit", "--config", str(found.config), "--run-dir", str(tmp_path / "best"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["metrics"]["best"]["val/loss"] == pytest.approx(best.value, rel=1e-4)
+
+
+@pytest.mark.parametrize("space", [(), ("batch_size=16,32",)])
+def test_every_trial_starts_with_the_decisions(
+    space: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "decided.jsonl"
+    file.write_text(json.dumps(request("discard", sample_id=[0], key=["iris/00003"])) + "\n")
+    found = search(tmp_path / "tune", *space, trials=2, epochs=1, actions=str(file))
+    assert f"decisions of {file}: 1 discarded" in capsys.readouterr().err
+    assert len({trial.run for trial in found.trials}) == (2 if space else 1)
+    for trial in found.trials:
+        assert decisions(RunDir(trial.run), with_pending=False).discarded == {3}
 
 
 def test_other_settings_train_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
