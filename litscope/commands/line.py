@@ -51,6 +51,11 @@ def add_trained_run(parser: Parser) -> None:
     parser.add_argument("--dataset", help="where the data are now (default: where they were)")
     parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")
     parser.add_argument("--image-root", metavar="DIR", help="the folder that relative paths in a list start from")
+    parser.add_argument(
+        "--channels",
+        choices=("first", "last"),
+        help="the axis of channels in .npz and .npy files (default: as in training)",
+    )
     parser.add_argument("--batch-size", type=int, help="default: as in training")
     parser.add_argument("--num-workers", type=int, help="default: as in training")
     parser.add_argument("--accelerator", help="default: the best device here")

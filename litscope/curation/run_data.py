@@ -14,6 +14,7 @@ from litscope.config.resume import run_settings
 from litscope.console import say
 from litscope.data.content import UNCHECKED, Match, match, with_content
 from litscope.data.manifest import Ids, Manifest
+from litscope.data.reading.bands import Axis
 from litscope.data.sources.again import open_again
 from litscope.data.sources.columns import NONE, Asked, group_of_run
 from litscope.data.sources.listing import Listing
@@ -81,6 +82,7 @@ def run_data(
     download: bool = False,
     progress: bool = False,
     image_root: str | os.PathLike[str] | None = None,
+    channels: Axis | None = None,
 ) -> RunData:
     """Open a run's data, and find its samples in them.
 
@@ -92,6 +94,8 @@ def run_data(
         progress: draw a bar while files are read.
         image_root: the folder that relative paths in a list start from; None: as in training, or with `dataset` the
             list's own.
+        channels: the axis of .npz and .npy files that is the channels; None: as in training, or with `dataset` as the
+            shape of an .npz file says.
 
     Raises:
         UserError: if they are not there, or cannot be read as the run reads.
@@ -101,7 +105,7 @@ def run_data(
         _name(run, dataset or data.dataset),
         like=manifest,
         data_dir=data_dir or data.data_dir,
-        asked=_asked(data, dataset, image_root),
+        asked=_asked(data, dataset, image_root, channels),
         download=download,
     )
     found = RunData(run, manifest, source, match(with_content(source, manifest, progress), manifest))
@@ -117,21 +121,27 @@ def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = Non
     return read_rows(name, place, _asked(data, dataset), download=False, is_trained_on=False)
 
 
-def _asked(data: DataConfig, dataset: str | None, image_root: str | os.PathLike[str] | None = None) -> Asked:
+def _asked(
+    data: DataConfig,
+    dataset: str | None,
+    image_root: str | os.PathLike[str] | None = None,
+    channels: Axis | None = None,
+) -> Asked:
     """What the run's recipe says about its own file; of another one, as far as it applies there."""
-    asked = Asked(data.target, data.group_column, data.image_column, image_root or data.image_root, data.channels)
+    axis = channels or data.channels
+    asked = Asked(data.target, data.group_column, data.image_column, image_root or data.image_root, axis)
     if dataset is None:
         return asked
     path = Path(dataset).expanduser()
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        return Asked(image_root=image_root, channels=data.channels if path.suffix.lower() == ".npz" else None)
+        return Asked(image_root=image_root, channels=axis if path.suffix.lower() == ".npz" else channels)
     there = [*open_table(path).names, NONE]
     return replace(
         asked,
         group_column=data.group_column if data.group_column in there else None,
         image_column=data.image_column if data.image_column in there else None,
         image_root=image_root,
-        channels=None,
+        channels=channels,
     )
 
 

@@ -22,6 +22,7 @@ from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint, run_settings
 from litscope.curation.run_data import RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
+from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError, RunError, did_you_mean
 from litscope.evaluation.evaluation_data import EvaluationData
@@ -47,6 +48,7 @@ def evaluate(
     dataset: str | None = None,
     data_dir: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
+    channels: Axis | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     accelerator: str | None = None,
@@ -63,6 +65,7 @@ def evaluate(
         dataset, data_dir: where the data are now; default: where they were.
         image_root: the folder that relative paths in a list of images start from; default: as in training, or with
             `dataset` the list's own.
+        channels: the axis of .npz and .npy files that is the channels; default: as in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
         source_labels: labels and samples as the source has them, without what was decided in the run's journal.
 
@@ -80,7 +83,7 @@ def evaluate(
             f"--split {split}: unknown. Known: {', '.join(get_args(Split))}." + did_you_mean(split, get_args(Split))
         )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
-    data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root)
+    data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
     split = split or ("all" if data_now.is_stranger and not any(len(data_now.ids(name)) for name in SPLITS) else "test")
     data_now, ids, num_decisions = with_decisions(data_now, data_then, data_now.ids(split), not source_labels)
     source = data_now.source
@@ -122,6 +125,7 @@ class OpenedRun:
         dataset: str | None = None,
         data_dir: str | None = None,
         image_root: str | os.PathLike[str] | None = None,
+        channels: Axis | None = None,
     ) -> tuple[KnownData, RunData]:
         """The run's data, wherever they are now, each sample in the split that it had in the run.
 
@@ -130,7 +134,13 @@ class OpenedRun:
         """
         try:
             found = run_data(
-                self.run, dataset, data_dir, self.recipe.data.download, self.recipe.logging.progress, image_root
+                self.run,
+                dataset,
+                data_dir,
+                self.recipe.data.download,
+                self.recipe.logging.progress,
+                image_root,
+                channels,
             )
         except DataError as error:
             if dataset is not None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from litscope.console import warn
 from litscope.data.manifest import UNLABELLED
+from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source, open_paths
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluate import OpenedRun, open_run
@@ -84,6 +85,7 @@ def predict(
     data_dir: str | None = None,
     image_column: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
+    channels: Axis | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     accelerator: str | None = None,
@@ -101,6 +103,7 @@ def predict(
         image_column: holds the image paths of a list among the paths; default: found by its name and values.
         image_root: the folder that relative paths in a list start from; default: that of the list, or with `split`
             where they started in training.
+        channels: the axis of .npz and .npy files that is the channels; default: as in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
 
     Raises:
@@ -117,10 +120,12 @@ def predict(
         )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
     if split is None:
-        source = open_paths(paths, like=opened.manifest, image_column=image_column, image_root=image_root)
+        source = open_paths(
+            paths, like=opened.manifest, image_column=image_column, image_root=image_root, channels=channels
+        )
         ids = source.manifest.sample_ids
     else:
-        data, _ = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root)
+        data, _ = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
         source, ids = data.source, data.ids(split)
     if len(ids) == 0:
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")

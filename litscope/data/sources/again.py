@@ -18,12 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
+from litscope.data.reading.bands import Axis
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.named import NAMES
-from litscope.data.sources.source import Source, read_rows
+from litscope.data.sources.source import Source, check_axis, read_rows
 from litscope.data.sources.tables import SUFFIXES, encode, open_table, text_columns
 from litscope.errors import DataError
 
@@ -52,6 +53,7 @@ def open_again(
     """
     place = Path(data_dir).expanduser()
     rows = read_rows(os.fspath(dataset), place, asked, download, is_trained_on=False)
+    check_axis(rows, asked.channels)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     kind, wanted = "image" if rows.features is None else "table", like.encoding["kind"]
@@ -70,7 +72,7 @@ def open_again(
         encoding=like.encoding,
     )
     if rows.features is None:
-        return Source(manifest, _reader(rows, like.encoding), "image", rows.name, rows.notes)
+        return Source(manifest, _reader(rows, like.encoding, asked.channels), "image", rows.name, rows.notes)
     columns = like.encoding["columns"]
     table, separator = _columns_of(rows.features, dataset, columns)
     array, notes = encode(table, columns, rows.name, separator)
@@ -99,12 +101,12 @@ def encoded_as(source: Source, dataset: str, encoding: Mapping[str, Any]) -> Sou
     return replace(source, manifest=manifest, reader=ArrayReader(array), digests=_digests(table, columns))
 
 
-def _reader(rows: Listing, encoding: dict[str, Any]) -> Reader:
+def _reader(rows: Listing, encoding: dict[str, Any], axis: Axis | None) -> Reader:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
     assert rows.root is not None
-    return FileReader(rows.root.absolute(), rows.keys, channels, dtype, encoding.get("channel_axis"))
+    return FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis or encoding.get("channel_axis"))
 
 
 def _columns_of(

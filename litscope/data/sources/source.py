@@ -119,8 +119,7 @@ def open_source(
     """
     asked = Asked(target, group_column, image_column, image_root, channels)
     rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download)
-    if channels is not None and rows.pixels is None and not (rows.root and rows.keys[0].lower().endswith(bands.SUFFIX)):
-        raise ConfigError(f"--channels {channels} is for the arrays of .npz and .npy files; {dataset} has none.")
+    check_axis(rows, channels)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
     rows.splits, notes = splits.assign(
@@ -157,6 +156,7 @@ def open_paths(
     like: Source | Manifest | Mapping[str, Any],
     image_column: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
+    channels: bands.Axis | None = None,
 ) -> Source:
     """Open new data to predict; no row has a label or a split.
 
@@ -167,6 +167,7 @@ def open_paths(
         like: the source or manifest that the model was trained on, or its `encoding`.
         image_column, image_root: of lists of images, as in `open_source`. Default: the column of the training list,
             where a list has it.
+        channels: as in `open_source`. Default: as in the training data.
 
     Raises:
         ConfigError: for a column or a folder that there is not.
@@ -185,7 +186,9 @@ def open_paths(
                 check_regular(path)
             except DataError as error:
                 raise DataError(f"{path} is {error}.") from None
-    asked = Asked(image_column=image_column, image_root=image_root)
+    asked = Asked(image_column=image_column, image_root=image_root, channels=channels)
+    if channels is not None and encoding["kind"] == "table":
+        raise ConfigError(f"--channels {channels} is for the arrays of .npz and .npy files; the run is about a table.")
     if encoding["kind"] == "table" or not any(path.suffix.lower() in TABLE_SUFFIXES for path in given):
         _refuse_columns(asked, "what is to be predicted")
     opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding, asked)
@@ -220,6 +223,13 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
         raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
     hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
     raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
+
+
+def check_axis(rows: Listing, asked: bands.Axis | None) -> None:
+    """Refuse --channels for rows that are no arrays of images. Raises ConfigError."""
+    is_npy = rows.root is not None and rows.keys[:1] != [] and rows.keys[0].lower().endswith(bands.SUFFIX)
+    if asked is not None and not is_npy and "channel_axis" not in rows.encoding:
+        raise ConfigError(f"--channels {asked} is for the arrays of .npz and .npy files; {rows.name} has none.")
 
 
 def _refuse_columns(asked: Asked, dataset: str) -> None:
@@ -365,8 +375,9 @@ class _New:
 
 def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked) -> _New:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
+    axis = asked.channels or encoding.get("channel_axis")
     if any(path.suffix.lower() == ".npz" for path in paths):
-        return _new_arrays(paths, channels, dtype, encoding.get("channel_axis"))
+        return _new_arrays(paths, channels, dtype, axis)
     keys: list[str] = []
     extra: dict[str, Any] = {}
     notes: list[str] = []
@@ -385,7 +396,9 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
             extra = others if len(paths) == 1 else {}
         else:
             keys.append(str(path))
-    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, encoding.get("channel_axis")), extra, notes)
+    if asked.channels is not None and not any(key.lower().endswith(bands.SUFFIX) for key in keys):
+        raise ConfigError(f"--channels {asked.channels} is for .npz and .npy files; there are none to be predicted.")
+    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis), extra, notes)
 
 
 def _new_arrays(
