@@ -145,7 +145,7 @@ def test_the_answers_in_a_copied_journal_are_passed_over(decided: RunDir, tmp_pa
     copied = tmp_path / "copied.jsonl"
     copied.write_bytes(decided.actions.read_bytes())
     assert b'"answers"' in copied.read_bytes()
-    assert [action["what"] for action in read_actions(str(copied))] == ["discard", "relabel", "reweight", "tag"]
+    assert [action["what"] for action in read_actions(str(copied)).actions] == ["discard", "relabel", "reweight", "tag"]
 
 
 @pytest.mark.parametrize(
