@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from litscope.evaluation.predict import predict as predict
     from litscope.ledger.reader import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
+    from litscope.opened import Run as Run
+    from litscope.opened import open_run as open_run
     from litscope.rundir import RunDir as RunDir
     from litscope.training.fit import fit as fit
 
@@ -32,10 +34,12 @@ _HOME = {
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
     "Recipe": "litscope.config.recipe",
+    "Run": "litscope.opened",
     "RunDir": "litscope.rundir",
     "UserError": "litscope.errors",
     "evaluate": "litscope.evaluation.evaluate",
     "fit": "litscope.training.fit",
+    "open_run": "litscope.opened",
     "predict": "litscope.evaluation.predict",
 }
 """Where each public name lives."""
@@ -47,11 +51,13 @@ __all__ = [
     "LitscopeError",
     "Manifest",
     "Recipe",
+    "Run",
     "RunDir",
     "UserError",
     "__version__",
     "evaluate",
     "fit",
+    "open_run",
     "predict",
 ]
 

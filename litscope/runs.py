@@ -18,6 +18,10 @@ RUNS = Path("runs")
 """Where runs lie when --run-dir does not say otherwise."""
 
 
+WAIT_S = 5.0
+"""How long a request waits for an answer, if nobody says otherwise: a trainer looks every second or so."""
+
+
 def claim_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False) -> Path:
     """Make the first folder of `stem`, `stem-2`, `stem-3`, ... that is not there. No two callers get the same one.
 
@@ -107,3 +111,19 @@ def is_training(run: RunDir) -> bool | None:
     except PermissionError:  # the process of another user
         return True
     return True
+
+
+def require_trainer(run: RunDir, what: str, instead: str | None = None) -> None:
+    """Refuse a request that only makes sense now if nothing is training: it would surprise the run when it is resumed.
+
+    Args:
+        run: an open run.
+        what: what is asked for, in a verb.
+        instead: what can be done instead; None: how the run goes on.
+
+    Raises:
+        RunError: saying so.
+    """
+    if is_training(run) is False:
+        instead = instead or f"It has ended, or was killed; {what_goes_on(run)} goes on with it."
+        raise RunError(f"{run.path} is not training, so there is nothing to {what}. {instead}")

@@ -7,37 +7,34 @@ here, before it reaches the trainer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from litscope.commands.choose import (
-    NUM_SHOWN,
-    Chosen,
-    add_samples,
-    choose,
-    count_of,
-    find_run,
-    names_a_run,
-    require_tag,
-    warn_of_evaluation,
-)
+from litscope.commands.choose import NUM_SHOWN, add_samples, find_run, names_a_run
 from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, write
 from litscope.commands.send import add_answer, add_run, send
-from litscope.console import say, table_lines
-from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.console import table_lines
+from litscope.errors import ConfigError
+
+if TYPE_CHECKING:
+    from litscope.curation.chosen import Chosen
 
 
 def discard(argv: list[str]) -> int:
     """Leave samples out of the run, from the next batch on."""
     given, as_json = _parse_samples(make_parser(discard), argv)
+    from litscope.curation.chosen import require_rest, warn_of_evaluation
+
     chosen = _chosen(given)
     warn_of_evaluation(chosen)
-    _require_rest(chosen)
+    require_rest(chosen)
     return _act("discard", chosen, given, as_json)
 
 
 def restore(argv: list[str]) -> int:
     """Take discarded samples back in."""
     given, as_json = _parse_samples(make_parser(restore), argv)
+    from litscope.curation.chosen import warn_of_evaluation
+
     chosen = _chosen(given)
     warn_of_evaluation(chosen)
     return _act("restore", chosen, given, as_json)
@@ -53,18 +50,11 @@ def relabel(argv: list[str]) -> int:
         help="a class name; `believed`: the class that the model believes each to be",
     )
     given, as_json = _parse_samples(parser, argv)
-    chosen = _chosen(given)
-    classes = chosen.manifest.classes
-    if given["to"] == "believed" and "believed" not in classes:
-        chosen, labels = _believed(chosen, save=not given["dry_run"])
-    elif given["to"] in classes:
-        labels = [given["to"]] * len(chosen.ids)
-    else:
-        hint = did_you_mean(given["to"], classes) or f" Classes: {', '.join(classes[:20])}, or believed."
-        raise ConfigError(f"--to {given['to']}: there is no such class in {chosen.run.path}.{hint}")
+    from litscope.curation.chosen import label_argument, relabelled, warn_of_evaluation
+
+    chosen, labels = relabelled(_chosen(given), given["to"], save=not given["dry_run"])
     warn_of_evaluation(chosen)
-    label = labels[0] if len(set(labels)) == 1 else labels
-    return _act("relabel", chosen, given, as_json, labels, label=label)
+    return _act("relabel", chosen, given, as_json, labels, label=label_argument(labels))
 
 
 def reweight(argv: list[str]) -> int:
@@ -95,6 +85,8 @@ def _tag(what: str, parser: Parser, argv: list[str]) -> int:
     given["run"] = run[0] if run else None
     chosen = _chosen(given)
     if what == "untag":
+        from litscope.curation.chosen import require_tag
+
         require_tag(chosen.run, name)
     return _act(what, chosen, given, as_json, tag=name)
 
@@ -108,6 +100,8 @@ def _parse_samples(parser: Parser, argv: list[str], has_run: bool = True) -> tup
 
 
 def _chosen(given: dict[str, Any]) -> Chosen:
+    from litscope.curation.chosen import choose
+
     return choose(find_run(given["run"]), given["where"], given["key"], given["id"])
 
 
@@ -130,38 +124,10 @@ def _show_samples(what: str, chosen: Chosen, labels: Sequence[str] | None, as_js
         facts = {"run": str(chosen.run.path), "what": what, "num_samples": chosen.counts()}
         show_json(facts | {"samples": chosen.rows(labels)}, out)
         return
+    from litscope.curation.chosen import count_of
+
     shown = chosen.only(slice(NUM_SHOWN)).rows(None if labels is None else labels[:NUM_SHOWN])
     write(f"would {what} {count_of(len(chosen.ids))} ({chosen.by_split()}); nothing is written", out)
     write("\n".join(table_lines(list(shown[0]), [list(row.values()) for row in shown])), out)
     if len(chosen.ids) > NUM_SHOWN:
         write(f"... and {len(chosen.ids) - NUM_SHOWN:,} more", out)
-
-
-def _require_rest(chosen: Chosen) -> None:
-    """Refuse to discard the last training samples."""
-    import numpy as np
-
-    from litscope.ledger.journal.actions import decisions
-
-    train = chosen.manifest.ids("train")
-    gone = np.union1d(chosen.ids, np.fromiter(decisions(chosen.run).discarded, np.int64))
-    if len(train) and np.isin(train, gone).all():
-        raise ConfigError(f"Discarding {count_of(len(chosen.ids))} would leave none to train on. Choose fewer.")
-
-
-def _believed(chosen: Chosen, save: bool) -> tuple[Chosen, list[str]]:
-    """The class that the model believes each sample to be; samples that it has not seen are left out and counted."""
-    import numpy as np
-
-    from litscope.ledger.scoring.scorekeeper import refresh
-
-    table = refresh(chosen.run, save=save).table
-    believed = np.full(len(chosen.manifest), -1, np.int64)
-    believed[table["sample_id"].to_numpy()] = table["believed_label"].fill_null(-1).to_numpy()
-    labels = believed[chosen.ids]
-    known = labels >= 0
-    if not known.any():
-        raise RunError(f"{chosen.run.path} has not seen these samples yet, so it has no belief about them.")
-    if not known.all():
-        say(f"{count_of(int((~known).sum()))} left out: the run has not seen them yet.")
-    return chosen.only(known), [chosen.manifest.classes[y] for y in labels[known]]

@@ -11,7 +11,6 @@ from litscope.commands.line import make_parser, parse, show_json, stdout_for_res
 from litscope.commands.send import add_answer, add_run, request_and_send
 from litscope.console import say, table_lines
 from litscope.errors import ConfigError
-from litscope.rundir import RunDir
 
 if TYPE_CHECKING:
     from litscope.ledger.journal.actions import Entry
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 def undo(argv: list[str]) -> int:
     """Take back the last action, or the one with that ID."""
     from litscope.ledger.journal.describe import describe
+    from litscope.ledger.journal.undoing import undo_target
 
     parser = make_parser(undo)
     parser.usage = "litscope undo [RUN] [ID] [options]"
@@ -32,7 +32,7 @@ def undo(argv: list[str]) -> int:
     has_run = len(words) == 2 or (len(words) == 1 and names_a_run(words[0]))
     run = find_run(words[0] if has_run else None)
     action_id = words[-1] if len(words) == (2 if has_run else 1) else None
-    target = _target(run, action_id)
+    target = undo_target(run, action_id)
     return request_and_send(run, "undo", given, as_json, detail=describe(target), action=target["id"])
 
 
@@ -74,49 +74,3 @@ def _clock(when: Any) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
     except (TypeError, ValueError, OverflowError, OSError):
         return "?"
-
-
-def _target(run: RunDir, action_id: str | None) -> dict[str, Any]:
-    """The action that an undo is about.
-
-    Raises:
-        ConfigError: if there is none, or it cannot be undone; the message says why.
-    """
-    from litscope.ledger.journal.actions import VERBS, entries, is_momentary
-
-    listed = entries(run)
-    if action_id is None:
-        for entry in reversed(listed):
-            verb = VERBS.get(entry.action["what"])
-            is_ours = not entry.action.get("canary") and verb is not None and verb.is_lasting and verb.name != "undo"
-            if is_ours and not is_momentary(entry.action) and entry.status in ("pending", "applied"):
-                return entry.action
-        raise ConfigError(f"There is no action in {run.actions} that could be undone.")
-    found = [entry for entry in listed if entry.action["id"].startswith(action_id)]
-    if len(found) != 1:
-        some = " and ".join(entry.action["id"] for entry in found[:3])
-        problem = (
-            f"{action_id!r} may be {some}: give more letters of it."
-            if found
-            else f"No action has the id {action_id!r}."
-        )
-        raise ConfigError(f"{problem} `litscope actions {run.path}` lists them.")
-    _require_undoable(found[0].action, found[0].status)
-    return found[0].action
-
-
-def _require_undoable(action: dict[str, Any], status: str) -> None:
-    from litscope.ledger.journal.actions import VERBS
-
-    verb = VERBS.get(action["what"])
-    if status in ("undone", "refused"):
-        why = f"it was {status} already"
-    elif verb is None:
-        why = "this litscope does not know what it does"
-    elif not verb.is_lasting:
-        why = "it changes nothing that could be put back"
-    elif action.get("canary"):
-        why = "the run planted it to measure its ranking, and takes it out at its end"
-    else:
-        return
-    raise ConfigError(f"{action['what']} {action['id']} cannot be undone: {why}.")

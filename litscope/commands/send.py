@@ -5,18 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from typing import Any, TextIO
 
 from litscope.commands.line import Parser, show_json, stdout_for_result, write
 from litscope.console import say
-from litscope.errors import RunError
 from litscope.rundir import RunDir, read_lines
-
-WAIT_S = 5.0
-"""How long a command waits for an answer without --wait: the trainer looks every second or so."""
-
-POLL_S = 0.1
 
 Action = dict[str, Any]
 
@@ -44,18 +37,6 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _require_trainer(run: RunDir, what: str, instead: str) -> None:
-    """Refuse a request that only makes sense now if nothing is training: it would surprise the run when it is resumed.
-
-    Raises:
-        RunError: with what can be done instead.
-    """
-    from litscope.runs import is_training
-
-    if is_training(run) is False:
-        raise RunError(f"{run.path} is not training, so there is nothing to {what}. {instead}")
-
-
 def request_and_send(
     run: RunDir,
     what: str,
@@ -78,10 +59,11 @@ def request_and_send(
         arguments: the verb's arguments.
     """
     from litscope.ledger.journal.actions import request
+    from litscope.runs import require_trainer
 
     action = request(what, why=given["note"], **arguments)
     if instead is not None:
-        _require_trainer(run, what, instead)
+        require_trainer(run, what, instead)
     with stdout_for_result() as out:
         return send(run, action, given["wait"], as_json, out, detail)
 
@@ -97,9 +79,9 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
         out: where results go.
         detail: more about it, in words, for people.
     """
-    from litscope.ledger.journal.actions import submit
+    from litscope.ledger.journal.actions import submit, wait_for_answer
     from litscope.ledger.journal.describe import describe, describe_answer
-    from litscope.runs import is_training
+    from litscope.runs import WAIT_S, is_training
 
     is_alive = is_training(run)
     submit(run, action)
@@ -107,7 +89,7 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
         write(f"{action['id']}  {describe(action)}{f' ({detail})' if detail else ''}", out)
     if wait_s is None:
         wait_s = 0.0 if is_alive is False else WAIT_S
-    answer = _wait(run, action["id"], wait_s)
+    answer = wait_for_answer(run, action["id"], wait_s)
     if as_json:
         show_json({"run": str(run.path), "action": action, "answer": answer}, out)
     elif answer is not None:
@@ -115,22 +97,6 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
     if answer is None:
         say(_no_answer(run, is_alive, wait_s))
     return 2 if answer is not None and answer["status"] == "refused" else 0
-
-
-def _wait(run: RunDir, action_id: str, wait_s: float) -> Action | None:
-    """The answer to an action, or None if none comes in time."""
-    from litscope.ledger.journal.actions import Journal
-
-    journal = Journal(run)
-    end = time.monotonic() + wait_s
-    while True:
-        for line in journal.poll():
-            if line.get("answers") == action_id:
-                return line
-        left = end - time.monotonic()
-        if left <= 0:
-            return None
-        time.sleep(min(POLL_S, left))
 
 
 def _is_finished(run: RunDir) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from litscope.commands.choose import find_run, names_a_run, require_tag
+from litscope.commands.choose import find_run, names_a_run
 from litscope.commands.line import Command, Parser, make_parser, parse
 from litscope.commands.send import add_answer, add_run, request_and_send
 from litscope.errors import ConfigError
@@ -128,6 +128,8 @@ def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
     if given["tag"] is not None:
         if given["split"] is not None:
             raise ConfigError("evaluate --now: give either --split or --tag.")
+        from litscope.curation.chosen import require_tag
+
         require_tag(run, given["tag"])
         subset = {"tag": given["tag"]}
     else:

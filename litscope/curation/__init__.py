@@ -5,6 +5,7 @@
     worst           the hardest samples, as rows and as a sheet
     export          the curated data set, for other programs and for the next run
     export_files    its formats that are folders of images
+    chosen          samples that an action is about
     carry           decisions of one run for the next
 
 Who may come in: `training`, `experiments` and the commands. This room imports the ground floor, `config`, `ledger`, and

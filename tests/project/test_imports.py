@@ -60,6 +60,7 @@ ALLOWED = {
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "training"},
     "experiments": BASE | ROOMS,
     "watch": BASE | {"data", "ledger", "live"},
+    "opened": BASE | {"curation", "evaluation", "ledger"},
     **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | ROOMS),
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
@@ -87,6 +88,7 @@ TORCH_FREE = {
         )
     ),
     "litscope.cli",
+    "litscope.opened",
     "litscope.commands.line",
     "litscope.data",
     "litscope.models",

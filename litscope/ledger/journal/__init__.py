@@ -3,6 +3,7 @@
     verbs        what may be asked, with which arguments
     actions      the file: asking, answering, reading, what is still to do
     decisions    what all actions add up to, as a fold without files
+    undoing      which action an undo takes back
     describe     actions and answers in words
 
 Who may come in: `ledger`, and rooms that may import it.

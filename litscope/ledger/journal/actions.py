@@ -52,9 +52,13 @@ __all__ = [
     "submit",
     "this_user",
     "undone",
+    "wait_for_answer",
 ]
 
 Status = Literal["pending", "applied", "refused", "undone"]
+
+POLL_S = 0.1
+"""Seconds between two looks of `wait_for_answer`."""
 
 FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors that are not the writer's mistake, unlike a folder without write permission."""
@@ -158,6 +162,20 @@ class Journal:
             if file.read(len(self._before)) != self._before:
                 self._offset, self._before = file.seek(0), b""
             return file.read()
+
+
+def wait_for_answer(run: RunDir, action_id: str, wait_s: float) -> Action | None:
+    """The answer to a request, or None if none comes within `wait_s` seconds."""
+    journal = Journal(run)
+    end = time.monotonic() + wait_s
+    while True:
+        for line in journal.poll():
+            if line.get("answers") == action_id:
+                return line
+        left = end - time.monotonic()
+        if left <= 0:
+            return None
+        time.sleep(min(POLL_S, left))
 
 
 def is_request(line: Any) -> bool:
