@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, bench, experiment, extract, journal, search, steer, train
+from litscope.commands import act, ask, bench, experiment, extract, journal, runs, search, steer, train
 from litscope.commands.line import Command, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -85,6 +85,7 @@ COMMANDS: dict[str, Command] = {
     for command in (
         *(train.fit, train.check, train.evaluate, train.predict),
         *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
+        *(runs.runs, runs.rename, runs.delete),
         *(ask.worst, ask.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),

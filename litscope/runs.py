@@ -62,9 +62,9 @@ def claimed_folder(stem: str) -> Iterator[Path]:
             folder.rmdir()
 
 
-def list_runs() -> list[RunDir]:
-    """Runs below runs/, the newest (last started or resumed) first."""
-    found = [RunDir(recipe.parent) for recipe in RUNS.glob("*/recipe.yaml")]
+def list_runs(parent: Path = RUNS) -> list[RunDir]:
+    """Runs below a folder, the newest (last started or resumed) first."""
+    found = [RunDir(recipe.parent) for recipe in parent.glob("*/recipe.yaml")]
     return sorted(found, key=_started, reverse=True)
 
 

@@ -6,6 +6,7 @@
     search        tune, cv
     experiment    replay, whatif
     bench         bench prune
+    runs          runs, rename, delete
     ask           worst, suspects, scores, sample, confusions
     extract       sql, compare, export
     choose        which run, and which samples of it, an action is about

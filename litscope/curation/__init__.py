@@ -1,5 +1,6 @@
 """A run opened for people, finished or not: what commands stand on that show it and carry its decisions on. No torch.
 
+    run_list        the runs of a folder at a glance; another name for one, away with one
     run_data        a run's data, where its recipe says or where they are now
     sheet           contact sheets of samples
     worst           the hardest samples, as rows and as a sheet

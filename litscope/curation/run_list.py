@@ -1,0 +1,174 @@
+"""The runs of a folder at a glance: what each is, how it stands, and moving one or deleting it. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from litscope.config.resume import run_settings
+from litscope.console import one_line, table_lines
+from litscope.errors import RunError, UserError
+from litscope.rundir import RunDir, held, read_lines, valid_lines
+from litscope.runs import RUNS, is_training, is_watched, list_runs
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run.
+
+    Attributes:
+        run: its folder.
+        state: training; finished, interrupted or failed, as summary.json says; killed, where there is no summary and
+            no process; elsewhere, if another machine started it and has not ended it; empty, if it never began;
+            unreadable.
+        data: its data set.
+        arch: its network; None for a watched run.
+        epochs: complete epochs.
+        metric, value: the monitored metric, and its best value so far.
+        started: when it was last started, seconds since 1970.
+        size_bytes: of all its files; one that has two names counts once.
+    """
+
+    run: str
+    state: str
+    data: str | None
+    arch: str | None
+    epochs: int
+    metric: str | None
+    value: float | None
+    started: float | None
+    size_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for --json."""
+        return asdict(self)
+
+
+def run_facts(run: RunDir) -> RunFacts:
+    """What there is to say of a run, whatever state its folder is in."""
+    attempts = read_lines(run.attempts)
+    started = attempts[-1].get("started_at") if attempts else None
+    size = _size(run.path)
+    try:
+        summary = json.loads(run.summary.read_text(encoding="utf-8")) if run.summary.exists() else {}
+        given = {} if is_watched(run) else run_settings(run.path).sections
+        settings: dict[str, Any] = {key: setting.value for key, setting in given.items()}
+        rows = valid_lines(read_lines(run.epoch_metrics), attempts)
+    except (UserError, OSError, ValueError, KeyError, TypeError):  # of a stranger, or half copied
+        return RunFacts(str(run.path), "unreadable", None, None, 0, None, None, started, size)
+    metric = settings.get("training.monitor")
+    values = [row[metric] for row in rows if isinstance(row.get(metric), int | float)] if metric else []
+    best = (max if settings.get("training.mode") == "max" else min)(values, default=None)
+    return RunFacts(
+        run=str(run.path),
+        state=summary.get("status") or _state(run, bool(attempts)),
+        data=settings.get("data.dataset") or settings.get("data.data_dir"),
+        arch=settings.get("model.arch"),
+        epochs=len({row["epoch"] for row in rows}),
+        metric=metric,
+        value=best,
+        started=started,
+        size_bytes=size,
+    )
+
+
+def _state(run: RunDir, has_begun: bool) -> str:
+    if not has_begun:
+        return "empty"
+    return {True: "training", False: "killed", None: "elsewhere"}[is_training(run)]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below, those with several names once."""
+    seen: dict[tuple[int, int], int] = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                found = Path(where, name).lstat()
+            except FileNotFoundError:  # a training has replaced it meanwhile
+                continue
+            seen[found.st_dev, found.st_ino] = found.st_size
+    return sum(seen.values())
+
+
+def all_facts(parent: Path = RUNS) -> list[RunFacts]:
+    """The runs below a folder, the newest first."""
+    return [run_facts(run) for run in list_runs(parent)]
+
+
+def lines(found: list[RunFacts]) -> list[str]:
+    """The runs as a table for people."""
+    rows = [
+        [
+            Path(facts.run).name,
+            facts.state,
+            facts.data,
+            facts.arch,
+            facts.epochs,
+            "" if facts.value is None else f"{facts.metric} {facts.value:.4g}",
+            "" if facts.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.started)),
+            size_in_words(facts.size_bytes),
+        ]
+        for facts in found
+    ]
+    return table_lines(["run", "state", "data", "arch", "epochs", "best", "started", "size"], rows)
+
+
+def size_in_words(size: float) -> str:
+    """Bytes for people.
+
+    >>> size_in_words(1_234_567)
+    '1.2 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def rename(run: RunDir, name: str) -> RunDir:
+    """Give a run's folder another name beside the old one.
+
+    Args:
+        run: an open run, which nothing trains.
+        name: the new name, without a folder.
+
+    Raises:
+        RunError: for a name that is no name of a folder, or is taken; or while the run trains.
+    """
+    if name in ("", ".", "..") or "/" in name or one_line(name) != name:
+        raise RunError(f"{name!r} is no name for a run: give one without slashes, as in `litscope rename a b`.")
+    new = run.path.parent / name
+    _require_still(run, "rename")
+    with held(run):
+        if new.exists():
+            raise RunError(f"{new} exists already. Give another name.")
+        run.path.rename(new)
+    return RunDir(new)
+
+
+def delete(runs: Sequence[RunDir]) -> None:
+    """Delete the folders of runs with all that is in them; none if one of them cannot be deleted.
+
+    Raises:
+        RunError: if one trains, or is a link to a folder elsewhere.
+    """
+    for run in runs:
+        _require_still(run, "delete")
+        if run.path.is_symlink():
+            raise RunError(f"{run.path} is a link. Delete the run where it lies: {run.path.resolve()}.")
+    for run in runs:
+        with held(run):
+            shutil.rmtree(run.path)
+
+
+def _require_still(run: RunDir, what: str) -> None:
+    if is_training(run):
+        raise RunError(f"{run.path} is training; end it before you {what} it: litscope stop {run.path}.")
