@@ -91,7 +91,9 @@ def evaluate(argv: list[str]) -> int:
     """Measure a run on one split; with --now, in the process that trains it."""
     parser = make_parser(evaluate)
     add_trained_run(parser)
-    parser.add_argument("--split", help="train, val, test or all (default: test; with --now: val)")
+    parser.add_argument(
+        "--split", help="train, val, test or all (default: test, or val where there is none; with --now: val)"
+    )
     parser.add_argument(
         "--source-labels",
         action="store_true",

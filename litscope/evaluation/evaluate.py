@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint, run_settings
+from litscope.console import say
 from litscope.curation.run_data import RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
@@ -59,8 +60,8 @@ def evaluate(
 
     Args:
         run_dir: the run's folder.
-        split: train (without augmentation), val, test, or all labelled samples; default: test, or all of another data
-            set that has no splits.
+        split: train (without augmentation), val, test, or all labelled samples; default: test, without one val, or
+            all of another data set that has no splits.
         checkpoint: "best", "last", or the path of a checkpoint file.
         dataset, data_dir: where the data are now; default: where they were.
         image_root: the folder that relative paths in a list of images start from; default: as in training, or with
@@ -84,7 +85,7 @@ def evaluate(
         )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
     data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
-    split = split or ("all" if data_now.is_stranger and not any(len(data_now.ids(name)) for name in SPLITS) else "test")
+    split = split or _usual_split(data_now)
     data_now, ids, num_decisions = with_decisions(data_now, data_then, data_now.ids(split), not source_labels)
     source = data_now.source
     if len(ids) == 0:
@@ -107,6 +108,16 @@ def evaluate(
         "data": data_now.facts,
         "unreadable": [{"key": key, "reason": reason} for key, reason in data.unreadable],
     }
+
+
+def _usual_split(data: KnownData) -> str:
+    """The split that is measured where nobody names one."""
+    if data.is_stranger and not any(len(data.ids(name)) for name in SPLITS):
+        return "all"
+    if not len(data.ids("test")) and len(data.ids("val")):
+        say(f"{data.source.name} has no test split: this is its validation split, by which the best epoch was chosen")
+        return "val"
+    return "test"
 
 
 @dataclass

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import lightning.pytorch as L
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -121,17 +124,36 @@ def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
+    mode = config.wandb_mode
+    if mode == "online" and not _can_log_in():
+        mode = "offline"
+        say("Weights & Biases has no API key here, and nobody to ask for one: the run is recorded offline")
     return WandbLogger(
         project=config.wandb_project,
         name=config.wandb_name or run.path.name,
         save_dir=folder,
         log_model=config.wandb_log_model,
-        offline=config.wandb_mode == "offline",
+        offline=mode == "offline",
         entity=config.wandb_entity,
         tags=config.wandb_tags or None,
         notes=config.wandb_notes,
-        mode=config.wandb_mode,
+        mode=mode,
     )
+
+
+def _can_log_in() -> bool:
+    """Whether wandb has a key, or a person to ask for one: else it would end the run with an error.
+
+    It finds keys in WANDB_API_KEY and, by host, in the file that `wandb login` writes, ~/.netrc.
+    """
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") or sys.stdin.isatty():
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc(str(file)).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
 
 
 def _mlflow(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:

@@ -180,11 +180,15 @@ def test_mistakes_are_explained(iris_run, arguments, error, words):
     assert words in str(caught.value)
 
 
-def test_a_split_without_samples_is_an_error(tmp_path):
-    run = tmp_path / "run"
-    small_fit(run, IRIS, epochs=1)
+def test_without_a_test_split_validation_is_measured_and_a_line_says_so(tmp_path, capsys):
+    small_fit(tmp_path / "run", IRIS)
     with pytest.raises(DataError, match=r"--split test.*train 135, val 15, test 0"):
-        evaluate(run)
+        evaluate(tmp_path / "run", "test")
+    capsys.readouterr()
+    found = evaluate(tmp_path / "run")
+    assert (found["split"], found["num_samples"]) == ("val", 15)
+    assert found["metrics"] == evaluate(tmp_path / "run", "val")["metrics"]
+    assert "has no test split: this is its validation split" in capsys.readouterr().err
 
 
 def test_a_run_without_checkpoints_is_an_error(image_run, tmp_path):

@@ -131,7 +131,10 @@ def test_paths_named_in_the_architecture_exist() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     nav = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert nav == {page.name for page in DOCS.glob("*.md")}
+    pages = {page.name for page in DOCS.glob("*.md")}
+    assert nav == pages
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text()))
+    assert linked == pages - {"index.md"}, "docs/index.md names every page"
 
 
 def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:

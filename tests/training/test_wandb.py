@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
+from litscope.training import loggers
 from litscope.training.fit import fit
 from litscope.training.loggers import check_loggers, make_loggers, watch
 
@@ -55,6 +57,33 @@ def test_names_tags_and_notes(tmp_path: Path) -> None:
 def test_defaults(tmp_path: Path) -> None:
     run = experiment(tmp_path)
     assert (run.project, run.name) == ("litscope", "a_run")
+
+
+def test_without_a_key_and_a_person_it_records_offline_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        result = fit("iris", epochs=1, wandb_project="lenses", run_dir=str(tmp_path / "run"), accelerator="cpu")
+    said = capsys.readouterr().err
+    assert "no API key here, and nobody to ask for one: the run is recorded offline" in said
+    assert "wandb sync" in said
+    assert result.summary["status"] == "finished"
+
+
+@pytest.mark.parametrize("host", ["api.wandb.ai", "wandb.example.org"])
+def test_a_key_of_wandb_login_is_found_by_its_host(tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password 1234\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", f"https://{host}")
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        assert loggers._can_log_in() == (host == "api.wandb.ai")
 
 
 @pytest.mark.flag("wandb_mode")
