@@ -10,12 +10,12 @@ become what they were. A replay is a run whose journal gives the step of every a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from litscope.console import warn
+from litscope.console import say, warn
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import (
     Action,
@@ -30,6 +30,7 @@ from litscope.ledger.journal.actions import (
     request,
     submit,
 )
+from litscope.ledger.journal.describe import describe, describe_answer
 from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment, Steered
 from litscope.live.stop_requests import StopRequests
@@ -65,6 +66,7 @@ class Steering:
         self._known: set[str] = set()
         self._next_poll = 0.0
         self._has_warned = False
+        self._say: Callable[[str], None] = say
 
     @property
     def num_edits(self) -> int:
@@ -79,6 +81,7 @@ class Steering:
         attempt: int,
         restored: Mapping[str, Any],
         moment: Moment,
+        tell: Callable[[str], None] = say,
     ) -> None:
         """Begin to steer the run, and apply what is due before the first step.
 
@@ -89,7 +92,9 @@ class Steering:
             attempt: number of this attempt, for the answers.
             restored: what `state` returned, from a checkpoint; else empty.
             moment: where the run starts.
+            tell: prints a line for the person at the run's terminal; rank 0's is called for each answer.
         """
+        self._say = tell
         self._live, self._ranks, self._stop_requests, self._attempt = live, ranks, stop_requests, attempt
         self._applied = [dict(action) for action in restored.get("applied", [])]
         self._decisions = decide(self._applied)
@@ -208,6 +213,9 @@ class Steering:
     def _wait(self, moment: Moment) -> float:
         """Wait out a pause: memory stays, and actions are applied meanwhile. A stop request ends it."""
         began = time.monotonic()
+        is_pausing = self._decisions.is_paused and not self.is_ending
+        if is_pausing and self._ranks.rank == 0:
+            self._say(f"paused; to go on: litscope resume {self._run.path}")
         while self._decisions.is_paused and not self.is_ending:
             if self._ranks.any(self._stop_requests.requested is not None)[0]:
                 break
@@ -215,7 +223,10 @@ class Steering:
             self._look()
             self._inbox = self._ranks.first(self._inbox)
             self._work(moment)
-        return time.monotonic() - began
+        paused_s = time.monotonic() - began
+        if is_pausing and self._ranks.rank == 0:
+            self._say(f"the pause is over after {paused_s:.0f} s")
+        return paused_s
 
     # ---- doing it ------------------------------------------------------------------------------
 
@@ -262,6 +273,11 @@ class Steering:
         if self._ranks.rank == 0:
             place = {"step": moment.step, "epoch": moment.epoch, "attempt": self._attempt}
             answer(self._run, action["id"], status, **place, **facts)
+            if not action.get("canary"):
+                first, *more = describe_answer({"status": status, **place, **facts})
+                self._say(f"{action.get('who', 'somebody')}: {describe(action)}: {first}")
+                for line in more:
+                    self._say(line)
 
     def _apply(self, action: Action, moment: Moment) -> dict[str, Any]:
         check(action)

@@ -37,6 +37,29 @@ def order(plain_run: Path) -> list[int]:
     return found["sample_id"].to_pylist()[: DIGITS["limit_train_batches"] * DIGITS["batch_size"]]
 
 
+def test_the_terminal_tells_each_answer_and_the_pause(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    steered(
+        run,
+        (1, ask(run, "discard", sample_id=[0, 1], who="ann")),
+        (2, ask(run, "relabel", sample_id=[2], label="none such", who="ben")),
+        (3, ask(run, "pause", who="ann")),
+        (3, lambda: threading.Timer(0.5, ask(run, "resume", who="ann")).start()),
+        (4, ask(run, "evaluate", split="val", who="ben")),
+        epochs=1,
+    )
+    told = capsys.readouterr().err.splitlines()
+    at = {line: i for i, line in enumerate(told)}
+    assert "ann: discard 2 samples: applied at step 1 (epoch 1)" in at
+    assert (
+        "ben: relabel 1 sample to none such: refused at step 2 (epoch 1): 'none such' is not a class of this run." in at
+    )
+    assert at["ann: pause: applied at step 3 (epoch 1)"] < at[f"paused; to go on: litscope resume {run}"]
+    assert at["ann: resume: applied at step 3 (epoch 1)"] < next(i for line, i in at.items() if "pause is over" in line)
+    asked = at["ben: evaluate val: applied at step 4 (epoch 1)"]
+    assert any(line.startswith("  accuracy") for line in told[asked : asked + 4])
+
+
 class TestSamples:
     def test_discards_hold_from_the_next_batch_on(self, order: list[int], tmp_path: Path) -> None:
         gone = [order[0], order[100], order[-1]]  # of steps 0, 3 and 5

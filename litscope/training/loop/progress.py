@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from litscope.console import is_terminal, say
+from litscope.console import is_terminal, one_line, say
 
 REDRAW_S = 0.1
 SHOWN = ("train/loss", "val/loss", "val/accuracy")
@@ -69,6 +69,13 @@ class Progress:
         if self._show:
             self.stop()
             say(line)
+
+    def note(self, line: str) -> None:
+        """As `say`, above the bar, which stays."""
+        if self._bar is None:
+            self.say(line)
+        else:
+            self._bar.console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
     def epoch_line(self, row: Mapping[str, Any], max_epochs: int | None) -> None:
         """Print the line of an epoch that is over.

@@ -191,7 +191,9 @@ class Recorder(Checkpoint):
             self._stride.start(trainer, fit.module, next_due, self._log_every_n_steps, restored.get("stride"))
         live = LiveRun(self._asked, trainer, fit.module, recording.capture, self._last_checkpoint.parent)
         steered, attempt = restored.get("steering", {}), recording.attempt
-        self._steering.start(live, recording.ranks, self._stop_requests, attempt, steered, fit.moment())
+        self._steering.start(
+            live, recording.ranks, self._stop_requests, attempt, steered, fit.moment(), recording.progress.note
+        )
         if fit.is_training_over and not fit.is_validation_due:  # the run was stopped between an epoch and its end
             self._end_epoch(trainer)
         if self._is_ending and not fit.is_validation_due:
