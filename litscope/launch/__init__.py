@@ -1,6 +1,7 @@
 """The processes of a run: one for each device.
 
     workers    starts the other processes of this machine, and ends them
+    lookout    says which process is silent, and ends a run that cannot end itself
 
 Who may come in: `training`.
 """

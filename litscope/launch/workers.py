@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from litscope.errors import LitscopeError
+from litscope.launch.lookout import Lookout, Signs, Worker
 
 GRACE_S = 10.0
 """How long the run may take to notice a dead worker by itself (gloo does at once), before it is ended."""
@@ -67,6 +68,17 @@ class Workers:
             process = subprocess.Popen(command, env={**os.environ, **environment, "LOCAL_RANK": str(local_rank)})
             self._processes.append(process)
 
+    def others(self, folder: Path) -> list[Worker]:
+        """For the lookout.
+
+        Args:
+            folder: where they say that they are there (`say_there`).
+        """
+        return [
+            Worker(f"local rank {rank}", process.pid, (folder / str(rank)).exists)
+            for rank, process in enumerate(self._processes, 1)
+        ]
+
     def watch(self, on_death: Callable[[str], None]) -> None:
         """End the run when a worker dies and the run does not notice: a collective that waits for it may never end."""
         threading.Thread(target=self._watch, args=(on_death,), name="litscope-workers", daemon=True).start()
@@ -84,8 +96,7 @@ class Workers:
             time.sleep(0.1)
         if not self._is_over:
             on_death(str(self.death))
-            self.kill()
-            os._exit(1)  # the main thread waits in a collective that never ends
+            self.end_all(1)
 
     def join(self) -> None:
         """Wait for the workers after rank 0 has ended its part.
@@ -104,6 +115,11 @@ class Workers:
         if self.death is not None:
             raise LitscopeError(self.death)
 
+    def end_all(self, code: int) -> None:
+        """End the workers and this process at once, whose main thread waits for something that never comes."""
+        self.kill()
+        os._exit(code)
+
     def kill(self) -> None:
         """End the remaining workers."""
         self._is_over = True
@@ -115,16 +131,16 @@ class Workers:
 
 @contextmanager
 def start_workers(
-    module: str, num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, on_death: Callable[[str], None]
+    module: str, num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, signs: Signs
 ) -> Iterator[Workers]:
     """Start this machine's other ranks, and see to it that they end with the block.
 
     Args:
         module: that a worker runs, with a file of the recipe and the run's folder as its words. It calls
-            `die_with_parent` first.
+            `die_with_parent` first, and `say_there` before it meets the others.
         num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
         recipe_yaml: the resolved recipe.
-        on_death: called with a sentence just before this process is ended because a worker died.
+        signs: of this process. Told just before it is ended, because a worker died or is silent.
 
     Raises:
         LitscopeError: if a worker died.
@@ -148,9 +164,11 @@ def start_workers(
         recipe.write_text(recipe_yaml, encoding="utf-8")
         command = [sys.executable, "-m", module, str(recipe), str(run_dir)]
         workers.start(command, num_devices, environment)
-        workers.watch(on_death)
+        workers.watch(lambda death: signs.on_end("failed", death))
+        place = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
         try:
-            yield workers
+            with Lookout(workers.others(Path(folder)), signs, num_nodes == 1, place, workers.end_all):
+                yield workers
             workers.join()
         except Exception as error:
             time.sleep(0.3)  # the error may be the echo of a death that the watcher is about to see
@@ -180,6 +198,11 @@ def _free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+def say_there(recipe_file: Path) -> None:
+    """A worker is ready to meet the others."""
+    (recipe_file.parent / os.environ["LOCAL_RANK"]).touch()
 
 
 def die_with_parent() -> None:

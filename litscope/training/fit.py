@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
@@ -29,6 +29,7 @@ from litscope.config.yamlfile import dump
 from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted, RunError
+from litscope.launch.lookout import Signs
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
 from litscope.live.records import Status
@@ -137,14 +138,18 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
             facts = summary.write_summary(job, status, message, wall_s, outcome)
         return facts
 
-    def worker_died(message: str) -> None:
-        say(f"error: {message}")
-        close("failed", message)
+    def ended(status: Literal["failed", "interrupted"], message: str) -> None:
+        say(f"error: {message}" if status == "failed" else message)
+        close(status, message)
+
+    signs = Signs(
+        has_met=torch.distributed.is_initialized,
+        has_heard=lambda: stop_requests.requested is not None,
+        on_end=ended,
+    )
 
     try:
-        with start_workers(
-            WORKER, job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, worker_died
-        ):
+        with start_workers(WORKER, job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, signs):
             outcome = train(job, stop_requests)
     except Interrupted as stop:
         close("interrupted", str(stop))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from litscope.console import say
 from litscope.errors import LitscopeError
-from litscope.launch.workers import die_with_parent
+from litscope.launch.workers import die_with_parent, say_there
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     with catch_stop_requests() as stop_requests:
         start = prepare(build({}, [recipe_file]), actions=())
         classifier = seeded_classifier(start)
+        say_there(Path(recipe_file))
         with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=True):
             train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0), stop_requests)
 
