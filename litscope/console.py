@@ -11,6 +11,7 @@ direction of the text or begin a line of its own is shown as an escape (`one_lin
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -43,6 +44,21 @@ def printable(text: str) -> str:
 def json_printable(text: str) -> str:
     """JSON text of the same meaning, in which what a terminal would obey is written as JSON's own escapes."""
     return _CONTROL_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def number_of(count: int, noun: str) -> str:
+    """A count with its noun: `1 epoch`, `1,200 epochs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shell_word(path: object) -> str:
+    """A path as one word of a command that a person is told to type: quoted where a shell would take it apart.
+
+    >>> shell_word("runs/my run")
+    "'runs/my run'"
+    """
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from litscope.console import shell_word
 from litscope.curation.worst import WorstSamples, worst_samples
 from litscope.rundir import RunDir
 from litscope.runs import claimed_folder
@@ -27,7 +27,7 @@ class Demo:
         """What a newcomer is shown: the results, and what to type next."""
         summary, run = self.summary, self.summary["run_dir"]
         best = summary["metrics"]["best"]
-        quoted = shlex.quote(run)
+        quoted = shell_word(run)
         commands = [
             (f"litscope worst {quoted} --split test", "the hardest test images"),
             (f"litscope evaluate {quoted} --split val", "all metrics, of any split"),

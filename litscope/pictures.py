@@ -8,6 +8,8 @@ is training or right, orange is validation or wrong.
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from litscope.console import one_line, say
 from litscope.rundir import whole_file
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ BLUE, ORANGE, INK, FAINT = "#1f6fd1", "#e2711d", "#22262b", "#c9ced6"
 DPI = 130
 MAX_NAME = 22
 """Characters of a class name on an axis."""
+_MISSING_SIGN = re.compile(r"Glyph \d+ .*missing from")
+"""How matplotlib's warning about a sign begins that the font does not have."""
 
 
 def curves(epoch_rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -83,7 +88,7 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     is_right = np.eye(num_classes, dtype=bool)
-    names = [_shorten(str(name), MAX_NAME) for name in classes]
+    names = [_shorten(one_line(str(name)), MAX_NAME) for name in classes]
     cell = float(np.interp(num_classes, [2, 10, 20, 50, 100], [1.0, 0.62, 0.46, 0.24, 0.155]))  # inches
     margin = 0.35 + 0.075 * max(map(len, names)) * (1.0 if num_classes <= 20 else 0.8)
     side = cell * num_classes
@@ -97,8 +102,9 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
         colors = LinearSegmentedColormap.from_list("share", [low, high])
         axes.imshow(np.ma.array(share, mask=~where), cmap=colors, norm=PowerNorm(gamma, 0, 1), aspect="equal")
     size = float(np.interp(num_classes, [2, 10, 20, 50, 100], [10, 9, 8, 6.5, 5.5]))
-    axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 4 else 0, fontsize=size, color=INK)
-    axes.set_yticks(range(num_classes), names, fontsize=size, color=INK)
+    as_it_is: dict[str, Any] = {"fontsize": size, "color": INK, "parse_math": False}  # `$` begins no formula in a name
+    axes.set_xticks(range(num_classes), names, rotation=90 if num_classes > 4 else 0, **as_it_is)
+    axes.set_yticks(range(num_classes), names, **as_it_is)
     edges, width = np.arange(num_classes + 1) - 0.5, 0.8 if num_classes <= 20 else 0.3
     axes.hlines(edges, edges[0], edges[-1], color="#eceff3", lw=width)
     axes.vlines(edges, edges[0], edges[-1], color="#eceff3", lw=width)
@@ -272,8 +278,18 @@ def _write_counts(axes: Axes, counts: npt.NDArray[np.float64], share: npt.NDArra
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as file:
+    """Write the figure. Signs that the font lacks are drawn as boxes: one line says so, not a warning for each."""
+    with whole_file(path) as file, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(file, format="png", dpi=DPI)
+    others = [warning for warning in caught if not _MISSING_SIGN.match(str(warning.message))]
+    for warning in others:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if len(others) < len(caught):
+        say(
+            f"{path}: the font has no signs for some of the names, so they are boxes there; "
+            "`font.family` in a matplotlibrc names another font"
+        )
 
 
 # ---- contact sheet ---------------------------------------------------------------------------

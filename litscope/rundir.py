@@ -23,6 +23,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from litscope.console import shell_word
 from litscope.errors import RunError
 from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.seals import why_damaged
@@ -128,7 +129,7 @@ class RunDir:
         """
         if self.is_run():
             raise RunError(
-                f"{self.path} already holds a run. Continue it with --resume {self.path}, "
+                f"{self.path} already holds a run. Continue it with --resume {shell_word(self.path)}, "
                 "or give another --run-dir or --name."
             )
 
@@ -347,7 +348,7 @@ def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                way_out = advice or f"Wait for it, or end it: litscope stop {run.path}."
+                way_out = advice or f"Wait for it, or end it: litscope stop {shell_word(run.path)}."
                 raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from litscope.console import CONTROL
+from litscope.console import CONTROL, shell_word
 from litscope.errors import RunError
 from litscope.rundir import RunDir, read_lines
 
@@ -90,7 +90,7 @@ def is_watched(run: RunDir) -> bool:
 
 def what_goes_on(run: RunDir) -> str:
     """The command that goes on with a run, in words."""
-    return "its own script, from a checkpoint," if is_watched(run) else f"litscope fit --resume {run.path}"
+    return "its own script, from a checkpoint," if is_watched(run) else f"litscope fit --resume {shell_word(run.path)}"
 
 
 def is_training(run: RunDir) -> bool | None:

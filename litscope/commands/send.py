@@ -8,7 +8,7 @@ import math
 from typing import Any, TextIO
 
 from litscope.commands.line import Parser, show_json, stdout_for_result, write
-from litscope.console import say
+from litscope.console import say, shell_word
 from litscope.rundir import RunDir, read_lines
 
 Action = dict[str, Any]
@@ -117,4 +117,4 @@ def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
         host = read_lines(run.attempts)[-1].get("host")
         where = f" The run was last started on {host}, which cannot be asked from here."
     waited = f" within {wait_s:g} s" if wait_s else ""
-    return f"Recorded; no answer yet{waited}.{where} `litscope actions {run.path}` shows what comes of it."
+    return f"Recorded; no answer yet{waited}.{where} `litscope actions {shell_word(run.path)}` shows what comes of it."

@@ -8,6 +8,7 @@ from typing import Any
 from litscope.commands.choose import find_run, names_a_run
 from litscope.commands.line import Command, Parser, make_parser, parse
 from litscope.commands.send import add_answer, add_run, request_and_send
+from litscope.console import shell_word
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 
@@ -136,7 +137,7 @@ def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
         subset = {"split": given["split"] or "val"}
         if not np.any(Manifest.read(run.manifest).splits == subset["split"]):
             raise ConfigError(f"--split {subset['split']}: {run.path} has no such samples. Splits: train, val, test.")
-    instead = f"Without --now it is evaluated here: litscope evaluate {run.path}"
+    instead = f"Without --now it is evaluated here: litscope evaluate {shell_word(run.path)}"
     return request_and_send(run, "evaluate", given, as_json, instead, **subset)
 
 

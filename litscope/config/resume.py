@@ -23,6 +23,7 @@ from typing import NamedTuple
 from litscope.config.presets import FileSettings, file_settings
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import read
+from litscope.console import shell_word
 from litscope.errors import RunError, did_you_mean
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
 from litscope.runs import RUNS, list_runs
@@ -101,7 +102,7 @@ def asked_for(resume: str, run_dir: str | None = None, name: str | None = None) 
         if run.signals.is_dir():  # it is made before the recipe is written
             raise RunError(
                 f"--resume {resume}: the run in {run.path} was ended before its recipe was written, so nothing was "
-                f"trained. Begin it anew: give its own command again, with --run-dir {run.path}."
+                f"trained. Begin it anew: give its own command again, with --run-dir {shell_word(run.path)}."
             )
     raise RunError(
         f"--resume {resume}: neither a checkpoint file, nor the folder or name of a run, nor `last` or `best`."
@@ -190,10 +191,10 @@ def _way_on(run: RunDir, others: list[Path], folder: Path) -> str:
     """What to type where all last checkpoints are damaged, a sentence."""
     if others:
         return (
-            f"Go on from the newest of the others, --resume {others[0]}, or begin again at step 0: remove all .ckpt "
-            f"files in {folder}, then --resume {run.path}."
+            f"Go on from the newest of the others, --resume {shell_word(others[0])}, or begin again at step 0: remove "
+            f"all .ckpt files in {folder}, then --resume {shell_word(run.path)}."
         )
-    return f"To begin again at step 0, remove all .ckpt files in {folder}, then --resume {run.path}."
+    return f"To begin again at step 0, remove all .ckpt files in {folder}, then --resume {shell_word(run.path)}."
 
 
 def _others(folder: Path) -> list[Path]:

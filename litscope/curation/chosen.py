@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from litscope.console import say, warn
+from litscope.console import number_of, say, warn
 from litscope.data.manifest import Ids, Manifest
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import decisions
@@ -74,7 +74,7 @@ class Chosen:
 
 def count_of(number: int) -> str:
     """A number of samples in words: `1 sample`, `12 samples`."""
-    return f"{number:,} sample{'' if number == 1 else 's'}"
+    return number_of(number, "sample")
 
 
 def choose(run: RunDir, where: str | None, keys: Sequence[str], ids: Sequence[int]) -> Chosen:

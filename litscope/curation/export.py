@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from litscope.curation.carry import net_actions
 from litscope.curation.export_files import write_fiftyone, write_folder
-from litscope.curation.run_data import RunData, run_data, run_rows
+from litscope.curation.run_data import HAVE_MOVED, RunData, run_data, run_rows
 from litscope.data.manifest import Ids
 from litscope.data.reading.readers import FileReader
 from litscope.data.sources.numbers import read_numbers
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.ledger.encode import json_lines
 from litscope.ledger.queries import classes
 from litscope.ledger.scoring.trust import verdicts
@@ -85,7 +85,12 @@ class Wanted:
 
     def data(self) -> RunData:
         """The run's data, as they are now."""
-        return run_data(self.run, self.dataset, self.data_dir)
+        try:
+            return run_data(self.run, self.dataset, self.data_dir)
+        except DataError as error:
+            if self.dataset is not None:
+                raise
+            raise DataError(f"{error} {HAVE_MOVED}") from error
 
 
 def export(wanted: Wanted, to: str) -> Exported:

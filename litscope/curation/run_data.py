@@ -23,6 +23,8 @@ from litscope.data.sources.tables import SUFFIXES, open_table
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 
+HAVE_MOVED = "If the data have moved, say where they are: --dataset PATH."
+"""The next step after data that cannot be opened where they were, for commands that take --dataset."""
 _SHOWN = 3  # keys of samples that a refusal names
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from litscope.config.resume import run_settings
-from litscope.console import one_line, table_lines
+from litscope.console import one_line, shell_word, table_lines
 from litscope.errors import RunError, UserError
 from litscope.rundir import RunDir, held, read_lines, valid_lines
 from litscope.runs import RUNS, is_training, is_watched, list_runs
@@ -171,4 +171,4 @@ def delete(runs: Sequence[RunDir]) -> None:
 
 def _require_still(run: RunDir, what: str) -> None:
     if is_training(run):
-        raise RunError(f"{run.path} is training; end it before you {what} it: litscope stop {run.path}.")
+        raise RunError(f"{run.path} is training; end it before you {what} it: litscope stop {shell_word(run.path)}.")

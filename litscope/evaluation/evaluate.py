@@ -21,7 +21,7 @@ from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint, run_settings
 from litscope.console import say
-from litscope.curation.run_data import RunData, run_data
+from litscope.curation.run_data import HAVE_MOVED, RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source
@@ -156,7 +156,7 @@ class OpenedRun:
         except DataError as error:
             if dataset is not None:
                 raise
-            raise DataError(f"{error} If the data have moved, say where they are: --dataset PATH.") from error
+            raise DataError(f"{error} {HAVE_MOVED}") from error
         return known_data(found, is_named=dataset is not None or data_dir is not None), found
 
     def data_of(

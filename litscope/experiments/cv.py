@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import say, table_lines
+from litscope.console import say, shell_word, table_lines
 from litscope.data.sources.source import Source
 from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
@@ -177,7 +177,7 @@ def _cross_validate(recipe: Recipe, num_folds: int, folder: Path, in_one_run: bo
         with catch_stop_requests():
             source, fold, probs = train(recipe, num_folds, folder)
     except (Interrupted, KeyboardInterrupt):
-        raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {folder}") from None
+        raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {shell_word(folder)}") from None
     names = source.manifest.classes
     ids = np.flatnonzero(fold >= 0)
     label = source.manifest.labels[ids]

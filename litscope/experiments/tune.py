@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import say, table_lines
+from litscope.console import say, shell_word, table_lines
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
@@ -124,7 +124,11 @@ class TuneResult:
         )
         stopped = sum(trial.stopped_after is not None for trial in self.trials)
         lines += [f"{stopped} of them were stopped early"] if stopped else []
-        return [*lines, *table_lines(["trial", self.metric, *names], rows), f"litscope fit --config {self.config}"]
+        return [
+            *lines,
+            *table_lines(["trial", self.metric, *names], rows),
+            f"litscope fit --config {shell_word(self.config)}",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain values, for --json."""
@@ -235,7 +239,7 @@ class _Search:
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
                 f"Interrupted after {len(self.trials)} trials, which are in {self.folder / TRIALS}. "
-                f"To go on: the same command with --run-dir {self.folder}"
+                f"To go on: the same command with --run-dir {shell_word(self.folder)}"
             ) from None
         result = TuneResult(str(self.recipe.data.dataset), self.metric, self.mode, tuple(self.trials), self.folder)
         if not result.ranked:

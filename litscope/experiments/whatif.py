@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from litscope.config.recipe import Recipe
 from litscope.config.resume import find_checkpoint
-from litscope.console import say, warn
+from litscope.console import say, shell_word, warn
 from litscope.curation.carry import CARRIED, carry, read_actions
 from litscope.data.manifest import Manifest
 from litscope.defaults import METRICS
@@ -143,7 +143,7 @@ def _fork(run: RunDir, checkpoint: str) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(
             f"{path} lies inside epoch {state['position']['epoch'] + 1}, whose order other seeds would change. "
             "Both arms need the end of an epoch: give --checkpoint best or a file, or train the epoch to its end "
-            f"(litscope fit --resume {run.path})."
+            f"(litscope fit --resume {shell_word(run.path)})."
         )
     return path, state
 

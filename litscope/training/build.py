@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from litscope.config.recipe import Recipe
 from litscope.config.training import max_time_s
+from litscope.console import number_of
 from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.data.settings import DataSettings
@@ -271,7 +272,7 @@ def describe(job: Job) -> list[str]:
     shape = f"{data.image_size} px" if data.kind == "image" else f"{data.num_features} features"
     effective = training.accumulate_grad_batches * plan.world_size
     batch = f"batch {recipe.data.batch_size}" + (f" x {effective}" if effective > 1 else "")
-    length = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs"
+    length = f"{training.max_steps} steps" if training.max_steps else number_of(training.epochs or 0, "epoch")
     device = plan.device_type + (f" x {plan.world_size}" if plan.world_size > 1 else "")
     lines = [
         f"{recipe.model.arch}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "

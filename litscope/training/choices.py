@@ -184,8 +184,11 @@ def _want_pretrained(recipe: Recipe, facts: DataFacts, has_weights: HasWeights |
     if arch in ("convnet", "mlp", "whitenet"):
         return False, f"there are no pretrained weights for {arch}"
     if facts.is_thumbnail and (facts.channels != 3 or facts.num_train >= FEW_IMAGES):
-        what = f"{facts.num_train:,} thumbnails" if facts.channels == 3 else "small images that are not in colour"
-        return False, f"{what} of {facts.width}x{facts.height} pixels are enough to learn from"
+        size = f"of {facts.width}x{facts.height} pixels"
+        what = (
+            f"{facts.num_train:,} thumbnails {size}" if facts.channels == 3 else f"images {size} that are not in colour"
+        )
+        return False, f"{what} are enough to learn from"
     problem = has_weights(arch) if has_weights is not None else "none were looked for"
     if problem is not None:
         return False, f"no pretrained weights of {arch} can be had ({problem})"

@@ -26,7 +26,7 @@ from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
 from litscope.config.yamlfile import dump
-from litscope.console import say, warn
+from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted, RunError
 from litscope.launch.lookout import Signs
@@ -153,7 +153,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
             outcome = train(job, stop_requests)
     except Interrupted as stop:
         close("interrupted", str(stop))
-        raise Interrupted(f"{stop} To go on: litscope fit --resume {job.run.path}") from None
+        raise Interrupted(f"{stop} To go on: litscope fit --resume {shell_word(job.run.path)}") from None
     except BaseException as error:
         close("failed", str(error) or type(error).__name__)
         raise
@@ -194,7 +194,7 @@ def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationDa
             classifier.load_state_dict(load_checkpoint(best)["state_dict"])
         except RunError as error:  # the training is not lost with it
             if trainer.is_global_zero:
-                last = f"litscope evaluate {trainer.default_root_dir} --checkpoint last"
+                last = f"litscope evaluate {shell_word(trainer.default_root_dir)} --checkpoint last"
                 warn(f"{error} So nothing was evaluated; the last weights can be: {last}")
             return replace(outcome, best="")
     if len(data.test_ids):

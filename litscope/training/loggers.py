@@ -24,8 +24,8 @@ from lightning.pytorch.profilers import (
 
 from litscope.config.logging import LoggingConfig
 from litscope.config.recipe import Recipe
-from litscope.console import say
-from litscope.errors import MissingExtra
+from litscope.console import say, shell_word
+from litscope.errors import ConfigError, MissingExtra
 from litscope.rundir import RunDir
 
 
@@ -37,6 +37,7 @@ def make_loggers(recipe: Recipe, run: RunDir, attempt: int) -> list[Logger]:
 
     Raises:
         MissingExtra: if a logger's package is not installed.
+        ConfigError: if Weights & Biases does not let the run begin.
     """
     config = recipe.logging
     names = dict.fromkeys([*config.logger, *(["wandb"] if config.use_wandb else [])])
@@ -111,7 +112,8 @@ def close_loggers(loggers: list[Logger]) -> None:
             experiment = logger.experiment
             experiment.finish()
             if experiment.offline is True:  # other ranks hold a stand-in, whose every attribute is a function
-                say(f"the Weights & Biases run is offline; to upload it: wandb sync {Path(experiment.dir).parent}")
+                folder = shell_word(Path(experiment.dir).parent)
+                say(f"the Weights & Biases run is offline; to upload it: wandb sync {folder}")
 
 
 def _tensorboard(folder: Path) -> Logger:
@@ -121,6 +123,8 @@ def _tensorboard(folder: Path) -> Logger:
 
 
 def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
+    """Its run begins here, so that a refusal (of the key, of the network) is a sentence and comes before the training."""
+    import wandb
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +132,7 @@ def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
     if mode == "online" and not _can_log_in():
         mode = "offline"
         say("Weights & Biases has no API key here, and nobody to ask for one: the run is recorded offline")
-    return WandbLogger(
+    logger = WandbLogger(
         project=config.wandb_project,
         name=config.wandb_name or run.path.name,
         save_dir=folder,
@@ -139,6 +143,14 @@ def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
         notes=config.wandb_notes,
         mode=mode,
     )
+    try:
+        _ = logger.experiment
+    except wandb.Error as error:
+        raise ConfigError(
+            f"Weights & Biases: {' '.join(str(error).split())} Its files are kept here with --wandb-mode offline, "
+            "to be uploaded later; --no-use-wandb does without."
+        ) from error
+    return logger
 
 
 def _can_log_in() -> bool:

@@ -21,6 +21,7 @@ import torch
 
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, resolve_resume, run_settings
+from litscope.console import number_of, shell_word
 from litscope.curation.carry import carry, read_actions
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
@@ -212,13 +213,13 @@ def check_length(recipe: Recipe, checkpoint: Path) -> int:
     done, steps = epochs_in(state), int(state.get("global_step", 0))
     if training.epochs is not None and training.epochs < done:
         raise ConfigError(
-            f"--epochs {training.epochs}: {checkpoint} has {done} epochs behind it, and they count. Give at least as "
-            f"many, or start a new run from its weights: --weights {checkpoint}."
+            f"--epochs {training.epochs}: {checkpoint} has {number_of(done, 'epoch')} behind it, and they count. "
+            f"Give at least as many, or start a new run from its weights: --weights {shell_word(checkpoint)}."
         )
     if training.max_steps is not None and training.max_steps < steps:
         raise ConfigError(
-            f"--max-steps {training.max_steps}: {checkpoint} has {steps} steps behind it, and they count. Give at "
-            f"least as many, or start a new run from its weights: --weights {checkpoint}."
+            f"--max-steps {training.max_steps}: {checkpoint} has {number_of(steps, 'step')} behind it, and they count. "
+            f"Give at least as many, or start a new run from its weights: --weights {shell_word(checkpoint)}."
         )
     return done
 
@@ -246,7 +247,7 @@ def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
     raise RunError(
         f"The run {folder} was trained on {_listed(then)}; the data {' '.join(changes)}. A run goes on with the "
         f"classes that it began with. Give those data, or start a new run with "
-        f"its recipe: --config {RunDir(folder).recipe}."
+        f"its recipe: --config {shell_word(RunDir(folder).recipe)}."
     )
 
 

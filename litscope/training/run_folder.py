@@ -13,7 +13,7 @@ from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
 from litscope.config.training import TrainingConfig, max_time_s
 from litscope.config.yamlfile import dump
-from litscope.console import say
+from litscope.console import number_of, say
 from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
 from litscope.data.sources.named import NAMES
@@ -72,7 +72,7 @@ def finished(recipe: Recipe) -> RunResult | None:
         why = f"early stopping ended it; {TO_TRAIN_ON}"
     else:
         why = f"to train longer, give more {reached or '--epochs'}"
-    say(f"{run.path} is already finished ({done['epochs']} epochs): {why}.")
+    say(f"{run.path} is already finished ({number_of(done['epochs'], 'epoch')}): {why}.")
     return RunResult(run, done)
 
 

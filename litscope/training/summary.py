@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from litscope.config.recipe import Recipe
-from litscope.console import warn
+from litscope.console import shell_word, warn
 from litscope.errors import LedgerError, RunError
 from litscope.live import records
 from litscope.live.records import Ending, Status, best_row, epoch_rows
@@ -55,7 +55,7 @@ def write_summary(
             "num_parameters": outcome.num_parameters if outcome else None,
             "device": plan.device_type,
             "precision": plan.precision,
-            "resume": f"litscope fit --resume {run.path}",
+            "resume": f"litscope fit --resume {shell_word(run.path)}",
             "confused_pairs": confused_pairs(confusion, data.classes) if confusion is not None else [],
             "hardest": hardest_samples(run) if recipe.logging.ledger and rows else [],
         },
@@ -152,6 +152,7 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"checkpoint: {summary['checkpoints']['best']}")
     lines.append(f"figures: {Path(run) / 'figures'}")
     if summary["hardest"]:  # there is a ledger to read
-        lines.append(f"next: litscope suspects {run}    (labels that may be wrong)")
-        lines.append(f"      litscope worst {run}       (the samples that the model finds hardest)")
+        word = shell_word(run)
+        lines.append(f"next: litscope suspects {word}    (labels that may be wrong)")
+        lines.append(f"      litscope worst {word}       (the samples that the model finds hardest)")
     return lines

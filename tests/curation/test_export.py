@@ -104,6 +104,13 @@ def test_an_exported_table_is_trained_on(tmp_path: Path) -> None:
     assert sum(result.summary["num_samples"].values()) == 148
 
 
+def test_data_that_moved_are_asked_for(run: RunDir, images: Path, tmp_path: Path) -> None:
+    moved = images.rename(images.with_name("moved"))
+    with pytest.raises(DataError, match="If the data have moved, say where they are: --dataset PATH"):
+        export(Wanted(run, tmp_path / "a.csv"), "csv")
+    assert export(Wanted(run, tmp_path / "a.csv", str(moved)), "csv").num_samples > 0
+
+
 def test_json_has_lists_and_paths(run: RunDir, images: Path, tmp_path: Path) -> None:
     rows = json.loads(write(run, "json", tmp_path / "out.json").read_text())
     assert rows[1]["tags"] == ["far", "odd"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from litscope.cli import main
 from litscope.commands.line import show, show_json, write
 from litscope.commands.text import table
 from litscope.config.recipe import LoggingConfig
-from litscope.console import one_line, printable, say, table_lines, warn
+from litscope.console import number_of, one_line, printable, say, shell_word, table_lines, warn
 from litscope.errors import ConfigError, DataError
 from litscope.runs import claim_folder
 from litscope.training.loop.progress import Progress
@@ -103,3 +104,21 @@ def test_classes_and_files_of_such_names(tmp_path: Path) -> None:
     assert "do\\ng" in done.stdout
     assert "bad\\r.png" in done.stdout + done.stderr
     assert not {"\x1b", "\x9b", "\r"} & {*done.stdout, *done.stderr}
+
+
+@pytest.mark.parametrize("name", ["runs/mine", "runs/my run", "runs/it's", "runs/$HOME", "runs/a;b", "runs/ü"])
+def test_a_path_in_a_command_is_one_word_to_a_shell(name: str) -> None:
+    assert shlex.split(shell_word(name)) == [name]
+
+
+def test_a_path_in_a_command_is_no_flag() -> None:
+    assert shell_word("-rf") == "./-rf"
+    assert shell_word("runs/mine") == "runs/mine"  # nothing is quoted that needs no quotes
+
+
+def test_one_is_not_many() -> None:
+    assert (number_of(1, "epoch"), number_of(0, "epoch"), number_of(1200, "step")) == (
+        "1 epoch",
+        "0 epochs",
+        "1,200 steps",
+    )

@@ -102,6 +102,13 @@ def test_classes_without_samples_and_an_empty_matrix(tmp_path: Path) -> None:
 # ---- learning-rate sweep ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["$a^$", "cost $\\frac$ $", "\x1b[31mred", "new\nline", "猫"])
+def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    confusion_matrix(np.eye(2), [name, "b"], tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 0
+    assert ("the font has no signs for some of the names" in capsys.readouterr().err) == (name == "猫")
+
+
 def test_a_sweep_shows_its_suggestion(tmp_path: Path) -> None:
     lr = np.geomspace(1e-6, 1, 50)
     loss = 2 - np.log10(lr) * 0.1

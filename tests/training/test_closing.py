@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,14 @@ def test_a_run_that_is_killed_while_its_figures_are_drawn_gets_them_when_it_goes
     assert read_summary(run) is None, "what has a summary is complete"
     assert main(["fit", "--resume", str(run.path)]) == 0
     assert sorted(path.name for path in run.figures.iterdir()) == ["confusion.png", "curves.png"]
+
+
+def test_what_is_told_to_be_typed_next_can_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "my run"
+    assert _fit(run, "closing", []) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "litscope worst" in line]
+    words = shlex.split(told[0].split("(")[0])
+    assert words == ["litscope", "worst", str(run)]
+    assert main([*words[1:], "--no-sheet"]) == 0
+    resume = shlex.split(read_summary(RunDir(run))["resume"])
+    assert resume == ["litscope", "fit", "--resume", str(run)]

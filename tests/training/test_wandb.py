@@ -127,3 +127,10 @@ def test_a_run_is_written_offline(tmp_path: Path, capsys: pytest.CaptureFixture[
     (record,) = offline.glob("*.wandb")
     assert b"val/accuracy" in record.read_bytes()
     assert capsys.readouterr().err.count(f"to upload it: wandb sync {offline}\n") == 1
+
+
+def test_a_key_that_is_refused_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a key")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match=r"Weights & Biases: .*API key.*--wandb-mode offline"):
+        fit("iris", use_wandb=True, epochs=1, run_dir=str(tmp_path / "run"))

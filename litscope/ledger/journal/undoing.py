@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from litscope.console import shell_word
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import VERBS, entries, is_momentary
 from litscope.rundir import RunDir
@@ -35,7 +36,7 @@ def undo_target(run: RunDir, action_id: str | None) -> dict[str, Any]:
             if found
             else f"No action has the id {action_id!r}."
         )
-        raise ConfigError(f"{problem} `litscope actions {run.path}` lists them.")
+        raise ConfigError(f"{problem} `litscope actions {shell_word(run.path)}` lists them.")
     _require_undoable(found[0].action, found[0].status)
     return found[0].action
 
