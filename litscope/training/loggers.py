@@ -123,7 +123,7 @@ def _tensorboard(folder: Path) -> Logger:
 
 
 def _wandb(config: LoggingConfig, run: RunDir, folder: Path) -> Logger:
-    """Its run begins here, so that a refusal (of the key, of the network) is a sentence and comes before the training."""
+    """Its run begins here: a refusal (of the key, of the network) is a sentence, before the training."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
