@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from litscope.errors import LitscopeError as LitscopeError
     from litscope.errors import UserError as UserError
     from litscope.evaluation.evaluate import evaluate as evaluate
+    from litscope.evaluation.model import Model as Model
+    from litscope.evaluation.model import load as load
     from litscope.evaluation.predict import predict as predict
     from litscope.ledger.reader import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
@@ -33,12 +35,14 @@ _HOME = {
     "LedgerReader": "litscope.ledger.reader",
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
+    "Model": "litscope.evaluation.model",
     "Recipe": "litscope.config.recipe",
     "Run": "litscope.opened",
     "RunDir": "litscope.rundir",
     "UserError": "litscope.errors",
     "evaluate": "litscope.evaluation.evaluate",
     "fit": "litscope.training.fit",
+    "load": "litscope.evaluation.model",
     "open_run": "litscope.opened",
     "predict": "litscope.evaluation.predict",
 }
@@ -50,6 +54,7 @@ __all__ = [
     "LedgerReader",
     "LitscopeError",
     "Manifest",
+    "Model",
     "Recipe",
     "Run",
     "RunDir",
@@ -57,6 +62,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "fit",
+    "load",
     "open_run",
     "predict",
 ]

@@ -46,7 +46,7 @@ class Manifest:
             of the source. Of a run also the content: digest, 16 bytes (null: unreadable), and for files size_bytes
             and mtime_ns, int64.
         classes: name of class 0, 1, ...
-        encoding: plain JSON values, see `sources.open_paths`: kind, channels, and for tables how
+        encoding: plain JSON values, see `sources.new`: kind, channels, and for tables how
             columns become features.
     """
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from litscope.console import warn
 from litscope.data.manifest import UNLABELLED
 from litscope.data.reading.bands import Axis
-from litscope.data.sources.source import Source, open_paths
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluate import OpenedRun, open_run
 from litscope.rundir import whole_file
@@ -131,7 +132,7 @@ def predict(
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
     for note in source.notes if split is None else ():
         warn(note)
-    found = _predict(opened, source, ids, batch_size, num_workers)
+    found = predict_source(opened, source, ids, batch_size, num_workers)
     if target is None:
         return found
     _write(found.table, target)
@@ -149,10 +150,18 @@ def _check_asked(paths: Sequence[Any], split: str | None) -> None:
         raise ConfigError(f"--split {split}: unknown. Known: {', '.join(known)}.{did_you_mean(split, known)}")
 
 
-def _predict(
+def predict_source(
     opened: OpenedRun, source: Source, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
 ) -> Predictions:
-    """Run the network over some samples of a source."""
+    """Run the network over some samples of a source.
+
+    Args:
+        ids: (n,) ids of the source.
+        batch_size, num_workers: None: as in training.
+
+    Raises:
+        DataError: if not one of them can be read.
+    """
     data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
     with quiet_lightning(), torch_threads(None):
         batches: list[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []

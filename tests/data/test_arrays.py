@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from litscope.data.sources.again import open_again
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, DataError
 
 

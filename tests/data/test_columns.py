@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, DataError
 
 

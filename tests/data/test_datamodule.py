@@ -16,7 +16,8 @@ from PIL import Image
 from places import SUPPORT
 
 from litscope.data.datamodule import ClassificationData
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, DataError
 
 CLASSES, PER_CLASS = ("cat", "dog"), 23

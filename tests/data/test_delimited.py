@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.data.sources.tables import read_table
 from litscope.errors import DataError
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from litscope.data.preflight import inspect
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.data.sources.tables import encode, fit_encoding
 from litscope.errors import DataError
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from litscope.data.sources import folders
 from litscope.data.sources.listing import order_classes
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, DataError
 
 

@@ -17,7 +17,8 @@ from litscope.data.reading.digests import file_digest
 from litscope.data.settings import DataSettings
 from litscope.data.sources.layout import split_of
 from litscope.data.sources.listing import look_alikes
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.errors import DataError
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from litscope.data.sources.source import open_paths, open_source
+from litscope.data.sources.new import open_paths
+from litscope.data.sources.source import open_source
 from litscope.data.sources.tables import encode, feature_names, fit_encoding, read_table
 from litscope.errors import ConfigError, DataError
 

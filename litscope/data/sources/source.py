@@ -4,8 +4,8 @@
     a folder                                     folders.py
     a CSV, Parquet or .npz file                  lists.py, tables.py, arrays.py
 
-A name always means the named data set; write `./digits` for a folder of that name. `open_paths` opens
-new data for a trained model, by the `encoding` that the manifest keeps.
+A name always means the named data set; write `./digits` for a folder of that name. `new` opens new data for a trained
+model, by the `encoding` that the manifest keeps.
 """
 
 from __future__ import annotations
@@ -25,16 +25,14 @@ import pyarrow as pa
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
-from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
-from litscope.data.reading.regular import check_regular
 from litscope.data.sources import splits
-from litscope.data.sources.arrays import new_pixels, npz_rows, number_columns, table_keys
+from litscope.data.sources.arrays import npz_rows
 from litscope.data.sources.columns import NONE, Asked
-from litscope.data.sources.folders import list_folder, list_images
+from litscope.data.sources.folders import list_folder
 from litscope.data.sources.image_files import hint
 from litscope.data.sources.listing import Listing
-from litscope.data.sources.lists import list_rows, listed_images
+from litscope.data.sources.lists import list_rows
 from litscope.data.sources.named import NAMES, named_in, open_named
 from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
 from litscope.data.sources.tables import (
@@ -42,9 +40,6 @@ from litscope.data.sources.tables import (
     feature_names,
     fit_encoding,
     infinite_cells,
-    infinite_line,
-    open_table,
-    text_columns,
 )
 from litscope.errors import ConfigError, DataError, did_you_mean
 
@@ -150,54 +145,6 @@ def open_source(
     return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers, digests, rows.unreadable, infinite)
 
 
-def open_paths(
-    paths: Sequence[str | os.PathLike[str]],
-    *,
-    like: Source | Manifest | Mapping[str, Any],
-    image_column: str | None = None,
-    image_root: str | os.PathLike[str] | None = None,
-    channels: bands.Axis | None = None,
-) -> Source:
-    """Open new data to predict; no row has a label or a split.
-
-    Args:
-        paths: for images: image files, folders (all images below them, whatever the folders are called),
-            CSV or Parquet lists, .npz arrays. For tables: CSV, Parquet or .npz files with the columns
-            that the model was trained on.
-        like: the source or manifest that the model was trained on, or its `encoding`.
-        image_column, image_root: of lists of images, as in `open_source`. Default: the column of the training list,
-            where a list has it.
-        channels: as in `open_source`. Default: as in the training data.
-
-    Raises:
-        ConfigError: for a column or a folder that there is not.
-        DataError: if a path does not exist, holds nothing, or does not fit the model.
-    """
-    encoding = dict(like) if isinstance(like, Mapping) else like.encoding
-    classes = () if isinstance(like, Mapping) else (like.manifest if isinstance(like, Source) else like).classes
-    given = [Path(path).expanduser() for path in paths]
-    if not given:
-        raise DataError("Nothing to predict: name image files, folders, or CSV, Parquet or .npz files.")
-    for path in given:
-        if not path.exists():
-            raise DataError(f"{path} does not exist.")
-        if not path.is_dir() and path.suffix.lower() in {*TABLE_SUFFIXES, ".npz"}:
-            try:
-                check_regular(path)
-            except DataError as error:
-                raise DataError(f"{path} is {error}.") from None
-    asked = Asked(image_column=image_column, image_root=image_root, channels=channels)
-    if channels is not None and encoding["kind"] == "table":
-        raise ConfigError(f"--channels {channels} is for the arrays of .npz and .npy files; the run is about a table.")
-    if encoding["kind"] == "table" or not any(path.suffix.lower() in TABLE_SUFFIXES for path in given):
-        _refuse_columns(asked, "what is to be predicted")
-    opened = _new_table(given, encoding) if encoding["kind"] == "table" else _new_images(given, encoding, asked)
-    labels = np.full(len(opened.keys), UNLABELLED, dtype=np.int64)
-    manifest = build_manifest(opened.keys, labels, classes, extra=opened.extra, encoding=encoding)
-    name = given[0].name if len(given) == 1 else f"{len(given)} paths"
-    return Source(manifest, opened.reader, opened.reader.kind, name, opened.notes)
-
-
 def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_trained_on: bool = True) -> Listing:
     """What a source holds, before its splits are completed and its table becomes features; see `open_source`.
 
@@ -209,7 +156,7 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
     is_npz = dataset not in NAMES and path.suffix.lower() == ".npz" and path.is_file()
     if is_list:
         return list_rows(path, asked, is_trained_on)
-    _refuse_columns(asked, dataset)
+    refuse_columns(asked, dataset)
     if is_npz:
         return npz_rows(path, asked.channels, asked.group_column != NONE, is_trained_on)
     if dataset in NAMES:
@@ -232,7 +179,7 @@ def check_axis(rows: Listing, asked: bands.Axis | None) -> None:
         raise ConfigError(f"--channels {asked} is for the arrays of .npz and .npy files; {rows.name} has none.")
 
 
-def _refuse_columns(asked: Asked, dataset: str) -> None:
+def refuse_columns(asked: Asked, dataset: str) -> None:
     """Refuse flags that are about the columns of a file. Raises ConfigError."""
     for flag, value in (
         ("--target", asked.target),
@@ -363,89 +310,3 @@ def _kind(path: Path, axis: bands.Axis | None) -> tuple[int, np.dtype[Any]]:
         header = bands.read_bands_header(path, axis)
         return header.num_bands, header.dtype
     return (1 if images.read_header(path).gray else 3), np.dtype(np.uint8)
-
-
-@dataclass
-class _New:
-    keys: list[str]
-    reader: Reader
-    extra: dict[str, Any]
-    notes: list[str]
-
-
-def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked) -> _New:
-    channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
-    axis = asked.channels or encoding.get("channel_axis")
-    if any(path.suffix.lower() == ".npz" for path in paths):
-        return _new_arrays(paths, channels, dtype, axis)
-    keys: list[str] = []
-    extra: dict[str, Any] = {}
-    notes: list[str] = []
-    for path in paths:
-        if path.is_dir():
-            below, said = list_images(path)
-            found = [str(path / key) for key in below]
-            notes += said
-            if not found:
-                raise DataError(f"{path} holds no images.")
-            keys += found
-        elif path.suffix.lower() in TABLE_SUFFIXES:
-            found, others, more = listed_images(path, asked, encoding.get("image_column"))
-            keys += found
-            notes += more
-            extra = others if len(paths) == 1 else {}
-        else:
-            keys.append(str(path))
-    if asked.channels is not None and not any(key.lower().endswith(bands.SUFFIX) for key in keys):
-        raise ConfigError(f"--channels {asked.channels} is for .npz and .npy files; there are none to be predicted.")
-    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis), extra, notes)
-
-
-def _new_arrays(
-    paths: Sequence[Path], channels: int, dtype: np.dtype[Any], axis: Literal["first", "last"] | None
-) -> _New:
-    if len(paths) > 1:
-        raise DataError("One .npz file at a time: its images are in memory and cannot be joined with other paths.")
-    pixels = new_pixels(paths[0], _features_of(paths[0]), channels, axis)
-    if (pixels.shape[3], pixels.dtype) != (channels, dtype):
-        raise DataError(
-            f"{paths[0]} has {pixels.shape[3]} channels of {pixels.dtype}; "
-            f"the model was trained on {channels} of {dtype}."
-        )
-    return _New(table_keys(paths[0], len(pixels)), ArrayReader(pixels), {}, [])
-
-
-def _features_of(path: Path) -> Any:
-    """The array X of an .npz file."""
-    arrays = read_npz(path)
-    if "x" not in arrays:
-        raise DataError(f"{path} needs the array X; it has {', '.join(arrays) or 'none'}.")
-    return arrays["x"]
-
-
-def _new_table(paths: Sequence[Path], encoding: Mapping[str, Any]) -> _New:
-    columns = encoding["columns"]
-    keys: list[str] = []
-    parts, notes = [], []
-    for path in paths:
-        table, separator, more = _features_table(path, columns)
-        array, unknown = encode(table, columns, str(path), separator)
-        infinite = infinite_cells(table, columns)
-        keys += table_keys(path, table.num_rows)
-        parts.append(array)
-        notes += [*more, *unknown, *([f"{path.name}: {infinite_line(infinite)}"] if infinite else [])]
-    return _New(keys, ArrayReader(np.concatenate(parts)), {}, notes)
-
-
-def _features_table(path: Path, columns: list[dict[str, Any]]) -> tuple[pa.Table, str | None, list[str]]:
-    """The table of a file, the separator of its cells, and lines for the person."""
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        file = open_table(path)
-        return file.read(text_columns(columns)), file.separator, file.notes
-    if path.suffix.lower() != ".npz":
-        kinds = ", ".join(sorted(TABLE_SUFFIXES))
-        raise DataError(f"{path}: the model reads tables; give files that end in {kinds} or .npz.")
-    x = _features_of(path)
-    if x.ndim != 2 or x.shape[1] != len(columns):
-        raise DataError(f"{path}: X has shape {x.shape}; the model was trained on {len(columns)} columns.")
-    return number_columns(path, x, np.array([c["name"] for c in columns])), None, []
