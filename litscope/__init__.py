@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from litscope import _torchvision
 
 if TYPE_CHECKING:
+    from litscope.calls import cv as cv
+    from litscope.calls import lr_find as lr_find
+    from litscope.calls import tune as tune
     from litscope.config.recipe import Recipe as Recipe
     from litscope.data.datamodule import ClassificationData as ClassificationData
     from litscope.data.manifest import Manifest as Manifest
@@ -40,11 +43,14 @@ _HOME = {
     "Run": "litscope.opened",
     "RunDir": "litscope.rundir",
     "UserError": "litscope.errors",
+    "cv": "litscope.calls",
     "evaluate": "litscope.evaluation.evaluate",
     "fit": "litscope.training.fit",
     "load": "litscope.evaluation.model",
+    "lr_find": "litscope.calls",
     "open_run": "litscope.opened",
     "predict": "litscope.evaluation.predict",
+    "tune": "litscope.calls",
 }
 """Where each public name lives."""
 
@@ -60,11 +66,14 @@ __all__ = [
     "RunDir",
     "UserError",
     "__version__",
+    "cv",
     "evaluate",
     "fit",
     "load",
+    "lr_find",
     "open_run",
     "predict",
+    "tune",
 ]
 
 _torchvision.install()

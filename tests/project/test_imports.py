@@ -60,6 +60,7 @@ ALLOWED = {
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "training"},
     "experiments": BASE | ROOMS,
     "watch": BASE | {"data", "ledger", "live"},
+    "calls": BASE | {"config", "training", "experiments"},
     "opened": BASE | {"curation", "evaluation", "ledger"},
     **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | ROOMS),
     "__main__": {"cli"},

@@ -9,11 +9,15 @@ suggestion is the median over the sweeps, on the logarithmic scale.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from litscope.pictures import lr_curve
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +65,13 @@ class LrResult:
     given: float | None
     sweeps: list[Sweep]
     figure: str | None = None
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Draw the sweeps into a PNG file, and return its path."""
+        spread = (self.low, self.high) if self.low is not None and self.high is not None else None
+        lrs, losses, smooth = ([getattr(one, name) for one in self.sweeps] for name in ("lr", "loss", "smooth"))
+        lr_curve(lrs, losses, self.suggestion, Path(path), smooth=smooth, spread=spread)
+        return Path(path)
 
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""

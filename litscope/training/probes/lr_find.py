@@ -24,7 +24,6 @@ from litscope.data.loaders import Loader
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
-from litscope.pictures import lr_curve
 from litscope.training.hardware import Plan
 from litscope.training.probes.lr_curve import LrResult, Sweep, join, read_sweep
 from litscope.training.probes.speed_probe import torch_threads
@@ -72,14 +71,7 @@ def lr_find(
         )
     if figure is None:
         return result
-    lr_curve(
-        [sweep.lr for sweep in result.sweeps],
-        [sweep.loss for sweep in result.sweeps],
-        result.suggestion,
-        Path(figure),
-        smooth=[sweep.smooth for sweep in result.sweeps],
-        spread=(result.low, result.high) if result.low is not None and result.high is not None else None,
-    )
+    result.plot(figure)
     return dataclasses.replace(result, figure=str(figure))
 
 
