@@ -29,6 +29,8 @@ class TestTableDigests:
             ([0.5, 1e20, -0.0], ["0.50", "1e20", "0"]),
             ([1, None], [1.0, float("nan")]),
             (["a", None, None], ["a", "", "NA"]),
+            ([1.5, None, None, None, None], ["1.5", "-", "na", "#DIV/0!", "<NA>"]),
+            (["NA", "NULL", "?", "--", "."], [None] * 5),
             ([True, False], ["True", "false"]),
             ([2**53 + 1], [str(2**53 + 1)]),
         ],

@@ -37,6 +37,21 @@ def test_lossless_files_give_their_pixels(fmt):
     assert np.array_equal(decode(_bytes(Image.fromarray(photo), fmt), 3), photo)
 
 
+def test_a_damaged_second_picture_does_not_hide_the_first():
+    """Flipped bytes behind the first frame: whatever Pillow makes of them, the header is read or the reason is told."""
+    frames = [Image.fromarray(_photo(20, 20, seed)) for seed in range(3)]
+    whole = _bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    random, num_read = np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole[: random.integers(len(whole) // 3, len(whole) + 1)])
+        for at in random.integers(len(whole) // 3, len(damaged), 6) if len(damaged) > len(whole) // 3 else ():
+            damaged[at] = random.integers(256)
+        with Image.open(io.BytesIO(bytes(damaged))) as image:
+            images._traits(image)
+            num_read += 1
+    assert num_read == 300
+
+
 def test_webp_and_gif():
     photo = _photo()
     assert np.array_equal(decode(_bytes(Image.fromarray(photo), "WEBP", lossless=True), 3), photo)

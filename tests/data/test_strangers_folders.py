@@ -1,4 +1,4 @@
-"""Folders as strangers make them: linked in circles, with names of two forms, splits under other names, odd files."""
+"""Folders as strangers make them: linked in circles, names of two forms, splits under other names, odd entries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from pet_images import opened, write_images, write_pets
 
 from litscope.data.opened import open_data
 from litscope.data.preflight import inspect
@@ -18,30 +18,12 @@ from litscope.data.settings import DataSettings
 from litscope.data.sources.layout import split_of
 from litscope.data.sources.listing import look_alikes
 from litscope.data.sources.new import open_paths
-from litscope.data.sources.source import open_source
 from litscope.errors import DataError
-
-
-def _images(folder: Path, count: int = 4, start: int = 0) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(start, start + count):
-        _photo(hash(str(folder)) % 1000 + i).save(folder / f"{i}.png")
-
-
-def _photo(seed: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    root = tmp_path / "pets"
-    for name in ("cat", "dog"):
-        _images(root / name)
-    return root
-
-
-def _open(root: Path, **options):
-    return open_source(root, **({"val_split": 0.0} | options))
+    return write_pets(tmp_path / "pets")
 
 
 def _counts(source) -> dict[str, int]:
@@ -59,14 +41,14 @@ def _link(place: Path, target: Path) -> None:
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "cat", "../cat"])
 def test_a_link_that_leads_back_is_not_followed_and_said(pets, target):
     _link(pets / "cat" / "back", Path(target) if target != "cat" else pets / "cat")
-    source = _open(pets)
+    source = opened(pets)
     assert _counts(source) == {"cat": 4, "dog": 4}
     assert any("1 links" in note and "cat/back" in note for note in source.notes)
 
 
 def test_a_class_folder_that_links_to_its_own_root_is_no_class(pets):
     _link(pets / "all", pets)
-    source = _open(pets)
+    source = opened(pets)
     assert _counts(source) == {"cat": 4, "dog": 4}
     assert any("not followed: all" in note for note in source.notes)
 
@@ -74,36 +56,36 @@ def test_a_class_folder_that_links_to_its_own_root_is_no_class(pets):
 def test_a_split_that_links_to_its_own_root_is_no_split(tmp_path):
     for split in ("train", "test"):
         for name in ("a", "b"):
-            _images(tmp_path / "x" / split / name)
+            write_images(tmp_path / "x" / split / name)
     _link(tmp_path / "x" / "val", tmp_path / "x")
-    assert len(_open(tmp_path / "x").manifest) == 16
+    assert len(opened(tmp_path / "x").manifest) == 16
 
 
 def test_a_link_back_from_outside_is_not_followed(pets, tmp_path):
-    _images(tmp_path / "more")
+    write_images(tmp_path / "more")
     _link(tmp_path / "more" / "home", tmp_path)
     _link(pets / "cat" / "more", tmp_path / "more")
-    assert _counts(_open(pets)) == {"cat": 8, "dog": 4}
+    assert _counts(opened(pets)) == {"cat": 8, "dog": 4}
 
 
 def test_a_folder_and_a_link_to_it_count_once(pets):
-    _images(pets / "cat" / "z", start=4)
+    write_images(pets / "cat" / "z", start=4)
     _link(pets / "cat" / "a", pets / "cat" / "z")
-    source = _open(pets)
+    source = opened(pets)
     assert _counts(source) == {"cat": 8, "dog": 4}
     assert "cat/z/4.png" in source.manifest.keys.tolist()
 
 
 def test_a_link_to_another_folder_is_followed(pets, tmp_path):
-    _images(tmp_path / "elk")
+    write_images(tmp_path / "elk")
     _link(pets / "elk", tmp_path / "elk")
-    assert _counts(_open(pets)) == {"cat": 4, "dog": 4, "elk": 4}
+    assert _counts(opened(pets)) == {"cat": 4, "dog": 4, "elk": 4}
 
 
 @pytest.mark.parametrize("place", ["loop", "cat/loop", "cat/loop.png"])
 def test_a_link_to_itself_is_set_aside(pets, place):
     _link(pets / place, pets / place)
-    source = _open(pets)
+    source = opened(pets)
     assert _counts(source) == {"cat": 4, "dog": 4}
     report = inspect(source)
     assert report.unreadable == [(place, "too many levels of symbolic links")]
@@ -113,7 +95,7 @@ def test_a_link_to_itself_is_set_aside(pets, place):
 def test_a_link_to_nothing_is_an_unreadable_file(pets):
     (pets / "cat" / "gone.png").symlink_to(pets / "nowhere.png")
     (pets / "cat" / "gone").symlink_to(pets / "nowhere")
-    [(key, reason)] = inspect(_open(pets)).unreadable
+    [(key, reason)] = inspect(opened(pets)).unreadable
     assert (key, reason) == ("cat/gone.png", "no such file or directory")
 
 
@@ -130,9 +112,9 @@ def _deny(monkeypatch, folder: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_read_is_set_aside_and_counted(pets, monkeypatch):
-    _images(pets / "cat" / "secret")
+    write_images(pets / "cat" / "secret")
     _deny(monkeypatch, pets / "cat" / "secret")
-    source = _open(pets)
+    source = opened(pets)
     assert _counts(source) == {"cat": 4, "dog": 4}
     report = inspect(source)
     assert ("cat/secret", "permission denied") in report.unreadable
@@ -142,9 +124,9 @@ def test_a_folder_that_may_not_be_read_is_set_aside_and_counted(pets, monkeypatc
 
 
 def test_a_class_that_may_not_be_read_is_an_empty_class(pets, monkeypatch):
-    _images(pets / "elk")
+    write_images(pets / "elk")
     _deny(monkeypatch, pets / "elk")
-    report = inspect(_open(pets))
+    report = inspect(opened(pets))
     assert report.empty_classes == ["elk"]
     assert report.unreadable == [("elk", "permission denied")]
 
@@ -152,7 +134,7 @@ def test_a_class_that_may_not_be_read_is_an_empty_class(pets, monkeypatch):
 def test_a_root_that_may_not_be_read_is_an_error(pets, monkeypatch):
     _deny(monkeypatch, pets)
     with pytest.raises(DataError, match="cannot be read: permission denied"):
-        _open(pets)
+        opened(pets)
 
 
 # ---- what is no regular file -------------------------------------------------------------------
@@ -177,12 +159,12 @@ def _odd(kind: str, path: Path) -> None:
 @pytest.mark.parametrize("kind", ["fifo", "device", "socket"])
 def test_what_is_no_regular_file_is_never_opened(pets, kind, name):
     _odd(kind, pets / "cat" / name)
-    source = _open(pets)
+    source = opened(pets)
     [(key, reason)] = inspect(source).unreadable
     assert key == f"cat/{name}"
     assert reason.startswith("not a regular file, but a")
-    opened = open_data(DataSettings(dataset=str(pets), val_split=0, cache=False))
-    assert opened.report.unreadable_ids.tolist() == source.manifest.sample_ids[source.manifest.keys == key].tolist()
+    stored = open_data(DataSettings(dataset=str(pets), val_split=0, cache=False))
+    assert stored.report.unreadable_ids.tolist() == source.manifest.sample_ids[source.manifest.keys == key].tolist()
     with pytest.raises(DataError, match="not a regular file"):
         source.reader.read(source.manifest.keys.tolist().index(key))
 
@@ -192,11 +174,11 @@ def test_a_fifo_among_arrays_in_lists_and_in_new_data(tmp_path, pets):
         (tmp_path / "n" / name).mkdir(parents=True)
         np.save(tmp_path / "n" / name / "0.npy", np.zeros((4, 4), np.uint8))
     os.mkfifo(tmp_path / "n" / "a" / "1.npy")
-    assert [key for key, _ in inspect(_open(tmp_path / "n")).unreadable] == ["a/1.npy"]
+    assert [key for key, _ in inspect(opened(tmp_path / "n")).unreadable] == ["a/1.npy"]
     os.mkfifo(pets / "x.png")
     (pets / "list.csv").write_text("filepath,label\ncat/0.png,a\ndog/0.png,b\nx.png,a\ndog/1.png,b\n")
-    assert [key for key, _ in inspect(_open(pets / "list.csv")).unreadable] == ["x.png"]
-    new = open_paths([pets], like=_open(pets / "list.csv"))
+    assert [key for key, _ in inspect(opened(pets / "list.csv")).unreadable] == ["x.png"]
+    new = open_paths([pets], like=opened(pets / "list.csv"))
     with pytest.raises(DataError, match="not a regular file, but a FIFO"):
         new.reader.read(new.manifest.keys.tolist().index(str(pets / "x.png")))
     os.mkfifo(tmp_path / "t.csv")
@@ -216,11 +198,11 @@ NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "
 
 
 def test_two_unicode_forms_of_a_name_are_one_class(tmp_path):
-    _images(tmp_path / "train" / NFC)
-    _images(tmp_path / "train" / "tea")
-    _images(tmp_path / "test" / NFD)
-    _images(tmp_path / "test" / "tea")
-    source = _open(tmp_path)
+    write_images(tmp_path / "train" / NFC)
+    write_images(tmp_path / "train" / "tea")
+    write_images(tmp_path / "test" / NFD)
+    write_images(tmp_path / "test" / "tea")
+    source = opened(tmp_path)
     assert source.manifest.classes == (NFC, "tea")
     assert f"test/{NFD}/0.png" in source.manifest.keys.tolist()
     assert inspect(source).empty_classes == []
@@ -229,8 +211,8 @@ def test_two_unicode_forms_of_a_name_are_one_class(tmp_path):
 
 def test_white_space_around_a_folders_name_is_dropped_and_said(tmp_path):
     for name in ("cat", "cat ", "dog"):
-        _images(tmp_path / name)
-    source = _open(tmp_path)
+        write_images(tmp_path / name)
+    source = opened(tmp_path)
     assert _counts(source) == {"cat": 8, "dog": 4}
     assert any("'cat' and 'cat '" in note for note in source.notes)
     assert any("white space around 1 folder names" in note for note in source.notes)
@@ -241,8 +223,8 @@ def test_white_space_around_a_folders_name_is_dropped_and_said(tmp_path):
 )
 def test_classes_that_look_alike_are_noted(tmp_path, one, other):
     for name in (one, other):
-        _images(tmp_path / name)
-    assert any("different classes" in note for note in _open(tmp_path).notes)
+        write_images(tmp_path / name)
+    assert any("different classes" in note for note in opened(tmp_path).notes)
 
 
 def test_numbers_with_a_sign_do_not_look_alike():
@@ -250,12 +232,12 @@ def test_numbers_with_a_sign_do_not_look_alike():
 
 
 def test_images_below_hidden_names_are_counted_and_said(pets):
-    _images(pets / "__background__", 5)
-    _images(pets / "dog" / ".old", 2)
-    _images(pets / "__MACOSX", 3)
+    write_images(pets / "__background__", 5)
+    write_images(pets / "dog" / ".old", 2)
+    write_images(pets / "__MACOSX", 3)
     (pets / "cat" / ".x.png").write_bytes(b"")
     (pets / "cat" / "._0.png").write_bytes(b"")
-    source = _open(pets)
+    source = opened(pets)
     assert source.manifest.classes == ("cat", "dog")
     [note] = [note for note in source.notes if "passed over, because" in note]
     assert note.startswith("8 images")
@@ -271,7 +253,7 @@ def test_pictures_of_other_kinds_are_named(pets):
         "2 files that are not images are passed over (1 .db, 1 without an ending)",
         "3 images of a kind that is not read are passed over (2 .heic, 1 .dng): convert them to JPEG, PNG or .npy",
     ]
-    source = _open(pets)
+    source = opened(pets)
     assert [note for note in source.notes if "passed over" in note] == notes
     assert [note for note in open_paths([pets], like=source).notes if "passed over" in note] == notes
 
@@ -281,7 +263,7 @@ def test_a_folder_of_pictures_of_another_kind(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.heic").write_bytes(b"x")
     with pytest.raises(DataError, match=r"holds no images.* 2 images of a kind .*2 \.heic\): convert them"):
-        _open(tmp_path)
+        opened(tmp_path)
 
 
 # ---- layouts -----------------------------------------------------------------------------------
@@ -306,9 +288,9 @@ def test_a_folder_of_pictures_of_another_kind(tmp_path):
 )
 def test_splits_are_found_by_their_usual_names_and_one_level_down(tmp_path, train, test):
     for name in ("a", "b"):
-        _images(tmp_path / train / name)
-        _images(tmp_path / test / name, 2)
-    source = _open(tmp_path)
+        write_images(tmp_path / train / name)
+        write_images(tmp_path / test / name, 2)
+    source = opened(tmp_path)
     assert source.manifest.classes == ("a", "b")
     assert len(source.manifest.ids("train")) == 8
     assert len(source.manifest.ids("test")) == 4
@@ -338,30 +320,30 @@ def test_names_of_splits(name, split):
 
 def test_the_folders_beside_are_named(tmp_path):
     for name in ("a", "b"):
-        _images(tmp_path / "images" / "train" / name)
-        _images(tmp_path / "images" / "val" / name)
-    _images(tmp_path / "images" / "extra" / "a")
+        write_images(tmp_path / "images" / "train" / name)
+        write_images(tmp_path / "images" / "val" / name)
+    write_images(tmp_path / "images" / "extra" / "a")
     (tmp_path / "labels" / "train").mkdir(parents=True)
     (tmp_path / "labels" / "train" / "0.txt").write_text("0 .5 .5 1 1")
-    source = _open(tmp_path)
+    source = opened(tmp_path)
     assert source.manifest.classes == ("a", "b")
     assert any("not used: images/extra, labels" in note for note in source.notes)
 
 
 def test_a_folder_around_the_classes_is_looked_into(tmp_path):
     for name in ("Cat", "Dog"):
-        _images(tmp_path / "PetImages" / name)
+        write_images(tmp_path / "PetImages" / name)
     (tmp_path / "readme.txt").write_text("x")
-    source = _open(tmp_path)
+    source = opened(tmp_path)
     assert source.manifest.classes == ("Cat", "Dog")
     assert any("PetImages/" in note for note in source.notes)
 
 
 def test_splits_inside_of_classes_are_said(tmp_path):
     for name in ("cat", "dog"):
-        _images(tmp_path / name / "train")
-        _images(tmp_path / name / "test")
-    source = _open(tmp_path)
+        write_images(tmp_path / name / "train")
+        write_images(tmp_path / name / "test")
+    source = opened(tmp_path)
     assert source.manifest.classes == ("cat", "dog")
     assert any("read as parts of the class" in note for note in source.notes)
 
@@ -380,119 +362,22 @@ def test_splits_inside_of_classes_are_said(tmp_path):
 )
 def test_a_detection_layout_is_named(tmp_path, layout):
     images, labels, suffix = layout
-    _images(tmp_path / images)
+    write_images(tmp_path / images)
     (tmp_path / labels).mkdir(parents=True, exist_ok=True)
     for i in range(4):
         (tmp_path / labels / f"{i}{suffix}").write_text("0 .5 .5 1 1")
     with pytest.raises(DataError, match="object detection"):
-        _open(tmp_path)
+        opened(tmp_path)
 
 
 def test_a_segmentation_layout_is_named(tmp_path):
-    _images(tmp_path / "images")
-    _images(tmp_path / "masks")
+    write_images(tmp_path / "images")
+    write_images(tmp_path / "masks")
     with pytest.raises(DataError, match="segmentation"):
-        _open(tmp_path)
+        opened(tmp_path)
 
 
 def test_classes_may_have_such_names_among_others(tmp_path):
     for name in ("images", "masks", "labels"):
-        _images(tmp_path / name)
-    assert _open(tmp_path).manifest.classes == ("images", "labels", "masks")
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-
-def _tiff(path: Path, value: float) -> None:
-    Image.fromarray(np.full((8, 8), value, np.float32)).save(path)
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("x.tif", lambda path: _tiff(path, np.nan)),
-        ("x.tif", lambda path: _tiff(path, 300.0)),
-        ("x.tif", lambda path: Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(path)),
-        ("x.tif", lambda path: (_photo(0).save(path), path.write_bytes(path.read_bytes()[:100]))),
-        ("x.bmp", lambda path: (_photo(0).save(path), _cut(path))),
-        ("x.ppm", lambda path: (_photo(0).save(path), _cut(path))),
-        ("x.gif", lambda path: (_photo(0).save(path), path.write_bytes(path.read_bytes()[:250]))),
-    ],
-)
-def test_check_says_what_fit_says(pets, name, make):
-    make(pets / "cat" / name)
-    source = _open(pets)
-    found = [key for key, _ in inspect(source).unreadable]
-    opened = open_data(DataSettings(dataset=str(pets), val_split=0, cache=False))
-    assert found == [f"cat/{name}"]
-    assert [key for key, _ in opened.report.unreadable] == found
-    with pytest.raises(DataError):
-        source.reader.read(source.manifest.keys.tolist().index(found[0]))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_check_finds_numbers_that_are_none_in_arrays(tmp_path, value):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        for i in range(3):
-            np.save(tmp_path / name / f"{i}.npy", np.full((4, 4, 5), i, np.float32))
-    np.save(tmp_path / "a" / "2.npy", np.full((4, 4, 5), value, np.float32))
-    assert [key for key, _ in inspect(_open(tmp_path)).unreadable] == ["a/2.npy"]
-
-
-def test_how_unusual_files_are_read_is_said_with_counts(pets):
-    frames = [_photo(i) for i in range(3)]
-    frames[0].save(pets / "cat" / "a.gif", save_all=True, append_images=frames[1:])
-    frames[0].save(pets / "cat" / "a2.png", save_all=True, append_images=frames[1:])
-    frames[0].save(pets / "cat" / "a3.webp", save_all=True, append_images=frames[1:], lossless=True)
-    frames[0].save(pets / "cat" / "p.tif", save_all=True, append_images=frames[1:])
-    frames[1].convert("CMYK").save(pets / "dog" / "c.jpg")
-    frames[2].convert("CMYK").save(pets / "dog" / "c.tif")
-    frames[1].convert("RGBA").save(pets / "dog" / "r.png")
-    frames[2].convert("LA").save(pets / "dog" / "l.png")
-    Image.fromarray(np.full((8, 8), 9_000, np.uint16)).save(pets / "dog" / "d.png")
-    report = inspect(_open(pets))
-    assert report.unreadable == []
-    for line in (
-        "3 animated images: the first frame is read",
-        "1 files of several pages: the first page is read",
-        "2 images with an alpha channel or a transparent colour: laid on white",
-        "2 CMYK images: converted to RGB without a colour profile",
-        "1 images of more than 8 bits: brought to 8",
-    ):
-        assert line in report.notes
-        assert line in report.lines()
-
-
-def test_plain_images_have_nothing_to_say(pets):
-    assert inspect(_open(pets)).notes == _open(pets).notes
-
-
-def test_what_is_said_is_kept_with_the_findings(pets, tmp_path):
-    _photo(1).convert("RGBA").save(pets / "dog" / "r.png")
-    (tmp_path / "kept").mkdir()
-    first = inspect(_open(pets), kept_in=tmp_path / "kept").notes
-    assert inspect(_open(pets), kept_in=tmp_path / "kept").notes == first
-    assert any("alpha" in note for note in first)
-
-
-def test_a_huge_or_odd_array_is_refused_from_its_header(tmp_path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "0.npy", np.zeros((4, 4), np.uint8))
-    with (tmp_path / "a" / "huge.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**20)})
-        file.truncate(2**40 + 200)  # sparse: it takes no room
-    with (tmp_path / "a" / "wrap.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 2**40)})
-    with (tmp_path / "a" / "minus.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (-4, 4)})
-    reasons = dict(inspect(_open(tmp_path)).unreadable)
-    assert "at most" in reasons["a/huge.npy"]
-    assert "too early" in reasons["a/wrap.npy"]
-    assert "shape (-4, 4)" in reasons["a/minus.npy"]
+        write_images(tmp_path / name)
+    assert opened(tmp_path).manifest.classes == ("images", "labels", "masks")

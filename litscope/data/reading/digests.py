@@ -23,12 +23,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from litscope.data.reading.gaps import NUMBER_GAPS
 from litscope.data.reading.regular import check_regular
 
 DIGEST_BYTES = 16
 DIGEST_TYPE = pa.binary(DIGEST_BYTES)
 
-_GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "?", "#N/A")
 _WHOLE = r"^[+-]?[0-9]{1,18}$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -68,7 +68,8 @@ def table_digests(table: pa.Table, names: Sequence[str]) -> pa.Array:
     """(N,) digests of the rows of a table.
 
     A cell counts as the number, the truth value or the text that it is, not as its column's type: 1, 1.0 and the text
-    "1" are the same, for the type of a column in a CSV file depends on the other rows. All ways to write a gap are one.
+    "1" are the same, for the type of a column in a CSV file depends on the other rows. All ways to write a gap between
+    numbers are one, in every column: whether a dash is a gap or a word depends on the other rows, too.
 
     Args:
         table: (N rows) the columns as they were read.
@@ -116,7 +117,7 @@ def _texts(texts: pa.StringArray) -> Words:
     for chosen, kind in ((is_whole, pa.int64()), (is_number, pa.float64())):
         if chosen.any():
             found[:, chosen] = _numbers(unsigned.filter(pa.array(chosen)).cast(kind))
-    is_gap = pc.is_in(texts, value_set=pa.array(_GAPS)).to_numpy(zero_copy_only=False)
+    is_gap = pc.is_in(texts, value_set=pa.array(NUMBER_GAPS)).to_numpy(zero_copy_only=False)
     found[:, is_gap] = _gaps(int(is_gap.sum()))
     return found
 

@@ -28,6 +28,8 @@ differ by `DECODER_BOUND`, which a test checks.
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,6 +314,20 @@ def _is_gray(image: Image.Image) -> bool:
     return image.mode in _GRAY_MODES or _has_gray_palette(image)
 
 
+_DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises where it looks for the next picture of a file whose bytes are no sense."""
+
+
 def _traits(image: Image.Image) -> tuple[str, ...]:
     """Traits of an opened file; looks for a second picture, without decoding the first."""
     mode, traits = image.mode, []
@@ -323,7 +339,7 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         traits.append("deep")
     try:
         has_more = bool(getattr(image, "is_animated", False))
-    except Exception:  # noqa: BLE001 a damaged second picture; the first, which counts, may be good
+    except _DAMAGE:  # of a second picture; the first, which counts, may be good
         has_more = True
     if has_more:
         traits.append("animated" if image.format in ("GIF", "PNG", "WEBP", "AVIF") else "pages")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.data.manifest import UNLABELLED
-from litscope.data.sources.numbers import NUMBER_GAPS
+from litscope.data.reading.gaps import NUMBER_GAPS
 from litscope.errors import DataError
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

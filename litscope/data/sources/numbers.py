@@ -20,14 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "#N/A", "-nan", "inf", "-inf")
-"""Cells of any column that hold no value."""
-NUMBER_GAPS = (
-    *(gap for gap in GAPS if gap not in ("inf", "-inf")),
-    *("-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "na", "<NA>", "NaT", "none", "-NaN", "1.#QNAN", "#N/A N/A"),
-    *("#NA", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!"),
-)
-"""Cells between numbers that hold none: those, and what spreadsheets and statistics programs write."""
+from litscope.data.reading.gaps import NUMBER_GAPS
 
 _MANY = 256  # so often its spread may a column lie away from 0 before float32 rounds what matters
 _SMALL, _LARGE = (

@@ -27,9 +27,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from litscope.data.reading.gaps import GAPS, NUMBER_GAPS
 from litscope.data.sources import delimited, numbers
 from litscope.data.sources.columns import image_candidates
-from litscope.data.sources.numbers import GAPS, NUMBER_GAPS, Marks
+from litscope.data.sources.numbers import Marks
 from litscope.errors import DataError
 from litscope.spreadsheets import escaped_text, unescaped, unescaped_text
 
