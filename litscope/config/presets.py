@@ -132,9 +132,10 @@ def _add(layer: Layer, entries: Iterable[Entry], known: dict[str, Field], sectio
             raise ConfigError(f"{entry.where}: {_unknown_key(entry.key, section, known)}")
         field = known[name]
         if field.key in layer:
+            given = f"{section}.{entry.key}"
+            twice = "is set" if given == field.key else f"is another name of {field.key}, which is set"
             raise ConfigError(
-                f"{entry.where}: {section}.{entry.key} is another name of {field.key}, "
-                f"which is set already ({layer[field.key].where}). Keep one of the two."
+                f"{entry.where}: {given} {twice} already ({layer[field.key].where}). Keep one of the two."
             )
         if entry.is_mapping:
             raise ConfigError(f"{entry.where}: {section}.{entry.key} takes {field.expected}, not a mapping.")

@@ -223,7 +223,7 @@ def test_yaml_value(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("training:\n  epoch: 3\n", 2, "training.epoch is not a key. Did you mean 'epochs'"),
         ("trainig:\n  epochs: 3\n", 1, "'trainig' is not a section. Did you mean 'training'"),
         ("\nlr: 0.1\n", 2, "write it below training: (training.lr)"),
-        ("training:\n  batch_size: 3\ndata:\n  batch_size: 4\n", 4, "which is set already"),
+        ("training:\n  batch_size: 3\ndata:\n  batch_size: 4\n", 4, "line 4: data.batch_size is set already ("),
         ("model:\n  hidden: [64, 3.5]\n", 2, "is not a list of whole numbers"),
         ("model:\n  model_type: vit_b_16\n", 2, "An architecture is named by --arch: --arch vit_b_16."),
         ("training:\n  epochs: many\n", 2, "training.epochs: 'many' is not a whole number"),
