@@ -43,7 +43,8 @@ class RunDir:
         attempts: one JSON line for each time the run was started or resumed.
         signals: folder of Parquet parts, one per flush, rank and attempt.
         custom: folder of such parts, with signals that a watched loop recorded under names of its own.
-        metrics: folder of `steps.jsonl` and `epochs.jsonl`.
+        metrics: folder of `steps.jsonl` and `epochs.jsonl`; of a watched run also `saves.jsonl`, what the epoch had had
+            by each checkpoint.
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
@@ -65,6 +66,7 @@ class RunDir:
         self.metrics = self.path / "metrics"
         self.step_metrics = self.metrics / "steps.jsonl"
         self.epoch_metrics = self.metrics / "epochs.jsonl"
+        self.saves = self.metrics / "saves.jsonl"
         self.scores = self.path / "scores"
         self.score_table = self.scores / "scores.parquet"
         self.score_state = self.scores / "state.npz"

@@ -13,6 +13,7 @@ record, weight_of    what a step may say and ask, wherever it stands
     hyperparameters    a dict that follows its YAML file
     active             the run that is being watched now, for calls from inside a step
     session            one watched run: opens the folder, records, applies actions, closes all in order
+    epochs             the line of each epoch, also of one in which the script was killed
     folder             what the folder says about the script that made it
     ids                data sets whose items carry their id
     roster             the samples of a watched run, and their manifest

@@ -14,6 +14,7 @@ import yaml
 
 from litscope.errors import RunError
 from litscope.live import environment
+from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines, write_json, write_text
 from litscope.runs import is_watched
 
@@ -40,6 +41,12 @@ def has_record(run: RunDir) -> bool:
     """
     parts = (path for folder in (run.signals, run.custom) for path in folder.glob("*.parquet"))
     return any(parts) or bool(read_lines(run.epoch_metrics))
+
+
+def ended_unclosed(run: RunDir, step: int) -> bool:
+    """Whether all epochs of a watched run were over by this step, and no summary says that it finished."""
+    is_over = is_watched(run) and all(row["step"] <= step for row in epoch_rows(run))
+    return is_over and (read_summary(run) or {}).get("status") != "finished"
 
 
 def describe(run: RunDir, facts: Mapping[str, Any]) -> None:

@@ -60,8 +60,9 @@ class Run:
         return loader
 
     def epochs(self, count: int) -> Iterator[int]:
-        """The epochs up to `count` - 1, from 0 or `start_epoch`: writes the line of each when the next begins, and ends
-        early if somebody asks to."""
+        """The epochs up to `count` - 1, from 0 or `start_epoch`: writes the line of each when its body is done, and
+        ends early if somebody asks to. Where the body saves and the script is killed before that, the run that goes
+        on from there writes it."""
         for epoch in range(self._start_epoch, count):
             yield epoch
             if not self.epoch_ends():
@@ -118,8 +119,8 @@ class Run:
         self._session.log(metrics)
 
     def flush(self) -> None:
-        """Return when all rows so far are on the disk. Call it before you save a checkpoint from which the run may go
-        on: after a crash, the rows of the last seconds before it would be missing."""
+        """Return when all so far is on the disk. Call it before you save a checkpoint from which the run may go on:
+        after a crash, the rows of the last seconds before it would be missing, and what was logged of the epoch."""
         self._session.flush()
 
     def epoch_ends(self) -> bool:
@@ -156,7 +157,8 @@ def run(
         save: instead of `model`, a function that writes a checkpoint to a path.
         class_names: in the order of the class indices; default: those of the data sets, else 0, 1, ...
         start_step: optimizer steps that the weights have behind them; above 0 an existing run goes on.
-        start_epoch: the epoch that is trained next, from 0; default: the one after the last that ended by `start_step`.
+        start_epoch: the epoch that is trained next, from 0; default: the one after the last that has its line by
+            `start_step`, which a checkpoint that the body of `epochs` saved at its end may not have.
 
     Raises:
         RunError: if the folder holds a run already, and `start_step` is 0.
@@ -182,7 +184,7 @@ def run(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
     session.rates.watch(optimizers)
     session.open(start_step)
-    session.place.epoch = session.num_epochs if start_epoch is None else start_epoch
+    session.goes_on(session.num_epochs if start_epoch is None else start_epoch)
     parts: dict[str, Any] = {"model": model} if model is not None else {}
     parts |= {f"optimizer{i or ''}": one for i, one in enumerate(optimizers)}
     watched = Run(session, data, parts)

@@ -91,14 +91,23 @@ class Scope(L.Callback):
         session = self._session
         if trainer.global_step < session.place.step:
             raise ConfigError("This Scope has recorded another training already: make one for each.")
-        session.place.step, session.place.epoch = trainer.global_step, trainer.current_epoch
+        session.place.step = trainer.global_step
         session.rates.watch(trainer.optimizers)
         session.reopen()
         session.open(trainer.global_step)
+        session.goes_on(trainer.current_epoch)
         session.can_save(trainer.save_checkpoint)
         loaders = _flat(trainer.train_dataloader)
         data = [found[0] if (found := find_ids(getattr(loader, "dataset", None))) else None for loader in loaders]
         self._train_data = data[0] if len(data) == 1 else None
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        # Lightning skips a fit that has nothing left to train: the run that was to go on is over
+        session, step = self._session, trainer.global_step
+        if session.is_yet_to_end(step):
+            session.place.step = step
+            session.open(step)
+            session.goes_on(trainer.current_epoch)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         active.pop(self._session)
@@ -115,13 +124,14 @@ class Scope(L.Callback):
             warn(f"the run could not be closed in order: {error}")
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Write the rows so far before it: after a crash, a run that goes on from it would lack them."""
-        self._session.flush()
+        """Write all so far before it: after a crash, a run that goes on from it would lack it."""
+        if self._session.is_open:
+            self._session.flush(_numbers(trainer.callback_metrics))
 
     # ---- training ------------------------------------------------------------------------------
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._session.place.epoch = trainer.current_epoch
+        self._session.epoch_begins(trainer.current_epoch)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         # from here on `record` inside the step is about training

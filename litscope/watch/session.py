@@ -23,16 +23,16 @@ from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError, RunError
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.upkeep import Upkeep
-from litscope.live.epoch_clock import EpochClock
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
-from litscope.live.records import SPLITS, Ending, Status, epoch_rows, metrics_in, write_epoch, write_step, write_summary
+from litscope.live.records import SPLITS, Ending, Status, epoch_rows, metrics_in, write_step, write_summary
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
 from litscope.runs import RUNS, claim_folder
-from litscope.watch.folder import check_watched, describe, has_record
+from litscope.watch.epochs import WatchedEpochs
+from litscope.watch.folder import check_watched, describe, ended_unclosed, has_record
 from litscope.watch.ids import WithIds
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
@@ -98,10 +98,8 @@ class Session:
         self._num_classes_written = 0
         self._upkeep: Upkeep | None = None
         self._rows = WatchedRows(self.roster)
-        self._clock = EpochClock()
+        self._epochs = WatchedEpochs()
         self._losses: list[Tensor] = []
-        self._metrics: dict[str, float] = {}
-        self._rate: float | None = None
         self._began = time.monotonic()
 
     # ---- beginning and ending ------------------------------------------------------------------
@@ -159,6 +157,7 @@ class Session:
         folder, self._attempt = found
         self._run, self._is_closed = RunDir(folder), False
         self._rows.open(self.run, self._attempt, self._ranks.rank)
+        self._epochs.open(self.run, self._attempt, step, is_first_rank=self._ranks.rank == 0)
         if self._ranks.rank:
             self.roster.take_up(Manifest.read(self.run.manifest))
         self._began = time.monotonic()
@@ -169,9 +168,28 @@ class Session:
         self._pace = Pace(self._stop_requests, saves=False, max_time_s=None)
         self._upkeep = Upkeep(self.run) if self._ranks.rank == 0 else None
         self._steering.start(self._target, self._ranks, self._stop_requests, self._attempt, {}, self._moment())
-        self._clock.start()
+        self._epochs.clock.start()
         if self._ranks.rank == 0:
             say(f"litscope: every sample of this run goes on record in {folder}")
+
+    def goes_on(self, epoch: int) -> None:
+        """Say in which epoch the loop stands where it goes on from a checkpoint. A second call does nothing more.
+
+        Args:
+            epoch: that is trained next, or in the middle of; those before it are over.
+        """
+        self.place.epoch = epoch
+        self._epochs.take_up(epoch, self._target.num_edits)
+
+    def is_yet_to_end(self, step: int) -> bool:
+        """Whether the folder holds a run that nobody closed after its last step, which was step `step`.
+
+        A fit from its last checkpoint has nothing left to train. All ranks come here at the same point.
+        """
+        if self._run is not None or self.asked_folder is None or step == 0:
+            return False
+        ranks, run = Ranks(), RunDir(self.asked_folder)
+        return bool(ranks.first(ranks.rank == 0 and run.is_run() and ended_unclosed(run, step)))
 
     def close(self, status: Status = "finished", message: str = "") -> None:
         """Write what is left, and how the run ended. A second call does nothing.
@@ -185,19 +203,23 @@ class Session:
         """
         if self._is_closed:
             return
-        if status == "finished" and self.counts_passes and self._clock.num_samples:
+        if status == "finished" and self.counts_passes and self._epochs.clock.num_samples:
             self.epoch_ends()  # no further pass tells that the last epoch is over
         self._is_closed = True
         self.rates.close()
-        try:
-            self._rows.close()
-            if self._ranks.rank == 0:
-                self._learn()
+        is_over = status == "finished"
+        with self._held:
+            try:
+                self._rows.close()
+                if self._ranks.rank == 0:
+                    self._learn()
+                    if not is_over:  # before the work below: who waits for the process to end may not wait for that
+                        write_summary(self.run, self._ending(status, message))
+            finally:
+                if self._upkeep is not None:
+                    self._upkeep.close(is_over)
+            if is_over and self._ranks.rank == 0:  # after it: who finds that it finished finds all the rest
                 write_summary(self.run, self._ending(status, message))
-        finally:
-            if self._upkeep is not None:
-                self._upkeep.close(is_over=status == "finished")
-            self._held.close()
 
     def reopen(self) -> None:
         """Take rows again after `close`, in the same attempt: a test after the training."""
@@ -255,7 +277,7 @@ class Session:
         where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
         num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
         if phase == "train":
-            self._clock.num_samples += num_rows
+            self._epochs.clock.num_samples += num_rows
 
     @property
     def has_row(self) -> bool:
@@ -266,13 +288,13 @@ class Session:
         """Another batch begins: it may be recorded; a training one trains with the rate of now."""
         self._rows.next_batch()
         if self.place.phase == "train":
-            self._rate = self.rates.effective()
+            self._epochs.rate = self.rates.effective()
 
     def moves_on(self) -> None:
         """A step is done or a loader starts anew: equal ids from here on are another visit, unless they are the very
         same tensor."""
         self._rows.has_moved_on = True
-        self._rate = self.rates.effective()
+        self._epochs.rate = self.rates.effective()
 
     def note_loss(self, loss: Tensor) -> None:
         """Keep a training batch's loss (), for the curve. Nothing is computed."""
@@ -287,15 +309,19 @@ class Session:
         self._target.are_weights_used = True
         return self._target.weight_of(sample_id) if self._target.has_weights else None
 
-    def flush(self) -> None:
-        """Return when all rows so far are on the disk: before a checkpoint is written, or a run that goes on from it
-        would lack them after a crash.
+    def flush(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Return when all so far is on the disk, the epoch's part included: before a checkpoint is written, or a run
+        that goes on from it would lack it after a crash.
+
+        Args:
+            metrics: of the epoch so far, beside those that were logged.
 
         Raises:
-            LedgerError: if they cannot be written.
+            LedgerError: if the rows cannot be written.
         """
         if self.is_open:
             self._rows.flush(wait=True)
+            self._epochs.note(self.place.epoch, self.place.step, metrics_in(metrics or {}))
 
     def can_save(self, save: Save) -> None:
         """How the loop writes a checkpoint."""
@@ -313,12 +339,12 @@ class Session:
         if step % self._log_every_n_steps == 0:
             self._log_step()
         if self._pace.due(self._ranks, step, self._steering.has_news()).news or self._steering.is_scripted(step):
-            self._clock.skip(self._steering.take(self._moment()))
+            self._epochs.clock.skip(self._steering.take(self._moment()))
         return self._goes_on()
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Numbers for the line of the epoch that runs."""
-        self._metrics |= {name: float(value) for name, value in metrics_in(metrics).items()}
+        self._epochs.metrics |= {name: float(value) for name, value in metrics_in(metrics).items()}
 
     def epoch_ends(self) -> bool:
         """The epoch's training and validation are over: write its line, with what was logged, and begin the next one.
@@ -330,31 +356,21 @@ class Session:
             self.before_epoch_ends()
         self._log_step()
         self._rows.flush(wait=True)
-        num_samples = sum(self._ranks.gather(self._clock.num_samples))
+        num_samples = sum(self._ranks.gather(self._epochs.clock.num_samples))
         self._share_what_was_learned()
-        if self._ranks.rank == 0 and not (num_samples == 0 and self._has_line()):
-            write_epoch(
-                self.run,
-                epoch=self.place.epoch,
-                step=self.place.step,
-                attempt=self._attempt,
-                clock=self._clock,
-                num_samples=num_samples,
-                lr=self._rate,
-                num_edits=self._target.num_edits,
-                metrics=self._metrics,
-            )
-        self._metrics = {}
+        self._epochs.end(self.place.epoch, self.place.step, num_samples, self._target.num_edits)
         if self._upkeep is not None:
             self._upkeep.epoch_ended()
-        self._clock.skip(self._steering.take(self._moment()))
-        self._clock.start()
+        self._epochs.clock.skip(self._steering.take(self._moment()))
+        self._epochs.clock.start()
         return self._goes_on()
 
-    def _has_line(self) -> bool:
-        """Whether an epoch that ended at this step is on record: Lightning ends it once more where a fit goes on from a
-        checkpoint that it wrote after the epoch's validation."""
-        return any(row["step"] == self.place.step for row in epoch_rows(self.run))
+    def epoch_begins(self, epoch: int) -> None:
+        """The training of an epoch begins, where the loop counts them. The one before it is ended if nobody did: the
+        fit goes on from a checkpoint that was written between its last step and its end."""
+        if epoch != self.place.epoch and self._epochs.is_taken_up:
+            self.epoch_ends()
+        self.place.epoch = epoch
 
     def _goes_on(self) -> bool:
         """False once somebody asked to end the run: then loaders of ours run dry as well."""
@@ -372,13 +388,13 @@ class Session:
             return
         if part.split != "train":
             self.evaluated_split = part.split
-        elif self._clock.num_samples:
+        elif self._epochs.clock.num_samples:
             self.epoch_ends()
             self.place.epoch += 1
 
     def training_ends(self) -> None:
         """The epoch's last training batch is done: what follows is validation."""
-        self._clock.training_ends()
+        self._epochs.clock.training_ends()
 
     def _moment(self) -> Moment:
         is_validating = self.place.phase == "eval"
@@ -392,7 +408,7 @@ class Session:
             return
         mean = float(torch.stack(losses).float().mean())
         place = self.place
-        write_step(self.run, step=place.step, epoch=place.epoch, attempt=self._attempt, loss=mean, lr=self._rate)
+        write_step(self.run, step=place.step, epoch=place.epoch, attempt=self._attempt, loss=mean, lr=self._epochs.rate)
 
     # ---- what the rows tell --------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ a trial can be repeated, and every point can be tried. One more kind of training
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -35,6 +37,9 @@ from small_runs import DIGITS, IRIS, rows, tensors
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir
+
+PATIENCE_S = 120
+"""Seconds after which a training is said to hang."""
 
 Stops = Sequence[tuple[int, int]]
 """Points, ascending, each with the POSIX signal that comes there."""
@@ -140,6 +145,7 @@ def train(folder: Path, settings: dict[str, Any], stops: Stops, resume: bool) ->
 
     points = Points(stops)
     points.watch()
+    faulthandler.dump_traceback_later(PATIENCE_S - 20)  # where it hangs
     try:
         if "door" in settings:
             import watched_stops
@@ -208,12 +214,19 @@ def run_trial(trial: Trial, folder: Path, whole: Path) -> str:
         if moment is not None:
             time.sleep(moment)
             process.send_signal(signal.Signals(trial.attempts[0][1]))
-        ended = finished(process, 120)
+        ended = _ended(process, trial)
         check_end(trial, ended.returncode, ended.stderr, is_stopped=bool(stops) or moment is not None)
         if (folder / "points").exists():  # Lightning ends a script with exit code 0 after SIGTERM
             break
     compare(trial, folder, whole)
     return outcome
+
+
+def _ended(process: Forked, trial: Trial) -> subprocess.CompletedProcess[str]:
+    try:
+        return finished(process, PATIENCE_S)
+    except subprocess.TimeoutExpired as error:
+        raise Fault(f"{trial}: it hangs: {process.stderr[-3000:]}") from error
 
 
 def has_checkpoint(folder: Path) -> bool:
