@@ -41,6 +41,9 @@ from litscope.rundir import RunDir
 PATIENCE_S = 120
 """Seconds after which a training is said to hang."""
 
+BEGAN = "began"
+"""The file that tells the parent that all is imported: its moments are counted from here."""
+
 Stops = Sequence[tuple[int, int]]
 """Points, ascending, each with the POSIX signal that comes there."""
 
@@ -150,6 +153,7 @@ def train(folder: Path, settings: dict[str, Any], stops: Stops, resume: bool) ->
         if "door" in settings:
             import watched_stops
 
+            (folder / BEGAN).touch()
             watched_stops.train(folder, **settings)
         else:
             from small_runs import small_fit
@@ -159,6 +163,7 @@ def train(folder: Path, settings: dict[str, Any], stops: Stops, resume: bool) ->
             if settings["dataset"] == "pictures":
                 settings = {**settings, "dataset": str(write_pictures(folder / "pictures.npz"))}
             count_steps_as_seconds()
+            (folder / BEGAN).touch()
             _ = fit(resume=str(folder / "run")) if resume else small_fit(folder / "run", settings)
     except LitscopeError as error:
         print(error, file=sys.stderr)
@@ -212,10 +217,12 @@ def run_trial(trial: Trial, folder: Path, whole: Path) -> str:
         moment, stops = (stops[0], ()) if stops and isinstance(stops[0], float) else (None, stops)
         process = Forked(train, folder, settings, stops, has_begun)
         if moment is not None:
+            while not (folder / BEGAN).exists() and process.poll() is None:
+                time.sleep(0.005)
             time.sleep(moment)
             process.send_signal(signal.Signals(trial.attempts[0][1]))
         ended = _ended(process, trial)
-        check_end(trial, ended.returncode, ended.stderr, is_stopped=bool(stops) or moment is not None)
+        check_end(trial, folder, ended, is_stopped=bool(stops) or moment is not None)
         if (folder / "points").exists():  # Lightning ends a script with exit code 0 after SIGTERM
             break
     compare(trial, folder, whole)
@@ -234,12 +241,13 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("run/checkpoints/last.ckpt", "own/last.ckpt", "own.pt"))
 
 
-def check_end(trial: Trial, code: int, stderr: str, is_stopped: bool) -> None:
+def check_end(trial: Trial, folder: Path, ended: subprocess.CompletedProcess[str], is_stopped: bool) -> None:
     """Refuse exit codes that are not those of a stop, and tracebacks."""
     is_watched = "door" in KINDS[trial.kind]  # the script is a person's own: Lightning and Python end it
-    allowed = {0, 130, -signal.SIGKILL, *((1, 143, -signal.SIGTERM) if is_watched else ())} if is_stopped else {0}
-    if code not in allowed or ("Traceback" in stderr and not is_watched):
-        raise Fault(f"{trial}: exit code {code}: {stderr[-3000:]}")
+    is_pythons = is_watched or not (folder / "run").exists()  # so they do before `fit` has been called
+    allowed = {0, 130, -signal.SIGKILL, *((1, 143, -signal.SIGTERM) if is_pythons else ())} if is_stopped else {0}
+    if ended.returncode not in allowed or ("Traceback" in ended.stderr and not is_pythons):
+        raise Fault(f"{trial}: exit code {ended.returncode}: {ended.stderr[-3000:]}")
 
 
 def compare(trial: Trial, folder: Path, whole: Path) -> None:
@@ -345,7 +353,7 @@ def draw(kind: str, whole: Whole, chance: random.Random) -> Trial:
     for _ in range(chance.choice((1, 1, 1, 2))):
         number = chance.choice(SIGNALS)
         if not attempts and chance.random() < 0.3:
-            attempts.append((chance.uniform(0.3, whole.wall_s), int(number)))
+            attempts.append((chance.uniform(0.0, whole.wall_s), int(number)))
             continue
         first = chance.randint(1, whole.num_points)
         stops = [(first, int(number))]
