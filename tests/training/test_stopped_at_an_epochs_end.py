@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -133,6 +134,20 @@ def test_a_run_that_was_asked_to_stop_ends_where_it_was(pictures: Path, tmp_path
         train_until_asked(tmp_path / "run")
     fit(resume=str(tmp_path / "run"))
     assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_between_its_best_checkpoint_and_its_last_one_has_each_once(
+    pictures: Path, tmp_path: Path
+) -> None:
+    train(tmp_path / "whole", pictures)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", pictures, callbacks=[At(6, send(signal.SIGTERM))])
+    best = next((tmp_path / "whole" / "checkpoints").glob("epoch02-*.ckpt"))
+    shutil.copy(best, tmp_path / "run" / "checkpoints")
+    fit(resume=str(tmp_path / "run"))
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    names = [sorted(path.name for path in (tmp_path / name / "checkpoints").iterdir()) for name in ("run", "whole")]
+    assert names[0] == names[1]
 
 
 def test_with_more_time_the_epoch_goes_on_and_has_one_pass_of_its_own(

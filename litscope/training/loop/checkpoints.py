@@ -309,4 +309,5 @@ def best_checkpoints(folder: Path, monitor: str | None, mode: str | None, save_t
         save_last=False,
         auto_insert_metric_name=False,
         save_on_train_epoch_end=True,
+        enable_version_counter=False,  # a run that was killed behind this file, and goes on, writes it once more
     )
