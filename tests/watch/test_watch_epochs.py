@@ -81,7 +81,10 @@ def fit(folder: Path, saves: L.Callback, max_epochs: int = NUM_EPOCHS) -> None:
     parts = [DataLoader(with_ids(data), BATCH) for data in (TRAIN, VAL)]
     callbacks = (saves, Scope(folder / "run")) if isinstance(saves, SavesFirst) else (Scope(folder / "run"), saves)
     last = folder / "own" / "last.ckpt"
-    trainer(*callbacks, max_epochs=max_epochs, enable_checkpointing=True).fit(
+    has_own = isinstance(
+        saves, ModelCheckpoint
+    )  # else Lightning would add one, which writes into the working directory
+    trainer(*callbacks, max_epochs=max_epochs, enable_checkpointing=has_own).fit(
         Numbers(), *parts, ckpt_path=last if last.exists() else None, weights_only=False
     )
 
