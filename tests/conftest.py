@@ -33,6 +33,18 @@ _test_number = itertools.count()
 spared.spare()
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses, and before the order is shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `thorough` the first case belongs to the fast suite, the others to the slow one."""
+    seen: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("thorough") is not None:
+            name = item.nodeid.partition("[")[0]
+            if name in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add(name)
+
+
 @pytest.fixture(autouse=True)
 def isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An image cache that is this test's own, and the working directory given back afterwards."""

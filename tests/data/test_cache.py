@@ -187,6 +187,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(reader, store):
     """A file-size limit stands in for the full disk: the same system calls fail."""
     code = FULL_DISK.format(

@@ -155,6 +155,7 @@ class TestMatch:
         assert not found.is_checked
         assert told(found) == {"new": 1, "gone": 3}
 
+    @pytest.mark.slow
     def test_a_million_rows(self):
         count, random = 1_000_000, np.random.default_rng(0)
         rows = random.permutation(count)

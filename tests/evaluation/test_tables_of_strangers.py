@@ -42,6 +42,7 @@ def test_a_sorted_file_with_its_index_is_not_known_by_the_index(tmp_path):
     assert predict(tmp_path / "run", [tmp_path / "n.csv"]).table["prediction"].to_pylist() == ["a", "b"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("unit", [1, 10**9])
 def test_seconds_and_nanoseconds_since_1970_are_learned(tmp_path, unit):
     rows = [f"{(1_700_000_000 + i) * unit},{'ab'[i // 30]}" for i in range(60)]

@@ -81,6 +81,7 @@ def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_folds_and_the_next_call_goes_on(tmp_path: Path) -> None:
     words = ["cv", "digits", "--folds", "3", "--epochs", "2", "--logger", "none", "--seed", "3"]
     process = started_cli(*words, "--run-dir", str(tmp_path / "cv"))

@@ -66,6 +66,7 @@ def test_a_steered_run_ends_bit_equal(tmp_path: Path) -> None:
     assert_repeated(again, tmp_path / "third")  # a replay can be replayed
 
 
+@pytest.mark.thorough
 def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small_fit(run, callbacks=scenario(run))
@@ -75,6 +76,7 @@ def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     assert (found.weights.largest or 0) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop", [3, 6, 8])
 def test_a_run_that_was_resumed(tmp_path: Path, stop: int) -> None:
     run = tmp_path / "run"
@@ -84,6 +86,7 @@ def test_a_run_that_was_resumed(tmp_path: Path, stop: int) -> None:
     assert_repeated(run, tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_what_was_done_after_the_last_checkpoint_was_done_again_at_its_step(tmp_path: Path) -> None:
     class Died(Exception):
         pass
@@ -98,6 +101,7 @@ def test_what_was_done_after_the_last_checkpoint_was_done_again_at_its_step(tmp_
     assert_repeated(run, tmp_path / "again")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("during", ["train", "validation"])
 def test_a_run_that_was_stopped_stops_there_again(tmp_path: Path, during: str) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
@@ -106,6 +110,7 @@ def test_a_run_that_was_stopped_stops_there_again(tmp_path: Path, during: str) -
     assert last(again)["global_step"] == (4 if during == "train" else 6)
 
 
+@pytest.mark.slow
 def test_a_stop_after_which_the_run_went_on_is_not_repeated(tmp_path: Path) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
     flags: dict[str, Any] = {"scheduler_type": "constant", "warmup_epochs": 0.0}  # more epochs change no rate
@@ -115,6 +120,7 @@ def test_a_stop_after_which_the_run_went_on_is_not_repeated(tmp_path: Path) -> N
     assert_repeated(run, again)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop", [3, 6])
 def test_a_run_that_was_cut_short_is_repeated_to_its_last_checkpoint(tmp_path: Path, stop: int) -> None:
     run = tmp_path / "run"
@@ -123,12 +129,14 @@ def test_a_run_that_was_cut_short_is_repeated_to_its_last_checkpoint(tmp_path: P
     assert_repeated(run, tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_a_run_that_its_time_ended_ends_at_that_step(tmp_path: Path) -> None:
     run = small_fit(tmp_path / "run", max_time="1s", epochs=200).run
     assert 0 < last(run.path)["global_step"] < 1200
     assert_repeated(run.path, tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_canaries_are_repeated_and_none_planted_twice(tmp_path: Path) -> None:
     run, again = RunDir(tmp_path / "run"), RunDir(tmp_path / "again")
     small_fit(run.path, epochs=5, canaries=0.1)
@@ -137,6 +145,7 @@ def test_canaries_are_repeated_and_none_planted_twice(tmp_path: Path) -> None:
     assert [entry.action["what"] for entry in entries(again)] == ["relabel", "undo"]
 
 
+@pytest.mark.slow
 def test_carried_decisions_are_repeated_and_not_asked_for_twice(tmp_path: Path) -> None:
     first, run, again = (tmp_path / name for name in ("first", "run", "again"))
     discard = request("discard", sample_id=list(range(300)), key=[f"digits/{i:05}" for i in range(300)])
@@ -147,6 +156,7 @@ def test_carried_decisions_are_repeated_and_not_asked_for_twice(tmp_path: Path) 
     assert [entry.status for entry in entries(RunDir(again))] == ["applied"]
 
 
+@pytest.mark.slow
 def test_a_run_from_another_ones_checkpoint(tmp_path: Path) -> None:
     first, run, again = (tmp_path / name for name in ("first", "run", "again"))
     with pytest.raises(Interrupted):

@@ -181,9 +181,11 @@ class TestPruner:
             assert json.loads((Path(trial.run) / "summary.json").read_text())["status"] == "finished"
         assert ", stopped after 2 epochs (" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_with_none_all_train_to_the_end(self, tmp_path: Path) -> None:
         assert all(trial.stopped_after is None for trial in pruned(tmp_path, pruner="none"))
 
+    @pytest.mark.slow
     def test_trials_of_several_lengths_are_not_compared(self, tmp_path: Path) -> None:
         assert all(trial.stopped_after is None for trial in pruned(tmp_path, "epochs=2,3"))
 

@@ -234,6 +234,7 @@ def _append_many(path: Path, writer: int) -> None:
         append_line(path, {"writer": writer, "number": number, "text": "x" * 20_000})
 
 
+@pytest.mark.slow
 def test_writers_at_once_do_not_mix_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     context = forked.server()

@@ -79,6 +79,7 @@ def _fit_until_the_second_epoch(run: Path) -> None:
     run_recipe(recipe, on_epoch=lambda row: row["epoch"] == 1)
 
 
+@pytest.mark.slow
 def test_who_is_told_of_each_epoch_may_end_all_ranks(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = finished(Forked(_fit_until_the_second_epoch, run))
@@ -108,6 +109,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     assert rows(run).equals(rows(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_dead_worker_ends_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, epochs=4000, log_every_n_steps=1)

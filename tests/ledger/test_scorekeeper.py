@@ -396,6 +396,7 @@ def test_a_read_only_folder_needs_no_word(run: RunDir, tmp_path: Path) -> None:
     assert not run.scores.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_that_refresh_at_once_write_the_same(run: RunDir) -> None:
     training = Training(run)
     training.finish_epoch()

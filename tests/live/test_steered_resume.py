@@ -55,6 +55,7 @@ def steered_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(tmp_path: Path, limit: float | None) -> None:
     flags = {"epochs": 1, "limit_train_batches": limit}
@@ -99,6 +100,7 @@ def test_what_is_asked_after_a_crash_comes_after_what_was_done_before_it(tmp_pat
     assert len(visited(run, split="train", min_epoch=2) & set(range(200))) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop", [3, 6, 9, 11, 13, 15])
 def test_a_steered_run_resumes_exactly(steered_whole: Path, tmp_path: Path, stop: int) -> None:
     whole, cut = steered_whole, tmp_path / "cut"
@@ -115,6 +117,7 @@ def test_a_steered_run_resumes_exactly(steered_whole: Path, tmp_path: Path, stop
     assert rows(cut, split="train").equals(rows(whole, split="train"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("stop", "during"), [(6, "train"), (20, "train"), (26, "validation")])
 def test_of_whole_epochs_too(tmp_path: Path, stop: int, during: str) -> None:
     """An epoch keeps the number of batches that it began with, also after a resume in it or at its end."""

@@ -87,6 +87,7 @@ def values(run: Path, name: str) -> list[float]:
     return [row[name] for row in epoch_rows(RunDir(run))]
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--member-lr", "--member-weight-decay")
 @pytest.mark.parametrize("steps", [1, 8])
 def test_a_run_of_settings_is_as_many_runs(steps: int, tmp_path: Path) -> None:
@@ -99,6 +100,7 @@ def test_a_run_of_settings_is_as_many_runs(steps: int, tmp_path: Path) -> None:
             assert together == pytest.approx(values(own, f"val/{name}"), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_of_settings_resumes_to_the_same_weights(tmp_path: Path) -> None:
     line = {**DIFFERENT, "scheduler_type": "constant", "warmup_epochs": 0}
     small_fit(tmp_path / "whole", IRIS, **line)

@@ -118,6 +118,7 @@ def test_metrics_of_each_member_by_hand() -> None:
 LINE = ["iris", "--epochs", "4", "--logger", "none", "--num-members", "4", "--test-split", "0.2", "--no-progress"]
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--num-members")
 @pytest.mark.parametrize("several", [[], ["--steps-per-call", "4"]])
 def test_a_run_of_members_is_a_run(tmp_path: Path, several: list[str]) -> None:
@@ -139,6 +140,7 @@ def test_a_run_of_members_is_a_run(tmp_path: Path, several: list[str]) -> None:
     assert (tmp_path / "p.csv").read_text().count("\n") == 151
 
 
+@pytest.mark.slow
 def test_members_resume_to_the_same_weights(tmp_path: Path) -> None:
     def weights(run: RunDir) -> Any:
         return torch.load(run.last_checkpoint, weights_only=True)["state_dict"]

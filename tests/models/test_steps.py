@@ -63,6 +63,7 @@ def assert_same(run: Path, plain: Path) -> None:
 # ---- equal to the plain path -----------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("steps_per_call")
 @pytest.mark.parametrize("most", [2, 5, 50])
 def test_a_table_trains_to_the_same_bits(most: int, tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_a_table_trains_to_the_same_bits(most: int, tmp_path: Path) -> None:
     assert_same(tmp_path / "run", tmp_path / "plain")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags",
     [
@@ -120,6 +122,7 @@ def test_a_line_of_the_log_ends_a_call(tmp_path: Path) -> None:
 # ---- resume and actions ----------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("first", "second"), [(1, 4), (4, 1), (4, 3)])
 @pytest.mark.parametrize("during", ["train", "validation"])
 def test_a_checkpoint_of_one_length_goes_on_with_another(first: int, second: int, during: str, tmp_path: Path) -> None:
@@ -147,6 +150,7 @@ def test_actions_have_their_turn_between_calls(tmp_path: Path) -> None:
     assert len(seen) == len(set(seen["sample_id"].to_pylist()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["discard", "reweight", "set"])
 def test_an_action_that_is_due_at_a_step_ends_a_call(what: str, tmp_path: Path) -> None:
     """A run that goes on applies actions at the steps at which it had them, whatever the calls."""
@@ -366,6 +370,7 @@ def test_a_compiler_that_fails_does_not_end_the_run(
     assert_same(tmp_path / "run", tmp_path / "plain")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -98,11 +98,13 @@ def test_every_third_party_import_is_required() -> None:
                 assert canonicalize_name(own_names.get(top, top)) in required, f"{path} imports {top}"
 
 
+@pytest.mark.slow
 def test_torchvision_can_be_imported_after_litscope() -> None:
     code = "import litscope, torchvision, timm, torch\nprint(hasattr(torch.ops.torchvision, 'nms'))"
     assert python(code).split() == ["True"]
 
 
+@pytest.mark.slow
 def test_operators_are_declared_only_where_they_are_missing() -> None:
     code = (
         "import litscope._torchvision as hook, torch\n"

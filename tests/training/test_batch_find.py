@@ -77,6 +77,7 @@ def test_a_search_without_sizes_is_refused(wrong):
         find_batch_size(classifier, data, plan, **wrong)
 
 
+@pytest.mark.slow
 def test_a_memory_budget_on_the_cpu_bounds_the_batch_size():
     classifier, data, plan = prepared()
     free = find_batch_size(classifier, data, plan, most=64)

@@ -85,6 +85,7 @@ def test_before_the_recipe_the_same_command_begins_anew(stage: str, plain_run: P
     assert_same_run(run, plain_run)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stage",
     ["no attempt yet", "before the first step", "in the first epoch", "in its validation", "at the first checkpoint"],
@@ -112,6 +113,7 @@ def test_the_newest_that_is_there_is_taken(plain_run: Path, tmp_path: Path, caps
     assert_same_run(run, plain_run)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(plain_run: Path, tmp_path: Path) -> None:
     run = kill_at("at the first checkpoint", tmp_path / "run")
     for stage in ("no attempt yet", "at the first checkpoint", "before the first step"):

@@ -61,6 +61,7 @@ def test_more_steps_are_trained_though_the_epochs_were_chosen(tmp_path: Path) ->
         fit(resume=str(tmp_path / "a"), epochs=90)
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_fit(tmp_path / "a", IRIS, max_time="1s", epochs=100_000)
     fit(resume=str(tmp_path / "a"), epochs=100_001)

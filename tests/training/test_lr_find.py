@@ -120,6 +120,7 @@ class Noisy(Classifier):
         return output
 
 
+@pytest.mark.slow
 def test_noise_on_the_loss_hardly_moves_the_suggestion():
     classifier, data, plan = prepared("breast_cancer")
     suggestions = []

@@ -282,6 +282,7 @@ def test_check_accepts_a_run_that_goes_on(in_tmp: Path) -> None:
     assert run_recipe(recipe).summary["epochs"] == 5
 
 
+@pytest.mark.slow
 def test_the_finders_start_from_the_weights_of_a_run_that_goes_on(in_tmp: Path) -> None:
     """After 60 epochs on iris the loss of the first step is far below that of a new network."""
     small_fit(in_tmp / "run", IRIS, epochs=60, lr=0.01)

@@ -144,6 +144,7 @@ class TestSelection:
         assert set(np.concatenate(shares)) == set(kept) == set(np.concatenate(EpochOrder(kept, 8, 5).batches(1)))
 
 
+@pytest.mark.slow
 def test_the_expected_sum_of_gradients_is_that_of_all_samples() -> None:
     """Linear model, 60 samples, the mean over many epochs' choices; without the factor it is another one."""
     generator = torch.Generator().manual_seed(0)
@@ -221,6 +222,7 @@ class TestRuns:
         assert {i: counted[i] for i in seen} == dict(seen)
         assert set(seen.values()) == {2, 3, 4}
 
+    @pytest.mark.slow
     def test_the_schedule_does_not_jump_and_ends_at_zero(self, tmp_path: Path) -> None:
         small_fit(tmp_path / "run", **{**PRUNED, "epochs": 9, "batch_size": 32, "lr": 1.0, "optimizer": "sgd"})
         rates = np.array([line["lr"] for line in read_lines(RunDir(tmp_path / "run").step_metrics)])
@@ -242,6 +244,7 @@ class TestRuns:
 
 
 class TestResume:
+    @pytest.mark.thorough
     @pytest.mark.parametrize(("stop", "during"), [(5, "train"), (13, "train"), (13, "validation"), (15, "train"),
                                                   (19, "train"), (28, "train"), (99, "train")])  # fmt: skip
     def test_is_exact(self, whole: Path, tmp_path: Path, stop: int, during: str) -> None:
@@ -306,6 +309,7 @@ class TestSteering:
     def _looks_at_every_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(steering, "POLL_S", 0.0)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("stop", [17, 20, 25, 40])
     def test_a_steered_pruned_run_resumes_exactly(self, tmp_path: Path, stop: int) -> None:
         one, cut = tmp_path / "whole", tmp_path / "cut"

@@ -47,6 +47,7 @@ def assert_same_run(run_dir: Path, whole: Path) -> None:
     assert [{k: r.get(k) for k in kept} for r in ours] == [{k: pytest.approx(r.get(k)) for k in kept} for r in theirs]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", range(1, 13))
 def test_interrupted_at_any_step_ends_with_the_same_bits(step: int, whole: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", step)
@@ -56,6 +57,7 @@ def test_interrupted_at_any_step_ends_with_the_same_bits(step: int, whole: Path,
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", [6, 12])
 def test_interrupted_during_validation(step: int, whole: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", step, during="validation")
@@ -64,6 +66,7 @@ def test_interrupted_during_validation(step: int, whole: Path, tmp_path: Path) -
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again(whole: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", 2)
     for step, during in ((4, "train"), (6, "train"), (6, "validation"), (7, "train"), (12, "validation")):
@@ -74,6 +77,7 @@ def test_interrupted_again_and_again(whole: Path, tmp_path: Path) -> None:
     assert [a["start_step"] for a in read_lines(RunDir(tmp_path / "run").attempts)] == [0, 2, 4, 6, 6, 7, 12]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flags", "steps"),
     [
@@ -124,6 +128,7 @@ def _fit_and_die(run: Path, step: int, during: str) -> None:
     small_fit(run, callbacks=[At(step, lambda: os.kill(os.getpid(), signal.SIGKILL), during)])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("step", "during", "start"), [(4, "train", 3), (6, "validation", 5), (9, "train", 8)])
 def test_killed_without_warning(step: int, during: str, start: int, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -232,6 +232,7 @@ def test_threads_hold_for_the_run_alone(tmp_path):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("channels_last")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_channels_last_is_the_format_of_weights_and_images(tmp_path, wanted):

@@ -109,6 +109,7 @@ def test_the_clean_pass_is_made_up_for(
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flags", [{"max_steps": 6}, {"max_time": "5s"}, {"max_steps": 8}], ids=str)
 def test_the_last_validation_is_made_up_for(
     flags: dict[str, Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -251,6 +251,7 @@ def test_hyperparameters_follow_their_file(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err.count("stay as they are") == 2
 
 
+@pytest.mark.slow
 def test_a_script_that_breaks_leaves_a_failed_run(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
