@@ -51,7 +51,7 @@ class WithIds(Dataset[Any]):
 
     Attributes:
         dataset: the one that is wrapped.
-        first_id: the `sample_id` of its first item; set when a run takes it up.
+        first_id: the least `sample_id` of its items; set when a run takes it up.
         is_discarded: (N,) bool: items that the samplers leave out. They run in the training process, not in workers.
         has_discarded: whether any item is discarded.
         is_over: whether its samplers stop, because somebody asked to end a run that has no other end.
@@ -77,6 +77,7 @@ class WithIds(Dataset[Any]):
         self._place = place
         self._keys = keys
         self._label = label
+        self._offsets: Ids | None = None
         # Worker processes see what is written here: it is shared memory, even if they are spawned.
         self._relabelled = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -96,7 +97,7 @@ class WithIds(Dataset[Any]):
         label = int(self._relabelled[index])
         if label != _UNCHANGED:
             item = self._with_label(item, label)
-        sample_id = self.first_id + int(index)
+        sample_id = self.first_id + (int(index) if self._offsets is None else int(self._offsets[index]))
         if isinstance(item, Mapping):
             return {**item, "sample_id": sample_id}
         if not isinstance(item, tuple | list):
@@ -126,11 +127,32 @@ class WithIds(Dataset[Any]):
             found = None
         return found if isinstance(found, Tensor) and not found.is_floating_point() and found.ndim == 1 else None
 
-    def leave_out(self, indices: Ids) -> None:
-        """Discard these items, by index, and only these."""
+    def is_known_as(self, first_id: int, offsets: Ids) -> None:
+        """Give the items the ids that a run knows them by.
+
+        Args:
+            first_id: the least of them.
+            offsets: (N,) what each item's id is above it.
+        """
+        self.first_id = first_id
+        self._offsets = None if np.array_equal(offsets, np.arange(len(offsets))) else offsets
+
+    def ids(self, indices: Ids | None = None) -> Ids:
+        """The `sample_id` of items, by index; None: of all."""
+        offsets = np.arange(len(self), dtype=np.int64) if self._offsets is None else self._offsets
+        return self.first_id + (offsets if indices is None else offsets[indices])
+
+    def _indices(self, ids: Ids) -> Ids:
+        """The items that have these ids."""
+        if self._offsets is None:
+            return ids - self.first_id
+        return np.argsort(self._offsets)[ids - self.first_id]
+
+    def leave_out(self, ids: Ids) -> None:
+        """Discard the items of these ids, and only these."""
         self.is_discarded[:] = False
-        self.is_discarded[indices] = True
-        self.has_discarded = bool(len(indices))
+        self.is_discarded[self._indices(ids)] = True
+        self.has_discarded = bool(len(ids))
 
     def _label_of(self, batch: Any) -> Any:
         """The labels in a batch of tuples, or None if it has none."""
@@ -141,10 +163,11 @@ class WithIds(Dataset[Any]):
         return batch[at] if at < len(batch) else None
 
     def relabel(self, labels: Mapping[int, int]) -> None:
-        """Give items other labels, by index; they replace all labels given before."""
+        """Give items other labels, by `sample_id`; they replace all labels given before."""
         self._relabelled.fill_(_UNCHANGED)
         if labels:
-            self._relabelled[list(labels)] = torch.tensor(list(labels.values()))
+            indices = self._indices(np.array(list(labels), np.int64))
+            self._relabelled[indices.tolist()] = torch.tensor(list(labels.values()))
 
     def keys(self, split: str) -> list[str]:
         """(N,) a stable name of each sample."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from litscope.console import warn
+from litscope.data.content import match
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, RunError
 from litscope.watch.ids import Ids, WithIds, classes_of, labels_of, numbered
 
 _PARTS = "watched"
@@ -87,16 +90,13 @@ class Roster:
         if all(part.data is not data for part in self.parts):
             self._add_part(data, split)
         if indices is not None:
-            for index in indices.tolist():
-                self._splits[data.first_id + index] = split
+            for sample_id in data.ids(indices).tolist():
+                self._splits[sample_id] = split
 
     def _add_part(self, data: WithIds, split: str) -> None:
         count = len(data)
-        known = next(
-            (p for p in self.parts if p.data is None and (p.split, p.num_samples) == (split, count)), None
-        )  # of an earlier attempt
-        if known is not None:
-            known.data, data.first_id = data, known.first_id
+        if (known := self._known_part(data, split)) is not None:
+            known.data = data
             return
         data.first_id = len(self)
         self.parts.append(Part(split, len(self), count, data))
@@ -113,12 +113,40 @@ class Roster:
                 f"class_names has {len(self._given)} names, but a label of {split} is {self._num_classes - 1}."
             )
 
+    def _known_part(self, data: WithIds, split: str) -> Part | None:
+        """The part of an earlier attempt that a data set is; its items then have the ids that they had, in any order.
+
+        Raises:
+            RunError: if there were as many samples in this split, and others.
+        """
+        count, changes = len(data), ""
+        for part in self.parts:
+            if part.data is not None or (part.split, part.num_samples) != (split, count):
+                continue
+            then = slice(part.first_id, part.first_id + count)
+            labels = labels_of(data.dataset)
+            labels_then = None if labels is None else self._labels[then]  # else there is nothing to compare
+            found = match(_told(data.keys(split), labels), _told(self._keys[then], labels_then))
+            if not len(found.new) and not len(found.gone):
+                data.is_known_as(part.first_id, found.sample_id)
+                if found.differences():
+                    warn(f"the samples of {split} are not as they were: {found.differences()}")
+                return part
+            changes = found.differences()
+        if changes:
+            raise RunError(
+                f"The data of {split} hold other samples than when the run began, of {count:,}: {changes}. Go on with "
+                "the same samples (with_ids(..., keys=...) names them, so that they may be in another order), or start "
+                "a run of its own: another run_dir."
+            )
+        return None
+
     def split_of(self, data: WithIds, indices: Ids | None) -> str | None:
         """The split of a loader's data set, if it is known, else None."""
         if all(part.data is not data for part in self.parts) or not len(data):
             return None
         first = 0 if indices is None or not len(indices) else int(indices[0])
-        return self._splits[data.first_id + first]
+        return self._splits[int(data.ids()[first])]
 
     def has_classes(self, count: int) -> None:
         """Learn from the logits that there are `count` classes."""
@@ -155,7 +183,7 @@ class Roster:
         found = np.zeros(len(self), bool)
         for part in self.parts:
             if part.data is not None:
-                found[part.first_id : part.first_id + part.num_samples] = part.data.is_discarded
+                found[part.data.ids()] = part.data.is_discarded
         return found
 
     def part_of(self, sample_id: int) -> Part | None:
@@ -172,3 +200,10 @@ class Roster:
             splits=self._splits,
             encoding={"kind": "watched", _PARTS: parts},
         )
+
+
+def _told(keys: Sequence[str], labels: Ids | None) -> Manifest:
+    """Samples as `match` compares them."""
+    known = np.full(len(keys), UNLABELLED) if labels is None else labels
+    classes = [str(i) for i in range(max(1, int(known.max(initial=-1)) + 1))]
+    return build_manifest(pa.array(keys, pa.string()), known, classes)

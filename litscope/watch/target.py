@@ -181,8 +181,8 @@ class WatchedTraining:
         for part in self._roster.parts:
             if part.data is None:
                 continue
-            part.data.leave_out(np.array([i - part.first_id for i in discarded if _has(part, i)], np.int64))
-            part.data.relabel({i - part.first_id: label for i, label in labels.items() if _has(part, i)})
+            part.data.leave_out(np.array([i for i in discarded if _has(part, i)], np.int64))
+            part.data.relabel({i: label for i, label in labels.items() if _has(part, i)})
             is_changed = not np.array_equal(before[id(part)], part.data.is_discarded)
             is_held_out |= is_changed and part.split != "train"
         if not is_held_out:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from litscope.data.manifest import UNLABELLED
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, RunError
 from litscope.watch import with_ids
 from litscope.watch.roster import Roster
 
@@ -48,9 +48,58 @@ def test_each_data_set_has_its_ids_and_is_taken_in_once() -> None:
     assert [part and part.split for part in at] == ["train", "train", "val", "val", None]
     assert roster.is_in("val").tolist() == [False] * 4 + [True] * 3
     train.leave_out(ids(1))
-    val.leave_out(ids(0, 2))
+    val.leave_out(ids(4, 6))
     assert np.flatnonzero(roster.is_discarded()).tolist() == [1, 4, 6]
     assert (roster.ids_of("train").tolist(), roster.ids_of("val").tolist()) == ([0, 2, 3], [5])
+
+
+def named(keys: list[str], labels: list[int]) -> Any:
+    return with_ids(TensorDataset(torch.zeros(len(keys), 1), torch.tensor(labels)), keys=keys)
+
+
+def test_samples_of_a_resumed_run_are_found_by_their_keys_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    first = grown(("val", data(2)), ("train", named(["a", "b", "c"], [0, 1, 0])))
+    resumed = Roster(None)
+    resumed.take_up(first.manifest())
+    train = named(["c", "a", "b"], [0, 0, 1])
+    resumed.add(train, "train")
+    assert "samples of train are not as they were: all of them in another order" in capsys.readouterr().err
+    assert [train[i][-1] for i in range(3)] == [4, 2, 3]
+    assert train.__getitems__([2, 0])[1][-1] == 4
+    train.leave_out(ids(4))
+    assert train.is_discarded.tolist() == [True, False, False]
+    assert np.flatnonzero(resumed.is_discarded()).tolist() == [4]
+    train.relabel({3: 0})
+    assert [int(train[i][1]) for i in range(3)] == [0, 0, 0]
+    assert resumed.manifest().table.equals(first.manifest().table)
+
+
+def test_a_resumed_run_says_which_labels_are_others(capsys: pytest.CaptureFixture[str]) -> None:
+    first = grown(("train", data(4)))
+    for labels, said in (([0, 1, 0, 1], ""), ([0, 1, 1, 0], "2 with another label")):
+        resumed = Roster(None)
+        resumed.take_up(first.manifest())
+        resumed.add(data(4, labels), "train")
+        err = capsys.readouterr().err
+        assert (said in err) if said else not err
+
+
+def test_other_samples_are_not_taken_for_those_of_the_run() -> None:
+    first = grown(("train", named(["a", "b", "c"], [0, 1, 0])))
+    resumed = Roster(None)
+    resumed.take_up(first.manifest())
+    with pytest.raises(RunError, match=r"data of train hold other samples.*1 gone, 1 new.*keys="):
+        resumed.add(named(["a", "b", "d"], [0, 1, 0]), "train")
+
+
+def test_of_two_parts_alike_each_is_found_by_its_keys() -> None:
+    first = grown(("val", named(["a", "b"], [0, 1])), ("val", named(["c", "d"], [0, 1])))
+    resumed = Roster(None)
+    resumed.take_up(first.manifest())
+    second, one = named(["c", "d"], [0, 1]), named(["a", "b"], [0, 1])
+    resumed.add(second, "val")
+    resumed.add(one, "val")
+    assert (one.first_id, second.first_id, len(resumed)) == (0, 2, 4)
 
 
 def test_a_subset_has_a_split_of_its_own() -> None:
@@ -120,7 +169,7 @@ def test_another_size_after_a_resume_is_another_data_set() -> None:
     roster.add(longer, "train")
     assert longer.first_id == 4
     assert roster.is_discarded().tolist() == [False] * 9
-    longer.leave_out(ids(0))
+    longer.leave_out(ids(4))
     assert np.flatnonzero(roster.is_discarded()).tolist() == [4]
 
 
