@@ -153,6 +153,7 @@ class TestEveryCommand:
             export(Wanted(RunDir.open(place / name), tmp_path / "out.csv"), "csv")
         assert not (tmp_path / "out.csv").exists()
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("what", ["shuffled", "edited", "removed", "added"])
     def test_trainings_with_the_run_s_ids_are_refused(self, place, name, change, what, in_tmp):
         change(place, what)

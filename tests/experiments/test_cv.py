@@ -60,6 +60,7 @@ def test_a_long_one_is_heard_of(
     assert f"{title}, epoch 2/2: train/loss 0." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_both_ways_come_to_the_same_on_real_data(tmp_path: Path) -> None:
     """Not to the same bits: a member's batches are those of all rows, without its fold's."""
     flags = {"dataset": "breast_cancer", "epochs": 10}

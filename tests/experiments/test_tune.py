@@ -198,6 +198,7 @@ class TestPruner:
         again = pruned(folder, trials=9)
         assert again[:8] == after
 
+    @pytest.mark.slow
     def test_they_count_where_the_folder_was_moved(self, earlier: Path, tmp_path: Path) -> None:
         shutil.copytree(earlier, tmp_path / "now")
         after = pruned(tmp_path / "now", trials=8)

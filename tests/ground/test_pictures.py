@@ -79,6 +79,7 @@ def test_right_is_blue_wrong_is_orange_and_stronger_with_its_share(tmp_path: Pat
     assert num_pixels(wrong, ORANGE) > cells > num_pixels(wrong, BLUE) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_classes", [2, 10, 100])
 def test_cells_are_large_enough_to_read(tmp_path: Path, num_classes: int) -> None:
     matrix = np.eye(num_classes, dtype=int) * 7

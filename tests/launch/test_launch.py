@@ -32,6 +32,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.flag("devices", "strategy")
 def test_each_sample_is_seen_once_an_epoch(two: Path) -> None:
     summary = read_summary(RunDir(two))

@@ -315,6 +315,7 @@ def killed_at(folder: Path, call: str, number: int) -> bool:
     return process.exitcode != 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("call", "least"), [("fsync", 6), ("replace", 3), ("unlink", 12)])
 def test_killed_at_each_step_of_a_compaction(tmp_path: Path, call: str, least: int) -> None:
     template = RunDir.create(tmp_path / "template")

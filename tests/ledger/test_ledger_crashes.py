@@ -230,6 +230,7 @@ def assert_each_visit_once(run: RunDir, num_steps: int) -> None:
     assert evaluated == [(s, 1000 + i) for s in range(10, num_steps + 1, 10) for i in range(6)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_killed_at_each_system_call_that_matters(tmp_path: Path, server: ForkServerContext, call: str) -> None:
     run, num_torn = RunDir.create(tmp_path / "run"), 0

@@ -40,6 +40,7 @@ def test_weights_after_200_steps_are_the_same_with_the_ledger_off(with_ledger: P
     assert_bit_equal(last(with_ledger), last(tmp_path / "off"), "state_dict", "optimizer_states")
 
 
+@pytest.mark.thorough
 def test_weights_are_those_of_plain_lightning(with_ledger: Path) -> None:
     """The same batches through a plain Trainer with the public classes, and none of our callbacks."""
     recipe = recipe_from_keywords(**{**DIGITS, **LONG})

@@ -286,6 +286,7 @@ def test_the_order_of_rows_within_an_epoch_does_not_matter(epochs: list[list[Row
     assert count(epochs) == count(shuffled)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     epochs=st.lists(st.lists(visit, max_size=12), min_size=2, max_size=8),

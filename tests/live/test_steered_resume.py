@@ -68,6 +68,7 @@ def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(tmp_path: Path, lim
     assert rows(cut, split="train").equals(rows(whole, split="train"))
 
 
+@pytest.mark.slow
 def test_an_epoch_that_cannot_follow_a_discard_resumes_all_the_same(tmp_path: Path) -> None:
     flags = {"epochs": 2, "limit_train_batches": None, "batch_size": 16}
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -31,6 +31,7 @@ def parameters(net: nn.Module) -> int:
 # ---- names -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("arch")
 @pytest.mark.parametrize("arch", NAMED)
 def test_named_architectures_build_for_ten_classes(arch):

@@ -137,6 +137,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert linked == pages - {"index.md"}, "docs/index.md names every page"
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

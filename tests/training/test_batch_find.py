@@ -88,6 +88,7 @@ def test_a_memory_budget_on_the_cpu_bounds_the_batch_size():
     assert all(p.memory_bytes <= budget for p in result.probes if p.fits)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch():
     classifier, data, plan = prepared()
     sizes = find_batch_size(classifier, data, plan, most=64).probes

@@ -50,6 +50,7 @@ def _manifest(run: RunDir, column: str) -> list[Any]:
     return pq.read_table(run.manifest, columns=[column], partitioning=None)[column].to_pylist()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_plants_them_once_and_ends_alike(tmp_path: Path) -> None:
     small_fit(tmp_path / "whole", **FLAGS)
     small_fit(tmp_path / "cut", **{**FLAGS, "max_steps": 15})

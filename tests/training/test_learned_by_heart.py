@@ -75,6 +75,7 @@ def linear_aum(features: tuple[Path, np.ndarray, np.ndarray], epochs: int = 20) 
     return float(average_precision_score(is_wrong, -aum.numpy()))
 
 
+@pytest.mark.slow
 def test_what_is_learned_by_heart_is_ranked_by_the_epochs_before(
     features: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

@@ -257,6 +257,7 @@ class TestResume:
         assert_bit_equal(last(run), last(whole), "state_dict", "optimizer_states", "litscope")
         assert rows(run).equals(rows(whole))
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("epoch", [1, 2])
     def test_in_the_validation_of_a_pruned_epoch(self, whole: Path, tmp_path: Path, epoch: int) -> None:
         run, step = tmp_path / "run", epoch_rows(RunDir(whole))[epoch]["step"]

@@ -108,6 +108,7 @@ def test_interrupted_during_validation_with_averaged_weights(tmp_path: Path) -> 
     assert_bit_equal(last(tmp_path / "run"), last(tmp_path / "whole"), "litscope_trained_weights")
 
 
+@pytest.mark.slow
 def test_one_row_per_visit_whatever_happened(tmp_path: Path) -> None:
     """Each training sample has exactly one row per epoch, each validation sample one per evaluation."""
     flags = {"limit_train_batches": None, "limit_val_batches": None, "batch_size": 128}
@@ -192,6 +193,7 @@ def test_fewer_epochs_than_are_done_are_refused_before_the_run_is_touched(whole:
     assert run.recipe.read_text() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -125,6 +125,7 @@ def test_the_last_validation_is_made_up_for(
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asked_to_stop_ends_where_it_was(pictures: Path, tmp_path: Path) -> None:
     def train_until_asked(run: Path) -> None:
         flags = {**DIGITS, **MIXUP, "dataset": str(pictures), "run_dir": str(run)}
@@ -151,6 +152,7 @@ def test_a_run_that_was_killed_between_its_best_checkpoint_and_its_last_one_has_
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_with_more_time_the_epoch_goes_on_and_has_one_pass_of_its_own(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

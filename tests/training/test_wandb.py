@@ -96,6 +96,7 @@ def test_mode(tmp_path: Path) -> None:
     assert run.offline
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("wandb_watch")
 @pytest.mark.parametrize("is_on", [True, False])
 def test_watch_hooks_the_gradients(is_on: bool, tmp_path: Path) -> None:

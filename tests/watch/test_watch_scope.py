@@ -87,6 +87,7 @@ def test_the_logits_recorded_are_the_step_s_own(tmp_path: Path) -> None:
     assert dict(own) == pytest.approx(dict(losses), abs=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_watching_changes_no_weight(tmp_path: Path, num_workers: int) -> None:
     options = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
