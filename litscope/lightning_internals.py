@@ -99,6 +99,21 @@ def set_max_steps(trainer: L.Trainer, max_steps: int | None) -> None:
     trainer.fit_loop.epoch_loop.max_steps = -1 if max_steps is None else max_steps
 
 
+def why_not_validated(trainer: Any) -> str | None:
+    """Why a fit that has started has no validation; None where it has one. Of either class tree."""
+    if trainer.enable_validation:
+        return None
+    if not trainer.fit_loop.epoch_loop.val_loop._data_source.is_defined():
+        return "the Trainer was given no validation loader"
+    return "limit_val_batches is 0" if trainer.limit_val_batches == 0 else "the module has no validation_step"
+
+
+def trains_nothing(trainer: Any) -> bool:
+    """Whether the epoch that runs leaves out the backward pass and the optimizer: StochasticWeightAveraging appends one
+    in which the averaged network's batch norms count anew. Of either class tree."""
+    return bool(trainer.fit_loop._skip_backward)
+
+
 # ---- loaders -------------------------------------------------------------------------------------
 
 

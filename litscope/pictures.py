@@ -11,6 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,18 @@ def contact_sheet(
             draw.text((x, y + tile + 4 + line_number * line_height), _fit(line, face, tile), color, face)
     with whole_file(path) as file:
         sheet.save(file, format="PNG", optimize=True)
+
+
+def small_picture(image: Pixels, side: int = 96) -> bytes:
+    """An image as a PNG file of at most `side` pixels a side, shown as on a `contact_sheet`."""
+    from PIL import Image
+
+    picture = Image.fromarray(_to_rgb(image))
+    if max(picture.size) > side:
+        picture = _fit_in(picture, side)
+    file = BytesIO()
+    picture.save(file, format="PNG")
+    return file.getvalue()
 
 
 # ---- charts ----------------------------------------------------------------------------------

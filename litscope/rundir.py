@@ -51,6 +51,7 @@ class RunDir:
         checkpoints: `last.ckpt` and `previous.ckpt`, the best k under names that say epoch and value, `best.ckpt`.
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
+        thumbnails: of a watched run whose data are images: small PNG files of the samples that are ranked first.
         figures: PNG files.
         logs: what Lightning's loggers write.
     """
@@ -78,6 +79,7 @@ class RunDir:
         self.best_checkpoint = self.checkpoints / BEST
         self.whatif = self.path / "whatif"
         self.validation = self.path / "validation"
+        self.thumbnails = self.path / "thumbnails.parquet"
         self.figures = self.path / "figures"
         self.logs = self.path / "logs"
 

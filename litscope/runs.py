@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import socket
@@ -39,7 +40,9 @@ def claim_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False)
         parent.mkdir(parents=True, exist_ok=True)
         return next(parent / name for name in names if _is_made(parent / name))
     except OSError as error:
-        raise RunError(f"No folder can be made in {parent}: {error}. Give another --run-dir.") from error
+        raise RunError(
+            f"No folder can be made in {parent}: {error}. Say where: --run-dir, in a script run_dir."
+        ) from error
 
 
 def _is_made(folder: Path) -> bool:
@@ -85,7 +88,14 @@ def newest_run() -> RunDir:
 
 def is_watched(run: RunDir) -> bool:
     """Whether litscope.watch recorded this run: only its own script can build its model and data."""
+    if not run.is_run():
+        return False
     return any(line.startswith("watch:") for line in run.recipe.read_text(encoding="utf-8").splitlines())
+
+
+def is_finished(run: RunDir) -> bool:
+    """Whether a run has ended by itself, in order."""
+    return run.summary.exists() and json.loads(run.summary.read_text()).get("status") == "finished"
 
 
 def what_goes_on(run: RunDir) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from typing import Any, TextIO
 
@@ -99,15 +98,11 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
     return 2 if answer is not None and answer["status"] == "refused" else 0
 
 
-def _is_finished(run: RunDir) -> bool:
-    return run.summary.exists() and json.loads(run.summary.read_text()).get("status") == "finished"
-
-
 def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
     if is_alive is False:
-        from litscope.runs import is_watched, what_goes_on
+        from litscope.runs import is_finished, is_watched, what_goes_on
 
-        more = " with more --epochs" if _is_finished(run) and not is_watched(run) else ""
+        more = " with more --epochs" if is_finished(run) and not is_watched(run) else ""
         return (
             "No trainer is running: recorded. It takes effect when the run goes on "
             f"({what_goes_on(run).rstrip(',')}{more}); what it says about samples already counts in litscope export."

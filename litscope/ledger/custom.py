@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from litscope.console import shell_word
+from litscope.rundir import RunDir
+
 _WORD, _NAME = (pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.int16()))
 
 CUSTOM_SCHEMA = pa.schema(
@@ -27,6 +30,20 @@ CUSTOM_SCHEMA = pa.schema(
     ]
 )
 """One row of a part; the columns mean what they mean in `schema.PART_SCHEMA`."""
+
+
+NO_LOGITS = "The run recorded signals of its own and no logits, so there are no scores, suspects, worst or confusions."
+
+
+def how_to_ask(run: RunDir) -> str:
+    """How signals of a person's own are asked for, as a sentence."""
+    query = "select key, name, avg(value) from custom join manifest using (sample_id) group by all"
+    return f'Ask for them: litscope sql {shell_word(run)} "{query}"'
+
+
+def has_only_custom(run: RunDir) -> bool:
+    """Whether a run recorded signals of its own, and nothing that comes from logits."""
+    return any(run.custom.glob("*.parquet")) and not any(run.signals.glob("*.parquet"))
 
 
 class CustomSegment(NamedTuple):

@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.ledger.custom import NO_LOGITS, has_only_custom, how_to_ask
 from litscope.ledger.database import open_database
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Phase
 from litscope.rundir import RunDir
+from litscope.runs import is_watched
 
 By = Literal["loss", "margin", "p_label"]
 
@@ -238,9 +240,20 @@ def _query(sql: str, *, visits: pa.Table, **values: Any) -> pa.Table:
         return connection.sql(sql, params=values or None).to_arrow_table()
 
 
+def why_nothing(run: RunDir, yet: str) -> str:
+    """Why a run has no rows, as a sentence.
+
+    Args:
+        yet: of a run that will have some, what it has not.
+    """
+    if has_only_custom(run):
+        return f"{run.path}: {NO_LOGITS} {how_to_ask(run)}"
+    return f"{run.path} {yet}." if is_watched(run) else f"{run.path} {yet}, or ran with --no-ledger."
+
+
 def _nothing(run: RunDir, split: str) -> str:
     rows = LedgerReader(run).table(["split"])["split"]
     known = sorted(set(rows.cast(pa.string()).unique().to_pylist()))
     if not known:
-        return f"{run.path} holds no signals. It has not got to its first flush, or ran with --no-ledger."
+        return why_nothing(run, "holds no signals: it has not got to its first flush")
     return f"{run.path} holds no rows of split {split!r}; it has {', '.join(known)}.{did_you_mean(split, known)}"

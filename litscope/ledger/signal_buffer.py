@@ -34,7 +34,8 @@ def compute_signals(logits: Tensor, label: Tensor, class_dim: int = 1) -> dict[s
 
     Args:
         logits: (B, C) with C >= 2, any floating dtype; (C, B) if `class_dim` is 0.
-        label: (B,) integer class index; negative where a sample has no label.
+        label: (B,) integer class index; negative where a sample has no label. One beyond the classes is taken for the
+            last: the one who gives it has to notice, an index error on a device would take the process with it.
         class_dim: the dimension of the classes.
 
     Returns:
@@ -43,7 +44,7 @@ def compute_signals(logits: Tensor, label: Tensor, class_dim: int = 1) -> dict[s
     """
     dim = class_dim
     logp = torch.log_softmax(logits.detach().float(), dim)
-    index = label.clamp(min=0).unsqueeze(dim)
+    index = label.clamp(0, logits.shape[dim] - 1).unsqueeze(dim)
     logp_label = logp.gather(dim, index).squeeze(dim).masked_fill_(label < 0, torch.nan)
     logp_max, pred = logp.max(dim)
     p = logp.exp()

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import canaries
+from litscope.ledger.queries import why_nothing
 from litscope.ledger.scoring.recall import Floats
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
@@ -81,7 +82,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
         raise ConfigError(f"-n {n}: it is 1 or more.")
     scores = refresh(run)
     if not scores.table.num_rows:
-        raise RunError(f"{run.path} has no scores yet: no epoch is complete, or it ran with --no-ledger.")
+        raise RunError(why_nothing(run, "has no scores yet: no epoch is complete"))
     trust = measure(run, scores, split)
     left_out = set(canaries(run))
     if not with_decided:

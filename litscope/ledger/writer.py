@@ -19,6 +19,7 @@ from litscope.errors import LedgerError
 from litscope.ledger.parts import list_parts, part_name, storage
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import RunDir, whole_file
+from litscope.runs import what_goes_on
 from litscope.seals import sealed_parquet
 
 ROWS_PER_PART = 524_288
@@ -190,5 +191,5 @@ class LedgerWriter:
 def _write_error(folder: Path, error: Exception) -> LedgerError:
     return LedgerError(
         f"The ledger in {folder} cannot be written: {error}. The parts written so far are whole and stay. "
-        "Make room or mend the disk, then continue the run with --resume."
+        f"Make room or mend the disk; {what_goes_on(RunDir(folder.parent))} goes on with the run."
     )

@@ -8,6 +8,8 @@ with_ids, Loader     a data set whose items carry their id; a DataLoader that fo
 record, weight_of    what a step may say and ask, wherever it stands
 
     scope              the Lightning callback
+    both_trees         callbacks of lightning.pytorch and of pytorch_lightning
+    outputs            what a step of somebody else's LightningModule returned
     loop               the block around a plain loop
     wrapped            parts of a training wrapped one by one
     hyperparameters    a dict that follows its YAML file
@@ -17,22 +19,29 @@ record, weight_of    what a step may say and ask, wherever it stands
     folder             what the folder says about the script that made it
     ids                data sets whose items carry their id
     roster             the samples of a watched run, and their manifest
+    place              where a loop stands
     rows               batches that a loop shows, each visit once, to the ledger
+    forms              logits and labels in the forms in which people have them, and advice for all others
+    doubts             what only values can tell about them, when they are on the host
     custom             named values on the device, until they are written
     metrics            what a person's own metric says about an epoch
     samplers           discarded samples left out, in place of a loader's own sampler
     rates              a changed learning rate or weight decay, for an optimizer's step
     target             what of a person's own training people can change
+    thumbnails         pictures of the samples that people will look at first, when a run ends
 
 Who may come in: nobody of the package; scripts of others do. This room imports the ground floor, `data`, `ledger` and
 `live`, and neither `models` nor `training`.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from litscope.watch import scope
 from litscope.watch.active import record, weight_of
+from litscope.watch.both_trees import of_both_trees
 from litscope.watch.ids import with_ids
 from litscope.watch.loop import run
 from litscope.watch.samplers import Loader
-from litscope.watch.scope import Scope
 from litscope.watch.wrapped import (
     guard_testing_context,
     guard_training_context,
@@ -42,6 +51,9 @@ from litscope.watch.wrapped import (
     start_training,
     watch_or_edit,
 )
+
+if TYPE_CHECKING:
+    from litscope.watch.scope import Scope
 
 __all__ = [
     "Loader",
@@ -58,3 +70,10 @@ __all__ = [
     "weight_of",
     "with_ids",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Scope` as it has to be now: a command line of pytorch_lightning asks the class whether it is a callback."""
+    if name != "Scope":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return of_both_trees(scope.Scope)

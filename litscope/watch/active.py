@@ -46,13 +46,14 @@ def record(
 
     Args:
         sample_id: (B,) whole numbers, as the batch carries them.
-        logits: (B, C) raw scores before softmax; (B,) or (B, 1) of a binary model.
-        label: (B,) class indices; -1 where a sample has none.
+        logits: (B, C) raw scores before softmax; (B,) or (B, 1) of a binary model with one logit z, which is recorded
+            as two classes with the logits (0, z). None: the model has none.
+        label: (B,) or (B, 1) class indices of any number type; -1 or NaN where a sample has none.
         signals: name -> (B,) one number for each sample, such as a loss of your own.
         split: train, val or test; default: where the loop stands.
 
     Raises:
-        ConfigError: if no run is being watched, or the shapes do not fit.
+        ConfigError: if no run is being watched, the shapes do not fit, or labels that came before are no classes.
     """
     session = current()
     if session is None:

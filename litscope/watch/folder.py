@@ -16,12 +16,34 @@ from litscope.errors import RunError
 from litscope.live import environment
 from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines, write_json, write_text
-from litscope.runs import is_watched
+from litscope.runs import claim_folder, is_watched
 
 HEAD = """\
 # A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
 # would build them (fit --resume, evaluate, predict, replay, whatif) refuse it; all that read or steer a run work.
 """
+
+
+def take_folder(asked: str | Path | None, parent: Path, step: int) -> tuple[RunDir, bool]:
+    """The folder of a run that begins or goes on, and whether it goes on.
+
+    Args:
+        asked: where it is to be; None: the first of watch-1, watch-2, ... that is free in `parent`.
+        step: optimizer steps that lie behind the weights.
+
+    Raises:
+        RunError: if the folder holds a run already, and this is no continuation of it.
+    """
+    run = RunDir(claim_folder("watch", parent, numbers_first=True) if asked is None else asked)
+    if not run.is_run():
+        return RunDir.create(run.path), False
+    if step == 0 and has_record(run):
+        raise RunError(
+            f"{run.path} already holds a run. Give another run_dir, or none; to go on with it, start from one of "
+            f'its checkpoints: trainer.fit(..., ckpt_path="last.ckpt"); to begin it again, remove {run.path}.'
+        )
+    check_watched(run)
+    return run, True
 
 
 def check_watched(run: RunDir) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,15 +118,16 @@ class WithIds(Dataset[Any]):
         return found if isinstance(found, Tensor) and found.dtype is torch.int64 and found.ndim == 1 else None
 
     def label_in(self, batch: Any) -> Tensor | None:
-        """The labels (B,) of such a batch; None if they are not in their place."""
+        """The labels of such a batch, in whatever shape they are; None if they are not in their place."""
         if isinstance(batch, Mapping):
-            name = self._label if self._label is not None else next((k for k in LABEL_KEYS if k in batch), None)
+            # a collate_fn may have given them another name
+            name = self._label if self._label in batch else next((k for k in LABEL_KEYS if k in batch), None)
             found = batch.get(name)
         elif isinstance(batch, tuple | list):
             found = self._label_of(batch)
         else:
             found = None
-        return found if isinstance(found, Tensor) and not found.is_floating_point() and found.ndim == 1 else None
+        return found if isinstance(found, Tensor) else None
 
     def is_known_as(self, first_id: int, offsets: Ids) -> None:
         """Give the items the ids that a run knows them by.
@@ -147,6 +149,10 @@ class WithIds(Dataset[Any]):
         if self._offsets is None:
             return ids - self.first_id
         return np.argsort(self._offsets)[ids - self.first_id]
+
+    def item_of(self, sample_id: int) -> Any:
+        """The item of the data set inside, as that gives it: without its id, and with its own label."""
+        return self.dataset[int(self._indices(np.array([sample_id], np.int64))[0])]
 
     def leave_out(self, ids: Ids) -> None:
         """Discard the items of these ids, and only these."""
@@ -191,7 +197,25 @@ class WithIds(Dataset[Any]):
 
 
 def _like(old: Any, label: int) -> Any:
-    return torch.full_like(old, label) if isinstance(old, Tensor) else label
+    """A label in the form of the one that an item has: a number of its type, or one-hot.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    if isinstance(old, Tensor | np.ndarray) and math.prod(old.shape) > 1:
+        if old.ndim > 1 or label >= len(old) or sorted(old.tolist()) != [0] * (len(old) - 1) + [1]:
+            raise DataError(
+                f"A sample was relabelled, but its item's label, of shape {tuple(old.shape)}, is neither a class index "
+                "nor one-hot, so it cannot be given another class."
+            )
+        new = old * 0
+        new[label] = 1
+        return new
+    if isinstance(old, Tensor):
+        return torch.full_like(old, label)
+    if isinstance(old, np.ndarray):
+        return np.full_like(old, label)
+    return type(old)(label) if isinstance(old, float | np.generic) else label
 
 
 def numbered(split: str, index: int) -> str:
@@ -254,6 +278,9 @@ def _class_indices(values: Any, count: int) -> Ids | None:
     if not isinstance(values, Tensor | np.ndarray | list | tuple) or len(values) != count:
         return None
     array = np.asarray(values)
+    if array.dtype.kind == "f" and np.isin(array, (0, 1)).all():  # as a binary loss wants them; others may be anything
+        array = array.astype(np.int64)
+    array = array.reshape(-1) if array.shape == (count, 1) else array
     is_index = array.ndim == 1 and array.dtype.kind in "iu" and (not count or array.min() >= 0)
     return array.astype(np.int64) if is_index else None
 

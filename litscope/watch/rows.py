@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litscope.console import say
 from litscope.errors import ConfigError
+from litscope.ledger.custom import NO_LOGITS, has_only_custom, how_to_ask
 from litscope.ledger.writer import LedgerWriter
 from litscope.live.capture import Capture
 from litscope.rundir import RunDir
 from litscope.watch.custom import CustomBuffer
+from litscope.watch.doubts import CheckedWriter, Doubts
+from litscope.watch.forms import classified
 from litscope.watch.roster import Roster
 
 FLUSH_S = 5.0
@@ -28,20 +32,31 @@ class WatchedRows:
 
     Attributes:
         has_moved_on: whether equal ids from here on are another visit, unless they are the very same tensor.
+        has_signals: whether the current batch has told numbers of a person's own.
+        num_told: training samples shown so far with such numbers alone.
     """
 
     def __init__(self, roster: Roster) -> None:
-        self.has_moved_on = False
+        self.has_moved_on = self.has_signals = False
+        self.num_told = 0
         self._roster = roster
         self._capture: Capture | None = None
         self._custom = CustomBuffer()
         self._custom_writer: LedgerWriter | None = None
         self._last_ids: Tensor | None = None
+        self._first_name: str | None = None
 
     def open(self, run: RunDir, attempt: int, rank: int) -> None:
         """Send rows to this run from now on. Its files are made with the first row."""
         self._run = run
         self._writer = partial(LedgerWriter, run, attempt, rank)
+        self._doubts = Doubts(is_first_rank=rank == 0)
+        self._checked_writer = partial(CheckedWriter, self._doubts, run, attempt, rank)
+
+    @property
+    def refusal(self) -> ConfigError | None:
+        """What is wrong with the labels that were recorded, as far as is known; all is, when they are on the disk."""
+        return self._doubts.refusal
 
     def close(self) -> None:
         """Write what is left; the next row begins anew, in the same attempt.
@@ -57,9 +72,7 @@ class WatchedRows:
         finally:
             self._capture = self._custom_writer = None
 
-    def add(
-        self, sample_id: Any, logits: Tensor | None, label: Any, signals: Mapping[str, Any], where: dict[str, Any]
-    ) -> int:
+    def add(self, sample_id: Any, logits: Any, label: Any, signals: Mapping[str, Any], where: dict[str, Any]) -> int:
         """Record one batch; its logits are never recorded twice.
 
         Args:
@@ -68,7 +81,11 @@ class WatchedRows:
 
         Returns:
             How many rows of logits were added.
+
+        Raises:
+            ConfigError: if ids, logits and labels do not fit together, or labels that came before are no classes.
         """
+        self._doubts.raise_refusal()
         ids = _ids(sample_id, logits)
         num_rows = 0
         if logits is not None and not self._is_same_batch(ids):
@@ -77,7 +94,11 @@ class WatchedRows:
         for name, values in signals.items():
             if self._custom_writer is None:
                 self._custom_writer = self._writer(folder=self._run.custom)
+                self._first_name = name
             self._custom.add(name, torch.as_tensor(values), ids, **where)
+            self.has_signals = True
+            if name == self._first_name and where["phase"] == "train":
+                self.num_told += ids.numel()
         return num_rows
 
     @property
@@ -85,15 +106,32 @@ class WatchedRows:
         """Whether the current batch has been recorded."""
         return self._last_ids is not None
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether any logits have been recorded."""
+        return self._capture is not None
+
+    def tell_if_no_logits(self) -> None:
+        """Say what cannot be asked of a run that recorded numbers of a person's own alone."""
+        if has_only_custom(self._run):
+            say(f"litscope: {NO_LOGITS} {how_to_ask(self._run)}")
+
     def next_batch(self) -> None:
         """Note that another batch begins, which may be recorded."""
-        self._last_ids = None
+        self._last_ids, self.has_signals = None, False
 
     def flush(self, wait: bool = False) -> None:
-        """Hand all rows to the writers; with `wait`, return when they are on the disk."""
+        """Hand all rows to the writers; with `wait`, return when they are on the disk.
+
+        Raises:
+            LedgerError: if they cannot be written.
+            ConfigError: with `wait`, if labels are no classes.
+        """
         self.flush_custom(wait)
         if self._capture is not None:
             self._capture.flush(wait)
+            if wait:
+                self._doubts.raise_refusal()
 
     def flush_custom(self, wait: bool = False) -> None:
         """Hand only a person's own signals to the writers."""
@@ -111,38 +149,26 @@ class WatchedRows:
         is_on_host = last.device.type == ids.device.type == "cpu"
         return not self.has_moved_on and is_on_host and torch.equal(last, ids)
 
-    def _add_logits(self, ids: Tensor, logits: Tensor, label: Any, where: dict[str, Any]) -> None:
-        if label is None:
-            raise ConfigError("record(logits=...) needs the labels too: record(sample_id=..., logits=..., label=...).")
-        logits = _two_columns(logits.detach())
-        label = torch.as_tensor(label, device=logits.device)
+    def _add_logits(self, ids: Tensor, logits: Any, label: Any, where: dict[str, Any]) -> None:
+        batch = classified(logits, label)
         if self._capture is None:
-            self._roster.has_classes(logits.shape[1])
-            self._capture = Capture(self._writer(), logits.device, FLUSH_S)
-        output: Any = {"logits": logits, "label": label, "sample_id": ids.to(logits.device)}
+            self._roster.has_classes(batch.logits.shape[1])
+            self._capture = Capture(self._checked_writer(), batch.logits.device, FLUSH_S)
+        if not self._doubts.fits(batch):
+            self._capture.flush()
+        self._doubts.hold(batch)
+        output: Any = {"logits": batch.logits, "label": batch.label, "sample_id": ids.to(batch.logits.device)}
         self._capture.add(output, **where)
         self._last_ids, self.has_moved_on = ids, False
 
 
-def _ids(sample_id: Any, logits: Tensor | None) -> Tensor:
+def _ids(sample_id: Any, logits: Any) -> Tensor:
     """(B,) int64, where it is."""
     ids = torch.as_tensor(sample_id)
     if ids.is_floating_point() or ids.dtype is torch.bool:
         dtype = str(ids.dtype).removeprefix("torch.")
         raise ConfigError(f"sample_id must be whole numbers, got {dtype}: large ids are not exact in float32.")
-    if logits is not None and ids.numel() != logits.shape[0]:
-        raise ConfigError(f"{ids.numel()} values of sample_id for logits {tuple(logits.shape)}: one for each row.")
+    shape: tuple[int, ...] = tuple(getattr(logits, "shape", ()))
+    if shape and ids.numel() != shape[0]:
+        raise ConfigError(f"{ids.numel()} values of sample_id for logits {shape}: one for each row.")
     return ids if ids.dtype is torch.int64 and ids.ndim == 1 else ids.reshape(-1).long()
-
-
-def _two_columns(logits: Tensor) -> Tensor:
-    """(B, C) with C of at least 2: one logit z of a binary model is the class pair (0, z)."""
-    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
-        z = logits.reshape(-1)
-        return torch.stack([torch.zeros_like(z), z], 1)
-    if logits.ndim != 2:
-        raise ConfigError(
-            f"logits must be (B, C), one row for each sample, got {tuple(logits.shape)}. litscope.watch records "
-            "classifiers; other models can record numbers of their own: record(sample_id=..., signals={...})."
-        )
-    return logits

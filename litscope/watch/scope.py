@@ -7,38 +7,37 @@ are. It reads what `training_step` returns, or takes what `litscope.watch.record
 # ruff: noqa: ARG002 - Lightning passes every hook all its arguments
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
-from litscope.lightning_internals import hear_loaders
+from litscope.lightning_internals import hear_loaders, trains_nothing, why_not_validated
 from litscope.live.records import Status
 from litscope.watch import active
+from litscope.watch.both_trees import CallbackOfBothTrees
 from litscope.watch.ids import WithIds, find_ids
+from litscope.watch.outputs import read_outputs, refusal
 from litscope.watch.samplers import steer
 from litscope.watch.session import Session
 
 _SPLIT_OF_STAGE = {"train": "train", "validate": "val", "sanity_check": "val", "test": "test"}
 
-WANTED = (
-    'Return {"loss": ..., "logits": ..., "label": ..., "sample_id": ...} from it, or call '
-    "litscope.watch.record(sample_id=..., logits=..., label=...) inside it"
-)
+_RECORDED = {"training_step": "the training", "validation_step": "validation", "test_step": "the test"}
+"""What is not recorded where a step tells nothing."""
 
 
-class Scope(L.Callback):
+class Scope(CallbackOfBothTrees):
     """Records every sample of a Trainer's fit, validations and tests, and lets people steer it meanwhile.
 
     The module's steps return `{"loss", "logits", "label", "sample_id"}` and perhaps `sample_loss` (B,), or call
-    `litscope.watch.record`. Label and id may be left out where the loader draws from a `with_ids` data set. It is a
-    callback of `lightning.pytorch`, and of `pytorch_lightning` where that is imported.
+    `litscope.watch.record`. Label and id may be left out where the loader draws from a `with_ids` data set. A step may
+    also record numbers of its own alone (`signals`). It is a callback of `lightning.pytorch`, and of
+    `pytorch_lightning` where that is imported.
 
     Args:
         run_dir: folder of the run; default: runs/watch-1 and so on. It has to be new, unless training goes on from a
@@ -46,10 +45,6 @@ class Scope(L.Callback):
         class_names: in the order of the class indices; default: what the data set tells, else 0, 1, ...
         log_every_n_steps: optimizer steps between two lines of the run's metrics/steps.jsonl.
     """
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """A callback of both class trees, if both exist in this process."""
-        return super().__new__(_of_both_trees(cls) if "pytorch_lightning" in sys.modules else cls)
 
     def __init__(
         self,
@@ -63,16 +58,12 @@ class Scope(L.Callback):
         self._splits: list[str] = []
         self._data: list[WithIds | None] = []
         self._train_data: WithIds | None = None
-        self._has_warned = False
-
-    def __reduce__(self) -> Any:
-        """The class of both trees has no name that another process could import."""
-        return _rebuild, (self.__dict__,)
+        self._told: set[str] = set()
 
     @property
     def run_dir(self) -> Path | None:
-        """The run's folder; None before training starts."""
-        return self._session.run.path if self._session.is_open else None
+        """The run's folder, also when it is over; None before it begins."""
+        return self._session.path
 
     # ---- beginning and ending ------------------------------------------------------------------
 
@@ -97,6 +88,8 @@ class Scope(L.Callback):
         session.open(trainer.global_step)
         session.goes_on(trainer.current_epoch)
         session.can_save(trainer.save_checkpoint)
+        if (why := why_not_validated(trainer)) is not None:
+            self._tell(trainer, f"no validation is recorded: {why}; ask about training samples (--split train)")
         loaders = _flat(trainer.train_dataloader)
         data = [found[0] if (found := find_ids(getattr(loader, "dataset", None))) else None for loader in loaders]
         self._train_data = data[0] if len(data) == 1 else None
@@ -138,12 +131,15 @@ class Scope(L.Callback):
         session = self._session
         place = session.place
         place.split, place.phase, place.step = "train", "train", trainer.global_step
+        place.is_recorded = not trains_nothing(trainer)
+        if not place.is_recorded:
+            self._tell(trainer, "this epoch trains nothing (StochasticWeightAveraging): its batches are not recorded")
         session.next_batch()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         session = self._session
-        if not session.has_row:
-            self._take(outputs, batch, self._train_data, "training_step")
+        if not session.has_row and session.place.is_recorded:
+            self._take(trainer, outputs, batch, self._train_data, "training_step")
         if isinstance(outputs, Mapping) and isinstance(loss := outputs.get("loss"), Tensor):
             session.note_loss(loss)
         if batch_idx + 1 >= trainer.num_training_batches:
@@ -195,46 +191,49 @@ class Scope(L.Callback):
     def _evaluation_batch_starts(self, dataloader_idx: int) -> None:
         session = self._session
         session.place.split, session.place.phase = self._splits[dataloader_idx], "eval"
+        session.place.is_recorded = True
         session.next_batch()
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not trainer.sanity_checking and not self._session.has_row:
-            self._take(outputs, batch, self._data[dataloader_idx], "validation_step")
+            self._take(trainer, outputs, batch, self._data[dataloader_idx], "validation_step")
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not self._session.has_row:
-            self._take(outputs, batch, self._data[dataloader_idx], "test_step")
+            self._take(trainer, outputs, batch, self._data[dataloader_idx], "test_step")
 
     # ---- rows ----------------------------------------------------------------------------------
 
-    def _take(self, outputs: Any, batch: Any, data: WithIds | None, step: str) -> None:
+    def _take(self, trainer: Any, outputs: Any, batch: Any, data: WithIds | None, step: str) -> None:
         """Record what a step returned. A training step that tells nothing ends the run; an evaluation is warned of."""
-        found = outputs if isinstance(outputs, Mapping) else {}
-        logits = found.get("logits")
-        ids = found.get("sample_id", data.ids_in(batch) if data is not None else _named(batch, "sample_id"))
-        label = found.get("label", data.label_in(batch) if data is not None else _named(batch, "label"))
-        if logits is not None and label is not None and ids is not None:
-            signals = {"sample_loss": found["sample_loss"]} if "sample_loss" in found else None
-            self._session.record(ids, logits, label, signals)
-            return
-        parts = (("logits", logits), ("label", label), ("sample_id", ids))
-        missing = [name for name, value in parts if value is None]
-        hint = "" if ids is not None else "; the batch has no ids: litscope.watch.with_ids(dataset) puts them into it"
-        told = f"{step} of {type(outputs).__name__}" if not found else f"{step} of {{{', '.join(found)}}}"
-        message = f"Scope finds no {' and no '.join(missing)} in what came of {told}. {WANTED}{hint}."
-        if step == "training_step" and outputs is not None:
-            raise ConfigError(message)
-        if not self._has_warned:
-            self._has_warned = True
+        found = read_outputs(outputs, batch, data)
+        if found.is_row:
+            self._session.record(found.sample_id, found.logits, found.label, found.signals)
+        elif found.is_signals:
+            self._session.record(found.sample_id, signals=found.signals)
+        elif self._session.has_signals and found.logits is None:
+            return  # the step recorded them itself
+        elif step != "training_step" or not _is_skipped(trainer, outputs):
+            message = refusal(found, outputs, step, data)
+            if step == "training_step":
+                raise ConfigError(message)
+            self._tell(trainer, f"{_RECORDED[step]} is not recorded. {message}", step)
+
+    def _tell(self, trainer: Any, message: str, kind: str | None = None) -> None:
+        """Warn once of each kind, on the first rank."""
+        kind = kind or message
+        if kind not in self._told and trainer.is_global_zero:
             warn(message)
+        self._told.add(kind)
 
 
-def _named(batch: Any, name: str) -> Any:
-    return batch.get(name) if isinstance(batch, Mapping) else None
+def _is_skipped(trainer: Any, outputs: Any) -> bool:
+    """Whether Lightning skipped the batch, because the step returned None, or a hook said so before it."""
+    return outputs is None or (not outputs and trainer.lightning_module.automatic_optimization)
 
 
 def _flat(loaders: Any) -> list[Any]:
@@ -244,22 +243,3 @@ def _flat(loaders: Any) -> list[Any]:
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if getattr(value, "ndim", 0) == 0}
-
-
-_twins: dict[type[Scope], type[Scope]] = {}
-
-
-def _of_both_trees(cls: type[Scope]) -> type[Scope]:
-    """A subclass that is a callback of pytorch_lightning too: that package's Trainer may ask."""
-    other = sys.modules["pytorch_lightning"].Callback
-    if issubclass(cls, other):
-        return cls
-    if cls not in _twins:
-        _twins[cls] = type(cls.__name__, (cls, other), {"__module__": cls.__module__})
-    return _twins[cls]
-
-
-def _rebuild(state: dict[str, Any]) -> Scope:
-    scope: Scope = Scope.__new__(Scope)
-    scope.__dict__.update(state)
-    return scope

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from litscope.console import say
 from litscope.data.manifest import Manifest
-from litscope.errors import LitscopeError, RunError
+from litscope.errors import LitscopeError
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.upkeep import Upkeep
 from litscope.live.pace import Pace
@@ -30,31 +29,16 @@ from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
-from litscope.runs import RUNS, claim_folder
+from litscope.runs import RUNS
 from litscope.watch.epochs import WatchedEpochs
-from litscope.watch.folder import check_watched, describe, ended_unclosed, has_record
+from litscope.watch.folder import describe, ended_unclosed, take_folder
 from litscope.watch.ids import WithIds
+from litscope.watch.place import Place
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
 from litscope.watch.rows import WatchedRows
 from litscope.watch.target import Save, WatchedTraining
-
-
-@dataclass
-class Place:
-    """Where the loop stands: what a row says about its visit. Changed in place.
-
-    Attributes:
-        split: of the samples that are shown: train, val or test.
-        phase: train, or eval in an evaluation pass.
-        step: optimizer steps completed.
-        epoch: from 0.
-    """
-
-    split: str = "train"
-    phase: str = "train"
-    step: int = 0
-    epoch: int = 0
+from litscope.watch.thumbnails import keep_thumbnails
 
 
 class Session:
@@ -109,6 +93,11 @@ class Session:
         """The run's folder."""
         assert self._run is not None, "the session is not open"
         return self._run
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies; None before it was opened for the first time."""
+        return None if self._run is None else self._run.path
 
     @property
     def is_open(self) -> bool:
@@ -200,17 +189,20 @@ class Session:
 
         Raises:
             LedgerError: if the rows cannot be written.
+            ConfigError: if the run was to finish, and labels that it recorded are no classes; it has failed, then.
         """
         if self._is_closed:
             return
-        if status == "finished" and self.counts_passes and self._epochs.clock.num_samples:
+        if status == "finished" and self.counts_passes and self._num_shown():
             self.epoch_ends()  # no further pass tells that the last epoch is over
         self._is_closed = True
         self.rates.close()
-        is_over = status == "finished"
+        is_over, refusal = status == "finished", None
         with self._held:
             try:
                 self._rows.close()
+                if is_over and (refusal := self._rows.refusal) is not None:
+                    is_over, status, message = False, "failed", str(refusal)
                 if self._ranks.rank == 0:
                     self._learn()
                     if not is_over:  # before the work below: who waits for the process to end may not wait for that
@@ -219,7 +211,11 @@ class Session:
                 if self._upkeep is not None:
                     self._upkeep.close(is_over)
             if is_over and self._ranks.rank == 0:  # after it: who finds that it finished finds all the rest
+                self._rows.tell_if_no_logits()
+                keep_thumbnails(self.run, self.roster)
                 write_summary(self.run, self._ending(status, message))
+        if refusal is not None:
+            raise refusal
 
     def reopen(self) -> None:
         """Take rows again after `close`, in the same attempt: a test after the training."""
@@ -233,18 +229,7 @@ class Session:
 
     def _begin(self, step: int) -> tuple[str, int]:
         """Rank 0: make the folder, or take up the one that is there."""
-        path = self.asked_folder
-        run = RunDir(claim_folder("watch", self.parent, numbers_first=True) if path is None else path)
-        goes_on = run.is_run() and (step > 0 or not has_record(run))
-        if goes_on:
-            check_watched(run)
-        elif run.is_run():
-            raise RunError(
-                f"{run.path} already holds a run. Give another run_dir, or none; to go on with it, start from one of "
-                f'its checkpoints: trainer.fit(..., ckpt_path="last.ckpt"); to begin it again, remove {run.path}.'
-            )
-        else:
-            run = RunDir.create(run.path)
+        run, goes_on = take_folder(self.asked_folder, self.parent, step)
         self._run = run
         self._held.enter_context(held(run))
         if goes_on:
@@ -273,6 +258,8 @@ class Session:
     ) -> None:
         """Record one batch as it stands; see `litscope.watch.record`."""
         place = self.place
+        if not place.is_recorded:
+            return
         split, phase = (place.split, place.phase) if split is None else (split, "train" if split == "train" else "eval")
         where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
         num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
@@ -283,6 +270,11 @@ class Session:
     def has_row(self) -> bool:
         """Whether the batch that is under way is recorded already."""
         return self._rows.has_row
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether the batch that is under way has told numbers of a person's own."""
+        return self._rows.has_signals
 
     def next_batch(self) -> None:
         """Another batch begins: it may be recorded; a training one trains with the rate of now."""
@@ -335,8 +327,10 @@ class Session:
         Returns:
             Whether training goes on; False once somebody asked to end it.
         """
+        every = self._log_every_n_steps
+        is_due = step // every > self.place.step // every  # a batch may take several steps, with several optimizers
         self.place.step = step
-        if step % self._log_every_n_steps == 0:
+        if is_due:
             self._log_step()
         if self._pace.due(self._ranks, step, self._steering.has_news()).news or self._steering.is_scripted(step):
             self._epochs.clock.skip(self._steering.take(self._moment()))
@@ -356,7 +350,8 @@ class Session:
             self.before_epoch_ends()
         self._log_step()
         self._rows.flush(wait=True)
-        num_samples = sum(self._ranks.gather(self._epochs.clock.num_samples))
+        num_samples = sum(self._ranks.gather(self._num_shown()))
+        self._rows.num_told = 0
         self._share_what_was_learned()
         self._epochs.end(self.place.epoch, self.place.step, num_samples, self._target.num_edits)
         if self._upkeep is not None:
@@ -388,9 +383,13 @@ class Session:
             return
         if part.split != "train":
             self.evaluated_split = part.split
-        elif self._epochs.clock.num_samples:
+        elif self._num_shown():
             self.epoch_ends()
             self.place.epoch += 1
+
+    def _num_shown(self) -> int:
+        """Training samples of this epoch so far, on this rank; some runs record a person's own numbers alone."""
+        return self._epochs.clock.num_samples or self._rows.num_told
 
     def training_ends(self) -> None:
         """The epoch's last training batch is done: what follows is validation."""

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
 from line_fits import NUM_BATCHES, Data, Loader, Module, fit, make_trainer
 from torch import Tensor, nn
@@ -215,6 +215,37 @@ def test_ask_for_val_loader() -> None:
     trainer, module, data = make_trainer(When("on_train_epoch_end", change), max_epochs=4), Module(), Data()
     trainer.fit(module, datamodule=data)
     assert module.validated == [4, 8, 12, 12, 16, 16]
+
+
+def test_why_not_validated() -> None:
+    class Blind(Module):
+        validation_step = L.LightningModule.validation_step  # type: ignore[assignment]
+
+    found: list[str | None] = []
+    look = When("on_train_start", lambda trainer: found.append(internals.why_not_validated(trainer)))
+    fit(make_trainer(look, max_epochs=1))
+    make_trainer(look, max_epochs=1).fit(Module(), Loader())
+    make_trainer(look, max_epochs=1).fit(Blind(), datamodule=Data())
+    fit(make_trainer(look, max_epochs=1, limit_val_batches=0))
+    assert found == [
+        None,
+        "the Trainer was given no validation loader",
+        "the module has no validation_step",
+        "limit_val_batches is 0",
+    ]
+
+
+def test_trains_nothing() -> None:
+    class WithNorm(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1))
+
+    found: list[bool] = []
+    look = When("on_train_batch_start", lambda trainer: found.append(internals.trains_nothing(trainer)))
+    average = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)
+    make_trainer(look, average, max_epochs=2).fit(WithNorm(), datamodule=Data())
+    assert found == [False] * 2 * NUM_BATCHES + [True] * NUM_BATCHES
 
 
 def test_hear_loaders() -> None:

@@ -130,7 +130,7 @@ def test_the_first_logits_tell_how_many_classes_there_are(run: RunDir) -> None:
         ([1.0], None, 0, "must be whole numbers, got float32"),
         ([True], None, 0, "must be whole numbers, got bool"),
         ([1, 2], torch.zeros(3, 2), 0, r"2 values of sample_id for logits \(3, 2\)"),
-        ([1], torch.zeros(1, 2, 2), 0, r"must be \(B, C\), one row for each sample, got \(1, 2, 2\)"),
+        ([1], torch.zeros(1, 2, 2), 0, r"logits are \(1, 2, 2\) .*the logits that belong to it, \(B, C\)"),
         ([1], None, None, "needs the labels too"),
     ],
 )

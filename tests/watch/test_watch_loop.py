@@ -139,7 +139,7 @@ def test_a_run_needs_no_name(in_tmp: Path) -> None:
     [
         (([0.5], torch.zeros(1, 2), [0]), "whole numbers"),
         (([0, 1], torch.zeros(1, 2), [0]), "2 values of sample_id for logits"),
-        (([0], torch.zeros(1, 2, 4, 4), [0]), "one row for each sample"),
+        (([0], torch.zeros(1, 2, 4, 4), [0]), "a prediction for each pixel"),
         (([0], torch.zeros(1, 2)), "needs the labels too"),
     ],
 )

@@ -177,9 +177,7 @@ def test_a_binary_module_with_one_logit(tmp_path: Path) -> None:
 
 def test_a_step_that_tells_nothing_ends_the_run_with_advice(tmp_path: Path) -> None:
     module = Module(lambda m, batch: F.cross_entropy(m.net(batch[0]), batch[1]))
-    with pytest.raises(
-        ConfigError, match=r"no logits in what came of training_step of \{loss\}.*litscope\.watch\.record"
-    ):
+    with pytest.raises(ConfigError, match=r"training_step returned its loss alone.*litscope\.watch\.record"):
         scoped_fit(tmp_path / "a", module=module)
     assert ends(tmp_path / "a")["status"] == "failed"
     with pytest.raises(ConfigError, match=r"no sample_id.*with_ids"):

@@ -87,12 +87,14 @@ class CanaryRanks:
         num_planted: number of all that were planted in the split.
         others: (M,) ascending suspicion of the samples of the split that are no canaries.
         num_wrong: about how many of these are wrong (`trust`).
+        can_plant: whether such a run can be made with canaries.
     """
 
     suspicion: Mapping[str, Floats]
     num_planted: int
     others: Floats
     num_wrong: int
+    can_plant: bool = True
 
     def found(self, suspicion: float) -> dict[str, Estimate]:
         """Kind -> the share of its canaries that are at least as suspicious as this."""
@@ -150,6 +152,8 @@ class CanaryRanks:
         if not self.suspicion:
             if self.num_planted:
                 return f"recall is not known yet: none of the {self.num_planted} canaries has been scored so far."
+            if not self.can_plant:
+                return "recall is not known: it takes canaries, which only a run of `litscope fit` plants."
             return "recall is not known: train with --canaries 0.02."
         recall = self.recall(queue)
         if recall.told_from is None or recall.ranks_of_most is None:

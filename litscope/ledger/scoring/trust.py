@@ -20,6 +20,7 @@ from litscope.ledger.scoring.clock import HALF, Clock
 from litscope.ledger.scoring.recall import CanaryRanks, Estimate, Floats, wilson
 from litscope.ledger.scoring.scorekeeper import Scores
 from litscope.rundir import RunDir
+from litscope.runs import is_watched
 
 RIGHT_TAG = "ok"
 """The tag by which a person says that a label is right."""
@@ -165,6 +166,7 @@ def _canary_ranks(run: RunDir, scores: Scores, split: str) -> CanaryRanks:
         num_planted=len(planted_label),
         others=np.sort(suspicion[is_ranked & ~is_canary]),
         num_wrong=_num_wrong(*scores.num_wrong.get(split, (0, 0)), sum(map(len, by_kind.values()))),
+        can_plant=not is_watched(run),
     )
 
 

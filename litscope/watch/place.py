@@ -1,0 +1,24 @@
+"""Place: where a watched loop stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Place:
+    """Where the loop stands: what a row says about its visit. Changed in place.
+
+    Attributes:
+        split: of the samples that are shown: train, val or test.
+        phase: train, or eval in an evaluation pass.
+        step: optimizer steps completed.
+        epoch: from 0.
+        is_recorded: whether what is shown goes on record.
+    """
+
+    split: str = "train"
+    phase: str = "train"
+    step: int = 0
+    epoch: int = 0
+    is_recorded: bool = True
