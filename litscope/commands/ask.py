@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
 from litscope.commands.text import LONGEST, as_read, sparkline, table
 from litscope.console import say
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir, whole_file
 
 if TYPE_CHECKING:
@@ -185,9 +185,13 @@ def scores(argv: list[str]) -> int:
 
 
 def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Table:
+    from litscope.ledger.custom import has_only_custom
+    from litscope.ledger.queries import why_nothing
     from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
     from litscope.ledger.views import sql as ask
 
+    if has_only_custom(run):
+        raise RunError(why_nothing(run, "has no scores yet"))
     name = sort.removeprefix("-")
     known = [*SCORE_SCHEMA.names, "key"]
     if name not in known:

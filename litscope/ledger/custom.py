@@ -38,7 +38,7 @@ NO_LOGITS = "The run recorded signals of its own and no logits, so there are no 
 def how_to_ask(run: RunDir) -> str:
     """How signals of a person's own are asked for, as a sentence."""
     query = "select key, name, avg(value) from custom join manifest using (sample_id) group by all"
-    return f'Ask for them: litscope sql {shell_word(run)} "{query}"'
+    return f'Ask for them: litscope sql {shell_word(run.path)} "{query}"'
 
 
 def has_only_custom(run: RunDir) -> bool:

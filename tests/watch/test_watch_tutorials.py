@@ -152,22 +152,19 @@ def test_a_gan_records_how_real_the_discriminator_takes_each_sample_for(
 ) -> None:
     folder = tmp_path / "run"
     trainer(Scope(folder), max_epochs=2).fit(Gan(), loaders()[0])
-    assert "no logits, so there are no scores, suspects, worst or confusions. Ask for them: litscope sql" in (
-        capsys.readouterr().err
-    )
+    query = "select key, name, avg(value) from custom join manifest using (sample_id) group by all"
+    told = "signals of its own and no logits, so there are no scores, suspects, worst or confusions"
+    assert f'{told}. Ask for them: litscope sql {folder} "{query}"' in capsys.readouterr().err
+    assert len(rows(folder, query)) == NUM_TRAIN
     query = "select epoch, count(distinct sample_id), min(value) > 0 from custom where name = 'realness' group by all"
     assert sorted(rows(folder, query)) == [(0, NUM_TRAIN, True), (1, NUM_TRAIN, True)]
     assert rows(folder, "select distinct step from custom where epoch = 0 order by 1")[:3] == [(0,), (2,), (4,)]
     assert [(row["step"], row["num_samples"]) for row in epoch_rows(RunDir(folder))] == [(20, 100), (40, 100)]
     assert Manifest.read(folder / "manifest.parquet").labels.tolist() == TRAIN.tensors[1].tolist()
-    for command in (["suspects"], ["worst"], ["confusions"]):
-        assert main([command[0], str(folder)]) == 2
-        told = capsys.readouterr().err
-        assert "signals of its own and no logits" in told, command
-        assert "--no-ledger" not in told
+    for command in ("scores", "suspects", "worst", "confusions"):
+        assert main([command, str(folder)]) == 2
+        assert told in capsys.readouterr().err, command
     assert main(["sample", str(folder), "3"]) == 0
-    query = "select key, name, avg(value) from custom join manifest using (sample_id) group by all"
-    assert len(rows(folder, query)) == NUM_TRAIN, "what the sentence says to ask"
 
 
 def test_a_gan_that_tells_nothing_is_told_what_it_can_record(tmp_path: Path) -> None:
