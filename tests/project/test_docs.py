@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,13 +138,20 @@ def test_every_page_is_in_the_navigation() -> None:
     assert linked == pages - {"index.md"}, "docs/index.md names every page"
 
 
-@pytest.mark.slow
-def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("built") / "site"
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    pages = list((tmp_path / "site").glob("*.html"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_needs_no_network(site: Path) -> None:
+    pages = list(site.glob("*.html"))
     assert len(pages) > len(list(DOCS.glob("*.md")))
     for page in pages:
         tags = re.findall(r"<(?:script|img|link|iframe)\b[^>]+>", page.read_text())
@@ -151,3 +159,13 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
         assert not loaded, f"{page.name} loads {loaded}"
         shown = re.sub(r"<[^>]+>", "", page.read_text())
         assert not re.search(r"--8 ?(<|&lt;)", shown), f"{page.name} shows the name of a file instead of the file"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None and "CI" not in os.environ, reason="there is no chromium")
+def test_the_search_works_from_the_file_system(site: Path) -> None:
+    look = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    address = f"file://{site / 'index.html'}?q=canaries"
+    done = subprocess.run([*look, address], capture_output=True, text=True, check=False, timeout=180)
+    found = re.search(r"(\d+) matching documents", done.stdout)
+    assert found and int(found[1]) >= 3, done.stderr[-2000:]
