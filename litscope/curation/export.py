@@ -28,6 +28,7 @@ from litscope.ledger.queries import classes
 from litscope.ledger.scoring.trust import verdicts
 from litscope.ledger.views import connect, source_columns
 from litscope.rundir import RunDir, whole_file, write_text
+from litscope.runs import is_watched
 from litscope.spreadsheets import write_csv
 
 _COLUMNS = """
@@ -85,6 +86,11 @@ class Wanted:
 
     def data(self) -> RunData:
         """The run's data, as they are now."""
+        if is_watched(self.run):
+            raise ConfigError(
+                f"{self.run.path}: only its own script can read the data of a watched run. --to csv, parquet, json, "
+                "cleanlab and actions need no more than its keys."
+            )
         try:
             return run_data(self.run, self.dataset, self.data_dir)
         except DataError as error:
@@ -130,10 +136,14 @@ def curated(run: RunDir) -> pa.Table:
 
 def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
     """The rows that csv and parquet write: a list of images, or a table with its features."""
-    data, samples = wanted.data(), curated(wanted.run)
-    rows = _rows(data, samples)
+    samples = curated(wanted.run)
     tags = pa.array([";".join(tags) for tags in samples["tags"].to_pylist()], pa.string())
     samples = samples.set_column(samples.column_names.index("tags"), "tags", tags)
+    if is_watched(wanted.run):
+        note = "Only the run's own script can read its data, so this list has their keys and no filepath."
+        return samples.drop_columns(["sample_id"]), [note]
+    data = wanted.data()
+    rows = _rows(data, samples)
     if data.source.kind == "table":
         return _feature_rows(wanted, samples, rows)
     samples = samples.drop_columns(["sample_id"])
@@ -195,10 +205,12 @@ def _parquet(wanted: Wanted) -> Exported:
 
 
 def _json(wanted: Wanted) -> Exported:
-    data, table = wanted.data(), curated(wanted.run)
-    rows = _rows(data, table)
-    if isinstance(data.source.reader, FileReader):
-        table = table.add_column(0, "filepath", _paths(data.source.reader, rows))
+    table = curated(wanted.run)
+    if not is_watched(wanted.run):
+        data = wanted.data()
+        rows = _rows(data, table)
+        if isinstance(data.source.reader, FileReader):
+            table = table.add_column(0, "filepath", _paths(data.source.reader, rows))
     with whole_file(wanted.output) as file:
         file.writelines(text.encode() for text in json_lines(table))
     return Exported(wanted.output, table.num_rows)

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from asked_runs import NAMES, act, asked_run, write_images
 from PIL import Image
 from small_runs import DIGITS, IRIS, small_fit
+from watched import NUM_TRAIN, TRAIN
 
+from litscope import watch
 from litscope.cli import main
 from litscope.curation.export import FORMATS, Wanted, export
 from litscope.data.sources.source import open_source
@@ -249,3 +252,20 @@ def test_a_table_has_no_folder_of_images(tmp_path: Path) -> None:
     for to in ("folder", "fiftyone"):
         with pytest.raises(ConfigError, match="no images to put into folders"):
             write(run, to, tmp_path / "out")
+
+
+def test_a_watched_run_exports_what_needs_no_data(tmp_path: Path) -> None:
+    with watch.run(tmp_path / "run", dataset=TRAIN) as watched:
+        watched.record([0, 1, 2], torch.zeros(3, 3), [0, 1, 2])
+    run = RunDir(tmp_path / "run")
+    act(run, "discard", [3])
+    act(run, "relabel", [1], label="2")
+    with write(run, "csv", tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == NUM_TRAIN - 1
+    assert (rows[1]["key"], rows[1]["label"], "filepath" in rows[1]) == ("train/00001", "2", False)
+    assert pq.read_table(write(run, "parquet", tmp_path / "out.parquet")).num_rows == NUM_TRAIN - 1
+    assert len(json.loads(write(run, "json", tmp_path / "out.json").read_text())) == NUM_TRAIN - 1
+    for to in ("folder", "fiftyone"):
+        with pytest.raises(ConfigError, match="only its own script can read the data of a watched run"):
+            write(run, to, tmp_path / to)
