@@ -8,6 +8,7 @@ relies on stands in it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+_TRAINER_MODULES = ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer")
 
 # ---- what a trainer has and does not declare -----------------------------------------------------
 
@@ -59,6 +62,20 @@ def trainer_of(module: object) -> L.Trainer | None:
     """
     trainer: L.Trainer | None = getattr(module, "_trainer", None)
     return trainer
+
+
+def calling_trainer() -> L.Trainer | None:
+    """The trainer in whose loop the caller runs, of Lightning's new or old package; None outside of one.
+
+    For code that has no module to ask. It looks for a method of a trainer among the frames that lead here.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _TRAINER_MODULES and "self" in frame.f_locals:
+            trainer: L.Trainer = frame.f_locals["self"]
+            return trainer
+        frame = frame.f_back
+    return None
 
 
 @contextmanager

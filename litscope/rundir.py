@@ -53,6 +53,7 @@ class RunDir:
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
         thumbnails: of a watched run whose data are images: small PNG files of the samples that are ranked first.
         figures: PNG files.
+        exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
     """
 
@@ -81,6 +82,7 @@ class RunDir:
         self.validation = self.path / "validation"
         self.thumbnails = self.path / "thumbnails.parquet"
         self.figures = self.path / "figures"
+        self.exports = self.path / "exports"
         self.logs = self.path / "logs"
 
     def __fspath__(self) -> str:

@@ -39,6 +39,19 @@ def write_step(run: RunDir, *, step: int, epoch: int, attempt: int, loss: float,
     append_line(run.step_metrics, {**line, "train/loss": loss, "lr": lr})
 
 
+def write_values(run: RunDir, *, step: int, epoch: int, attempt: int, values: Mapping[str, float]) -> None:
+    """Append a line to metrics/steps.jsonl with numbers that a script named itself.
+
+    Args:
+        step: optimizer steps done.
+        epoch: the current epoch, from 0.
+        attempt: number of the run's attempt, from 1.
+        values: by name; one with the name of a column is left out.
+    """
+    own = {name: defined(value) for name, value in metrics_in(values).items()}
+    append_line(run.step_metrics, {"step": step, "epoch": epoch, "attempt": attempt, **own})
+
+
 def write_epoch(
     run: RunDir,
     *,

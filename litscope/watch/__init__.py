@@ -11,7 +11,7 @@ record, weight_of    what a step may say and ask, wherever it stands
     both_trees         callbacks of lightning.pytorch and of pytorch_lightning
     outputs            what a step of somebody else's LightningModule returned
     loop               the block around a plain loop
-    wrapped            parts of a training wrapped one by one
+    wrapped/           parts of a training wrapped one by one
     hyperparameters    a dict that follows its YAML file
     active             the run that is being watched now, for calls from inside a step
     session            one watched run: opens the folder, records, applies actions, closes all in order
@@ -36,40 +36,20 @@ Who may come in: nobody of the package; scripts of others do. This room imports 
 
 from typing import TYPE_CHECKING, Any
 
-from litscope.watch import scope
+from litscope import __version__
+from litscope.watch import scope, wrapped
 from litscope.watch.active import record, weight_of
 from litscope.watch.both_trees import of_both_trees
 from litscope.watch.ids import with_ids
 from litscope.watch.loop import run
 from litscope.watch.samplers import Loader
-from litscope.watch.wrapped import (
-    guard_testing_context,
-    guard_training_context,
-    keep_serving,
-    save_signals,
-    serve,
-    start_training,
-    watch_or_edit,
-)
+from litscope.watch.wrapped import *  # noqa: F403 - the names that users of WeightsLab know, all of them
 
 if TYPE_CHECKING:
     from litscope.watch.scope import Scope
 
-__all__ = [
-    "Loader",
-    "Scope",
-    "guard_testing_context",
-    "guard_training_context",
-    "keep_serving",
-    "record",
-    "run",
-    "save_signals",
-    "serve",
-    "start_training",
-    "watch_or_edit",
-    "weight_of",
-    "with_ids",
-]
+__all__ = ["Loader", "Scope", "__version__", "record", "run", "weight_of", "with_ids"]
+__all__ += wrapped.__all__
 
 
 def __getattr__(name: str) -> Any:

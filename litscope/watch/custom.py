@@ -17,9 +17,13 @@ class CustomBlock:
 
     def rows(self) -> CustomRows:
         """The values as numpy arrays. Waits for the device."""
-        return CustomRows(
-            torch.cat(self._ids).cpu().numpy(), torch.cat(self._values).float().cpu().numpy(), self._segments
-        )
+        return CustomRows(_on_host(self._ids).numpy(), _on_host(self._values).float().numpy(), self._segments)
+
+
+def _on_host(pieces: list[Tensor]) -> Tensor:
+    """The pieces in one; copied once where they are all on one device, as mostly."""
+    devices = {piece.device for piece in pieces}
+    return torch.cat(pieces).cpu() if len(devices) == 1 else torch.cat([piece.cpu() for piece in pieces])
 
 
 class CustomBuffer:

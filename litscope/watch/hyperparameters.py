@@ -15,7 +15,7 @@ from litscope.errors import ConfigError
 
 
 class Hyperparameters(dict[str, Any]):
-    """Values of a script.
+    """Values of a script. Whoever reads one sees what the file holds now.
 
     Args:
         source: a mapping, whose values are copied, or the path of a YAML file.
@@ -36,6 +36,15 @@ class Hyperparameters(dict[str, Any]):
         _merge(self, defaults)
         _merge(self, source if self._path is None else _read(self._path))
 
+    def __getitem__(self, name: str) -> Any:
+        self.refresh()
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any dict."""
+        self.refresh()
+        return super().get(name, default)
+
     def refresh(self) -> None:
         """Take over what changed in the file, at most every `poll_s` seconds. A broken file changes nothing."""
         now = time.monotonic()
@@ -52,6 +61,15 @@ class Hyperparameters(dict[str, Any]):
             warn(f"the hyperparameters stay as they are: {error}")
             return
         _merge(self, found)
+
+
+def fill(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Put defaults into a dict where it has no value, and into its dicts."""
+    for name, default in defaults.items():
+        if name not in values:
+            values[name] = copy.deepcopy(default)
+        elif isinstance(values[name], dict) and isinstance(default, Mapping) and default is not values[name]:
+            fill(values[name], default)
 
 
 def _read(path: Path) -> dict[str, Any]:

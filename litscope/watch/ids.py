@@ -79,6 +79,7 @@ class WithIds(Dataset[Any]):
         self._keys = keys
         self._label = label
         self._offsets: Ids | None = None
+        self._reads_together = True
         # Worker processes see what is written here: it is shared memory, even if they are spawned.
         self._relabelled = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -90,9 +91,22 @@ class WithIds(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Several items at once, which some data sets read faster."""
-        read = getattr(self.dataset, "__getitems__", None)
-        items = read(indices) if read is not None else [self.dataset[index] for index in indices]
+        items = self._read_together(indices)
+        if items is None:
+            items = [self.dataset[index] for index in indices]
         return [self._with_id(item, index) for item, index in zip(items, indices, strict=True)]
+
+    def _read_together(self, indices: list[int]) -> list[Any] | None:
+        """The items, if the data set reads several at once. A `__getitems__` that takes a single index does not."""
+        read = getattr(self.dataset, "__getitems__", None)
+        if read is None or not self._reads_together:
+            return None
+        try:
+            items = read(indices)
+        except Exception:  # noqa: BLE001 - if it is the data's fault, reading one by one raises it again
+            items = None
+        self._reads_together = isinstance(items, list) and len(items) == len(indices)
+        return items if self._reads_together else None
 
     def _with_id(self, item: Any, index: int) -> Any:
         label = int(self._relabelled[index])

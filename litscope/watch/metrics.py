@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +11,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from litscope.watch.session import Session
+
+TOLD = frozenset({"batch_ids", "preds", "signals", "targets", "step", "group_id", "origin", "flag"})
+"""Keywords by which a call of a loss or a metric tells about its batch."""
 
 
 class LoggedMetric:
@@ -19,12 +24,15 @@ class LoggedMetric:
     of the epoch, after which it is reset, because nobody else would do so.
 
     Args:
-        metric: the person's; calls of its `update` and `compute` are noticed, and do what they did before.
+        metric: the person's; calls of its `update` and `compute` are noticed, and do what they did before. They may
+            tell about their batch (`TOLD`), which the metric does not see unless it takes that itself.
         session: says which split is being shown.
+        computed: called with what the person's own `compute()` returned, and the step that they told or None.
     """
 
-    def __init__(self, metric: Metric, session: Session) -> None:
-        self._metric, self._session = metric, session
+    def __init__(self, metric: Metric, session: Session, computed: Callable[[Any, Any], None]) -> None:
+        self._metric, self._session, self._tell = metric, session, computed
+        self._not_taken = TOLD - frozenset(inspect.signature(metric.update).parameters)
         self._compute = metric.compute
         self._update = metric.update
         self._is_called = False
@@ -33,7 +41,7 @@ class LoggedMetric:
         self._of_batches: dict[str, list[Tensor]] = {}
         metric.update = self._hear_update  # type: ignore[method-assign]
         metric.compute = self._hear_compute  # type: ignore[method-assign]
-        metric.register_forward_pre_hook(self._call_begins)
+        metric.register_forward_pre_hook(self._call_begins, with_kwargs=True)
         metric.register_forward_hook(self._call_ends)
 
     def take(self) -> dict[str, float]:
@@ -46,8 +54,12 @@ class LoggedMetric:
         self._of_batches, self._computed, self._updated = {}, {}, None
         return {split: float(v) for split, v in found.items() if not isinstance(v, Tensor) or v.numel() == 1}
 
-    def _call_begins(self, *_: Any) -> None:
+    def _call_begins(self, _metric: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self._is_called = True
+        return args, self._its_own(kwargs)
+
+    def _its_own(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in kwargs.items() if name not in self._not_taken}
 
     def _call_ends(self, _metric: Any, _args: Any, value: Any) -> None:
         self._is_called = False
@@ -55,13 +67,14 @@ class LoggedMetric:
             self._of_batches.setdefault(self._session.place.split, []).append(value.detach().reshape(()).float())
 
     def _hear_update(self, *args: Any, **kwargs: Any) -> None:
-        self._update(*args, **kwargs)
+        self._update(*args, **self._its_own(kwargs))
         if not self._is_called:
             self._updated = self._session.place.split
 
-    def _hear_compute(self) -> Any:
+    def _hear_compute(self, step: Any = None, **_: Any) -> Any:
         value = self._compute()
         if not self._is_called:
             self._updated = None
             self._computed[self._session.place.split] = value
+            self._tell(value, step)
         return value

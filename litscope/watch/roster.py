@@ -13,6 +13,9 @@ from litscope.console import warn
 from litscope.data.content import match
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.errors import ConfigError, RunError
+from litscope.ledger.reader import LedgerReader
+from litscope.live.records import SPLITS
+from litscope.rundir import RunDir
 from litscope.watch.ids import Ids, WithIds, classes_of, labels_of, numbered
 
 _PARTS = "watched"
@@ -200,6 +203,18 @@ class Roster:
             splits=self._splits,
             encoding={"kind": "watched", _PARTS: parts},
         )
+
+
+def learn_from_rows(run: RunDir, roster: Roster, min_epoch: int) -> bool:
+    """Teach a roster the labels and ids that no data set told, from the rows since an epoch. True if there were any."""
+    rows = LedgerReader(run).table(["sample_id", "label", "split"], min_epoch=min_epoch)
+    is_news = False
+    for split in SPLITS:
+        at = np.asarray(rows["split"].cast("string").to_numpy(zero_copy_only=False) == split)
+        ids = rows["sample_id"].to_numpy()[at]
+        if len(ids):
+            is_news |= roster.learn(ids, rows["label"].to_numpy()[at].astype(np.int64), split)
+    return is_news
 
 
 def _told(keys: Sequence[str], labels: Ids | None) -> Manifest:

@@ -20,7 +20,6 @@ from torch import Tensor
 from litscope.console import say
 from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError
-from litscope.ledger.reader import LedgerReader
 from litscope.ledger.upkeep import Upkeep
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
@@ -35,7 +34,7 @@ from litscope.watch.folder import describe, ended_unclosed, take_folder
 from litscope.watch.ids import WithIds
 from litscope.watch.place import Place
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Roster
+from litscope.watch.roster import Roster, learn_from_rows
 from litscope.watch.rows import WatchedRows
 from litscope.watch.target import Save, WatchedTraining
 from litscope.watch.thumbnails import keep_thumbnails
@@ -54,6 +53,7 @@ class Session:
         roster: the samples that are known.
         rates: of the optimizers.
         run: the folder, once it is open.
+        attempt: number of the run's attempt, from 1 once it is open.
         is_ending: whether somebody asked to end the run.
         counts_passes: whether an epoch is a pass over the training data (else somebody calls `epoch_ends`).
         evaluated_split: of the last evaluation loader that started.
@@ -78,7 +78,7 @@ class Session:
         self._log_every_n_steps = log_every_n_steps
         self._run: RunDir | None = None
         self._is_closed = True
-        self._attempt = 0
+        self.attempt = 0
         self._num_classes_written = 0
         self._upkeep: Upkeep | None = None
         self._rows = WatchedRows(self.roster)
@@ -143,10 +143,10 @@ class Session:
         found = self._ranks.first(found)
         if isinstance(found, LitscopeError):
             raise found
-        folder, self._attempt = found
+        folder, self.attempt = found
         self._run, self._is_closed = RunDir(folder), False
-        self._rows.open(self.run, self._attempt, self._ranks.rank)
-        self._epochs.open(self.run, self._attempt, step, is_first_rank=self._ranks.rank == 0)
+        self._rows.open(self.run, self.attempt, self._ranks.rank)
+        self._epochs.open(self.run, self.attempt, step, is_first_rank=self._ranks.rank == 0)
         if self._ranks.rank:
             self.roster.take_up(Manifest.read(self.run.manifest))
         self._began = time.monotonic()
@@ -156,7 +156,7 @@ class Session:
         self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
         self._pace = Pace(self._stop_requests, saves=False, max_time_s=None)
         self._upkeep = Upkeep(self.run) if self._ranks.rank == 0 else None
-        self._steering.start(self._target, self._ranks, self._stop_requests, self._attempt, {}, self._moment())
+        self._steering.start(self._target, self._ranks, self._stop_requests, self.attempt, {}, self._moment())
         self._epochs.clock.start()
         if self._ranks.rank == 0:
             say(f"litscope: every sample of this run goes on record in {folder}")
@@ -321,6 +321,10 @@ class Session:
 
     # ---- steps and epochs ------------------------------------------------------------------------
 
+    def apply_actions(self) -> None:
+        """Apply what is asked for now, rather than after the next step. All ranks come here at the same point."""
+        self._epochs.clock.skip(self._steering.take(self._moment()))
+
     def step_ends(self, step: int) -> bool:
         """`step` optimizer steps are done: apply what is asked for, wait out a pause.
 
@@ -356,7 +360,7 @@ class Session:
         self._epochs.end(self.place.epoch, self.place.step, num_samples, self._target.num_edits)
         if self._upkeep is not None:
             self._upkeep.epoch_ended()
-        self._epochs.clock.skip(self._steering.take(self._moment()))
+        self.apply_actions()
         self._epochs.clock.start()
         return self._goes_on()
 
@@ -407,7 +411,7 @@ class Session:
             return
         mean = float(torch.stack(losses).float().mean())
         place = self.place
-        write_step(self.run, step=place.step, epoch=place.epoch, attempt=self._attempt, loss=mean, lr=self._epochs.rate)
+        write_step(self.run, step=place.step, epoch=place.epoch, attempt=self.attempt, loss=mean, lr=self._epochs.rate)
 
     # ---- what the rows tell --------------------------------------------------------------------
 
@@ -424,14 +428,7 @@ class Session:
         has_all_classes = self._num_classes_written == len(self.roster.classes)
         if self.roster.parts and not self.roster.num_unlabelled and has_all_classes:
             return
-        rows = LedgerReader(self.run).table(["sample_id", "label", "split"], min_epoch=self.place.epoch)
-        is_news = not has_all_classes
-        for split in SPLITS:
-            at = np.asarray(rows["split"].cast("string").to_numpy(zero_copy_only=False) == split)
-            ids = rows["sample_id"].to_numpy()[at]
-            if len(ids):
-                is_news |= self.roster.learn(ids, rows["label"].to_numpy()[at].astype(np.int64), split)
-        if is_news:
+        if learn_from_rows(self.run, self.roster, self.place.epoch) or not has_all_classes:
             self._write_manifest()
 
     def _ending(self, status: Status, message: str) -> Ending:

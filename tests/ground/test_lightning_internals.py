@@ -89,6 +89,14 @@ def test_trainer_of() -> None:
     assert internals.trainer_of(module) is trainer is module.trainer
 
 
+def test_calling_trainer() -> None:
+    found: list[object] = []
+    trainer = make_trainer(When("on_train_start", lambda _: found.append(internals.calling_trainer())), max_epochs=1)
+    assert internals.calling_trainer() is None
+    trainer.fit(Module(), datamodule=Data())
+    assert found == [trainer]
+
+
 def test_trainers_kept() -> None:
     first, second = make_trainer(max_epochs=1), make_trainer(max_epochs=1)
     module, data = fit(first)
