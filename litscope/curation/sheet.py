@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from litscope.console import number_of
 from litscope.curation.run_data import RunData, run_data
 from litscope.errors import DataError, UserError
 from litscope.pictures import contact_sheet
@@ -22,17 +23,11 @@ from litscope.seals import DamagedError, check
 SHEET_LIMIT = 100
 """Most images on a contact sheet."""
 
-_NOT_READ = "{} images are not there as the run saw them, or cannot be read; the sheet leaves them out."
-_NOT_KEPT = (
-    "{} samples have no picture: of a watched run, those are kept that were ranked first when it ended "
-    "(docs/watch.md#pictures)."
-)
-_NOT_YET = (
-    "No contact sheet: a watched run keeps pictures of its samples when it has finished (docs/watch.md#pictures)."
-)
-
 Row = dict[str, Any]
 """A sample; `key` is its name."""
+
+Shown = list[tuple[NDArray[Any], Row]]
+"""Images, (H, W) or (H, W, K), with their samples."""
 
 
 def draw_samples(
@@ -52,21 +47,7 @@ def draw_samples(
     """
     if not rows:
         return None, []
-    rows = rows[:SHEET_LIMIT]
-    if is_watched(run):
-        if not run.thumbnails.exists():
-            return None, [] if is_finished(run) else [_NOT_YET]
-        shown, why = list(_thumbnails(rows, run)), _NOT_KEPT
-    else:
-        try:
-            data = run_data(run)
-        except UserError as error:
-            return None, [f"No contact sheet, because the data are not where they were: {error}"]
-        if data.source.kind != "image":
-            return None, []
-        shown, why = list(_images(rows, data)), _NOT_READ
-    missing = len(rows) - len(shown)
-    notes = [why.format(missing)] if missing else []
+    shown, notes = (_kept if is_watched(run) else _read)(run, rows[:SHEET_LIMIT])
     if not shown:
         return None, notes
     try:
@@ -78,19 +59,20 @@ def draw_samples(
     return path, notes
 
 
-def _thumbnails(rows: Sequence[Row], run: RunDir) -> Iterator[tuple[NDArray[Any], Row]]:
-    """Image (H, W, 3) of each row of which a watched run kept one."""
-    from PIL import Image
-
+def _read(run: RunDir, rows: Sequence[Row]) -> tuple[Shown, list[str]]:
+    """The images of samples, from the run's data, and what to tell the person."""
     try:
-        check(run.thumbnails)
-        kept = pq.read_table(run.thumbnails, partitioning=None)
-    except (DamagedError, pa.ArrowException):
-        return
-    files = dict(zip(kept["sample_id"].to_pylist(), kept["png"].to_pylist(), strict=True))
-    for row in rows:
-        if row["sample_id"] in files:
-            yield np.asarray(Image.open(BytesIO(files[row["sample_id"]]))), row
+        data = run_data(run)
+    except UserError as error:
+        return [], [f"No contact sheet, because the data are not where they were: {error}"]
+    if data.source.kind != "image":
+        return [], []
+    shown = list(_images(rows, data))
+    if missing := len(rows) - len(shown):
+        return shown, [
+            f"{missing} images are not there as the run saw them, or cannot be read; the sheet leaves them out."
+        ]
+    return shown, []
 
 
 def _images(rows: Sequence[Row], data: RunData) -> Iterator[tuple[NDArray[Any], Row]]:
@@ -103,3 +85,24 @@ def _images(rows: Sequence[Row], data: RunData) -> Iterator[tuple[NDArray[Any], 
             yield data.source.reader.read(int(at[row["sample_id"]])), row
         except DataError:
             continue
+
+
+def _kept(run: RunDir, rows: Sequence[Row]) -> tuple[Shown, list[str]]:
+    """The same of a watched run, which kept pictures (H, W, 3) of what was ranked first."""
+    from PIL import Image
+
+    if not run.thumbnails.exists():
+        waits = "No contact sheet: a watched run keeps pictures of its samples when it has finished"
+        return [], [] if is_finished(run) else [f"{waits} (docs/watch.md#pictures)."]
+    try:
+        check(run.thumbnails)
+        table = pq.read_table(run.thumbnails, partitioning=None)
+    except (DamagedError, pa.ArrowException) as error:
+        return [], [f"No contact sheet: {run.thumbnails} is damaged: {error}."]
+    files = dict(zip(table["sample_id"].to_pylist(), table["png"].to_pylist(), strict=True))
+    found = [(files[row["sample_id"]], row) for row in rows if row["sample_id"] in files]
+    shown = [(np.asarray(Image.open(BytesIO(file))), row) for file, row in found]
+    if missing := len(rows) - len(shown):
+        why = "when it ended, the run kept those of what was ranked first then (docs/watch.md#pictures)"
+        return shown, [f"{number_of(missing, 'sample')} without a picture: {why}."]
+    return shown, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_sheets_are_drawn_from_what_the_run_kept(run: Path, capsys: pytest.Captu
         assert main([command, str(run)]) == 0
         told = capsys.readouterr().err
         assert "contact sheet: " in told
-        assert "no picture" not in told
+        assert "without a picture" not in told
     assert (run / "figures" / "worst-train-loss.png").exists()
 
 
@@ -96,7 +97,7 @@ def test_pictures_are_small_and_reading_gives_random_numbers_back(
     assert Image.open(BytesIO(png)).size == (72, 96)
     data, roster = with_ids(Images()), Roster(None)
     roster.add(data, "train")
-    folder = RunDir(run)
+    folder = RunDir(shutil.copytree(run, tmp_path / "copy"))
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -104,7 +105,24 @@ def test_pictures_are_small_and_reading_gives_random_numbers_back(
     assert torch.rand(1) == expected
     monkeypatch.setattr(thumbnails, "READ_S", -1.0)
     keep_thumbnails(folder, roster)
-    assert pq.read_table(run / "thumbnails.parquet").num_rows == 1, "time was over"
+    assert pq.read_table(folder.thumbnails).num_rows == 1, "time was over"
+
+
+@pytest.mark.pictures
+def test_a_sheet_says_what_it_lacks(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    kept = pq.read_table(copy / "thumbnails.parquet").slice(0, 1)
+    pq.write_table(kept, copy / "thumbnails.parquet")
+    assert main(["worst", str(copy), "-n", "30"]) == 0
+    told = capsys.readouterr().err
+    assert "29 samples without a picture: when it ended, the run kept" in told
+    assert "contact sheet: " in told
+    whole = bytearray((run / "thumbnails.parquet").read_bytes())
+    whole[100] ^= 1
+    (copy / "thumbnails.parquet").write_bytes(whole)
+    assert main(["worst", str(copy)]) == 0
+    assert "No contact sheet: " in (told := capsys.readouterr().err)
+    assert "thumbnails.parquet is damaged: its bytes are not those that were written." in told
 
 
 def test_a_data_set_that_fails_afterwards_fails_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
