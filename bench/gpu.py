@@ -143,6 +143,7 @@ def cifar94(context: Context) -> list[Line]:
             if done.returncode:
                 raise ArmFailed(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
             said = json.loads(done.stdout[done.stdout.index("{") :])
+            said = said.get("result", said)  # ours is in an envelope
             accuracy = said.get("metrics", {}).get("best", said)["test/accuracy"]
             print(f"{name}, seed {seed}: {accuracy:.2%} in {wall_s:.1f} s", file=sys.stderr, flush=True)
             train_s = said["train_s"] if "train_s" in said else sum(said["epoch_s"])

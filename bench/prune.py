@@ -29,7 +29,7 @@ def prune_lines(context: Context) -> list[Line]:
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if done.returncode:
         raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["result"]
     values = {(run["arm"], run["seed"]): run["value"] for run in found["runs"]}
     gains = [
         round(100 * (value - values["shorter", seed]), 3) for (arm, seed), value in values.items() if arm == "infobatch"

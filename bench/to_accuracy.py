@@ -157,6 +157,7 @@ def _timed(command: list[str], context: Context, is_ours: bool) -> dict[str, flo
     if done.returncode:
         raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-500:]}")
     found = json.loads(done.stdout[done.stdout.index("{") :])
+    found = found.get("result", found)  # ours is in an envelope
     accuracy = float(found.get("metrics", {}).get("best", found)["test/accuracy"])
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "accuracy": accuracy}

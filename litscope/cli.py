@@ -8,13 +8,13 @@ failed, 130 for one that was interrupted.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, bench, experiment, extract, journal, runs, search, steer, train
-from litscope.commands.line import Command, name_of, write
+from litscope.commands import act, ask, bench, completion, experiment, extract, journal, runs, search, steer, train
+from litscope.commands.envelope import answering, leave_stdout
+from litscope.commands.line import Command, is_shell_asking, name_of, write
 from litscope.console import say
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
 
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `litscope`; default: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if is_shell_asking():
+        completion.answer_shell(COMMANDS)
     code = _answer(words)
     if argv is None:
         _end_undisturbed()
@@ -44,25 +46,33 @@ def _end_undisturbed() -> None:
 
 
 def _answer(words: list[str]) -> int:
-    try:
-        code = _run(words)
-        sys.stdout.flush()
-    except LitscopeError as error:
+    with answering(words) as envelope:
+        try:
+            code = _run(words)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has gone (`litscope worst RUN | head`)
+            leave_stdout()
+            return 0
+        except (LitscopeError, KeyboardInterrupt, OSError) as error:
+            message, code = _failure(error)
+            envelope.fail(type(error).__name__, message, code)
+        return code
+
+
+def _failure(error: LitscopeError | KeyboardInterrupt | OSError) -> tuple[str, int]:
+    """Say what went wrong, and return that with the exit code."""
+    if isinstance(error, LitscopeError):
         first, *more = str(error).split("\n")
         say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
-        return error.exit_code
-    except KeyboardInterrupt:
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
         say("interrupted")
-        return 130
-    except BrokenPipeError:  # the reader has gone (`litscope worst RUN | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # a full disk, a folder that may not be written, a share that is gone
-        if error.errno is None:  # not of the system: a defect
-            raise
-        say(f"error: {error.strerror}{f': {error.filename}' if error.filename else ''}")
-        return 2 if error.errno in UNUSABLE_PATH else 1
-    return code
+        return "interrupted", 130
+    if error.errno is None:  # not of the system: a defect
+        raise error
+    message = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"  # a full disk, a share that is gone
+    say(f"error: {message}")
+    return message, 2 if error.errno in UNUSABLE_PATH else 1
 
 
 def _run(words: list[str]) -> int:
@@ -92,7 +102,7 @@ COMMANDS: dict[str, Command] = {
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),
         *(experiment.replay, experiment.whatif),
-        *(train.doctor, train.demo),
+        *(train.doctor, train.demo, completion.completion),
     )
 }
 """Every command by its name, in the order of the overview."""

@@ -1,7 +1,7 @@
-"""What a person reads while a command runs: lines and progress bars, always on standard error.
+"""What a person reads while a command runs: lines and progress bars, always on standard error; and tables.
 
 Standard output belongs to results (tables, ``--json``), so that a command can be piped.
-On a terminal rich draws bars; elsewhere every message is one plain line.
+On a terminal rich draws bars and tables; elsewhere every message is one plain line, and a table aligned text.
 
 Names come from strangers: files, classes, tags, notes. What could move the cursor, colour the screen, turn the
 direction of the text or begin a line of its own is shown as an escape (`one_line`, `printable`), here and in
@@ -10,10 +10,14 @@ direction of the text or begin a line of its own is shown as an escape (`one_lin
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,7 +37,7 @@ def one_line(text: str) -> str:
     >>> one_line("cat\x1b[31m\n")
     'cat\\x1b[31m\\n'
     """
-    return _CONTROL.sub(_escape, text)
+    return text if isinstance(text, Styled) else _CONTROL.sub(_escape, text)
 
 
 def printable(text: str) -> str:
@@ -70,6 +74,20 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+_hearers: list[list[str]] = []
+
+
+@contextmanager
+def warnings_heard() -> Iterator[list[str]]:
+    """A list to which every warning of the block is added, as it is said."""
+    heard: list[str] = []
+    _hearers.append(heard)
+    try:
+        yield heard
+    finally:
+        _hearers[:] = [hearer for hearer in _hearers if hearer is not heard]
+
+
 def say(*lines: str) -> None:
     """Lines for the person at the terminal, each shown as one (`one_line`)."""
     for line in lines:
@@ -78,6 +96,8 @@ def say(*lines: str) -> None:
 
 def warn(message: str) -> None:
     """One line about something that is not as the person may expect."""
+    for hearer in _hearers:
+        hearer.append(message)
     say(f"warning: {message}")
 
 
@@ -95,8 +115,139 @@ def track(items: Iterable[T], what: str, total: int | None = None, show: bool = 
     )
 
 
-def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Columns for people, left-aligned; None is empty, and every cell is one line."""
-    cells = [list(head), *(["" if value is None else one_line(str(value)) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+# ---- tables ----------------------------------------------------------------------------------
+
+GAP = 2
+"""Columns of the screen between two columns of a table."""
+
+SHORTEST = 12
+"""To how many columns of the screen a text may be shortened, where there is too little room for all of it."""
+
+
+class Styled(str):
+    """A line whose control characters are our own; all else of it went through `one_line`."""
+
+
+def cell(value: Any) -> str:
+    """One value for people: floats with four digits, nothing for None, lists with commas, text as one line."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
+    return one_line(str(value))
+
+
+def table_lines(
+    head: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+) -> list[str]:
+    """A table for people, a line for each row, as standard output needs it: call it where the lines are printed.
+
+    Numbers stand on the right. In a pipe or a file every column is there in full. On a terminal no line is wider than
+    the screen: long texts lose their middle, and if that is not enough, the last columns are left out and named below.
+
+    Args:
+        head: the columns' names.
+        rows: a value for each column; see `cell`.
+        right: names of columns of numbers that are formatted already.
+        whole: names of columns whose text says nothing when it is shortened, such as curves.
+    """
+    values = [list(row) for row in rows]
+    columns = list(zip(*values, strict=True)) if values else [()] * len(head)
+    texts = [[one_line(name), *map(cell, column)] for name, column in zip(head, columns, strict=True)]
+    is_right = [name in right or _are_numbers(column) for name, column in zip(head, columns, strict=True)]
+    width = _screen_width()
+    if width is not None:
+        return _drawn(texts, is_right, [name in whole for name in head], width)
+    aligned = []
+    for column, on_right in zip(texts, is_right, strict=True):
+        longest = max(map(len, column))
+        aligned.append([text.rjust(longest) if on_right else text.ljust(longest) for text in column])
+    return [(" " * GAP).join(line).rstrip() for line in zip(*aligned, strict=True)]
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    kinds = {type(value) for value in values} - {type(None)}
+    return bool(kinds) and kinds <= {int, float}
+
+
+def _screen_width() -> int | None:
+    """Columns of the terminal that standard output is; None if it is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):  # a pipe or a file; or, in a notebook, no file at all
+        return None
+
+
+def _drawn(texts: list[list[str]], is_right: list[bool], is_whole: list[bool], width: int) -> list[str]:
+    """The table on a terminal, drawn by rich.
+
+    Args:
+        texts: the cells of each column, its name first.
+        is_right, is_whole: of each column.
+        width: of the terminal.
+    """
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = [min(width, max(map(cell_len, column))) for column in texts]
+    least = [
+        long if on_right or whole else min(long, max(SHORTEST, cell_len(column[0])))
+        for column, long, on_right, whole in zip(texts, longest, is_right, is_whole, strict=True)
+    ]
+    num = len(texts)
+    while num > 1 and sum(least[:num]) + GAP * (num - 1) > width:
+        num -= 1
+    widths = _shared(longest[:num], least[:num], width - GAP * (num - 1))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP // 2), header_style="bold")
+    for column, room, on_right in zip(texts, widths, is_right, strict=False):
+        head = Text(_shortened(column[0], room))
+        table.add_column(head, justify="right" if on_right else "left", width=room, no_wrap=True, overflow="crop")
+    for row in zip(*(column[1:] for column in texts[:num]), strict=True):
+        table.add_row(*(Text(_shortened(text, room)) for text, room in zip(row, widths, strict=True)))
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    with console.capture() as drawn:
+        console.print(table)
+    first, *lines = drawn.get().splitlines()
+    left_out = [column[0] for column in texts[num:]]
+    note = f"no room for {', '.join(left_out)}: a wider screen has them, and so has a pipe (| less -S)"
+    return [Styled(first), *(line.rstrip() for line in lines), *(textwrap.wrap(note, width) if left_out else ())]
+
+
+def _shared(longest: list[int], least: list[int], room: int) -> list[int]:
+    """The widths of columns that have `room` together: those of the widest ones shrink first, to `least`."""
+    widths = list(longest)
+    while sum(widths) > room:
+        can = [i for i, width in enumerate(widths) if width > least[i]]
+        if not can:  # a single column, wider than the screen
+            return [max(1, room)]
+        widths[max(can, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _shortened(text: str, room: int) -> str:
+    """`text` in so many columns of the screen; of a longer one its middle is an ellipsis.
+
+    >>> _shortened("train/bee/00017.png", 12)
+    'train…17.png'
+    """
+    from rich.cells import cell_len
+
+    if cell_len(text) <= room:
+        return text
+    before, after = (room - 1) // 2, room - 1 - (room - 1) // 2
+    start, end = text[:before], text[len(text) - after :]
+    while cell_len(start) > before:
+        start = start[:-1]
+    while cell_len(end) > after:
+        end = end[1:]
+    return f"{start}…{end}"

@@ -29,6 +29,7 @@ DEPENDENCIES = (
     "rich",
     "PyYAML",
     "jsonargparse",
+    "argcomplete",
 )
 
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "tune": "optuna"}

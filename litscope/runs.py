@@ -54,6 +54,25 @@ def _is_made(folder: Path) -> bool:
     return True
 
 
+def find_actions(where: str) -> RunDir | Path:
+    """What `--actions` names: a run, by its folder, its name below runs/ or its journal; or a file of actions.
+
+    Raises:
+        RunError: if it is neither.
+    """
+    path = Path(where)
+    for folder in (path, RUNS / where, path.parent):
+        run = RunDir(folder)
+        if run.is_run() and (folder != path.parent or path.name == run.actions.name):
+            return run
+    if not path.is_file():
+        raise RunError(
+            f"--actions {where}: neither a run nor a file of actions. Give the folder of a run, or what "
+            "`litscope export RUN --to actions` wrote."
+        )
+    return path
+
+
 @contextmanager
 def claimed_folder(stem: str) -> Iterator[Path]:
     """`claim_folder` for what may be refused before it writes: the folder goes with the block if it is empty then."""

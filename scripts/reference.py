@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from litscope.config.fields import GROUPS, fields, group_doc
-from litscope.config.flags import OPTIONS, all_flags, reference_rows
+from litscope.config.flags import reference_rows
+from litscope.config.options import OPTIONS, all_flags
 from litscope.config.section import Field
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES

@@ -135,7 +135,7 @@ def main() -> None:
         code = litscope(["fit", *flags, "--run-dir", str(run), "--json"])
     if code != 0:
         sys.exit(code)
-    summary = json.loads(written.getvalue())
+    summary = json.loads(written.getvalue())["result"]
     tested = summary["metrics"]["best"].get("test/accuracy")
     more = {"host_syncs": max(arm.syncs[1:])} if arm.syncs else {}
     arm.turns.finish(summary["num_parameters"], tested, precision=summary["precision"], **more)

@@ -1,6 +1,8 @@
 """The command line's verbs: one short function for each command, whose docstring is its help.
 
     line          what all commands share: parser, output, the recipe behind the flags
+    envelope      the one JSON document that --json prints
+    places        whether what is given is there, asked before anything large is imported
     text          results as tables and curves for people
     train         fit, check, lr-find, batch-size-find, evaluate, predict, models, doctor, demo
     search        tune, cv
@@ -14,6 +16,7 @@
     act           discard, restore, relabel, reweight, tag, untag
     steer         set, pause, resume, checkpoint, stop
     journal       actions, undo
+    completion    completion in shells
 
 Who may come in: `litscope.cli` only. Commands import other rooms inside their functions, so that `litscope --help` is
 fast and asking a run needs no torch.

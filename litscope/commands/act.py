@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from litscope.commands.choose import NUM_SHOWN, add_samples, find_run, names_a_run
-from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, write
+from litscope.commands.line import Parser, make_parser, parse, show_json, stdout_for_result, write, write_lines
 from litscope.commands.send import add_answer, add_run, send
 from litscope.console import table_lines
 from litscope.errors import ConfigError
@@ -115,19 +115,19 @@ def _act(
     with stdout_for_result() as out:
         if not given["dry_run"]:
             return send(chosen.run, action, given["wait"], as_json, out, chosen.by_split())
-        _show_samples(what, chosen, labels, as_json, out)
+    _show_samples(what, chosen, labels, as_json, out)
     return 0
 
 
 def _show_samples(what: str, chosen: Chosen, labels: Sequence[str] | None, as_json: bool, out: TextIO) -> None:
     if as_json:
-        facts = {"run": str(chosen.run.path), "what": what, "num_samples": chosen.counts()}
-        show_json(facts | {"samples": chosen.rows(labels)}, out)
+        facts = {"what": what, "num_samples": chosen.counts()}
+        show_json(facts | {"samples": chosen.rows(labels)}, out, chosen.run.path)
         return
     from litscope.curation.chosen import count_of
 
     shown = chosen.only(slice(NUM_SHOWN)).rows(None if labels is None else labels[:NUM_SHOWN])
     write(f"would {what} {count_of(len(chosen.ids))} ({chosen.by_split()}); nothing is written", out)
-    write("\n".join(table_lines(list(shown[0]), [list(row.values()) for row in shown])), out)
+    write_lines(table_lines(list(shown[0]), [list(row.values()) for row in shown]), out)
     if len(chosen.ids) > NUM_SHOWN:
         write(f"... and {len(chosen.ids) - NUM_SHOWN:,} more", out)

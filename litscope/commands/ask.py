@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write
+from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write, write_lines
 from litscope.commands.text import LONGEST, as_read, sparkline, table
-from litscope.console import say
+from litscope.console import cell, say
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir, whole_file
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "val", "test")
 _NUM_SHOWN = 20
+_CURVE = "p(label) by epoch"
 
 
 def worst(argv: list[str]) -> int:
@@ -40,7 +41,7 @@ def worst(argv: list[str]) -> int:
         from litscope.curation.worst import worst_samples
 
         found = worst_samples(**given)
-    show(found, as_json, out)
+    show(found, as_json, out, found.run)
     for note in found.notes:
         say(note)
     if found.sheet is not None:
@@ -72,7 +73,7 @@ def suspects(argv: list[str]) -> int:
     if given["share"] is not None or given["keep"]:
         raise ConfigError("--share and --keep belong to --validate.")
     with stdout_for_result() as out:
-        from litscope.ledger.encode import json_object
+        from litscope.ledger.encode import json_rows
         from litscope.ledger.suspects import suspects as rank
 
         run = RunDir.open(given["run"])
@@ -82,12 +83,14 @@ def suspects(argv: list[str]) -> int:
         ranking = found.table if n is None else _with_trajectories(run, found, is_whole=is_listed)
     if given["csv"] is not None:
         _write_csv(found.table, Path(given["csv"]))
-    if as_json:
-        out.writelines(json_object(found.facts(), "suspects", ranking))
-    elif not is_listed:
-        write(_suspects_text(found, ranking.to_pylist()), out)
-    if isinstance(given["sheet"], str) or (given["sheet"] and not is_listed):
+    if isinstance(given["sheet"], str) and is_listed:
         _draw_suspects(run, found, given["sheet"])
+    if as_json:
+        show_json({**found.facts(), "suspects": json_rows(ranking)}, out, run.path)
+    elif not is_listed:
+        write_lines(_suspects_lines(found, ranking.to_pylist()), out)
+        if given["sheet"]:
+            _draw_suspects(run, found, given["sheet"])
     for sentence in found.sentences():
         say(sentence)
     return 0
@@ -98,11 +101,12 @@ def _validate(given: dict[str, Any], as_json: bool) -> int:
     mixed = [name for name, value in asked.items() if value] + (["--split"] if given["split"] != "train" else [])
     if mixed:
         raise ConfigError(f"--validate judges the ranking of the training samples as a whole: leave out {mixed[0]}.")
+    run = RunDir.open(given["run"])
     with stdout_for_result() as out:
         from litscope.experiments.planted import validate
 
-        found = validate(RunDir.open(given["run"]), 0.1 if given["share"] is None else given["share"], given["keep"])
-    show(found, as_json, out)
+        found = validate(run, 0.1 if given["share"] is None else given["share"], given["keep"])
+    show(found, as_json, out, run.path)
     say(f"report: {found.report}")
     return 0
 
@@ -126,21 +130,21 @@ def _write_csv(found: pa.Table, path: Path) -> None:
     say(f"{found.num_rows:,} samples: {path}")
 
 
-def _suspects_text(found: Suspects, rows: list[dict[str, Any]]) -> str:
+def _suspects_lines(found: Suspects, rows: list[dict[str, Any]]) -> list[str]:
     columns = {
         "rank": "rank",
         "key": "key",
         "label_name": "label",
         "believed_name": "believed",
         "suspicion": "suspicion",
-        "curve": "p(label) by epoch",
+        "curve": _CURVE,
     }
     if any(row["status"] for row in rows):
         columns["status"] = "status"
     shown = [{**row, "curve": sparkline(row["trajectory"])} for row in rows]
-    text = table(shown, columns) if shown else f"No sample of {found.split} is left in the queue."
+    lines = table(shown, columns, whole=[_CURVE]) if shown else [f"No sample of {found.split} is left in the queue."]
     left = found.num_ranked - len(rows)
-    return f"{text}\n... and {left:,} less suspicious" if left else text
+    return [*lines, f"... and {left:,} less suspicious"] if left else lines
 
 
 def _draw_suspects(run: RunDir, found: Suspects, sheet: str | bool) -> None:
@@ -170,17 +174,18 @@ def scores(argv: list[str]) -> int:
     given, as_json = parse(parser, argv)
     check_n(given["n"])
     with stdout_for_result() as out:
-        from litscope.ledger.encode import json_lines
+        from litscope.ledger.encode import json_rows
 
         n = given["n"] or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
-        found = _scores(RunDir.open(given["run"]), given["split"], given["sort"] or "sample_id", n)
+        run = RunDir.open(given["run"])
+        found = _scores(run, given["split"], given["sort"] or "sample_id", n)
     if given["csv"] is not None:
         _write_csv(found, Path(given["csv"]))
     if as_json:
-        out.writelines(json_lines(found))
+        show_json(json_rows(found), out, run.path)
     elif given["csv"] is None:
         shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
-        write(table(map(as_read, found.to_pylist()), {name: name for name in shown}), out)
+        write_lines(table(map(as_read, found.to_pylist()), {name: name for name in shown}), out)
     return 0
 
 
@@ -222,15 +227,13 @@ def sample(argv: list[str]) -> int:
         run = RunDir.open(given["run"])
         found = describe_sample(run, find_sample(run, given["sample"]))
     if as_json:
-        show_json(found, out)
+        show_json(found, out, run.path)
     else:
-        write(_sample_text(found), out)
+        write_lines(_sample_lines(found), out)
     return 0
 
 
-def _sample_text(found: dict[str, Any]) -> str:
-    from litscope.commands.text import cell
-
+def _sample_lines(found: dict[str, Any]) -> list[str]:
     visits, actions = [as_read(visit) for visit in found["visits"]], found["actions"]
     facts = as_read({name: value for name, value in found.items() if name not in ("visits", "actions")})
     width = max(map(len, facts))
@@ -250,10 +253,10 @@ def _sample_text(found: dict[str, Any]) -> str:
             "el2n",
             "entropy",
         )
-        lines += ["", f"p(label) by visit  {curve}", table(visits, {name: name for name in names})]
+        lines += ["", f"p(label) by visit  {curve}", *table(visits, {name: name for name in names})]
     if actions:
-        lines += ["", table(actions, {name: name for name in ("id", "who", "what", "status", "step", "why")})]
-    return "\n".join(lines)
+        lines += ["", *table(actions, {name: name for name in ("id", "who", "what", "status", "step", "why")})]
+    return lines
 
 
 def confusions(argv: list[str]) -> int:
@@ -272,10 +275,10 @@ def confusions(argv: list[str]) -> int:
         keys = confused_keys(run, cells, given["split"])
         rows = [{**cell._asdict(), "keys": names} for cell, names in zip(cells, keys, strict=True)]
     if as_json:
-        show_json(rows, out)
+        show_json(rows, out, run.path)
     elif not rows:
         write(f"Every sample of {given['split']} is predicted correctly.", out)
     else:
         columns = {"label_name": "label", "pred_name": "taken for", "num_samples": "samples", "share": "share"}
-        write(table(rows, {**columns, "keys": "keys"}), out)
+        write_lines(table(rows, {**columns, "keys": "keys"}), out)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from litscope.commands.line import answer, write
+from litscope.commands.line import answer, is_shell_asking, make_parser, parse, write
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ NAMES = ("prune",)
 
 def bench(argv: list[str]) -> int:
     """Compare ways to train on SOURCE: `litscope bench prune`."""
+    if not argv and is_shell_asking():
+        parser = make_parser(bench)
+        parser.add_argument("name", choices=NAMES)
+        parse(parser, argv)
     if not argv or argv[0] in ("-h", "--help"):
         write(
             "usage: litscope bench prune [SOURCE] [flags] [--seeds N] [--json]\n\n"
@@ -28,7 +32,7 @@ def bench(argv: list[str]) -> int:
 
 def bench_prune(argv: list[str]) -> int:
     """Train on all samples, on pruned ones, on random ones and for less time, and say whether pruning is worth it."""
-    from litscope.config.flags import Option
+    from litscope.config.options import Option
 
     more = (Option(("--seeds",), "Number of seeds; each trains all four arms.", int, 3),)
 

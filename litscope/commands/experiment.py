@@ -13,11 +13,12 @@ def replay(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--run-dir", metavar="DIR", help="the new run's folder (default: runs/NAME-replay)")
     given, as_json = parse(parser, argv)
+    run = RunDir.open(given["run"])
     with stdout_for_result() as out:
         from litscope.experiments.replay import replay as repeat
 
-        found = repeat(RunDir.open(given["run"]), given["run_dir"])
-    show(found, as_json, out)
+        found = repeat(run, given["run_dir"])
+    show(found, as_json, out, run.path)
     return 0 if found.is_equal else 1
 
 
@@ -35,10 +36,17 @@ def whatif(argv: list[str]) -> int:
     parser.add_argument("--metric", help="val/accuracy, val/loss ... (default: the run's monitor)")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the trainings")
     given, as_json = parse(parser, argv)
+    from litscope.config.resume import checkpoint_of
+    from litscope.runs import find_actions
+
+    run = RunDir.open(given.pop("run"))
+    checkpoint_of(run, given["checkpoint"])
+    if given["actions"] is not None:
+        find_actions(given["actions"])
     with stdout_for_result() as out:
         from litscope.experiments.whatif import whatif as try_out
 
-        found = try_out(RunDir.open(given.pop("run")), **given)
-    show(found, as_json, out)
+        found = try_out(run, **given)
+    show(found, as_json, out, run.path)
     say(f"report: {found.report}")
     return 0

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, write
+from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, takes, write_lines
 from litscope.commands.text import table
 from litscope.console import say
 from litscope.errors import ConfigError
@@ -34,18 +34,19 @@ def sql(argv: list[str]) -> int:
     if as_json and given["csv"]:
         raise ConfigError("--json and --csv: give one of them.")
     with stdout_for_result() as out:
-        from litscope.ledger.encode import csv_lines, json_lines
+        from litscope.ledger.encode import csv_lines, json_rows
         from litscope.ledger.views import sql as ask
 
         limits = _limits(given["timeout"], given["memory"])
-        found = ask(RunDir.open(given["run"]), given["query"], limits)
+        run = RunDir.open(given["run"])
+        found = ask(run, given["query"], limits)
     if as_json:
-        out.writelines(json_lines(found))
+        show_json(json_rows(found), out, run.path)
     elif given["csv"]:
         out.writelines(csv_lines(found))
     else:
         _check_fits(found, limits)
-        write(table(found.to_pylist(), {name: name for name in found.column_names}), out)
+        write_lines(table(found.to_pylist(), {name: name for name in found.column_names}), out)
     return 0
 
 
@@ -93,35 +94,36 @@ def compare(argv: list[str]) -> int:
     if as_json:
         show_json(found, out)
     else:
-        write(_compare_text(found), out)
+        write_lines(_compare_lines(found), out)
     return 0
 
 
-def _compare_text(found: dict[str, Any]) -> str:
+def _compare_lines(found: dict[str, Any]) -> list[str]:
     first, second = found["runs"]
-    blocks = [f"first: {first}\nsecond: {second}"]
+    lines = [f"first: {first}", f"second: {second}"]
     for name in ("metrics", "recipe"):
         rows = [{name: key, **values} for key, values in found[name].items()]
         titles = [name, "first", "second", *(["difference"] if name == "metrics" else [])]
-        blocks.append(table(rows, {t: t for t in titles}) if rows else f"{name}: no difference")
-    blocks.append(f"samples in both: {found['num_common']:,}")
+        lines += ["", *(table(rows, {t: t for t in titles}) if rows else [f"{name}: no difference"])]
+    lines += ["", f"samples in both: {found['num_common']:,}"]
     columns = {"key": "key", "split": "split", "label_second": "label"}
     predicted = {"pred_first": "first says", "pred_second": "second says"}
     for name, fate in found["fates"].items():
         if fate["num_samples"]:
             title = f"{name.replace('_', ' ')}: {fate['num_samples']:,}"
-            blocks.append(f"{title}\n{table(fate['samples'], {**columns, **predicted})}")
+            lines += ["", title, *table(fate["samples"], {**columns, **predicted})]
     if found["suspicion"]:
         changed = {"suspicion_first": "in first", "suspicion_second": "in second"}
-        blocks.append(f"suspicion changed most\n{table(found['suspicion'], {**columns, **changed})}")
-    return "\n\n".join(blocks)
+        lines += ["", "suspicion changed most", *table(found["suspicion"], {**columns, **changed})]
+    return lines
 
 
 def export(argv: list[str]) -> int:
     """Write the curated data set of a run: without discarded samples, with the labels that people gave."""
     parser = make_parser(export)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--to", required=True, help="csv, parquet, json, cleanlab, fiftyone, folder or actions")
+    to = parser.add_argument("--to", required=True, help="csv, parquet, json, cleanlab, fiftyone, folder or actions")
+    takes(to, "csv", "parquet", "json", "cleanlab", "fiftyone", "folder", "actions")
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the file or folder to write")
     parser.add_argument("--copy", action="store_true", help="folder, fiftyone: copy files (default: link them)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
@@ -142,7 +144,7 @@ def export(argv: list[str]) -> int:
         )
         found = write_export(wanted, given["to"])
     if as_json:
-        show_json(found.to_dict(), out)
+        show_json(found.to_dict(), out, wanted.run.path)
     else:
         for line in found.lines():
             say(line)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.choose import find_run, names_a_run
-from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write
+from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write_lines
 from litscope.commands.send import add_answer, add_run, request_and_send
 from litscope.console import say, table_lines
 from litscope.errors import ConfigError
@@ -48,12 +48,12 @@ def actions(argv: list[str]) -> int:
 
         run = find_run(given["run"])
         found = [entry for entry in entries(run) if given["status"] in (None, entry.status)]
-        if as_json:
-            show_json([{"status": e.status, "action": e.action, "answer": e.answer} for e in found], out)
-        elif found:
-            write("\n".join(_log(found)), out)
-        else:
-            say(f"No {given['status'] + ' ' if given['status'] else ''}actions in {run.actions}.")
+    if as_json:
+        show_json([{"status": e.status, "action": e.action, "answer": e.answer} for e in found], out, run.path)
+    elif found:
+        write_lines(_log(found), out)
+    else:
+        say(f"No {given['status'] + ' ' if given['status'] else ''}actions in {run.actions}.")
     return 0
 
 

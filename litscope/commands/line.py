@@ -1,35 +1,54 @@
 """What all commands share: the parser, the output, the recipe behind the flags.
 
-Results go to standard output (with --json as one JSON document), everything else to standard error.
+Results go to standard output (with --json as one JSON document, `envelope`), everything else to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from litscope.console import json_printable, one_line, printable
+from litscope.commands.envelope import current
+from litscope.commands.places import require_data
+from litscope.console import one_line, printable
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from litscope.config.flags import Line, Option
+    from litscope.config.flags import Line
+    from litscope.config.options import Option
 
 Command = Callable[[list[str]], int]
 """Takes the words after the command's name, returns the exit code."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are ours, with close names for unknown flags."""
+    """An argparse parser whose errors are ours, with close names for unknown flags, and a way for names like flags.
+
+    Attributes:
+        words: the line that is parsed.
+    """
+
+    words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
         """Raise the error; argparse would end the process."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()
         known = [flag for action in self._actions for flag in action.option_strings]
-        hint = did_you_mean(unknown[0], known) if message.startswith("unrecognized") else ""
+        options = self.words[: self.words.index("--")] if "--" in self.words else self.words
+        unknown = [word for word in options if word.startswith("-") and word.partition("=")[0] not in known]
+        hint = did_you_mean(unknown[0], known) if unknown and message.startswith("unrecognized") else ""
+        if unknown and not hint and re.match(r"-[^-]", unknown[0]):
+            hint = f" A name that begins with a hyphen goes after --, at the end: {self.prog} ... -- {unknown[0]}."
         raise ConfigError(f"{message}.{hint} See `{self.prog} --help`.")
+
+
+def is_shell_asking() -> bool:
+    """Whether a shell started this process to learn how a line can go on (`completion`)."""
+    return "_ARGCOMPLETE" in os.environ
 
 
 def name_of(command: Command) -> str:
@@ -42,6 +61,11 @@ def make_parser(command: Command) -> Parser:
     parser = Parser(prog=f"litscope {name_of(command)}", description=command.__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     return parser
+
+
+def takes(action: argparse.Action, *words: str) -> None:
+    """Say which words a shell may offer for an argument whose values are checked elsewhere."""
+    action.completer = lambda **_: words  # type: ignore[attr-defined]  # argcomplete looks for it there
 
 
 def add_trained_run(parser: Parser) -> None:
@@ -63,7 +87,16 @@ def add_trained_run(parser: Parser) -> None:
 
 
 def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
-    """The arguments by name, and whether --json was given. Positional words may come before or after options."""
+    """The arguments by name, and whether --json was given. Positional words may come before or after options.
+
+    Raises:
+        SystemExit: where a shell asked what can come next, and is answered.
+    """
+    if is_shell_asking():
+        from litscope.commands.completion import offer
+
+        offer(parser, argv)
+    parser.words = argv
     given = vars(parser.parse_intermixed_args(argv))
     return given, given.pop("json")
 
@@ -87,6 +120,10 @@ def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), 
         more: options that only this command has.
         name: what the command is called, if not like the function.
     """
+    if is_shell_asking():
+        from litscope.commands.completion import offer_recipe
+
+        offer_recipe(argv, more)
     if "-h" in argv or "--help" in argv:
         from litscope.config.help import help_text
 
@@ -96,6 +133,9 @@ def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), 
 
     line = parse_line(argv, more)
     if line.options["print_config"]:
+        if line.options["json"]:
+            show_json(line.recipe.to_dict(), sys.stdout)
+            return None
         from litscope.config.yamlfile import dump
 
         write(dump(line.recipe))
@@ -104,16 +144,17 @@ def recipe_line(command: Command, argv: list[str], more: Sequence[Option] = (), 
 
 
 def require_source(line: Line, or_resume: bool = False) -> None:
-    """Refuse a line that names no data.
+    """Refuse a line that names no data, or data and decisions that are not there.
 
     Raises:
-        ConfigError: saying what may be given.
+        ConfigError, DataError, RunError: saying what may be given.
     """
     from litscope.config.help import SOURCES
 
     if line.recipe.data.dataset is None and not (or_resume and line.recipe.training.resume):
         resume = " To go on with a run: --resume RUN, or --resume last." if or_resume else ""
         raise ConfigError(f"No data given. SOURCE is {SOURCES}.{resume} To try it out: litscope demo")
+    require_data(line.recipe)
 
 
 def answer(
@@ -147,21 +188,28 @@ def stdout_for_result() -> Iterator[TextIO]:
         yield out
 
 
-def show(found: Any, as_json: bool, out: TextIO) -> None:
-    """Print a result that has `lines()` for people and `to_dict()` for programs."""
+def show(found: Any, as_json: bool, out: TextIO, run: object = None) -> None:
+    """Print a result that has `lines()` for people and `to_dict()` for programs.
+
+    Args:
+        run: the folder of the run that the command was about, if it was about one.
+    """
     if as_json:
-        show_json(found.to_dict(), out)
+        show_json(found.to_dict(), out, run)
     else:
-        write("\n".join(map(one_line, found.lines())), out)
+        write_lines(found.lines(), out)
 
 
-def show_json(value: Any, out: TextIO) -> None:
-    """Print plain values as one JSON document; NaN becomes null, and control characters JSON's own escapes."""
-    from litscope.rundir import json_text
-
-    write(json_printable(json_text(value)), out)
+def show_json(result: Any, out: TextIO, run: object = None) -> None:
+    """Print the JSON document of this command; arguments as `Envelope.show`."""
+    current().show(result, out, run)
 
 
 def write(text: str, out: TextIO | None = None) -> None:
     """Print to standard output, or to `out`, what a person can read (`printable`), ending in exactly one newline."""
     print(printable(text).rstrip("\n"), file=out or sys.stdout)
+
+
+def write_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
+    """As `write`, of lines that are each shown as one (`one_line`)."""
+    print("\n".join(map(one_line, lines)).rstrip("\n"), file=out or sys.stdout)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write
-from litscope.console import one_line, say
+from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write, write_lines
+from litscope.console import number_of, one_line, say
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir
 
@@ -26,7 +26,7 @@ def runs(argv: list[str]) -> int:
     if as_json:
         show_json([facts.to_dict() for facts in found], out)
     elif found:
-        write("\n".join(lines(found)), out)
+        write_lines(lines(found), out)
     else:
         say(f"There are no runs in {folder}/.")
     return 0
@@ -44,7 +44,7 @@ def rename(argv: list[str]) -> int:
         run = RunDir.open(given["run"])
         found = give_name(run, given["name"])
     if as_json:
-        show_json({"from": str(run.path), "to": str(found.path)}, out)
+        show_json({"from": str(run.path), "to": str(found.path)}, out, found.path)
     else:
         write(f"{run.path} is now {found.path}", out)
     return 0
@@ -64,9 +64,11 @@ def delete(argv: list[str]) -> int:
         facts = [run_facts(run) for run in found]
         if not given["yes"]:
             for one in facts:
-                say(f"{one.run}  {one.state}, {one.epochs} epochs, {size_in_words(one.size_bytes)}")
+                say(f"{one.run}  {one.state}, {number_of(one.epochs, 'epoch')}, {size_in_words(one.size_bytes)}")
             if not _is_wanted(len(found)):
                 say("Nothing was deleted.")
+                if as_json:
+                    show_json([], out)
                 return 2
         take_away(found)
     if as_json:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def tune(argv: list[str]) -> int:
     """Train SOURCE with many settings, eight at a time for an MLP, and say which are best."""
-    from litscope.config.flags import Option
+    from litscope.config.options import Option
 
     more = (
         Option(
@@ -39,7 +39,7 @@ def tune(argv: list[str]) -> int:
 
 def cv(argv: list[str]) -> int:
     """Cross-validate: predict every sample of SOURCE with a network that was not trained on it."""
-    from litscope.config.flags import Option
+    from litscope.config.options import Option
 
     more = (Option(("--folds",), "Number of parts of the data; a network is trained for each.", int, 5),)
 

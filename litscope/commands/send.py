@@ -90,7 +90,7 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
         wait_s = 0.0 if is_alive is False else WAIT_S
     answer = wait_for_answer(run, action["id"], wait_s)
     if as_json:
-        show_json({"run": str(run.path), "action": action, "answer": answer}, out)
+        show_json({"action": action, "answer": answer}, out, run.path)
     elif answer is not None:
         write("\n".join(describe_answer(answer)), out)
     if answer is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from litscope.console import one_line
+from litscope.console import table_lines
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST = 20
@@ -33,19 +33,6 @@ def _block(values: list[float]) -> str:
     return _BLOCKS[min(int(mean * len(_BLOCKS)), len(_BLOCKS) - 1)]
 
 
-def cell(value: Any) -> str:
-    """One value for people: floats with four digits, nothing for None, lists with commas, text as one line."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(cell, value))
-    return one_line(str(value))
-
-
 EPOCHS = ("epoch", "first_learned_epoch")
 """Columns that hold the number of an epoch, from 0; -1 for none."""
 
@@ -63,20 +50,12 @@ def _epoch_as_read(epoch: int | None) -> int | None:
     return None if epoch is None or epoch < 0 else epoch + 1
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows as aligned text; numbers are aligned on the right.
+def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, whole: Collection[str] = ()) -> list[str]:
+    """Rows as the lines of a table; see `console.table_lines`.
 
     Args:
         rows: name -> value.
         columns: name in the rows -> heading.
+        whole: headings of columns whose text cannot be shortened.
     """
-    listed = list(rows)
-    aligned = []
-    for name, title in columns.items():
-        values = [row.get(name) for row in listed]
-        texts = [title, *map(cell, values)]
-        width = max(map(len, texts))
-        is_number = any(isinstance(v, int | float) for v in values)
-        is_number &= all(isinstance(v, int | float | None) and not isinstance(v, bool) for v in values)
-        aligned.append([text.rjust(width) if is_number else text.ljust(width) for text in texts])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+    return table_lines(list(columns.values()), ([row.get(name) for name in columns] for row in rows), whole=whole)

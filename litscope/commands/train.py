@@ -14,8 +14,10 @@ from litscope.commands.line import (
     show,
     show_json,
     stdout_for_result,
+    takes,
     write,
 )
+from litscope.commands.places import trained_run
 from litscope.commands.steer import add_now, evaluate_now, take_now
 from litscope.console import say
 from litscope.errors import ConfigError, did_you_mean
@@ -35,7 +37,7 @@ def fit(argv: list[str]) -> int:
 
         result = run_recipe(line.recipe)
     if line.options["json"]:
-        show_json(result.summary, out)
+        show_json(result.summary, out, result.run.path)
     return 0
 
 
@@ -52,7 +54,7 @@ def check(argv: list[str]) -> int:
 
 def lr_find(argv: list[str]) -> int:
     """Sweep the learning rate on SOURCE and suggest one."""
-    from litscope.config.flags import Option
+    from litscope.config.options import Option
 
     more = (
         Option(("--num-sweeps",), "Number of sweeps, each with another order of the samples.", int, 3),
@@ -72,7 +74,7 @@ def lr_find(argv: list[str]) -> int:
 
 def batch_size_find(argv: list[str]) -> int:
     """Find the batch size that trains fastest on SOURCE and fits in memory."""
-    from litscope.config.flags import Option
+    from litscope.config.options import Option
 
     more = (
         Option(("--start",), "The first size tried.", int, 8),
@@ -91,9 +93,10 @@ def evaluate(argv: list[str]) -> int:
     """Measure a run on one split; with --now, in the process that trains it."""
     parser = make_parser(evaluate)
     add_trained_run(parser)
-    parser.add_argument(
+    split = parser.add_argument(
         "--split", help="train, val, test or all (default: test, or val where there is none; with --now: val)"
     )
+    takes(split, "train", "val", "test", "all")
     parser.add_argument(
         "--source-labels",
         action="store_true",
@@ -103,12 +106,13 @@ def evaluate(argv: list[str]) -> int:
     given, as_json = parse(parser, argv)
     if (now := take_now(parser, given)) is not None:
         return evaluate_now(now, as_json)
+    trained_run(given)
     with stdout_for_result() as out:
         from litscope.evaluation.evaluate import evaluate as run_evaluate
 
         found = run_evaluate(given.pop("run"), **given)
     if as_json:
-        show_json(found, out)
+        show_json(found, out, found["run"])
         return 0
     say(f"{found['run']}: {found['num_samples']} samples of {found['split']}, {found['checkpoint']}")
     for name, value in found["metrics"].items():
@@ -121,15 +125,24 @@ def predict(argv: list[str]) -> int:
     parser = make_parser(predict)
     add_trained_run(parser)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
-    parser.add_argument("--split", help="instead of PATH, the run's own data: unlabelled, train, val, test or all")
+    split = parser.add_argument(
+        "--split", help="instead of PATH, the run's own data: unlabelled, train, val, test or all"
+    )
+    takes(split, "unlabelled", "train", "val", "test", "all")
     parser.add_argument("--image-column", metavar="NAME", help="the column of image paths, in a list of images")
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
     given, as_json = parse(parser, argv)
+    run = trained_run(given)
     with stdout_for_result() as out:
         from litscope.evaluation.predict import predict as run_predict
+        from litscope.ledger.encode import json_rows
 
         found = run_predict(given.pop("run"), given.pop("paths"), **given)
-    show(found, as_json, out)
+    if as_json:
+        rows = {} if found.output is not None else {"predictions": json_rows(found.table)}
+        show_json({**found.facts(), **rows}, out, run.path)
+    else:
+        show(found, as_json, out)
     return 0
 
 
@@ -176,5 +189,5 @@ def demo(argv: list[str]) -> int:
         from litscope.demo import run_demo
 
         found = run_demo(given["run_dir"])
-    show(found, as_json, out)
+    show(found, as_json, out, found.summary["run_dir"])
     return 0

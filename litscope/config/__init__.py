@@ -8,6 +8,7 @@
     hardware     where it computes
     logging      what is recorded, and where
     fields       the table of all fields; a value from outside becomes one of theirs
+    options      the flags: of each field, and the options around them
     flags        command lines and keywords: layers of settings, put over each other
     yamlfile     YAML files, with the line of every value, read and written
     presets      a file's sections, its `lightning:` block and its presets

@@ -16,46 +16,13 @@ from typing import Any
 
 from litscope.config.chosen import outdated
 from litscope.config.fields import GROUPS, by_key, by_name, fields, typed
+from litscope.config.options import OPTIONS, Option, add_flags, all_flags
 from litscope.config.presets import Layer, Setting, file_settings, preset
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, run_settings
 from litscope.config.section import Field
 from litscope.config.yamlfile import read
 from litscope.errors import ConfigError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Option:
-    """A flag of a command that is not a field of the recipe.
-
-    Attributes:
-        flags: ("--json",).
-        doc: one line for the help.
-        type: int, float or str; bool for a flag without a value.
-        default: what it is without the flag.
-        repeats: it may be given several times; its value is a list.
-    """
-
-    flags: tuple[str, ...]
-    doc: str
-    type: type = str
-    default: Any = None
-    repeats: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its name as an attribute: `print_config`."""
-        return self.flags[0].lstrip("-").replace("-", "_")
-
-
-OPTIONS = (
-    Option(("--config", "-c"), "A YAML file of settings; may be given several times, later ones win.", repeats=True),
-    Option(("--preset",), "A block of lightning_presets: in a file, or single_gpu, multi_gpu_ddp."),
-    Option(("--print-config",), "Print all settings as YAML with comments, and stop.", bool, False),
-    Option(("--json",), "Print the result as one JSON document on standard output.", bool, False),
-    Option(("--help", "-h"), "Show this help, and stop.", bool, False),
-)
-"""Flags that every command with a recipe has besides those of the fields."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +125,6 @@ def reference_rows() -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def all_flags(field: Field) -> tuple[str, ...]:
-    """Every flag of a field, the --no- ones too."""
-    if field.is_bool:
-        return (*field.flags, *("--no-" + flag.removeprefix("--") for flag in field.flags))
-    return (*field.flags, "--no-augment") if field.key == "data.augment" else field.flags
-
-
 def _shown(default: Any) -> str:
     """A default as it is written in YAML; empty for None, whose meaning the docstring tells."""
     if isinstance(default, list):
@@ -177,23 +137,7 @@ def _parse_words(argv: Sequence[str], options: Sequence[Option]) -> argparse.Nam
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
-    parser.add_argument("source", nargs="?")
-    for field in fields():
-        if field.is_bool:
-            parser.add_argument(*field.flags, dest=field.name, action=argparse.BooleanOptionalAction)
-        elif field.is_list:
-            several = "+" if not field.choices else 1  # `--logger csv SOURCE` must leave SOURCE alone
-            parser.add_argument(*field.flags, dest=field.name, action="append", nargs=several)
-        else:
-            parser.add_argument(*field.flags, dest=field.name)
-    parser.add_argument("--no-augment", dest="augment", action="store_const", const="none")
-    for option in options:
-        if option.type is bool:
-            parser.add_argument(*option.flags, action="store_true")
-        elif option.repeats:
-            parser.add_argument(*option.flags, action="append")
-        else:
-            parser.add_argument(*option.flags, type=option.type)
+    add_flags(parser, options)
     known = {flag for action in parser._actions for flag in action.option_strings}
     _check_names(argv, known)
     try:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from litscope.config.fields import GROUPS, fields, group_doc
-from litscope.config.flags import OPTIONS, Option
+from litscope.config.options import OPTIONS, Option
 from litscope.config.section import Field
 
 SOURCES = "a name (digits, mnist, cifar10, ...), a folder, or a CSV, Parquet or .npz file (see --dataset)"

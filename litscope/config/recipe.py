@@ -140,7 +140,7 @@ class Recipe:
             return
         if self.model.num_members != count:
             allowed = "without --fold each of as many --num-members leaves one out."
-            raise refuse("num_folds", count, f"{allowed} Give --fold, or see `litscope cv`.")
+            raise refuse("num_folds", count, f"{allowed} Give --fold, or `litscope cv --folds {count}`.")
         if self.training.mixup:
             allowed = "--mixup would blend a sample into others that its member trains on."
             raise refuse("num_folds", count, f"{allowed} Give --fold, or leave --mixup out.")

@@ -78,6 +78,20 @@ def find_checkpoint(resume: str, run_dir: str | None = None, name: str | None = 
     return checkpoint, source
 
 
+def checkpoint_of(run: RunDir, which: str) -> Path:
+    """The file that "best", "last" or a path means for a run.
+
+    Raises:
+        RunError: if there is none.
+    """
+    if which in ("best", "last"):
+        return find_checkpoint(which, run_dir=str(run.path))[0]
+    path = Path(which)
+    if not path.is_file():
+        raise RunError(f"--checkpoint {which}: not `best`, `last` or a file.{did_you_mean(which, ['best', 'last'])}")
+    return path
+
+
 def asked_for(resume: str, run_dir: str | None = None, name: str | None = None) -> tuple[Path | None, Path | None]:
     """The checkpoint that `resume` names, and the folder of the run that it belongs to.
 

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
-from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.errors import ConfigError, did_you_mean
 from litscope.jsonlines import parse_line
 from litscope.ledger.journal.actions import Action, check, decide, decisions, is_request, planted, request
 from litscope.ledger.queries import classes
 from litscope.rundir import RunDir
-from litscope.runs import RUNS
+from litscope.runs import find_actions
 
 CARRIED = ("tag", "untag", "discard", "restore", "relabel", "reweight", "undo")
 """The verbs about samples, which are carried."""
@@ -81,17 +81,10 @@ def read_actions(where: str) -> Brought:
         DataError: if the run has no manifest that can be read.
         ConfigError: if a line cannot be carried, because it is no action or has no keys.
     """
-    path = Path(where)
-    for folder in (path, RUNS / where, path.parent):
-        if RunDir(folder).is_run() and (folder != path.parent or path.name == RunDir(folder).actions.name):
-            run = RunDir(folder)
-            return Brought(where, net_actions(run), Manifest.read(run.manifest))
-    if not path.is_file():
-        raise RunError(
-            f"--actions {where}: neither a run nor a file of actions. Give the folder of a run, or what "
-            "`litscope export RUN --to actions` wrote."
-        )
-    return Brought(where, [a for a in _lines(path) if a["what"] in CARRIED and "canary" not in a], None)
+    found = find_actions(where)
+    if isinstance(found, RunDir):
+        return Brought(where, net_actions(found), Manifest.read(found.manifest))
+    return Brought(where, [a for a in _lines(found) if a["what"] in CARRIED and "canary" not in a], None)
 
 
 def _lines(path: Path) -> list[Action]:

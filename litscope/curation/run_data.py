@@ -18,8 +18,9 @@ from litscope.data.reading.bands import Axis
 from litscope.data.sources.again import open_again
 from litscope.data.sources.columns import NONE, Asked, group_of_run
 from litscope.data.sources.listing import Listing
+from litscope.data.sources.names import TABLE_SUFFIXES
 from litscope.data.sources.source import Source, read_rows
-from litscope.data.sources.tables import SUFFIXES, open_table
+from litscope.data.sources.tables import open_table
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 
@@ -135,7 +136,7 @@ def _asked(
     if dataset is None:
         return asked
     path = Path(dataset).expanduser()
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return Asked(image_root=image_root, channels=axis if path.suffix.lower() == ".npz" else channels)
     there = [*open_table(path).names, NONE]
     return replace(

@@ -117,7 +117,8 @@ def lines(found: list[RunFacts]) -> list[str]:
         ]
         for facts in found
     ]
-    return table_lines(["run", "state", "data", "arch", "epochs", "best", "started", "size"], rows)
+    head = ["run", "state", "data", "arch", "epochs", "best", "started", "size"]
+    return table_lines(head, rows, right=["size"])
 
 
 def size_in_words(size: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from litscope.console import table_lines
 from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.queries import By, worst
@@ -32,16 +33,8 @@ class WorstSamples:
 
     def lines(self) -> list[str]:
         """A table for people: key, label, prediction, mean."""
-        width = max([len(str(row["key"])) for row in self.rows] + [3])
-        names = max([len(str(row[name])) for row in self.rows for name in ("label_name", "pred_name")] + [10])
-        head = f"{'key':<{width}}  {'label':<{names}}  {'prediction':<{names}}  mean {self.by}"
-        return [
-            head,
-            *(
-                f"{row['key']!s:<{width}}  {row['label_name']:<{names}}  {row['pred_name']:<{names}}  {row['mean']:.4g}"
-                for row in self.rows
-            ),
-        ]
+        rows = [[row[name] for name in ("key", "label_name", "pred_name", "mean")] for row in self.rows]
+        return table_lines(["key", "label", "prediction", f"mean {self.by}"], rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain values, for --json."""

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
-from litscope.config.resume import find_checkpoint, run_settings
+from litscope.config.resume import checkpoint_of, run_settings
 from litscope.console import say
 from litscope.curation.run_data import HAVE_MOVED, RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source
-from litscope.errors import ConfigError, DataError, RunError, did_you_mean
+from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluation_data import EvaluationData
 from litscope.evaluation.known_data import KnownData, known_data, with_decisions
 from litscope.evaluation.trained import load_classifier
@@ -235,20 +235,6 @@ def open_run(
         classifier=load_classifier(path),
         plan=plan(hardware),
     )
-
-
-def checkpoint_of(run: RunDir, which: str) -> Path:
-    """The file that "best", "last" or a path means for a run.
-
-    Raises:
-        RunError: if there is none.
-    """
-    if which in ("best", "last"):
-        return find_checkpoint(which, run_dir=str(run.path))[0]
-    path = Path(which)
-    if not path.is_file():
-        raise RunError(f"--checkpoint {which}: not `best`, `last` or a file.{did_you_mean(which, ['best', 'last'])}")
-    return path
 
 
 def _recipe_of(run: RunDir) -> Recipe:

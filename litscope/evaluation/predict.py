@@ -65,14 +65,17 @@ class Predictions:
             lines += [f"{item['counts']:>8,}  {item['values']}" for item in counted[:20]]
         return lines
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json; with the rows when no file was written."""
-        facts: dict[str, Any] = {
+    def facts(self) -> dict[str, Any]:
+        """Plain values for --json, without the rows."""
+        return {
             "num_predicted": self.table.num_rows,
             "unreadable": [{"key": key, "reason": reason} for key, reason in self.unreadable],
             "output": self.output,
         }
-        return facts if self.output is not None else {**facts, "predictions": self.table.to_pylist()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; with the rows when no file was written."""
+        return self.facts() if self.output is not None else {**self.facts(), "predictions": self.table.to_pylist()}
 
 
 def predict(

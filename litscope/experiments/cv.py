@@ -85,7 +85,7 @@ class CvResult:
         how = "in one run" if self.is_at_once else "one after the other"
         return [
             f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
-            *table_lines(["fold", "samples", *names], rows),
+            *table_lines(["fold", "samples", *names], rows, right=["samples", *names]),
             *self._notes(),
             f"out-of-fold predictions: {self.table}",
         ]

@@ -27,10 +27,11 @@ def check_fresh(recipe: Recipe, command: str) -> None:
         ("--resume", recipe.training.resume is not None),
         ("--name", recipe.logging.name is not None),
         ("--num-members", recipe.model.num_members > 1),
-        ("--num-folds", recipe.data.num_folds is not None and command == "cv"),
     ):
         if is_given:
             raise ConfigError(f"{flag}: `litscope {command}` makes its runs itself. Leave it out.")
+    if recipe.data.num_folds is not None and command == "cv":
+        raise ConfigError(f"--num-folds: `litscope cv` takes their number as --folds {recipe.data.num_folds}.")
 
 
 def prepared(recipe: Recipe) -> Prepared:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.console import say
+from litscope.console import number_of, say
 from litscope.curation.carry import net_actions
 from litscope.data.manifest import Ids, Manifest
 from litscope.errors import ConfigError, RunError
@@ -135,7 +135,7 @@ def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:
     one_s, num_epochs = epoch_s(run), len(epoch_rows(run))
     about = duration(None if one_s is None else one_s * num_epochs * len(planted))
     say(
-        f"validation: {len(planted)} trainings with {share:.1%} wrong labels, {num_epochs} epochs each "
+        f"validation: {len(planted)} trainings with {share:.1%} wrong labels, {number_of(num_epochs, 'epoch')} each "
         f"as in {run.path}: {about}"
     )
     names = Manifest.read(run.manifest).classes

@@ -107,6 +107,7 @@ class TuneResult:
     def lines(self) -> list[str]:
         """The best trials in lines for a terminal, and how to train with the best."""
         names = list(self.trials[0].settings)
+        numbers = [name for name, value in self.trials[0].settings.items() if isinstance(value, int | float)]
         ranked = self.ranked
         rows = [
             [trial.number, f"{trial.value:.4f}", *(shown(trial.settings[name]) for name in names)]
@@ -126,7 +127,7 @@ class TuneResult:
         lines += [f"{stopped} of them were stopped early"] if stopped else []
         return [
             *lines,
-            *table_lines(["trial", self.metric, *names], rows),
+            *table_lines(["trial", self.metric, *names], rows, right=[self.metric, *numbers]),
             f"litscope fit --config {shell_word(self.config)}",
         ]
 

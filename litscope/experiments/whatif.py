@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.config.recipe import Recipe
-from litscope.config.resume import find_checkpoint
-from litscope.console import say, shell_word, warn
+from litscope.config.resume import checkpoint_of, find_checkpoint
+from litscope.console import number_of, say, shell_word, warn
 from litscope.curation.carry import CARRIED, carry, read_actions
 from litscope.data.manifest import Manifest
 from litscope.defaults import METRICS
@@ -80,7 +80,8 @@ def whatif(
     one_s = epoch_s(run)
     about = duration(None if one_s is None else one_s * epochs * 2 * seeds)
     say(f"whatif: {question.what}")
-    say(f"2 x {seeds} trainings of {epochs} epochs, from the end of epoch {first_epoch} ({source}): {about}")
+    each = number_of(epochs, "epoch")
+    say(f"2 x {seeds} trainings of {each}, from the end of epoch {first_epoch} ({source}): {about}")
     if question.num_held_out:
         warn(
             f"{question.num_held_out:,} samples outside the training split stay as they are: both arms are judged alike"
@@ -128,14 +129,11 @@ def _metric(run: RunDir, recipe: Recipe, metric: str | None) -> str:
 
 def _fork(run: RunDir, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     """The checkpoint from which both arms go on, and our part of it."""
-    if checkpoint in ("last", "best"):
-        path, _ = find_checkpoint(checkpoint, run_dir=str(run.path))
-    elif Path(checkpoint).is_file():
-        path, owner = find_checkpoint(checkpoint)
+    path = checkpoint_of(run, checkpoint)
+    if checkpoint not in ("last", "best"):
+        _, owner = find_checkpoint(checkpoint)
         if owner is not None and owner.resolve() != run.path.resolve():
             raise ConfigError(f"--checkpoint {checkpoint} is of {owner}, not of {run.path}.")
-    else:
-        raise ConfigError(f"--checkpoint {checkpoint}: it is last, best or a file; there is no such file.")
     state: dict[str, Any] = load_checkpoint(path, mmap=True).get(KEY, {})
     if not state:
         raise RunError(f"{path} was not written by litscope, so its place in the run is not known.")

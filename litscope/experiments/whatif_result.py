@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from litscope.console import number_of
 from litscope.ledger.journal.actions import Action
 
 CONFIDENCE = 0.95
@@ -107,7 +108,7 @@ class WhatIf:
         num = "" if self.num_val is None else f", on {self.num_val:,} validation samples"
         one = f"; one of them is {100 / self.num_val:.2g} points" if self.num_val and "accuracy" in self.metric else ""
         return [
-            f"{self.metric} after {self.epochs} more epochs{num}{one}",
+            f"{self.metric} after {number_of(self.epochs, 'more epoch')}{num}{one}",
             *rows,
             self.verdict(),
         ]

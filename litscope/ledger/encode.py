@@ -34,26 +34,35 @@ def _cell(value: Any) -> Any:
 
 
 def json_lines(found: pa.Table) -> Iterator[str]:
-    """A table as one JSON list with an object per line, a few thousand at a time.
+    """A table as one JSON list with an object per line, a few thousand at a time; see `json_rows`."""
+    yield from json_list(json_rows(found))
+    yield "\n"
+
+
+def json_rows(found: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table as plain values, for JSON; only a few thousand are Python objects at a time.
 
     NaN becomes null; what JSON does not know becomes a number (decimals) or text (times, bytes).
     """
-    names, start = found.column_names, "["
+    names = found.column_names
     for values in _blocks(found):
-        objects = [dict(zip(names, map(_plain, row), strict=True)) for row in zip(*values, strict=True)]
-        yield start + ",".join("\n  " + json_printable(json.dumps(o, ensure_ascii=False)) for o in objects)
+        for row in zip(*values, strict=True):
+            yield dict(zip(names, map(_plain, row), strict=True))
+
+
+def json_list(rows: Iterator[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
+    """Objects of plain values as the text of one JSON list, one on each line; a few thousand at a time.
+
+    Args:
+        rows: what `json_rows` gives.
+        indent: before the closing bracket; the lines have two spaces more.
+    """
+    start = "["
+    while block := list(itertools.islice(rows, _BLOCK)):
+        lines = (json_printable(json.dumps(row, ensure_ascii=False, allow_nan=False)) for row in block)
+        yield start + ",".join(f"\n{indent}  {line}" for line in lines)
         start = ","
-    yield "\n]\n" if found.num_rows else "[]\n"
-
-
-def json_object(facts: Mapping[str, Any], name: str, found: pa.Table) -> Iterator[str]:
-    """One JSON object of plain facts and, last, a table under `name`, as `json_lines`."""
-    lines = "".join(
-        f"{json.dumps(fact)}: {json.dumps(_plain(value), ensure_ascii=False)},\n" for fact, value in facts.items()
-    )
-    yield "{\n" + json_printable(lines) + f"{json.dumps(name)}: "
-    yield from json_lines(found)
-    yield "}\n"
+    yield "[]" if start == "[" else f"\n{indent}]"
 
 
 def _blocks(found: pa.Table) -> Iterator[list[list[Any]]]:

@@ -36,10 +36,17 @@ class Checkup:
         return [
             *self.start.data.report.lines(),
             *self.start.chosen,
-            *([f"pretrained weights would be downloaded from {self.download}"] if self.download else []),
+            *([self._download_line()] if self.download else []),
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}{other}",
             *self.start.notes,
         ]
+
+    def _download_line(self) -> str:
+        is_chosen = "model.pretrained" in self.start.recipe.chosen
+        return (
+            f"pretrained weights would be downloaded from {self.download}, which was not asked: if it does not answer, "
+            f"`litscope fit` {'chooses to start from scratch' if is_chosen else 'ends there, as --pretrained asks'}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain values, for --json."""

@@ -16,7 +16,7 @@ from litscope.config.yamlfile import dump
 from litscope.console import number_of, say
 from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
-from litscope.data.sources.named import NAMES
+from litscope.data.sources.names import NAMES
 from litscope.errors import ConfigError, RunError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import submit

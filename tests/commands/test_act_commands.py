@@ -162,7 +162,7 @@ def test_a_dry_run_lists_twenty_for_people_and_all_for_programs(run: RunDir, cli
     out = cli(*words).splitlines()
     assert len(out) == 2 + 20 + 1
     assert out[-1] == "... and 20 more"
-    found = json.loads(cli(*words, "--json"))
+    found = json.loads(cli(*words, "--json"))["result"]
     assert found["num_samples"] == {"train": 30, "val": 5, "test": 5}
     assert found["samples"][4] == {"sample_id": 4, "key": "img/004.png", "label": "dog", "split": "train"}
     assert len(found["samples"]) == NUM
@@ -189,7 +189,7 @@ def test_without_a_trainer_it_returns_at_once_and_says_so(run: RunDir, capsys: p
 def test_an_answer_is_printed(run: RunDir, cli: Callable[..., str], trainer: Callable[..., None]) -> None:
     trainer()
     assert "applied at step 12 (epoch 3)" in cli("pause")
-    found = json.loads(cli("set", "lr=0.1", "--json"))
+    found = json.loads(cli("set", "lr=0.1", "--json"))["result"]
     assert found["action"] == last_action(run)
     assert found["answer"]["step"] == 12
 
@@ -197,7 +197,7 @@ def test_an_answer_is_printed(run: RunDir, cli: Callable[..., str], trainer: Cal
 def test_a_refusal_ends_with_2(run: RunDir, cli: Callable[..., str], trainer: Callable[..., None]) -> None:
     trainer("refused", reason="the run has no early stopping")
     assert "refused at step 12 (epoch 3): the run has no early stopping" in cli("set", "patience=3", code=2)
-    assert json.loads(cli("set", "patience=3", "--json", code=2))["answer"]["status"] == "refused"
+    assert json.loads(cli("set", "patience=3", "--json", code=2))["result"]["answer"]["status"] == "refused"
 
 
 @pytest.mark.parametrize(

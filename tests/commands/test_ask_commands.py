@@ -17,7 +17,8 @@ from asked_runs import NUM_EPOCHS, act, asked_run, write_images
 from PIL import Image
 
 from litscope.cli import main
-from litscope.commands.text import LONGEST, cell, sparkline, table
+from litscope.commands.text import LONGEST, sparkline, table
+from litscope.console import cell
 from litscope.ledger.compare import compare
 from litscope.ledger.encode import csv_lines, json_lines
 from litscope.ledger.scoring.scorekeeper import refresh
@@ -36,7 +37,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
     def do(*words: object) -> Any:
         assert main([str(word) for word in words]) == 0
         out = capsys.readouterr().out
-        return json.loads(out) if "--json" in words else out
+        return json.loads(out)["result"] if "--json" in words else out
 
     return do
 
@@ -51,8 +52,12 @@ def test_sparklines() -> None:
 
 def test_tables() -> None:
     rows = [{"name": "a", "n": 1, "x": 0.123456}, {"name": "long", "n": 200, "x": None}]
-    assert table(rows, {"name": "name", "n": "n", "x": "x"}) == "name    n       x\na       1  0.1235\nlong  200"
-    assert table([], {"name": "name"}) == "name"
+    assert table(rows, {"name": "name", "n": "n", "x": "x"}) == [
+        "name    n       x",
+        "a       1  0.1235",
+        "long  200",
+    ]
+    assert table([], {"name": "name"}) == ["name"]
     assert cell([True, "a"]) == "true, a"
 
 
@@ -254,7 +259,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
 ) -> None:
     assert main([str(run.path) if word == "RUN" else word for word in words]) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    assert out == "" or "--json" in words
     assert message in err
     assert len(err.strip().splitlines()) == 1
 

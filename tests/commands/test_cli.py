@@ -142,14 +142,14 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["packages"]["torch"]
+    assert json.loads(capsys.readouterr().out)["result"]["packages"]["torch"]
     assert main(["doctor"]) == 0
     assert "\npackages\n" in capsys.readouterr().out
 
 
 def test_models_lists_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "resnet18", "--json"]) == 0
-    names = json.loads(capsys.readouterr().out)
+    names = json.loads(capsys.readouterr().out)["result"]
     assert "resnet18" in names
     assert main(["models", "resnet18"]) == 0
     assert capsys.readouterr().out.splitlines() == names
@@ -161,7 +161,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     folder = tmp_path_factory.mktemp("work")
     done = started("fit", "digits", "--epochs", "2", "--run-dir", "runs/one", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+    return folder, json.loads(done.stdout)["result"]
 
 
 @pytest.mark.flag("json")
@@ -176,7 +176,7 @@ def test_fit_prints_its_summary(digits_run: tuple[Path, dict[str, Any]]) -> None
 def test_the_runs_recipe_repeats_it(digits_run: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = digits_run
     done = litscope("fit", "--config", "runs/one/recipe.yaml", "--run-dir", "runs/again", "--json", cwd=folder)
-    assert json.loads(done.stdout)["metrics"] == summary["metrics"]
+    assert json.loads(done.stdout)["result"]["metrics"] == summary["metrics"]
 
 
 def test_a_taken_folder_is_a_mistake(digits_run: tuple[Path, dict[str, Any]]) -> None:
@@ -230,7 +230,7 @@ def test_worst_prints_a_table_and_draws_a_sheet(digits_run: tuple[Path, dict[str
 def test_worst_as_json_without_torch(digits_run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = digits_run
     done = litscope("worst", "runs/one", "-n", "3", "--split", "val", "--sheet", "here.png", "--json", cwd=folder)
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["result"]
     assert [*found["samples"][0]][:2] == ["sample_id", "key"]
     assert len(found["samples"]) == 3
     assert found["sheet"] == "here.png"
@@ -256,7 +256,7 @@ def test_worst_of_data_that_are_gone_still_prints(tmp_path: Path, digits_run: tu
 
 def test_check_reports_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "digits", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert found["kind"] == "image"
     assert sum(sum(counts.values()) for counts in found["data"]["counts"].values()) == 1797
     assert found["hardware"]["num_nodes"] == 1
@@ -276,7 +276,7 @@ def test_check_says_where_a_probe_may_choose_the_precision(
     monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     for flags, may_be_bf16 in (([], True), (["--precision", "32"], False), (["--deterministic"], False)):
         assert main(["check", "digits", "--accelerator", "cpu", "--json", *flags]) == 0
-        assert json.loads(capsys.readouterr().out)["hardware"]["may_be_bf16"] is may_be_bf16
+        assert json.loads(capsys.readouterr().out)["result"]["hardware"]["may_be_bf16"] is may_be_bf16
     assert main(["check", "digits", "--accelerator", "cpu"]) == 0
     assert "precision 32-true, or bf16-mixed if a probe" in capsys.readouterr().out
     assert main(["check", "iris", "--accelerator", "cpu"]) == 0
@@ -301,7 +301,7 @@ def test_strict_data_stops_the_check(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_evaluate(digits_run: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, summary = digits_run
     done = litscope("evaluate", "runs/one", "--split", "val", "--json", cwd=folder)
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["result"]
     assert found["metrics"]["val/accuracy"] == pytest.approx(summary["metrics"]["best"]["val/accuracy"])
     assert main(["evaluate", str(folder / "runs/one"), "--split", "val"]) == 0
     assert f"val/accuracy         {found['metrics']['val/accuracy']:.4f}" in capsys.readouterr().out
@@ -336,7 +336,7 @@ def test_predict_writes_a_table(digits_run: tuple[Path, dict[str, Any]]) -> None
     folder, summary = digits_run
     done = litscope("predict", "runs/one", "--split", "val", "-o", "p.csv", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["num_predicted"] == summary["num_samples"]["val"]
+    assert json.loads(done.stdout)["result"]["num_predicted"] == summary["num_samples"]["val"]
     head = (folder / "p.csv").read_text().splitlines()[0]
     assert '"key"' in head
     assert '"prediction"' in head
@@ -347,11 +347,11 @@ def test_lr_find_and_batch_size_find(digits_run: tuple[Path, dict[str, Any]]) ->
     folder, _ = digits_run
     done = litscope("lr-find", "digits", "--num-sweeps", "1", "--num-steps", "20", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["figure"] == "lr-find.png"
+    assert json.loads(done.stdout)["result"]["figure"] == "lr-find.png"
     assert (folder / "lr-find.png").read_bytes()[:4] == b"\x89PNG"
     done = litscope("batch-size-find", "digits", "--most", "16", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["suggestion"] in (8, 16)
+    assert json.loads(done.stdout)["result"]["suggestion"] in (8, 16)
 
 
 def test_demo_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

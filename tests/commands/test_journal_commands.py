@@ -122,7 +122,7 @@ def test_the_log(run: RunDir, cli: Callable[..., str], capsys: pytest.CaptureFix
         "status",
         "pending",
     ]
-    found = json.loads(cli("actions", "--json"))
+    found = json.loads(cli("actions", "--json"))["result"]
     assert [line["status"] for line in found] == ["applied", "refused", "pending"]
     assert found[0]["action"]["sample_id"] == [0, 1]
-    assert json.loads(cli("actions", "--status", "undone", "--json")) == []
+    assert json.loads(cli("actions", "--status", "undone", "--json"))["result"] == []

@@ -21,7 +21,7 @@ from litscope.rundir import RunDir, append_line, begin_attempt, write_json, writ
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict[str, Any]]:
     capsys.readouterr()
     assert main(["runs", "--json", *words]) == 0
-    return {Path(facts["run"]).name: facts for facts in json.loads(capsys.readouterr().out)}
+    return {Path(facts["run"]).name: facts for facts in json.loads(capsys.readouterr().out)["result"]}
 
 
 def test_a_real_run_is_listed_with_its_best_metric_and_size(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,7 +36,7 @@ def test_a_real_run_is_listed_with_its_best_metric_and_size(in_tmp: Path, capsys
     assert main(["runs"]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == ["run", "state", "data", "arch", "epochs", "best", "started", "size"]
-    assert row.startswith("iris  finished  iris  mlp   3       val/loss 0.")
+    assert row.startswith("iris  finished  iris  mlp        3  val/loss 0.")
 
 
 def test_the_state_is_what_the_folder_says(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_deleted(
     assert Path("runs/a").is_dir()
     shutil.copytree("runs/a", "runs/b")
     assert main(["delete", "a", "b", "--yes", "--json"]) == 0
-    assert [one["run"] for one in json.loads(capsys.readouterr().out)] == ["runs/a", "runs/b"]
+    assert [one["run"] for one in json.loads(capsys.readouterr().out)["result"]] == ["runs/a", "runs/b"]
     assert not Path("runs/a").exists()
 
 

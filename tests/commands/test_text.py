@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from litscope.commands.text import as_read, cell, sparkline, table
+from litscope.commands.text import as_read, sparkline, table
+from litscope.console import cell
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 
@@ -21,5 +22,5 @@ def test_epochs_count_from_one_where_a_person_reads() -> None:
 
 def test_a_table_is_aligned() -> None:
     rows = [{"a": 1, "b": "x"}, {"a": 20, "b": None}]
-    assert table(rows, {"a": "n", "b": "name"}) == " n  name\n 1  x\n20"
+    assert table(rows, {"a": "n", "b": "name"}) == [" n  name", " 1  x", "20"]
     assert (cell(0.123456), cell([True, None, "b"]), sparkline([0, 1, None])) == ("0.1235", "true, , b", "▁█·")

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from litscope.config.fields import GROUPS, by_key, fields
-from litscope.config.flags import all_flags, parse, parse_line, recipe_from_keywords, reference_rows
+from litscope.config.flags import parse, parse_line, recipe_from_keywords, reference_rows
 from litscope.config.help import help_text
+from litscope.config.options import all_flags
 from litscope.config.recipe import DataConfig, HardwareConfig, LoggingConfig, ModelConfig, Recipe, TrainingConfig
 from litscope.config.yamlfile import dump
 from litscope.errors import ConfigError

@@ -237,7 +237,11 @@ def test_data_that_moved_are_named(run: RunDir, images: Path, tmp_path: Path) ->
 def test_the_command(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["export", str(run.path), "--to", "csv", "--output", str(tmp_path / "out.csv")]
     assert main([*line, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"path": str(tmp_path / "out.csv"), "num_samples": 14, "notes": []}
+    assert json.loads(capsys.readouterr().out)["result"] == {
+        "path": str(tmp_path / "out.csv"),
+        "num_samples": 14,
+        "notes": [],
+    }
     assert main(line) == 2
     assert main(["export", str(run.path), "--to", "cvs", "--output", str(tmp_path / "o")]) == 2
     assert "--to cvs: choose csv, parquet" in capsys.readouterr().err

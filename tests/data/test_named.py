@@ -14,7 +14,7 @@ import scipy.io
 import torchvision.datasets
 from PIL import Image
 
-from litscope.data.sources.named import NAMES
+from litscope.data.sources.names import NAMES
 from litscope.data.sources.source import open_source
 from litscope.errors import DataError
 

@@ -18,7 +18,7 @@ FLAGS = ["--arch", "mlp", "--epochs", "2", "--accelerator", "cpu", "--logger", "
 def test_cv_is_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = litscope.cv("iris", folds=3, **SMALL)
     assert main(["cv", "iris", "--folds", "3", *FLAGS]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)["result"]
     assert found.pooled == printed["pooled"]
     assert list(found.folds) == printed["folds"]
 

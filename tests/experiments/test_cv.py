@@ -108,7 +108,7 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "iris: 2 folds, trained in one run" in out
     assert "out-of-fold predictions: runs/cv-1/out-of-fold.parquet" in out
     assert main([*line, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert found == json.loads((in_tmp / "runs" / "cv-2" / "cv.json").read_text())
     assert found["mean"]["loss"] == pytest.approx(np.mean([fold["loss"] for fold in found["folds"]]))
     assert main(["cv"]) == 2
@@ -121,7 +121,7 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({}, 151, DataError, "151 folds: there are only 150 samples"),
         ({"early_stopping": True}, 3, ConfigError, "--early-stopping: it looks at the validation data"),
         ({"scheduler_type": "plateau"}, 3, ConfigError, "--scheduler plateau"),
-        ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` makes its runs itself"),
+        ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` takes their number as --folds 3"),
         ({"num_members": 3}, 3, ConfigError, "--num-members"),
         (
             {"actions": "decided.jsonl"},

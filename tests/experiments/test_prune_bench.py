@@ -83,7 +83,7 @@ def test_random_leaves_out_as_many_in_the_same_epochs() -> None:
 def test_a_tiny_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs"
     assert main(["bench", "prune", *LINE, "--seeds", "2", "--json", "--run-dir", str(folder)]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)["result"]
     order = [(run["arm"], run["seed"]) for run in found["runs"]]
     assert order == [(name, seed) for seed in (42, 43) for name in ("full", "infobatch", "random", "shorter")]
     assert found["metric"] == "test/accuracy"

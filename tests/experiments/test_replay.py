@@ -190,7 +190,7 @@ class TestCommand:
     def test_equal(self, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         assert main(["replay", "one", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)["result"]
         assert found["is_equal"]
         assert found["replay"] == "runs/one-replay"
         assert (found["environment"], found["recipe"], found["metrics"]) == ({}, {}, {})

@@ -85,7 +85,7 @@ def test_settings_at_once_are_trainings_of_their_own(tmp_path: Path, capsys: pyt
     alone = fit(dataset="iris", epochs=3, logger=["none"], run_dir=str(tmp_path / "alone"), **best.settings)
     assert alone.metrics["val/loss"] == pytest.approx(best.value, rel=1e-4)
     assert main(["fit", "--config", str(found.config), "--run-dir", str(tmp_path / "best"), "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    summary = json.loads(capsys.readouterr().out)["result"]
     assert summary["metrics"]["best"]["val/loss"] == pytest.approx(best.value, rel=1e-4)
 
 
@@ -249,7 +249,7 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "litscope fit --config runs/tune-1/best.yaml" in out
     assert "val/loss" in out
     assert main([*line, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert found["folder"] == "runs/tune-2"
     assert found["best"]["value"] == min(trial["value"] for trial in found["trials"])
     assert main(["tune"]) == 2

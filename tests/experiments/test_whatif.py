@@ -66,7 +66,7 @@ def test_leaving_out_what_was_planted_wrong_improves(run: RunDir, capsys: pytest
     before = sorted(path.name for path in run.path.iterdir())
     assert main(["whatif", "harmed", "--discard", BAD, "--epochs", "2", "--json"]) == 0
     out, err = capsys.readouterr()
-    found = json.loads(out)
+    found = json.loads(out)["result"]
     num = len(read_lines(run.actions)[0]["sample_id"])
     assert found["num_samples"] == num
     assert found["verdict"].startswith(f"Discarding these {num} samples changes val/accuracy by +")
@@ -188,7 +188,7 @@ def without_validation(run: RunDir) -> None:
         (["harmed", "--discard", BAD, "--epochs", "0"], "--epochs 0", None),
         (["harmed", "--discard", BAD, "--seeds", "1"], "--seeds 1", None),
         (["harmed", "--discard", BAD, "--metric", "val/acuracy"], "Did you mean 'val/accuracy'", None),
-        (["harmed", "--discard", BAD, "--checkpoint", "first"], "last, best or a file", None),
+        (["harmed", "--discard", BAD, "--checkpoint", "first"], "not `best`, `last` or a file", None),
         (["harmed", "--discard", BAD, "--checkpoint", "runs/cut/checkpoints/last.ckpt"], "is of runs/cut", break_off),
         (["cut", "--discard", "sample_id < 9"], "lies inside epoch 1", break_off),
         (["blind", "--discard", "sample_id < 9"], "watches train/loss", without_validation),

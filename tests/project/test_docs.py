@@ -14,7 +14,7 @@ import pytest
 
 from litscope.cli import COMMANDS
 from litscope.config.fields import fields
-from litscope.config.flags import OPTIONS, all_flags
+from litscope.config.options import OPTIONS, all_flags
 from litscope.defaults import METRICS
 from litscope.ledger.schema import PART_SCHEMA, SIGNALS
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SCORES

@@ -50,7 +50,7 @@ def call(run: RunDir, capsys: pytest.CaptureFixture[str]) -> Any:
     def do(*words: object) -> Any:
         assert main([str(word) for word in words]) == 0, capsys.readouterr().err
         out = capsys.readouterr().out
-        return json.loads(out) if "--json" in words else out
+        return json.loads(out)["result"] if "--json" in words else out
 
     return do
 
@@ -157,7 +157,7 @@ def test_it_goes_on(call: Any, run: RunDir, which: str) -> None:
 def test_replay(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     """The same steps with the same actions. The weights are equal bit for bit where torch and the processor are."""
     code = main(["replay", RUN, "--json"])
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert code in (0, 1)
     assert found["num_actions"] == 3
     assert RunDir("runs/run_v1-replay").is_run()

@@ -56,8 +56,8 @@ def epoch_rows(epoch: int, ids: range, split: str, phase: str, labels: dict[int,
     )
 
 
-def asked_manifest(**extra: list[object]) -> Manifest:
-    keys = [f"{'train' if i in TRAIN else 'val'}/{NAMES[i % 3]}/{i:02d}.png" for i in range(15)]
+def asked_manifest(stem: str = "", **extra: list[object]) -> Manifest:
+    keys = [f"{'train' if i in TRAIN else 'val'}/{NAMES[i % 3]}/{stem}{i:02d}.png" for i in range(15)]
     splits = ["train"] * len(TRAIN) + ["val"] * len(VAL)
     columns = {name: pa.array(values) for name, values in extra.items()}
     encoding = {"kind": "image", "channels": 1, "dtype": "uint8"}
@@ -69,12 +69,14 @@ def asked_run(
     labels: dict[int, int] | None = None,
     num_epochs: int = NUM_EPOCHS,
     dataset: Path | str = "nowhere",
+    stem: str = "",
     **extra: list[object],
 ) -> RunDir:
-    """The run. `labels`: planted ones, used in training; `extra`: further columns of the manifest."""
+    """The run. `labels`: planted ones, used in training; `stem`: how files' names begin; `extra`: further columns of
+    the manifest."""
     run = RunDir.create(path)
     write_text(run.recipe, f"data:\n  dataset: {dataset}\ntraining:\n  lr: 0.1\n")
-    asked_manifest(**extra).write(run.manifest)
+    asked_manifest(stem, **extra).write(run.manifest)
     attempt = begin_attempt(run, 0, None)
     with LedgerWriter(run, attempt) as writer:
         for epoch in range(num_epochs):

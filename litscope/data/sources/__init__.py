@@ -3,6 +3,7 @@
     source        the door: a name, folder, list or table -> a Source (manifest, reader, notes)
     again         the same for data that a run is evaluated on: read as the run reads
     new           new data for a trained model: paths, or arrays in memory
+    names         names of data sets, and whether what is named is there
     listing       what each kind of source is read into
     folders       train/val/test/<class>/... or <class>/...
     layout        which of its folders are splits and which are classes

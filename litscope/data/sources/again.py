@@ -23,9 +23,9 @@ from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
-from litscope.data.sources.named import NAMES
+from litscope.data.sources.names import NAMES, TABLE_SUFFIXES
 from litscope.data.sources.source import Source, check_axis, read_rows
-from litscope.data.sources.tables import SUFFIXES, encode, open_table, text_columns
+from litscope.data.sources.tables import encode, open_table, text_columns
 from litscope.errors import DataError
 
 
@@ -92,7 +92,7 @@ def encoded_as(source: Source, dataset: str, encoding: Mapping[str, Any]) -> Sou
         DataError: if it lacks a column.
     """
     columns, path = encoding.get("columns", []), Path(dataset).expanduser()
-    is_file = dataset not in NAMES and path.suffix.lower() in SUFFIXES
+    is_file = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES
     if source.kind != encoding["kind"] or source.encoding.get("columns", []) == columns or not is_file:
         return source
     table, separator = _read_columns(path, columns)
@@ -114,7 +114,7 @@ def _columns_of(
 ) -> tuple[pa.Table, str | None]:
     """The columns that a run knows, and the separator of their file."""
     path = Path(dataset).expanduser()
-    if os.fspath(dataset) in NAMES or path.suffix.lower() not in SUFFIXES:
+    if os.fspath(dataset) in NAMES or path.suffix.lower() not in TABLE_SUFFIXES:
         return features, None
     return _read_columns(path, columns)
 

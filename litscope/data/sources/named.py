@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from litscope.data.sources.folders import list_folder
 from litscope.data.sources.listing import Listing, index_labels, no_splits
+from litscope.data.sources.names import NAMES
 from litscope.errors import DataError
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -331,5 +332,4 @@ _FILES = {
     ),
     "svhn": _Files((".", "svhn"), ("train_32x32.mat", "test_32x32.mat"), _read_svhn, "SVHN", 10),
 }
-NAMES: tuple[str, ...] = (*_BUNDLED, *_FILES)
-"""The data sets that `--dataset` may name, beside files and folders."""
+assert (*_BUNDLED, *_FILES) == NAMES, "a data set has a name and a way to be read"

@@ -25,8 +25,8 @@ from litscope.data.sources.arrays import new_pixels, number_columns, table_keys
 from litscope.data.sources.columns import Asked
 from litscope.data.sources.folders import list_images
 from litscope.data.sources.lists import listed_images
+from litscope.data.sources.names import TABLE_SUFFIXES, require_paths
 from litscope.data.sources.source import Source, refuse_columns
-from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
 from litscope.data.sources.tables import encode, infinite_cells, infinite_line, open_table, text_columns
 from litscope.errors import ConfigError, DataError
 
@@ -61,12 +61,10 @@ def open_paths(
         DataError: if a path does not exist, holds nothing, or does not fit the model.
     """
     encoding = _encoding(like)
-    given = [Path(path).expanduser() for path in paths]
+    given = require_paths(paths)
     if not given:
         raise DataError("Nothing to predict: name image files, folders, or CSV, Parquet or .npz files.")
     for path in given:
-        if not path.exists():
-            raise DataError(f"{path} does not exist.")
         if not path.is_dir() and path.suffix.lower() in {*TABLE_SUFFIXES, ".npz"}:
             try:
                 check_regular(path)

@@ -1,6 +1,6 @@
 """What `--dataset` may name -> a Source: manifest, reader, and lines for the person. No torch.
 
-    digits, iris, breast_cancer, mnist, ...      names.py
+    digits, iris, breast_cancer, mnist, ...      named.py
     a folder                                     folders.py
     a CSV, Parquet or .npz file                  lists.py, tables.py, arrays.py
 
@@ -33,15 +33,15 @@ from litscope.data.sources.folders import list_folder
 from litscope.data.sources.image_files import hint
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.lists import list_rows
-from litscope.data.sources.named import NAMES, named_in, open_named
-from litscope.data.sources.tables import SUFFIXES as TABLE_SUFFIXES
+from litscope.data.sources.named import named_in, open_named
+from litscope.data.sources.names import NAMES, TABLE_SUFFIXES, require_dataset
 from litscope.data.sources.tables import (
     encode,
     feature_names,
     fit_encoding,
     infinite_cells,
 )
-from litscope.errors import ConfigError, DataError, did_you_mean
+from litscope.errors import ConfigError, DataError
 
 _HEADERS = 256  # files that are looked at to learn the number of channels
 
@@ -151,6 +151,7 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
     Args:
         is_trained_on: refuse what cannot be learned from, such as a single class.
     """
+    require_dataset(dataset)
     path = Path(dataset).expanduser()
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     is_npz = dataset not in NAMES and path.suffix.lower() == ".npz" and path.is_file()
@@ -164,12 +165,7 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
         if path.exists():
             rows.notes.append(f"{dataset} is the named data set; for what lies here, write ./{dataset}")
         return rows
-    if path.is_dir():
-        return _rows_of_folder(path, is_trained_on)
-    if path.is_file():
-        raise DataError(f"{path} is no data set: files end in {', '.join(sorted(TABLE_SUFFIXES))} or .npz.")
-    hint = did_you_mean(dataset, NAMES) or did_you_mean(path.name, _neighbours(path))
-    raise DataError(f"{dataset!r} is neither a file or folder nor a known data set ({', '.join(NAMES)}).{hint}")
+    return _rows_of_folder(path, is_trained_on)
 
 
 def check_axis(rows: Listing, asked: bands.Axis | None) -> None:
@@ -204,10 +200,6 @@ def _rows_of_folder(path: Path, is_trained_on: bool) -> Listing:
         if lists:
             raise DataError(f"{error} The data may be {lists[0]}: name that file.") from None
         raise
-
-
-def _neighbours(path: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(path.parent)) if path.parent.is_dir() else []
 
 
 def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, Any]]:

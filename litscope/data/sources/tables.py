@@ -35,7 +35,6 @@ from litscope.errors import DataError
 from litscope.spreadsheets import escaped_text, unescaped, unescaped_text
 
 MAX_LEVELS = 20
-SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 _NO_NUMBER = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
 Floats = npt.NDArray[np.float32]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from litscope.console import number_of
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import canaries, canary_kinds, check, entries, planted
 from litscope.ledger.queries import classes
@@ -190,7 +191,8 @@ def clock_sentence(clock: Clock) -> str:
     last = known[-1] if known else 0.0
     changing = f" {100 * last:.1f} % of the predictions changed in the last epoch." if known else ""
     first, last_used = (epoch + 1 for epoch in clock.window)
-    uses = f"uses epochs {first} to {last_used}"
+    uses = f"uses epoch {first}" if first == last_used else f"uses epochs {first} to {last_used}"
+    after = f"after {number_of(clock.num_epochs, 'epoch')}"
     if clock.t_star is not None:
         told = f"memorisation begins at epoch {clock.t_star + 1}; the ranking {uses}."
     elif clock.settled is not None:
@@ -199,7 +201,7 @@ def clock_sentence(clock: Clock) -> str:
             f"the ranking {uses}, and more of them do not improve it."
         )
     elif last > 0 and last >= HALF * max(known):
-        told = f"still learning after {clock.num_epochs} epochs, more of them improve the ranking; it {uses}."
+        told = f"still learning {after}, more of them improve the ranking; it {uses}."
     else:
-        told = f"no sign of memorisation after {clock.num_epochs} epochs; the ranking {uses}."
+        told = f"no sign of memorisation {after}; the ranking {uses}."
     return f"memorisation clock: {told}{changing}"

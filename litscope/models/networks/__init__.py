@@ -1,6 +1,7 @@
 """The networks, by name.
 
     backbones     any classifier of timm or torchvision, or of our own, for any classes, channels and pixels
+    names         the names of all, without importing any
     nets          our own: mlp, convnet, whitenet
     members       several MLPs trained as one
     stems         how a network of photographs begins on small images

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
 from litscope.models.networks.members import MemberSettings, make_members
+from litscope.models.networks.names import OWN
 from litscope.models.networks.nets import MLP_HIDDEN, WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.networks.stems import conv_like, fit_stem, replace_part, stem_for
 from litscope.models.networks.weights import (
@@ -32,8 +33,6 @@ from litscope.models.networks.weights import (
     weights_place,
 )
 from litscope.models.settings import Stem
-
-OWN = ("convnet", "mlp", "whitenet")
 
 
 @dataclass

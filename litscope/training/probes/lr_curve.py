@@ -76,7 +76,7 @@ class LrResult:
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""
         if self.suggestion is None:
-            return ["No suggestion: the loss did not fall in any sweep. Try more --steps, or look at the data."]
+            return ["No suggestion: the loss did not fall in any sweep. Try more --num-steps, or look at the data."]
         fell = sum(s.suggestion is not None for s in self.sweeps)
         lines = [
             f"suggested learning rate {self.suggestion:.2g} "

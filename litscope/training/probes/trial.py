@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from litscope.config.recipe import Recipe
+from litscope.config.section import refuse
 from litscope.console import say
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
@@ -43,9 +44,13 @@ def trial_of(recipe: Recipe) -> tuple[Prepared, Classifier]:
     """What `fit` would train, with the weights from which it would go on; what was chosen is said.
 
     Raises:
-        UserError: whatever `fit` would refuse.
+        UserError: whatever `fit` would refuse; and decisions of another run, which a trial does not follow.
     """
     start = prepare(recipe)
+    if recipe.data.actions is not None:
+        raise refuse(
+            "actions", recipe.data.actions, "it is for a run, and this measures on the data as they are. Leave it out."
+        )
     say(*start.chosen)
     classifier = seeded_classifier(start)
     if start.checkpoint is not None:

@@ -1,0 +1,49 @@
+"""Whether what a command is given is there: asked before anything large is imported, so a wrong path is told at once.
+
+Whoever opens it later asks the same functions, so the sentences are the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from litscope.rundir import RunDir
+
+if TYPE_CHECKING:
+    from litscope.config.recipe import Recipe
+
+
+def require_data(recipe: Recipe) -> None:
+    """Refuse a recipe whose data or decisions are not there; its own check has looked at its other files.
+
+    Raises:
+        DataError, RunError: naming the path.
+    """
+    from litscope.data.sources.names import require_dataset
+    from litscope.runs import find_actions
+
+    if recipe.data.dataset is not None:
+        require_dataset(recipe.data.dataset)
+    if recipe.data.actions is not None:
+        find_actions(recipe.data.actions)
+
+
+def trained_run(given: dict[str, Any]) -> RunDir:
+    """The run of a command that uses what was trained, after a look at the paths that it was given.
+
+    Args:
+        given: `run`, `checkpoint`, `dataset`, and of `predict` also `paths`.
+
+    Raises:
+        RunError: if there is no such run or checkpoint.
+        DataError: if there are no such data.
+    """
+    from litscope.config.resume import checkpoint_of
+    from litscope.data.sources.names import require_dataset, require_paths
+
+    run = RunDir.open(given["run"])
+    checkpoint_of(run, given["checkpoint"])
+    if given["dataset"] is not None:
+        require_dataset(given["dataset"])
+    require_paths(given.get("paths", ()))
+    return run

@@ -1,0 +1,237 @@
+"""Tables on a real terminal of 80 columns, and in a pipe: nothing is broken in mid-word, and nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acted_runs import make_run
+from asked_runs import act, asked_run
+from rich.cells import cell_len
+
+from litscope.cli import main
+from litscope.commands.line import show
+from litscope.console import table_lines
+from litscope.experiments.cv import CvResult
+from litscope.experiments.tune import Trial, TuneResult
+from litscope.rundir import RunDir, append_line
+
+WIDTH = 80
+STEM = "2026-11-30_camera-north_field-17_"
+BOLD = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Terminal:
+    """A real terminal of `width` columns in place of standard output, and what is shown on it."""
+
+    def __init__(self, width: int) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        self.stdout = os.fdopen(theirs, "w", encoding="utf-8")
+        self._seen = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._seen += os.read(self._ours, 65536)
+            except OSError:  # the other side is closed
+                return
+
+    def close(self) -> str:
+        """All that was written to it."""
+        self.stdout.close()
+        self._reader.join()
+        os.close(self._ours)
+        return self._seen.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """What a call shows on a terminal, in lines without their style."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    def watch(call: Callable[[], object], width: int = WIDTH) -> list[str]:
+        terminal = Terminal(width)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stdout", terminal.stdout)
+                call()
+        finally:
+            shown = terminal.close()
+        return BOLD.sub("", shown).splitlines()
+
+    return watch
+
+
+@pytest.fixture
+def work(in_tmp: Path) -> Path:
+    """A run whose keys are long, another one, and one with a journal."""
+    asked_run(Path("runs/one"), stem=STEM)
+    asked_run(Path("runs/two"), labels={7: 2, 0: 1}, stem=STEM)
+    act(RunDir("runs/one"), "relabel", [7, 2], label=["wasp", "bee"], why="looked at it twice, with a magnifying glass")
+    append_line(RunDir("runs/two").epoch_metrics, {"epoch": 4, "step": 50, "attempt": 1, "val/accuracy": 0.9})
+    make_run(Path("runs/acted"))
+    return in_tmp
+
+
+LINES = [
+    ["worst", "runs/one", "--no-sheet"],
+    ["suspects", "runs/one", "--no-sheet", "--all"],
+    ["scores", "runs/one"],
+    ["sql", "runs/one", "select * from samples"],
+    ["sql", "runs/one", "select key || key || key || key as key, 1 as n from samples"],
+    ["sample", "runs/one", "7"],
+    ["confusions", "runs/one", "--split", "train"],
+    ["compare", "runs/one", "runs/two"],
+    ["actions", "runs/one"],
+    ["runs"],
+    ["restore", "runs/one", "--where", "true", "--dry-run"],
+]
+
+
+@pytest.mark.parametrize("words", LINES, ids=lambda words: " ".join(words[:3]))
+def test_no_line_is_wider_than_the_screen(
+    work: Path, words: list[str], on_terminal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped = []
+
+    def call() -> None:
+        assert main(words) == 0
+
+    lines = on_terminal(call)
+    call()
+    piped = capsys.readouterr().out.splitlines()
+    tables = [line for line in lines if not line.startswith(("first: ", "second: ", "actions  "))]
+    assert [line for line in tables if cell_len(line) > WIDTH] == []
+    known = "\n".join(piped)
+    for word in " ".join(tables).replace("no room for", "").split():
+        start, cut, end = word.partition("…")
+        assert start.rstrip(",:") in known or word in NOTE.split(), f"{word!r} is a piece of a word"
+        assert not cut or re.search(re.escape(start) + ".+" + re.escape(end), known), word
+
+
+NOTE = "a wider screen has them, and so has a pipe (| less -S)"
+
+
+def test_a_pipe_has_every_column_in_full(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "runs/one", "select * from samples"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert len(head.split()) > 15
+    assert "…" not in "".join(rows)
+    assert NOTE not in "".join(rows)
+
+
+def test_columns_without_room_are_named(work: Path, on_terminal: Callable[..., list[str]]) -> None:
+    lines = on_terminal(lambda: main(["scores", "runs/one"]))
+    note = " ".join(lines[[line.startswith("no room for ") for line in lines].index(True) :])
+    shown = lines[0].split()
+    assert note.endswith(NOTE)
+    left_out = note.removeprefix("no room for ").removesuffix(f": {NOTE}").split(", ")
+    assert "suspicion" in [*shown, *left_out]
+    assert not set(shown) & set(left_out)
+    wide = on_terminal(lambda: main(["scores", "runs/one"]), 400)
+    assert wide[0].split() == [*shown, *left_out]
+    assert not any("no room" in line or "…" in line for line in wide)
+
+
+def test_a_curve_is_whole_and_a_long_key_keeps_both_ends(work: Path, on_terminal: Callable[..., list[str]]) -> None:
+    lines = on_terminal(lambda: main(["suspects", "runs/two", "--no-sheet", "-n", "1"]))
+    assert lines[0].endswith("p(label) by epoch")
+    *_, curve = lines[1].split()
+    assert len(curve) == 4
+    assert re.fullmatch(r"train/\S*…\S*\d\d\.png", lines[1].split()[1])
+
+
+FOLD = {"num_samples": 12.0, "loss": 0.51234, "accuracy": 0.5, "precision": 0.5, "recall": None, "f1": 0.5}
+FOLD |= {"auroc": 0.5, "ap": 1.0}
+SETTINGS = {"augment": "strong", "weight_decay": 1e-05, "label_smoothing": 0.1, "mixup": 0.2, "batch_size": 128}
+TRIALS = tuple(Trial(n, {"lr": 0.001 * n, **SETTINGS}, 0.5, f"runs/tune-1/{n}", 1.0) for n in range(1, 4))
+MANY = [
+    CvResult("my_images", (FOLD,) * 3, FOLD, Path("runs/cv-1/predictions.parquet"), True, 12.0),
+    TuneResult("my_images", "val/accuracy", "max", TRIALS, Path("runs/tune-1")),
+]
+
+
+@pytest.mark.parametrize("found", MANY, ids=["cv", "tune"])
+def test_tables_of_many_trainings(found: Any, on_terminal: Callable[..., list[str]]) -> None:
+    lines = on_terminal(lambda: show(found, False, sys.stdout))
+    rows = [line for line in lines if re.match(r" *(fold|trial|\d|mean|sd|pooled)\b", line)]
+    assert len(rows) >= 4
+    assert max(map(cell_len, rows)) <= WIDTH
+    ends = {len(row.rstrip()) for row in rows if row.split()[0].isdigit()}
+    assert len(ends) == 1, "numbers end under each other"
+
+
+def test_numbers_stand_on_the_right(on_terminal: Callable[..., list[str]]) -> None:
+    rows = [["a", 1, 0.123456, "7"], ["long", 200, None, "1,234"]]
+    head = ["name", "n", "x", "size"]
+    expected = ["name    n       x   size", "a       1  0.1235      7", "long  200          1,234"]
+    assert table_lines(head, rows, right=["size"]) == expected
+    assert on_terminal(lambda: print("\n".join(table_lines(head, rows, right=["size"])))) == expected
+
+
+def test_wide_letters_are_counted_as_they_are_drawn(on_terminal: Callable[..., list[str]]) -> None:
+    rows = [["猫" * 60, "cat"], ["a", "dog"]]
+    lines = on_terminal(lambda: print("\n".join(table_lines(["key", "label"], rows))))
+    assert WIDTH - 3 < cell_len(lines[1]) <= WIDTH
+    assert re.fullmatch("猫+…猫+ +cat", lines[1])
+
+
+HOSTILE = ["\x1b[31mred", "a\rb", "cat\u202egnp.exe", "x\udcff.png", "[bold]not markup[/bold]", ":smile:"]
+
+
+def test_strangers_names_are_shown_and_never_obeyed(on_terminal: Callable[..., list[str]]) -> None:
+    table = [[name, name] for name in HOSTILE]
+
+    class Found:
+        def lines(self) -> list[str]:
+            return table_lines(["\x1b[2Jkey", "label"], table)
+
+    lines = on_terminal(lambda: show(Found(), False, sys.stdout))
+    assert lines[0].split() == ["\\x1b[2Jkey", "label"]
+    assert not {"\x1b", "\r", "\u202e"} & {*"".join(lines)}
+    assert lines[1].split() == ["\\x1b[31mred"] * 2
+    assert lines[5].startswith("[bold]not markup[/bold]")
+    assert lines[6].split() == [":smile:"] * 2
+
+
+def test_a_dumb_terminal_gets_no_style(on_terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal(WIDTH)
+    monkeypatch.setattr(sys, "stdout", terminal.stdout)
+    print("\n".join(table_lines(["key"], [["a"]])))
+    monkeypatch.undo()
+    assert terminal.close() == "key\na\n"
+
+
+@pytest.mark.parametrize("command", ["fit", "worst", "tune", "evaluate", "discard", "set"])
+def test_help_is_as_wide_as_the_screen_and_breaks_no_word(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {}
+    for width in (WIDTH, 1000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with contextlib.suppress(SystemExit):  # argparse ends the process after its help
+            main([command, "--help"])
+        texts[width] = capsys.readouterr().out
+    assert max(map(len, texts[WIDTH].splitlines())) <= WIDTH
+    assert sorted(texts[WIDTH].split()) == sorted(texts[1000].split())
+
+
+@pytest.fixture(autouse=True)
+def _no_colour_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
