@@ -62,7 +62,7 @@ class Doubts:
         self._logits: list[Tensor] = []
         self._num_held = 0
         self._one_logit = _OneLogit()
-        self._is_looked_at = False
+        self._are_probabilities = False
 
     def raise_refusal(self) -> None:
         """Raise what is wrong with the labels, if anything is.
@@ -116,7 +116,8 @@ class Doubts:
                     "sigmoid, record what goes into it (BCEWithLogitsLoss takes it, too); as they are, loss, p_label "
                     "and scores are wrong"
                 )
-        elif seen.logits and _sum_to_one(torch.cat(seen.logits)):
+        elif seen.logits and not self._are_probabilities and _sum_to_one(torch.cat(seen.logits)):
+            self._are_probabilities = True  # told once
             most = math.e / (math.e + seen.num_classes - 1)
             warn(
                 f"the logits are probabilities: each row lies within [0, 1] and sums to 1. Record what goes into the "

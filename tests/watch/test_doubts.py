@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from litscope.errors import ConfigError
 from litscope.ledger.reader import LedgerReader
+from litscope.ledger.schema import Rows
 from litscope.rundir import RunDir, begin_attempt
+from litscope.watch.doubts import Doubts
+from litscope.watch.forms import classified
 from litscope.watch.roster import Roster
 from litscope.watch.rows import WatchedRows
 
@@ -75,6 +79,18 @@ def test_labels_below_zero_and_a_change_of_the_classes_are_fine(run: RunDir, row
     assert sorted(LedgerReader(run).table(["label"])["label"].to_pylist()) == [-100, 0, 2, 4]
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1), (4,)])
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32])
+def test_nothing_is_read_back_in_a_step(shape: tuple[int, ...], kind: torch.dtype) -> None:
+    """Tensors of the meta device have no values: to look at one is an error."""
+    doubts = Doubts(is_first_rank=True)
+    batch = classified(torch.zeros(shape, device="meta"), torch.zeros(4, 1, dtype=kind, device="meta"))
+    assert doubts.fits(batch)
+    doubts.hold(batch)
+    doubts.about(Rows(*(np.zeros(0, np.int64),) * 3, signals={}, segments=()))
+    doubts.raise_refusal()
+
+
 # ---- probabilities -------------------------------------------------------------------------------
 
 LOGITS = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
@@ -82,8 +98,8 @@ LABEL = torch.arange(300) % 2
 
 
 def told(rows: WatchedRows, logits: Tensor, capsys: pytest.CaptureFixture[str]) -> str:
-    for _ in range(2):
-        show(rows, logits, LABEL)
+    for part in (slice(10), slice(10, None), slice(None)):
+        show(rows, logits[part], LABEL[part])
         rows.flush(wait=True)
     return capsys.readouterr().err
 
