@@ -168,4 +168,5 @@ def test_the_search_works_from_the_file_system(site: Path) -> None:
     address = f"file://{site / 'index.html'}?q=canaries"
     done = subprocess.run([*look, address], capture_output=True, text=True, check=False, timeout=180)
     found = re.search(r"(\d+) matching documents", done.stdout)
-    assert found and int(found[1]) >= 3, done.stderr[-2000:]
+    assert found, done.stderr[-2000:]
+    assert int(found[1]) >= 3, done.stderr[-2000:]
