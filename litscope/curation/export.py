@@ -21,6 +21,7 @@ from litscope.curation.export_files import write_fiftyone, write_folder
 from litscope.curation.run_data import HAVE_MOVED, RunData, run_data, run_rows
 from litscope.data.manifest import Ids
 from litscope.data.reading.readers import FileReader
+from litscope.data.sources.listing import label_text
 from litscope.data.sources.numbers import read_numbers
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.ledger.encode import json_lines
@@ -136,24 +137,41 @@ def curated(run: RunDir) -> pa.Table:
 
 def _list(wanted: Wanted) -> tuple[pa.Table, list[str]]:
     """The rows that csv and parquet write: a list of images, or a table with its features."""
-    samples = curated(wanted.run)
+    samples, marked = _with_label_texts(curated(wanted.run))
     tags = pa.array([";".join(tags) for tags in samples["tags"].to_pylist()], pa.string())
     samples = samples.set_column(samples.column_names.index("tags"), "tags", tags)
     if is_watched(wanted.run):
         note = "Only the run's own script can read its data, so this list has their keys and no filepath."
-        return samples.drop_columns(["sample_id"]), [note]
+        return samples.drop_columns(["sample_id"]), [note, *marked]
     data = wanted.data()
     rows = _rows(data, samples)
     if data.source.kind == "table":
-        return _feature_rows(wanted, samples, rows)
+        table, notes = _feature_rows(wanted, samples, rows)
+        return table, notes + marked
     samples = samples.drop_columns(["sample_id"])
     if not isinstance(data.source.reader, FileReader):
         note = (
             "The images are not files of their own, so this list has no filepath and cannot be trained on; "
             "`--to folder` writes them as files, and `--to actions` carries over what was decided."
         )
-        return samples, [note]
-    return samples.add_column(0, "filepath", _paths(data.source.reader, rows)), []
+        return samples, [note, *marked]
+    return samples.add_column(0, "filepath", _paths(data.source.reader, rows)), marked
+
+
+def _with_label_texts(samples: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The samples with labels as a list or table has them, and a line about names that would mean "no label" there."""
+    labels = samples["label"].combine_chunks().dictionary_encode()
+    names = labels.dictionary.to_pylist()
+    texts = [label_text(name) for name in names]
+    marked = [name for name, text in zip(names, texts, strict=True) if name != text]
+    if not marked:
+        return samples, []
+    column = pa.DictionaryArray.from_arrays(labels.indices, pa.array(texts, pa.string())).dictionary_decode()
+    note = (
+        f"In a table {', '.join(map(repr, marked))} may mean that a row has no label; so the class is written with an "
+        "apostrophe before it, and `litscope fit` reads it as it was."
+    )
+    return samples.set_column(samples.column_names.index("label"), "label", column), [note]
 
 
 def _rows(data: RunData, samples: pa.Table) -> Ids:

@@ -20,7 +20,7 @@ from litscope.data.sources.columns import NONE, Asked, group_of_run
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.names import TABLE_SUFFIXES
 from litscope.data.sources.source import Source, read_rows
-from litscope.data.sources.tables import open_table
+from litscope.data.sources.table_files import open_table
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 

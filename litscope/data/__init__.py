@@ -6,6 +6,7 @@
     manifest          which samples there are, and what is known of each
     content           which sample of a run a row is: by its content, then by its key
     stored            at which size pixels are kept, and where: in memory, in the cache, or decoded anew
+    groups            groups of samples, and what splits of whole groups came out as
     preflight         what is wrong with a data set, before the first step
     opened            all of this for one data set
     datamodule        the LightningDataModule: splits, epochs and the position in them
@@ -18,6 +19,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `content`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/` import no
-torch: `curation` opens data where there is none.
+only. `manifest`, `content`, `groups`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/`
+import no torch: `curation` opens data where there is none.
 """

@@ -54,6 +54,9 @@ class Manifest:
     classes: tuple[str, ...]
     encoding: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Manifest({len(self):,} samples, {self.num_classes} classes)"
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.console import track
+from litscope.data.groups import Groups, groups_of
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import DIGEST_TYPE, array_digests, bytes_digest, file_digest
@@ -73,7 +74,7 @@ class Report:
         num_test_seen_in_training: test samples whose content is also in the training data.
         across_splits: groups of equal content in more than one split.
         conflicts: groups of equal content with different labels.
-        straddling_groups: names of groups that are in more than one split.
+        groups: the groups that stay in one split, where there are any.
         infinite: columns of a table with infinite cells -> how many they are.
         brightest: the largest value of some gray images of 16 bits, where there are such.
         warnings: sentences, each with what to do.
@@ -93,7 +94,7 @@ class Report:
     num_test_seen_in_training: int = 0
     across_splits: list[Duplicates] = field(default_factory=list)
     conflicts: list[Duplicates] = field(default_factory=list)
-    straddling_groups: list[str] = field(default_factory=list)
+    groups: Groups | None = None
     infinite: dict[str, int] = field(default_factory=dict)
     brightest: int | None = None
     warnings: list[str] = field(default_factory=list)
@@ -105,9 +106,15 @@ class Report:
         """Whether there is nothing to warn about."""
         return not self.warnings and not self.unreadable
 
+    @property
+    def straddling_groups(self) -> list[str]:
+        """Names of groups that are in more than one split."""
+        return self.groups.straddling if self.groups else []
+
     def lines(self) -> list[str]:
         """The report for people: counts, then findings, each with at most five examples."""
         lines = [f"{self.name}: {self.num_samples:,} samples, {len(self.classes)} classes", *self._count_lines()]
+        lines += self.groups.lines() if self.groups else []
         lines += self.notes
         if self.unreadable:
             shown = [f"  {key}: {reason}" for key, reason in self.unreadable]
@@ -118,9 +125,9 @@ class Report:
         ):
             if found:
                 lines += [f"{what}, {len(found):,} times:", *_some([_describe(group) for group in found])]
-        if self.straddling_groups:
-            groups = _some([f"  {name}" for name in self.straddling_groups])
-            lines += [f"{len(self.straddling_groups):,} groups are in more than one split:", *groups]
+        if straddling := self.straddling_groups:
+            groups = _some([f"  {name}" for name in straddling])
+            lines += [f"{len(straddling):,} groups are in more than one split:", *groups]
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +145,7 @@ class Report:
             "across_splits": [vars(group) for group in self.across_splits],
             "conflicts": [vars(group) for group in self.conflicts],
             "straddling_groups": self.straddling_groups,
+            "groups": self.groups.to_dict() if self.groups else None,
             "infinite": self.infinite,
             "warnings": self.warnings,
             "notes": self.notes,
@@ -209,7 +217,7 @@ def inspect(
             *((str(manifest.keys[i]), _short(reasons[i], source.reader, i)) for i in bad.tolist()),
         ],
         unreadable_ids=bad,
-        straddling_groups=_straddling_groups(manifest),
+        groups=groups_of(manifest, source.group_column, source.wanted),
         notes=[*source.notes, *(f"{traits[name]:,} {rule}" for name, rule in images.TRAITS.items() if name in traits)],
         infinite=dict(source.infinite),
     )
@@ -236,16 +244,6 @@ def _short(reason: str, reader: Any, sample_id: int) -> str:
     """A reason without the path in front of it: it is printed beside the key."""
     prefix = f"{reader.path(sample_id)}: " if isinstance(reader, FileReader) else ""
     return reason.removeprefix(prefix).rstrip(".")
-
-
-def _straddling_groups(manifest: Manifest) -> list[str]:
-    if manifest.groups is None:
-        return []
-    splits: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(manifest.groups.tolist(), manifest.splits.tolist(), strict=True):
-        if group is not None and split:
-            splits[group].add(split)
-    return sorted(group for group, found in splits.items() if len(found) > 1)
 
 
 def _compare(report: Report, manifest: Manifest, digests: dict[int, bytes]) -> None:
@@ -286,8 +284,7 @@ def _warnings(report: Report) -> list[str]:
         warnings.append(
             f"{len(report.conflicts):,} times the same features have different labels; no model can get both right"
         )
-    if report.straddling_groups:
-        warnings.append("groups are in more than one split, so the result is too good; give each group one split")
+    warnings += report.groups.warnings() if report.groups else []
     if report.infinite:
         warnings.append(f"{infinite_line(report.infinite)}; correct them, or leave the cells empty")
     if report.brightest is not None and (levels := images.num_levels(report.brightest)) < _LEVELS:

@@ -273,3 +273,21 @@ def test_a_watched_run_exports_what_needs_no_data(tmp_path: Path) -> None:
     for to in ("folder", "fiftyone"):
         with pytest.raises(ConfigError, match="only its own script can read the data of a watched run"):
             write(run, to, tmp_path / to)
+
+
+def test_a_class_called_nan_comes_back(tmp_path: Path) -> None:
+    """In a table the word means that there is no label; here it is the name of a folder."""
+    for name in ("nan", "roti"):
+        (tmp_path / "bread" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(np.full((8, 8), 40 * i + len(name), np.uint8)).save(tmp_path / "bread" / name / f"{i}.png")
+    source = open_source(tmp_path / "bread", val_split=0)
+    run = RunDir.create(tmp_path / "run")
+    run.recipe.write_text(f"data:\n  dataset: {tmp_path / 'bread'}\n")
+    source.manifest.write(run.manifest)
+    for to in ("csv", "parquet"):
+        found = export(Wanted(run, tmp_path / f"out.{to}"), to)
+        assert any("'nan' may mean that a row has no label" in note for note in found.notes)
+        again = open_source(found.path, val_split=0)
+        assert again.manifest.classes == ("nan", "roti")
+        assert again.manifest.labels.tolist() == source.manifest.labels.tolist()

@@ -222,3 +222,17 @@ def test_label_and_split_in_any_case(listed):
     assert set(source.manifest.splits) == {"train"}
     other = listed("ImagePath,CLASS,Split", "images/{i}.png,{label},wood")
     assert other.manifest.extra_columns == ["Split"]
+
+
+def test_one_hot_labels_are_pointed_out(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"{i},{i % 2},{int(i % 3 == 0)},{int(i % 3 == 1)},{int(i % 3 == 2)},{i % 5}" for i in range(30)]
+    path.write_text("\n".join(["x,flag,cat,dog,my bird,y", *rows]))
+    with pytest.raises(DataError, match="has no column named label, target, class") as caught:
+        open_source(path)
+    assert "In each row one of 'cat', 'dog', 'my bird' is 1 and the others are 0" in str(caught.value)
+    assert "df['label'] = df[['cat', 'dog', 'my bird']].idxmax(axis=1)" in str(caught.value)
+    path.write_text("\n".join(["x,flag,y", *[f"{i},{i % 2},{i % 5}" for i in range(30)]]))
+    with pytest.raises(DataError) as caught:
+        open_source(path)
+    assert "one-hot" not in str(caught.value)

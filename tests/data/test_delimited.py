@@ -6,7 +6,7 @@ import pytest
 
 from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import open_source
-from litscope.data.sources.tables import read_table
+from litscope.data.sources.table_files import open_table, read_table
 from litscope.errors import DataError
 
 TEXT = "größe,label\n1,ä\n2,ö\n3,ä\n4,ö\n"
@@ -121,3 +121,37 @@ def test_when_every_column_numbers_the_rows_that_is_said(tmp_path, name):
     with pytest.raises(DataError, match=f"no column to learn from: column '{name}' numbers") as refused:
         open_source(tmp_path / "a.csv")
     assert ("--image-column image_id" in str(refused.value)) == (name == "image_id")
+
+
+# ---- quotes in cells -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "is_escaped"),
+    [
+        ('name,label\n"say \\"hi\\"",a\n"x",b\n', 'say "hi"', True),
+        ('name,label\n"5\\"",a\n"6\\"",b\n', '5"', True),
+        ('name,label\n"a, \\"b\\" \\\\ c",a\nx,b\n', 'a, "b" \\ c', True),
+        ('name;label\n"say \\"hi\\"" ;a\n"x" ;b\n', None, True),
+        ('name,label\n"C:\\data\\",a\n"x",b\n', "C:\\data\\", False),
+        ('name,label\n"say ""hi""",a\n"x",b\n', 'say "hi"', False),
+        ('name,label\n5\\" pipe,a\nx,b\n', '5\\" pipe', False),
+        ('name,label\nC:\\new,a\n"x",b\n', "C:\\new", False),
+    ],
+)
+def test_a_quote_in_a_cell_is_doubled_or_has_a_backslash_before_it(tmp_path, text, first, is_escaped):
+    (tmp_path / "t.csv").write_text(text)
+    file = open_table(tmp_path / "t.csv")
+    assert any("with a backslash before them" in note for note in file.notes) == is_escaped
+    table = file.read()
+    assert table.column_names == ["name", "label"]
+    assert table["label"].to_pylist() == ["a", "b"]
+    if first is not None:
+        assert table["name"].to_pylist() == [first, "x" if '"6' not in text else '6"']
+
+
+def test_backslashes_before_quotes_and_spaces_before_quotes(tmp_path):
+    (tmp_path / "t.csv").write_text('name, label\n"say \\"hi\\"", "a"\n"x", "b"\n')
+    table = read_table(tmp_path / "t.csv")
+    assert table["name"].to_pylist() == ['say "hi"', "x"]
+    assert table["label"].to_pylist() == ["a", "b"]

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from litscope.data.sources.listing import index_labels
+from litscope.data.sources.listing import index_labels, label_text
 from litscope.data.sources.source import open_source
 from litscope.errors import DataError
 
@@ -93,3 +93,25 @@ def test_from_fifty_rows_on_half_of_them_are_the_most_classes(num_rows, num_valu
 def test_labels_that_are_no_classes(values, message):
     with pytest.raises(DataError, match=message):
         index_labels(values, "label")
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_said"),
+    [([0, 1, -1, -1], True), ([1, 2, -1], True), ([-1, 1], False), ([-2, -1, 0], False), ([0, 1], False)],
+)
+def test_minus_one_among_classes_may_mean_no_label(labels, is_said):
+    _, classes, notes = index_labels(pa.array(labels), "y")
+    assert len(classes) == len(set(labels)), "it stays a class"
+    said = [note for note in notes if "-1 is a class like the others" in note]
+    assert len(said) == is_said
+    if is_said:
+        assert f"of {labels.count(-1)} rows; if it means that a row has no label, leave 'y' empty there" in said[0]
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "'nan", "''nan", "NA", "-", "None"])
+def test_a_class_whose_name_may_mean_no_label_is_found_again(name):
+    for others in (["1", "2"], ["cat", "dog"]):
+        texts = [label_text(each) for each in (name, *others)]
+        labels, classes, _ = index_labels(pa.array(texts * 2), "label")
+        assert set(classes) == {name, *others}
+        assert classes[labels[0]] == name

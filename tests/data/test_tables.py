@@ -11,7 +11,8 @@ import pytest
 
 from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import open_source
-from litscope.data.sources.tables import encode, feature_names, fit_encoding, read_table
+from litscope.data.sources.table_files import read_table
+from litscope.data.sources.tables import encode, feature_names, fit_encoding
 from litscope.errors import ConfigError, DataError
 
 CSV = """height,colour,label,split
@@ -290,3 +291,39 @@ def test_a_pickle_in_an_npz_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="cannot be read"):
         open_source(tmp_path / "a.npz")
+
+
+def written(tmp_path, **columns):
+    """A Parquet file of categories: name -> (values, whether they have an order)."""
+    arrays = {
+        name: pa.DictionaryArray.from_arrays(
+            pa.array(np.unique(values, return_inverse=True)[1], pa.int8()), pa.array(np.unique(values)), ordered=order
+        )
+        for name, (values, order) in columns.items()
+    }
+    num = len(next(iter(arrays.values())))
+    pq.write_table(pa.table({**arrays, "label": ["a", "b"] * (num // 2)}), tmp_path / "t.parquet")
+    return tmp_path / "t.parquet"
+
+
+def test_whole_numbers_that_were_written_as_categories(tmp_path):
+    zips = np.array([10, 9, 10, 300] * 10)
+    path = written(tmp_path, zip=(zips, False), grade=(zips, True), many=(np.arange(40), False))
+    assert pa.types.is_integer(pq.read_schema(path).field("zip").type), "Parquet gives them back as numbers"
+    source = open_source(path, val_split=0)
+    assert source.encoding["feature_names"] == ["zip=9", "zip=10", "zip=300", "grade", "many"]
+    assert source.reader.array[:4, :4].tolist() == [[0, 1, 0, 10], [1, 0, 0, 9], [0, 1, 0, 10], [0, 0, 1, 300]]
+    told = "column 'many': a category of 40 whole numbers (up to 20 become features of their own), so it is taken as"
+    assert any(told in note for note in source.notes)
+    assert any("column 'zip': 3 categories" in note for note in source.notes)
+    new = tmp_path / "new.csv"
+    new.write_text("zip,grade,many\n300,1,2\n11,2,3\n")
+    assert open_paths([new], like=source).reader.array.tolist() == [[0, 0, 1, 1, 2], [0, 0, 0, 2, 3]]
+
+
+def test_a_frame_with_a_category_of_whole_numbers(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"zip": pandas.Categorical([7, 8, 7, 9]), "x": [1, 2, 3, 4], "label": list("abab")})
+    frame.to_parquet(tmp_path / "t.parquet")
+    names = open_source(tmp_path / "t.parquet", val_split=0).encoding["feature_names"]
+    assert names == ["zip=7", "zip=8", "zip=9", "x"]

@@ -11,7 +11,7 @@ import pytest
 
 from litscope.data.sources.columns import NOTHING
 from litscope.data.sources.lists import list_rows
-from litscope.data.sources.tables import open_table, read_table
+from litscope.data.sources.table_files import open_table, read_table
 from litscope.evaluation.predict import _write
 from litscope.ledger.encode import csv_lines
 from litscope.spreadsheets import escaped_text, unescaped_text

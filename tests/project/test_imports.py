@@ -102,7 +102,7 @@ TORCH_FREE = {
         "litscope.data.reading.readers",
     ),
     *("litscope.data.reading.images", "litscope.data.sources.splits", "litscope.data.preflight"),
-    *("litscope.data.reading.cache", "litscope.data.reading.findings"),
+    *("litscope.data.groups", "litscope.data.reading.cache", "litscope.data.reading.findings"),
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
     *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "listing", "named", "tables")),
     "litscope.live.records",

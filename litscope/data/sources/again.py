@@ -25,7 +25,8 @@ from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES
 from litscope.data.sources.source import Source, check_axis, read_rows
-from litscope.data.sources.tables import encode, open_table, text_columns
+from litscope.data.sources.table_files import open_table
+from litscope.data.sources.tables import encode, text_columns
 from litscope.errors import DataError
 
 

@@ -63,6 +63,7 @@ def npz_rows(
         if len(groups) != len(x):
             raise DataError(f"{path}: X has {len(x):,} rows and group has {len(groups):,} values.")
     rows = Listing(path.name, table_keys(path, len(x)), labels, classes, splits, groups, notes=notes)
+    rows.group_column = "" if groups is None else "group"
     if asked_axis is not None and x.ndim != 4:
         raise ConfigError(f"--channels {asked_axis}: X of {path} has shape {x.shape}, so it has no axis of channels.")
     if x.ndim == 2:

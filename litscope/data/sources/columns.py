@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -96,6 +97,50 @@ def label_column(path: Path, names: Sequence[str], asked: str | None) -> str:
             f"its columns: {shown}."
         )
     return found
+
+
+def one_hot_hint(table: pa.Table) -> str:
+    """What is said of columns of which in each row one is 1 and the others are 0; "" where there are none."""
+    rows = np.unique(np.linspace(0, table.num_rows - 1, _LOOKED_AT).astype(np.int64))
+    head = table.take(pa.array(rows))
+    names: list[str] = []
+    ones: list[npt.NDArray[np.int64]] = []
+    runs: list[tuple[list[str], list[npt.NDArray[np.int64]]]] = []
+    for name in [*head.column_names, None]:
+        values = None if name is None else _zeros_and_ones(head[name])
+        if name is not None and values is not None:
+            names.append(name)
+            ones.append(values)
+        elif names:
+            runs.append((names, ones))
+            names, ones = [], []
+    found = max((_one_hot(*run) for run in runs), key=len, default=[])
+    if not found:
+        return ""
+    shown = ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")
+    return (
+        f" In each row one of {shown} is 1 and the others are 0: a label, one-hot. Make one column of them, in pandas: "
+        f"df['label'] = df[[{shown}]].idxmax(axis=1)."
+    )
+
+
+def _one_hot(names: list[str], ones: list[npt.NDArray[np.int64]]) -> list[str]:
+    """The longest stretch of columns that add up to 1 in each row, of two or more; [] where there is none."""
+    sums = np.cumsum([np.zeros_like(ones[0]), *ones], axis=0)  # (columns + 1, rows)
+    for num in range(len(names), 1, -1):
+        for start in range(len(names) - num + 1):
+            if (sums[start + num] - sums[start] == 1).all():
+                return names[start : start + num]
+    return []
+
+
+def _zeros_and_ones(values: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """(N,) 0 and 1 of a column that holds both and nothing else; else None."""
+    kind = values.type
+    if values.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return None
+    found = values.to_numpy().astype(np.float64)
+    return found.astype(np.int64) if set(np.unique(found).tolist()) == {0.0, 1.0} else None
 
 
 def split_column(names: Sequence[str]) -> str | None:

@@ -6,6 +6,8 @@
     comments     lines before the header that begin with "#", unless it is itself the last of them: the one with as many
                  cells as the line below
     spaces       between a separator and a quote they are passed over; around numbers too
+    quotes       inside of a quoted cell they are doubled; or, where one cannot be read so, they have a backslash before
+                 them (said), and so does every sign that is meant as it stands
 
 `look` finds these out; `Delimited.read` reads by them.
 """
@@ -16,7 +18,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +29,7 @@ import pyarrow.csv
 from litscope.errors import DataError
 
 _PIECE = 1 << 20
+_LOOKED_AT = 1 << 24  # characters that tell how quotes are written
 _MAX_BLOCK = (1 << 31) - 1  # the most that Arrow's reader takes at a time
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's mark does: asked first
@@ -56,6 +59,7 @@ class Delimited:
         num_skipped: lines before the header that hold no column.
         is_spaced: whether a quote follows a separator and a space.
         num_comments: how many of the lines that are skipped say something.
+        is_escaped: whether a backslash stands before a quote that is part of a cell.
     """
 
     path: Path
@@ -65,10 +69,11 @@ class Delimited:
     num_skipped: int
     is_spaced: bool
     num_comments: int = 0
+    is_escaped: bool = False
 
     @property
     def notes(self) -> list[str]:
-        """Lines to tell the person: the encoding, where it was guessed."""
+        """Lines to tell the person: what was guessed."""
         notes = []
         if self.encoding == "cp1252":
             notes.append(f"{self.path.name} is not UTF-8; it is read as Windows text (cp1252)")
@@ -76,6 +81,9 @@ class Delimited:
             notes.append(
                 f"{self.path.name}: {self.num_comments:,} lines before the header begin with # and are skipped"
             )
+        if self.is_escaped:
+            how = "with a backslash before them, so a backslash is no sign by itself"
+            notes.append(f"{self.path.name}: quotes in its cells are written {how}")
         return notes
 
     def read(self, text_columns: Collection[str], null_values: Sequence[str]) -> pa.Table:
@@ -108,14 +116,15 @@ class Delimited:
             skip_rows=self.num_skipped,
             block_size=max(min(size + 1, block_size), 1 << 10),
         )
-        parse = pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True)
+        escape = "\\" if self.is_escaped and not self.is_spaced else False
+        parse = pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True, escape_char=escape)
         return pyarrow.csv.read_csv(source, read_options=options, parse_options=parse, convert_options=convert)
 
     def _without_spaces(self) -> io.BytesIO:
         """The file again, its cells told apart by Python's reader, which passes over a space before a quote."""
         out = io.StringIO(newline="")
         with self.path.open(encoding=self.encoding, newline="") as file:
-            rows = csv.reader(file, delimiter=self.separator, skipinitialspace=True)
+            rows = _cells(file, self.separator, self.is_escaped)
             csv.writer(out, delimiter=self.separator, lineterminator="\n").writerows(rows)
         return io.BytesIO(out.getvalue().encode())
 
@@ -135,11 +144,12 @@ def look(path: Path) -> Delimited:
         line, num_before, num_comments = _header(file, separator)
         separator = separator or _separator(line)
         lines = (each for part in ([line], file) for each in part)
-        names = next(csv.reader(lines, delimiter=separator, skipinitialspace=True), [])
+        is_escaped = _is_escaped(path, encoding, separator)
+        names = next(_cells(lines, separator, is_escaped), [])
     if not names:
         raise DataError(f"{path}: the file is empty.")
     is_spaced = _is_spaced(path, encoding)
-    return Delimited(path, names, separator, encoding, num_skipped + num_before, is_spaced, num_comments)
+    return Delimited(path, names, separator, encoding, num_skipped + num_before, is_spaced, num_comments, is_escaped)
 
 
 def _header(file: TextIO, separator: str) -> tuple[str, int, int]:
@@ -173,6 +183,42 @@ def _said_by_excel(line: str) -> tuple[str, int]:
     """The separator that a first line `sep=;` names, and how many lines that takes."""
     found = re.fullmatch(r'"?sep=(.)"?', line.strip("\r\n"))
     return (found[1], 1) if found else ("", 0)
+
+
+def _cells(lines: Iterable[str], separator: str, is_escaped: bool) -> Iterator[list[str]]:
+    """The cells of each row, as Python tells them apart."""
+    escape = "\\" if is_escaped else None
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True, escapechar=escape)
+
+
+def _is_escaped(path: Path, encoding: str, separator: str) -> bool:
+    r"""Whether quotes in cells have a backslash before them: the file cannot be read otherwise, and can be read so.
+
+    `"C:\data\",7` is read as it stands: there the backslash is the last sign of the cell, as it may be.
+    """
+    with path.open(encoding=encoding, newline="") as file:
+        text = file.read(_LOOKED_AT)
+        is_whole = not file.read(1)
+    if '\\"' not in text:
+        return False
+    text = text if is_whole else text[: text.rfind("\n") + 1]
+    return not _reads(text, separator, is_escaped=False) and _reads(text, separator, is_escaped=True)
+
+
+def _reads(text: str, separator: str, is_escaped: bool) -> bool:
+    """Whether each cell that begins with a quote ends with one, and with nothing else before the separator."""
+    sep = re.escape(separator)
+    end = rf"(?:{sep}|\r\n|\r|\n|\Z)"
+    quoted = r'(?:[^"\\]|\\.|"")*+' if is_escaped else r'(?:[^"]|"")*+'
+    plain = rf"(?:[^{sep}\r\n\\]|\\.)*+" if is_escaped else rf"[^{sep}\r\n]*+"
+    cell = re.compile(rf' *"{quoted}" *{end}|(?! *"){plain}{end}', re.DOTALL)
+    at = 0
+    while at < len(text):
+        found = cell.match(text, at)
+        if found is None:
+            return False
+        at = found.end()
+    return True
 
 
 def _is_spaced(path: Path, encoding: str) -> bool:

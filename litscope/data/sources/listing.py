@@ -38,6 +38,7 @@ class Listing:
         labels: (N,) int64, -1 for none.
         splits: (N,) str objects: train, val, test or "".
         groups: (N,) str objects or None.
+        group_column: what names the groups, where there are any.
         extra: other columns for the manifest.
         notes: lines for the person.
         root: folder that the keys start from.
@@ -45,6 +46,7 @@ class Listing:
         pixels: (N, H, W, K) uint8 or float32.
         features: columns that become features.
         separator: of the CSV file that the features are from.
+        categories: names of features that are categories of whole numbers.
         encoding: what is needed besides to read new files alike: plain JSON values of the manifest's encoding.
     """
 
@@ -54,6 +56,7 @@ class Listing:
     classes: tuple[str, ...]
     splits: npt.NDArray[np.object_]
     groups: npt.NDArray[np.object_] | None = None
+    group_column: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     root: Path | None = None
@@ -61,6 +64,7 @@ class Listing:
     pixels: npt.NDArray[Any] | None = None
     features: pa.Table | None = None
     separator: str | None = None
+    categories: frozenset[str] = frozenset()
     encoding: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +106,8 @@ def index_labels(
 
     Labels are text, and white space around one is dropped. Where all are numbers, one that is written as 1.0 or +1 (as
     pandas writes integers beside gaps) is 1; 007 and 1e5 stay as they are. Empty, null and NaN mean "no label"; among
-    numbers so do NA, None and the like, which among words are classes.
+    numbers so do NA, None and the like, which among words are classes. A class of such a name has an apostrophe before
+    it (`label_text`).
 
     Args:
         values: (N,) strings, numbers or booleans.
@@ -119,7 +124,7 @@ def index_labels(
     texts, notes = _as_text(values, column)
     texts, more = _without_gaps(texts, column)
     encoded = texts.dictionary_encode()
-    found = [str(name) for name in encoded.dictionary.to_pylist()]
+    found = [_without_mark(str(name)) for name in encoded.dictionary.to_pylist()]
     names = _whole_numbers(found, column)
     classes = order_classes(names)
     if is_trained_on:
@@ -127,7 +132,39 @@ def index_labels(
     position = {name: index for index, name in enumerate(classes)}
     lookup = np.array([position[name] for name in names] + [UNLABELLED], dtype=np.int64)
     codes = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    return lookup[codes], classes, notes + more + look_alikes(classes)
+    indices = lookup[codes]
+    return indices, classes, [*notes, *more, *look_alikes(classes), *_minus_one(indices, classes, column)]
+
+
+def label_text(name: str) -> str:
+    """How a class is written into the label column of a file, so that `index_labels` finds it there again.
+
+    >>> [label_text(name) for name in ("cat", "nan", "'nan")]
+    ['cat', "'nan", "''nan"]
+    """
+    return f"'{name}" if _may_be_gap(name.lstrip("'")) else name
+
+
+def _without_mark(text: str) -> str:
+    """The class that `label_text` wrote."""
+    return text[1:] if text.startswith("'") and _may_be_gap(text.lstrip("'")) else text
+
+
+def _may_be_gap(name: str) -> bool:
+    """Whether a label of this name may mean that there is none."""
+    return name != "" and (name.casefold() == "nan" or name in NUMBER_GAPS)
+
+
+def _minus_one(indices: npt.NDArray[np.int64], classes: tuple[str, ...], column: str) -> list[str]:
+    """A line about the class -1 among 0, 1, 2, ...: in other programs it is the mark of a row without a label."""
+    others = [name for name in classes if name != "-1"]
+    if len(others) == len(classes) or others == ["1"] or not all(name.isascii() and name.isdigit() for name in others):
+        return []
+    count = int((indices == classes.index("-1")).sum())
+    return [
+        f"labels: -1 is a class like the others, of {count:,} rows; if it means that a row has no label, leave "
+        f"{column!r} empty there (NaN in an array)"
+    ]
 
 
 def _as_text(values: pa.ChunkedArray | pa.Array, column: str, what: str = "labels") -> tuple[pa.Array, list[str]]:

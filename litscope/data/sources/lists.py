@@ -20,7 +20,7 @@ from litscope.data.sources.columns import GROUP_COLUMN, NONE, Asked
 from litscope.data.sources.image_files import check_some, image_keys
 from litscope.data.sources.listing import Listing, group_names, index_labels, no_splits
 from litscope.data.sources.splits import canonical_names, canonical_split
-from litscope.data.sources.tables import TableFile, open_table
+from litscope.data.sources.table_files import TableFile, open_table
 from litscope.errors import ConfigError, DataError
 
 
@@ -36,7 +36,10 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
         DataError, ConfigError: if a column is missing, or its values cannot be used.
     """
     file = open_table(path)
-    label = columns.label_column(path, file.names, asked.target)
+    try:
+        label = columns.label_column(path, file.names, asked.target)
+    except DataError as error:
+        raise DataError(f"{error}{_one_hot_hint(file)}") from None
     group = columns.named_group(path, file.names, asked.group_column)
     split = columns.split_column([name for name in file.names if name not in (label, group)])
     special = [name for name in (label, group, split) if name]
@@ -67,10 +70,11 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
         classes=classes,
         splits=splits,
         groups=group_names(table[group], group) if group else None,
+        group_column=group or "",
         notes=[*file.notes, *notes, *more],
     )
     if image is None:
-        rows.features, rows.separator = others, file.separator
+        rows.features, rows.separator, rows.categories = others, file.separator, file.categories
         if GROUP_COLUMN in others.column_names and asked.group_column is None:
             rows.notes.append(
                 f"column {GROUP_COLUMN!r} is a feature; if it tells which rows belong together, give "
@@ -82,7 +86,8 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     num_repeated = len(rows.keys) - len(set(rows.keys))
     if num_repeated:
         rows.notes.append(f"{num_repeated:,} rows repeat a {image} of an earlier row; they stay in its split")
-        rows.groups = rows.groups if rows.groups is not None else np.array(rows.keys, dtype=object)
+        if rows.groups is None:
+            rows.groups, rows.group_column = np.array(rows.keys, dtype=object), image
     return rows
 
 
@@ -118,6 +123,14 @@ def listed_images(path: Path, asked: Asked, trained_on: str | None) -> tuple[lis
         dict(zip(others.column_names, others.columns, strict=True)),
         [*file.notes, *notes, *found],
     )
+
+
+def _one_hot_hint(file: TableFile) -> str:
+    """What is said of a file whose labels may be in several columns; "" where nothing is."""
+    try:
+        return columns.one_hot_hint(file.read())
+    except DataError:  # there is no label column, which is said already
+        return ""
 
 
 def _root(path: Path, asked: Asked) -> Path:

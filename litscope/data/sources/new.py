@@ -27,7 +27,8 @@ from litscope.data.sources.folders import list_images
 from litscope.data.sources.lists import listed_images
 from litscope.data.sources.names import TABLE_SUFFIXES, require_paths
 from litscope.data.sources.source import Source, refuse_columns
-from litscope.data.sources.tables import encode, infinite_cells, infinite_line, open_table, text_columns
+from litscope.data.sources.table_files import open_table
+from litscope.data.sources.tables import encode, infinite_cells, infinite_line, text_columns
 from litscope.errors import ConfigError, DataError
 
 Like = Source | Manifest | Mapping[str, Any]

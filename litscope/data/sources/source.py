@@ -60,6 +60,8 @@ class Source:
         digests: (N,) 16 bytes, of the rows of a table as they were read; None for images.
         unreadable: folder -> why it is set aside, with all that it holds.
         infinite: columns of a table with infinite cells, which are read as gaps -> how many they are.
+        group_column: what names the groups, where there are any.
+        wanted: split -> the share of the labelled samples that was asked for, of those that were drawn.
     """
 
     manifest: Manifest
@@ -71,6 +73,8 @@ class Source:
     digests: pa.Array | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     infinite: dict[str, int] = field(default_factory=dict)
+    group_column: str = ""
+    wanted: dict[str, float] = field(default_factory=dict)
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -117,6 +121,7 @@ def open_source(
     check_axis(rows, channels)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
+    wanted = splits.drawn(rows.labels, rows.splits, val_split=val_split, test_split=test_split, folds=folds)
     rows.splits, notes = splits.assign(
         rows.labels,
         rows.splits,
@@ -142,7 +147,19 @@ def open_source(
         numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
     infinite = {} if rows.features is None else infinite_cells(rows.features, encoding["columns"])
     digests = _digests(rows, encoding)
-    return Source(manifest, reader, reader.kind, rows.name, rows.notes, numbers, digests, rows.unreadable, infinite)
+    return Source(
+        manifest,
+        reader,
+        reader.kind,
+        rows.name,
+        rows.notes,
+        folds=numbers,
+        digests=digests,
+        unreadable=rows.unreadable,
+        infinite=infinite,
+        group_column=rows.group_column,
+        wanted=wanted,
+    )
 
 
 def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_trained_on: bool = True) -> Listing:
@@ -210,7 +227,7 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
     """
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
-        columns, notes = fit_encoding(rows.features, train, rows.separator)
+        columns, notes = fit_encoding(rows.features, train, rows.separator, rows.categories)
         array, more = encode(rows.features, columns, rows.name, rows.separator)
         rows.notes += notes + more
         names = feature_names(columns)

@@ -115,10 +115,10 @@ def assign(
     splits = given.copy()
     labelled = labels != UNLABELLED
     splits[labelled & (given == "")] = "train"
-    has = {name: bool((labelled & (given == name)).any()) for name in ("val", "test")}
+    shares = drawn(labels, given, val_split=val_split, test_split=test_split, folds=folds)
     notes: list[str] = []
     pool_size = int((labelled & (splits == "train")).sum())
-    if not has["test"] and test_split > 0:
+    if "test" in shares:
         taken = _take(splits, labelled, labels, groups, test_split, [seed, 1])
         splits[taken] = "test"
         notes.append(
@@ -127,7 +127,7 @@ def assign(
     if folds is not None:
         splits[labelled & (splits == "val")] = "train"
         notes.append(_use_fold(splits, labels, groups, folds, seed))
-    elif not has["val"] and val_split > 0:
+    elif "val" in shares:
         # Both shares are of the same whole, so that 0.2 and 0.1 leave 0.7.
         rest = int((labelled & (splits == "train")).sum())
         share = min(val_split * pool_size / rest, 1.0) if rest else val_split
@@ -142,6 +142,18 @@ def assign(
             "them is in the split 'train'. Put labelled rows into train/ (or split = train)."
         )
     return splits, notes
+
+
+def drawn(
+    labels: Labels, given: Names, *, val_split: float, test_split: float, folds: Folds | None = None
+) -> dict[str, float]:
+    """The splits for which samples are drawn from the training data -> the share that is asked for.
+
+    A split that the data bring is left as it is. Arguments as `assign`.
+    """
+    labelled = labels != UNLABELLED
+    asked = {"test": test_split, "val": val_split if folds is None else 0.0}
+    return {split: share for split, share in asked.items() if share > 0 and not (labelled & (given == split)).any()}
 
 
 def fold_of(labels: Labels, splits: Names, groups: Names | None, count: int, seed: int) -> Labels:

@@ -1,9 +1,11 @@
-"""Tables: CSV and Parquet files, and how columns become features. No torch.
+"""Tables: how columns become features. No torch.
 
     numbers, booleans,   float32; a gap (empty, NaN, infinite) becomes the median of the training rows, and a
     dates, times         column with gaps in the training rows also gives `<column>_missing`, 0 or 1. See `numbers`
     text                 one-hot: one feature per value in the training rows, at most 20; a gap or a value that was
                          not there is 0 in all of them. In a CSV file, text that is numbers throughout is numbers
+    categories of whole  written as such by pandas or Arrow, without an order: as text, if they have at most 20 values;
+    numbers              else as numbers
     empty columns        left out
     lists, bytes, ...    an error that names the column
 
@@ -13,11 +15,7 @@ new table is encoded in the same way (`encode`).
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Collection
 from shlex import quote
 from typing import Any
 
@@ -25,14 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from litscope.data.reading.gaps import GAPS, NUMBER_GAPS
-from litscope.data.sources import delimited, numbers
+from litscope.data.sources import numbers
 from litscope.data.sources.columns import image_candidates
 from litscope.data.sources.numbers import Marks
 from litscope.errors import DataError
-from litscope.spreadsheets import escaped_text, unescaped, unescaped_text
 
 MAX_LEVELS = 20
 _NO_NUMBER = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
@@ -41,85 +37,11 @@ Floats = npt.NDArray[np.float32]
 Column = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TableFile:
-    """A CSV or Parquet file, looked at and not yet read.
-
-    Attributes:
-        path: the file.
-        names: of its columns, without white space around them.
-        text: how it is read, of a CSV file; None for Parquet.
-        index: names of the columns that pandas says are the index of its rows.
-    """
-
-    path: Path
-    names: list[str]
-    text: delimited.Delimited | None = None
-    index: list[str] = field(default_factory=list)
-
-    @property
-    def notes(self) -> list[str]:
-        """Lines to tell the person about how the file was read."""
-        return [] if self.text is None else self.text.notes
-
-    @property
-    def separator(self) -> str | None:
-        """The separator of a CSV file's cells; None for Parquet."""
-        return None if self.text is None else self.text.separator
-
-    def read(self, text_columns: Iterable[str] = ()) -> pa.Table:
-        """Read all rows.
-
-        Args:
-            text_columns: columns that are read as text, so that 007 stays 007 and empty stays empty.
-
-        Raises:
-            DataError: if it cannot be read, has no rows, or has two columns of one name.
-        """
-        try:
-            if self.text is None:
-                table = pq.read_table(self.path, partitioning=None)
-            else:
-                text = list(text_columns)
-                table = unescaped(self.text.read({*text, *map(escaped_text, text)}, NUMBER_GAPS))
-        except (OSError, UnicodeError, csv.Error, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise DataError(f"{self.path} cannot be read: {error}.") from error
-        table = table.rename_columns([name.strip() for name in table.column_names])
-        table = _without_nameless(table)
-        names = table.column_names
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise DataError(f"{self.path} has more than one column named {', '.join(map(repr, doubled))}. Rename them.")
-        if table.num_rows == 0:
-            raise DataError(f"{self.path} has no rows below its header ({', '.join(names)}).")
-        return table
-
-
-def open_table(path: Path) -> TableFile:
-    """Look at a file; its ending says whether it is CSV or Parquet.
-
-    Raises:
-        DataError: if it is neither, or empty.
-    """
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            schema = pq.read_schema(path)
-            if not schema.names:
-                raise DataError(f"{path}: the file has no columns.")
-            return TableFile(path, [name.strip() for name in schema.names], index=_index_of_pandas(schema))
-        found = delimited.look(path)
-    except (OSError, UnicodeError, csv.Error, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-    return TableFile(path, [unescaped_text(name).strip() for name in found.names], found)
-
-
-def read_table(path: Path, text_columns: Iterable[str] = ()) -> pa.Table:
-    """Read a CSV or Parquet file; see `open_table` and `TableFile.read`. Raises DataError."""
-    return open_table(path).read(text_columns)
-
-
 def fit_encoding(
-    table: pa.Table, train: npt.NDArray[np.bool_], separator: str | None = None
+    table: pa.Table,
+    train: npt.NDArray[np.bool_],
+    separator: str | None = None,
+    categories: Collection[str] = (),
 ) -> tuple[list[Column], list[str]]:
     """Learn from the training rows how each column becomes features.
 
@@ -127,6 +49,7 @@ def fit_encoding(
         table: (N rows) the feature columns.
         train: (N,) bool, the rows to learn from.
         separator: of the CSV file that the columns are from. Text that is numbers throughout is numbers there.
+        categories: names of columns of whole numbers that are categories, as long as they have few values.
 
     Returns:
         One JSON-able record per column that is used: `{"name", "type": "number", "median", "indicator"}`, with more
@@ -141,7 +64,7 @@ def fit_encoding(
     problems: dict[str, str] = {}
     for name in table.column_names:
         try:
-            column, more = _fit_column(name, table[name].take(rows), separator)
+            column, more = _fit_column(name, table[name].take(rows), separator, is_category=name in categories)
         except DataError as error:
             problems[name] = str(error)
             continue
@@ -234,14 +157,23 @@ def _width(column: Column) -> int:
     return len(column["levels"]) if column["type"] == "category" else 1 + bool(column["indicator"])
 
 
-def _fit_column(name: str, values: pa.ChunkedArray, separator: str | None) -> tuple[Column | None, list[str]]:
+def _fit_column(
+    name: str, values: pa.ChunkedArray, separator: str | None, is_category: bool
+) -> tuple[Column | None, list[str]]:
     """The record of one column, or None where it is empty; and lines for the person."""
     if values.null_count == len(values):
         return None, []
+    notes: list[str] = []
+    if is_category:
+        levels = [str(level) for level in sorted(pc.unique(values.drop_null()).to_pylist())]
+        if len(levels) <= MAX_LEVELS:
+            return {"name": name, "type": "category", "levels": levels}, []
+        few = f"up to {MAX_LEVELS} become features of their own"
+        notes = [f"column {name!r}: a category of {len(levels):,} whole numbers ({few}), so it is taken as numbers"]
     if numbers.is_text(values.type):
         return _fit_text(name, values, separator)
     try:
-        return numbers.fit_number(name, values), []
+        return numbers.fit_number(name, values), notes
     except _NO_NUMBER as error:
         raise DataError(_no_numbers(values.type, error)) from error
 
@@ -413,18 +345,3 @@ def _put_levels(part: Floats, values: pa.ChunkedArray, column: Column) -> list[s
 
 def _no_numbers(kind: pa.DataType, error: Exception) -> str:
     return f"of type {kind} and cannot be read as numbers ({str(error).rstrip('.')})"
-
-
-def _without_nameless(table: pa.Table) -> pa.Table:
-    """The table without its columns of no name, where there are several: what trailing separators leave behind."""
-    kept = [i for i, name in enumerate(table.column_names) if name]
-    return table if table.num_columns - len(kept) < 2 else table.select(kept)
-
-
-def _index_of_pandas(schema: pa.Schema) -> list[str]:
-    """Names of the columns that pandas wrote as the index of its rows."""
-    try:
-        found = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [name for name in found if isinstance(name, str)]
