@@ -5,8 +5,8 @@ No torch. Models, training and its configuration, experiments and `watch` read t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 Direction = Literal["min", "max"]
 
@@ -42,6 +42,23 @@ def direction(metric: str) -> Direction:
     ('max', 'min', 'min')
     """
     return METRICS.get(metric.rpartition("/")[2], "min")
+
+
+def monitored(metrics: Mapping[str, Any], monitor: str | None) -> dict[str, float]:
+    """What there is to show of the monitored metric: itself, and the same on validation and test samples.
+
+    Args:
+        metrics: by name, of the best epoch and of the test set with its weights; None where one is undefined.
+        monitor: the metric by which the best epoch is chosen.
+
+    >>> monitored({"val/f1": 0.9, "test/f1": 0.8, "test/loss": 0.3}, "val/f1")
+    {'val/f1': 0.9, 'test/f1': 0.8}
+    """
+    if monitor is None:
+        return {}
+    metric = monitor.rpartition("/")[2]
+    names = dict.fromkeys([monitor, f"val/{metric}", f"test/{metric}"])
+    return {name: metrics[name] for name in names if metrics.get(name) is not None}
 
 
 def is_defined(metric: str, counts: Sequence[int]) -> bool:

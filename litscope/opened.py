@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from litscope.console import warn
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 
@@ -52,10 +53,9 @@ class Run:
         self.files = files
 
     def __repr__(self) -> str:
-        summary = self.summary
-        metrics = [f"{name} {value:.4g}" for name, value in list(self.metrics.items())[:3] if value is not None]
-        facts = [summary.get("status", "not ended"), *metrics]
-        return f"Run({str(self.path)!r}: {', '.join(facts)})"
+        from litscope.curation.run_list import in_short
+
+        return f"Run({in_short(self.files, self.summary)})"
 
     @property
     def path(self) -> Path:
@@ -121,7 +121,9 @@ class Run:
     def suspects(self, n: int | None = 20, *, split: Split = "train", with_decided: bool = False) -> pa.Table:
         """The samples whose label is probably wrong, most suspicious first; None: all that are ranked.
 
-        Suspicion is a rank, not a probability: it says which samples to look at first.
+        Suspicion is a rank, not a probability: it says which samples to look at first. `p_label` beside it is the
+        probability that the network gives the label, mean over the last epochs. While the network is still learning, a
+        warning says that the order is not to be decided by.
 
         Returns:
             Columns as `ledger.suspects.Suspects.table`.
@@ -131,10 +133,15 @@ class Run:
         """
         from litscope.ledger.suspects import suspects
 
-        return suspects(self.files, n, split=split, with_decided=with_decided).table
+        found = suspects(self.files, n, split=split, with_decided=with_decided)
+        if found.warning is not None:
+            warn(found.warning)
+        return found.table
 
     def scores(self, split: Split | None = None) -> pa.Table:
         """What every sample's visits add up to, one row for each sample that was seen.
+
+        `suspicion` is a rank in the split; `p_label` is a probability, the mean over the last epochs.
 
         Raises:
             LedgerError: if the signals cannot be read.
@@ -142,8 +149,9 @@ class Run:
         import pyarrow.compute as pc
 
         found = self.sql(
-            "SELECT m.key, c.label_name, b.label_name AS believed_name, s.* FROM scores s JOIN manifest m USING "
-            "(sample_id) LEFT JOIN classes c ON c.label = s.label LEFT JOIN classes b ON b.label = s.believed_label "
+            "SELECT m.key, c.label_name, b.label_name AS believed_name, s.*, m.p_label FROM scores s "
+            "JOIN samples m USING (sample_id) LEFT JOIN classes c ON c.label = s.label "
+            "LEFT JOIN classes b ON b.label = s.believed_label "
             "ORDER BY s.sample_id"
         )
         return found if split is None else found.filter(pc.equal(found["split"], split))
@@ -206,7 +214,7 @@ class Run:
         """Leave samples out, from the next batch on.
 
         Args:
-            where: a condition over the view `samples`, such as `split = 'train' and p_label < 0.01`.
+            where: a condition over the view `samples`, such as `key like 'night/%' and split = 'train'`.
             keys, ids: samples by name and by number; together with `where`, all of them.
             note: why; it is kept in the journal.
             wait_s: seconds to wait for the trainer's answer; None: 5 where a trainer may run, else 0.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write, write_lines
 from litscope.commands.text import LONGEST, as_read, sparkline, table
-from litscope.console import cell, say
+from litscope.console import cell, say, warn
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir, whole_file
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "val", "test")
 _NUM_SHOWN = 20
-_CURVE = "p(label) by epoch"
+_CURVE = "by epoch"
+_SUSPICION = "suspicion (rank)"
+"""The heading of a column of `suspicion`: it is no probability."""
 
 
 def worst(argv: list[str]) -> int:
@@ -91,6 +93,8 @@ def suspects(argv: list[str]) -> int:
         write_lines(_suspects_lines(found, ranking.to_pylist()), out)
         if given["sheet"]:
             _draw_suspects(run, found, given["sheet"])
+    if found.warning is not None:
+        warn(found.warning)
     for sentence in found.sentences():
         say(sentence)
     return 0
@@ -136,7 +140,8 @@ def _suspects_lines(found: Suspects, rows: list[dict[str, Any]]) -> list[str]:
         "key": "key",
         "label_name": "label",
         "believed_name": "believed",
-        "suspicion": "suspicion",
+        "suspicion": _SUSPICION,
+        "p_label": "p(label)",
         "curve": _CURVE,
     }
     if any(row["status"] for row in rows):
@@ -154,9 +159,15 @@ def _draw_suspects(run: RunDir, found: Suspects, sheet: str | bool) -> None:
     rows = found.table.slice(0, SHEET_LIMIT).to_pylist()
 
     def caption(row: dict[str, Any]) -> str:
-        return f"{row['label_name']} → {row['believed_name']}?\nsuspicion {row['suspicion']:.4f}\n{row['key']}"
+        p_label = "unknown" if row["p_label"] is None else f"{row['p_label']:.3f}"
+        facts = f"suspicion rank {row['suspicion']:.4f}\np(label) {p_label}, {found.split}"
+        return f"{row['label_name']} → {row['believed_name']}?\n{facts}\n{row['key']}"
 
-    drawn, notes = draw_samples(run, rows, caption, path, is_asked=sheet is not True)
+    def title(num_shown: int) -> str:
+        of = f"{num_shown:,} of {found.num_ranked:,} in the queue"
+        return f"{run.path.name}: suspected label errors of {found.split}, {of}, most suspicious first"
+
+    drawn, notes = draw_samples(run, rows, caption, title, path, is_asked=sheet is not True)
     for note in notes:
         say(note)
     if drawn is not None:
@@ -185,7 +196,9 @@ def scores(argv: list[str]) -> int:
         show_json(json_rows(found), out, run.path)
     elif given["csv"] is None:
         shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
-        write_lines(table(map(as_read, found.to_pylist()), {name: name for name in shown}), out)
+        titles = {name: _SUSPICION if name == "suspicion" else name for name in shown}
+        write_lines(table(map(as_read, found.to_pylist()), titles), out)
+        say(_meaning())
     return 0
 
 
@@ -198,7 +211,7 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
     if has_only_custom(run):
         raise RunError(why_nothing(run, "has no scores yet"))
     name = sort.removeprefix("-")
-    known = [*SCORE_SCHEMA.names, "key"]
+    known = [*SCORE_SCHEMA.names, "p_label", "key"]
     if name not in known:
         raise ConfigError(f"--sort {sort}: no such score.{did_you_mean(name, known)} There are {', '.join(known)}.")
     where = f"WHERE s.split = '{split}'" if split else ""
@@ -206,8 +219,8 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
         run,
         f"""
         SELECT s.sample_id, m.key, s.split, s.label, c.label_name, b.label_name AS believed_name,
-               s.* EXCLUDE (sample_id, split, label)
-        FROM scores s JOIN manifest m USING (sample_id)
+               s.* EXCLUDE (sample_id, split, label), m.p_label
+        FROM scores s JOIN samples m USING (sample_id)
         LEFT JOIN classes c ON c.label = s.label LEFT JOIN classes b ON b.label = s.believed_label
         {where} ORDER BY "{name}" {"DESC" if sort.startswith("-") else "ASC"} NULLS LAST, s.sample_id
         {f"LIMIT {n}" if n else ""}
@@ -230,7 +243,15 @@ def sample(argv: list[str]) -> int:
         show_json(found, out, run.path)
     else:
         write_lines(_sample_lines(found), out)
+        say(_meaning())
     return 0
+
+
+def _meaning() -> str:
+    from litscope.ledger.scoring.recent import P_LABEL_IS
+    from litscope.ledger.scoring.score_schema import SUSPICION_IS
+
+    return f"{SUSPICION_IS} {P_LABEL_IS}"
 
 
 def _sample_lines(found: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ def names_a_run(word: str) -> bool:
 
 def add_samples(parser: Parser) -> None:
     """The options that choose samples."""
-    parser.add_argument("--where", metavar="SQL", help='a condition on the view samples: "suspicion > 0.9"')
+    parser.add_argument("--where", metavar="SQL", help="a condition on the view samples: \"label_name = 'cat'\"")
     parser.add_argument("--key", nargs="+", action="extend", default=[], metavar="KEY", help="samples by their key")
     parser.add_argument("--id", nargs="+", action="extend", type=int, default=[], metavar="N", help="by sample_id")
     parser.add_argument("--dry-run", action="store_true", help="say how many samples and which; write nothing")

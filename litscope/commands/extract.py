@@ -101,9 +101,11 @@ def compare(argv: list[str]) -> int:
 def _compare_lines(found: dict[str, Any]) -> list[str]:
     first, second = found["runs"]
     lines = [f"first: {first}", f"second: {second}"]
-    for name in ("metrics", "recipe"):
+    for name in ("monitored", "metrics", "recipe"):
         rows = [{name: key, **values} for key, values in found[name].items()]
-        titles = [name, "first", "second", *(["difference"] if name == "metrics" else [])]
+        titles = [name, "first", "second", *(["difference"] if name != "recipe" else [])]
+        if name == "monitored" and not rows:
+            continue
         lines += ["", *(table(rows, {t: t for t in titles}) if rows else [f"{name}: no difference"])]
     lines += ["", f"samples in both: {found['num_common']:,}"]
     columns = {"key": "key", "split": "split", "label_second": "label"}
@@ -114,7 +116,8 @@ def _compare_lines(found: dict[str, Any]) -> list[str]:
             lines += ["", title, *table(fate["samples"], {**columns, **predicted})]
     if found["suspicion"]:
         changed = {"suspicion_first": "in first", "suspicion_second": "in second"}
-        lines += ["", "suspicion changed most", *table(found["suspicion"], {**columns, **changed})]
+        title = "suspicion (a rank in the split, no probability) changed most"
+        lines += ["", title, *table(found["suspicion"], {**columns, **changed})]
     return lines
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from litscope.config.resume import run_settings
 from litscope.console import one_line, shell_word, table_lines
+from litscope.defaults import monitored
 from litscope.errors import RunError, UserError
 from litscope.rundir import RunDir, held, read_lines, valid_lines
 from litscope.runs import RUNS, is_training, is_watched, list_runs
@@ -31,6 +32,7 @@ class RunFacts:
         arch: its network; None for a watched run.
         epochs: complete epochs.
         metric, value: the monitored metric, and its best value so far.
+        monitored: that metric, and the same on validation and test samples, in the best epoch so far.
         started: when it was last started, seconds since 1970.
         size_bytes: of all its files; one that has two names counts once.
     """
@@ -42,6 +44,7 @@ class RunFacts:
     epochs: int
     metric: str | None
     value: float | None
+    monitored: dict[str, float]
     started: float | None
     size_bytes: int
 
@@ -61,21 +64,43 @@ def run_facts(run: RunDir) -> RunFacts:
         settings: dict[str, Any] = {key: setting.value for key, setting in given.items()}
         rows = valid_lines(read_lines(run.epoch_metrics), attempts)
     except (UserError, OSError, ValueError, KeyError, TypeError):  # of a stranger, or half copied
-        return RunFacts(str(run.path), "unreadable", None, None, 0, None, None, started, size)
-    metric = settings.get("training.monitor")
-    values = [row[metric] for row in rows if isinstance(row.get(metric), int | float)] if metric else []
-    best = (max if settings.get("training.mode") == "max" else min)(values, default=None)
+        return RunFacts(str(run.path), "unreadable", None, None, 0, None, None, {}, started, size)
+    metric = str(settings.get("training.monitor") or "")
+    measured = [row for row in rows if isinstance(row.get(metric), int | float)] if metric else []
+    best = (max if settings.get("training.mode") == "max" else min)(measured, key=lambda row: row[metric], default={})
+    tested = {name: value for name, value in _best_metrics(summary).items() if name.startswith("test/")}
+    numbers = {name: value for name, value in {**best, **tested}.items() if isinstance(value, int | float)}
     return RunFacts(
         run=str(run.path),
         state=summary.get("status") or _state(run, bool(attempts)),
         data=settings.get("data.dataset") or settings.get("data.data_dir"),
         arch=settings.get("model.arch"),
         epochs=len({row["epoch"] for row in rows}),
-        metric=metric,
-        value=best,
+        metric=metric or None,
+        value=best.get(metric),
+        monitored=monitored(numbers, metric),
         started=started,
         size_bytes=size,
     )
+
+
+def in_short(run: RunDir, summary: dict[str, Any]) -> str:
+    """A run in a line, as Python shows it: folder, status, and the monitored metric of its best epoch.
+
+    Args:
+        run: the run.
+        summary: what summary.json holds; nothing while the run goes on, and after it was killed.
+    """
+    best = _best_metrics(summary)
+    shown = monitored(best, summary.get("monitor")) or {k: v for k, v in list(best.items())[:3] if v is not None}
+    facts = [summary.get("status", "not ended"), *(f"{name} {value:.4g}" for name, value in shown.items())]
+    return f"{str(run.path)!r}: {', '.join(facts)}"
+
+
+def _best_metrics(summary: dict[str, Any]) -> dict[str, Any]:
+    found = summary.get("metrics", {})
+    best = found.get("best") if isinstance(found, dict) else None
+    return best if isinstance(best, dict) else {}
 
 
 def _state(run: RunDir, has_begun: bool) -> str:
@@ -111,7 +136,7 @@ def lines(found: list[RunFacts]) -> list[str]:
             facts.data,
             facts.arch,
             facts.epochs,
-            "" if facts.value is None else f"{facts.metric} {facts.value:.4g}",
+            ", ".join(f"{name} {value:.4g}" for name, value in facts.monitored.items()),
             "" if facts.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.started)),
             size_in_words(facts.size_bytes),
         ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from litscope.console import number_of
 from litscope.curation.run_data import RunData, run_data
 from litscope.errors import DataError, UserError
-from litscope.pictures import contact_sheet
+from litscope.pictures.contact_sheet import contact_sheet
 from litscope.rundir import RunDir
 from litscope.runs import is_finished, is_watched
 from litscope.seals import DamagedError, check
@@ -31,14 +31,20 @@ Shown = list[tuple[NDArray[Any], Row]]
 
 
 def draw_samples(
-    run: RunDir, rows: Sequence[Row], caption: Callable[[Row], str], path: Path, is_asked: bool
+    run: RunDir,
+    rows: Sequence[Row],
+    caption: Callable[[Row], str],
+    title: Callable[[int], str],
+    path: Path,
+    is_asked: bool,
 ) -> tuple[Path | None, list[str]]:
     """Draw the samples of a run, if its data are images that are still there; of a watched run, those that it kept.
 
     Args:
         run: an open run.
         rows: the samples in their order; the first `SHEET_LIMIT` are drawn.
-        caption: the text below an image.
+        caption: the text below an image: a line with names of classes, and lines with facts.
+        title: what the sheet shows, of so many images.
         path: the PNG file.
         is_asked: the person named the path, so it is an error if it cannot be written.
 
@@ -51,7 +57,8 @@ def draw_samples(
     if not shown:
         return None, notes
     try:
-        contact_sheet([image for image, _ in shown], [caption(row) for _, row in shown], path)
+        captions = [caption(row) for _, row in shown]
+        contact_sheet([image for image, _ in shown], captions, path, title=title(len(shown)))
     except OSError as error:  # a run on a disk that may only be read
         if is_asked:
             raise

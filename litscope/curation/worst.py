@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litscope.console import table_lines
+from litscope.console import number_of, table_lines
 from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.queries import By, worst
@@ -76,9 +76,13 @@ def worst_samples(
     if sheet is False or not found.rows:
         return found
     path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
-    found.sheet, found.notes = draw_samples(run, found.rows, _caption, path, is_asked=sheet is not True)
+
+    def caption(row: dict[str, Any]) -> str:
+        return f"{row['label_name']} → {row['pred_name']}\n{split}, mean {by} {row['mean']:.3g}\n{row['key']}"
+
+    def title(num_shown: int) -> str:
+        over = f"over the last {number_of(last_epochs, 'epoch')}"
+        return f"{run.path.name}: the {num_shown:,} hardest samples of {split}, by their mean {by} {over}"
+
+    found.sheet, found.notes = draw_samples(run, found.rows, caption, title, path, is_asked=sheet is not True)
     return found
-
-
-def _caption(row: dict[str, Any]) -> str:
-    return f"{row['label_name']} → {row['pred_name']}\nmean {row['mean']:.3g}\n{row['key']}"

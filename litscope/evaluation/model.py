@@ -14,7 +14,7 @@ from litscope.console import warn
 from litscope.data.sources.new import open_arrays, open_paths
 from litscope.errors import DataError
 from litscope.evaluation.evaluate import OpenedRun, open_run
-from litscope.evaluation.predict import predict_source
+from litscope.evaluation.predict import in_short, predict_source
 
 
 class Predicted(NamedTuple):
@@ -31,6 +31,9 @@ class Predicted(NamedTuple):
     probabilities: NDArray[np.float32]
     keys: list[str]
     unreadable: list[tuple[str, str]]
+
+    def __repr__(self) -> str:
+        return f"Predicted({in_short(self.names, self.unreadable)})"
 
 
 class Model:

@@ -9,6 +9,7 @@ batch size, workers and machine change at most their last digits.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from litscope.console import warn
+from litscope.console import number_of, warn
 from litscope.data.manifest import UNLABELLED
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.new import open_paths
@@ -33,6 +34,9 @@ from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
 PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
+
+_NUM_NAMES = 3
+"""Classes that a `repr` names."""
 
 OUTPUT_SUFFIXES = (".csv", ".parquet")
 
@@ -51,6 +55,10 @@ class Predictions:
     table: pa.Table
     unreadable: list[tuple[str, str]]
     output: str | None = None
+
+    def __repr__(self) -> str:
+        where = "" if self.output is None else f", {self.output!r}"
+        return f"Predictions({in_short(self.table['prediction'].to_pylist(), self.unreadable)}{where})"
 
     def lines(self) -> list[str]:
         """The result in words: how often each class was predicted; with few samples, each of them."""
@@ -76,6 +84,14 @@ class Predictions:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; with the rows when no file was written."""
         return self.facts() if self.output is not None else {**self.facts(), "predictions": self.table.to_pylist()}
+
+
+def in_short(names: Sequence[str], unreadable: Sequence[Any]) -> str:
+    """Predicted classes in a line, as Python shows them: how many, and the most frequent ones."""
+    counted = Counter(names).most_common(_NUM_NAMES + 1)
+    each = [f"{count:,} {name}" for name, count in counted[:_NUM_NAMES]] + ["..."] * (len(counted) > _NUM_NAMES)
+    told = f"{number_of(len(names), 'sample')}{': ' if each else ''}{', '.join(each)}"
+    return told + (f"; {len(unreadable):,} unreadable" if unreadable else "")
 
 
 def predict(

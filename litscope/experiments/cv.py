@@ -70,6 +70,10 @@ class CvResult:
     wall_s: float
     absent: tuple[tuple[str, ...], ...] = ()
 
+    def __repr__(self) -> str:
+        accuracy = _shown(self.pooled["accuracy"])
+        return f"CvResult({self.dataset!r}: {len(self.folds)} folds, accuracy {accuracy} pooled, {str(self.table)!r})"
+
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""
         names = list(METRICS)

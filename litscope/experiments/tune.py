@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import say, shell_word, table_lines
+from litscope.console import number_of, say, shell_word, table_lines
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
@@ -91,6 +91,11 @@ class TuneResult:
     mode: str
     trials: tuple[Trial, ...]
     folder: Path
+
+    def __repr__(self) -> str:
+        best = next(iter(self.ranked), None)
+        told = "none with a value" if best is None else f"best {self.metric} {best.value:.4g} with {best.words}"
+        return f"TuneResult({self.dataset!r}: {number_of(len(self.trials), 'trial')}, {told}; {str(self.folder)!r})"
 
     @property
     def ranked(self) -> list[Trial]:

@@ -7,10 +7,12 @@ learned, whether the last prediction was right, how suspicious it is.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from litscope.defaults import monitored
 from litscope.errors import RunError
 from litscope.ledger.database import open_database
 from litscope.ledger.views import connect
@@ -44,7 +46,8 @@ def compare(first: RunDir, second: RunDir, n: int = 10) -> dict[str, Any]:
         n: most samples in each list.
 
     Returns:
-        `runs`; `metrics`: name -> first, second, difference (second - first), of the last epoch;
+        `runs`; `monitored`: name -> first, second, difference (second - first) of the metrics that they monitor, in the
+        best epoch and on the test set with its weights; `metrics`: the same of all metrics, of the last epoch;
         `recipe`: field -> first, second, for those that differ; `num_common`: samples that both saw;
         `fates`: name -> `num_samples` and up to n `samples`, most suspicious first; `suspicion`: the n
         samples whose suspicion changed most.
@@ -54,14 +57,14 @@ def compare(first: RunDir, second: RunDir, n: int = 10) -> dict[str, Any]:
     """
     return {
         "runs": [str(first.path), str(second.path)],
-        "metrics": _metrics(first, second),
+        "monitored": _monitored(first, second),
+        "metrics": _side_by_side(_final(first), _final(second)),
         "recipe": _recipes(first, second),
         **_samples(first, second, n),
     }
 
 
-def _metrics(first: RunDir, second: RunDir) -> dict[str, dict[str, Any]]:
-    one, two = _final(first), _final(second)
+def _side_by_side(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         name: {"first": one.get(name), "second": two.get(name), "difference": _difference(one.get(name), two.get(name))}
         for name in dict.fromkeys([*one, *two])
@@ -78,6 +81,26 @@ def _final(run: RunDir) -> dict[str, float]:
         with connect(run, ["metrics"]) as connection:
             rows = connection.sql("SELECT * FROM metrics ORDER BY step DESC LIMIT 1").to_arrow_table().to_pylist()
         return {name: value for row in rows for name, value in row.items() if "/" in name}
+
+
+def _monitored(first: RunDir, second: RunDir) -> dict[str, dict[str, Any]]:
+    """The metrics that either run monitors; of a run that has not ended, nothing is known yet."""
+    (best_of_first, its_monitor), (best_of_second, other_monitor) = _best(first), _best(second)
+    one: dict[str, float] = {}
+    two: dict[str, float] = {}
+    for monitor in (its_monitor, other_monitor):
+        one |= monitored(best_of_first, monitor)
+        two |= monitored(best_of_second, monitor)
+    return _side_by_side(one, two)
+
+
+def _best(run: RunDir) -> tuple[dict[str, Any], str | None]:
+    """The metrics of the best epoch and of the test set with its weights, and the metric that chose it."""
+    try:
+        summary = json.loads(run.summary.read_text())
+    except FileNotFoundError:
+        return {}, None
+    return summary["metrics"]["best"], summary.get("monitor")
 
 
 def _difference(one: float | None, two: float | None) -> float | None:

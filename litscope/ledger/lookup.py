@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from litscope.errors import RunError
 from litscope.ledger.journal.actions import Entry, entries
 from litscope.ledger.queries import classes, history
-from litscope.ledger.views import connect
+from litscope.ledger.views import ask
 from litscope.rundir import RunDir
 
 _NUM_CLOSE = 3
@@ -44,9 +45,15 @@ def describe_sample(run: RunDir, sample_id: int) -> dict[str, Any]:
     Raises:
         RunError: if there is no such sample.
     """
-    with connect(run, ["samples"]) as connection:
-        query = "SELECT * FROM samples WHERE sample_id = $sample_id"
-        rows = connection.sql(query, params={"sample_id": sample_id}).to_arrow_table().to_pylist()
+    query = "SELECT * FROM samples WHERE sample_id = $sample_id"
+
+    def question(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (
+            connection.sql(query, params={"sample_id": sample_id}).to_arrow_table().to_pylist()
+        )
+        return found
+
+    rows = ask(run, ["samples"], question)
     if not rows:
         raise RunError(f"{run.path} has no sample {sample_id}.")
     return {**rows[0], "visits": _visits(run, sample_id), "actions": _actions(run, sample_id)}

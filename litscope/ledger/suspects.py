@@ -19,10 +19,13 @@ from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import canaries
 from litscope.ledger.queries import why_nothing
 from litscope.ledger.scoring.recall import Floats
+from litscope.ledger.scoring.recent import P_LABEL_IS, recent
+from litscope.ledger.scoring.score_schema import SUSPICION_IS
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
 from litscope.ledger.views import ask, connect
 from litscope.rundir import RunDir
+from litscope.runs import is_training, what_goes_on
 
 Trajectory = list[float | None]
 """Mean p_label of some epochs; None where the sample was not seen."""
@@ -36,12 +39,13 @@ class Suspects:
         run: the run's folder.
         split: train, val, test.
         table: one row per sample, most suspicious first: rank (from 1), sample_id, key, label, label_name,
-            believed_label, believed_name, suspicion, aum, el2n, first_learned_epoch, num_visits, status
-            (discarded, relabelled, tagged or null), tags, recall_low and recall_high (`recall.Recall`; null where it is
+            believed_label, believed_name, suspicion, p_label (`recent`), aum, el2n, first_learned_epoch, num_visits,
+            status (discarded, relabelled, tagged or null), tags, recall_low and recall_high (`recall.Recall`; null:
             not known).
         queue: (N,) suspicion of all samples in the queue, descending.
         trust: what is known about the ranking.
         clock: the memorisation clock.
+        is_training: whether a process trains the run now; None: it was started on another machine.
     """
 
     run: Path
@@ -50,19 +54,39 @@ class Suspects:
     queue: Floats
     trust: Trust
     clock: Clock
+    is_training: bool | None
 
     @property
     def num_ranked(self) -> int:
         """Number of samples in the whole queue."""
         return len(self.queue)
 
+    @property
+    def warning(self) -> str | None:
+        """Why this order is not to be decided by yet; None: the network has learned what it can be judged by."""
+        if not self.clock.is_learning:
+            return None
+        what = "look again when more epochs are complete"
+        if self.is_training is False:
+            what = f"train longer ({what_goes_on(RunDir(self.run)).rstrip(',')} with more epochs), and look again"
+        return (
+            "the network is still learning, so many samples stand high only because they are not learned yet: do not "
+            f"decide by this order; {what}."
+        )
+
     def sentences(self) -> list[str]:
-        """The clock and the trust, for people."""
-        return [clock_sentence(self.clock), *self.trust.sentences(self.queue, self.table.num_rows)]
+        """What the numbers mean, the clock and the trust, for people."""
+        trust = self.trust.sentences(self.queue, self.table.num_rows)
+        return [f"{SUSPICION_IS} {P_LABEL_IS}", clock_sentence(self.clock), *trust]
 
     def facts(self) -> dict[str, Any]:
         """The same for programs."""
-        return {"clock": self.clock.to_dict(), "trust": self.trust.to_dict(self.queue, self.table.num_rows)}
+        return {
+            "meaning": {"suspicion": SUSPICION_IS, "p_label": P_LABEL_IS},
+            "warning": self.warning,
+            "clock": {**self.clock.to_dict(), "is_learning": self.clock.is_learning},
+            "trust": self.trust.to_dict(self.queue, self.table.num_rows),
+        }
 
 
 def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_decided: bool = False) -> Suspects:
@@ -108,7 +132,10 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
     recall = trust.canaries.recall(everyone)
     for name, limit in (("recall_low", recall.low), ("recall_high", recall.high)):
         rows = rows.append_column(name, pa.array(limit[: len(rows)], from_pandas=True))  # NaN becomes null
-    return Suspects(run.path, split, rows, everyone, trust, scores.clock)
+    p_label = recent(run).of("p_label", np.asarray(rows["sample_id"].to_numpy(), np.int64))
+    at = rows.column_names.index("suspicion") + 1
+    rows = rows.add_column(at, "p_label", pa.array(p_label, pa.float32(), from_pandas=True))
+    return Suspects(run.path, split, rows, everyone, trust, scores.clock, is_training(run))
 
 
 _RANKING = """

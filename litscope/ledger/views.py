@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from duckdb.func import PythonUDFType
 
 from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -28,6 +29,7 @@ from litscope.ledger.queries import classes
 from litscope.ledger.query import Limits, answer
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import PART_SCHEMA
+from litscope.ledger.scoring.recent import RECENT, RecentWhenAsked
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
 from litscope.rundir import RunDir
@@ -50,8 +52,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "samples": ("manifest", "scores", "classes", "decided"),
 }
 
-_DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name", "believed_name")
-
+_DECIDED = ("is_discarded", "weight", "tags", "is_canary", "current_label", "current_name")
+_NAMES = ("believed_name", "pred_name")
 
 Answer = TypeVar("Answer")
 
@@ -99,8 +101,10 @@ def ask(
         try:
             with maker.connect(views) as connection:
                 return question(connection)
-        except (duckdb.Error, LitscopeError):
+        except (duckdb.Error, LitscopeError) as error:
             if all(Path(path).exists() for path in maker.paths):
+                if maker.recent.error is not None:
+                    raise maker.recent.error from error
                 raise
 
 
@@ -134,14 +138,14 @@ def select_ids(run: RunDir, where: str, limits: Limits = NO_MORE) -> npt.NDArray
 
     Args:
         run: an open run.
-        where: what would follow WHERE, such as `suspicion > 0.9 AND split = 'train'`.
+        where: what would follow WHERE, such as `label_name = 'cat' AND split = 'train'`.
         limits: as of `sql`.
 
     Raises:
         ConfigError: as `sql`.
     """
     if not where.strip():
-        raise ConfigError("The condition is empty. For instance: suspicion > 0.9 AND split = 'train'.")
+        raise ConfigError("The condition is empty. For instance: label_name = 'cat' AND split = 'train'.")
     try:  # in brackets, `1=1) or (1=1` would pass for a condition; on its own it does not
         duckdb.extract_statements(f"SELECT sample_id FROM samples WHERE {where}")
     except duckdb.Error as error:
@@ -164,12 +168,18 @@ def _named_views(text: str) -> list[str]:
 
 
 class _Maker:
-    """Sets up views in a database of its own; `paths` collects the files that they scan."""
+    """Sets up views in a database of its own.
+
+    Attributes:
+        paths: the files that the views scan.
+        recent: where their columns of the last epochs come from.
+    """
 
     def __init__(self, run: RunDir, limits: Limits | None) -> None:
         self._run, self._connection = run, open_database(None if limits is None else limits.most_bytes)
         self._made: set[str] = set()
         self.paths: set[str] = set()
+        self.recent = RecentWhenAsked(run)
 
     def connect(self, views: Iterable[str]) -> duckdb.DuckDBPyConnection:
         """The database, locked, with these views and those that they build on."""
@@ -242,9 +252,18 @@ class _Maker:
         self._view("manifest", f"SELECT {own}, c.label_name FROM {rows} m LEFT JOIN classes c USING (label)")
 
     def _samples(self) -> None:
+        for name in RECENT:  # functions, not a join: a query that does not name a column does not call it
+            self._connection.create_function(
+                f"recent_{name}",
+                partial(self.recent.column, name),
+                [duckdb.sqltypes.BIGINT],
+                duckdb.sqltypes.FLOAT,
+                type=PythonUDFType.ARROW,
+            )
+        recent = ", ".join(f"recent_{name}(m.sample_id) AS {name}" for name in RECENT)
         scores = [row[0] for row in self._connection.execute("DESCRIBE scores").fetchall()]
         scores = [name for name in scores if name not in ("sample_id", "split", "label")]
-        own = _renamed(self._manifest_columns, ("label_name", *scores, *_DECIDED), "m")
+        own = _renamed(self._manifest_columns, ("label_name", *scores, *RECENT, *_DECIDED, *_NAMES), "m")
         self._view(
             "samples",
             f"""
@@ -253,9 +272,10 @@ class _Maker:
                    coalesce(d.tags, []) AS tags, coalesce(d.is_canary, false) AS is_canary,
                    coalesce(n.label, m.label) AS current_label,
                    coalesce(n.label_name, m.label_name) AS current_name,
-                   b.label_name AS believed_name
+                   b.label_name AS believed_name, p.label_name AS pred_name, {recent}
             FROM manifest m LEFT JOIN scores s USING (sample_id) LEFT JOIN decided d USING (sample_id)
             LEFT JOIN classes n ON n.label_name = d.new_name LEFT JOIN classes b ON b.label = s.believed_label
+            LEFT JOIN classes p ON p.label = s.last_pred
             """,
         )
 

@@ -52,7 +52,16 @@ class Pinned(NamedTuple):
 def pick_visits(
     rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned | None = None, among: Ints | None = None
 ) -> Visits:
-    """The rows of one epoch and one split that count.
+    """The rows of one epoch and one split that count; arguments as `counted_rows`."""
+    chosen = counted_rows(rows, is_train_split, pinned, among)
+    signals = {name: rows[name][chosen] for name in VISIT_SIGNALS}
+    return Visits(rows["sample_id"][chosen], rows["label"][chosen], rows["pred"][chosen], signals)
+
+
+def counted_rows(
+    rows: Mapping[str, Array], is_train_split: bool, pinned: Pinned | None = None, among: Ints | None = None
+) -> Ints:
+    """The positions of the rows of one epoch and one split that count, in the order of their `sample_id`.
 
     In the training split these are the rows of training steps or, if it has none (blended batches),
     those of the clean evaluation pass; in other splits, the rows of evaluations. A visit with a
@@ -77,15 +86,13 @@ def pick_visits(
         counts = (pinned.sample_id[pin] != ids) | (pinned.label[pin] == rows["label"][at])
         at, ids = at[counts], ids[counts]
     order = np.argsort(ids)
-    ids = ids[order]
-    is_last = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
+    ordered = ids[order]
+    is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(ids)]
     if not is_last.all():
         keys = ("pred", *reversed(VISIT_SIGNALS), "step", "sample_id")  # the last of them counts most
-        order = np.lexsort([rows[name][at] for name in keys])
-        ids, order = ids[is_last], order[is_last]
-    chosen = at[order]
-    signals = {name: rows[name][chosen] for name in VISIT_SIGNALS}
-    return Visits(ids, rows["label"][chosen], rows["pred"][chosen], signals)
+        order = np.lexsort([rows[name][at] for name in keys])[is_last]
+    chosen: Ints = at[order]
+    return chosen
 
 
 def _finite(rows: Mapping[str, Array], at: Ints) -> Ints:

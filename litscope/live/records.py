@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from litscope.defaults import monitored
 from litscope.live.epoch_clock import EpochClock
 from litscope.rundir import RunDir, append_line, read_lines, valid_lines, write_json
 
@@ -169,6 +170,7 @@ def write_summary(run: RunDir, ending: Ending) -> dict[str, Any]:
         **ending.facts,
     }
     summary["metrics"]["best"] |= {name: defined(value) for name, value in ending.tested.items()}
+    summary["monitored"] = monitored(summary["metrics"]["best"], ending.monitor)
     write_json(run.summary, summary)
     return summary
 

@@ -133,7 +133,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
             return {}
         wall_s = time.monotonic() - began
         try:
-            summary.draw_figures(job.run, outcome.confusion if outcome else None, job.data.classes)
+            summary.draw_figures(job, outcome)
         finally:  # last of all: a run that has its summary has all else, also where it was killed in between
             facts = summary.write_summary(job, status, message, wall_s, outcome)
         return facts

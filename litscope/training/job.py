@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import numpy as np
 
 from litscope.config.recipe import Recipe
+from litscope.curation.run_list import in_short
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
@@ -73,6 +74,11 @@ class Outcome:
     evaluation: dict[str, float] = field(default_factory=dict)
     confusion: np.ndarray[Any, Any] | None = None
 
+    @property
+    def evaluated(self) -> str:
+        """The split that was evaluated with the best weights: test, or where there is none val."""
+        return "test" if any(name.startswith("test/") for name in self.evaluation) else "val"
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -85,6 +91,9 @@ class RunResult:
 
     run: RunDir
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"RunResult({in_short(self.run, self.summary)})"
 
     @property
     def metrics(self) -> dict[str, float]:

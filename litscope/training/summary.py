@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from litscope.config.recipe import Recipe
-from litscope.console import shell_word, warn
+from litscope.console import number_of, shell_word, warn
+from litscope.defaults import monitored
 from litscope.errors import LedgerError, RunError
 from litscope.live import records
 from litscope.live.records import Ending, Status, best_row, epoch_rows
@@ -96,15 +97,19 @@ def hardest_samples(run: RunDir) -> list[dict[str, Any]]:
         return []
 
 
-def draw_figures(run: RunDir, counts: np.ndarray[Any, Any] | None, classes: tuple[str, ...]) -> None:
+def draw_figures(job: Job, outcome: Outcome | None = None) -> None:
     """figures/curves.png, and figures/confusion.png where there is something to count."""
-    from litscope import pictures
+    from litscope.pictures.charts import confusion_matrix, curves
 
+    run, training = job.run, job.recipe.training
     rows = epoch_rows(run)
     if rows:
-        pictures.curves(rows, run.figures / "curves.png")
-    if counts is not None and counts.sum():
-        pictures.confusion_matrix(counts, classes, run.figures / "confusion.png")
+        title = f"{run.path.name}: {number_of(len(rows), 'epoch')}"
+        curves(rows, run.figures / "curves.png", monitor=training.monitor, mode=training.mode, title=title)
+    counts = None if outcome is None else outcome.confusion
+    if outcome is not None and counts is not None and counts.sum():
+        title = f"{run.path.name}: {outcome.evaluated} split, with the {'best' if outcome.best else 'last'} weights"
+        confusion_matrix(counts, job.data.classes, run.figures / "confusion.png", title=title)
 
 
 def checkpoint_folder(recipe: Recipe, run: RunDir) -> Path:
@@ -137,10 +142,10 @@ def _lost_best(summary: dict[str, Any]) -> list[str]:
 def closing_lines(summary: dict[str, Any]) -> list[str]:
     """What is said at the end of a finished run."""
     best, monitor, run = summary["metrics"]["best"], summary["monitor"], summary["run_dir"]
-    shown = [name for name in (monitor, "test/accuracy", "test/loss") if best.get(name) is not None]
+    others = {name: best[name] for name in ("test/accuracy", "test/loss") if best.get(name) is not None}
     lines = []
-    if shown:
-        numbers = ", ".join(f"{name} {best[name]:.4f}" for name in shown)
+    if shown := monitored(best, monitor) | others:
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         lines.append(f"best: {numbers} (epoch {summary['best_epoch'] + 1})")
         lines += _lost_best(summary)
     if best and monitor is not None and best.get(monitor) is None:

@@ -24,7 +24,7 @@ from litscope.console import warn
 from litscope.ledger.queries import worst
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live.records import SPLITS
-from litscope.pictures import Pixels, small_picture
+from litscope.pictures.contact_sheet import Pixels, small_picture
 from litscope.rundir import RunDir, whole_file
 from litscope.seals import sealed_parquet
 from litscope.watch.roster import Roster

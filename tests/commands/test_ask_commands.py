@@ -22,6 +22,7 @@ from litscope.console import cell
 from litscope.ledger.compare import compare
 from litscope.ledger.encode import csv_lines, json_lines
 from litscope.ledger.scoring.scorekeeper import refresh
+from litscope.opened import open_run
 from litscope.rundir import RunDir, append_line, write_json, write_text
 
 
@@ -86,15 +87,40 @@ def test_suspects_for_people(run: RunDir, capsys: pytest.CaptureFixture[str]) ->
     assert main(["suspects", str(run.path), "-n", "3"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].split() == ["rank", "key", "label", "believed", "suspicion", "p(label)", "by", "epoch"]
+    assert lines[0].split() == ["rank", "key", "label", "believed", "suspicion", "(rank)", "p(label)", "by", "epoch"]
     assert lines[1].split()[:4] == ["1", "train/bee/07.png", "bee", "wasp"]
     assert [line.split()[-1] for line in lines[1:4]] == ["▁▁▁▁", "▁▁▁▁", "▃▃▇▇"]
     assert lines[4] == "... and 9 less suspicious"
     assert "recall is not known: train with --canaries" in err
     assert "precision is not known" in err
     assert "memorisation clock: " in err
+    assert "suspicion is a rank in the split" in err
+    assert lines[1].split()[5] == "0.02", "p(label) beside it"
+    assert "warning" not in err
     with Image.open(run.figures / "suspects-train.png") as sheet:
         assert sheet.width > 100
+
+
+def test_the_order_of_a_network_that_still_learns_comes_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = asked_run(tmp_path / "young", num_epochs=1)
+    assert main(["suspects", str(run.path), "--no-sheet"]) == 0
+    assert "warning: the network is still learning" in capsys.readouterr().err
+    assert main(["suspects", str(run.path), "--json"]) == 0
+    assert "still learning" in json.loads(capsys.readouterr().out)["result"]["warning"]
+    open_run(run.path).suspects()
+    assert "warning: the network is still learning" in capsys.readouterr().err
+
+
+def test_what_a_person_is_shown_says_that_suspicion_is_a_rank(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["scores", str(run.path)], ["sample", str(run.path), "7"]):
+        assert main(line) == 0
+        out, err = capsys.readouterr()
+        assert "p_label" in out
+        assert "suspicion is a rank in the split" in err
+        assert main([*line, "--json"]) == 0
+        assert capsys.readouterr().err == "", "programs know"
 
 
 def test_the_curve_of_a_long_run_is_thinned_out_for_people_only(tmp_path: Path, call: Any) -> None:
@@ -113,12 +139,15 @@ def test_suspects_for_programs(run: RunDir, tmp_path: Path, call: Any) -> None:
         "window": [1, 3],
         "num_epochs": 4,
         "settled": None,
+        "is_learning": False,
     }
+    assert told["warning"] is None
+    assert "no probability" in told["meaning"]["suspicion"]
     assert told["trust"]["precision"] is None
     assert told["trust"]["recall"]["num_canaries"] == 0
     assert [row["sample_id"] for row in everyone[:2]] == [7, 2]
     assert len(everyone) == 12
-    assert {"sample_id", "key", "label", "believed_label", "suspicion"} <= set(everyone[0])
+    assert {"sample_id", "key", "label", "believed_label", "suspicion", "p_label"} <= set(everyone[0])
     assert "trajectory" not in everyone[0]
     (first,) = call("suspects", run.path, "--json", "-n", 1, "--sheet", tmp_path / "asked.png")["suspects"]
     assert (tmp_path / "asked.png").exists()
@@ -149,7 +178,9 @@ def test_scores(run: RunDir, tmp_path: Path, call: Any) -> None:
     assert [row["sample_id"] for row in by_aum] == [7, 2]
     assert call("scores", run.path, "--sort=-key", "-n", 1).splitlines()[1].startswith("val/wasp/14.png")
     lines = [line.split() for line in call("scores", run.path, "-n", 15).splitlines()]
-    at = lines[0].index("first_learned_epoch") - len(lines[0])  # from the right, where no cell is empty
+    at = (
+        lines[0].index("first_learned_epoch") - len(lines[0]) + 1
+    )  # "suspicion (rank)" is two words; from the right, where no cell is empty
     stored = [row["first_learned_epoch"] for row in expected]
     assert {0, -1} <= set(stored)
     learned = [line[at] for line, epoch in zip(lines[1:], stored, strict=True) if epoch == 0]

@@ -43,8 +43,8 @@ def test_a_run_is_opened_by_folder_by_name_or_as_the_newest(in_tmp: Path) -> Non
 def test_a_finished_run_tells_what_its_commands_tell(iris: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert iris.classes == ["setosa", "versicolor", "virginica"]
     assert iris.metrics["val/accuracy"] == iris.summary["metrics"]["best"]["val/accuracy"]
-    assert repr(iris).startswith(f"Run('{iris.path}': finished, ")
-    assert len(repr(iris)) < 200
+    loss, tested = (f"{iris.metrics[name]:.4g}" for name in ("val/loss", "test/loss"))
+    assert repr(iris) == f"Run('{iris.path}': finished, val/loss {loss}, test/loss {tested})"
     worst = iris.worst(5)
     assert main(["worst", str(iris.path), "-n", "5", "--no-sheet"]) == 0
     printed = capsys.readouterr().out.splitlines()[1:]

@@ -140,16 +140,16 @@ def test_columns_without_room_are_named(work: Path, on_terminal: Callable[..., l
     shown = lines[0].split()
     assert note.endswith(NOTE)
     left_out = note.removeprefix("no room for ").removesuffix(f": {NOTE}").split(", ")
-    assert "suspicion" in [*shown, *left_out]
+    assert "suspicion (rank)" in [lines[0][-16:], *left_out]
     assert not set(shown) & set(left_out)
     wide = on_terminal(lambda: main(["scores", "runs/one"]), 400)
-    assert wide[0].split() == [*shown, *left_out]
+    assert wide[0].split() == " ".join([*shown, *left_out]).split()
     assert not any("no room" in line or "…" in line for line in wide)
 
 
 def test_a_curve_is_whole_and_a_long_key_keeps_both_ends(work: Path, on_terminal: Callable[..., list[str]]) -> None:
     lines = on_terminal(lambda: main(["suspects", "runs/two", "--no-sheet", "-n", "1"]))
-    assert lines[0].endswith("p(label) by epoch")
+    assert lines[0].endswith("suspicion (rank)  p(label)  by epoch")
     *_, curve = lines[1].split()
     assert len(curve) == 4
     assert re.fullmatch(r"train/\S*…\S*\d\d\.png", lines[1].split()[1])

@@ -65,6 +65,10 @@ def test_rows_are_predicted_alike_as_file_array_table_and_frame(iris: Model, tmp
     assert np.array_equal(
         iris.predict(x, batch_size=5).probabilities.argmax(1), iris.predict(x).probabilities.argmax(1)
     )
+    found = iris.predict(x)
+    assert repr(found).startswith("Predicted(23 samples: ")
+    assert len(repr(found)) < 100
+    assert repr(litscope.predict(run, [tmp_path / "new.csv"])) == repr(found).replace("Predicted", "Predictions")
 
 
 def test_images_are_predicted_alike_as_files_and_arrays(photographs: tuple[Path, Model]) -> None:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from litscope import pictures
-from litscope.pictures import confusion_matrix, contact_sheet, curves, lr_curve
+from litscope.pictures import lettering
+from litscope.pictures.charts import cell_colours, confusion_matrix, curves, lr_curve
+from litscope.pictures.colours import BLACK, INK, LEAST_CONTRAST, ORANGE_TEXT, SECOND_INK, WHITE, contrast, rgb, text_on
+from litscope.pictures.colours import BLUE as COLOUR_OF_RIGHT
+from litscope.pictures.contact_sheet import _font, contact_sheet
 
 BLUE, ORANGE = (0x1F, 0x6F, 0xD1), (0xE2, 0x71, 0x1D)
 TILE, GAP = 160, 14
@@ -202,11 +205,97 @@ def test_a_long_caption_keeps_to_its_tile(tmp_path: Path) -> None:
     picture = read(tmp_path / "s.png")
     between = picture[:, GAP + TILE + 1 : 2 * GAP + TILE - 1]
     assert (between == 255).all()
-    font = pictures._font(13)
+    font = _font(13)
     for text in ("train/folder/of/images/00017.jpg" * 3, "ab", "a"):
-        fitted = pictures._fit(text, font, 100)
+        fitted = lettering.cut(text, lambda line: font.getlength(line) <= 100)
         assert font.getlength(fitted) <= 100
         assert (fitted[0], fitted[-1]) == (text[0], text[-1])
+
+
+# ---- text that is read -----------------------------------------------------------------------
+
+
+def text_contrast(picture: np.ndarray) -> float:
+    """That of the colour most unlike the background to the background, of a piece of a picture with text on it."""
+    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    background = tuple(colours[counts.argmax()].tolist())
+    return max(contrast(tuple(colour.tolist()), background) for colour in colours)
+
+
+def test_contrast_is_that_of_the_guidelines() -> None:
+    assert contrast(rgb(BLACK), rgb(WHITE)) == pytest.approx(21)
+    assert contrast(rgb("#777777"), rgb(WHITE)) == pytest.approx(4.478, abs=1e-3)  # the usual example: just too little
+    assert contrast(rgb(WHITE), rgb("#767676")) == pytest.approx(4.542, abs=1e-3)
+
+
+def test_text_is_read_on_every_cell_and_on_white() -> None:
+    for share in np.linspace(0, 1, 201):
+        counts = np.array([[share, 1 - share], [1 - share, share]])
+        for colour in cell_colours(counts).reshape(-1, 3).tolist():
+            assert contrast(rgb(text_on(tuple(colour))), tuple(colour)) >= LEAST_CONTRAST
+    for text in (INK, SECOND_INK, ORANGE_TEXT, COLOUR_OF_RIGHT):
+        assert contrast(rgb(text), rgb(WHITE)) >= LEAST_CONTRAST
+    assert contrast(ORANGE, rgb(WHITE)) < LEAST_CONTRAST, "orange of lines is too light for text"
+
+
+@pytest.mark.parametrize("right", [100, 70, 55, 30])
+def test_the_counts_of_a_confusion_matrix_are_read(tmp_path: Path, right: int) -> None:
+    confusion_matrix(np.array([[right, 100 - right], [100 - right, right]]), ["a", "b"], tmp_path / "c.png")
+    picture = read(tmp_path / "c.png")
+    is_cell = np.abs(picture - cell_colours(np.array([[right, 100 - right]] * 2))[0, 0]).max(axis=-1) <= 1
+    rows, columns = is_cell.any(axis=1).nonzero()[0], is_cell.any(axis=0).nonzero()[0]
+    cell = picture[rows[0] + 4 : rows[0] + 100, columns[0] + 4 : columns[0] + 100]
+    assert text_contrast(cell) >= LEAST_CONTRAST
+
+
+def test_the_lines_of_a_contact_sheet_are_read(tmp_path: Path) -> None:
+    contact_sheet([np.zeros((2, 2), np.uint8)], ["cat → dog?\nkey"], tmp_path / "s.png", title="a run")
+    picture = read(tmp_path / "s.png")
+    below = picture[-(2 * 17 + GAP + 6) :]
+    for line in (picture[: GAP + 20], below[:20], below[20:38]):
+        assert text_contrast(line) >= LEAST_CONTRAST
+
+
+def test_a_long_name_is_broken_not_cut(tmp_path: Path) -> None:
+    def fits(line: str) -> bool:
+        return len(line) <= 12
+
+    assert lettering.wrapped("golden_retriever puppy", fits, 4) == ["golden_", "retriever", "puppy"]
+    assert "".join(lettering.wrapped("a" * 30, fits, 4)) == "a" * 30
+    assert lettering.wrapped("a b", fits, 4) == ["a b"]
+    lines = lettering.wrapped("one two three four five six seven", fits, 2)
+    assert (lines[0], len(lines), lines[1][0], lines[1][-1]) == ("one two", 2, "t", "n")
+    black = np.zeros((4, 4), np.uint8)
+    contact_sheet([black, black], ["cat → dog?\nkey"] * 2, tmp_path / "short.png")
+    contact_sheet([black, black], ["a_rather_long_name of_a_class → another_such_name?\nkey"] * 2, tmp_path / "s.png")
+    more = read(tmp_path / "s.png").shape[0] - read(tmp_path / "short.png").shape[0]
+    assert more in (2 * 17, 3 * 17)
+
+
+def test_a_title_says_what_a_picture_shows(tmp_path: Path) -> None:
+    black = np.zeros((4, 4), np.uint8)
+    contact_sheet([black], ["a"], tmp_path / "plain.png")
+    contact_sheet([black], ["a"], tmp_path / "s.png", title="a run: the 1 hardest sample of train, by its mean loss")
+    plain, titled = read(tmp_path / "plain.png"), read(tmp_path / "s.png")
+    top = titled.shape[0] - plain.shape[0]
+    assert top >= 3 * 22, "broken to the width of one tile"
+    assert (titled[top:] == plain).all()
+    assert (titled[:top].max(axis=-1) < 100).sum() > 200
+    confusion_matrix(np.eye(2), ["a", "b"], tmp_path / "c.png")
+    confusion_matrix(np.eye(2), ["a", "b"], tmp_path / "t.png", title="a run: $x split\x1b[31m")
+    assert read(tmp_path / "t.png").shape[0] > read(tmp_path / "c.png").shape[0]
+
+
+def test_curves_show_the_monitored_metric(tmp_path: Path) -> None:
+    rows = epochs(3, train_loss=[1.0, 0.5, 0.2], val_f1=[0.2, 0.9, 0.5], train_f1=[0.1, 0.5, 0.6])
+    curves(rows, tmp_path / "a.png")
+    curves(rows, tmp_path / "b.png", monitor="val/f1", mode="max")
+    without, shown = read(tmp_path / "a.png"), read(tmp_path / "b.png")
+    assert num_pixels(without, ORANGE) == 0
+    assert num_pixels(shown, ORANGE) > 300
+    assert shown.shape[1] == pytest.approx(2 * without.shape[1], abs=2)
+    curves(rows, tmp_path / "c.png", monitor="train/loss", mode="min")
+    assert num_pixels(read(tmp_path / "c.png"), BLUE) > num_pixels(without, BLUE), "its best epoch is marked"
 
 
 # ---- manners ---------------------------------------------------------------------------------
@@ -217,12 +306,13 @@ def test_matplotlib_s_settings_and_pyplot_are_left_alone(tmp_path: Path) -> None
         import sys, pathlib, numpy as np
         import matplotlib
         before = dict(matplotlib.rcParams)
-        from litscope import pictures
+        from litscope.pictures.charts import confusion_matrix, curves, lr_curve
+        from litscope.pictures.contact_sheet import contact_sheet
         folder = pathlib.Path({str(tmp_path)!r})
-        pictures.curves([{{"epoch": 0, "train/loss": 1.0}}], folder / "a.png")
-        pictures.confusion_matrix(np.eye(2), ["a", "b"], folder / "b.png")
-        pictures.lr_curve([[1, 2]], [[1, 2]], 1.5, folder / "c.png")
-        pictures.contact_sheet([np.zeros((2, 2), np.uint8)], ["a"], folder / "d.png")
+        curves([{{"epoch": 0, "train/loss": 1.0}}], folder / "a.png")
+        confusion_matrix(np.eye(2), ["a", "b"], folder / "b.png")
+        lr_curve([[1, 2]], [[1, 2]], 1.5, folder / "c.png")
+        contact_sheet([np.zeros((2, 2), np.uint8)], ["a"], folder / "d.png")
         assert dict(matplotlib.rcParams) == before
         print([name in sys.modules for name in ("matplotlib.pyplot", "torch")])
     """
@@ -232,6 +322,7 @@ def test_matplotlib_s_settings_and_pyplot_are_left_alone(tmp_path: Path) -> None
 
 
 def test_importing_pictures_imports_no_matplotlib() -> None:
-    code = "import sys, litscope.pictures; print([n in sys.modules for n in ('matplotlib', 'PIL', 'torch')])"
+    modules = "litscope.pictures.charts, litscope.pictures.contact_sheet"
+    code = f"import sys, {modules}; print([n in sys.modules for n in ('matplotlib', 'PIL', 'torch')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[False, False, False]"

@@ -10,7 +10,7 @@ from asked_runs import NUM_EPOCHS, act, asked_run
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.suspects import suspects, trajectories
-from litscope.rundir import RunDir
+from litscope.rundir import RunDir, write_json
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def test_the_most_suspicious_come_first(run: RunDir) -> None:
         "believed_label": 2,
         "believed_name": "wasp",
         **{name: scores[name] for name in ("suspicion", "aum", "el2n", "first_learned_epoch", "num_visits")},
+        "p_label": pytest.approx(0.02),
         "status": None,
         "tags": [],
         "recall_low": None,
@@ -99,7 +100,8 @@ def test_canaries_never_appear_and_give_the_recall_at_each_rank(tmp_path: Path) 
     assert found.table["recall_high"][-1].as_py() == 1.0
     last = found.trust.canaries.found(found.queue[-1])
     assert all(one.share == 1.0 for one in last.values())
-    assert "of the wrong labels are found (canaries: 1 of 1 drawn from confused classes, 1 of 1" in found.sentences()[1]
+    told_of = "of the wrong labels are found (canaries: 1 of 1 drawn from confused classes, 1 of 1"
+    assert any(told_of in sentence for sentence in found.sentences())
 
 
 def test_a_relabelled_sample_is_judged_by_its_new_label(tmp_path: Path) -> None:
@@ -117,6 +119,33 @@ def test_trajectories_are_p_label_by_epoch(run: RunDir) -> None:
     assert found[99] == [None] * NUM_EPOCHS
     assert trajectories(run, [5], [1, 3, 9]) == {5: [found[5][1], found[5][3], None]}
     assert trajectories(run, [5], []) == {5: []}
+
+
+def test_suspicion_is_told_as_a_rank_beside_the_probability(run: RunDir) -> None:
+    found = suspects(run, 3)
+    assert found.table["p_label"].to_pylist() == pytest.approx([0.02, 0.1, 0.575])
+    said = " ".join(found.sentences())
+    assert "suspicion is a rank in the split" in said
+    assert "no probability that a label is wrong" in said
+    assert "p(label) is the probability that the network gives the label, mean over the last 5 epochs" in said
+    assert set(found.facts()["meaning"]) == {"suspicion", "p_label"}
+
+
+def test_while_the_network_learns_the_order_is_not_to_be_decided_by(tmp_path: Path) -> None:
+    for num_epochs in (1, 3):  # of the first epoch nothing is known; in the third, more changes than before
+        run = asked_run(tmp_path / f"run-{num_epochs}", num_epochs=num_epochs)
+        found = suspects(run)
+        assert found.is_training
+        assert found.warning is not None
+        assert "still learning" in found.warning
+        assert "do not decide by this order; look again when more epochs are complete" in found.warning
+        assert (found.facts()["warning"], found.facts()["clock"]["is_learning"]) == (found.warning, True)
+    write_json(run.summary, {"status": "finished"})
+    ended = suspects(run).warning
+    assert ended is not None
+    assert f"train longer (litscope fit --resume {run.path} with more epochs), and look again" in ended
+    calm = suspects(asked_run(tmp_path / "calm"))
+    assert (calm.warning, calm.facts()["clock"]["is_learning"]) == (None, False)
 
 
 def test_what_cannot_be_ranked(run: RunDir, tmp_path: Path) -> None:

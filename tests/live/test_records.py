@@ -107,6 +107,7 @@ def test_a_summary(monitor: str | None, best: int, tmp_path: Path) -> None:
     assert (summary["best_epoch"], summary["wall_s"], summary["dataset"]) == (best, 1.235, "mine")
     assert (summary["epochs"], summary["global_step"], summary["num_devices"]) == (3, 30, 2)
     assert summary["checkpoints"] == {"last": None, "best": None, "kept": []}
+    assert summary["monitored"] == ({"val/f1": 0.9, "test/f1": 0.7} if monitor else {})
 
 
 def test_times_of_a_summary_are_in_milliseconds_and_rates_in_tenths() -> None:

@@ -12,16 +12,16 @@ import pytest
 from forked import Forked, finished
 from small_runs import IRIS
 
-from litscope import pictures
 from litscope.cli import main
 from litscope.live.records import read_summary
+from litscope.pictures import charts
 from litscope.rundir import RunDir
 from litscope.training import summary
 from litscope.training.loop.recorder import Recorder
 
 PLACES: dict[str, tuple[Any, str]] = {
     "closing": (Recorder, "close"),
-    "drawing": (pictures, "curves"),
+    "drawing": (charts, "curves"),
     "summing up": (summary, "hardest_samples"),
 }
 
@@ -31,10 +31,10 @@ def _fit(run: Path, place: str, signals: list[int]) -> int:
     owner, name = PLACES[place]
     inner = getattr(owner, name)
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **named: Any) -> Any:
         for number in signals:
             os.kill(os.getpid(), number)
-        return inner(*arguments)
+        return inner(*arguments, **named)
 
     setattr(owner, name, interrupted)
     flags = ["--arch", "mlp", "--epochs", "1", "--accelerator", "cpu", "--logger", "none", "--run-dir", str(run)]
@@ -63,7 +63,7 @@ def test_a_second_one_ends_it_with_a_sentence(place: str, tmp_path: Path) -> Non
 
 
 def _fit_and_die(run: Path) -> None:
-    setattr(pictures, "curves", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+    setattr(charts, "curves", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
     _fit(run, "closing", [])
 
 

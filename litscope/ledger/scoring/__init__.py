@@ -5,6 +5,7 @@
     suspicion       the ranking of label errors
     clock           the memorisation clock: which epochs the ranking looks at
     tally           the sums of every sample, and how far they have read
+    recent          where each sample stands now: means over the last epochs
     scorekeeper     scores up to date: on demand, and by a thread beside the training
     recall          what canaries tell of it
     trust           how far the ranking of suspects can be trusted

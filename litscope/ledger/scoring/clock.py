@@ -42,6 +42,17 @@ class Clock(NamedTuple):
     num_epochs: int
     settled: int | None = None
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether the network still learns what samples have in common, so that the ranking is not what it will be.
+
+        Its predictions change half as much as at most, or more; or nothing can be said of it, before the second epoch.
+        """
+        known = [share for share in self.changing if not math.isnan(share)]
+        if self.t_star is not None or self.settled is not None or not self.num_epochs:
+            return False
+        return not known or 0 < known[-1] >= HALF * max(known)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: an epoch without a share is null."""
         return {**self._asdict(), "changing": [None if math.isnan(share) else share for share in self.changing]}

@@ -16,6 +16,12 @@ SCORE_FORMAT_VERSION = 1
 
 SCORE_VERSION_KEY = b"litscope.score_format_version"
 
+SUSPICION_IS = (
+    "suspicion is a rank in the split, 1 for the most suspicious: it says which samples to look at first, and is no "
+    "probability that a label is wrong."
+)
+"""What is said wherever a person is shown suspicion."""
+
 
 @dataclass(frozen=True)
 class Score:

@@ -152,7 +152,7 @@ class Tally:
 
     def take_late(self, now: RunNow) -> bool:
         """Count rows that came after their epoch was counted, if no rows of their split were: False if there were."""
-        groups = list(_groups(self.progress.late_rows(now, _READ)))
+        groups = list(groups_of(self.progress.late_rows(now, _READ)))
         if any(group.epoch <= self.progress.split_epochs.get(group.split, -1) for group in groups):
             return False
         for group in groups:
@@ -169,8 +169,8 @@ class Tally:
         while epoch <= now.last_epoch:
             last = min(now.last_epoch, epoch + num_epochs - 1)
             table = now.reader.table(_READ, min_epoch=epoch, max_epoch=last)
-            groups: dict[int, list[_Group]] = {}
-            for group in _groups(table):
+            groups: dict[int, list[Group]] = {}
+            for group in groups_of(table):
                 groups.setdefault(group.epoch, []).append(group)
             for each in range(epoch, last + 1):
                 self._take_epoch(now, each, groups.get(each, []))
@@ -188,13 +188,13 @@ class Tally:
         with sealed_archive(file) as out:
             out.write(content.getbuffer())
 
-    def _take_epoch(self, now: RunNow, epoch: int, groups: list[_Group]) -> None:
+    def _take_epoch(self, now: RunNow, epoch: int, groups: list[Group]) -> None:
         self.progress.changing.append(None)
         self.progress.num_compared.append(0)
         self.progress.last_epoch = epoch
         self._move_window(now, {epoch: [self._count(now, group) for group in groups]})
 
-    def _count(self, now: RunNow, group: _Group) -> Visits:
+    def _count(self, now: RunNow, group: Group) -> Visits:
         progress, split, epoch = self.progress, group.split, group.epoch
         visits = pick_visits(group.rows, split == "train", now.pinned, group.at)
         change = self.state.count(visits, epoch, split)
@@ -225,10 +225,10 @@ def _epochs(window: list[int]) -> set[int]:
 
 def _visits(now: RunNow, epoch: int) -> Iterator[Visits]:
     table = now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)
-    return (pick_visits(group.rows, group.split == "train", now.pinned, group.at) for group in _groups(table))
+    return (pick_visits(group.rows, group.split == "train", now.pinned, group.at) for group in groups_of(table))
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """The rows of one epoch and split: `rows` as `pick_visits` takes them, and the positions `at` of these."""
 
     epoch: int
@@ -237,7 +237,7 @@ class _Group(NamedTuple):
     at: Ints
 
 
-def _groups(table: pa.Table) -> Iterator[_Group]:
+def groups_of(table: pa.Table) -> Iterator[Group]:
     """The rows of each epoch and split, by epoch. They are only copied if there are several epochs."""
     if not table.num_rows:
         return
@@ -257,4 +257,4 @@ def _groups(table: pa.Table) -> Iterator[_Group]:
     starts = np.flatnonzero(np.append(True, epochs[1:] != epochs[:-1]))
     for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
         for code in np.flatnonzero(np.bincount(codes[start:end])):
-            yield _Group(int(epochs[start]), splits[code], rows, start + np.flatnonzero(codes[start:end] == code))
+            yield Group(int(epochs[start]), splits[code], rows, start + np.flatnonzero(codes[start:end] == code))

@@ -17,7 +17,7 @@ from litscope.console import number_of
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import canaries, canary_kinds, check, entries, planted
 from litscope.ledger.queries import classes
-from litscope.ledger.scoring.clock import HALF, Clock
+from litscope.ledger.scoring.clock import Clock
 from litscope.ledger.scoring.recall import CanaryRanks, Estimate, Floats, wilson
 from litscope.ledger.scoring.scorekeeper import Scores
 from litscope.rundir import RunDir
@@ -188,8 +188,7 @@ def clock_sentence(clock: Clock) -> str:
     if clock.num_epochs == 0:
         return "Nothing is ranked yet: no epoch is complete."
     known = [share for share in clock.changing if share == share]
-    last = known[-1] if known else 0.0
-    changing = f" {100 * last:.1f} % of the predictions changed in the last epoch." if known else ""
+    changing = f" {100 * known[-1]:.1f} % of the predictions changed in the last epoch." if known else ""
     first, last_used = (epoch + 1 for epoch in clock.window)
     uses = f"uses epoch {first}" if first == last_used else f"uses epochs {first} to {last_used}"
     after = f"after {number_of(clock.num_epochs, 'epoch')}"
@@ -200,7 +199,7 @@ def clock_sentence(clock: Clock) -> str:
             f"after epoch {clock.settled} hardly any prediction changed: learning is over, also that of wrong labels; "
             f"the ranking {uses}, and more of them do not improve it."
         )
-    elif last > 0 and last >= HALF * max(known):
+    elif clock.is_learning:
         told = f"still learning {after}, more of them improve the ranking; it {uses}."
     else:
         told = f"no sign of memorisation {after}; the ranking {uses}."

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from litscope.console import is_terminal, one_line, say
+from litscope.defaults import monitored
 
 REDRAW_S = 0.1
 SHOWN = ("train/loss", "val/loss", "val/accuracy")
-"""Metrics of the epoch's line, before the monitor, which is always there."""
+"""Metrics of the epoch's line, before the monitored one, which is always there."""
 
 
 class Progress:
@@ -85,7 +86,7 @@ class Progress:
             max_epochs: how many there will be, if known.
         """
         of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
-        names = dict.fromkeys((*SHOWN, self._monitor or ""))
-        numbers = [f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None]
+        shown = {name: row[name] for name in SHOWN if row.get(name) is not None} | monitored(row, self._monitor)
+        numbers = [f"{name} {value:.4f}" for name, value in shown.items()]
         speed = f"{row['epoch_s']:.1f} s  {row['samples_per_s']:,.0f} samples/s"
         self.say("  ".join([f"epoch {row['epoch'] + 1}{of}", *numbers, speed]))

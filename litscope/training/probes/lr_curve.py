@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.pictures import lr_curve
+from litscope.console import number_of
+from litscope.pictures.charts import lr_curve
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +46,10 @@ class Sweep:
     suggestion: float | None
     diverges_at: float | None
 
+    def __repr__(self) -> str:
+        told = "no suggestion" if self.suggestion is None else f"suggestion {self.suggestion:.2g}"
+        return f"Sweep({number_of(len(self.lr), 'step')}, {told})"
+
 
 @dataclass(frozen=True)
 class LrResult:
@@ -65,6 +70,11 @@ class LrResult:
     given: float | None
     sweeps: list[Sweep]
     figure: str | None = None
+
+    def __repr__(self) -> str:
+        told = "no suggestion" if self.suggestion is None else f"suggestion {self.suggestion:.2g}"
+        spread = "" if self.low is None or self.high is None else f", {self.low:.2g} to {self.high:.2g}"
+        return f"LrResult({told}{spread} in {number_of(len(self.sweeps), 'sweep')})"
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw the sweeps into a PNG file, and return its path."""
