@@ -44,6 +44,12 @@ class LoggedMetric:
         metric.register_forward_pre_hook(self._call_begins, with_kwargs=True)
         metric.register_forward_hook(self._call_ends)
 
+    def begin_anew(self) -> None:
+        """Forget what was heard so far; a metric that was only updated is reset."""
+        if self._updated is not None:
+            self._metric.reset()
+        self._of_batches, self._computed, self._updated = {}, {}, None
+
     def take(self) -> dict[str, float]:
         """Split -> value, since the last call; none for a metric of several numbers."""
         found: dict[str, Any] = {split: torch.stack(values).mean() for split, values in self._of_batches.items()}

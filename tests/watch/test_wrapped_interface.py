@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from watched import BATCH, TRAIN, network, rows, visits
 
 import litscope.watch as wl
 from litscope.errors import ConfigError
-from litscope.rundir import read_lines
-from litscope.watch.wrapped import outside
+from litscope.ledger.journal.actions import request
+from litscope.rundir import RunDir, append_line, read_lines
+from litscope.watch.wrapped import loaders, outside
 
 PUBLISHED = """
     BatchSignalContext LOSS_SHAPES SignalContext StaleSignalError __version__ ai_report_generation
@@ -108,6 +110,29 @@ def test_next_goes_on_for_ever_and_a_for_loop_is_one_pass() -> None:
     seen = torch.cat([first, *(next(batches)[1] for _ in range(9))])
     assert sorted(seen.tolist()) == list(range(100))
     assert len(next(batches)[1]) == BATCH
+
+
+def test_a_loop_of_passes_that_has_no_end_is_left(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(loaders, "MOST_DRY_PASSES", 5)
+    hyperparameters()
+    batches, loss_of = loader(), criterion()
+    append_line(RunDir(RUN).actions, request("stop", at_step=3))
+    num_passes = 0
+
+    def loop() -> None:
+        nonlocal num_passes
+        while True:
+            num_passes += 1
+            for step, (x, ids, y) in enumerate(batches, 1):
+                loss_of(network()(x), y, batch_ids=ids, step=step)
+
+    with pytest.raises(SystemExit) as left:
+        loop()
+    assert left.value.code == 0
+    assert num_passes == 1 + 5 + 1
+    assert visits(RUN) == {(0, "train", "train"): (3 * BATCH, 3 * BATCH)}
+    assert json.loads((RUN / "summary.json").read_text())["status"] == "finished"
+    assert "loaders have no more batches" in capsys.readouterr().err
 
 
 @pytest.mark.slow

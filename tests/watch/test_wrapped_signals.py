@@ -120,10 +120,12 @@ def test_a_signal_that_fails_is_said_once_and_training_goes_on(
 
 
 def test_misuse_of_a_signal_says_what_is_allowed(loss_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    wl.signal("you", inputs=["me"])(len)
     for options, message in (
         ({"subscribe_to": "a", "inputs": ["b"]}, "either subscribe_to= or inputs="),
         ({"subscribe_to": "a", "compute_every_n_steps": 0}, "must be 1 or more"),
         ({"subscribe_to": "me"}, "needs itself"),
+        ({"inputs": ["CE", "you"]}, "'me' needs itself, by CE, you"),
     ):
         with pytest.raises(ConfigError, match=message):
             wl.signal("me", **options)(len)
@@ -131,6 +133,14 @@ def test_misuse_of_a_signal_says_what_is_allowed(loss_of: Any, capsys: pytest.Ca
     assert "no use for unit" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"shape \(1,\) for 2 samples"):
         loss_of(LOGITS, TARGET, batch_ids=[0, 1])
+
+
+def test_a_signal_that_waits_in_vain_is_named_at_the_end(loss_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    wl.signal("typo", subscribe_to="CEE")(len)
+    loss_of(LOGITS, TARGET, batch_ids=[0, 1])
+    wl.keep_serving()
+    said = capsys.readouterr().err
+    assert "signal 'typo' was never computed: nothing was recorded under the name 'CEE'. Did you mean 'CE'?" in said
 
 
 def test_signals_of_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@
     losses       a loss that records what it was called for
     batches      what a script tells of a batch
     curves       numbers of a step
-    signals      functions of a sample or a batch, computed when what they need is there
+    registry     the signals that a script has registered: functions of a sample or a batch
+    signals      these, computed when what they need is there
     contexts     what these are given
     memory       named values of samples so far
     samples      tags and discards, asked for by the script
@@ -51,6 +52,7 @@ from litscope.watch.wrapped.outside import (
     trigger_pending_evaluation_async,
 )
 from litscope.watch.wrapped.parts import watch_or_edit
+from litscope.watch.wrapped.registry import signal
 from litscope.watch.wrapped.samples import (
     discard_samples,
     get_discarded_samples,
@@ -78,7 +80,7 @@ from litscope.watch.wrapped.shapes import (
     write_loss_shapes,
     write_signal_shapes,
 )
-from litscope.watch.wrapped.signals import compute_signals, signal
+from litscope.watch.wrapped.signals import compute_signals
 
 __all__ = [
     "LOSS_SHAPES",

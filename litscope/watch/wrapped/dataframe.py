@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,31 +92,47 @@ def samples_table(run: RunDir) -> pa.Table:
     """All samples with all columns of `write_dataframe`."""
     table = ask(run, ["manifest", "signals"], lambda connection: connection.sql(SAMPLES).to_arrow_table())
     last = ask(run, ["custom"], lambda connection: connection.sql(LAST_VALUES).to_arrow_table())
-    ids = table["sample_id"].to_pylist()
+    ids, decided = table["sample_id"].to_pylist(), decisions(run)
+    columns = {
+        "origin": _origins(ids, table["origin"].to_pylist()),
+        "discarded": pa.array([i in decided.discarded for i in ids], pa.bool_()),
+        **_tag_columns(ids, decided.tags),
+        **_signal_columns(ids, last),
+    }
+    table = table.drop_columns(["origin"])
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    return table
+
+
+def _origins(ids: list[int], splits: list[str]) -> pa.Array:
+    """The name of each sample's loader; its split where there is none."""
     watched = latest()
     loaders = {} if watched is None else watched.loaders
-    origins = {int(i): name for name, loader in loaders.items() for i in loader.wrapped_dataset.ids()}
-    splits = table["origin"].to_pylist()
-    named = [origins.get(i, split) for i, split in zip(ids, splits, strict=True)]
-    table = table.set_column(table.column_names.index("origin"), "origin", pa.array(named, pa.string()))
-    decided = decisions(run)
-    table = table.append_column("discarded", pa.array([i in decided.discarded for i in ids], pa.bool_()))
-    tags: dict[str, dict[int, Any]] = {}
-    for tag, tagged in sorted(decided.tags.items()):
-        name, has_value, value = tag.partition("=")
-        tags.setdefault(name, {}).update(dict.fromkeys(tagged, value if has_value else True))
-    for name, values in tags.items():
-        found = [values.get(i) for i in ids]
-        kind = pa.bool_() if all(value in (True, None) for value in found) else pa.string()
-        texts = found if kind == pa.bool_() else [value if value is None else str(value) for value in found]
-        table = table.append_column(f"tag:{name}", pa.array(texts, kind))
-    signals: dict[str, dict[int, float]] = {}
-    rows = zip(*(last[column].to_pylist() for column in ("name", "sample_id", "value")), strict=True)
-    for name, sample_id, number in rows:
-        signals.setdefault(name, {})[sample_id] = number
-    for name, numbers in signals.items():
-        table = table.append_column(f"signals//{name}", pa.array([numbers.get(i) for i in ids], pa.float64()))
-    return table
+    names = {i: name for name, loader in loaders.items() for i in loader.wrapped_dataset.ids().tolist()}
+    return pa.array([names.get(i, split) for i, split in zip(ids, splits, strict=True)], pa.string())
+
+
+def _tag_columns(ids: list[int], tags: Mapping[str, set[int]]) -> dict[str, pa.Array]:
+    """A column for each tag: true or null. Tags `name=value` are one column of values."""
+    given: dict[str, dict[int, str]] = {}
+    for tag, tagged in sorted(tags.items()):
+        name, _, value = tag.partition("=")
+        given.setdefault(f"tag:{name}", {}).update(dict.fromkeys(tagged, value))
+    columns = {}
+    for name, values in given.items():
+        has_values = any(values.values())
+        found = [(values[i] if has_values else True) if i in values else None for i in ids]
+        columns[name] = pa.array(found, pa.string() if has_values else pa.bool_())
+    return columns
+
+
+def _signal_columns(ids: list[int], last: pa.Table) -> dict[str, pa.Array]:
+    """A column for each signal: the last value, null for a sample without any."""
+    given: dict[str, dict[int, float]] = {}
+    for name, sample_id, value in zip(*(last[c].to_pylist() for c in last.column_names), strict=True):
+        given.setdefault(f"signals//{name}", {})[sample_id] = value
+    return {name: pa.array([values.get(i) for i in ids], pa.float64()) for name, values in given.items()}
 
 
 def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from litscope.watch.place import Place
 from litscope.watch.wrapped.watched import current
 
 
@@ -16,21 +17,22 @@ class _Guard(AbstractContextManager["_Guard"]):
 
     def __init__(self, phase: str) -> None:
         self._phase = phase
-        self._before: list[tuple[str, str]] = []
+        self._before: list[tuple[Place, str, str]] = []
 
     def __call__(self, *_: Any, **__: Any) -> _Guard:
         """Return the guard itself, for code that calls it."""
         return self
 
     def __enter__(self) -> _Guard:
-        place, session = current().session.place, current().session
-        self._before.append((place.split, place.phase))
+        session = current().session
+        place = session.place
+        self._before.append((place, place.split, place.phase))
         place.split, place.phase = ("train" if self._phase == "train" else session.evaluated_split), self._phase
         return self
 
     def __exit__(self, *_: object) -> None:
-        place = current().session.place
-        place.split, place.phase = self._before.pop()
+        place, split, phase = self._before.pop()  # the run may have ended inside
+        place.split, place.phase = split, phase
 
 
 guard_training_context = _Guard("train")

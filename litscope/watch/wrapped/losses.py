@@ -16,6 +16,9 @@ from litscope.watch.wrapped.batches import record
 from litscope.watch.wrapped.contexts import ShownBatch
 from litscope.watch.wrapped.watched import Watched, current
 
+TRAIN_LOSS = "train/loss"
+"""What the run calls the mean loss of its logged steps; a script's own curve of that name stands for it."""
+
 
 class WatchedLoss(nn.Module):
     """A function of a batch, called as the one inside, that records the batch it is called for.
@@ -85,7 +88,8 @@ class WatchedLoss(nn.Module):
         """Keep the mean, for the curves."""
         if self.name is not None and (self._is_logged or not has_rows):
             watched.curves.add(self.name, values, has_rows=has_rows)
-        if watched.session.place.phase == "train":
+        is_its_own_curve = self.name == TRAIN_LOSS and not has_rows
+        if watched.session.place.phase == "train" and not is_its_own_curve:
             watched.session.note_loss(values.detach().mean())
 
 

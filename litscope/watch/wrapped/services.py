@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from litscope.console import say
-from litscope.watch.wrapped import shapes, signals
+from litscope.watch.wrapped import registry, shapes
 from litscope.watch.wrapped.watched import current, end, forget, latest, written_run
 
 
@@ -47,7 +47,7 @@ def clear_all() -> None:
     """Close the run, and forget all parts, signals and classifiers: what is wrapped next makes another run."""
     end()
     forget()
-    signals.forget()
+    registry.forget()
     shapes.forget()
 
 

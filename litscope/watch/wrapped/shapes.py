@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from litscope.errors import ConfigError
 from litscope.watch.wrapped.contexts import BatchSignalContext
 from litscope.watch.wrapped.memory import recorded
+from litscope.watch.wrapped.registry import signal as signal_of
 from litscope.watch.wrapped.samples import set_categorical_tag
-from litscope.watch.wrapped.signals import signal as signal_of
 from litscope.watch.wrapped.watched import latest, written_run
 
 LOSS_SHAPES = ["monotonic", "plateaued", "Flat_high", "high_variance", "U_Shape", "Spiked", "Forgotten"]
@@ -223,7 +223,7 @@ def enable_loss_shape_signal(
 def auto_loss_shape_signal_names() -> list[str]:
     """The names of the watched losses, whose shapes can be asked for."""
     watched = latest()
-    return [] if watched is None else sorted(watched.losses)
+    return [] if watched is None else sorted(set(watched.losses))
 
 
 def forget() -> None:

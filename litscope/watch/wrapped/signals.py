@@ -7,8 +7,7 @@ is computed of the items of a data set, when somebody asks (`compute_signals`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError
 from litscope.watch.ids import find_ids
 from litscope.watch.wrapped.contexts import (
     BatchNow,
@@ -28,98 +27,11 @@ from litscope.watch.wrapped.contexts import (
 )
 from litscope.watch.wrapped.outside import warn_once
 from litscope.watch.wrapped.processes import is_first_process
+from litscope.watch.wrapped.registry import Signal, known, of_batches, of_data_sets
 from litscope.watch.wrapped.watched import Watched, current
 
 SAMPLES_AT_ONCE = 1024
 """Values of a data set that are recorded together."""
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One registered signal.
-
-    Attributes:
-        name: under which its values are recorded.
-        function: the person's own; of a `SignalContext`, or of a `BatchSignalContext` if it is batched.
-        subscribe_to: the signal whose value it reacts to.
-        needs: names that must be recorded of a batch before it is computed; none: it is one of data sets.
-        fresh: names that must have a value at the step.
-        is_batched: whether it computes all samples of a batch at once.
-        every: steps between two of its steps.
-        min_step: its first step.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    subscribe_to: str | None
-    needs: tuple[str, ...]
-    fresh: tuple[str, ...]
-    is_batched: bool
-    every: int
-    min_step: int
-
-
-_signals: dict[str, Signal] = {}
-
-
-def signal(
-    name: str | Callable[..., Any] | None = None,
-    subscribe_to: str | None = None,
-    compute_every_n_steps: int = 1,
-    min_step: int = 0,
-    *,
-    inputs: Iterable[str] | None = None,
-    ingests: Iterable[str] | None = None,
-    batched: bool = False,
-    **others: Any,
-) -> Any:
-    """Register a function as a signal: a decorator, which gives the function back.
-
-    Args:
-        name: under which its values are recorded; default: the function's.
-        subscribe_to: a watched loss, or another name that is recorded of batches: the function is called when it is.
-        compute_every_n_steps: only at steps that this divides.
-        min_step: only from this step on.
-        inputs: instead of `subscribe_to`, names that must all be recorded of the batch.
-        ingests: names that must have a value at the step for each sample, or it is an error.
-        batched: call the function once, with a `BatchSignalContext`; it returns B numbers. Else it is called for each
-            sample with a `SignalContext`, and returns a number.
-        others: `log` is accepted: a signal is always recorded. Others are named in a warning.
-
-    Raises:
-        ConfigError: if it has both `subscribe_to` and `inputs`, or a number of steps that is none.
-
-    Example:
-        >>> @signal("entropy", subscribe_to="train-loss", batched=True)
-        ... def entropy(batch):
-        ...     p = batch.logits.softmax(1)
-        ...     return -(p * p.log()).sum(1)
-    """
-    if callable(name):
-        return signal()(name)
-    if subscribe_to is not None and inputs is not None:
-        raise ConfigError("A signal has either subscribe_to= or inputs=, which may name one signal or more.")
-    if compute_every_n_steps < 1:
-        raise ConfigError(f"compute_every_n_steps={compute_every_n_steps}: it must be 1 or more.")
-    if unknown := sorted(set(others) - {"log"}):
-        warn_once(f"signal({name!r}): litscope has no use for {', '.join(unknown)}; ignored")
-    needs = (subscribe_to,) if subscribe_to is not None else tuple(inputs or ())
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        own = name or function.__name__
-        if own in needs:
-            raise ConfigError(f"Signal {own!r} needs itself, so it would never be computed.")
-        _signals[own] = Signal(
-            own, function, subscribe_to, needs, tuple(ingests or ()), batched, compute_every_n_steps, min_step
-        )
-        return function
-
-    return register
-
-
-def forget() -> None:
-    """Register no signal."""
-    _signals.clear()
 
 
 def react(watched: Watched, batch: ShownBatch, named: Mapping[str, Tensor]) -> None:
@@ -131,10 +43,11 @@ def react(watched: Watched, batch: ShownBatch, named: Mapping[str, Tensor]) -> N
         ConfigError: if a batched signal does not return a number for each sample.
         StaleSignalError: if a signal needs a fresh value of another, and there is none.
     """
-    waiting = [one for one in _signals.values() if one.needs]
+    waiting = of_batches()
     if not named or not (waiting or any(watched.memory.hears(name) for name in named)):
         return
     now = _now(watched, torch.as_tensor(batch.ids).reshape(-1).tolist())
+    watched.names.update(named)
     for name, values in named.items():
         _keep(watched, now, name, values.detach().double().cpu().numpy())
     device = next(iter(named.values())).device
@@ -179,6 +92,7 @@ def _compute(watched: Watched, one: Signal, batch: ShownBatch, now: BatchNow, de
     recorded = torch.as_tensor(values, dtype=torch.float32, device=device)
     watched.session.record(batch.ids, None, None, {one.name: recorded})
     watched.curves.add(one.name, recorded, has_rows=True)
+    watched.names.add(one.name)
     _keep(watched, now, one.name, values)
 
 
@@ -242,7 +156,7 @@ def compute_signals(dataset_or_loader: Any, origin: str | None = None, signals: 
     """
     watched = current()
     name, data = _watched_data(watched, dataset_or_loader)
-    chosen = _of_data_sets() if signals is None else [_known(signal_name) for signal_name in signals]
+    chosen = of_data_sets() if signals is None else [known(signal_name) for signal_name in signals]
     if not chosen or not watched.open() or not is_first_process():
         return
     split = watched.session.roster.split_of(data, None)
@@ -270,16 +184,6 @@ def _value_of(one: Signal, context: SignalContext) -> float | None:
     except Exception as error:  # noqa: BLE001 - of one sample; the others have their values
         _warn_of(one, f"for sample {context.sample_id}", error)
         return None
-
-
-def _of_data_sets() -> list[Signal]:
-    return [one for one in _signals.values() if not one.needs]
-
-
-def _known(name: str) -> Signal:
-    if name not in _signals:
-        raise ConfigError(f"{name!r} is no registered signal.{did_you_mean(name, _signals)}")
-    return _signals[name]
 
 
 def _watched_data(watched: Watched, given: Any) -> tuple[str, Any]:

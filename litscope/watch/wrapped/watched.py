@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from litscope.console import warn
 from litscope.errors import ConfigError, did_you_mean
 from litscope.lightning_internals import calling_trainer, trainer_of
 from litscope.live.records import Status
@@ -26,6 +27,7 @@ from litscope.watch.wrapped.contexts import BatchNow
 from litscope.watch.wrapped.curves import LOG_EVERY_N_STEPS, Curves
 from litscope.watch.wrapped.loaders import WatchedLoader
 from litscope.watch.wrapped.memory import Memory
+from litscope.watch.wrapped.registry import of_batches
 
 ROOT_LOG_DIR = "WEIGHTSLAB_ROOT_LOG_DIR"
 """Environment variable: the folder in which the run is made, where the script does not say."""
@@ -47,6 +49,7 @@ class Watched:
         categories: the values of tags that have several.
         curves: numbers of steps.
         memory: values of samples, for signals that look back.
+        names: under which values of batches were recorded, since signals need some.
         now: what is known of the batch that the loop shows, for signals that need others.
     """
 
@@ -65,8 +68,9 @@ class Watched:
         self.categories: dict[str, list[str]] = {}
         self.curves = Curves(self.session)
         self.memory = Memory(self.session)
+        self.names: set[str] = set()
         self.now = BatchNow()
-        self._is_over = False
+        self._is_over = self._has_checked = False
         active.push(self.session)
         atexit.register(self._process_ends)
 
@@ -80,7 +84,12 @@ class Watched:
         if trainer is None and not self.session.is_open:  # the watched model may be a part of the module
             trainer = calling_trainer()
         if trainer is not None and trainer.sanity_checking:
+            self._has_checked = True
             return False
+        if self._has_checked:  # what metrics heard in it is of no epoch
+            self._has_checked = False
+            for logged in self.metrics.values():
+                logged.begin_anew()
         if not self.session.is_open:
             self.find_folder()
             self.session.open()
@@ -106,8 +115,16 @@ class Watched:
         self._is_over = True
         if self.session.is_open:
             self.curves.flush()
+            self._tell_of_signals()
         self.session.close(status, message)
         self.model, self.optimizers = None, []
+
+    def _tell_of_signals(self) -> None:
+        """Say which signals were never computed, because what they need was never recorded."""
+        for one in of_batches():
+            for name in sorted(set(one.needs) - self.names):
+                hint = did_you_mean(name, self.names)
+                warn(f"signal {one.name!r} was never computed: nothing was recorded under the name {name!r}.{hint}")
 
     def _process_ends(self) -> None:
         """The same for a script that does not call `keep_serving`, perhaps because an exception ended it."""
