@@ -144,21 +144,20 @@ def ask_for_val_loader(trainer: L.Trainer) -> None:
     trainer.fit_loop.epoch_loop.val_loop._combined_loader = None
 
 
-def hear_loaders(trainer: Any, heard: Callable[[object, str], None]) -> None:
+def hear_loaders(trainer: Any, heard: Callable[[object, str], object]) -> None:
     """Be told of every loader before it is used. The first who asks is told, for as long as the trainer lives.
 
     Args:
         trainer: of either class tree.
-        heard: gets the loader, as the strategy made it, and the stage: "train", "validate", "sanity_check", "test".
+        heard: gets the loader, as the strategy made it, and the stage: "train", "validate", "sanity_check", "test",
+            "predict". Returns the loader that is used.
     """
     inject = trainer.strategy.process_dataloader
     if getattr(inject, "is_heard", False):
         return
 
     def process_dataloader(loader: object) -> object:
-        loader = inject(loader)
-        heard(loader, str(getattr(trainer.state.stage, "value", "")))
-        return loader
+        return heard(inject(loader), str(getattr(trainer.state.stage, "value", "")))
 
     process_dataloader.is_heard = True  # type: ignore[attr-defined]
     trainer.strategy.process_dataloader = process_dataloader

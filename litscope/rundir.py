@@ -42,6 +42,7 @@ class RunDir:
         manifest: sample_id -> key, label, split, Parquet.
         attempts: one JSON line for each time the run was started or resumed.
         signals: folder of Parquet parts, one per flush, rank and attempt.
+        own_ids: of a watched run whose batches carry ids of their own, what `sample_id` each of them got, JSON lines.
         custom: folder of such parts, with signals that a watched loop recorded under names of its own.
         metrics: folder of `steps.jsonl` and `epochs.jsonl`; of a watched run also `saves.jsonl`, what the epoch had had
             by each checkpoint.
@@ -64,6 +65,7 @@ class RunDir:
         self.manifest = self.path / "manifest.parquet"
         self.attempts = self.path / "attempts.jsonl"
         self.signals = self.path / "signals"
+        self.own_ids = self.path / "own_ids.jsonl"
         self.custom = self.path / "custom"
         self.metrics = self.path / "metrics"
         self.step_metrics = self.metrics / "steps.jsonl"
@@ -301,22 +303,23 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, value: dict[str, Any], durable: bool = False) -> None:
-    """Append one JSON line. A half-written line before it is closed off first.
+    """Append one JSON line; see `append_to`.
 
     Args:
         path: the file, made when it is missing. Several processes may append to it.
         value: what the line holds. NaN becomes null.
         durable: return only when the line is on the disk; costs a few milliseconds.
     """
-    with _open_locked(path) as file:
-        _append(file, value)
+    with open_locked(path) as file:
+        append_to(file, value)
         if durable:
             _sync(file.fileno(), path)
     if durable:
         sync_folder(path.parent)
 
 
-def _append(file: FileIO, value: dict[str, Any]) -> None:
+def append_to(file: FileIO, value: dict[str, Any]) -> None:
+    """Append one JSON line to a file of `open_locked`. A half-written line before it is closed off first."""
     line = json.dumps(_finite(value), ensure_ascii=False).encode() + b"\n"
     if file.seek(0, os.SEEK_END) > 0:
         file.seek(-1, os.SEEK_END)
@@ -327,7 +330,7 @@ def _append(file: FileIO, value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _open_locked(path: Path) -> Iterator[FileIO]:
+def open_locked(path: Path) -> Iterator[FileIO]:
     """Open a file for appending, unbuffered, and hold its lock. Where the file system has no locks, go on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileIO(path, "ab+") as file:
@@ -385,7 +388,7 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
     for folder in (run.path, run.signals, run.custom, run.metrics, run.scores, run.checkpoints, run.figures):
         if folder.is_dir():
             remove_leftovers(folder)
-    with _open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
+    with open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
         attempt = 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
         line = {
             "attempt": attempt,
@@ -395,7 +398,7 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
             "pid": os.getpid(),
             "started_at": time.time(),
         }
-        _append(file, line)
+        append_to(file, line)
         _sync(file.fileno(), run.attempts)
     sync_folder(run.path)
     return attempt

@@ -171,8 +171,8 @@ def classes(run: RunDir) -> list[str]:
 def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     """The labelled visits (sample_id, label, pred) that `confusion` counts.
 
-    Somebody may have evaluated a few tagged samples since the last evaluation of the split: a step with fewer than
-    half as many rows as the fullest one is ignored.
+    Somebody may have evaluated a few tagged samples since the last evaluation of the split: one with fewer than half as
+    many rows as the fullest is ignored. Evaluations after the training have its last step, and epochs of their own.
 
     Raises:
         RunError: if the split was never recorded.
@@ -181,14 +181,16 @@ def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     last = reader.last_epoch(split)
     if last is None:
         raise RunError(_nothing(run, split))
-    columns = ["sample_id", "step", "phase", "label", "pred"]
+    columns = ["sample_id", "step", "epoch", "phase", "label", "pred"]
     return _query(
         """
-        WITH evaluations AS (SELECT step, count(*) AS num FROM visits WHERE phase = 'eval' GROUP BY step)
+        WITH evaluations AS (
+            SELECT (epoch, step) AS moment, count(*) AS num FROM visits WHERE phase = 'eval' GROUP BY epoch, step
+        )
         SELECT sample_id, label, pred FROM visits
         WHERE label >= 0 AND (
             phase = 'train'
-            OR step = (SELECT max(step) FROM evaluations WHERE 2 * num >= (SELECT max(num) FROM evaluations))
+            OR (epoch, step) = (SELECT max(moment) FROM evaluations WHERE 2 * num >= (SELECT max(num) FROM evaluations))
         )
         """,
         visits=_recent_visits(reader, columns, split, last),

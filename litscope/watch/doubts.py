@@ -17,9 +17,10 @@ from torch import Tensor
 from litscope.console import warn
 from litscope.errors import ConfigError
 from litscope.ledger.schema import Rows
-from litscope.ledger.writer import LedgerWriter, Queued
+from litscope.ledger.writer import Queued
 from litscope.rundir import RunDir
 from litscope.watch.forms import Classified, beyond, not_whole
+from litscope.watch.own_ids import OwnIds, SampleIdWriter
 
 NUM_LOOKED_AT = 64
 """Rows of logits that are looked at, at the start of a run, to see whether they are probabilities."""
@@ -126,21 +127,21 @@ class Doubts:
             )
 
 
-class CheckedWriter(LedgerWriter):
+class CheckedWriter(SampleIdWriter):
     """A ledger's writer that looks at its rows.
 
     Args:
         doubts: they look.
-        run, attempt, rank: as of `LedgerWriter`.
+        own, run, attempt, rank: as of `SampleIdWriter`.
     """
 
-    def __init__(self, doubts: Doubts, run: RunDir, attempt: int, rank: int) -> None:
-        super().__init__(run, attempt, rank)
+    def __init__(self, doubts: Doubts, own: OwnIds | None, run: RunDir, attempt: int, rank: int) -> None:
+        super().__init__(own, run, attempt, rank)
         self._doubts = doubts
 
-    def put(self, block: Queued) -> None:
-        """As `LedgerWriter.put`."""
-        super().put(self._doubts.about(block))
+    def named(self, block: Queued) -> Queued:
+        """Rows that get the ids of the manifest, then are looked at: -1 may be an id before, and is padding after."""
+        return self._doubts.about(super().named(block))
 
 
 class _LookedAt:

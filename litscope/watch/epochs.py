@@ -8,7 +8,7 @@ and from the rows, a run that goes on from the checkpoint makes the line that an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from litscope.ledger.reader import LedgerReader
@@ -79,6 +79,15 @@ class WatchedEpochs:
         if self._is_first_rank and not (is_old and (num_samples == 0 or self._has_line(epoch))):
             self._write(epoch, step, num_samples, num_edits)
         self.metrics, self.is_taken_up = {}, False
+
+    def of_a_pass(self, splits: Iterable[str], epoch: int) -> int:
+        """The epoch of an evaluation beside a training that stands in `epoch`: that one, or the one after the last in
+        which any of its splits was recorded, so that it is a pass of its own."""
+        if not self._is_first_rank:
+            return epoch
+        reader = LedgerReader(self._run)
+        last = [found for split in set(splits) if (found := reader.last_epoch(split)) is not None]
+        return max([epoch, *last]) + 1 if last else epoch
 
     def _write(self, epoch: int, step: int, num_samples: int, num_edits: int) -> None:
         write_epoch(

@@ -1,22 +1,21 @@
-"""with_ids: a map-style data set whose items carry their sample_id; and what a data set tells about its samples."""
+"""with_ids: a map-style data set whose items carry their sample_id."""
 
 from __future__ import annotations
 
 import math
-import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset
 
 from litscope.errors import ConfigError, DataError
+from litscope.watch.nesting import Ids, keys_of
 
-Ids = NDArray[np.int64]
 Place = Literal["last", "second"]
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -42,7 +41,7 @@ def with_ids(
             targets and y that is there.
 
     Raises:
-        ConfigError: if the data set has no length, or the keys do not match it.
+        ConfigError: if the data set has no length, or the keys do not match it or name two samples alike.
     """
     return WithIds(dataset, place, keys, label)
 
@@ -57,6 +56,8 @@ class WithIds(Dataset[Any]):
         has_discarded: whether any item is discarded.
         is_over: whether its samplers stop, because somebody asked to end a run that has no other end.
         is_steered: whether a sampler that follows it draws from it.
+        own_keys: what it was given as `keys`, or None.
+        known_by: number of the part of a run (`Part.number`) whose samples its items are; None before any run.
     """
 
     def __init__(self, dataset: Any, place: Place, keys: Sequence[str] | None, label: int | str | None) -> None:
@@ -69,6 +70,9 @@ class WithIds(Dataset[Any]):
             raise ConfigError(f"place={place!r}: it is 'last' or 'second'.")
         if keys is not None and len(keys) != len(dataset):
             raise ConfigError(f"{len(keys)} keys for a data set of {len(dataset)} samples.")
+        if keys is not None and len(set(keys)) != len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise ConfigError(f"keys has {twice!r} more than once: each sample needs a key of its own.")
         self.dataset = dataset
         self.first_id = 0
         self.is_discarded: NDArray[np.bool_] = np.zeros(len(dataset), bool)
@@ -76,12 +80,15 @@ class WithIds(Dataset[Any]):
         self.is_over = False
         self.is_steered = False
         self._place = place
-        self._keys = keys
+        self.own_keys = None if keys is None else [str(key) for key in keys]
+        self.known_by: int | None = None
         self._label = label
         self._offsets: Ids | None = None
         self._reads_together = True
         # Worker processes see what is written here: it is shared memory, even if they are spawned.
-        self._relabelled = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        with torch.inference_mode(False):  # made in the middle of a validation, it must stay writable
+            labels = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64)
+            self._relabelled = labels.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.is_discarded)
@@ -109,10 +116,11 @@ class WithIds(Dataset[Any]):
         return items if self._reads_together else None
 
     def _with_id(self, item: Any, index: int) -> Any:
+        index = int(index) + (len(self) if index < 0 else 0)
         label = int(self._relabelled[index])
         if label != _UNCHANGED:
             item = self._with_label(item, label)
-        sample_id = self.first_id + (int(index) if self._offsets is None else int(self._offsets[index]))
+        sample_id = self.first_id + (index if self._offsets is None else int(self._offsets[index]))
         if isinstance(item, Mapping):
             return {**item, "sample_id": sample_id}
         if not isinstance(item, tuple | list):
@@ -189,10 +197,9 @@ class WithIds(Dataset[Any]):
             indices = self._indices(np.array(list(labels), np.int64))
             self._relabelled[indices.tolist()] = torch.tensor(list(labels.values()))
 
-    def keys(self, split: str) -> list[str]:
-        """(N,) a stable name of each sample."""
-        found = self._keys if self._keys is not None else keys_of(self.dataset)
-        return list(found) if found is not None else [numbered(split, i) for i in range(len(self))]
+    def names(self) -> list[str] | None:
+        """(N,) a stable name of each sample, if it was given or the data set has one."""
+        return keys_of(self)
 
     def _with_label(self, item: Any, label: int) -> Any:
         place: Any = self._label
@@ -235,77 +242,3 @@ def _like(old: Any, label: int) -> Any:
 def numbered(split: str, index: int) -> str:
     """The name of a sample without one of its own."""
     return f"{split}/{index:05d}"
-
-
-def find_ids(dataset: Any) -> tuple[WithIds, Ids | None] | None:
-    """The `WithIds` that a data set is or is a subset of, with the subset's indices; None where there is none."""
-    if isinstance(dataset, WithIds):
-        return dataset, None
-    if isinstance(dataset, Subset) and (found := find_ids(dataset.dataset)) is not None:
-        data, inner = found
-        indices = np.asarray(dataset.indices, np.int64)
-        return data, indices if inner is None else inner[indices]
-    return None
-
-
-def keys_of(dataset: Any) -> list[str] | None:
-    """Names of the samples that stay the same from run to run, if the data set has them: relative paths."""
-    if isinstance(dataset, Subset):
-        keys = keys_of(dataset.dataset)
-        return None if keys is None else [keys[i] for i in dataset.indices]
-    if isinstance(dataset, ConcatDataset):
-        parts = [keys_of(part) for part in dataset.datasets]
-        return [key for part in parts if part for key in part] if all(parts) else None
-    for name in ("samples", "imgs", "paths", "filenames"):
-        found = getattr(dataset, name, None)
-        if isinstance(found, list | tuple) and len(found) == len(dataset) and len(found):
-            paths = [entry[0] if isinstance(entry, tuple | list) else entry for entry in found]
-            if all(isinstance(path, str | os.PathLike) for path in paths):
-                root = Path(getattr(dataset, "root", "") or ".").absolute().parent
-                return [_relative(os.fspath(path), root) for path in paths]
-    return None
-
-
-def _relative(path: str, root: Path) -> str:
-    """Below the folder that holds the data set's root, so that train/ and val/ stay apart."""
-    return os.path.relpath(path, root) if Path(path).is_absolute() or Path(path).exists() else path
-
-
-def labels_of(dataset: Any) -> Ids | None:
-    """(N,) class indices if the data set has them without reading its items, else None."""
-    if isinstance(dataset, Subset):
-        labels = labels_of(dataset.dataset)
-        return None if labels is None else labels[np.asarray(dataset.indices, np.int64)]
-    if isinstance(dataset, ConcatDataset):
-        parts = [labels_of(part) for part in dataset.datasets]
-        known = [part for part in parts if part is not None]
-        return np.concatenate(known) if len(known) == len(parts) else None
-    if isinstance(dataset, TensorDataset):
-        return _class_indices(dataset.tensors[1], len(dataset)) if len(dataset.tensors) > 1 else None
-    for name in ("targets", "labels", "y"):
-        if (found := _class_indices(getattr(dataset, name, None), len(dataset))) is not None:
-            return found
-    return None
-
-
-def _class_indices(values: Any, count: int) -> Ids | None:
-    if not isinstance(values, Tensor | np.ndarray | list | tuple) or len(values) != count:
-        return None
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and np.isin(array, (0, 1)).all():  # as a binary loss wants them; others may be anything
-        array = array.astype(np.int64)
-    array = array.reshape(-1) if array.shape == (count, 1) else array
-    is_index = array.ndim == 1 and array.dtype.kind in "iu" and (not count or array.min() >= 0)
-    return array.astype(np.int64) if is_index else None
-
-
-def classes_of(dataset: Any) -> tuple[str, ...] | None:
-    """Names of the classes, if the data set has them."""
-    if isinstance(dataset, Subset):
-        return classes_of(dataset.dataset)
-    if isinstance(dataset, ConcatDataset):
-        return classes_of(dataset.datasets[0]) if dataset.datasets else None
-    names = getattr(dataset, "classes", None)
-    if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None

@@ -16,7 +16,7 @@ from litscope.errors import ConfigError, LitscopeError
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.ids import WithIds, with_ids
-from litscope.watch.samplers import Loader, steer
+from litscope.watch.samplers import Loader
 from litscope.watch.session import Session
 from litscope.watch.target import Save
 
@@ -55,8 +55,9 @@ class Run:
             split: train, val or test.
             options: those of `torch.utils.data.DataLoader`.
         """
-        loader = Loader(self.dataset(split), **options)
-        steer(loader)
+        data = self.dataset(split)
+        loader = Loader(data, **options)
+        data.is_steered |= loader.batch_sampler is not None
         return loader
 
     def epochs(self, count: int) -> Iterator[int]:
@@ -89,7 +90,7 @@ class Run:
         if loss is not None:
             self._session.note_loss(loss)
 
-    def weight_of(self, sample_id: Tensor) -> Tensor:
+    def weight_of(self, sample_id: Any) -> Tensor:
         """(B,) float32: the factors by which people asked to multiply these samples' loss."""
         return self._session.weight_of(sample_id)
 

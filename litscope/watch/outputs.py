@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from litscope.watch.ids import LABEL_KEYS, WithIds
+from litscope.watch.drawn import Drawn
+from litscope.watch.ids import LABEL_KEYS
 
 WANTED = (
     'Return {"loss": ..., "logits": ..., "label": ..., "sample_id": ...} from it, or call '
@@ -45,13 +46,13 @@ class StepOutputs:
         return " and ".join(f"no {name}" for name, value in parts if value is None)
 
 
-def read_outputs(outputs: Any, batch: Any, data: WithIds | None) -> StepOutputs:
+def read_outputs(outputs: Any, batch: Any, data: Drawn | None) -> StepOutputs:
     """Look for what can be recorded.
 
     Args:
         outputs: what the step returned.
         batch: what it was given: label and ids may stand there only.
-        data: the `with_ids` data set that the batch is drawn from; None if there is none.
+        data: what the loader draws from `with_ids` data sets; None if there is nothing.
     """
     found = outputs if isinstance(outputs, Mapping) else {}
     ids = found["sample_id"] if "sample_id" in found else _ids_in(batch, data)
@@ -60,19 +61,19 @@ def read_outputs(outputs: Any, batch: Any, data: WithIds | None) -> StepOutputs:
     return StepOutputs(ids, found.get("logits"), label, signals)
 
 
-def _ids_in(batch: Any, data: WithIds | None) -> Any:
+def _ids_in(batch: Any, data: Drawn | None) -> Any:
     if data is not None:
         return data.ids_in(batch)
     return batch.get("sample_id") if isinstance(batch, Mapping) else None
 
 
-def _label_in(batch: Any, data: WithIds | None) -> Any:
+def _label_in(batch: Any, data: Drawn | None) -> Any:
     if data is not None:
         return data.label_in(batch)
     return next((batch[key] for key in LABEL_KEYS if key in batch), None) if isinstance(batch, Mapping) else None
 
 
-def refusal(found: StepOutputs, outputs: Any, step: str, data: WithIds | None) -> str:
+def refusal(found: StepOutputs, outputs: Any, step: str, data: Drawn | None) -> str:
     """Why nothing is recorded of a step, and what to do.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from litscope.watch.drawn import Drawn
+
 
 @dataclass
 class Place:
@@ -15,6 +17,8 @@ class Place:
         step: optimizer steps completed.
         epoch: from 0.
         is_recorded: whether what is shown goes on record.
+        drawn: what the loader that shows them draws of `with_ids` data sets; None where it draws of none.
+        is_loader_known: whether `drawn` says so; else the split tells whether its data sets were met.
     """
 
     split: str = "train"
@@ -22,3 +26,5 @@ class Place:
     step: int = 0
     epoch: int = 0
     is_recorded: bool = True
+    drawn: Drawn | None = None
+    is_loader_known: bool = False

@@ -1,42 +1,34 @@
-"""Roster: the samples of a watched run. It knows the data sets, their ids, and the manifest of all of them."""
+"""Roster: the samples of a watched run. It knows their parts, ids, splits and labels, and the manifest of all.
+
+A part of the data is what its split, length, keys and labels say, whatever object carries it: a data set that is
+wrapped anew in each epoch, or in a `setup()` that runs again, finds the samples that it had (`identity`). A sample has
+one split: of several loaders that show it, train wins, then val.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from litscope.console import warn
-from litscope.data.content import match
-from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
-from litscope.errors import ConfigError, RunError
-from litscope.ledger.reader import LedgerReader
-from litscope.live.records import SPLITS
-from litscope.rundir import RunDir
-from litscope.watch.ids import Ids, WithIds, classes_of, labels_of, numbered
+from litscope.data.manifest import SPLITS, UNLABELLED, Manifest, build_manifest
+from litscope.errors import ConfigError
+from litscope.watch.drawn import Drawn
+from litscope.watch.identity import Told, find_part
+from litscope.watch.ids import WithIds
+from litscope.watch.keys import KeyGiver
+from litscope.watch.nesting import Ids, classes_of, labels_of
+from litscope.watch.parts import Part
 
 _PARTS = "watched"
-"""Key in the manifest's encoding: [split, first id, number] of each data set, so that a resumed run finds its ids."""
+"""Key in the manifest's encoding: what a resumed run has to know of each part to find its samples."""
 
-
-@dataclass
-class Part:
-    """One data set of a run.
-
-    Attributes:
-        split: train, val or test.
-        first_id: `sample_id` of its first sample.
-        num_samples: how many it has.
-        data: None if the batches carry a person's own ids, or its loader was not seen in this attempt.
-    """
-
-    split: str
-    first_id: int
-    num_samples: int
-    data: WithIds | None = None
+_NONE = len(SPLITS)
+"""Code of a sample in no split, beside the positions in `SPLITS`."""
 
 
 class Roster:
@@ -44,19 +36,28 @@ class Roster:
 
     Args:
         class_names: as a person gave them; else those of the data sets, else 0, 1, ...
+
+    Attributes:
+        parts: of its samples, in the order of ids.
+        is_taken_up: whether it goes on with the samples of an earlier attempt.
     """
 
     def __init__(self, class_names: tuple[str, ...] | None) -> None:
         self.parts: list[Part] = []
+        self.is_taken_up = False
         self._given = class_names
         self._names = class_names
         self._num_classes = len(class_names or ())
-        self._keys: list[str] = []
-        self._splits: list[str] = []
+        self._codes = np.zeros(0, np.int8)
         self._labels: Ids = np.zeros(0, np.int64)
+        self._round = 0
+        self._has_unknown_splits = False
+        self._said: set[str] = set()
+        self._is_settled = False
+        self._met: list[tuple[WithIds, str, Ids | None]] = []
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._labels)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,117 +66,167 @@ class Roster:
         return known + tuple(str(i) for i in range(len(known), max(1, self._num_classes)))
 
     @property
-    def num_unlabelled(self) -> int:
-        """Samples whose label is not known yet."""
-        return int((self._labels == UNLABELLED).sum())
+    def has_unknown(self) -> bool:
+        """Whether rows could still tell a label, or of which split a sample is."""
+        is_split_unknown = self._has_unknown_splits and bool((self._codes == _NONE).any())
+        return is_split_unknown or bool((self._labels == UNLABELLED).any())
 
-    def take_up(self, manifest: Manifest) -> None:
-        """Go on with the samples of an earlier attempt."""
-        self._keys, self._splits = list(manifest.keys), list(manifest.splits)
-        self._labels = manifest.labels.copy()
-        self._names = self._given or manifest.classes
-        self._num_classes = max(self._num_classes, manifest.num_classes)
-        known = self.parts
-        self.parts = [Part(*part) for part in manifest.encoding.get(_PARTS, ())]
-        for part in known:
-            assert part.data is not None
-            self.add(part.data, part.split)
+    # ---- data sets ---------------------------------------------------------------------------------
 
-    def add(self, data: WithIds, split: str, indices: Ids | None = None) -> None:
-        """Take in a data set, or a subset of one, and give it its ids. A known one stays as it is.
+    def begin_round(self) -> None:
+        """The loaders that are met from now on come after those before, and may be the same ones made anew.
+
+        Data sets of one round stand side by side: however alike they are, they are two.
+        """
+        self._round += 1
+
+    def add(
+        self,
+        data: WithIds,
+        split: str,
+        indices: Ids | None = None,
+        *,
+        is_exact: bool = True,
+        claim: Callable[[int], int] | None = None,
+    ) -> None:
+        """Take in a data set, or a subset of one, and give it its ids. A known one has those that it had.
 
         Args:
             indices: those that the split has; None: all.
+            is_exact: whether it is known which items the split has; else rows will tell.
+            claim: of so many samples that are new: the first id.
 
         Raises:
-            ConfigError: if it has no label that fits the classes.
+            ConfigError: if it has a label for which there is no class.
+            RunError: if it holds other samples than when the run began.
         """
-        if all(part.data is not data for part in self.parts):
-            self._add_part(data, split)
-        if indices is not None:
-            for sample_id in data.ids(indices).tolist():
-                self._splits[sample_id] = split
+        part = next((part for part in self.parts if part.is_carried_by(data)), None)
+        if part is None:
+            told = Told(data, split, indices, labels_of(data.dataset))
+            part = find_part(told, self.parts, self._labels, self._codes, self._round)
+        if part is None:
+            part = self._new_part(data, split, len(self) if claim is None else claim(len(data)))
+        part.last_round = self._round
+        if not self._is_settled:
+            self._met.append((data, split, indices if is_exact else np.zeros(0, np.int64)))
+        part.split = min(part.split, split, key=_rank)
+        if is_exact:
+            ids = data.ids(indices)
+            before = self._codes[ids]
+            if len(ids) and split not in self._said and (before < _rank(split)).all():
+                self._said.add(split)
+                warn(f"a loader of {split} shows samples of {SPLITS[before.max()]}, and they count as those")
+            self._codes[ids] = np.minimum(before, _rank(split))
+        else:
+            self._has_unknown_splits = True
 
-    def _add_part(self, data: WithIds, split: str) -> None:
+    def _new_part(self, data: WithIds, split: str, first_id: int) -> Part:
+        assert first_id == len(self), "samples of other parts lie between"
         count = len(data)
-        if (known := self._known_part(data, split)) is not None:
-            known.data = data
-            return
-        data.first_id = len(self)
-        self.parts.append(Part(split, len(self), count, data))
-        labels = labels_of(data.dataset)
-        names = classes_of(data.dataset)
-        self._names = self._names or names
-        if labels is not None and count:
-            self._num_classes = max(self._num_classes, int(labels.max()) + 1)
-        self._keys += data.keys(split)
-        self._splits += [split] * count
+        labels, names = labels_of(data.dataset), classes_of(data.dataset)
+        num_classes = (
+            self._num_classes if labels is None or not count else max(self._num_classes, int(labels.max()) + 1)
+        )
+        if self._given is not None and num_classes > max(len(self._given), self._num_classes):
+            raise ConfigError(f"class_names has {len(self._given)} names, but a label of {split} is {num_classes - 1}.")
+        self._num_classes, self._names = num_classes, self._names or names
+        part = Part(split, first_id, count, data.names())
+        self.parts.append(part)
+        self._grow(count, _NONE, labels)
+        part.carry(data)
+        return part
+
+    def _grow(self, count: int, code: int, labels: Ids | None = None) -> None:
+        self._codes = np.append(self._codes, np.full(count, code, np.int8))
         self._labels = np.append(self._labels, np.full(count, UNLABELLED) if labels is None else labels)
-        if self._given is not None and self._num_classes > len(self._given):
-            raise ConfigError(
-                f"class_names has {len(self._given)} names, but a label of {split} is {self._num_classes - 1}."
-            )
 
-    def _known_part(self, data: WithIds, split: str) -> Part | None:
-        """The part of an earlier attempt that a data set is; its items then have the ids that they had, in any order.
+    def take_up(self, manifest: Manifest) -> None:
+        """Go on with the samples of an earlier attempt."""
+        met, self._met, self.is_taken_up = self._met, [], True
+        self.settle()
+        self.begin_round()
+        self._codes = np.array([_rank(split) for split in manifest.splits], np.int8)
+        self._labels = manifest.labels.copy()
+        self._names = self._given or manifest.classes
+        self._num_classes = max(self._num_classes, manifest.num_classes)
+        keys = manifest.keys.tolist()
+        self.parts = [KeyGiver.read(part, keys) for part in manifest.encoding.get(_PARTS, ())]
+        for data, split, indices in met:
+            is_exact = indices is None or len(indices) > 0
+            self.add(data, split, indices if is_exact else None, is_exact=is_exact)
 
-        Raises:
-            RunError: if there were as many samples in this split, and others.
-        """
-        count, changes = len(data), ""
+    def settle(self) -> None:
+        """No earlier attempt will be taken up any more."""
+        self._is_settled, self._met = True, []
+
+    def follow(self, discarded: Iterable[int], labels: Mapping[int, int]) -> None:
+        """Leave samples out, and give some other labels, by `sample_id`; what held before holds no longer."""
         for part in self.parts:
-            if part.data is not None or (part.split, part.num_samples) != (split, count):
-                continue
-            then = slice(part.first_id, part.first_id + count)
-            labels = labels_of(data.dataset)
-            labels_then = None if labels is None else self._labels[then]  # else there is nothing to compare
-            found = match(_told(data.keys(split), labels), _told(self._keys[then], labels_then))
-            if not len(found.new) and not len(found.gone):
-                data.is_known_as(part.first_id, found.sample_id)
-                if found.differences():
-                    warn(f"the samples of {split} are not as they were: {found.differences()}")
-                return part
-            changes = found.differences()
-        if changes:
-            raise RunError(
-                f"The data of {split} hold other samples than when the run began, of {count:,}: {changes}. Go on with "
-                "the same samples (with_ids(..., keys=...) names them, so that they may be in another order), or start "
-                "a run of its own: another run_dir."
-            )
-        return None
+            part.follow(discarded, labels)
 
-    def split_of(self, data: WithIds, indices: Ids | None) -> str | None:
-        """The split of a loader's data set, if it is known, else None."""
-        if all(part.data is not data for part in self.parts) or not len(data):
-            return None
-        first = 0 if indices is None or not len(indices) else int(indices[0])
-        return self._splits[int(data.ids()[first])]
+    def end(self, split: str, is_over: bool) -> None:
+        """Have the samplers of a split stop."""
+        for part in self.parts:
+            if part.split == split:
+                part.end(is_over)
+
+    def hold(self) -> None:
+        """Have the data sets follow what was decided."""
+        for part in self.parts:
+            part.hold()
+
+    def release(self) -> None:
+        """The run is over: its data sets are as their owner made them."""
+        for part in self.parts:
+            part.release()
+
+    # ---- what the rows tell ------------------------------------------------------------------------
+
+    def take_own(self, first_id: int, split: str, own: Sequence[int] | Sequence[str]) -> None:
+        """Take in samples whose batches carry ids of a person's own: the n-th of `own` has the id `first_id` + n."""
+        if first_id < len(self):
+            return  # known from the manifest
+        assert first_id == len(self), "samples of other parts lie between"
+        names = None if isinstance(own[0], int) else [str(name) for name in own]
+        part = Part(split, first_id, len(own), names, is_own=True)
+        part.numbers = [int(number) for number in own] if names is None else None
+        self.parts.append(part)
+        self._grow(len(own), _rank(split))
 
     def has_classes(self, count: int) -> None:
         """Learn from the logits that there are `count` classes."""
         self._num_classes = max(self._num_classes, count)
 
     def learn(self, ids: Ids, labels: Ids, split: str) -> bool:
-        """Take in unknown labels, and ids that no data set has, from what was recorded. True if there were any."""
-        new = int(ids.max(initial=-1)) + 1
-        is_news = new > len(self)
-        if is_news:
-            more = range(len(self), new)
-            if self.parts and self.parts[-1].data is None and self.parts[-1].split == split:
-                self.parts[-1].num_samples += len(more)
-            else:
-                self.parts.append(Part(split, len(self), len(more)))
-            self._keys += [numbered(split, i) for i in more]
-            self._splits += [split] * len(more)
-            self._labels = np.append(self._labels, np.full(len(more), UNLABELLED))
+        """Take in unknown labels and splits from what was recorded of a split. True if there were any."""
         unknown = (self._labels[ids] == UNLABELLED) & (labels >= 0)
         self._labels[ids[unknown]] = labels[unknown]
         self._num_classes = max(self._num_classes, int(self._labels.max(initial=-1)) + 1)
-        return is_news or bool(unknown.any())
+        is_split_unknown = self._codes[ids] > _rank(split) if self._has_unknown_splits else np.zeros(len(ids), bool)
+        self._codes[ids[is_split_unknown]] = _rank(split)
+        return bool(unknown.any() or is_split_unknown.any())
+
+    # ---- who is what -------------------------------------------------------------------------------
+
+    def split_of(self, drawn: Drawn | WithIds) -> str | None:
+        """The split of all that a loader draws, or of a whole data set, if it is one and known, else None."""
+        datasets = drawn.datasets if isinstance(drawn, Drawn) else [drawn]
+        if not {data.known_by for data in datasets} <= {part.number for part in self.parts}:
+            return None
+        ids = drawn.ids()
+        codes = np.unique(self._codes[ids]).tolist()
+        return SPLITS[codes[0]] if len(codes) == 1 and codes[0] != _NONE else None
+
+    def carries(self, split: str) -> bool:
+        """Whether batches of a split have the ids of `with_ids`: some data set of it was met."""
+        return any(
+            not part.is_own and (part.split == split or bool((self._codes[part.ids] == _rank(split)).any()))
+            for part in self.parts
+        )
 
     def is_in(self, split: str) -> Any:
         """(N,) bool: the samples of a split."""
-        return np.asarray(self._splits, dtype=object) == split
+        return self._codes == _rank(split)
 
     def ids_of(self, split: str) -> Ids:
         """The samples of a split that are not discarded."""
@@ -185,40 +236,34 @@ class Roster:
         """(N,) bool: which samples people left out."""
         found = np.zeros(len(self), bool)
         for part in self.parts:
-            if part.data is not None:
-                found[part.data.ids()] = part.data.is_discarded
+            found[part.ids] = part.is_discarded
         return found
 
     def part_of(self, sample_id: int) -> Part | None:
-        """The data set that a sample belongs to."""
-        return next((p for p in self.parts if p.first_id <= sample_id < p.first_id + p.num_samples), None)
+        """The part that a sample belongs to."""
+        at = bisect_right(self.parts, sample_id, key=lambda part: part.first_id) - 1
+        while at >= 0 and not self.parts[at].num_samples:
+            at -= 1
+        return self.parts[at] if at >= 0 and self.parts[at].holds(sample_id) else None
+
+    def part_carried_by(self, data: WithIds) -> Part | None:
+        """The part whose samples a data set carries."""
+        return next((part for part in self.parts if part.number == data.known_by), None)
 
     def manifest(self) -> Manifest:
         """All samples as a run's manifest."""
-        parts = [[part.split, part.first_id, part.num_samples] for part in self.parts]
+        giver = KeyGiver(self.parts)
+        if said := giver.give():
+            warn(said)
         return build_manifest(
-            pa.array(self._keys, pa.string()),
+            pa.array([key for part in self.parts for key in part.keys], pa.string()),
             self._labels,
             self.classes,
-            splits=self._splits,
-            encoding={"kind": "watched", _PARTS: parts},
+            splits=[(*SPLITS, "")[code] for code in self._codes],
+            encoding={"kind": "watched", _PARTS: giver.describe()},
         )
 
 
-def learn_from_rows(run: RunDir, roster: Roster, min_epoch: int) -> bool:
-    """Teach a roster the labels and ids that no data set told, from the rows since an epoch. True if there were any."""
-    rows = LedgerReader(run).table(["sample_id", "label", "split"], min_epoch=min_epoch)
-    is_news = False
-    for split in SPLITS:
-        at = np.asarray(rows["split"].cast("string").to_numpy(zero_copy_only=False) == split)
-        ids = rows["sample_id"].to_numpy()[at]
-        if len(ids):
-            is_news |= roster.learn(ids, rows["label"].to_numpy()[at].astype(np.int64), split)
-    return is_news
-
-
-def _told(keys: Sequence[str], labels: Ids | None) -> Manifest:
-    """Samples as `match` compares them."""
-    known = np.full(len(keys), UNLABELLED) if labels is None else labels
-    classes = [str(i) for i in range(max(1, int(known.max(initial=-1)) + 1))]
-    return build_manifest(pa.array(keys, pa.string()), known, classes)
+def _rank(split: str) -> int:
+    """The position of a split; of two, the smaller one wins."""
+    return SPLITS.index(split) if split in SPLITS else _NONE

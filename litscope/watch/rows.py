@@ -18,6 +18,7 @@ from litscope.rundir import RunDir
 from litscope.watch.custom import CustomBuffer
 from litscope.watch.doubts import CheckedWriter, Doubts
 from litscope.watch.forms import classified
+from litscope.watch.own_ids import OwnIds, SampleIdWriter
 from litscope.watch.roster import Roster
 
 FLUSH_S = 5.0
@@ -46,12 +47,16 @@ class WatchedRows:
         self._last_ids: Tensor | None = None
         self._first_name: str | None = None
 
-    def open(self, run: RunDir, attempt: int, rank: int) -> None:
-        """Send rows to this run from now on. Its files are made with the first row."""
+    def open(self, run: RunDir, attempt: int, rank: int, own: OwnIds | None = None) -> None:
+        """Send rows to this run from now on. Its files are made with the first row.
+
+        Args:
+            own: what ids of a person's own stand for; None: all ids are written as they are.
+        """
         self._run = run
-        self._writer = partial(LedgerWriter, run, attempt, rank)
+        self._writer = partial(SampleIdWriter, own, run, attempt, rank)
         self._doubts = Doubts(is_first_rank=rank == 0)
-        self._checked_writer = partial(CheckedWriter, self._doubts, run, attempt, rank)
+        self._checked_writer = partial(CheckedWriter, self._doubts, own, run, attempt, rank)
 
     @property
     def refusal(self) -> ConfigError | None:
@@ -86,7 +91,7 @@ class WatchedRows:
             ConfigError: if ids, logits and labels do not fit together, or labels that came before are no classes.
         """
         self._doubts.raise_refusal()
-        ids = _ids(sample_id, logits)
+        ids = as_ids(sample_id, logits)
         num_rows = 0
         if logits is not None and not self._is_same_batch(ids):
             self._add_logits(ids, logits, label, where)
@@ -162,9 +167,20 @@ class WatchedRows:
         self._last_ids, self.has_moved_on = ids, False
 
 
-def _ids(sample_id: Any, logits: Any) -> Tensor:
-    """(B,) int64, where it is."""
-    ids = torch.as_tensor(sample_id)
+def as_ids(sample_id: Any, logits: Any) -> Tensor:
+    """(B,) int64, where it is.
+
+    Raises:
+        ConfigError: if they are no whole numbers of 64 bits, or not one for each row of logits.
+    """
+    try:
+        ids = torch.as_tensor(sample_id)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        shown = repr(sample_id)
+        raise ConfigError(
+            "sample_id must be whole numbers of 64 bits, or names, one for each sample; got "
+            f"{shown if len(shown) < 80 else shown[:77] + '...'}: {error}."
+        ) from error
     if ids.is_floating_point() or ids.dtype is torch.bool:
         dtype = str(ids.dtype).removeprefix("torch.")
         raise ConfigError(f"sample_id must be whole numbers, got {dtype}: large ids are not exact in float32.")

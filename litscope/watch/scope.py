@@ -8,6 +8,7 @@ are. It reads what `training_step` returns, or takes what `litscope.watch.record
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from litscope.lightning_internals import hear_loaders, trains_nothing, why_not_v
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.both_trees import CallbackOfBothTrees
-from litscope.watch.ids import WithIds, find_ids
+from litscope.watch.drawn import Drawn, drawn_from
 from litscope.watch.outputs import read_outputs, refusal
-from litscope.watch.samplers import steer
+from litscope.watch.samplers import drawn_by, steered
 from litscope.watch.session import Session
 
 _SPLIT_OF_STAGE = {"train": "train", "validate": "val", "sanity_check": "val", "test": "test"}
@@ -56,8 +57,11 @@ class Scope(CallbackOfBothTrees):
         super().__init__()
         self._session = Session(run_dir, class_names, log_every_n_steps)
         self._splits: list[str] = []
-        self._data: list[WithIds | None] = []
-        self._train_data: WithIds | None = None
+        self._data: list[Drawn | None] = []
+        self._train_data: Drawn | None = None
+        self._is_train_known = False
+        self._trained: list[Any] = []
+        self._stage_met = ""
         self._told: set[str] = set()
 
     @property
@@ -69,14 +73,25 @@ class Scope(CallbackOfBothTrees):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Hear of every loader: note its data, and have its sampler follow discards."""
+        self._session.is_predicting = stage == "predict"
         active.push(self._session)
-        hear_loaders(trainer, self._meet)
+        hear_loaders(trainer, partial(self._meet, trainer))
 
-    def _meet(self, loader: Any, stage: str) -> None:
-        found = find_ids(getattr(loader, "dataset", None))
-        if found is not None:
-            self._session.register(found[0], _SPLIT_OF_STAGE.get(stage, "train"), found[1])
-            steer(loader)
+    def _meet(self, trainer: Any, loader: Any, stage: str) -> Any:
+        """The loader that is used in place of one that Lightning is about to use."""
+        split, session = _SPLIT_OF_STAGE.get(stage), self._session
+        drawn = drawn_from(getattr(loader, "dataset", None))
+        if split is None or drawn is None:  # such as a prediction
+            return loader
+        if stage != self._stage_met:
+            self._begin_round()
+        self._stage_met = stage
+        session.register(drawn, split, trainer.global_step)
+        return steered(loader, drawn)
+
+    def _begin_round(self) -> None:
+        self._stage_met = ""
+        self._session.roster.begin_round()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         session = self._session
@@ -90,9 +105,14 @@ class Scope(CallbackOfBothTrees):
         session.can_save(trainer.save_checkpoint)
         if (why := why_not_validated(trainer)) is not None:
             self._tell(trainer, f"no validation is recorded: {why}; ask about training samples (--split train)")
+
+    def _look_at_training(self, trainer: Any) -> None:
+        """Which data the epoch shows; they may have been loaded anew for it."""
+        self._begin_round()
         loaders = _flat(trainer.train_dataloader)
-        data = [found[0] if (found := find_ids(getattr(loader, "dataset", None))) else None for loader in loaders]
-        self._train_data = data[0] if len(data) == 1 else None
+        self._train_data = drawn_by(loaders[0]) if len(loaders) == 1 else None
+        self._is_train_known = len(loaders) == 1
+        self._trained = [getattr(loader, "dataset", None) for loader in loaders]
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         # Lightning skips a fit that has nothing left to train: the run that was to go on is over
@@ -124,6 +144,7 @@ class Scope(CallbackOfBothTrees):
     # ---- training ------------------------------------------------------------------------------
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._look_at_training(trainer)
         self._session.epoch_begins(trainer.current_epoch)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -131,6 +152,7 @@ class Scope(CallbackOfBothTrees):
         session = self._session
         place = session.place
         place.split, place.phase, place.step = "train", "train", trainer.global_step
+        place.drawn, place.is_loader_known = self._train_data, self._is_train_known
         place.is_recorded = not trains_nothing(trainer)
         if not place.is_recorded:
             self._tell(trainer, "this epoch trains nothing (StochasticWeightAveraging): its batches are not recorded")
@@ -158,10 +180,12 @@ class Scope(CallbackOfBothTrees):
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         # opens the run where a validation stands alone; a sanity check is not recorded
+        self._begin_round()
         if not trainer.sanity_checking:
             self._evaluation_starts(trainer, trainer.val_dataloaders, "val")
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        self._begin_round()
         self._evaluation_starts(trainer, trainer.test_dataloaders, "test")
 
     def _evaluation_starts(self, trainer: Any, loaders: Any, split: str) -> None:
@@ -171,10 +195,20 @@ class Scope(CallbackOfBothTrees):
         session.place.phase, session.place.step = "eval", trainer.global_step
         self._splits, self._data = [], []
         for loader in _flat(loaders):
-            found = find_ids(getattr(loader, "dataset", None))
-            known = session.roster.split_of(*found) if found is not None else None
+            drawn = drawn_by(loader)
+            known = None if drawn is None else session.roster.split_of(drawn)
+            if drawn is None and any(loader.dataset is trained for trained in self._trained if trained is not None):
+                known = "train"
             self._splits.append(known or split)
-            self._data.append(None if found is None else found[0])
+            self._data.append(drawn)
+        if trainer.state.fn != "fit":
+            session.stands_alone(self._splits)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self._session.stood_alone()
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        self._session.stood_alone()
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -192,6 +226,7 @@ class Scope(CallbackOfBothTrees):
         session = self._session
         session.place.split, session.place.phase = self._splits[dataloader_idx], "eval"
         session.place.is_recorded = True
+        session.place.drawn, session.place.is_loader_known = self._data[dataloader_idx], True
         session.next_batch()
 
     def on_validation_batch_end(
@@ -208,7 +243,7 @@ class Scope(CallbackOfBothTrees):
 
     # ---- rows ----------------------------------------------------------------------------------
 
-    def _take(self, trainer: Any, outputs: Any, batch: Any, data: WithIds | None, step: str) -> None:
+    def _take(self, trainer: Any, outputs: Any, batch: Any, data: Drawn | None, step: str) -> None:
         """Record what a step returned. A training step that tells nothing ends the run; an evaluation is warned of."""
         found = read_outputs(outputs, batch, data)
         if found.is_row:

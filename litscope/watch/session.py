@@ -13,12 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from litscope.console import say
-from litscope.data.manifest import Manifest
 from litscope.errors import LitscopeError
 from litscope.ledger.upkeep import Upkeep
 from litscope.live.pace import Pace
@@ -29,13 +27,15 @@ from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
 from litscope.runs import RUNS
+from litscope.watch.census import Census
+from litscope.watch.drawn import Drawn
 from litscope.watch.epochs import WatchedEpochs
 from litscope.watch.folder import describe, ended_unclosed, take_folder
 from litscope.watch.ids import WithIds
 from litscope.watch.place import Place
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Roster, learn_from_rows
-from litscope.watch.rows import WatchedRows
+from litscope.watch.roster import Roster
+from litscope.watch.rows import WatchedRows, as_ids
 from litscope.watch.target import Save, WatchedTraining
 from litscope.watch.thumbnails import keep_thumbnails
 
@@ -53,14 +53,15 @@ class Session:
         roster: the samples that are known.
         rates: of the optimizers.
         run: the folder, once it is open.
-        attempt: number of the run's attempt, from 1 once it is open.
         is_ending: whether somebody asked to end the run.
         counts_passes: whether an epoch is a pass over the training data (else somebody calls `epoch_ends`).
+        attempt: number of the run's attempt, from 1 once it is open.
         evaluated_split: of the last evaluation loader that started.
         asked_folder: where the run is to be made, as asked for.
         parent: where it gets a folder with a number, if nobody asked for one.
         before_epoch_ends: called before an epoch's line is written.
         facts: what the script told about itself, for the run's recipe.yaml.
+        is_predicting: whether what is shown now are predictions, which are neither recorded nor steered.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Session:
         self.roster = Roster(None if class_names is None else tuple(class_names))
         self.rates = Rates()
         self.facts: dict[str, Any] = {}
+        self.is_predicting = False
         self.counts_passes = False
         self.before_epoch_ends: Callable[[], None] | None = None
         self.evaluated_split = "val"
@@ -79,9 +81,10 @@ class Session:
         self._run: RunDir | None = None
         self._is_closed = True
         self.attempt = 0
-        self._num_classes_written = 0
         self._upkeep: Upkeep | None = None
         self._rows = WatchedRows(self.roster)
+        self._census = Census(self.roster)
+        self._epoch_before: int | None = None
         self._epochs = WatchedEpochs()
         self._losses: list[Tensor] = []
         self._began = time.monotonic()
@@ -114,12 +117,11 @@ class Session:
         """Whether somebody asked to end the run in order."""
         return self.is_open and self._steering.is_ending
 
-    def register(self, data: WithIds, split: str, indices: Any = None) -> None:
-        """Take in a data set, or a subset of one; see `Roster.add`."""
-        before = len(self.roster)
-        self.roster.add(data, split, indices)
-        if self.is_open and len(self.roster) != before and self._ranks.rank == 0:
-            self._write_manifest()
+    def register(self, data: Drawn | WithIds, split: str, step: int = 0) -> None:
+        """Take in what a loader draws, or a whole data set, for a training that stands at `step`; see `Roster.add`."""
+        if self._run is None and step > 0 and self.asked_folder is not None:
+            self._census.expect(RunDir(self.asked_folder))
+        self._census.register(data, split)
 
     def open(self, step: int = 0) -> None:
         """Open the run, before its first row. All ranks come here at the same point. A second call does nothing.
@@ -145,12 +147,11 @@ class Session:
             raise found
         folder, self.attempt = found
         self._run, self._is_closed = RunDir(folder), False
-        self._rows.open(self.run, self.attempt, self._ranks.rank)
+        self._own = self._census.open(self.run, self._ranks, step)
+        self._rows.open(self.run, self.attempt, self._ranks.rank, self._own)
         self._epochs.open(self.run, self.attempt, step, is_first_rank=self._ranks.rank == 0)
-        if self._ranks.rank:
-            self.roster.take_up(Manifest.read(self.run.manifest))
         self._began = time.monotonic()
-        self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints)
+        self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints, self._own)
         self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
         self._steering = Steering(self.run)
         self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
@@ -197,6 +198,7 @@ class Session:
             self.epoch_ends()  # no further pass tells that the last epoch is over
         self._is_closed = True
         self.rates.close()
+        self.roster.release()
         is_over, refusal = status == "finished", None
         with self._held:
             try:
@@ -204,7 +206,7 @@ class Session:
                 if is_over and (refusal := self._rows.refusal) is not None:
                     is_over, status, message = False, "failed", str(refusal)
                 if self._ranks.rank == 0:
-                    self._learn()
+                    self._census.learn(self.place.epoch)
                     if not is_over:  # before the work below: who waits for the process to end may not wait for that
                         write_summary(self.run, self._ending(status, message))
             finally:
@@ -222,9 +224,9 @@ class Session:
         if self.is_open or self._run is None:
             return
         self._ranks, self._held, self._is_closed = Ranks(), ExitStack(), False
+        self.roster.hold()
         if self._ranks.rank == 0:
             self._held.enter_context(held(self.run))
-            self._write_manifest()  # with the data set that is tested
             self._upkeep = Upkeep(self.run)
 
     def _begin(self, step: int) -> tuple[str, int]:
@@ -234,17 +236,15 @@ class Session:
         self._held.enter_context(held(run))
         if goes_on:
             run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
-            if step > 0 and run.manifest.exists():
-                self.roster.take_up(Manifest.read(run.manifest))
+            if step > 0:
+                self._census.expect(run)
+            else:
+                run.own_ids.unlink(missing_ok=True)
         describe(run, self.facts)
-        self._write_manifest()
+        self.roster.manifest().write(run.manifest)
         run.epoch_metrics.touch()
         run.actions.touch()
         return str(run.path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
-
-    def _write_manifest(self) -> None:
-        self.roster.manifest().write(self.run.manifest)
-        self._num_classes_written = len(self.roster.classes)
 
     # ---- rows ----------------------------------------------------------------------------------
 
@@ -260,11 +260,21 @@ class Session:
         place = self.place
         if not place.is_recorded:
             return
+        is_place = split is None or split == place.split
         split, phase = (place.split, place.phase) if split is None else (split, "train" if split == "train" else "eval")
         where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
+        if not self._carries(split, is_place):
+            sample_id, where["split"] = self._own.on_their_way(sample_id, split)
+        elif is_place and place.drawn is not None:
+            place.drawn.check(as_ids(sample_id, logits))
         num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
         if phase == "train":
             self._epochs.clock.num_samples += num_rows
+
+    def _carries(self, split: str, is_place: bool) -> bool:
+        """Whether batches of a split have the ids of `with_ids`, and not a person's own."""
+        is_known = is_place and self.place.is_loader_known
+        return self.place.drawn is not None if is_known else self._census.carries(split)
 
     @property
     def has_row(self) -> bool:
@@ -292,14 +302,15 @@ class Session:
         """Keep a training batch's loss (), for the curve. Nothing is computed."""
         self._losses.append(loss.detach())
 
-    def weight_of(self, sample_id: Tensor) -> Tensor:
+    def weight_of(self, sample_id: Any) -> Tensor:
         """The weights (B,) that people gave these samples; see `litscope.watch.weight_of`."""
-        return self._target.weight_of(sample_id)
+        are_own = not self._carries(self.place.split, is_place=True)
+        return self._target.weight_of(sample_id, self.place.split if are_own else None)
 
-    def changed_weights(self, sample_id: Tensor) -> Tensor | None:
+    def changed_weights(self, sample_id: Any) -> Tensor | None:
         """The weights (B,) of `weight_of`, or None as long as nobody has given any."""
         self._target.are_weights_used = True
-        return self._target.weight_of(sample_id) if self._target.has_weights else None
+        return self.weight_of(sample_id) if self._target.has_weights else None
 
     def flush(self, metrics: Mapping[str, float] | None = None) -> None:
         """Return when all so far is on the disk, the epoch's part included: before a checkpoint is written, or a run
@@ -321,10 +332,6 @@ class Session:
 
     # ---- steps and epochs ------------------------------------------------------------------------
 
-    def apply_actions(self) -> None:
-        """Apply what is asked for now, rather than after the next step. All ranks come here at the same point."""
-        self._epochs.clock.skip(self._steering.take(self._moment()))
-
     def step_ends(self, step: int) -> bool:
         """`step` optimizer steps are done: apply what is asked for, wait out a pause.
 
@@ -339,6 +346,10 @@ class Session:
         if self._pace.due(self._ranks, step, self._steering.has_news()).news or self._steering.is_scripted(step):
             self._epochs.clock.skip(self._steering.take(self._moment()))
         return self._goes_on()
+
+    def apply_actions(self) -> None:
+        """Apply what is asked for now, rather than after the next step. All ranks come here at the same point."""
+        self._epochs.clock.skip(self._steering.take(self._moment()))
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Numbers for the line of the epoch that runs."""
@@ -356,7 +367,7 @@ class Session:
         self._rows.flush(wait=True)
         num_samples = sum(self._ranks.gather(self._num_shown()))
         self._rows.num_told = 0
-        self._share_what_was_learned()
+        self._census.share(self.place.epoch)
         self._epochs.end(self.place.epoch, self.place.step, num_samples, self._target.num_edits)
         if self._upkeep is not None:
             self._upkeep.epoch_ended()
@@ -374,15 +385,13 @@ class Session:
     def _goes_on(self) -> bool:
         """False once somebody asked to end the run: then loaders of ours run dry as well."""
         if self._steering.is_ending:
-            for part in self.roster.parts:
-                if part.data is not None and part.split == "train":
-                    part.data.is_over = self.counts_passes
+            self.roster.end("train", self.counts_passes)
         return not self._steering.is_ending
 
     def pass_begins(self, data: WithIds) -> None:
         """A loader of this data set starts anew: of training data, the next epoch, where no loop tells of epochs."""
         self.moves_on()
-        part = next((part for part in self.roster.parts if part.data is data), None)
+        part = self.roster.part_carried_by(data)
         if part is None or not self.counts_passes or not self.is_open:
             return
         if part.split != "train":
@@ -394,6 +403,20 @@ class Session:
     def _num_shown(self) -> int:
         """Training samples of this epoch so far, on this rank; some runs record a person's own numbers alone."""
         return self._epochs.clock.num_samples or self._rows.num_told
+
+    def stands_alone(self, splits: Iterable[str]) -> None:
+        """An evaluation begins that is no part of a training. Of a split that was recorded before, it is a pass of its
+        own, in an epoch after the last. All ranks come here at the same point, and to `stood_alone`."""
+        self._epoch_before = self.place.epoch
+        self.place.epoch = self._ranks.first(self._epochs.of_a_pass(splits, self.place.epoch))
+
+    def stood_alone(self) -> None:
+        """That evaluation is over: all ranks know its samples. A training that goes on stands where it stood."""
+        if self._epoch_before is not None:
+            self._rows.flush(wait=True)
+            self._ranks.gather(0)
+            self._census.share(self.place.epoch)
+            self.place.epoch, self._epoch_before = self._epoch_before, None
 
     def training_ends(self) -> None:
         """The epoch's last training batch is done: what follows is validation."""
@@ -412,24 +435,6 @@ class Session:
         mean = float(torch.stack(losses).float().mean())
         place = self.place
         write_step(self.run, step=place.step, epoch=place.epoch, attempt=self.attempt, loss=mean, lr=self._epochs.rate)
-
-    # ---- what the rows tell --------------------------------------------------------------------
-
-    def _share_what_was_learned(self) -> None:
-        """Rank 0 learns from the rows on the disk; the others must know as many samples, to judge an action alike."""
-        if self._ranks.rank == 0:
-            self._learn()
-        count = self._ranks.first(len(self.roster))
-        if self._ranks.rank and count > len(self.roster):
-            self.roster.learn(np.array([count - 1]), np.array([-1]), "train")
-
-    def _learn(self) -> None:
-        """Labels and ids that no data set told, from what was recorded."""
-        has_all_classes = self._num_classes_written == len(self.roster.classes)
-        if self.roster.parts and not self.roster.num_unlabelled and has_all_classes:
-            return
-        if learn_from_rows(self.run, self.roster, self.place.epoch) or not has_all_classes:
-            self._write_manifest()
 
     def _ending(self, status: Status, message: str) -> Ending:
         return Ending(

@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 - a Steered is told more than this one needs
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.journal.actions import Decisions
 from litscope.live.steered import Moment
-from litscope.watch.ids import Ids
+from litscope.watch.nesting import Ids
+from litscope.watch.own_ids import OwnIds, has_names
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Part, Roster
+from litscope.watch.roster import Roster
 
 CAN_BE_SET = ("lr", "lr_scale", "weight_decay")
 
@@ -31,6 +32,7 @@ class WatchedTraining:
         roster: the run's samples.
         rates: the rates of its optimizers.
         folder: where checkpoints are written when somebody asks for one.
+        own: what ids of a person's own stand for.
 
     Attributes:
         save: how a checkpoint is written, where the loop told us.
@@ -38,13 +40,14 @@ class WatchedTraining:
         are_weights_used: whether the loop asks for weights (`weight_of`).
     """
 
-    def __init__(self, roster: Roster, rates: Rates, folder: Path) -> None:
+    def __init__(self, roster: Roster, rates: Rates, folder: Path, own: OwnIds | None = None) -> None:
         self.save: Save | None = None
         self.num_edits = 0
         self.are_weights_used = False
         self._roster, self._rates, self._folder = roster, rates, folder
+        self._own = own
         self._weights: dict[int, float] = {}
-        self._on_device: dict[torch.device, Tensor] = {}
+        self._on_device: dict[tuple[str | None, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
     def num_samples(self) -> int:
@@ -56,17 +59,38 @@ class WatchedTraining:
         """Whether any sample has a weight other than 1."""
         return bool(self._weights)
 
-    def weight_of(self, sample_id: Tensor) -> Tensor:
-        """(B,) float32 on the ids' device: the factor of each sample's loss."""
+    def weight_of(self, sample_id: Any, own_split: str | None = None) -> Tensor:
+        """(B,) float32 on the ids' device: the factor of each sample's loss.
+
+        Args:
+            sample_id: (B,) as the batch carries them.
+            own_split: the split within which they are a person's own; None: they are those of `with_ids`.
+        """
         self.are_weights_used = True
-        device = sample_id.device
+        if has_names(sample_id):
+            named = dict(self._weighted(own_split))
+            return torch.tensor([named.get(name, 1.0) for name in sample_id], dtype=torch.float32)
+        ids = torch.as_tensor(sample_id)
         if not self._weights:
-            return torch.ones(sample_id.shape, device=device)
-        if device not in self._on_device:
-            weights = torch.ones(len(self._roster))
-            weights[list(self._weights)] = torch.tensor(list(self._weights.values()), dtype=torch.float32)
-            self._on_device[device] = weights.to(device)
-        return self._on_device[device][sample_id]
+            return torch.ones(ids.shape, device=ids.device)
+        place = own_split, ids.device
+        if place not in self._on_device:
+            pairs = sorted(pair for pair in self._weighted(own_split) if isinstance(pair[0], int)) or [(0, 1.0)]
+            keys, weights = zip(*pairs, strict=True)
+            table = torch.tensor(keys, dtype=torch.int64), torch.tensor(weights, dtype=torch.float32)
+            self._on_device[place] = table[0].to(ids.device), table[1].to(ids.device)
+        known, factors = self._on_device[place]
+        at = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
+        return torch.where(known[at] == ids, factors[at], 1.0)
+
+    def _weighted(self, own_split: str | None) -> Iterator[tuple[int | str, float]]:
+        """The samples with a weight, by the ids that their batches carry."""
+        for sample_id, weight in self._weights.items():
+            own = None if self._own is None else self._own.own_id(sample_id)
+            if own is None and own_split is None:
+                yield sample_id, weight
+            elif own is not None and own[0] == own_split:
+                yield own[1], weight
 
     # ---- what steering asks ------------------------------------------------------------------
 
@@ -147,14 +171,19 @@ class WatchedTraining:
                 raise ConfigError(f"sample_id {sample_id}: the run has seen {len(self._roster)} samples, from 0.")
         for sample_id in (*decisions.discarded, *labels):
             part = self._roster.part_of(sample_id)
-            if part is None or part.data is None:
+            if part is None or part.is_own:
                 raise ConfigError(
                     f"sample_id {sample_id}: its batches carry ids of your own, so litscope cannot tell which sample "
                     "of the data set it is. Wrap the data set: litscope.watch.with_ids(dataset)."
                 )
+            if not part.was_carried:
+                raise ConfigError(
+                    f"sample_id {sample_id}: no loader has shown its data set since the run went on. Ask again once "
+                    "one has."
+                )
         for sample_id in decisions.discarded:
             part = self._roster.part_of(sample_id)
-            if part is not None and part.data is not None and not part.data.is_steered:
+            if part is not None and not part.is_steered:
                 raise ConfigError(
                     f"sample_id {sample_id}: no loader that litscope can steer draws it. Use a DataLoader with a batch "
                     "size, under Lightning with Scope, else litscope.watch.Loader(dataset, ...)."
@@ -176,20 +205,10 @@ class WatchedTraining:
                 raise ConfigError(f"That would leave {left} samples of {split}; at least {least} are needed.")
 
     def _follow_samples(self, discarded: set[int], labels: Mapping[int, int]) -> list[str]:
-        before = {id(part): part.data.is_discarded.copy() for part in self._roster.parts if part.data is not None}
-        is_held_out = False
-        for part in self._roster.parts:
-            if part.data is None:
-                continue
-            part.data.leave_out(np.array([i for i in discarded if _has(part, i)], np.int64))
-            part.data.relabel({i: label for i, label in labels.items() if _has(part, i)})
-            is_changed = not np.array_equal(before[id(part)], part.data.is_discarded)
-            is_held_out |= is_changed and part.split != "train"
-        if not is_held_out:
+        before = self._roster.is_discarded()
+        self._roster.follow(discarded, labels)
+        is_held_out = (before != self._roster.is_discarded()) & ~self._roster.is_in("train")
+        if not is_held_out.any():
             return []
         self.num_edits += 1
         return ["metrics of val or test before and after this cannot be compared"]
-
-
-def _has(part: Part, sample_id: int) -> bool:
-    return part.first_id <= sample_id < part.first_id + part.num_samples

@@ -259,11 +259,17 @@ def test_trains_nothing() -> None:
 def test_hear_loaders() -> None:
     heard: list[tuple[object, str]] = []
     trainer = make_trainer(max_epochs=1, num_sanity_val_steps=1)
-    internals.hear_loaders(trainer, lambda loader, stage: heard.append((type(loader), stage)))
+
+    def hears(loader: object, stage: str) -> object:
+        heard.append((type(loader), stage))
+        return Loader(2) if stage == "train" else loader
+
+    internals.hear_loaders(trainer, hears)
     internals.hear_loaders(trainer, lambda *_: pytest.fail("the first is told, and no second"))
     module, data = fit(trainer)
     trainer.validate(module, datamodule=data, verbose=False)
     assert heard == [(Loader, "sanity_check"), (Loader, "train"), (Loader, "validate")]
+    assert len(module.batches) == 2, "what is returned is used"
 
 
 # ---- counting ------------------------------------------------------------------------------------

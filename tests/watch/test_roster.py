@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from litscope.data.manifest import UNLABELLED
 from litscope.errors import ConfigError, RunError
 from litscope.watch import with_ids
+from litscope.watch.drawn import Drawn, drawn_from
 from litscope.watch.roster import Roster
 
 
@@ -22,7 +23,7 @@ def data(count: int, labels: list[int] | None = None) -> Any:
 
 
 def parts_of(roster: Roster) -> list[tuple[str, int, int, bool]]:
-    return [(part.split, part.first_id, part.num_samples, part.data is not None) for part in roster.parts]
+    return [(part.split, part.first_id, part.num_samples, part.was_carried) for part in roster.parts]
 
 
 def grown(*parts: tuple[str, Any], names: tuple[str, ...] | None = None) -> Roster:
@@ -30,6 +31,12 @@ def grown(*parts: tuple[str, Any], names: tuple[str, ...] | None = None) -> Rost
     for split, one in parts:
         roster.add(one, split)
     return roster
+
+
+def drawn(dataset: Any) -> Drawn:
+    found = drawn_from(dataset)
+    assert found is not None
+    return found
 
 
 def ids(*values: int) -> Any:
@@ -47,8 +54,11 @@ def test_each_data_set_has_its_ids_and_is_taken_in_once() -> None:
     at = [roster.part_of(i) for i in (0, 3, 4, 6, 7)]
     assert [part and part.split for part in at] == ["train", "train", "val", "val", None]
     assert roster.is_in("val").tolist() == [False] * 4 + [True] * 3
-    train.leave_out(ids(1))
-    val.leave_out(ids(4, 6))
+    roster.follow([1, 4, 6], {})
+    assert (train.is_discarded.tolist(), val.is_discarded.tolist()) == (
+        [False, True, False, False],
+        [True, False, True],
+    )
     assert np.flatnonzero(roster.is_discarded()).tolist() == [1, 4, 6]
     assert (roster.ids_of("train").tolist(), roster.ids_of("val").tolist()) == ([0, 2, 3], [5])
 
@@ -66,10 +76,9 @@ def test_samples_of_a_resumed_run_are_found_by_their_keys_in_any_order(capsys: p
     assert "samples of train are not as they were: all of them in another order" in capsys.readouterr().err
     assert [train[i][-1] for i in range(3)] == [4, 2, 3]
     assert train.__getitems__([2, 0])[1][-1] == 4
-    train.leave_out(ids(4))
+    resumed.follow([4], {3: 0})
     assert train.is_discarded.tolist() == [True, False, False]
     assert np.flatnonzero(resumed.is_discarded()).tolist() == [4]
-    train.relabel({3: 0})
     assert [int(train[i][1]) for i in range(3)] == [0, 0, 0]
     assert resumed.manifest().table.equals(first.manifest().table)
 
@@ -108,18 +117,18 @@ def test_a_subset_has_a_split_of_its_own() -> None:
     roster.add(whole, "val", ids(1, 3))
     roster.add(data(2), "test")
     assert np.flatnonzero(roster.is_in("val")).tolist() == [1, 3]
-    assert roster.split_of(whole, ids(3, 1)) == "val"
-    assert roster.split_of(whole, ids(2)) == "train"
-    assert roster.split_of(whole, None) == roster.split_of(whole, ids()) == "train"
-    assert roster.split_of(roster.parts[1].data, None) == "test"  # type: ignore[arg-type]
-    assert roster.split_of(data(6), None) is None
+    assert roster.split_of(drawn(Subset(whole, [3, 1]))) == "val"
+    assert roster.split_of(drawn(Subset(whole, [2]))) == "train"
+    assert roster.split_of(drawn(whole)) is roster.split_of(drawn(Subset(whole, []))) is None
+    assert roster.split_of(drawn(data(6))) is None
+    assert roster.manifest().splits.tolist() == ["train", "val", "train", "val", "train", "", "test", "test"]
 
 
 def test_an_empty_data_set_is_a_part_without_samples() -> None:
     empty = data(0)
     roster = grown(("val", empty), ("train", data(2)))
     assert parts_of(roster) == [("val", 0, 0, True), ("train", 0, 2, True)]
-    assert roster.split_of(empty, None) is None
+    assert roster.split_of(drawn(empty)) is None
     assert roster.classes == ("0", "1")
 
 
@@ -169,7 +178,8 @@ def test_another_size_after_a_resume_is_another_data_set() -> None:
     roster.add(longer, "train")
     assert longer.first_id == 4
     assert roster.is_discarded().tolist() == [False] * 9
-    longer.leave_out(ids(4))
+    roster.follow([4], {})
+    assert longer.is_discarded.tolist() == [True, False, False, False, False]
     assert np.flatnonzero(roster.is_discarded()).tolist() == [4]
 
 
@@ -185,30 +195,31 @@ def test_data_sets_that_came_before_the_resume_was_known_are_matched_too() -> No
 # ---- what the rows tell --------------------------------------------------------------------------
 
 
-def test_ids_that_no_data_set_has_extend_the_last_part() -> None:
-    roster = Roster(None)
-    assert roster.learn(ids(1, 0), ids(1, 0), "train")
-    assert roster.learn(ids(4), ids(0), "train")
-    assert parts_of(roster) == [("train", 0, 5, False)]
-    assert roster.learn(ids(6), ids(2), "val")
-    assert roster.learn(ids(7), ids(1), "val")
-    assert parts_of(roster) == [("train", 0, 5, False), ("val", 5, 3, False)]
-    assert roster.manifest().keys.tolist()[-2:] == ["val/00006", "val/00007"]
-    assert roster.manifest().labels.tolist() == [0, 1, -1, -1, 0, -1, 2, 1]
-    assert roster.num_unlabelled == 3
-
-
-def test_ids_beyond_a_data_set_are_a_part_of_their_own() -> None:
+def test_ids_of_a_person_s_own_are_parts_of_their_own() -> None:
     roster = grown(("train", data(2)))
-    assert roster.learn(ids(3), ids(0), "train")
-    assert roster.learn(ids(4), ids(0), "train")
-    assert parts_of(roster) == [("train", 0, 2, True), ("train", 2, 3, False)]
-    assert roster.part_of(4) is roster.parts[1]
+    roster.take_own(2, "val", [-3, 10**12])
+    roster.take_own(4, "test", ["a", "train/00000"])
+    roster.take_own(2, "val", [-3, 10**12])  # said again
+    assert parts_of(roster) == [("train", 0, 2, True), ("val", 2, 2, False), ("test", 4, 2, False)]
+    assert [part.is_own for part in roster.parts] == [False, True, True]
+    assert roster.part_of(4) is roster.parts[2]
+    assert [roster.carries(split) for split in ("train", "val", "test")] == [True, False, False]
+    keys = ["train/00000", "train/00001", "val/-0003", "val/1000000000000", "a", "test/train/00000"]
+    assert roster.manifest().keys.tolist() == keys
+    roster.take_own(6, "val", [4])
+    assert roster.manifest().keys.tolist() == [*keys, "val/00004"]
+    resumed = Roster(None)
+    resumed.take_up(roster.manifest())
+    assert [part.is_own for part in resumed.parts] == [False, True, True, True]
+    assert resumed.manifest().table.equals(roster.manifest().table)
+    resumed.take_own(7, "val", [5])
+    assert resumed.manifest().keys[-1] == "val/00005"
 
 
 def test_a_label_is_learnt_once_and_none_is_no_news() -> None:
     roster = Roster(None)
-    roster.learn(ids(0), ids(UNLABELLED), "train")
+    roster.take_own(0, "train", [7, 8])
+    assert not roster.learn(ids(0), ids(UNLABELLED), "train")
     assert roster.classes == ("0",)
     roster.learn(ids(1), ids(1), "train")
     assert not roster.learn(ids(0), ids(UNLABELLED), "train")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import decide, request
@@ -16,7 +16,6 @@ from litscope.live.steered import Moment
 from litscope.watch import with_ids
 from litscope.watch.rates import Rates
 from litscope.watch.roster import Roster
-from litscope.watch.samplers import steer
 from litscope.watch.target import WatchedTraining
 
 SIZES = {"train": 5, "val": 3, "test": 1}
@@ -26,15 +25,21 @@ SIZES = {"train": 5, "val": 3, "test": 1}
 def data(count: int) -> Any:
     """A wrapped data set that a loader draws from which follows discards."""
     found = with_ids(TensorDataset(torch.zeros(count, 1), torch.arange(count) % 2))
-    steer(DataLoader(found, 2))
+    found.is_steered = True
     return found
 
 
 @pytest.fixture
-def roster() -> Roster:
+def sets() -> list[Any]:
+    """Those of `roster`, in the order of ids."""
+    return [data(count) for count in SIZES.values()]
+
+
+@pytest.fixture
+def roster(sets: list[Any]) -> Roster:
     found = Roster(("no", "yes"))
-    for split, count in SIZES.items():
-        found.add(data(count), split)
+    for split, one in zip(SIZES, sets, strict=True):
+        found.add(one, split)
     return found
 
 
@@ -52,25 +57,25 @@ def discard(*sample_ids: int) -> tuple[str, dict[str, Any]]:
     return "discard", {"sample_id": list(sample_ids)}
 
 
-def labels(roster: Roster) -> list[int]:
+def labels(sets: list[Any]) -> list[int]:
     """Of each item, as a loader reads it; the id is its last part."""
-    items = [part.data[i] for part in roster.parts if part.data is not None for i in range(part.num_samples)]
-    assert [item[-1] for item in items] == list(range(len(roster)))
+    items = [one[i] for one in sets for i in range(len(one))]
+    assert [item[-1] for item in items] == list(range(sum(SIZES.values())))
     return [int(item[1]) for item in items]
 
 
 # ---- several data sets ---------------------------------------------------------------------------
 
 
-def test_each_data_set_follows_its_own_samples(training: WatchedTraining, roster: Roster) -> None:
+def test_each_data_set_follows_its_own_samples(training: WatchedTraining, roster: Roster, sets: list[Any]) -> None:
     follow(training, discard(4, 5), ("relabel", {"sample_id": [0, 5, 8], "label": ["yes", "yes", "yes"]}))
     assert np.flatnonzero(roster.is_discarded()).tolist() == [4, 5]
-    assert labels(roster) == [1, 1, 0, 1, 0, 1, 1, 0, 1]
-    assert [part.data.has_discarded for part in roster.parts if part.data] == [True, True, False]
+    assert labels(sets) == [1, 1, 0, 1, 0, 1, 1, 0, 1]
+    assert [one.has_discarded for one in sets] == [True, True, False]
     assert training.ids_of("val").tolist() == [6, 7]
     follow(training, ("relabel", {"sample_id": [7], "label": "yes"}))
     assert not roster.is_discarded().any()
-    assert labels(roster) == [0, 1, 0, 1, 0, 0, 1, 1, 0], "what holds no longer is as it was"
+    assert labels(sets) == [0, 1, 0, 1, 0, 0, 1, 1, 0], "what holds no longer is as it was"
 
 
 def test_edits_of_validation_samples_count_once_each(training: WatchedTraining) -> None:
@@ -86,12 +91,13 @@ def test_data_sets_of_an_earlier_attempt_wait_for_their_loader(roster: Roster, t
     """Before the loader of `val` is seen again nobody can leave out its samples; weights need no data set."""
     again = Roster(None)
     again.take_up(roster.manifest())
-    again.add(data(SIZES["train"]), "train")
+    train = data(SIZES["train"])
+    again.add(train, "train")
     training = WatchedTraining(again, Rates(), tmp_path)
     training.are_weights_used = True
-    with pytest.raises(ConfigError, match="sample_id 6: its batches carry ids of your own"):
+    with pytest.raises(ConfigError, match="sample_id 6: no loader has shown its data set"):
         follow(training, discard(0, 6))
-    with pytest.raises(ConfigError, match="sample_id 8: its batches carry ids of your own"):
+    with pytest.raises(ConfigError, match="sample_id 8: no loader has shown its data set"):
         follow(training, ("relabel", {"sample_id": [8], "label": "yes"}))
     assert follow(training, discard(4), ("reweight", {"sample_id": [6], "weight": 2.0})) == []
     assert np.flatnonzero(again.is_discarded()).tolist() == [4]

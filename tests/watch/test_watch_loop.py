@@ -20,8 +20,9 @@ from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError, RunError
 from litscope.rundir import read_lines
 from litscope.watch import Loader, record, run, with_ids
-from litscope.watch.ids import classes_of, keys_of, labels_of
-from litscope.watch.samplers import SteeredBatchSampler, steer
+from litscope.watch.drawn import drawn_from
+from litscope.watch.nesting import classes_of, keys_of, labels_of
+from litscope.watch.samplers import SteeredBatchSampler, steered
 
 
 def train(folder: Path | None, asks: Asks | None = None, epochs: int = 3, **options: Any) -> torch.nn.Module:
@@ -274,14 +275,20 @@ def test_keys_and_labels_reach_the_manifest(tmp_path: Path) -> None:
 # ---- samplers ------------------------------------------------------------------------------------
 
 
-def steered(count: int = 20, batch: int = 4) -> tuple[Any, DataLoader[Any]]:
+def followed(count: int = 20, batch: int = 4) -> tuple[Any, DataLoader[Any]]:
+    """A data set, and a loader that follows its discards."""
     data = with_ids(list(range(count)))
     loader = DataLoader(data, batch, shuffle=True, generator=torch.Generator().manual_seed(0))
-    steer(loader)
-    steer(loader)
-    assert isinstance(loader.batch_sampler, SteeredBatchSampler)
-    assert not isinstance(loader.batch_sampler.inner, SteeredBatchSampler)
-    return data, loader
+    found = steer(steer(loader))
+    assert not isinstance(loader.batch_sampler, SteeredBatchSampler), "the person's own stays as it is"
+    assert isinstance(found.batch_sampler, SteeredBatchSampler)
+    assert not isinstance(found.batch_sampler.inner, SteeredBatchSampler)
+    return data, found
+
+
+def steer(loader: Any) -> Any:
+    drawn = drawn_from(getattr(loader, "dataset", None))
+    return loader if drawn is None else steered(loader, drawn)
 
 
 def drawn(loader: DataLoader[Any]) -> list[list[int]]:
@@ -289,7 +296,7 @@ def drawn(loader: DataLoader[Any]) -> list[list[int]]:
 
 
 def test_the_order_is_the_loader_s_own() -> None:
-    _, loader = steered()
+    _, loader = followed()
     plain = DataLoader(list(range(20)), 4, shuffle=True, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert [drawn(loader), drawn(loader)] == [[x.tolist() for x in plain], [x.tolist() for x in plain]]
     assert (len(loader), loader.batch_sampler.sampler) == (5, loader.sampler)  # type: ignore[union-attr]
@@ -298,8 +305,7 @@ def test_the_order_is_the_loader_s_own() -> None:
 def test_without_discards_the_batches_are_the_person_s_own_whatever_their_sizes() -> None:
     batches = [[3], [0, 1, 2, 5], [4, 6], [7, 8, 9]]
     data = with_ids(list(range(10)))
-    loader = DataLoader(data, batch_sampler=batches)
-    steer(loader)
+    loader = steer(DataLoader(data, batch_sampler=batches))
     assert data.is_steered
     assert drawn(loader) == batches
     data.leave_out(np.arange(2))
@@ -309,7 +315,7 @@ def test_without_discards_the_batches_are_the_person_s_own_whatever_their_sizes(
 
 
 def test_batches_become_smaller_and_not_fewer() -> None:
-    data, loader = steered()
+    data, loader = followed()
     data.leave_out(np.arange(10))
     found = drawn(loader)
     assert [len(batch) for batch in found] == [2] * 5
@@ -319,7 +325,7 @@ def test_batches_become_smaller_and_not_fewer() -> None:
 
 
 def test_a_discard_in_mid_epoch_and_a_restore() -> None:
-    data, loader = steered(40, 8)
+    data, loader = followed(40, 8)
     seen = []
     for number, (_, ids) in enumerate(loader):
         seen.append(ids.tolist())
@@ -335,7 +341,7 @@ def test_a_discard_in_mid_epoch_and_a_restore() -> None:
 
 @pytest.mark.parametrize("left", [2, 3, 5])
 def test_too_few_samples_come_more_than_once(left: int) -> None:
-    data, loader = steered()
+    data, loader = followed()
     data.leave_out(np.arange(20 - left))
     found = drawn(loader)
     assert len(found) == 5
@@ -346,7 +352,8 @@ def test_too_few_samples_come_more_than_once(left: int) -> None:
 def test_other_loaders_stay_as_they_are() -> None:
     data = with_ids(list(range(4)))
     single = DataLoader(data, batch_size=None)
-    steer(single)
+    assert steer(single) is single
     assert not data.is_steered
-    steer(DataLoader([1, 2], 2))  # type: ignore[arg-type]
-    steer([1, 2, 3])
+    plain = DataLoader([1, 2], 2)  # type: ignore[arg-type, var-annotated]
+    numbers = [1, 2, 3]
+    assert (steer(plain) is plain, steer(numbers) is numbers) == (True, True)

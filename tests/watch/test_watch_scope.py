@@ -18,13 +18,13 @@ from watched import (
     NUM_TRAIN,
     NUM_VAL,
     TRAIN,
-    VAL,
     Asking,
     Asks,
     Module,
     answers,
     ends,
     loaders,
+    numbers,
     rows,
     scoped_fit,
     trainer,
@@ -112,7 +112,8 @@ def test_record_inside_a_step_and_several_validation_loaders(tmp_path: Path) -> 
     trainer(Scope(run), max_epochs=1).fit(Module(step), train, [val, other])
     assert visits(run) == {
         (0, "train", "train"): (NUM_TRAIN, NUM_TRAIN),
-        (0, "val", "eval"): (NUM_VAL + NUM_TRAIN, NUM_VAL + NUM_TRAIN),
+        (0, "val", "eval"): (NUM_VAL, NUM_VAL),
+        (0, "train", "eval"): (NUM_TRAIN, NUM_TRAIN),  # the same data, though wrapped once more
     }
     found = rows(run, "select phase, count(*), min(value) > 0.33 from custom where name = 'confidence' group by all")
     assert sorted(found) == [("eval", NUM_VAL + NUM_TRAIN, True), ("train", NUM_TRAIN, True)]
@@ -140,9 +141,9 @@ def test_a_test_after_the_fit_belongs_to_the_run(tmp_path: Path) -> None:
     scope = Scope(tmp_path / "run")
     one, module = trainer(scope, max_epochs=1), Module()
     one.fit(module, *loaders())
-    one.test(module, DataLoader(with_ids(VAL), BATCH), verbose=False)
-    assert visits(tmp_path / "run")[0, "test", "eval"] == (NUM_VAL, NUM_VAL)
-    assert len(Manifest.read(tmp_path / "run" / "manifest.parquet").ids("test")) == NUM_VAL
+    one.test(module, DataLoader(with_ids(numbers(20, 2)), BATCH), verbose=False)
+    assert visits(tmp_path / "run")[0, "test", "eval"] == (20, 20)
+    assert len(Manifest.read(tmp_path / "run" / "manifest.parquet").ids("test")) == 20
     assert ends(tmp_path / "run")["epochs"] == 1
 
 

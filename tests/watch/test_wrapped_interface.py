@@ -14,7 +14,7 @@ from places import ROOT
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics import Accuracy
-from watched import BATCH, TRAIN, network, rows, visits
+from watched import BATCH, TRAIN, VAL, network, rows, visits
 
 import litscope.watch as wl
 from litscope.errors import ConfigError
@@ -149,7 +149,8 @@ def test_a_loader_without_a_batch_says_stop() -> None:
 def test_options_of_a_loader_come_from_the_hyperparameters(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"batch_size": 25, "shuffle": True, "drop_last": True, "max_samples": 3}
     hyperparameters(data={"train_loader": settings, "val_loader": None})
-    asked = {name: wl.watch_or_edit(TRAIN, name, flag="data") for name in ("train_loader", "val_loader")}
+    of = {"train_loader": TRAIN, "val_loader": VAL}
+    asked = {name: wl.watch_or_edit(data, name, flag="data") for name, data in of.items()}
     assert [one.batch_size for one in asked.values()] == [25, 1]
     assert asked["train_loader"].drop_last
     assert loader(batch_size=5).batch_size == 5, "what the script says itself holds"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from litscope.console import say
-from litscope.watch.ids import Ids, WithIds
+from litscope.watch.ids import WithIds
+from litscope.watch.nesting import Ids
 from litscope.watch.samplers import Loader
 
 MOST_DRY_PASSES = 1000

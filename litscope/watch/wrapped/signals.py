@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from litscope.errors import ConfigError
-from litscope.watch.ids import find_ids
+from litscope.watch.drawn import drawn_from
 from litscope.watch.wrapped.contexts import (
     BatchNow,
     BatchSignalContext,
@@ -159,7 +159,7 @@ def compute_signals(dataset_or_loader: Any, origin: str | None = None, signals: 
     chosen = of_data_sets() if signals is None else [known(signal_name) for signal_name in signals]
     if not chosen or not watched.open() or not is_first_process():
         return
-    split = watched.session.roster.split_of(data, None)
+    split = watched.session.roster.split_of(data)
     ids = data.ids().tolist()
     with torch.random.fork_rng(devices=[]):
         for start in range(0, len(ids), SAMPLES_AT_ONCE):
@@ -189,10 +189,10 @@ def _value_of(one: Signal, context: SignalContext) -> float | None:
 def _watched_data(watched: Watched, given: Any) -> tuple[str, Any]:
     """The name of the loader, and the data set with ids, that something given is, or was made into."""
     dataset = given.dataset if isinstance(given, DataLoader) else given
-    found = find_ids(dataset)
+    drawn = drawn_from(dataset)
     for name, loader in watched.loaders.items():
         data = loader.wrapped_dataset
-        if data is dataset or data.dataset is dataset or (found is not None and found[0] is data):
+        if data is dataset or data.dataset is dataset or (drawn is not None and drawn.datasets == [data]):
             return name, data
     raise ConfigError(
         f"compute_signals takes a watched loader or its data set, not {type(given).__name__}: "

@@ -19,8 +19,8 @@ from litscope.live.records import Status
 from litscope.rundir import RunDir
 from litscope.watch import active
 from litscope.watch.hyperparameters import Hyperparameters
-from litscope.watch.ids import Ids
 from litscope.watch.metrics import LoggedMetric
+from litscope.watch.nesting import Ids
 from litscope.watch.session import Session
 from litscope.watch.wrapped import outside
 from litscope.watch.wrapped.contexts import BatchNow
@@ -185,7 +185,7 @@ class Watched:
     def origin(self) -> str:
         """The name of the loader whose samples the loop shows, or else the split."""
         split, roster = self.session.place.split, self.session.roster
-        names = (n for n, loader in self.loaders.items() if roster.split_of(loader.wrapped_dataset, None) == split)
+        names = (n for n, loader in self.loaders.items() if roster.split_of(loader.wrapped_dataset) == split)
         return next(names, split)
 
 

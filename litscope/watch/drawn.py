@@ -1,0 +1,162 @@
+"""Drawn: which samples of `with_ids` data sets a loader draws, whatever stands between the two."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from litscope.console import warn
+from litscope.errors import ConfigError
+from litscope.watch.ids import WithIds
+from litscope.watch.nesting import Ids, all_inside, inside
+
+_REMEMBERED = 256
+"""Batches that a sampler may be ahead of the loop, for `Drawn.check`."""
+
+
+class Drawn:
+    """The items of a loader's data set, and the items of `with_ids` data sets that they are.
+
+    Attributes:
+        datasets: the `with_ids` data sets, each once.
+        is_exact: whether it is known which item is which. Else they are recorded by the ids in their batches, and no
+            sampler can leave one out.
+        name: of the class of the loader's data set.
+    """
+
+    def __init__(self, datasets: list[WithIds], which: Ids | None, index: Ids | None, name: str) -> None:
+        # which: (n,) number of the data set of each item; index: (n,) index in it; both None where it is not known
+        self.datasets = datasets
+        self.is_exact = which is not None
+        self._asked: deque[list[int]] = deque(maxlen=_REMEMBERED)
+        self.name = name
+        self._which, self._index = which, index
+        self._is_checked = False
+
+    def pieces(self) -> Iterator[tuple[WithIds, Ids | None]]:
+        """Each data set, and the indices of those of its items that are drawn; None where that is not known."""
+        for number, data in enumerate(self.datasets):
+            known = None if self._which is None or self._index is None else self._index[self._which == number]
+            yield data, known
+
+    def ids(self, at: Ids | None = None) -> Ids:
+        """(n,) the `sample_id` of all items, or of those at some indices; in no order where it is not exact."""
+        if self._which is None or self._index is None:
+            return np.concatenate([data.ids() for data in self.datasets])
+        which, index = (self._which, self._index) if at is None else (self._which[at], self._index[at])
+        found = np.empty(len(index), np.int64)
+        for number, data in enumerate(self.datasets):
+            found[which == number] = data.ids(index[which == number])
+        return found
+
+    @property
+    def has_discarded(self) -> bool:
+        """Whether any sample is discarded."""
+        return any(data.has_discarded for data in self.datasets)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether samplers stop; see `WithIds`."""
+        return any(data.is_over for data in self.datasets)
+
+    def is_kept(self, at: Ids) -> Any:
+        """(B,) bool: which of the items at these indices are not discarded."""
+        assert self._which is not None
+        assert self._index is not None
+        kept = np.ones(len(at), bool)
+        for number, data in enumerate(self.datasets):
+            mine = self._which[at] == number
+            kept[mine] = ~data.is_discarded[self._index[at[mine]]]
+        return kept
+
+    def ids_in(self, batch: Any) -> Tensor | None:
+        """The ids (B,) of a batch of these items; None if they are not where `with_ids` puts them."""
+        return self.datasets[0].ids_in(batch)
+
+    def label_in(self, batch: Any) -> Tensor | None:
+        """The labels (B,) of such a batch; None if they are not in their place."""
+        return self.datasets[0].label_in(batch)
+
+    def is_asked_for(self, indices: list[int]) -> None:
+        """Note that a sampler has provided this batch, for `check`."""
+        if not self._is_checked:
+            self._asked.append(indices)
+
+    def check(self, ids: Tensor) -> None:
+        """Compare the ids of the first batch with the items that were asked for. The one time that it reads a batch.
+
+        A wrapper that reads other items than it is asked for is not followed by discards, which is said.
+
+        Raises:
+            ConfigError: if they are no ids of these samples: a wrapper lost them, or they come from somewhere else.
+        """
+        if self._is_checked or not ids.numel():
+            return
+        self._is_checked = True
+        found = Counter(ids.tolist())
+        if not set(found) <= set(self.ids().tolist()):
+            raise self._are_no_ids(found)
+        if not self._asked or not self.is_exact:
+            if 2 * len(found) < ids.numel():  # so few different ones are labels
+                raise self._are_no_ids(found)
+            return
+        for indices in self._asked:
+            asked = Counter(self.ids(np.asarray(indices, np.int64)).tolist())
+            if found <= asked or found.keys() == asked.keys():
+                return
+        if max(found.values()) > 1:
+            raise self._are_no_ids(found)
+        self.is_exact = False
+        for data in self.datasets:
+            data.is_steered = False
+        warn(
+            f"{self.name} reads other items of its with_ids data set than those it is asked for: its samples are "
+            f"recorded, but discards cannot follow. Wrap the outermost data set instead: with_ids({self.name}(...))."
+        )
+
+    def _are_no_ids(self, found: Iterable[int]) -> ConfigError:
+        first = ", ".join(str(value) for value in sorted(found)[:3])
+        return ConfigError(
+            f"sample_id {first}, ...: this batch was read from {self.name}, and these are no ids of its samples. A "
+            "wrapper around a with_ids data set has to hand on the id of what it reads: x, y, sample_id = "
+            "self.dataset[i]; return self.transform(x), y, sample_id. Or wrap the outermost data set: "
+            f"with_ids({self.name}(...))."
+        )
+
+
+def drawn_from(dataset: Any) -> Drawn | None:
+    """What a data set draws from `with_ids` data sets; None where there is none in it."""
+    datasets: list[WithIds] = []
+    found = _look(dataset, datasets)
+    name = type(dataset).__name__
+    if found is not None:
+        return Drawn(datasets, *found, name)
+    datasets = list({id(each): each for each in all_inside(dataset) if isinstance(each, WithIds)}.values())
+    return Drawn(datasets, None, None, name) if datasets else None
+
+
+def _look(dataset: Any, datasets: list[WithIds]) -> tuple[Ids, Ids] | None:
+    """(n,) which of `datasets` each item is of, and (n,) its index there; None where it is not known of all.
+
+    `datasets` grows by those that are met.
+    """
+    if isinstance(dataset, WithIds):
+        number = next((i for i, known in enumerate(datasets) if known is dataset), len(datasets))
+        if number == len(datasets):
+            datasets.append(dataset)
+        return np.full(len(dataset), number, np.int64), np.arange(len(dataset))
+    if isinstance(dataset, ConcatDataset):
+        parts = [_look(part, datasets) for part in dataset.datasets]
+        known = [part for part in parts if part is not None]
+        if not known or len(known) < len(parts):
+            return None
+        return np.concatenate([which for which, _ in known]), np.concatenate([index for _, index in known])
+    if (held := inside(dataset)) is None or (found := _look(held[0], datasets)) is None:
+        return None
+    which, index = found
+    return found if held[1] is None else (which[held[1]], index[held[1]])
