@@ -53,13 +53,14 @@ def group_doc(group: str) -> str:
     return str(GROUPS[group].__doc__)
 
 
-def typed(field: Field, value: Any, where: str) -> Any:
+def typed(field: Field, value: Any, where: str, written: str | None = None) -> Any:
     """`value` in the field's type.
 
     Args:
         field: the field that it is for.
         value: a text (from a flag), a YAML value or a Python object.
         where: how messages call it: `--lr`, or `training.lr (file.yaml, line 3)`.
+        written: how it stands in its file, where that is not how Python writes it (`1e1`).
 
     Raises:
         ConfigError: with the value and what is expected.
@@ -84,7 +85,8 @@ def typed(field: Field, value: Any, where: str) -> Any:
         return getattr(_types().parse_object({field.name: value}, defaults=False), field.name)
     except ArgumentError:
         hint = did_you_mean(str(value), field.choices)
-        raise ConfigError(f"{where}: {value!r} is not {field.expected}.{hint}") from None
+        shown = value if written is None else written
+        raise ConfigError(f"{where}: {shown!r} is not {field.expected}.{hint}") from None
 
 
 @cache

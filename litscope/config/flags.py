@@ -148,7 +148,7 @@ def _parse_words(argv: Sequence[str], options: Sequence[Option]) -> argparse.Nam
 
 def _check_names(argv: Sequence[str], known: set[str]) -> None:
     """Refuse unknown flags, with close ones."""
-    for word in argv:
+    for word in argv[: argv.index("--")] if "--" in argv else argv:
         name = word.split("=")[0]
         if word.startswith("--") and name not in known:
             raise ConfigError(f"{name} is not a flag.{did_you_mean(name, known)} `litscope fit --help` shows all.")

@@ -140,7 +140,8 @@ def _add(layer: Layer, entries: Iterable[Entry], known: dict[str, Field], sectio
         if entry.is_mapping:
             raise ConfigError(f"{entry.where}: {section}.{entry.key} takes {field.expected}, not a mapping.")
         value = entry.text if field.is_text and entry.text is not None else entry.value
-        layer[field.key] = Setting(typed(field, value, f"{entry.where}: {section}.{entry.key}"), entry.where)
+        written = entry.text if isinstance(value, float) else None
+        layer[field.key] = Setting(typed(field, value, f"{entry.where}: {section}.{entry.key}", written), entry.where)
 
 
 def _mark_chosen(layer: Layer, entries: Iterable[Entry]) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.console import number_of, say
+from litscope.console import number_of, say, table_lines
 from litscope.curation.carry import net_actions
 from litscope.data.manifest import Ids, Manifest
 from litscope.errors import ConfigError, RunError
@@ -98,15 +98,15 @@ class Validation:
 
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""
-        head = f"{'planted':<16} {'number':>7} {'AP':>6} {'chance':>7} {'to rank':>8} {'precision':>10} {'recall':>7}"
         rows = []
         for one in self.kinds:
-            start = f"{one.kind:<16} {one.num_planted:>7,} {one.average_precision:>6.3f}"
-            start += f" {one.num_planted / max(1, one.num_ranked):>7.3f}"
+            chance = one.num_planted / max(1, one.num_ranked)
+            start = [one.kind, f"{one.num_planted:,}", f"{one.average_precision:.3f}", f"{chance:.3f}"]
             for depth in one.depths:
-                rows.append(f"{start:<39} {depth.rank:>8,} {depth.precision:>10.3f} {depth.recall:>7.3f}")
-                start = ""
-        return [head, *rows, *self.notes, CAVEAT]
+                rows.append([*start, f"{depth.rank:,}", f"{depth.precision:.3f}", f"{depth.recall:.3f}"])
+                start = [""] * len(start)
+        head = ["planted", "number", "AP", "chance", "to rank", "precision", "recall"]
+        return [*table_lines(head, rows, right=head[1:]), *self.notes, CAVEAT]
 
 
 def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from litscope.config.recipe import Recipe
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.data.pruning import DEFAULT_RATIO, num_whole_at_end
 from litscope.defaults import direction
 from litscope.errors import ConfigError
@@ -143,18 +143,18 @@ class PruneResult:
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""
         scale, unit = self._unit
-        head = f"{'arm':<11}{self.metric:>17}{'sd':>8}{'samples':>13}{'of full':>9}{'wall s':>9}"
-        lines = [f"{self.dataset}, prune ratio {self.ratio:g}, {self.num_seeds} seeds", head]
+        rows = []
         for arm in self.arms:
             runs = self.of(arm)
             values = [scale * run.value for run in runs]
             samples, wall_s = (
                 statistics.fmean(x) for x in zip(*((r.num_samples, r.wall_s) for r in runs), strict=True)
             )
-            lines.append(
-                f"{arm:<11}{statistics.fmean(values):>17.3f}{statistics.stdev(values):>8.3f}{samples:>13,.0f}"
-                f"{self.cost(arm):>9.1%}{wall_s:>9.1f}"
-            )
+            figures = (f"{statistics.fmean(values):.3f}", f"{statistics.stdev(values):.3f}", f"{samples:,.0f}")
+            rows.append([arm, *figures, f"{self.cost(arm):.1%}", f"{wall_s:.1f}"])
+        head = ["arm", self.metric, "sd", "samples", "of full", "wall s"]
+        lines = [f"{self.dataset}, prune ratio {self.ratio:g}, {self.num_seeds} seeds"]
+        lines += table_lines(head, rows, right=head[1:])
         lines += [f"{self.method} minus {arm}: {self.against(arm).shown(scale)}{unit}" for arm in self._others]
         return [*lines, self.verdict]
 

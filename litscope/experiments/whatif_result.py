@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from litscope.console import number_of
+from litscope.console import number_of, table_lines
 from litscope.ledger.journal.actions import Action
 
 CONFIDENCE = 0.95
@@ -98,18 +98,20 @@ class WhatIf:
 
     def lines(self) -> list[str]:
         """The result in lines for a terminal."""
-        rows = [f"{'seed':<10} {'as is':>8} {'changed':>8} {'difference':>10}"]
-        for seed, a, b in zip(self.seeds, self.as_is, self.changed, strict=True):
-            rows.append(f"{seed:<10} {a:>8.4f} {b:>8.4f} {b - a:>+10.4f}")
+        rows = [
+            [str(seed), f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"]
+            for seed, a, b in zip(self.seeds, self.as_is, self.changed, strict=True)
+        ]
         columns = (self.as_is, self.changed, self.differences)
         means, spreads = ([float(f(c)) for c in columns] for f in (np.mean, lambda c: np.std(c, ddof=1)))
-        rows.append(f"{'mean':<10} {means[0]:>8.4f} {means[1]:>8.4f} {means[2]:>+10.4f}")
-        rows.append(f"{'deviation':<10} {spreads[0]:>8.4f} {spreads[1]:>8.4f} {spreads[2]:>10.4f}")
+        rows.append(["mean", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{means[2]:+.4f}"])
+        rows.append(["deviation", *(f"{spread:.4f}" for spread in spreads)])
+        head = ["seed", "as is", "changed", "difference"]
         num = "" if self.num_val is None else f", on {self.num_val:,} validation samples"
         one = f"; one of them is {100 / self.num_val:.2g} points" if self.num_val and "accuracy" in self.metric else ""
         return [
             f"{self.metric} after {number_of(self.epochs, 'more epoch')}{num}{one}",
-            *rows,
+            *table_lines(head, rows, right=head[1:]),
             self.verdict(),
         ]
 

@@ -229,6 +229,7 @@ def test_yaml_value(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("model:\n  model_type: vit_b_16\n", 2, "An architecture is named by --arch: --arch vit_b_16."),
         ("training:\n  epochs: many\n", 2, "training.epochs: 'many' is not a whole number"),
         ("training:\n  epochs: true\n", 2, "training.epochs: True is not a whole number"),
+        ("training:\n  epochs: 1e1\n", 2, "training.epochs: '1e1' is not a whole number"),
         ("training:\n  seed: null\n", 2, "training.seed: None is not a whole number"),
         ("training:\n  seed: 3\n  seed: 4\n", 3, "'seed' stands here for the second time (first in line 2)"),
         ("training:\n  lr: 3\n  learning_rate: 4\n", 3, "another name of training.lr"),

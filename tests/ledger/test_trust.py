@@ -136,6 +136,8 @@ def test_the_clock_in_words() -> None:
     learning = clock_sentence(Clock([nan, 0.5, 0.25], None, (0, 2), 3))
     assert "still learning after 3 epochs" in learning
     assert "uses epochs 1 to 3. 25.0 % of the predictions changed in the last epoch." in learning
+    one = clock_sentence(Clock([0.5], None, (0, 0), 1))
+    assert "after 1 epoch, more of them improve the ranking; it uses epoch 1." in one
     assert "begins at epoch 9; the ranking uses epochs 3 to 9" in clock_sentence(Clock([nan] * 12, 8, (2, 8), 12))
     assert "more of them improve the ranking" in learning
     calm = clock_sentence(Clock([nan, 0.5, 0.1], None, (1, 2), 3))

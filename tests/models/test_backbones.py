@@ -12,6 +12,7 @@ from torch import nn
 from litscope.errors import ModelError
 from litscope.models.networks import backbones, weights
 from litscope.models.networks.backbones import build, list_models, resolve, why_no_weights
+from litscope.models.networks.names import architectures
 
 NAMED = {
     "resnet18": "timm",
@@ -62,6 +63,10 @@ def test_spellings(arch, expected):
 def test_wrong_name_gets_close_matches(arch, close):
     with pytest.raises(ModelError, match=f"Did you mean.*{close}"):
         build(arch, 10)
+
+
+def test_the_names_that_a_shell_offers_are_those_that_there_are() -> None:
+    assert list(architectures()) == list_models()
 
 
 def test_list_by_glob_and_by_word():

@@ -242,6 +242,7 @@ def test_check_asks_no_network_and_says_what_would_be_downloaded(
     host = "download.pytorch.org" if flags.get("arch") else "huggingface.co"
     (line,) = [line for line in found.lines() if "would be downloaded" in line]
     assert line.startswith(f"pretrained weights would be downloaded from https://{host}/")
+    assert line.endswith("ends there, as --pretrained asks" if flags else "chooses to start from scratch")
     assert found.to_dict()["download"] in line
 
 
@@ -296,3 +297,11 @@ def test_the_same_seed_prepares_the_same_network(in_tmp: Path) -> None:
     one, two = (seeded_classifier(prepare(recipe)).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert recipe == recipe_from_keywords(**DIGITS), "the recipe as given is not changed"
+
+
+@pytest.mark.parametrize("find", ["lr-find", "batch-size-find"])
+def test_a_finder_does_not_leave_decisions_aside_unsaid(files: Path, find: str) -> None:
+    Path("good.jsonl").write_text(_relabel("setosa"))
+    recipe = recipe_from_keywords(**{**ON_CPU, "dataset": "iris", "actions": "good.jsonl"})
+    assert told(find, recipe).startswith("ConfigError: --actions good.jsonl: it is for a run")
+    assert len(check_up(recipe).start.actions) == 1, "who trains takes them"

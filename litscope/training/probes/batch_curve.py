@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from litscope.console import table_lines
+
 CLOSE_ENOUGH = 0.95
 """Share of the best throughput at which a size counts as just as fast."""
 
@@ -49,11 +51,12 @@ class BatchSizeResult:
 
     def lines(self) -> list[str]:
         """The result as a table and two sentences."""
-        lines = ["batch size   samples/s      memory"]
+        rows = []
         for p in self.probes:
             speed = f"{p.samples_per_s:,.0f}" if p.samples_per_s is not None else "-"
             memory = f"{p.memory_bytes / 2**20:,.0f} MiB" if p.memory_bytes is not None else "-"
-            lines.append(f"{p.size:>10} {speed:>11} {memory:>11}" + ("" if p.fits else "   does not fit"))
+            rows.append([p.size, speed, memory, "" if p.fits else "does not fit"])
+        lines = table_lines(["batch size", "samples/s", "memory", ""], rows, right=["samples/s", "memory"])
         within = f" in the {self.budget_bytes / 2**30:.1f} GiB allowed" if self.budget_bytes is not None else ""
         if self.suggestion is None:
             return [*lines, f"Not even {self.probes[0].size} fits{within}. Use a smaller --image-size or model."]
