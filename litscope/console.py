@@ -1,7 +1,7 @@
 """What a person reads while a command runs: lines and progress bars, always on standard error; and tables.
 
 Standard output belongs to results (tables, ``--json``), so that a command can be piped.
-On a terminal rich draws bars and tables; elsewhere every message is one plain line, and a table aligned text.
+On a terminal rich draws bars and measures tables; elsewhere every message is one plain line, and a table aligned text.
 
 Names come from strangers: files, classes, tags, notes. What could move the cursor, colour the screen, turn the
 direction of the text or begin a line of its own is shown as an escape (`one_line`, `printable`), here and in
@@ -187,7 +187,7 @@ def _screen_width() -> int | None:
 
 
 def _drawn(texts: list[list[str]], is_right: list[bool], is_whole: list[bool], width: int) -> list[str]:
-    """The table on a terminal, drawn by rich.
+    """The table on a terminal, as rich measures text and sets its head apart. (Its own `Table` takes 0.3 ms a row.)
 
     Args:
         texts: the cells of each column, its name first.
@@ -195,9 +195,6 @@ def _drawn(texts: list[list[str]], is_right: list[bool], is_whole: list[bool], w
         width: of the terminal.
     """
     from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     longest = [min(width, max(map(cell_len, column))) for column in texts]
     least = [
@@ -208,19 +205,32 @@ def _drawn(texts: list[list[str]], is_right: list[bool], is_whole: list[bool], w
     while num > 1 and sum(least[:num]) + GAP * (num - 1) > width:
         num -= 1
     widths = _shared(longest[:num], least[:num], width - GAP * (num - 1))
-    table = Table(box=None, pad_edge=False, padding=(0, GAP // 2), header_style="bold")
-    for column, room, on_right in zip(texts, widths, is_right, strict=False):
-        head = Text(_shortened(column[0], room))
-        table.add_column(head, justify="right" if on_right else "left", width=room, no_wrap=True, overflow="crop")
-    for row in zip(*(column[1:] for column in texts[:num]), strict=True):
-        table.add_row(*(Text(_shortened(text, room)) for text, room in zip(row, widths, strict=True)))
-    console = Console(width=width, force_terminal=True, file=io.StringIO())
-    with console.capture() as drawn:
-        console.print(table)
-    first, *lines = drawn.get().splitlines()
+    columns = [
+        [_padded(_shortened(text, room), room, on_right) for text in column]
+        for column, room, on_right in zip(texts, widths, is_right, strict=False)
+    ]
+    head, *lines = ((" " * GAP).join(row).rstrip() for row in zip(*columns, strict=True))
     left_out = [column[0] for column in texts[num:]]
     note = f"no room for {', '.join(left_out)}: a wider screen has them, and so has a pipe (| less -S)"
-    return [Styled(first), *(line.rstrip() for line in lines), *(textwrap.wrap(note, width) if left_out else ())]
+    return [_bold(head), *lines, *(textwrap.wrap(note, width) if left_out else ())]
+
+
+def _padded(text: str, room: int, on_right: bool) -> str:
+    from rich.cells import cell_len
+
+    space = " " * (room - cell_len(text))
+    return space + text if on_right else text + space
+
+
+def _bold(line: str) -> Styled:
+    """A line in bold, if the terminal can show that."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(force_terminal=True, file=io.StringIO())
+    with console.capture() as drawn:
+        console.print(Text(line, style="bold"), no_wrap=True, overflow="ignore", crop=False, end="")
+    return Styled(drawn.get())
 
 
 def _shared(longest: list[int], least: list[int], room: int) -> list[int]:
