@@ -65,13 +65,16 @@ def record(
         session.record(sample_id, logits, label, signals, split)
 
 
-def weight_of(sample_id: Tensor) -> Tensor:
+def weight_of(sample_id: Any) -> Tensor:
     """(B,) float32 on the ids' device: the factors by which people asked to multiply these samples' loss; 1 by default.
+
+    Args:
+        sample_id: (B,) as the batch carries them; names are on the CPU.
 
     Example:
         >>> loss = (F.cross_entropy(logits, label, reduction="none") * weight_of(sample_id)).mean()
     """
     session = current()
     if session is None or not session.is_open:
-        return torch.ones(sample_id.shape, device=sample_id.device)
+        return torch.ones(len(sample_id), device=getattr(sample_id, "device", None))
     return session.weight_of(sample_id)

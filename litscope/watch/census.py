@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
 from litscope.console import warn
@@ -13,7 +15,7 @@ from litscope.rundir import RunDir
 from litscope.runs import is_watched
 from litscope.watch.drawn import Drawn
 from litscope.watch.ids import WithIds
-from litscope.watch.own_ids import OwnIds
+from litscope.watch.own_ids import OwnIds, Stretch
 from litscope.watch.roster import Roster
 
 
@@ -119,22 +121,25 @@ class Census:
         """Take in samples with ids of a person's own, up to the id `end`. True if there were any."""
         assert self._own is not None
         before = len(self._roster)
-        blocks = self._own.refresh()
-        for first_id, split, own in blocks:
-            if before <= first_id and (end is None or first_id < end):
-                self._roster.take_own(first_id, split, own)
+        stretches = self._own.refresh()
+        for stretch in stretches:
+            if before <= stretch.first_id and (end is None or stretch.first_id < end):
+                self._roster.take_own(stretch)
         if len(self._roster) != before and self._ranks.rank == 0:
-            self._tell_overlap(blocks)
+            self._tell_overlap(stretches)
         return len(self._roster) != before
 
-    def _tell_overlap(self, blocks: list[tuple[int, str, list[int] | list[str]]]) -> None:
-        """Say once that ids of training come in another split too: they may be the same samples, or others."""
-        trained = {value for _, split, own in blocks if split == "train" for value in own}
-        for other in (split for split in SPLITS if split != "train"):
-            both = sorted(trained.intersection(value for _, split, own in blocks if split == other for value in own))
+    def _tell_overlap(self, stretches: list[Stretch]) -> None:
+        """Say once that ids of one data set are ids of another too: they may be the same samples, or others."""
+        spaces: dict[str, set[int | str]] = {}
+        for stretch in stretches:
+            spaces.setdefault(stretch.space, set()).update(stretch.own)
+        for (one, ids), (other, more) in combinations(spaces.items(), 2):
+            both = ids & more
             if both and other not in self._said:
                 self._said.add(other)
+                first = min(both, key=str)
                 warn(
-                    f"{len(both):,} ids of {other} are ids of training too, such as {both[0]!r}: they count as other "
+                    f"{len(both):,} ids of {other} are ids of {one} too, such as {first!r}: they count as other "
                     "samples. Where they are the same, give both loaders the same data set, or with_ids of it."
                 )

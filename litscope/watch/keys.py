@@ -52,11 +52,11 @@ class KeyGiver:
 
     def _prefix(self, part: Part) -> str:
         """That of a split, with a number where it stands for other samples. All numbers of a person's own share one."""
-        own = (other.prefix for other in self._parts if other.is_own and other.split == part.split)
+        own = (other.prefix for other in self._parts if other.is_own and other.space == part.space)
         if part.numbers is not None and (shared := next(filter(None, own), None)) is not None:
             return shared
         used = {other.prefix for other in self._parts}
-        base = part.split if part.split in SPLITS else "data"
+        base = part.space or (part.split if part.split in SPLITS else "data")
         number = 1
         while (prefix := base if number == 1 else f"{base}-{number}") in used:
             number += 1
@@ -69,7 +69,7 @@ class KeyGiver:
                 "split": part.split,
                 "first_id": part.first_id,
                 "num_samples": part.num_samples,
-                "is_own": part.is_own,
+                "space": part.space,
                 "prefix": part.prefix,
                 "names": {
                     str(i): name
@@ -93,7 +93,7 @@ class KeyGiver:
         names = None
         if prefix is None:
             names = [described["names"].get(str(i), key) for i, key in enumerate(mine)]
-        part = Part(described["split"], first_id, num_samples, names, described["is_own"], prefix)
+        part = Part(described["split"], first_id, num_samples, names, described["space"], prefix)
         part.keys = mine
         return part
 

@@ -18,7 +18,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 Ids = NDArray[np.int64]
 
-_DEPTH = 4
+_DEPTH = 6
 """How deep `all_inside` looks."""
 
 _MOST = 64
@@ -47,16 +47,17 @@ def inside(dataset: Any) -> tuple[Any, Ids | None] | None:
     return (inner, None) if len(inner) == len(dataset) else None
 
 
-def all_inside(dataset: Any, depth: int = _DEPTH) -> Iterator[Any]:
+def all_inside(held: Any, depth: int = _DEPTH) -> Iterator[Any]:
     """Every data set that one holds somewhere in its attributes, also in lists and dicts, itself included."""
-    yield dataset
-    if depth == 0:
+    if _is_dataset(held):
+        yield held
+        inner = list(getattr(held, "__dict__", {}).values())
+    elif isinstance(held, Mapping | list | tuple):
+        inner = list(held.values() if isinstance(held, Mapping) else held)[:_MOST]
+    else:
         return
-    for value in getattr(dataset, "__dict__", {}).values():
-        many = list(value.values()) if isinstance(value, Mapping) else value
-        for each in many[:_MOST] if isinstance(many, list | tuple) else (value,):
-            if _is_dataset(each):
-                yield from all_inside(each, depth - 1)
+    for each in inner if depth else ():
+        yield from all_inside(each, depth - 1)
 
 
 def _is_dataset(value: object) -> bool:

@@ -4,7 +4,8 @@ A `sample_id` is a row number of the manifest, so sparse, negative and huge numb
 they are seen. All processes of a run have to give the same. They agree in a file that they append to under its lock:
 what a line says holds for everybody. The writer's thread does it, on its way to the disk, so that no step ever waits.
 
-An id counts within its split: 3 of training and 3 of validation are two samples.
+An id counts within its data set: 3 of training and 3 of validation are two samples, and so are those of two validation
+loaders. Where it counts is its *space*: the split, with a number for the second data set of one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +29,31 @@ from litscope.rundir import RunDir, append_to, open_locked
 from litscope.watch.nesting import Ids
 
 
-class OwnNumbers(str):
-    """The split of rows whose ids are numbers of a person's own, until they are written."""
+class OwnSplit(str):
+    """The split of rows whose ids are a person's own, until they are written.
 
-    __slots__ = ()
+    Attributes:
+        space: where the ids count.
+        are_names: whether they stand for names (`OwnIds.codes`).
+    """
+
+    space: str
+    are_names: bool
+
+    def __new__(cls, split: str, space: str, are_names: bool = False) -> OwnSplit:
+        """A split that says where the ids of its rows count."""
+        made = super().__new__(cls, split)
+        made.space, made.are_names = space, are_names
+        return made
 
 
-class OwnNames(str):
-    """The split of rows whose ids stand for names of a person's own (`OwnIds.codes`), until they are written."""
+class Stretch(NamedTuple):
+    """Samples whose batches carry ids of a person's own: the n-th of `own` has the `sample_id` first_id + n."""
 
-    __slots__ = ()
+    first_id: int
+    split: str
+    space: str
+    own: list[int] | list[str]
 
 
 class OwnIds:
@@ -51,7 +67,7 @@ class OwnIds:
     def __init__(self, path: Path, num_samples: Callable[[], int]) -> None:
         self._path, self.num_samples = path, num_samples
         self._ids: dict[str, dict[int | str, int]] = {}
-        self._blocks: list[tuple[int, str, list[int] | list[str]]] = []
+        self._stretches: list[Stretch] = []
         self._next = 0
         self._offset = 0
         self._names: list[str] = []
@@ -59,15 +75,15 @@ class OwnIds:
         self._lock = threading.Lock()  # signals and custom values have a writer's thread each
         self.refresh()
 
-    def on_their_way(self, sample_id: Any, split: str) -> tuple[Any, str]:
+    def on_their_way(self, sample_id: Any, split: str, space: str) -> tuple[Any, OwnSplit]:
         """Ids of a batch as a step records them, and the split that says that they are not written as they are.
 
         Raises:
             ConfigError: for what is neither a number nor a name.
         """
         if has_names(sample_id):
-            return self.codes(sample_id), OwnNames(split)
-        return sample_id, OwnNumbers(split)
+            return self.codes(sample_id), OwnSplit(split, space, are_names=True)
+        return sample_id, OwnSplit(split, space)
 
     def codes(self, names: Sequence[Any]) -> Tensor:
         """(B,) int64 numbers that stand for names in this process.
@@ -89,34 +105,34 @@ class OwnIds:
                 self._names.append(str(name))
         return torch.tensor([self._codes[name] for name in names], dtype=torch.int64)
 
-    def sample_ids(self, split: str, own: Ids) -> Ids:
+    def sample_ids(self, split: OwnSplit, own: Ids) -> Ids:
         """(n,) the `sample_id` of each id; new ones are given one. Belongs to the writer's threads.
 
         Args:
-            split: an `OwnNumbers` or `OwnNames`.
+            split: of the rows.
             own: (n,) numbers, or codes of names.
         """
         different, where = np.unique(own, return_inverse=True)
         values: list[Any] = different.tolist()
-        if isinstance(split, OwnNames):
+        if split.are_names:
             values = [self._names[code] for code in values]
         with self._lock:
-            known = self._ids.setdefault(str(split), {})
+            known = self._ids.setdefault(split.space, {})
             if any(value not in known for value in values):
-                self._give(str(split), values)
+                self._give(split, values)
             found = np.array([known[value] for value in values], np.int64)
         return found[where.reshape(-1)]
 
-    def refresh(self) -> list[tuple[int, str, list[int] | list[str]]]:
-        """All samples with ids of a person's own that are known to anybody: (first id, split, ids) of each stretch."""
+    def refresh(self) -> list[Stretch]:
+        """All samples with ids of a person's own that are known to anybody."""
         if self._path.exists():
             with self._lock, self._path.open("rb", buffering=0) as file:
                 self._read(file)
-        return list(self._blocks)
+        return list(self._stretches)
 
     def claim(self, count: int, is_alone: bool) -> int:
         """The first id of `count` samples of a `with_ids` data set that come after all that are known to anybody."""
-        if is_alone and not self._blocks:
+        if is_alone and not self._stretches:
             return self.num_samples()
         with self._lock, open_locked(self._path) as file:
             self._read(file)
@@ -125,19 +141,19 @@ class OwnIds:
         return first_id
 
     def own_id(self, sample_id: int) -> tuple[str, int | str] | None:
-        """The split and own id of a sample; None if its batches carry the ids of `with_ids`."""
-        for first_id, split, own in self._blocks:
+        """The space and own id of a sample; None if its batches carry the ids of `with_ids`."""
+        for first_id, _, space, own in self._stretches:
             if first_id <= sample_id < first_id + len(own):
-                return split, own[sample_id - first_id]
+                return space, own[sample_id - first_id]
         return None
 
-    def _give(self, split: str, values: list[Any]) -> None:
+    def _give(self, split: OwnSplit, values: list[Any]) -> None:
         with open_locked(self._path) as file:
             self._read(file)
-            new = [value for value in values if value not in self._ids[split]]
+            new = [value for value in values if value not in self._ids[split.space]]
             if new:
                 first_id = max(self._next, self.num_samples())
-                self._append(file, {"first_id": first_id, "split": split, "own": new})
+                self._append(file, {"first_id": first_id, "split": str(split), "space": split.space, "own": new})
 
     def _append(self, file: FileIO, line: dict[str, Any]) -> None:
         append_to(file, line)
@@ -156,8 +172,8 @@ class OwnIds:
                 continue
             own = line.get("own")
             if own is not None:
-                self._blocks.append((line["first_id"], line["split"], own))
-                ids = self._ids.setdefault(line["split"], {})
+                self._stretches.append(Stretch(line["first_id"], line["split"], line["space"], own))
+                ids = self._ids.setdefault(line["space"], {})
                 ids.update({value: line["first_id"] + i for i, value in enumerate(own)})
             self._next = max(self._next, line["first_id"] + (line["count"] if own is None else len(own)))
 
@@ -206,13 +222,16 @@ class _Named:
         ends = np.cumsum([segment.num_rows for segment in rows.segments])
         sample_id = rows.sample_id.copy()
         is_own = np.zeros(len(sample_id), bool)
-        stretches: dict[str, list[slice]] = {}
+        stretches: dict[tuple[str, bool], list[slice]] = {}
+        splits: dict[tuple[str, bool], OwnSplit] = {}
         for segment, end in zip(rows.segments, ends.tolist(), strict=True):
-            if isinstance(segment.split, OwnNumbers | OwnNames):
-                stretches.setdefault(segment.split, []).append(slice(end - segment.num_rows, end))
-        for split, slices in stretches.items():
+            if isinstance(split := segment.split, OwnSplit):
+                where = split.space, split.are_names
+                splits[where] = split
+                stretches.setdefault(where, []).append(slice(end - segment.num_rows, end))
+        for where, slices in stretches.items():
             at = np.concatenate([np.arange(part.start, part.stop) for part in slices])
-            sample_id[at] = self._own.sample_ids(split, rows.sample_id[at])
+            sample_id[at] = self._own.sample_ids(splits[where], rows.sample_id[at])
             is_own[at] = True
         if len(strange := sample_id[~is_own & (sample_id >= self._own.num_samples())]):
             raise LedgerError(

@@ -24,7 +24,7 @@ class Part:
         first_id: `sample_id` of its first sample.
         num_samples: how many it has.
         names: of its samples, where the data set has some; else they are numbered.
-        is_own: whether its batches carry a person's own ids.
+        space: where ids of a person's own count, if its batches carry those (`own_ids`); else empty.
 
     Attributes:
         numbers: a person's own ids of its samples, where they are numbers.
@@ -43,11 +43,11 @@ class Part:
         first_id: int,
         num_samples: int,
         names: list[str] | None = None,
-        is_own: bool = False,
+        space: str = "",
         prefix: str | None = None,
     ) -> None:
         self.split, self.first_id, self.num_samples = split, first_id, num_samples
-        self.names, self.is_own, self.prefix = names, is_own, prefix
+        self.names, self.space, self.prefix = names, space, prefix
         self.numbers: list[int] | None = None
         self.keys: list[str] = []
         self.is_discarded: NDArray[np.bool_] = np.zeros(num_samples, bool)
@@ -58,6 +58,11 @@ class Part:
         self._labels: dict[int, int] = {}
         self._carriers: WeakKeyDictionary[WithIds, Ids] = WeakKeyDictionary()
         self._bases: list[tuple[Callable[[], Any], Ids]] = []
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its batches carry ids of a person's own."""
+        return bool(self.space)
 
     @property
     def ids(self) -> slice:

@@ -18,6 +18,7 @@ class Place:
         epoch: from 0.
         is_recorded: whether what is shown goes on record.
         drawn: what the loader that shows them draws of `with_ids` data sets; None where it draws of none.
+        space: where ids of a person's own count (`own_ids`); empty: within the split.
         is_loader_known: whether `drawn` says so; else the split tells whether its data sets were met.
     """
 
@@ -27,4 +28,5 @@ class Place:
     epoch: int = 0
     is_recorded: bool = True
     drawn: Drawn | None = None
+    space: str = ""
     is_loader_known: bool = False

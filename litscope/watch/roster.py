@@ -8,7 +8,7 @@ one split: of several loaders that show it, train wins, then val.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from litscope.watch.identity import Told, find_part
 from litscope.watch.ids import WithIds
 from litscope.watch.keys import KeyGiver
 from litscope.watch.nesting import Ids, classes_of, labels_of
+from litscope.watch.own_ids import Stretch
 from litscope.watch.parts import Part
 
 _PARTS = "watched"
@@ -182,13 +183,14 @@ class Roster:
 
     # ---- what the rows tell ------------------------------------------------------------------------
 
-    def take_own(self, first_id: int, split: str, own: Sequence[int] | Sequence[str]) -> None:
-        """Take in samples whose batches carry ids of a person's own: the n-th of `own` has the id `first_id` + n."""
+    def take_own(self, stretch: Stretch) -> None:
+        """Take in samples whose batches carry ids of a person's own."""
+        first_id, split, space, own = stretch
         if first_id < len(self):
             return  # known from the manifest
         assert first_id == len(self), "samples of other parts lie between"
         names = None if isinstance(own[0], int) else [str(name) for name in own]
-        part = Part(split, first_id, len(own), names, is_own=True)
+        part = Part(split, first_id, len(own), names, space)
         part.numbers = [int(number) for number in own] if names is None else None
         self.parts.append(part)
         self._grow(len(own), _rank(split))

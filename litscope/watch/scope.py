@@ -58,6 +58,7 @@ class Scope(CallbackOfBothTrees):
         self._session = Session(run_dir, class_names, log_every_n_steps)
         self._splits: list[str] = []
         self._data: list[Drawn | None] = []
+        self._spaces: list[str] = []
         self._train_data: Drawn | None = None
         self._is_train_known = False
         self._trained: list[Any] = []
@@ -152,7 +153,7 @@ class Scope(CallbackOfBothTrees):
         session = self._session
         place = session.place
         place.split, place.phase, place.step = "train", "train", trainer.global_step
-        place.drawn, place.is_loader_known = self._train_data, self._is_train_known
+        place.drawn, place.is_loader_known, place.space = self._train_data, self._is_train_known, ""
         place.is_recorded = not trains_nothing(trainer)
         if not place.is_recorded:
             self._tell(trainer, "this epoch trains nothing (StochasticWeightAveraging): its batches are not recorded")
@@ -193,7 +194,8 @@ class Scope(CallbackOfBothTrees):
         session.reopen()
         session.open(trainer.global_step)
         session.place.phase, session.place.step = "eval", trainer.global_step
-        self._splits, self._data = [], []
+        self._splits, self._data, self._spaces = [], [], []
+        own: list[Any] = []
         for loader in _flat(loaders):
             drawn = drawn_by(loader)
             known = None if drawn is None else session.roster.split_of(drawn)
@@ -201,6 +203,9 @@ class Scope(CallbackOfBothTrees):
                 known = "train"
             self._splits.append(known or split)
             self._data.append(drawn)
+            self._spaces.append(
+                "" if drawn is not None or known else _space(split, own, getattr(loader, "dataset", loader))
+            )
         if trainer.state.fn != "fit":
             session.stands_alone(self._splits)
 
@@ -227,6 +232,7 @@ class Scope(CallbackOfBothTrees):
         session.place.split, session.place.phase = self._splits[dataloader_idx], "eval"
         session.place.is_recorded = True
         session.place.drawn, session.place.is_loader_known = self._data[dataloader_idx], True
+        session.place.space = self._spaces[dataloader_idx]
         session.next_batch()
 
     def on_validation_batch_end(
@@ -269,6 +275,13 @@ class Scope(CallbackOfBothTrees):
 def _is_skipped(trainer: Any, outputs: Any) -> bool:
     """Whether Lightning skipped the batch, because the step returned None, or a hook said so before it."""
     return outputs is None or (not outputs and trainer.lightning_module.automatic_optimization)
+
+
+def _space(split: str, known: list[Any], dataset: Any) -> str:
+    """Where ids of a person's own count that this data set gives; it is noted as the next one of its stage."""
+    at = next((i for i, one in enumerate(known) if one is dataset), len(known))
+    known[at:] = known[at:] or [dataset]
+    return f"{split}-{at + 1}" if at else split
 
 
 def _flat(loaders: Any) -> list[Any]:

@@ -264,7 +264,8 @@ class Session:
         split, phase = (place.split, place.phase) if split is None else (split, "train" if split == "train" else "eval")
         where: dict[str, Any] = {"step": place.step, "epoch": place.epoch, "split": split, "phase": phase}
         if not self._carries(split, is_place):
-            sample_id, where["split"] = self._own.on_their_way(sample_id, split)
+            space = place.space if is_place and place.space else split
+            sample_id, where["split"] = self._own.on_their_way(sample_id, split, space)
         elif is_place and place.drawn is not None:
             place.drawn.check(as_ids(sample_id, logits))
         num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
@@ -305,7 +306,7 @@ class Session:
     def weight_of(self, sample_id: Any) -> Tensor:
         """The weights (B,) that people gave these samples; see `litscope.watch.weight_of`."""
         are_own = not self._carries(self.place.split, is_place=True)
-        return self._target.weight_of(sample_id, self.place.split if are_own else None)
+        return self._target.weight_of(sample_id, (self.place.space or self.place.split) if are_own else None)
 
     def changed_weights(self, sample_id: Any) -> Tensor | None:
         """The weights (B,) of `weight_of`, or None as long as nobody has given any."""

@@ -59,23 +59,23 @@ class WatchedTraining:
         """Whether any sample has a weight other than 1."""
         return bool(self._weights)
 
-    def weight_of(self, sample_id: Any, own_split: str | None = None) -> Tensor:
+    def weight_of(self, sample_id: Any, own_space: str | None = None) -> Tensor:
         """(B,) float32 on the ids' device: the factor of each sample's loss.
 
         Args:
             sample_id: (B,) as the batch carries them.
-            own_split: the split within which they are a person's own; None: they are those of `with_ids`.
+            own_space: where they count, if they are a person's own (`own_ids`); None: they are those of `with_ids`.
         """
         self.are_weights_used = True
         if has_names(sample_id):
-            named = dict(self._weighted(own_split))
+            named = dict(self._weighted(own_space))
             return torch.tensor([named.get(name, 1.0) for name in sample_id], dtype=torch.float32)
         ids = torch.as_tensor(sample_id)
         if not self._weights:
             return torch.ones(ids.shape, device=ids.device)
-        place = own_split, ids.device
+        place = own_space, ids.device
         if place not in self._on_device:
-            pairs = sorted(pair for pair in self._weighted(own_split) if isinstance(pair[0], int)) or [(0, 1.0)]
+            pairs = sorted(pair for pair in self._weighted(own_space) if isinstance(pair[0], int)) or [(0, 1.0)]
             keys, weights = zip(*pairs, strict=True)
             table = torch.tensor(keys, dtype=torch.int64), torch.tensor(weights, dtype=torch.float32)
             self._on_device[place] = table[0].to(ids.device), table[1].to(ids.device)
@@ -83,13 +83,13 @@ class WatchedTraining:
         at = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
         return torch.where(known[at] == ids, factors[at], 1.0)
 
-    def _weighted(self, own_split: str | None) -> Iterator[tuple[int | str, float]]:
+    def _weighted(self, own_space: str | None) -> Iterator[tuple[int | str, float]]:
         """The samples with a weight, by the ids that their batches carry."""
         for sample_id, weight in self._weights.items():
             own = None if self._own is None else self._own.own_id(sample_id)
-            if own is None and own_split is None:
+            if own is None and own_space is None:
                 yield sample_id, weight
-            elif own is not None and own[0] == own_split:
+            elif own is not None and own[0] == own_space:
                 yield own[1], weight
 
     # ---- what steering asks ------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, LedgerError
 from litscope.rundir import read_lines
 from litscope.watch import Scope, run, weight_of, with_ids
-from litscope.watch.own_ids import OwnIds, OwnNames, OwnNumbers
+from litscope.watch.own_ids import OwnIds, OwnSplit, Stretch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
@@ -70,7 +73,7 @@ def test_any_numbers_and_names_are_ids(tmp_path: Path, kind: str, capsys: pytest
     expected = {key("train", own): int(y) for own, y in zip(train.ids, TRAIN.tensors[1], strict=True)}
     expected |= {key("val", own): int(y) for own, y in zip(val.ids, VAL.tensors[1], strict=True)}
     assert dict(zip(manifest.keys.tolist(), manifest.labels.tolist(), strict=True)) == expected
-    assert "training too" not in capsys.readouterr().err
+    assert "ids of train too" not in capsys.readouterr().err
     wrong = "select count(*) from signals s join manifest m using (sample_id) where s.label != m.label"
     assert rows(run, wrong) == [(0,)]
 
@@ -79,11 +82,27 @@ def test_ids_that_overlap_are_said_and_kept_apart(tmp_path: Path, capsys: pytest
     run = tmp_path / "run"
     train, val = Own(TRAIN, range(NUM_TRAIN)), Own(VAL, range(NUM_VAL))
     trainer(Scope(run), max_epochs=2).fit(Module(), DataLoader(train, BATCH), DataLoader(val, BATCH))
-    assert capsys.readouterr().err.count("30 ids of val are ids of training too, such as 0") == 1
+    assert capsys.readouterr().err.count("30 ids of val are ids of train too, such as 0") == 1
     manifest = manifest_of(run)
     assert manifest.keys[manifest.ids("val")].tolist() == [f"val/{i:05d}" for i in range(NUM_VAL)]
     assert manifest.labels[manifest.ids("val")].tolist() == VAL.tensors[1].tolist()
     assert visits(run)[1, "val", "eval"] == (NUM_VAL, NUM_VAL)
+
+
+def test_two_validation_sets_with_the_same_ids_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    train = DataLoader(Own(TRAIN, range(1000, 1100)), BATCH)
+    other = numbers(NUM_VAL, 4)
+    vals = [DataLoader(Own(data, range(NUM_VAL)), BATCH) for data in (VAL, other)]
+    again = DataLoader(vals[0].dataset, 7)
+    trainer(Scope(run), max_epochs=2).fit(Module(), train, [*vals, again])
+    manifest = manifest_of(run)
+    labels = dict(zip(manifest.keys.tolist(), manifest.labels.tolist(), strict=True))
+    assert len(labels) == NUM_TRAIN + 2 * NUM_VAL
+    assert [labels[f"val/{i:05d}"] for i in range(NUM_VAL)] == VAL.tensors[1].tolist()
+    assert [labels[f"val-2/{i:05d}"] for i in range(NUM_VAL)] == other.tensors[1].tolist()
+    assert visits(run)[1, "val", "eval"] == (3 * NUM_VAL, 2 * NUM_VAL)
+    assert capsys.readouterr().err.count("30 ids of val-2 are ids of val too, such as 0") == 1
 
 
 def test_ids_of_one_s_own_beside_a_wrapped_data_set(tmp_path: Path) -> None:
@@ -129,9 +148,9 @@ def test_weights_find_ids_of_one_s_own(tmp_path: Path, monkeypatch: pytest.Monke
             logits = module.net(x)
             return {"loss": F.cross_entropy(logits, y), "logits": logits, "label": y, "sample_id": own}
 
-        folder = tmp_path / name
+        folder, train = tmp_path / name, DataLoader(Own(TRAIN, ids), BATCH)
         asks = Asks(folder, monkeypatch, {12: ("reweight", {"sample_id": [3, 50], "weight": 0.25})})
-        trainer(Scope(folder), Asking(asks)).fit(Module(step), DataLoader(Own(TRAIN, ids), BATCH))
+        trainer(Scope(folder), Asking(asks)).fit(Module(step), train, DataLoader(Own(VAL, ids[:30]), BATCH))
         assert [status for _, status, _ in answers(folder)] == ["applied"]
         keys = manifest_of(folder).keys
         expected = {keys[3], keys[50]}
@@ -186,7 +205,9 @@ def _name(path: Path, start: int, found: Any) -> None:
     own = OwnIds(path, lambda: 5)
     for i in range(20):
         numbers = np.arange(start, start + 50) * 7 - 3 * i
-        found.put({int(n): int(k) for n, k in zip(numbers, own.sample_ids(OwnNumbers("train"), numbers), strict=True)})
+        found.put(
+            {int(n): int(k) for n, k in zip(numbers, own.sample_ids(OwnSplit("train", "train"), numbers), strict=True)}
+        )
 
 
 def test_processes_that_see_ids_at_once_give_them_the_same_samples(tmp_path: Path) -> None:
@@ -208,20 +229,77 @@ def test_processes_that_see_ids_at_once_give_them_the_same_samples(tmp_path: Pat
 def test_ids_and_a_data_set_that_come_later_share_no_number(tmp_path: Path) -> None:
     one, other = OwnIds(tmp_path / "own", lambda: 3), OwnIds(tmp_path / "own", lambda: 3)
     codes = one.codes(["b", "a", "b"]).numpy()
-    assert one.sample_ids(OwnNames("train"), codes).tolist() == [3, 4, 3]
+    assert one.sample_ids(OwnSplit("train", "train", are_names=True), codes).tolist() == [3, 4, 3]
     assert other.claim(10, is_alone=False) == 5
-    assert one.sample_ids(OwnNumbers("val"), np.array([9, -1])).tolist() == [16, 15]
-    assert other.sample_ids(OwnNames("train"), other.codes(["a"]).numpy()).tolist() == [4]
-    assert (one.own_id(4), one.own_id(7), one.own_id(15)) == (("train", "a"), None, ("val", -1))
-    assert other.refresh() == [(3, "train", ["b", "a"]), (15, "val", [-1, 9])]
+    assert one.sample_ids(OwnSplit("val", "val-2"), np.array([9, -1])).tolist() == [16, 15]
+    assert other.sample_ids(OwnSplit("train", "train", are_names=True), other.codes(["a"]).numpy()).tolist() == [4]
+    assert (one.own_id(4), one.own_id(7), one.own_id(15)) == (("train", "a"), None, ("val-2", -1))
+    expected = [Stretch(3, "train", "train", ["b", "a"]), Stretch(15, "val", "val-2", [-1, 9])]
+    assert other.refresh() == expected
 
 
 def test_a_line_that_a_crash_cut_off_counts_for_nobody(tmp_path: Path) -> None:
     path = tmp_path / "own"
-    OwnIds(path, lambda: 0).sample_ids(OwnNumbers("train"), np.array([7]))
+    OwnIds(path, lambda: 0).sample_ids(OwnSplit("train", "train"), np.array([7]))
     with path.open("a") as file:
         file.write('{"first_id": 1, "split": "train", "own": [8')
     one, other = OwnIds(path, lambda: 0), OwnIds(path, lambda: 0)
-    assert one.sample_ids(OwnNumbers("train"), np.array([9, 7])).tolist() == [1, 0]
-    assert other.sample_ids(OwnNumbers("train"), np.array([8, 9])).tolist() == [2, 1]
+    assert one.sample_ids(OwnSplit("train", "train"), np.array([9, 7])).tolist() == [1, 0]
+    assert other.sample_ids(OwnSplit("train", "train"), np.array([8, 9])).tolist() == [2, 1]
     assert len(read_lines(path)) == 3
+
+
+SCRIPT = """
+import sys
+from torch.utils.data import DataLoader, Dataset
+from watched import TRAIN, VAL, Module, numbers, trainer
+from litscope.watch import Scope, with_ids
+
+class Own(Dataset):
+    def __init__(self, data, name):
+        self.data, self.name = data, name
+    def __len__(self):
+        return len(self.data)
+    def __getitem__(self, i):
+        return (*self.data[i], self.name(i))
+
+one = trainer(Scope(sys.argv[1]), max_epochs=2, devices=2, strategy="ddp")
+module, train, val = Module(), Own(TRAIN, lambda i: f"s{i}"), Own(VAL, lambda i: 10**12 - i)
+one.fit(module, DataLoader(train, 10, shuffle=True), DataLoader(val, 10))
+one.validate(module, DataLoader(val, 10), verbose=False)
+one.test(module, DataLoader(with_ids(numbers(18, 5)), 9), verbose=False)
+one.test(module, DataLoader(Own(numbers(12, 6), lambda i: f"t{i}"), 6), verbose=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_know_the_same_samples(tmp_path: Path) -> None:
+    """Names, sparse numbers and a data set that comes later; no rank waits for the other in a step."""
+    script, folder = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    paths = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-W", "ignore", str(script), str(folder)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    manifest = manifest_of(folder)
+    assert {split: len(manifest.ids(split)) for split in ("train", "val", "test", "")} == {
+        "train": NUM_TRAIN,
+        "val": NUM_VAL,
+        "test": 30,
+        "": 0,
+    }
+    assert len(set(manifest.keys)) == len(manifest)
+    counts = {where: distinct for where, (_, distinct) in visits(folder).items()}
+    assert counts == {
+        (0, "train", "train"): NUM_TRAIN,
+        (0, "val", "eval"): NUM_VAL,
+        (1, "train", "train"): NUM_TRAIN,
+        (1, "val", "eval"): NUM_VAL,
+        (2, "val", "eval"): NUM_VAL,
+        (1, "test", "eval"): 18,
+        (2, "test", "eval"): 12,
+    }
+    wrong = (
+        "select count(*) from signals s left join manifest m using (sample_id) where m.label is distinct from s.label"
+    )
+    assert rows(folder, wrong) == [(0,)]

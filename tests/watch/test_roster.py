@@ -13,6 +13,7 @@ from litscope.data.manifest import UNLABELLED
 from litscope.errors import ConfigError, RunError
 from litscope.watch import with_ids
 from litscope.watch.drawn import Drawn, drawn_from
+from litscope.watch.own_ids import Stretch
 from litscope.watch.roster import Roster
 
 
@@ -197,28 +198,28 @@ def test_data_sets_that_came_before_the_resume_was_known_are_matched_too() -> No
 
 def test_ids_of_a_person_s_own_are_parts_of_their_own() -> None:
     roster = grown(("train", data(2)))
-    roster.take_own(2, "val", [-3, 10**12])
-    roster.take_own(4, "test", ["a", "train/00000"])
-    roster.take_own(2, "val", [-3, 10**12])  # said again
+    roster.take_own(Stretch(2, "val", "val", [-3, 10**12]))
+    roster.take_own(Stretch(4, "test", "test", ["a", "train/00000"]))
+    roster.take_own(Stretch(2, "val", "val", [-3, 10**12]))  # said again
     assert parts_of(roster) == [("train", 0, 2, True), ("val", 2, 2, False), ("test", 4, 2, False)]
     assert [part.is_own for part in roster.parts] == [False, True, True]
     assert roster.part_of(4) is roster.parts[2]
     assert [roster.carries(split) for split in ("train", "val", "test")] == [True, False, False]
     keys = ["train/00000", "train/00001", "val/-0003", "val/1000000000000", "a", "test/train/00000"]
     assert roster.manifest().keys.tolist() == keys
-    roster.take_own(6, "val", [4])
+    roster.take_own(Stretch(6, "val", "val", [4]))
     assert roster.manifest().keys.tolist() == [*keys, "val/00004"]
     resumed = Roster(None)
     resumed.take_up(roster.manifest())
     assert [part.is_own for part in resumed.parts] == [False, True, True, True]
     assert resumed.manifest().table.equals(roster.manifest().table)
-    resumed.take_own(7, "val", [5])
+    resumed.take_own(Stretch(7, "val", "val", [5]))
     assert resumed.manifest().keys[-1] == "val/00005"
 
 
 def test_a_label_is_learnt_once_and_none_is_no_news() -> None:
     roster = Roster(None)
-    roster.take_own(0, "train", [7, 8])
+    roster.take_own(Stretch(0, "train", "train", [7, 8]))
     assert not roster.learn(ids(0), ids(UNLABELLED), "train")
     assert roster.classes == ("0",)
     roster.learn(ids(1), ids(1), "train")

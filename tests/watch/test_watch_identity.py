@@ -169,6 +169,23 @@ def test_folds_of_one_process_have_a_run_each(tmp_path: Path, monkeypatch: pytes
         assert not whole.has_discarded
 
 
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+def test_worker_processes_of_a_run_that_goes_on_have_its_ids(tmp_path: Path) -> None:
+    """The sanity check meets validation first this time; workers read before the training begins."""
+    run = tmp_path / "run"
+    first = trainer(Scope(run), max_epochs=1, num_sanity_val_steps=0)
+    first.fit(Module(), *loaders())
+    first.save_checkpoint(tmp_path / "x.ckpt")
+    before = manifest_of(run).table
+    train, val = DataLoader(with_ids(TRAIN), BATCH, shuffle=True, num_workers=1), DataLoader(with_ids(VAL), BATCH)
+    again = trainer(Scope(run), max_epochs=2, num_sanity_val_steps=1)
+    again.fit(Module(), train, val, ckpt_path=tmp_path / "x.ckpt", weights_only=False)
+    assert manifest_of(run).table.equals(before)
+    wrong = "select count(*) from signals join manifest m using (sample_id) where signals.label != m.label"
+    assert rows(run, wrong) == [(0,)]
+    assert visits(run)[1, "train", "train"] == (NUM_TRAIN, NUM_TRAIN)
+
+
 # ---- predictions ---------------------------------------------------------------------------------
 
 
