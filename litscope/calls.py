@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.config.keywords import FitKeywords
 from litscope.config.recipe import Recipe
+from litscope.config.signature import names_flags
 from litscope.errors import ConfigError
 from litscope.experiments.cv import CvResult, cross_validate
 from litscope.experiments.tune import TuneResult
@@ -20,7 +22,8 @@ from litscope.training.probes.lr_curve import LrResult
 from litscope.training.probes.lr_find import lr_find as sweep
 
 
-def cv(dataset: str | os.PathLike[str] | None = None, *, folds: int = 5, **flags: Any) -> CvResult:
+@names_flags
+def cv(dataset: str | os.PathLike[str] | None = None, *, folds: int = 5, **flags: Unpack[FitKeywords]) -> CvResult:
     """Predict every sample with a network that was not trained on it.
 
     Args:
@@ -35,13 +38,14 @@ def cv(dataset: str | os.PathLike[str] | None = None, *, folds: int = 5, **flags
     return cross_validate(_recipe(dataset, flags), folds)
 
 
+@names_flags
 def tune(
     dataset: str | os.PathLike[str] | None = None,
     *,
     search: Mapping[str, str | Sequence[Any]] | Sequence[str] = (),
     trials: int = 16,
     pruner: Literal["median", "none"] = "median",
-    **flags: Any,
+    **flags: Unpack[FitKeywords],
 ) -> TuneResult:
     """Train with many settings, and say which are best.
 
@@ -63,6 +67,7 @@ def tune(
     return search_settings(_recipe(dataset, flags), list(words), trials, pruner)
 
 
+@names_flags
 def lr_find(
     dataset: str | os.PathLike[str] | None = None,
     *,
@@ -70,7 +75,7 @@ def lr_find(
     num_steps: int = 100,
     lr_min: float | None = None,
     lr_max: float | None = None,
-    **flags: Any,
+    **flags: Unpack[FitKeywords],
 ) -> LrResult:
     """Sweep the learning rate, and suggest one: ``lr_find("digits").suggestion``.
 
@@ -89,7 +94,12 @@ def lr_find(
 
 
 def _recipe(dataset: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -> Recipe:
-    return recipe_from_keywords(**({} if dataset is None else {"dataset": os.fspath(dataset)}), **flags)
+    if "metrics" in flags:
+        raise ConfigError(
+            "metrics= is for litscope.fit and Classifier: what trains many times measures its own. Leave it out."
+        )
+    words = {**flags, **({} if dataset is None else {"dataset": os.fspath(dataset)})}
+    return recipe_from_keywords(**words)
 
 
 def _range(values: str | Sequence[Any]) -> str:

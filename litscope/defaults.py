@@ -21,6 +21,12 @@ METRICS: dict[str, Direction] = {
 }
 """What every phase reports, as `<phase>/<name>` -> whether less or more of it is better."""
 
+NO_DIRECTION = (
+    "its higher_is_better is None, so nobody knows whether less or more of it is better. Say so: mode='min' or "
+    "mode='max' (--mode)."
+)
+"""What is said of a metric of the caller's that is to decide something."""
+
 DEFAULT_PATIENCE = 5
 """Epochs without improvement before early stopping."""
 
@@ -59,6 +65,20 @@ def monitored(metrics: Mapping[str, Any], monitor: str | None) -> dict[str, floa
     metric = monitor.rpartition("/")[2]
     names = dict.fromkeys([monitor, f"val/{metric}", f"test/{metric}"])
     return {name: metrics[name] for name in names if metrics.get(name) is not None}
+
+
+def best_of(metric: str, given: Mapping[str, Direction | None]) -> Direction | None:
+    """As `direction`, where callers bring metrics of their own.
+
+    Args:
+        metric: `val/kappa`.
+        given: name of each such metric -> what it says of itself; None where it says nothing.
+
+    >>> best_of("val/kappa", {"kappa": "max"}), best_of("val/loss", {"kappa": "max"})
+    ('max', 'min')
+    """
+    name = metric.rpartition("/")[2]
+    return given[name] if name in given else direction(metric)
 
 
 def is_defined(metric: str, counts: Sequence[int]) -> bool:

@@ -161,17 +161,16 @@ class RunDir:
 def whole_file(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only if the block ends without an exception.
 
-    The bytes go to a temporary file beside the target, are flushed to the disk, and are renamed
-    into place; then the folder is flushed, so that the new name survives a power cut. A process
-    that is killed in between leaves the old file as it was, and a temporary (`remove_leftovers`).
+    The bytes go to a temporary file beside the target, are flushed to the disk, and renamed into place; then the folder
+    is flushed, so that the new name survives a power cut. A process that is killed in between leaves the old file as it
+    was, and a temporary (`remove_leftovers`).
 
     Args:
         path: the file.
         former: in the same folder: what `path` was goes on under this name, in place of what had it.
 
     Raises:
-        OSError: if the disk is full or fails; then `path` is as it was before. Only the last
-            flush, of the folder, may fail with the new file already in place.
+        OSError: if the disk is full or fails; `path` is as before, unless the folder's own flush, the last, failed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
@@ -377,19 +376,23 @@ def every_line(path: Path) -> list[dict[str, Any]]:
     return [line for line in parsed if line is not None]
 
 
+def next_attempt(run: RunDir) -> int:
+    """The number that the next attempt of a run will have, from 1."""
+    return 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
+
+
 def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int:
     """Record that the run starts (or resumes) now, and return the number of the attempt, from 1.
 
-    Everything that earlier attempts recorded at `start_step` or later is superseded: readers of
-    signals and metrics leave it out (`cut_steps`). The line is on the disk before this returns, so
-    that no part can carry a number which is not on record. Called once, by rank 0; what killed
-    processes left half-written in the run's folders is removed.
+    Everything that earlier attempts recorded at `start_step` or later is superseded: readers leave it out, `cut_steps`.
+    The line is on the disk before this returns, so that no part can carry a number which is not on record. Called once,
+    by rank 0; what killed processes left half-written in the run's folders is removed.
     """
     for folder in (run.path, run.signals, run.custom, run.metrics, run.scores, run.checkpoints, run.figures):
         if folder.is_dir():
             remove_leftovers(folder)
     with open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
-        attempt = 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
+        attempt = next_attempt(run)
         line = {
             "attempt": attempt,
             "start_step": start_step,
@@ -407,9 +410,8 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
 def cut_steps(attempts: Iterable[dict[str, Any]]) -> dict[int, int | None]:
     """The superseding rule: attempt -> least `start_step` of all later attempts; None for the last.
 
-    What an attempt recorded before its cut is valid. At the cut itself the weights are those of the
-    checkpoint that the later attempt resumed from: a step that trained there is superseded; an
-    evaluation there is valid until a later attempt repeats it.
+    What an attempt recorded before its cut is valid. At the cut itself the weights are those of the checkpoint that the
+    later attempt resumed from: a step there is superseded, an evaluation valid until a later attempt repeats it.
 
     >>> cut_steps([{"attempt": 1, "start_step": 0}, {"attempt": 2, "start_step": 60}])
     {1: 60, 2: None}

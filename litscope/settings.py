@@ -9,12 +9,11 @@
             settle(self)
 
     class Model:
-        @takes(Rates)
-        def __init__(self, **given: Any) -> None:
+        def __init__(self, **given: Unpack[ModelKeywords]) -> None:
             self.rates = Rates(**by_own_names(Rates, given, "Model"))
 
-`Model(learning_rate="x")` is refused with a sentence, editors know `lr`, and a further setting is one more field.
-No torch.
+`Model(learning_rate="x")` is refused with a sentence, and a further setting is one more field. Editors know the
+keywords by a TypedDict, which `scripts/keywords.py` writes from the fields. No torch.
 """
 
 from __future__ import annotations
@@ -27,12 +26,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Concatenate, Literal, ParamSpec, Union
+from typing import Any, Literal, Union
 
 from litscope.errors import ConfigError, did_you_mean
-
-P = ParamSpec("P")
-
 
 Check = Callable[[Any], str | None]
 """A value that is not None -> what is allowed, as sentences, if it is not this; None if it is."""
@@ -136,15 +132,6 @@ def by_own_names(cls: type, given: Mapping[str, Any], owner: str) -> dict[str, A
             raise ConfigError(f"{owner}: {name}= is another name of a setting that is given too, {own}=; give one.")
         found[own] = value
     return found
-
-
-def takes(settings: Callable[P, object]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
-    """Say to type checkers and editors that an `__init__(self, **given)` takes the keywords of a dataclass.
-
-    Nothing is different when it runs. (The further names are not typed.)
-    """
-    assert dataclasses.is_dataclass(settings)
-    return lambda init: init
 
 
 @cache

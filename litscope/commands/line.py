@@ -68,9 +68,15 @@ def takes(action: argparse.Action, *words: str) -> None:
     action.completer = lambda **_: words  # type: ignore[attr-defined]  # argcomplete looks for it there
 
 
-def add_trained_run(parser: Parser) -> None:
-    """What `evaluate` and `predict` share."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
+def add_trained_run(parser: Parser, or_checkpoint: bool = False) -> None:
+    """What `evaluate` and `predict` share.
+
+    Args:
+        or_checkpoint: a checkpoint file will do, wherever it lies.
+    """
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder" + (", or a checkpoint file" if or_checkpoint else "")
+    )
     parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best)")
     parser.add_argument("--dataset", help="where the data are now (default: where they were)")
     parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")

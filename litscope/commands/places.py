@@ -5,6 +5,7 @@ Whoever opens it later asks the same functions, so the sentences are the same.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litscope.rundir import RunDir
@@ -28,22 +29,28 @@ def require_data(recipe: Recipe) -> None:
         find_actions(recipe.data.actions)
 
 
-def trained_run(given: dict[str, Any]) -> RunDir:
+def trained_run(given: dict[str, Any]) -> Path | None:
     """The run of a command that uses what was trained, after a look at the paths that it was given.
 
     Args:
-        given: `run`, `checkpoint`, `dataset`, and of `predict` also `paths`.
+        given: `run`, which may be a checkpoint file, `checkpoint`, `dataset`, and of `predict` also `paths`.
+
+    Returns:
+        Its folder; None for a checkpoint that lies in none.
 
     Raises:
         RunError: if there is no such run or checkpoint.
         DataError: if there are no such data.
     """
-    from litscope.config.resume import checkpoint_of
+    from litscope.config.resume import checkpoint_of, find_checkpoint
     from litscope.data.sources.names import require_dataset, require_paths
 
-    run = RunDir.open(given["run"])
-    checkpoint_of(run, given["checkpoint"])
+    if Path(given["run"]).is_file():
+        folder = find_checkpoint(given["run"])[1]
+    else:
+        folder = RunDir.open(given["run"]).path
+        checkpoint_of(RunDir(folder), given["checkpoint"])
     if given["dataset"] is not None:
         require_dataset(given["dataset"])
     require_paths(given.get("paths", ()))
-    return run
+    return folder

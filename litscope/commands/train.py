@@ -123,7 +123,7 @@ def evaluate(argv: list[str]) -> int:
 def predict(argv: list[str]) -> int:
     """Predict images or tables that the run has never seen."""
     parser = make_parser(predict)
-    add_trained_run(parser)
+    add_trained_run(parser, or_checkpoint=True)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders or lists of images, or a table")
     split = parser.add_argument(
         "--split", help="instead of PATH, the run's own data: unlabelled, train, val, test or all"
@@ -140,7 +140,7 @@ def predict(argv: list[str]) -> int:
         found = run_predict(given.pop("run"), given.pop("paths"), **given)
     if as_json:
         rows = {} if found.output is not None else {"predictions": json_rows(found.table)}
-        show_json({**found.facts(), **rows}, out, run.path)
+        show_json({**found.facts(), **rows}, out, run)
     else:
         show(found, as_json, out)
     return 0

@@ -10,6 +10,8 @@
     fields       the table of all fields; a value from outside becomes one of theirs
     options      the flags: of each field, and the options around them
     flags        command lines and keywords: layers of settings, put over each other
+    keywords     the types of the keywords, written by scripts/keywords.py
+    signature    the signature of a call that takes them
     yamlfile     YAML files, with the line of every value, read and written
     presets      a file's sections, its `lightning:` block and its presets
     chosen       which values litscope chose itself, and when it chooses them anew

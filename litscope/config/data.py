@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ class DataConfig(Section, group="data"):
     dataset: str | None = None
     """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
     Parquet or .npz file."""
-    data_dir: str = setting("data", "data-root")
+    data_dir: str = setting("data", "data-root", takes=(os.PathLike,))
     """Where named data sets are, or are downloaded to. Without a data set, the folder is the data."""
     download: bool = True
     """Download a named data set that is not under the data folder."""
@@ -36,7 +37,7 @@ class DataConfig(Section, group="data"):
     """Column whose rows of one value stay in one split, or `none`. Default: `group` where a list of images has it."""
     image_column: str | None = None
     """Lists of images: the column of their paths; `none`: the file is a table. Default: by its name and values."""
-    image_root: str | None = None
+    image_root: str | None = setting(None, takes=(os.PathLike,))
     """Lists of images: the folder that relative paths start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
     """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says."""
@@ -48,7 +49,7 @@ class DataConfig(Section, group="data"):
     """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
     image_size: int | None = setting(None, check=COUNT, is_for_images=True)
     """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
-    augment: Literal["none", "default", "strong", "autoaugment"] = setting("default", "augmentation")
+    augment: Literal["none", "default", "strong", "autoaugment"] = setting("default", "augmentation", takes=(bool,))
     """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
     autoaugment."""
     crop_padding: int | None = setting(None, check=Range(least=0), is_for_images=True)
@@ -59,11 +60,11 @@ class DataConfig(Section, group="data"):
     image's) or shift (also of both, moved slightly in two directions). Validation during training does without."""
     cache: bool | None = setting(None, is_for_images=True)
     """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
-    cache_dir: str | None = setting(None, check=is_folder)
+    cache_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """Folder of the caches. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
     strict_data: bool = False
     """Stop at the first unreadable file, instead of setting it aside and reporting it."""
-    actions: str | None = None
+    actions: str | None = setting(None, takes=(os.PathLike,))
     """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that
     `litscope export --to actions` wrote."""
 

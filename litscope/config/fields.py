@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GROUPS: dict[str, type[Section]] = {
     part.name: typing.cast(type[Section], part.default_factory)
     for part in dataclasses.fields(Recipe)
-    if part.default_factory is not dataclasses.MISSING
+    if isinstance(part.default_factory, type) and issubclass(part.default_factory, Section)
 }
 """Name of each part of a recipe -> its dataclass."""
 

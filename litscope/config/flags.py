@@ -8,20 +8,24 @@ line; `presets.py` reads the files; `fields.py` gives every value its type.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from operator import or_
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from litscope.config.chosen import outdated
 from litscope.config.fields import GROUPS, by_key, by_name, fields, typed
 from litscope.config.options import OPTIONS, Option, add_flags, all_flags
-from litscope.config.presets import Layer, Setting, file_settings, preset
+from litscope.config.presets import FileSettings, Layer, Setting, file_settings, preset
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, run_settings
 from litscope.config.section import Field
 from litscope.config.yamlfile import read
+from litscope.defaults import Direction
 from litscope.errors import ConfigError, did_you_mean
 
 
@@ -70,13 +74,18 @@ def parse_line(argv: Sequence[str], more: Sequence[Option] = ()) -> Line:
 
 
 def recipe_from_keywords(
-    *, config: str | Path | Sequence[str | Path] = (), preset: str | None = None, **flags: Any
+    *,
+    config: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    preset: str | None = None,
+    metrics: Mapping[str, Direction | None] | None = None,
+    **flags: Any,
 ) -> Recipe:
     """The recipe of a call: every flag and alias is a keyword, with underscores.
 
     Args:
         config: YAML files, as --config.
         preset: as --preset.
+        metrics: as `Recipe.metrics`.
         flags: `lr=1e-3`, `arch="resnet18"`, `no_augment=True`, ...
 
     Raises:
@@ -88,11 +97,20 @@ def recipe_from_keywords(
         if field.key in layer:
             raise ConfigError(f"{name}= is another name of {field.name}=, which is given too; give one.")
         layer[field.key] = Setting(typed(field, value, f"{name}="), f"{name}=")
-    return build(layer, [config] if isinstance(config, str | Path) else config, preset)
+    files = [config] if isinstance(config, str | os.PathLike) else config
+    return build(layer, [os.fspath(file) for file in files], preset, metrics or {})
 
 
-def build(flags: Layer, configs: Iterable[str | Path] = (), preset_name: str | None = None) -> Recipe:
+def build(
+    flags: Layer,
+    configs: Iterable[str | Path] = (),
+    preset_name: str | None = None,
+    metrics: Mapping[str, Direction | None] = MappingProxyType({}),
+) -> Recipe:
     """Put the layers over each other and check the result.
+
+    Args:
+        metrics: as `Recipe.metrics`, over those that files and the run that goes on name.
 
     Raises:
         ConfigError, RunError: as `parse`.
@@ -104,10 +122,12 @@ def build(flags: Layer, configs: Iterable[str | Path] = (), preset_name: str | N
     if _value(flags, "training.early_stopping") is False:
         flags = {**flags, "training.patience": Setting(None, flags["training.early_stopping"].where)}
     given: Layer = reduce(_over, [*layers, flags], {})
-    settings = _over(_resumed_settings(given), given, goes_on=True)
+    resumed = _resumed_settings(given)
+    settings = _over(resumed.sections, given, goes_on=True)
+    known = reduce(or_, [resumed.metrics, *(file.metrics for file in files), dict(metrics)])
     settings |= _implied(given, settings)
     chosen = frozenset(key for key, setting in settings.items() if setting.is_chosen)
-    recipe = Recipe(**{group: _part(group, settings) for group in GROUPS}, chosen=chosen)
+    recipe = Recipe(**{group: _part(group, settings) for group in GROUPS}, chosen=chosen, metrics=known)
     try:
         recipe.check()
     except ConfigError as error:
@@ -216,13 +236,13 @@ def _implied(given: Layer, settings: Layer) -> Layer:
     return implied
 
 
-def _resumed_settings(settings: Layer) -> Layer:
-    """The recipe of the run that `settings` resume, as the lowest layer."""
+def _resumed_settings(settings: Layer) -> FileSettings:
+    """The recipe of the run that `settings` resume; its sections are the lowest layer."""
     resume = _value(settings, "training.resume")
     if resume is None:
-        return {}
+        return FileSettings()
     _, run = asked_for(resume, _value(settings, "logging.run_dir"), _value(settings, "logging.name"))
-    return run_settings(run).sections if run is not None else {}
+    return run_settings(run) if run is not None else FileSettings()
 
 
 def _value(settings: Layer, key: str) -> Any:

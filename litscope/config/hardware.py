@@ -6,6 +6,7 @@ Whether this machine can do it is answered in `training/hardware.py`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,13 +54,13 @@ class HardwareConfig(Section, group="hardware"):
 
     accelerator: str = setting("auto", check=_accelerator)
     """auto, cpu, gpu (cuda), mps."""
-    devices: str = setting("auto", "gpus", check=_devices)
+    devices: str = setting("auto", "gpus", check=_devices, takes=(int, Sequence[int]))
     """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
     num_nodes: int = setting(1, "nodes", check=COUNT)
     """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
     strategy: str = setting("auto", check=one_of(*STRATEGIES))
     """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
-    precision: Precision = "auto"
+    precision: Precision = setting("auto", takes=(Literal[16, 32, 64],))
     """auto (bf16-mixed on a GPU that supports it, and on a CPU if the network is clearly faster with it; else 32), 32,
     bf16, 16, or Lightning's full names."""
     channels_last: bool | None = setting(None, is_for_images=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -25,13 +26,13 @@ class LoggingConfig(Section, group="logging"):
 
     name: str | None = setting(None, check=_run_name)
     """Name of the run; its folder is runs/<name>. Default: data set, model and a number."""
-    run_dir: str | None = setting(None, check=is_folder)
+    run_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """The run's folder, exactly. Default: runs/<name>."""
     ledger: bool = True
     """Record loss, prediction, probability and margin of every sample at every visit."""
     logger: list[Literal["csv", "tensorboard", "wandb", "mlflow", "none"]] = setting(["csv"])
     """Where metrics go besides the run's own files; may be given several times."""
-    log_dir: str | None = setting(None, check=is_folder)
+    log_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """Where loggers write. Default: logs/ in the run's folder."""
     log_every_n_steps: int = setting(50, check=COUNT)
     """Steps between two logged training losses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from litscope.config.section import Section, refuse
@@ -31,7 +32,7 @@ class ModelConfig(Section, group="model"):
     """Number of classes; checked against the data. Default: what the data hold."""
     pretrained: bool | None = None
     """Start from pretrained weights. Default: where they help and can be had, else from scratch, said in one line."""
-    weights: str | None = None
+    weights: str | None = setting(None, takes=(os.PathLike,))
     """A local weights file to start from; the classifier head is left out where its shape differs."""
     dropout_rate: float = setting(0.0, check=SHARE)
     """Dropout before the classifier head, in [0, 1)."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from litscope.config.fields import GROUPS, by_key, by_name, typed
 from litscope.config.section import Field
-from litscope.config.yamlfile import CHOSEN, Entry
+from litscope.config.yamlfile import CHOSEN, METRICS, Entry
+from litscope.defaults import Direction
 from litscope.errors import ConfigError, did_you_mean
 
 BUILT_IN_PRESETS: dict[str, dict[str, Any]] = {
@@ -78,6 +79,7 @@ class FileSettings:
     sections: Layer = field(default_factory=dict)
     lightning: Layer = field(default_factory=dict)
     presets: dict[str, Layer] = field(default_factory=dict)
+    metrics: dict[str, Direction | None] = field(default_factory=dict)
 
 
 def file_settings(entries: Iterable[Entry]) -> FileSettings:
@@ -93,6 +95,8 @@ def file_settings(entries: Iterable[Entry]) -> FileSettings:
             _add(settings.sections, _mapping(entry), by_name(), name)
         elif name == CHOSEN:
             chosen = entry
+        elif name == METRICS:
+            settings.metrics |= {given.key: _direction(given) for given in _mapping(entry)}
         elif name == "lightning":
             _add(settings.lightning, _mapping(entry), _lightning_fields(), name)
         elif name == "lightning_presets":
@@ -153,6 +157,14 @@ def _mark_chosen(layer: Layer, entries: Iterable[Entry]) -> None:
         value = entry.text if field.is_text and entry.text is not None else entry.value
         if setting is not None and typed(field, value, entry.where) == setting.value:
             layer[entry.key] = replace(setting, is_chosen=True)
+
+
+def _direction(entry: Entry) -> Direction | None:
+    """What the recipe of a run says of a metric of the caller's."""
+    if entry.value not in ("min", "max", None):
+        raise ConfigError(f"{entry.where}: {METRICS}.{entry.key} is min, max or null.")
+    value: Direction | None = entry.value
+    return value
 
 
 def _mapping(entry: Entry) -> tuple[Entry, ...]:

@@ -23,7 +23,7 @@ from litscope.config.logging import LoggingConfig
 from litscope.config.model import ModelConfig
 from litscope.config.section import Section, refuse
 from litscope.config.training import TrainingConfig
-from litscope.defaults import OPTIMIZERS_OF_TORCH
+from litscope.defaults import OPTIMIZERS_OF_TORCH, Direction
 from litscope.errors import ConfigError
 
 
@@ -33,6 +33,8 @@ class Recipe:
 
     Attributes:
         chosen: keys (`training.lr`) of the values that nobody gave: litscope chose them.
+        metrics: names of the caller's own metrics of validation and test -> whether less or more of each is better,
+            None where it does not say so. The metrics themselves only a call can bring (`litscope.fit(metrics=...)`).
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -41,6 +43,7 @@ class Recipe:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     chosen: frozenset[str] = frozenset()
+    metrics: Mapping[str, Direction | None] = field(default_factory=dict)
 
     def check(self) -> None:
         """Check each section, and the combinations of their values that cannot work.
@@ -50,6 +53,7 @@ class Recipe:
         """
         for section in self.sections():
             section.check()
+        self.training.check_monitor(self.metrics)
         self._check_weights()
         self._check_members()
         self._check_member_settings()

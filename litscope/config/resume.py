@@ -125,10 +125,15 @@ def asked_for(resume: str, run_dir: str | None = None, name: str | None = None) 
 
 
 def _run_of(checkpoint: Path) -> Path | None:
-    """The run that keeps its checkpoints where this file lies."""
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if RunDir(folder).is_run():
-            return folder
+    """The run that keeps its checkpoints where this file lies, or whose folder it lies in.
+
+    A recipe two folders up alone says nothing: people keep recipes beside a folder of checkpoints from elsewhere.
+    """
+    if RunDir(checkpoint.parent).is_run():
+        return checkpoint.parent
+    above = RunDir(checkpoint.parent.parent)
+    if above.is_run() and above.checkpoints == checkpoint.parent:
+        return above.path
     folder = checkpoint.parent.resolve()
     return next((run.path for run in list_runs() if _checkpoint_folder(run).resolve() == folder), None)
 

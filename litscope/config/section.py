@@ -59,6 +59,7 @@ class Field:
         default: its default.
         doc: its docstring, one line of text.
         also, check: as `setting` was given them.
+        takes: types of Python, beside that of the hint, that a keyword takes.
         is_for_images: a value other than the default (or False) is refused when the data are a table.
     """
 
@@ -70,6 +71,7 @@ class Field:
     also: tuple[str, ...] = ()
     check: Check | None = None
     is_for_images: bool = False
+    takes: tuple[Any, ...] = ()
 
     @property
     def key(self) -> str:
@@ -164,7 +166,7 @@ class Section:
     @cache
     def fields(cls) -> tuple[Field, ...]:
         """Its fields, in their order."""
-        hints, docs = typing.get_type_hints(cls), _docs(cls)
+        hints, docs = typing.get_type_hints(cls), docs_of(cls)
         return tuple(_read(cls.group, f, hints[f.name], docs[f.name]) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
     def check(self) -> None:
@@ -185,7 +187,7 @@ def _read(group: str, f: dataclasses.Field[Any], hint: Any, doc: str) -> Field:
     return Field(group, f.name, hint, default, doc, **f.metadata)
 
 
-def _docs(cls: type) -> dict[str, str]:
+def docs_of(cls: type) -> dict[str, str]:
     """Field name -> the docstring below the field, from the file that holds the class."""
     file = sys.modules[cls.__module__].__file__
     assert file is not None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from litscope.config.section import Section, flag_of, is_folder, refuse
-from litscope.defaults import METRICS, direction
+from litscope.defaults import METRICS, NO_DIRECTION, Direction, best_of
 from litscope.errors import ConfigError, did_you_mean
 from litscope.settings import COUNT, SEED, SHARE, Range, setting
 
@@ -53,9 +55,14 @@ def _is_time(text: str) -> str | None:
     return None if _seconds(text) > 0 else _A_TIME
 
 
-def _monitor(name: str) -> str | None:
-    """Refuse a metric that nobody will log, and those of the test set, which decides nothing."""
+def _monitor(name: str, given: Iterable[str]) -> str | None:
+    """Refuse a metric that nobody will log, and those of the test set, which decides nothing.
+
+    Args:
+        given: names of the caller's own metrics, which measure validation.
+    """
     known = [f"{split}/{metric}" for split in ("val", "train") for metric in METRICS]
+    known += [f"val/{metric}" for metric in given]
     if name.startswith("test/"):
         return "the test set decides nothing during training. Use val/...."
     hint = did_you_mean(re.sub(r"^(val|train)_", r"\1/", name), known)
@@ -118,7 +125,7 @@ class TrainingConfig(Section, group="training"):
     """Alpha of mixup (Zhang et al. 2018); 0 is off."""
     cutmix: float = setting(0.0, check=Range(least=0), is_for_images=True)
     """Alpha of CutMix (Yun et al. 2019); 0 is off. With both, each batch draws one of the two."""
-    class_weights: str = setting("none", check=_class_weights)
+    class_weights: str = setting("none", check=_class_weights, takes=(os.PathLike,))
     """Weights of the classes in the loss: none, balanced (inverse frequency), or a JSON or CSV file of class,weight."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """cross_entropy, or focal with gamma 2 (Lin et al. 2017)."""
@@ -136,18 +143,18 @@ class TrainingConfig(Section, group="training"):
     """Epochs without improvement before early stopping. Alone it turns early stopping on. Default: 5."""
     min_delta: float = setting(0.0, check=Range(least=0))
     """Smallest change of the monitor that counts as an improvement."""
-    monitor: str | None = setting(None, check=_monitor)
+    monitor: str | None = None
     """Metric that decides the best checkpoint. Default: val/accuracy, val/loss with few validation samples, val/ap
     for a rare positive class, train/loss without validation."""
     mode: Literal["min", "max"] | None = None
     """Whether the monitor should fall (min) or rise (max). Default: follows from its name."""
-    checkpoint_dir: str | None = setting(None, check=is_folder)
+    checkpoint_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """Folder of the checkpoints. Default: checkpoints/ in the run's folder."""
     save_top_k: int = setting(1, check=Range(least=-1))
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
     save_last: bool = True
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
-    resume: str | None = setting(None, "resume-from-checkpoint")
+    resume: str | None = setting(None, "resume-from-checkpoint", takes=(os.PathLike,))
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run)."""
     prune: Literal["none", "infobatch", "random"] = "none"
@@ -158,7 +165,7 @@ class TrainingConfig(Section, group="training"):
     Default: 0.5."""
     canaries: float = setting(0.0, check=_canary_share)
     """Share of training samples that get a wrong label for a while, to measure how well `litscope suspects`
-    finds wrong labels, in [0, 0.5); 0 is off."""
+    finds wrong labels, in [0, 0.5); 0 is off. It takes 5 epochs or more."""
     seed: int = setting(42, check=SEED)
     """Seed of weights, order, augmentation and splits."""
     deterministic: bool = False
@@ -175,19 +182,38 @@ class TrainingConfig(Section, group="training"):
     """Train and validate on this number or share of training batches, the same in each epoch."""
 
     def check(self) -> None:
-        """Check each value, the schedule, the monitor's mode, canaries and pruning."""
+        """Check each value, the schedule, canaries and pruning."""
         super().check()
         warmup, epochs = self.warmup_epochs, self.epochs
         if warmup is not None and epochs is not None and warmup >= epochs:
             raise refuse("warmup_epochs", warmup, f"it is less than --epochs {epochs}.")
-        if self.monitor is not None and self.mode not in (None, best := direction(self.monitor)):
-            raise refuse("mode", self.mode, f"{self.monitor} is best at its {best}imum. Leave --mode out.")
         if self.canaries and epochs is not None and epochs < LEAST_CANARY_EPOCHS:
             raise refuse("canaries", self.canaries, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}.")
         if self.prune != "none":
             self._check_pruning()
         elif self.prune_ratio is not None:
             raise refuse("prune_ratio", self.prune_ratio, "nothing is pruned. Give --prune infobatch.")
+
+    def check_monitor(self, given: Mapping[str, Direction | None]) -> None:
+        """Check the monitor and its mode.
+
+        Args:
+            given: the caller's own metrics, as `Recipe.metrics`.
+
+        Raises:
+            ConfigError: for a metric that nobody measures, or whose best end is unknown or another one.
+        """
+        monitor = self.monitor
+        if monitor is None:
+            return
+        allowed = _monitor(monitor, given)
+        if allowed is not None:
+            raise refuse("monitor", monitor, allowed)
+        best = best_of(monitor, given)
+        if best is None and self.mode is None:
+            raise refuse("monitor", monitor, NO_DIRECTION)
+        if best is not None and self.mode not in (None, best):
+            raise refuse("mode", self.mode, f"{monitor} is best at its {best}imum. Leave --mode out.")
 
     def _check_pruning(self) -> None:
         for name in ("mixup", "cutmix"):

@@ -24,6 +24,9 @@ from litscope.errors import ConfigError
 CHOSEN = "chosen"
 """The section in which the recipe of a run says which of its values litscope chose."""
 
+METRICS = "metrics"
+"""The section in which the recipe of a run names the metrics that its caller brought."""
+
 _MAX_DEPTH = 20
 
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -190,6 +193,12 @@ CHOSEN_DOC = (
 )
 
 
+METRICS_DOC = (
+    "Metrics that a call in Python brought (litscope.fit(metrics=...)), and whether less (min) or more (max) of each "
+    "is better. They are measured where such a call brings them again."
+)
+
+
 def dump(recipe: Recipe) -> str:
     """A recipe as YAML, each field below its docstring; `litscope fit --config` reads it back."""
     values = recipe.to_dict()
@@ -205,6 +214,9 @@ def dump(recipe: Recipe) -> str:
     if recipe.chosen:
         lines += ["", *_comment(CHOSEN_DOC, ""), f"{CHOSEN}:"]
         lines += [f"  {_scalar(f.key, values[f.group][f.name])}" for f in fields() if f.key in recipe.chosen]
+    if recipe.metrics:
+        lines += ["", *_comment(METRICS_DOC, ""), f"{METRICS}:"]
+        lines += [f"  {_scalar(name, best)}" for name, best in recipe.metrics.items()]
     return "\n".join(lines).lstrip() + "\n"
 
 

@@ -1,9 +1,11 @@
 """From stored bytes to a batch on the device.
 
     settings          what a data module is told: one field for each setting, with its names and its range
+    keywords          the same for type checkers, written by scripts/keywords.py
     sources/          what `--dataset` may name -> rows, splits and a reader
     reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
     manifest          which samples there are, and what is known of each
+    sample_facts      what a trained network must know of samples that it has never seen
     content           which sample of a run a row is: by its content, then by its key
     stored            at which size pixels are kept, and where: in memory, in the cache, or decoded anew
     groups            groups of samples, and what splits of whole groups came out as
@@ -19,6 +21,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `content`, `groups`, `preflight`, `sampler`, `stored`, `sources/` and, but for `decoding`, `reading/`
-import no torch: `curation` opens data where there is none.
+only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `stored`, `sources/` and, but for
+`decoding`, `reading/` import no torch: `curation` opens data where there is none.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from inspect import signature
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import lightning.pytorch as L
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from litscope.data.keywords import DataKeywords
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
 from litscope.data.opened import open_data
@@ -28,6 +29,7 @@ from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report
 from litscope.data.pruning import Pruning
 from litscope.data.resident import DeviceRows
+from litscope.data.sample_facts import SampleFacts
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
@@ -35,7 +37,6 @@ from litscope.data.stored import Normalization, squares
 from litscope.errors import DataError
 from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
-from litscope.settings import takes
 from litscope.types import Batch
 
 
@@ -66,9 +67,6 @@ class ClassificationData(L.LightningDataModule):
         ConfigError: for a setting that there is not, or a value out of range.
     """
 
-    # With fewer samples than ranks, some ranks evaluate nothing.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     source: Source
     manifest: Manifest
     kind: str
@@ -83,12 +81,10 @@ class ClassificationData(L.LightningDataModule):
     overlay: Overlay
     normalization: tuple[Normalization, Normalization]
 
-    @takes(DataSettings)
-    def __init__(self, dataset: str | os.PathLike[str] | None = None, **given: Any) -> None:
+    def __init__(self, dataset: str | os.PathLike[str] | None = None, **given: Unpack[DataKeywords]) -> None:
         super().__init__()
-        if dataset is not None:
-            given["dataset"] = dataset
-        self.settings = settings = DataSettings.of_keywords(given)
+        words = {**given, **({} if dataset is None else {"dataset": dataset})}
+        self.settings = settings = DataSettings.of_keywords(words)
         self.batch_size = settings.batch_size
         self.image_size = settings.image_size
         self.seed = settings.seed
@@ -141,6 +137,11 @@ class ClassificationData(L.LightningDataModule):
             self.left_out = torch.from_numpy(self.source.folds)
         self._is_open = True
         return self
+
+    @property
+    def sample_facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the opened data, so that it alone can predict; see `sample_facts`."""
+        return {**SampleFacts.of(self.manifest).to_dict(), "batch_size": self.settings.batch_size}
 
     @property
     def is_resident(self) -> bool:

@@ -105,11 +105,11 @@ class DataSettings:
         """
         ours = {}
         for name, value in given.items():
-            if name in _DONE_OTHERWISE:
+            if name in DONE_OTHERWISE:
                 _say_once(name)
-            elif name in _NOT_WANTED and value != _NOT_WANTED[name][0]:
-                raise ConfigError(f"ClassificationData: {name}={value!r}: {_NOT_WANTED[name][1]}. Leave it out.")
-            elif name not in _NOT_WANTED:
+            elif name in NOT_WANTED and value != NOT_WANTED[name][0]:
+                raise ConfigError(f"ClassificationData: {name}={value!r}: {NOT_WANTED[name][1]}. Leave it out.")
+            elif name not in NOT_WANTED:
                 ours[name] = value
         return cls(**by_own_names(cls, ours, "ClassificationData"))
 
@@ -143,7 +143,7 @@ class DataSettings:
         )
 
 
-_DONE_OTHERWISE = {
+DONE_OTHERWISE = {
     "persistent_workers": "the threads that decode live as long as the run",
     "prefetch_factor": "the threads decode ahead as far as keeps them busy",
     "multiprocessing_context": "images are decoded by threads, and no process is started",
@@ -153,7 +153,7 @@ _DONE_OTHERWISE = {
 }
 """Words of torch's DataLoader that may be left out -> who does their job."""
 
-_NOT_WANTED: dict[str, tuple[Any, str]] = {
+NOT_WANTED: dict[str, tuple[Any, str]] = {
     "shuffle": (True, "training samples come in an order that each epoch and the seed decide, all others in theirs"),
     "drop_last": (False, "every sample is seen in every epoch"),
     "sampler": (None, "which samples come is decided by the splits, and by what people discard"),
@@ -167,4 +167,4 @@ _NOT_WANTED: dict[str, tuple[Any, str]] = {
 
 @cache
 def _say_once(word: str) -> None:
-    warn(f"ClassificationData: {word} changes nothing: {_DONE_OTHERWISE[word]}")
+    warn(f"ClassificationData: {word} changes nothing: {DONE_OTHERWISE[word]}")

@@ -7,32 +7,29 @@ because the same `test_step` computes them in the same precision.
 
 from __future__ import annotations
 
-import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as L
-import numpy as np
-from numpy.typing import NDArray
+from torchmetrics import Metric
 
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
-from litscope.config.resume import checkpoint_of, run_settings
-from litscope.console import say
+from litscope.config.resume import checkpoint_of, find_checkpoint, run_settings
+from litscope.console import say, shell_word
 from litscope.curation.run_data import HAVE_MOVED, RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
-from litscope.data.sources.source import Source
-from litscope.errors import ConfigError, DataError, did_you_mean
-from litscope.evaluation.evaluation_data import EvaluationData
+from litscope.data.sample_facts import SampleFacts
+from litscope.errors import ConfigError, DataError, RunError, did_you_mean
 from litscope.evaluation.known_data import KnownData, known_data, with_decisions
+from litscope.evaluation.network import BATCH_SIZE, Network, open_checkpoint, plan_for, run_of_checkpoint
 from litscope.evaluation.trained import load_classifier
-from litscope.limits import num_cores
-from litscope.models.classifier import Classifier
+from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir
-from litscope.training.hardware import Plan, plan
 from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
@@ -55,11 +52,12 @@ def evaluate(
     accelerator: str | None = None,
     precision: str | None = None,
     source_labels: bool = False,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
     """Measure a run on one split.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or a checkpoint in it.
         split: train (without augmentation), val, test, or all labelled samples; default: test, without one val, or
             all of another data set that has no splits.
         checkpoint: "best", "last", or the path of a checkpoint file.
@@ -68,6 +66,7 @@ def evaluate(
             `dataset` the list's own.
         channels: the axis of .npz and .npy files that is the channels; default: as in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
+        metrics: torchmetrics of your own, by name, as `litscope.fit` takes them.
         source_labels: labels and samples as the source has them, without what was decided in the run's journal.
 
     Returns:
@@ -84,6 +83,8 @@ def evaluate(
             f"--split {split}: unknown. Known: {', '.join(get_args(Split))}." + did_you_mean(split, get_args(Split))
         )
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
+    opened.classifier.given = given = GivenMetrics(metrics)
+    given.try_out(len(opened.classes))
     data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
     split = split or _usual_split(data_now)
     data_now, ids, num_decisions = with_decisions(data_now, data_then, data_now.ids(split), not source_labels)
@@ -93,7 +94,7 @@ def evaluate(
         raise DataError(f"--split {split}: {source.name} has no labelled sample there. Labelled samples: {counts}.")
     data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache)
     with quiet_lightning(), torch_threads(None):
-        metrics = opened.trainer().test(opened.classifier, datamodule=data, verbose=False)[0]
+        measured = opened.trainer().test(opened.classifier, datamodule=data, verbose=False)[0]
     confusion = opened.classifier.confusion("test")
     assert confusion is not None
     return {
@@ -101,8 +102,8 @@ def evaluate(
         "checkpoint": str(opened.checkpoint),
         "split": split,
         "num_samples": int(confusion.sum()),
-        "metrics": {name.replace("test/", f"{split}/", 1): float(value) for name, value in metrics.items()},
-        "classes": list(opened.manifest.classes),
+        "metrics": {name.replace("test/", f"{split}/", 1): float(value) for name, value in measured.items()},
+        "classes": list(opened.classes),
         "confusion_matrix": confusion.tolist(),
         "num_decisions": num_decisions,
         "data": data_now.facts,
@@ -120,16 +121,12 @@ def _usual_split(data: KnownData) -> str:
     return "test"
 
 
-@dataclass
-class OpenedRun:
+@dataclass(kw_only=True)
+class OpenedRun(Network):
     """A run, its recipe, and its network with the weights of one checkpoint."""
 
     run: RunDir
     recipe: Recipe
-    manifest: Manifest
-    checkpoint: Path
-    classifier: Classifier
-    plan: Plan
 
     def find_data(
         self,
@@ -159,37 +156,6 @@ class OpenedRun:
             raise DataError(f"{error} {HAVE_MOVED}") from error
         return known_data(found, is_named=dataset is not None or data_dir is not None), found
 
-    def data_of(
-        self,
-        source: Source,
-        ids: NDArray[np.int64],
-        *,
-        batch_size: int | None = None,
-        num_workers: int | None = None,
-        cache: bool | None = False,
-    ) -> EvaluationData:
-        """A loader for some samples of a source, at the sizes that the run was trained on.
-
-        Raises:
-            ConfigError: if the batch size or the number of workers is too small.
-        """
-        for flag, given, least in (("--batch-size", batch_size, 1), ("--num-workers", num_workers, 0)):
-            if given is not None and given < least:
-                raise ConfigError(f"{flag} {given}: it is {least} or more.")
-        recipe, encoding = self.recipe.data, self.manifest.encoding
-        workers = recipe.num_workers if num_workers is None else num_workers
-        return EvaluationData(
-            source,
-            ids,
-            image_size=encoding.get("image_size"),
-            stored_size=encoding.get("stored_size"),
-            batch_size=batch_size or recipe.batch_size or 64,
-            num_workers=num_cores() if workers is None else workers,
-            pin_memory=self.plan.device_type == "cuda",
-            cache=cache,
-            cache_dir=Path(recipe.cache_dir) if recipe.cache_dir else None,
-        )
-
     def trainer(self) -> L.Trainer:
         """A Trainer for one device that leaves no files behind."""
         devices = self.plan.devices[:1] if isinstance(self.plan.devices, list) else 1
@@ -214,30 +180,66 @@ def open_run(
     """Open a run with the weights of one checkpoint, on any machine, whatever the run was trained on.
 
     Args:
+        run_dir: the run's folder, or one of its checkpoint files, which then counts instead of `checkpoint`.
         accelerator: default: the best device here.
         precision: default: as in training.
 
     Raises:
         RunError: no such run or checkpoint, or one that does not fit its recipe.
     """
+    if Path(run_dir).is_file():
+        run_dir, checkpoint = run_of_checkpoint(run_dir), os.fspath(run_dir)
     run = RunDir.open(run_dir)
     recipe = _recipe_of(run)
     path = checkpoint_of(run, checkpoint)
-    hardware = copy.deepcopy(recipe.hardware)
-    hardware.accelerator = accelerator or "auto"
-    hardware.devices, hardware.num_nodes, hardware.strategy, hardware.sync_batchnorm = "auto", 1, "auto", False
-    hardware.precision = precision or hardware.precision  # type: ignore[assignment]  # `plan` checks it
     return OpenedRun(
         run=run,
         recipe=recipe,
-        manifest=Manifest.read(run.manifest),
         checkpoint=path,
         classifier=load_classifier(path),
-        plan=plan(hardware),
+        plan=plan_for(recipe.hardware, accelerator, precision),
+        facts=SampleFacts.of(Manifest.read(run.manifest)),
+        batch_size=recipe.data.batch_size or BATCH_SIZE,
+        num_workers=recipe.data.num_workers,
+        cache_dir=Path(recipe.data.cache_dir) if recipe.data.cache_dir else None,
     )
+
+
+def open_network(
+    where: str | os.PathLike[str],
+    checkpoint: str = "best",
+    *,
+    accelerator: str | None = None,
+    precision: str | None = None,
+) -> Network:
+    """A network to predict new samples with: that of a run, or of a checkpoint file, wherever it lies.
+
+    Args:
+        where: the run's folder, or a checkpoint file. One of an earlier version, which does not say how samples are
+            read, must lie in its run.
+        checkpoint, accelerator, precision: as `open_run`.
+
+    Raises:
+        RunError: as `open_run`.
+    """
+    path = Path(where)
+    if path.is_file() and checkpoint not in ("best", os.fspath(where)):
+        raise ConfigError(f"--checkpoint {checkpoint}: {path} is a checkpoint already. Give one of the two.")
+    if path.is_file():
+        found = open_checkpoint(path, accelerator=accelerator, precision=precision)
+        if found is not None:
+            return found
+        if find_checkpoint(os.fspath(path))[1] is None:
+            raise RunError(
+                f"{path} does not say which classes its network knows and how samples are read: an earlier version, or "
+                "a training on other data, wrote it. Give the run's folder instead, with --checkpoint "
+                f"{shell_word(path)}."
+            )
+    return open_run(where, checkpoint, accelerator=accelerator, precision=precision)
 
 
 def _recipe_of(run: RunDir) -> Recipe:
     """The run's recipe, without the files that only its training needed."""
-    settings = run_settings(run.path).sections
-    return build({key: value for key, value in settings.items() if key not in _ONLY_FOR_TRAINING})
+    settings = run_settings(run.path)
+    sections = {key: value for key, value in settings.sections.items() if key not in _ONLY_FOR_TRAINING}
+    return build(sections, metrics=settings.metrics)

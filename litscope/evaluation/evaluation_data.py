@@ -107,7 +107,11 @@ class EvaluationData(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:  # noqa: ARG002
         """The evaluation transform, in the trainer's precision."""
-        if "image" in batch:
-            batch = {**batch, "image": evaluation(batch["image"], self._stored.seen)}
         assert self.trainer is not None
-        return self.trainer.precision_plugin.convert_input(batch)
+        return self.trainer.precision_plugin.convert_input(self.seen(batch))
+
+    def seen(self, batch: Batch) -> Batch:
+        """A batch as the network sees it, on its device: the evaluation transform."""
+        if "image" not in batch:
+            return batch
+        return {**batch, "image": evaluation(batch["image"], self._stored.seen)}

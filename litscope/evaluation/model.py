@@ -1,4 +1,4 @@
-"""Model: the network of a run in memory, to predict as often as one likes. `litscope.load` gives it."""
+"""Model: a trained network in memory, to predict as often as one likes. `litscope.load` gives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from litscope.console import warn
 from litscope.data.sources.new import open_arrays, open_paths
 from litscope.errors import DataError
-from litscope.evaluation.evaluate import OpenedRun, open_run
+from litscope.evaluation.evaluate import open_network
+from litscope.evaluation.network import Network
 from litscope.evaluation.predict import in_short, predict_source
 
 
@@ -37,19 +38,19 @@ class Predicted(NamedTuple):
 
 
 class Model:
-    """The network of a run, with the weights of one checkpoint, in evaluation mode.
+    """The network of one checkpoint, in evaluation mode.
 
     Attributes:
         classes: their names, in the order of the probabilities.
     """
 
-    def __init__(self, opened: OpenedRun) -> None:
-        self._opened = opened
-        self.classes = list(opened.manifest.classes)
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.classes = list(network.classes)
 
     def __repr__(self) -> str:
-        arch = self._opened.recipe.model.arch
-        return f"Model({arch}, {len(self.classes)} classes, {str(self._opened.checkpoint)!r})"
+        arch = self._network.classifier.settings.arch
+        return f"Model({arch}, {len(self.classes)} classes, {str(self._network.checkpoint)!r})"
 
     def predict(self, x: Any, *, batch_size: int | None = None, num_workers: int | None = None) -> Predicted:
         """Classes and probabilities of new samples, read and resized as the training data were.
@@ -63,7 +64,7 @@ class Model:
         Raises:
             DataError: if nothing can be predicted, or it does not fit the network.
         """
-        like = self._opened.manifest
+        like = self._network.facts.encoding
         if isinstance(x, str | os.PathLike):
             x = [x]
         if isinstance(x, np.ndarray | pa.Table):
@@ -78,7 +79,7 @@ class Model:
             )
         for note in source.notes:
             warn(note)
-        found = predict_source(self._opened, source, source.manifest.sample_ids, batch_size, num_workers)
+        found = predict_source(self._network, source, source.manifest.sample_ids, batch_size, num_workers)
         chances = [
             found.table.column(at) for at in range(found.table.num_columns - len(self.classes), found.table.num_columns)
         ]
@@ -97,19 +98,19 @@ def load(
     accelerator: str | None = None,
     precision: str | None = None,
 ) -> Model:
-    """The network of a run.
+    """The network of a run, or of a checkpoint file.
 
     Args:
-        run: its folder, or its name below runs/.
-        checkpoint: "best", "last" or a file.
+        run: the run's folder, or its name below runs/; or a checkpoint, which needs nothing else, wherever it lies.
+        checkpoint: of a run: "best", "last" or a file.
         accelerator: default: the best device here.
         precision: default: as in training.
 
     Raises:
-        RunError: if there is no such run or checkpoint.
+        RunError: if there is no such run or checkpoint; for a checkpoint of an earlier version outside its run.
 
     Example:
         >>> model = litscope.load("runs/mine")
         >>> names, probabilities, *_ = model.predict(["a.jpg", "b.jpg"])
     """
-    return Model(open_run(run, checkpoint, accelerator=accelerator, precision=precision))
+    return Model(open_network(run, checkpoint, accelerator=accelerator, precision=precision))

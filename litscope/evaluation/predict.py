@@ -1,7 +1,7 @@
 """Predict images or tables that were never seen, or samples of the run's own data.
 
-To predict new files, the run's folder is enough: its manifest holds the encoding (how bytes become
-what the network sees), its checkpoint the network. Each sample goes through the same
+To predict new files, a checkpoint is enough: it holds the network, its classes, and the encoding (how bytes become what
+the network sees). Each sample goes through the same
 reading, resizing and evaluation transform as in `evaluate`, so the probabilities are the same;
 batch size, workers and machine change at most their last digits.
 """
@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 
 from litscope.console import number_of, warn
@@ -27,11 +26,10 @@ from litscope.data.reading.bands import Axis
 from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError, did_you_mean
-from litscope.evaluation.evaluate import OpenedRun, open_run
+from litscope.evaluation.evaluate import open_network, open_run
+from litscope.evaluation.network import Network
 from litscope.rundir import whole_file
 from litscope.spreadsheets import write_csv
-from litscope.training.probes.speed_probe import torch_threads
-from litscope.training.quiet import quiet_lightning
 
 PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
 
@@ -114,7 +112,7 @@ def predict(
     """Predictions and probabilities of a run's network.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or a checkpoint file, wherever it lies; for `split` in its run.
         paths: images, folders of images, lists of images or tables (CSV, Parquet, .npz); none if `split` is given.
         split: instead, samples of the run's own data: unlabelled (of all splits), train, val, test or all.
         output: a .csv or .parquet file; None writes none.
@@ -138,20 +136,22 @@ def predict(
         raise ConfigError(
             f"--image-column {image_column} is for PATH; with --split the run's own data are read as in training."
         )
-    opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
+    network: Network
     if split is None:
+        network = open_network(run_dir, checkpoint, accelerator=accelerator, precision=precision)
         source = open_paths(
-            paths, like=opened.manifest, image_column=image_column, image_root=image_root, channels=channels
+            paths, like=network.facts.encoding, image_column=image_column, image_root=image_root, channels=channels
         )
         ids = source.manifest.sample_ids
     else:
+        network = opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision)
         data, _ = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
         source, ids = data.source, data.ids(split)
     if len(ids) == 0:
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
     for note in source.notes if split is None else ():
         warn(note)
-    found = predict_source(opened, source, ids, batch_size, num_workers)
+    found = predict_source(network, source, ids, batch_size, num_workers)
     if target is None:
         return found
     _write(found.table, target)
@@ -170,7 +170,7 @@ def _check_asked(paths: Sequence[Any], split: str | None) -> None:
 
 
 def predict_source(
-    opened: OpenedRun, source: Source, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
+    network: Network, source: Source, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
 ) -> Predictions:
     """Run the network over some samples of a source.
 
@@ -181,15 +181,12 @@ def predict_source(
     Raises:
         DataError: if not one of them can be read.
     """
-    data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
-    with quiet_lightning(), torch_threads(None):
-        batches: list[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
+    data = network.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
+    sample_id, probs = network.probabilities(data)
     unreadable = data.unreadable
-    if not batches:
+    if not len(sample_id):
         raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
-    sample_id = torch.cat([batch["sample_id"] for batch in batches]).numpy()
-    probs = torch.cat([batch["probs"] for batch in batches]).float().numpy()  # (n, C)
-    return Predictions(table_of(source, opened.manifest.classes, sample_id, probs), unreadable)
+    return Predictions(table_of(source, network.classes, sample_id, probs), unreadable)
 
 
 def table_of(

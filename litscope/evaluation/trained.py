@@ -19,7 +19,11 @@ def load_classifier(path: Path) -> Classifier:
     Raises:
         RunError: if the file is missing or damaged, or its settings and weights are none of a classifier.
     """
-    checkpoint = load_checkpoint(path)
+    return classifier_in(load_checkpoint(path), path)
+
+
+def classifier_in(checkpoint: dict[str, Any], path: Path) -> Classifier:
+    """The classifier of a checkpoint that was read from `path`; errors as `load_classifier`."""
     given, state = checkpoint.get(Classifier.CHECKPOINT_HYPER_PARAMS_KEY), checkpoint["state_dict"]
     if not isinstance(given, dict) or not isinstance(state, dict):
         raise RunError(f"{path} is a checkpoint, but none of litscope: it has no 'hyper_parameters' and 'state_dict'.")

@@ -12,7 +12,7 @@ import copy
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, whole_file, write_json, write_text
 from litscope.training.build import make_source
-from litscope.training.quiet import quiet_lightning
 
 RECIPE = "cv.yaml"
 LEAST_FOLDS = 2
@@ -282,12 +281,7 @@ def _probabilities(
     """
     data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
     if member is None:
-        with quiet_lightning():
-            batches: Sequence[Any] = opened.trainer().predict(opened.classifier, datamodule=data) or []
-        return (
-            torch.cat([batch["sample_id"] for batch in batches]).numpy(),
-            torch.cat([batch["probs"] for batch in batches]).float().numpy(),
-        )
+        return opened.probabilities(data)
     found_ids, found = [], []
     with torch.inference_mode():
         for batch in data.test_dataloader():

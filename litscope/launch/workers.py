@@ -23,9 +23,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from litscope.errors import LitscopeError
 from litscope.launch.lookout import Lookout, Signs, Worker
@@ -131,7 +132,13 @@ class Workers:
 
 @contextmanager
 def start_workers(
-    module: str, num_devices: int, num_nodes: int, recipe_yaml: str, run_dir: Path, signs: Signs
+    module: str,
+    num_devices: int,
+    num_nodes: int,
+    recipe_yaml: str,
+    run_dir: Path,
+    signs: Signs,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Workers]:
     """Start this machine's other ranks, and see to it that they end with the block.
 
@@ -140,6 +147,7 @@ def start_workers(
             `die_with_parent` first, and `say_there` before it meets the others.
         num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
         recipe_yaml: the resolved recipe.
+        files: name -> content of what else a worker needs, beside the file of the recipe.
         signs: of this process. Told just before it is ended, because a worker died or is silent.
 
     Raises:
@@ -162,6 +170,8 @@ def start_workers(
     with tempfile.TemporaryDirectory(prefix="litscope-") as folder, _environment(environment):
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(recipe_yaml, encoding="utf-8")
+        for name, content in files.items():
+            recipe.with_name(name).write_bytes(content)
         command = [sys.executable, "-m", module, str(recipe), str(run_dir)]
         workers.start(command, num_devices, environment)
         workers.watch(lambda death: signs.on_end("failed", death))

@@ -8,13 +8,17 @@ dictionaries (`types.Batch`); each step takes one log_softmax and reads nothing 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from litscope.errors import ModelError
+from litscope.models.given_metrics import GivenMetrics
+from litscope.models.keywords import ClassifierKeywords
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks import backbones
 from litscope.models.networks.members import Members, MemberSettings, fuse, member_losses
@@ -23,8 +27,11 @@ from litscope.models.scheduled import Scheduled
 from litscope.models.settings import ClassifierSettings
 from litscope.models.steps import Steps
 from litscope.models.tta import views
-from litscope.settings import by_own_names, takes
+from litscope.settings import by_own_names
 from litscope.types import Batch, StepOutput
+
+SAMPLE_FACTS = "litscope_samples"
+"""Where a checkpoint holds what it takes to predict, beside the weights and the settings."""
 
 WHITENING_IMAGES = 2_000
 """Training images from which `whitenet` computes its first layer: at 32 pixels almost two million patches."""
@@ -33,35 +40,52 @@ WHITENING_IMAGES = 2_000
 class Classifier(Scheduled):
     """An image or table classifier.
 
-    Args: the fields of `settings.ClassifierSettings`, also by their further names (`learning_rate`).
+    Args: the fields of `settings.ClassifierSettings`, also by their further names (`learning_rate`); and
+        metrics: torchmetrics of your own, by name, measured on validation and test; see `given_metrics`.
 
     Attributes:
         net: the network, which takes normalised input; None until the data are known.
         notes: lines to tell the person, about weights and changes to the network.
         schedule, epoch_batches, kept_plan: the plan of the learning rate; see `Scheduled`.
         steps: trains on stacks of batches, several steps in one call.
+        sample_facts: what the data say of their samples, as plain values: class names, and how bytes become input. A
+            checkpoint holds them under `SAMPLE_FACTS`, with the precision. None where the data say nothing.
+        asked_precision: what was asked for, which may be "auto"; None: the trainer's own.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
-    recall, f1, auroc, ap (see `metrics`). train/loss is what is minimised; val/loss and test/loss are the
-    plain cross-entropy, whatever the loss, its smoothing and weights, so that runs can be compared.
+    recall, f1, auroc, ap (see `metrics`); those of `metrics=` under val/ and test/. train/loss is what is minimised;
+    val/loss and test/loss are the plain cross-entropy, whatever the loss, its smoothing and weights, so that runs can
+    be compared.
 
     Raises:
-        ConfigError: for an unknown setting, or a value out of range.
-        ModelError: where the data's shape is given, if there is no such network or its weights cannot be used.
+        ConfigError: for an unknown setting, a value out of range, or metrics that do not fit.
+        ModelError: for an architecture that there is not; where the data's shape is given, for weights that cannot be
+            used.
     """
 
     mean: Tensor
     std: Tensor
 
-    @takes(ClassifierSettings)
-    def __init__(self, arch: str | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        arch: str | None = None,
+        *,
+        metrics: Mapping[str, Metric] | None = None,
+        **given: Unpack[ClassifierKeywords],
+    ) -> None:
         super().__init__()
-        if arch is not None:
-            given["arch"] = arch
-        settings = ClassifierSettings(**by_own_names(ClassifierSettings, given, "Classifier"))
+        self.given = GivenMetrics(metrics)
+        words = {**given, **({} if arch is None else {"arch": arch})}
+        settings = ClassifierSettings(**by_own_names(ClassifierSettings, words, "Classifier"))
+        if settings.arch is not None:
+            backbones.resolve(settings.arch)
+        if settings.num_classes is not None:
+            self.given.try_out(settings.num_classes)
         self._remember(**vars(settings))
         self.objective = ClassificationLoss(settings.loss, settings.label_smoothing, settings.class_weights)
         self.steps = Steps(self)
+        self.sample_facts: dict[str, Any] | None = None
+        self.asked_precision: str | None = None
         self._is_compiled = False
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
@@ -109,12 +133,15 @@ class Classifier(Scheduled):
     def _take_facts(self, data: Any) -> None:
         """Fill the settings that are None from the datamodule's attributes, and check the others."""
         settings = self.settings
+        self.sample_facts = getattr(data, "sample_facts", None) or self.sample_facts
         given, found = settings.num_classes, getattr(data, "num_classes", None)
         if given is not None and found is not None and given != found:
             raise ModelError(f"num_classes is {given}, but the data have {found} classes.")
         is_table = getattr(data, "kind", None) == "table" or settings.num_features is not None
         wanted = ["num_classes", "num_features"] if is_table else ["num_classes", "in_channels", "image_size"]
         facts = {name: getattr(data, name, None) for name in wanted if getattr(settings, name) is None}
+        if (num_classes := facts.get("num_classes")) is not None:
+            self.given.try_out(num_classes)
         # Pretrained weights may bring the normalisation, where the network is not built yet.
         brings_own = self.net is None and settings.pretrained is not False and settings.weights is None
         if settings.mean is None and not brings_own:
@@ -249,6 +276,7 @@ class Classifier(Scheduled):
         logits, log_p, loss = self._losses(own, target._replace(label=label))
         if phase != "train" and isinstance(self.net, Members):
             self.phases.add_members(phase, own, label)
+        self.given.add(phase, log_p.detach(), label)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self.phase(phase).add(log_p.detach(), label, rows)
         return {
@@ -291,17 +319,28 @@ class Classifier(Scheduled):
         has_other_stem = facts.get("stem", self.settings.stem) != self.settings.stem
         self._remember(**facts)
         self._set_normalization()
+        self.sample_facts = checkpoint.get(SAMPLE_FACTS, self.sample_facts)
         if self.net is None or has_other_stem:
             self._build(from_scratch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint load without a download, a weights file or a compiler: it holds all weights itself."""
+        """Let the checkpoint load without a download, a weights file or a compiler, and predict without its data: it
+        holds all weights itself, and what is to be known of samples.
+        """
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         checkpoint[key] = {**checkpoint[key], "pretrained": False, "weights": None, "compile": False}
+        if self.sample_facts is not None:
+            checkpoint[SAMPLE_FACTS] = {
+                **self.sample_facts,
+                "precision": self.asked_precision or str(self.trainer.precision),
+            }
 
 
 # For `help` and notebooks.
-Classifier.__signature__ = inspect.signature(ClassifierSettings)  # type: ignore[attr-defined]
+_METRICS = inspect.signature(Classifier.__init__).parameters["metrics"]
+Classifier.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*inspect.signature(ClassifierSettings).parameters.values(), _METRICS]
+)
 
 # Lightning looks up this signature at every step; working it out each time takes a fiftieth of a small step.
 Classifier.training_step.__signature__ = inspect.signature(Classifier.training_step)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as L
 from torch import Tensor
 
+from litscope.models.given_metrics import GivenMetrics
 from litscope.models.metrics import PhaseMetrics
 from litscope.models.phases import Phases
 
@@ -12,12 +13,16 @@ from litscope.models.phases import Phases
 class Measured(L.LightningModule):
     """The base of the classifier: its hooks at the two ends of an epoch.
 
-    A step adds its rows to `phase(NAME)`; `hparams["num_classes"]` is known by then.
+    A step adds its rows to `phase(NAME)`, and to `given`; `hparams["num_classes"]` is known by then.
+
+    Attributes:
+        given: the caller's own metrics of validation and test.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.phases = Phases()
+        self.given = GivenMetrics()
 
     def phase(self, name: str) -> PhaseMetrics:
         """The metrics of "train", "val" or "test"."""
@@ -48,10 +53,12 @@ class Measured(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of a validation that was broken off."""
         self.phases.reset("val")
+        self.given.reset("val")
 
     def on_test_epoch_start(self) -> None:
         """Forget the rows of a test that was broken off."""
         self.phases.reset("test")
+        self.given.reset("test")
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of training."""
@@ -68,6 +75,8 @@ class Measured(L.LightningModule):
     def _finish(self, phase: str) -> None:
         values = self.phase(phase).compute(self.device)
         values |= self.phases.take_members(phase, lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
+        if values:
+            values |= self.given.take(phase)
         # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
         self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
         self.on_measured(phase, values)

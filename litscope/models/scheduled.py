@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from litscope.defaults import METRICS, direction
+from litscope.defaults import METRICS, NO_DIRECTION, best_of
 from litscope.errors import ConfigError
 from litscope.lightning_internals import batches_behind, has_grad_scaler
 from litscope.models.measured import Measured
@@ -46,7 +46,11 @@ class Scheduled(Measured):
         return ClassifierSettings(**{field.name: self.hparams[field.name] for field in fields(ClassifierSettings)})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and a schedule that moves at every step."""
+        """The optimizer, and a schedule that moves at every step.
+
+        Raises:
+            ConfigError: if the schedule is to follow a metric of which nobody says whether less or more is better.
+        """
         assert self.net is not None
         settings = self.settings
         optimizer = build_optimizer(
@@ -59,8 +63,10 @@ class Scheduled(Measured):
         )
         if isinstance(self.net, Members):
             scale_steps(optimizer, self.net)
-        mode = settings.mode or direction(settings.monitor or "loss")
-        self.schedule = Schedule(optimizer, settings.scheduler_type, mode)
+        mode = settings.mode or best_of(settings.monitor or "loss", self.given.directions())
+        if mode is None and settings.scheduler_type == "plateau":
+            raise ConfigError(f"monitor={settings.monitor!r}: {NO_DIRECTION}")
+        self.schedule = Schedule(optimizer, settings.scheduler_type, mode or "min")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -95,7 +101,7 @@ class Scheduled(Measured):
             return
         has_validation = bool(sum(self.trainer.num_val_batches))
         monitor = self.settings.monitor or ("val/loss" if has_validation else "train/loss")
-        is_of_validation = has_validation and monitor in {f"val/{name}" for name in METRICS}
+        is_of_validation = has_validation and monitor in {f"val/{name}" for name in (*METRICS, *self.given)}
         if (phase == "val") == is_of_validation:
             self.schedule.observe(_monitored(monitor, {**self.trainer.callback_metrics, **values}))
 

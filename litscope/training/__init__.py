@@ -1,21 +1,22 @@
 """One run, from a recipe to its summary.
 
-    fit            the story, top to bottom: `litscope.fit` and `litscope fit`
-    prepare        its beginning, told once for fit, check, the finders, tune, cv and the worker processes
-    checkup        `litscope check`: the beginning alone, as a report
-    hardware       what this machine has, and whether the recipe's hardware settings work on it
-    choices        what nobody gave, chosen from the data by rules that are printed
-    settings       what people may change while a run trains
-    build          from a recipe to objects: the source, the data module, the network, the Trainer
-    class_weights  a file of --class-weights, read and checked
-    loggers        where metrics go besides the run's own files
-    run_folder     the folder of a run: made for a new one, checked for one that goes on
-    job            the records that every process of a run has, and the result
-    worker         one of several processes
-    quiet          Lightning's own messages, turned off
-    summary        summary.json and the pictures beside it, at the end
-    loop/          what runs inside Lightning's loop
-    probes/        short trials before a run: learning rate, batch size, speed
+    fit             the story, top to bottom: `litscope.fit` and `litscope fit`
+    prepare         its beginning, told once for fit, check, the finders, tune, cv and the worker processes
+    checkup         `litscope check`: the beginning alone, as a report
+    hardware        what this machine has, and whether the recipe's hardware settings work on it
+    choices         what nobody gave, chosen from the data by rules that are printed
+    settings        what people may change while a run trains
+    build           from a recipe to objects: the source, the data module, the network, the Trainer
+    class_weights   a file of --class-weights, read and checked
+    loggers         where metrics go besides the run's own files
+    run_folder      the folder of a run: made for a new one, checked for one that goes on
+    job             the records that every process of a run has, and the result
+    passed_metrics  the caller's own metrics, on the way to the other processes
+    worker          one of several processes
+    quiet           Lightning's own messages, turned off
+    summary         summary.json and the pictures beside it, at the end
+    loop/           what runs inside Lightning's loop
+    probes/         short trials before a run: learning rate, batch size, speed
 
 Who may come in: `evaluation`, `experiments` and the commands.
 """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.loggers import Logger
+from torchmetrics import Metric
 
 from litscope.config.recipe import Recipe
 from litscope.config.training import max_time_s
@@ -81,14 +83,20 @@ def make_data(recipe: Recipe, source: Source) -> ClassificationData:
     return ClassificationData(**{**_of_same_name(recipe, DataSettings), "dataset": None, "source": source})
 
 
-def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path | None = None) -> Classifier:
+def make_classifier(
+    recipe: Recipe,
+    data: ClassificationData,
+    checkpoint: Path | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+) -> Classifier:
     """The network of a resolved recipe, for opened data.
 
     Args:
+        metrics: the caller's own.
         checkpoint: will bring the weights, so none are fetched; it decides the normalisation and the stem.
 
     Raises:
-        ConfigError: as `class_weights`; for another network than that of the checkpoint.
+        ConfigError: as `class_weights`; for another network than that of the checkpoint; for metrics that do not fit.
         ModelError: if there is no such architecture, or its weights cannot be used.
     """
     model, is_image = recipe.model, data.kind == "image"
@@ -105,12 +113,12 @@ def make_classifier(recipe: Recipe, data: ClassificationData, checkpoint: Path |
         state = load_checkpoint(checkpoint, mmap=True)
         made = state.get("hyper_parameters", {})
         given |= {"weights": None, **{name: made.get(name) for name in ("mean", "std", "stem")}}
-        classifier = Classifier(**given)
+        classifier = Classifier(**given, metrics=metrics)
         _check_fits(classifier, given, state, checkpoint)
         return classifier
     if not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
         given["mean"], given["std"] = data.normalization
-    return Classifier(**given)
+    return Classifier(**given, metrics=metrics)
 
 
 _SHAPES = ("arch", "hidden", "num_members", "image_size")

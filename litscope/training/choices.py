@@ -19,9 +19,11 @@ from typing import Literal
 import numpy as np
 
 from litscope.config.recipe import Recipe
+from litscope.config.section import refuse
+from litscope.config.training import LEAST_CANARY_EPOCHS
 from litscope.data.sources.source import Source
 from litscope.data.stored import sample_sizes
-from litscope.defaults import DEFAULT_PATIENCE, Family, default_weight_decay, direction, optimizer_family
+from litscope.defaults import DEFAULT_PATIENCE, Family, best_of, default_weight_decay, optimizer_family
 from litscope.limits import memory_bytes, num_cores
 
 SMALL_PIXELS = 64
@@ -272,6 +274,12 @@ def _choose_epochs(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
             why = f"what --max-steps {training.max_steps} comes to"
         else:
             epochs, why = _epochs(recipe, facts)
+        if training.canaries and epochs < LEAST_CANARY_EPOCHS:
+            if training.max_steps is not None:
+                found = f"and --max-steps {training.max_steps} comes to {epochs}."
+                needed = f"it needs at least {LEAST_CANARY_EPOCHS} epochs, {found}"
+                raise refuse("canaries", training.canaries, needed)
+            epochs, why = LEAST_CANARY_EPOCHS, "with fewer no --canaries could be planted and taken out again"
         if epochs < facts.epochs_done:
             epochs, why = facts.epochs_done, "they are done already"
         training.epochs = epochs
@@ -373,7 +381,7 @@ def _choose_monitor(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
             training.monitor, why = "train/loss", "--limit-val-batches 0 leaves no validation"
         lines.append(f"monitor {training.monitor}: {why}")
     if training.mode is None:
-        training.mode = direction(training.monitor)
+        training.mode = best_of(training.monitor, recipe.metrics)
     if training.patience is not None:
         training.early_stopping = True
     elif training.early_stopping:

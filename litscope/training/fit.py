@@ -12,51 +12,58 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, Unpack
 
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.loggers import Logger
+from torchmetrics import Metric
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.config.keywords import FitKeywords
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
+from litscope.config.signature import names_flags
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError, Interrupted, RunError
+from litscope.errors import ConfigError, Interrupted, RunError, UserError
 from litscope.launch.lookout import Signs
 from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.classifier import Classifier
+from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
-from litscope.training.loggers import close_loggers, make_loggers, watch
+from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path, load_checkpoint
 from litscope.training.loop.recorder import Recorder
 from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.run_folder import begin, finished, open_run
+from litscope.training.run_folder import abandon, begin, finished, open_run
 
 WORKER = "litscope.training.worker"
 """What the other processes of a run execute."""
 
 
+@names_flags
 def fit(
     dataset: str | os.PathLike[str] | None = None,
     *,
     recipe: Recipe | None = None,
     callbacks: Sequence[L.Callback] = (),
-    **flags: Any,
+    metrics: Mapping[str, Metric] | None = None,
+    **flags: Unpack[FitKeywords],
 ) -> RunResult:
     """Train a classifier.
 
@@ -64,6 +71,9 @@ def fit(
         dataset: as `litscope fit DATASET`: a name, a folder, a CSV, Parquet or .npz file.
         recipe: a whole configuration, instead of flags.
         callbacks: your own `lightning.pytorch` callbacks, on one device.
+        metrics: torchmetrics of your own, measured on validation and test as `val/NAME` and `test/NAME`; each gets
+            probabilities (B, C) float32 and labels (B,) int64. `monitor="val/NAME"` lets one choose the best epoch. A
+            recipe cannot hold them: bring them again with ``fit(resume=RUN, metrics=...)``.
         flags: every flag of `litscope fit`, with underscores: ``lr=1e-3``, ``arch="resnet18"``.
 
     Raises:
@@ -76,12 +86,16 @@ def fit(
         >>> result = fit("digits", epochs=5)
         >>> result.metrics["val/accuracy"]
     """
+    given = GivenMetrics(metrics).directions()
     if recipe is None:
-        recipe = recipe_from_keywords(**({"dataset": os.fspath(dataset)} if dataset is not None else {}), **flags)
+        words = {"dataset": os.fspath(dataset)} if dataset is not None else {}
+        recipe = recipe_from_keywords(metrics=given, **words, **flags)
     elif dataset is not None or flags:
         raise ConfigError("fit(recipe=...) takes everything from the recipe; give either that or flags.")
+    else:
+        recipe = replace(recipe, metrics={**recipe.metrics, **given})
     with catch_stop_requests():  # a Ctrl-C in the run's last moments ends the caller's loop
-        return run_recipe(recipe, callbacks)
+        return run_recipe(recipe, callbacks, metrics=metrics or {})
 
 
 def run_recipe(
@@ -89,12 +103,13 @@ def run_recipe(
     callbacks: Sequence[L.Callback] = (),
     actions: Sequence[Action] | None = None,
     on_epoch: OnEpoch | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
 ) -> RunResult:
     """Train as `recipe` says; errors as `fit`.
 
     Args:
         recipe: the whole configuration.
-        callbacks: as `fit`.
+        callbacks, metrics: as `fit`; `recipe.metrics` names these.
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: called after each epoch; may end the run.
     """
@@ -104,7 +119,7 @@ def run_recipe(
             return done
         if is_first and (folder := resolve_resume(recipe)[1]) is not None:
             lock.enter_context(held(RunDir(folder)))  # before anything of it is read that changes while it trains
-        start = prepare(recipe, callbacks, actions)
+        start = prepare(recipe, callbacks, actions, metrics=metrics)
         if is_first:
             say(*start.lines())
         classifier, plan = seeded_classifier(start), start.plan
@@ -116,8 +131,15 @@ def run_recipe(
             lock.enter_context(held(run))
             run.check_free()  # another process may have been faster
         with speed_probe.torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
+            loggers: list[Logger] = []
+            if is_first:
+                try:
+                    loggers = lock.enter_context(open_loggers(start.recipe, run))
+                except UserError:  # a key that is refused
+                    abandon(run, start)
+                    raise
             attempt = begin(run, start) if is_first else 0
-            return _train_with_workers(start.job(plan, classifier, run, attempt, on_epoch), stop_requests)
+            return _train_with_workers(start.job(plan, classifier, run, attempt, loggers, on_epoch), stop_requests)
 
 
 def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
@@ -149,7 +171,8 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     )
 
     try:
-        with start_workers(WORKER, job.plan.num_devices, job.plan.num_nodes, dump(passed_on), job.run.path, signs):
+        devices, nodes = job.plan.num_devices, job.plan.num_nodes
+        with start_workers(WORKER, devices, nodes, dump(passed_on), job.run.path, signs, job.files):
             outcome = train(job, stop_requests)
     except Interrupted as stop:
         close("interrupted", str(stop))
@@ -166,23 +189,22 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
 def train(job: Job, stop_requests: StopRequests) -> Outcome:
     """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
     recipe, data, classifier = job.recipe, job.data, job.classifier
+    classifier.asked_precision = recipe.hardware.precision
     data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
     recorder = build.make_recorder(job, stop_requests)
     if job.is_first:
         say(*classifier.notes, *build.describe(job))
-    loggers: list[Logger] = []
     try:
         with quiet_lightning():
-            loggers += make_loggers(recipe, job.run, job.attempt) if job.is_first else []
-            trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], loggers)
-            watch(loggers, classifier, recipe)
+            trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], list(job.loggers))
+            watch(job.loggers, classifier, recipe)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
             return _evaluate(trainer, classifier, data, recorder)
     finally:
         recorder.close()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        close_loggers(loggers)
+        close_loggers(job.loggers)
 
 
 def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationData, recorder: Recorder) -> Outcome:

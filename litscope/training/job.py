@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+from lightning.pytorch.loggers import Logger
 
 from litscope.config.recipe import Recipe
 from litscope.curation.run_list import in_short
@@ -34,6 +35,8 @@ class Job:
         attempt: number of this attempt, from 1; 0 on every process but the first.
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
+        loggers: where metrics go besides the run's files; of the first process, and empty once they are closed.
+        files: name -> content of what the other processes need beside the recipe.
         stride: for a run that takes several steps in one call.
         on_epoch: called after each epoch, on the first process.
     """
@@ -47,6 +50,8 @@ class Job:
     attempt: int
     checkpoint: Path | None
     callbacks: Sequence[L.Callback] = ()
+    loggers: list[Logger] = field(default_factory=list)
+    files: Mapping[str, bytes] = field(default_factory=dict)
     stride: Stride | None = None
     on_epoch: OnEpoch | None = None
 

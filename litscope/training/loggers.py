@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from litscope.config.logging import LoggingConfig
 from litscope.config.recipe import Recipe
 from litscope.console import say, shell_word
 from litscope.errors import ConfigError, MissingExtra
-from litscope.rundir import RunDir
+from litscope.rundir import RunDir, next_attempt
+from litscope.training.quiet import quiet_lightning
 
 
 def make_loggers(recipe: Recipe, run: RunDir, attempt: int) -> list[Logger]:
@@ -49,6 +50,21 @@ def make_loggers(recipe: Recipe, run: RunDir, attempt: int) -> list[Logger]:
         "mlflow": lambda: _mlflow(config, run, folder),
     }
     return [makers[name]() for name in names if name != "none"]
+
+
+@contextmanager
+def open_loggers(recipe: Recipe, run: RunDir) -> Iterator[list[Logger]]:
+    """The loggers of the attempt that begins next, closed at the end of the block at the latest.
+
+    Raises:
+        UserError: as `make_loggers`; nothing of the run is changed then.
+    """
+    with quiet_lightning():
+        loggers = make_loggers(recipe, run, next_attempt(run))
+    try:
+        yield loggers
+    finally:
+        close_loggers(loggers)
 
 
 def check_loggers(recipe: Recipe) -> None:
@@ -101,13 +117,15 @@ def watch(loggers: list[Logger], module: L.LightningModule, recipe: Recipe) -> N
 
 
 def close_loggers(loggers: list[Logger]) -> None:
-    """End the Weights & Biases run: left open, it would take in what the next run of this process logs.
+    """Empty the list, and end the Weights & Biases run: left open, it would take in what the next run of this process
+    logs.
 
     Of an offline run it says how to upload it.
     """
     from lightning.pytorch.loggers import WandbLogger
 
-    for logger in loggers:
+    while loggers:
+        logger = loggers.pop()
         if isinstance(logger, WandbLogger):
             experiment = logger.experiment
             experiment.finish()

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
+from torchmetrics import Metric
 
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, resolve_resume, run_settings
@@ -44,6 +47,7 @@ from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
 from litscope.training.loop.checkpoints import load_checkpoint, steering_state
 from litscope.training.loop.stride import Stride, make_stride
+from litscope.training.passed_metrics import packed
 from litscope.training.settings import resumed
 
 
@@ -59,7 +63,8 @@ class Prepared:
         data: opened.
         checkpoint: what the run goes on from; None for step 0.
         folder: the folder of a run that goes on, or begins again; None for a new run.
-        callbacks: the caller's own.
+        callbacks, metrics: the caller's own.
+        files: name -> content of what the other processes need beside the recipe.
         stride: for a run that takes several steps in one call.
         actions: the requests with which the journal of a new run begins.
         notes: lines about the checkpoint, the hardware and the actions.
@@ -73,6 +78,8 @@ class Prepared:
     checkpoint: Path | None
     folder: Path | None
     callbacks: Sequence[L.Callback]
+    metrics: Mapping[str, Metric]
+    files: Mapping[str, bytes]
     stride: Stride | None
     actions: Sequence[Action]
     notes: list[str]
@@ -82,7 +89,13 @@ class Prepared:
         return [*self.data.report.lines(), *self.chosen, *self.notes]
 
     def job(
-        self, plan: Plan, classifier: Classifier, run: RunDir, attempt: int, on_epoch: OnEpoch | None = None
+        self,
+        plan: Plan,
+        classifier: Classifier,
+        run: RunDir,
+        attempt: int,
+        loggers: list[Logger],
+        on_epoch: OnEpoch | None = None,
     ) -> Job:
         """The job that every process trains by, once the run has a folder."""
         return Job(
@@ -93,8 +106,10 @@ class Prepared:
             classifier=classifier,
             run=run,
             attempt=attempt,
+            loggers=loggers,
             checkpoint=self.checkpoint,
             callbacks=self.callbacks,
+            files=self.files,
             stride=self.stride,
             on_epoch=on_epoch,
         )
@@ -105,6 +120,7 @@ def prepare(
     callbacks: Sequence[L.Callback] = (),
     actions: Sequence[Action] | None = None,
     *,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
     ask_network: bool = True,
 ) -> Prepared:
     """Check a recipe, choose what it leaves open, and open its data. The network comes from `seeded_classifier`.
@@ -113,6 +129,7 @@ def prepare(
         recipe: as given; it is not changed.
         callbacks: the caller's own.
         actions: requests with which a new run begins; None: those that `recipe.data.actions` names.
+        metrics: the caller's own; `recipe.metrics` names them.
         ask_network: whether the host of pretrained weights may be asked, where weights are to be downloaded; else it
             counts as one that answers.
 
@@ -120,12 +137,14 @@ def prepare(
         UserError: for what the recipe, the data or the machine do not allow.
     """
     recipe.check()
+    recipe, unmeasured = check_metrics(recipe, metrics)
     check_loggers(recipe)
     checkpoint, folder, note = resolve_resume(recipe)
     steered = steering_state(checkpoint)
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
     check_callbacks(callbacks, plan)
+    files = packed(metrics) if plan.world_size > 1 else {}
     source = build.make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
     if checkpoint is not None:
@@ -137,13 +156,25 @@ def prepare(
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
     check_against_data(recipe, plan, data)
     stride = make_stride(recipe, plan, data, bool(callbacks))
-    notes = [*([note] if note else []), *plan.notes]
+    notes = [*([note] if note else []), *unmeasured, *plan.notes]
     where = recipe.data.actions
     if actions is None and folder is None and where is not None:
         actions, line = carry(read_actions(where), data.manifest)
         notes.append(line)
     return Prepared(
-        recipe, asked, chosen, plan, data, checkpoint, folder, callbacks, stride, tuple(actions or ()), notes
+        recipe=recipe,
+        asked=asked,
+        chosen=chosen,
+        plan=plan,
+        data=data,
+        checkpoint=checkpoint,
+        folder=folder,
+        callbacks=callbacks,
+        metrics=metrics,
+        files=files,
+        stride=stride,
+        actions=tuple(actions or ()),
+        notes=notes,
     )
 
 
@@ -162,11 +193,11 @@ def seeded_classifier(start: Prepared) -> Classifier:
 
     Raises:
         ModelError: if there is no such architecture, or its weights cannot be used.
-        ConfigError: for an optimizer that is not known, or whose package is missing.
+        ConfigError: for an optimizer that is not known, or whose package is missing; for metrics that do not fit.
     """
     recipe = start.recipe
     _seed(recipe.training.seed)
-    classifier = build.make_classifier(recipe, start.data, start.checkpoint)
+    classifier = build.make_classifier(recipe, start.data, start.checkpoint, start.metrics)
     if classifier.net is not None:
         training = recipe.training
         build_optimizer(classifier.net, training.optimizer, lr=training.lr or 1e-3, momentum=training.momentum)
@@ -197,6 +228,30 @@ def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
             )
     if callbacks and plan.world_size > 1:
         raise ConfigError("callbacks=... works on one device: other processes are started without them.")
+
+
+def check_metrics(recipe: Recipe, metrics: Mapping[str, Metric]) -> tuple[Recipe, list[str]]:
+    """Refuse a monitor that nobody brought. Other metrics that a recipe names and nobody brought are left out.
+
+    Returns:
+        The recipe without those; a line that says so.
+
+    Raises:
+        ConfigError: saying how they are brought.
+    """
+    missing = [name for name in recipe.metrics if name not in metrics]
+    if not missing:
+        return recipe, []
+    again = f"litscope.fit(..., metrics={{{', '.join(f'{name!r}: ...' for name in missing)}}})"
+    monitor = recipe.training.monitor or ""
+    if monitor.rpartition("/")[2] in missing:
+        raise ConfigError(
+            f"--monitor {monitor}: it was brought by a call in Python, and a recipe holds its name alone. Bring it "
+            f"again, {again}, or give another --monitor."
+        )
+    kept = {name: best for name, best in recipe.metrics.items() if name in metrics}
+    line = f"no longer measured: {', '.join(missing)}, which a call in Python brought; to measure it, {again}"
+    return replace(recipe, metrics=kept), [line]
 
 
 def check_length(recipe: Recipe, checkpoint: Path) -> int:
@@ -287,7 +342,7 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
 
     Raises:
         ConfigError: naming the flag.
-        DataError: if there are fewer training samples than devices.
+        DataError: if there are fewer samples of a split than devices, of which each takes a part.
     """
     _check_count("--num-classes", recipe.model.num_classes, data.num_classes, "classes")
     if data.kind == "image":
@@ -295,13 +350,26 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
         _check_views(recipe, data)
     _check_monitor(recipe, data)
     build.class_weights(recipe.training.class_weights, data)
-    if recipe.hardware.use_distributed_sampler and len(data.train_ids) < plan.world_size:
-        raise DataError(f"{len(data.train_ids)} training samples cannot be shared by {plan.world_size} devices.")
+    if recipe.hardware.use_distributed_sampler:
+        _check_shares(recipe, plan, data)
 
 
 def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
     if given is not None and given != found:
         raise ConfigError(f"{flag} {given}: the data have {found} {what}. Leave {flag} out to take what they have.")
+
+
+def _check_shares(recipe: Recipe, plan: Plan, data: ClassificationData) -> None:
+    """Refuse fewer samples of a split than devices: Lightning has each of them measure some, or none of them any."""
+    training = recipe.training
+    for name, ids, limit in (
+        ("training", data.train_ids, None),
+        ("validation", data.val_ids, 0 if training.overfit_batches else training.limit_val_batches),
+        ("test", data.test_ids, training.limit_test_batches),
+    ):
+        is_used = name == "training" or (len(ids) > 0 and limit != 0)
+        if is_used and len(ids) < plan.world_size:
+            raise DataError(f"{len(ids)} {name} samples cannot be shared by {plan.world_size} devices.")
 
 
 def _check_views(recipe: Recipe, data: ClassificationData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,12 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
     if path is not None:
         return RunDir.create(path)
     return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
+
+
+def abandon(run: RunDir, start: Prepared) -> None:
+    """Remove the folder that was made for a run which does not begin. One that a person named stays, and is free."""
+    if start.folder is None and _asked_folder(start.recipe) is None:
+        shutil.rmtree(run.path)
 
 
 def _asked_folder(recipe: Recipe) -> Path | None:

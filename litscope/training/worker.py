@@ -34,15 +34,16 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     from litscope.live.stop_requests import catch_stop_requests
     from litscope.rundir import RunDir
     from litscope.training.fit import train
+    from litscope.training.passed_metrics import unpacked
     from litscope.training.prepare import prepare, seeded_classifier
     from litscope.training.probes.speed_probe import torch_threads
 
     with catch_stop_requests() as stop_requests:
-        start = prepare(build({}, [recipe_file]), actions=())
+        start = prepare(build({}, [recipe_file]), actions=(), metrics=unpacked(Path(recipe_file)))
         classifier = seeded_classifier(start)
         say_there(Path(recipe_file))
         with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=True):
-            train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0), stop_requests)
+            train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0, loggers=[]), stop_requests)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 
 from litscope import Classifier
 from litscope.config.fields import by_name
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, ModelError
 from litscope.models.settings import ClassifierSettings
 
 SHAPE = {"num_classes": 3, "num_features": 4}
@@ -99,7 +99,7 @@ def test_what_cannot_be_is_refused_with_what_can(given, said):
 
 def test_the_signature_shows_every_setting():
     parameters = inspect.signature(Classifier).parameters
-    assert list(parameters) == [f.name for f in fields(ClassifierSettings)]
+    assert list(parameters) == [*(f.name for f in fields(ClassifierSettings)), "metrics"]
     assert parameters["lr"].default == 1e-3
     assert parameters["arch"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert parameters["lr"].kind is inspect.Parameter.KEYWORD_ONLY
@@ -182,3 +182,8 @@ def test_a_users_subclass_keeps_its_own_hyperparameters(tmp_path):
     model._build(from_scratch=True)
     again = Mine.load_from_checkpoint(saved(model, tmp_path / "mine.ckpt"))
     assert (again.hparams["depth"], again.settings.arch) == (3, "mlp")
+
+
+def test_an_architecture_that_there_is_not_is_refused_at_once():
+    with pytest.raises(ModelError, match=r"There is no architecture 'resnet81'.* Did you mean 'resnet18'"):
+        Classifier(arch="resnet81")

@@ -8,6 +8,7 @@ import pytest
 
 from litscope.config.recipe import Recipe
 from litscope.data.sources.source import open_source
+from litscope.errors import ConfigError
 from litscope.training.choices import DataFacts, look, resolve
 
 
@@ -282,3 +283,16 @@ def test_data_in_memory_need_no_workers():
 def test_the_rules_need_no_torch():
     code = "import sys, litscope.training.choices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_canaries_get_the_epochs_that_they_need():
+    recipe = Recipe()
+    recipe.training.canaries = 0.02
+    facts = image_facts(num_train=100_000, side=224)
+    assert chosen(facts, pretrained=True).training.epochs == 4, "without them"
+    found, lines = resolve(dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=True)), facts)
+    assert found.training.epochs == 5
+    assert "epochs 5: with fewer no --canaries could be planted and taken out again" in lines
+    recipe.training.max_steps = 10
+    with pytest.raises(ConfigError, match=r"--canaries 0\.02: it needs at least 5 epochs, and --max-steps 10 comes"):
+        resolve(recipe, facts)

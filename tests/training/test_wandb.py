@@ -135,3 +135,12 @@ def test_a_key_that_is_refused_is_one_sentence(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(ConfigError, match=r"Weights & Biases: .*API key.*--wandb-mode offline"):
         fit("iris", use_wandb=True, epochs=1, run_dir=str(tmp_path / "run"))
+    assert fit("iris", epochs=1, run_dir=str(tmp_path / "run")).summary["status"] == "finished", "the folder is free"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="Weights & Biases"):
+        fit("iris", use_wandb=True, epochs=1)
+    assert list((tmp_path / "runs").iterdir()) == [], "nor does one stay that was made for it"
+    before = (tmp_path / "run" / "recipe.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="Weights & Biases"):
+        fit(resume=tmp_path / "run", use_wandb=True, epochs=2)
+    assert (tmp_path / "run" / "recipe.yaml").read_bytes() == before, "a run that goes on is left as it was"

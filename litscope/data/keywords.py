@@ -1,0 +1,97 @@
+"""DataKeywords: the keywords of `litscope.ClassificationData`, for type checkers.
+
+Written by `scripts/keywords.py` from the tables of settings; to change it, change those.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, TypedDict
+
+from litscope.data.sources.source import Source
+from litscope.data.sources.splits import Folds
+
+
+class DataKeywords(TypedDict, total=False):
+    """The fields of `DataSettings` but `dataset`, their further names, and words of torch's DataLoader."""
+
+    data_dir: str | os.PathLike[str] | None
+    """Where named data sets are, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
+    data_root: str | os.PathLike[str] | None
+    """The same as `data_dir`."""
+    download: bool
+    """Download a named data set that is not there."""
+    target: str | None
+    """The label column of a table. Default: `label`, `target` or `class`."""
+    val_split: float
+    """Share of the training data that validates, where the data bring no such split."""
+    test_split: float
+    """Share of the data set aside as test set, where the data bring none."""
+    group_column: str | None
+    """Column whose rows of one value stay in one split, or "none". Default: `group` where a list of images has it."""
+    image_column: str | None
+    """The column of paths in a list of images; "none": the file is a table. Default: by its name and values."""
+    image_root: str | os.PathLike[str] | None
+    """The folder that relative paths of a list start from. Default: that of the list."""
+    channels: Literal["first", "last"] | None
+    """The axis of images in .npz and .npy files that is the channels. Default: as their shape says."""
+    folds: Folds | None
+    """The folds of a cross-validation, instead of `val_split`."""
+    seed: int
+    """Seed of splits, order and augmentation."""
+    source: Source | None
+    """An open source, instead of all of the above."""
+    batch_size: int
+    """Samples per step and device."""
+    num_workers: int | None
+    """Threads that decode images. Default: one per core (and device)."""
+    pin_memory: bool | None
+    """Page-locked batches. Default: when the trainer's device is a GPU."""
+    image_size: int | None
+    """Side of the square that the network sees. Default: from the images."""
+    augment: Literal["none", "default", "strong", "autoaugment"]
+    """The policy by which training images change; see `transforms`."""
+    augmentation: Literal["none", "default", "strong", "autoaugment"]
+    """The same as `augment`."""
+    crop_padding: int | None
+    """Pixels around a small image before it is cropped; see `transforms`."""
+    cache: bool | None
+    """Decode once into a memory map. Default: when it fits in memory and on the disk."""
+    cache_dir: str | os.PathLike[str] | None
+    """Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    strict_data: bool
+    """Raise for the first unreadable file, instead of setting it aside."""
+    mixup: float
+    """Alpha of mixup; 0 is off."""
+    cutmix: float
+    """Alpha of CutMix; 0 is off."""
+    use_distributed_sampler: bool
+    """Each rank gets its own share; False gives every rank all of it."""
+    persistent_workers: object
+    """Of torch's DataLoader; it changes nothing: the threads that decode live as long as the run."""
+    prefetch_factor: object
+    """Of torch's DataLoader; it changes nothing: the threads decode ahead as far as keeps them busy."""
+    multiprocessing_context: object
+    """Of torch's DataLoader; it changes nothing: images are decoded by threads, and no process is started."""
+    pin_memory_device: object
+    """Of torch's DataLoader; it changes nothing: batches are pinned for the trainer's device."""
+    in_order: object
+    """Of torch's DataLoader; it changes nothing: batches always come in the seed's order."""
+    timeout: object
+    """Of torch's DataLoader; it changes nothing: no worker process can hang."""
+    shuffle: Literal[True]
+    """Of torch's DataLoader: training samples come in an order that each epoch and the seed decide, all others in
+    theirs.
+    """
+    drop_last: Literal[False]
+    """Of torch's DataLoader: every sample is seen in every epoch."""
+    sampler: None
+    """Of torch's DataLoader: which samples come is decided by the splits, and by what people discard."""
+    batch_sampler: None
+    """Of torch's DataLoader: which samples come is decided by the splits, and by what people discard."""
+    collate_fn: None
+    """Of torch's DataLoader: batches are made in one piece."""
+    worker_init_fn: None
+    """Of torch's DataLoader: no worker process is started, and random numbers are hashes of the seed and the sample."""
+    generator: None
+    """Of torch's DataLoader: random numbers are hashes of the seed and the sample; give seed."""

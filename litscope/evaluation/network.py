@@ -1,0 +1,199 @@
+"""Network: a trained network out of a checkpoint, which predicts samples that it has never seen.
+
+A checkpoint alone is enough: it holds the weights, the class names, how samples are read, and the precision. With the
+run that it came from, batch size and threads are those of the training. No Trainer is made, whose start takes longer
+than a few images do; the steps between are Lightning's, so the numbers are those of its own prediction.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
+from numpy.typing import NDArray
+
+from litscope.config.hardware import PRECISIONS, HardwareConfig
+from litscope.config.resume import find_checkpoint
+from litscope.console import shell_word
+from litscope.data.sample_facts import SampleFacts
+from litscope.data.sources.source import Source
+from litscope.errors import ConfigError, RunError
+from litscope.evaluation.evaluation_data import EvaluationData
+from litscope.evaluation.trained import classifier_in
+from litscope.limits import num_cores
+from litscope.models.classifier import SAMPLE_FACTS, Classifier
+from litscope.training.hardware import Plan, plan
+from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.probes.speed_probe import torch_threads
+
+BATCH_SIZE = 64
+"""Samples per step, where the training does not say how many."""
+
+_MOST_SAMPLES = 2**20
+"""Batch size of a checkpoint that is believed."""
+
+
+@dataclass(kw_only=True)
+class Network:
+    """A trained network, and how samples reach it.
+
+    Attributes:
+        checkpoint: the file that it came from.
+        plan: the device, and the precision.
+        facts: class names, and how samples are read.
+        batch_size, num_workers, cache_dir: as in training, where that is known.
+    """
+
+    checkpoint: Path
+    classifier: Classifier
+    plan: Plan
+    facts: SampleFacts
+    batch_size: int = BATCH_SIZE
+    num_workers: int | None = None
+    cache_dir: Path | None = field(default=None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+        return self.facts.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: the first device of the plan."""
+        devices = self.plan.devices
+        number = devices[0] if isinstance(devices, list) else 0
+        kind = self.plan.device_type
+        return torch.device(kind) if kind == "cpu" else torch.device(kind, number)
+
+    def data_of(
+        self,
+        source: Source,
+        ids: NDArray[np.int64],
+        *,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        cache: bool | None = False,
+    ) -> EvaluationData:
+        """A loader for some samples of a source, at the sizes that the network was trained on.
+
+        Raises:
+            ConfigError: if the batch size or the number of workers is too small.
+        """
+        for flag, given, least in (("--batch-size", batch_size, 1), ("--num-workers", num_workers, 0)):
+            if given is not None and given < least:
+                raise ConfigError(f"{flag} {given}: it is {least} or more.")
+        encoding = self.facts.encoding
+        workers = self.num_workers if num_workers is None else num_workers
+        return EvaluationData(
+            source,
+            ids,
+            image_size=encoding.get("image_size"),
+            stored_size=encoding.get("stored_size"),
+            batch_size=batch_size or self.batch_size,
+            num_workers=num_cores() if workers is None else workers,
+            pin_memory=self.plan.device_type == "cuda",
+            cache=cache,
+            cache_dir=self.cache_dir,
+        )
+
+    def probabilities(self, data: EvaluationData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What the network says of samples: ids (n,) of those that can be read, probabilities (n, C)."""
+        precision, device = _precision(self.plan), self.device
+        classifier: Any = precision.convert_module(self.classifier).to(device).eval()
+        ids = [torch.zeros(0, dtype=torch.int64)]
+        probs = [torch.zeros(0, len(self.classes))]
+        try:
+            with torch_threads(None), torch.inference_mode():
+                for batch in data.predict_dataloader():
+                    seen = precision.convert_input(data.seen(data.transfer_batch_to_device(batch, device, 0)))
+                    with precision.forward_context():
+                        found = classifier.predict_step(seen, 0)
+                    ids.append(found["sample_id"].cpu())
+                    probs.append(found["probs"].float().cpu())
+        finally:
+            data.teardown()
+        return torch.cat(ids).numpy(), torch.cat(probs).numpy()
+
+
+def _precision(plan: Plan) -> Precision:
+    """What Lightning's Trainer makes of a plan's precision."""
+    match plan.precision:
+        case "16-true" | "bf16-true" as name:
+            return HalfPrecision(name)
+        case "16-mixed" | "bf16-mixed" as name:
+            return MixedPrecision(name, plan.device_type)
+        case "64-true":
+            return DoublePrecision()
+    return Precision()
+
+
+def plan_for(hardware: HardwareConfig, accelerator: str | None, precision: str | None) -> Plan:
+    """One device of this machine, whatever a network was trained on.
+
+    Args:
+        hardware: of the training.
+        accelerator: default: the best device here.
+        precision: default: as in training.
+
+    Raises:
+        ConfigError: for a device that is not here, or a precision that it does not have.
+    """
+    here = copy.deepcopy(hardware)
+    here.accelerator = accelerator or "auto"
+    here.devices, here.num_nodes, here.strategy, here.sync_batchnorm = "auto", 1, "auto", False
+    here.precision = precision or here.precision  # type: ignore[assignment]  # `plan` checks it
+    return plan(here)
+
+
+def open_checkpoint(path: Path, *, accelerator: str | None = None, precision: str | None = None) -> Network | None:
+    """The network of a checkpoint, wherever the file lies; None for one that does not say how samples are read.
+
+    Args:
+        accelerator, precision: as `plan_for`.
+
+    Raises:
+        RunError: if it is damaged, or what it says of its samples does not fit its network.
+    """
+    checkpoint = load_checkpoint(path)
+    found = checkpoint.get(SAMPLE_FACTS)
+    if found is None:
+        return None
+    classifier = classifier_in(checkpoint, path)
+    settings = classifier.settings
+    try:
+        if not isinstance(found, dict) or found.get("precision") not in ("auto", *PRECISIONS):
+            raise ValueError("it does not say in which precision its network computes")
+        if not isinstance(found.get("batch_size"), int) or not 0 < found["batch_size"] <= _MOST_SAMPLES:
+            raise ValueError(f"batch_size is {found.get('batch_size')!r}, which is no number of samples")
+        facts = SampleFacts.from_dict(
+            found,
+            num_classes=settings.num_classes or 0,
+            in_channels=settings.in_channels,
+            image_size=settings.image_size,
+            num_features=settings.num_features,
+        )
+    except ValueError as error:
+        raise RunError(f"{path} is no checkpoint to predict with: {error}.") from error
+    here = plan_for(HardwareConfig(precision=found["precision"]), accelerator, precision)
+    return Network(checkpoint=path, classifier=classifier, plan=here, facts=facts, batch_size=found["batch_size"])
+
+
+def run_of_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """The folder of the run that a checkpoint file belongs to.
+
+    Raises:
+        RunError: if it lies in none.
+    """
+    run = find_checkpoint(os.fspath(path))[1]
+    if run is None:
+        raise RunError(
+            f"{path} is a checkpoint alone, and this needs the run that it came from. Give the run's folder, with "
+            f"--checkpoint {shell_word(path)}."
+        )
+    return run

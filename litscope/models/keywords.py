@@ -1,0 +1,88 @@
+"""ClassifierKeywords: the keywords of `litscope.Classifier`, for type checkers.
+
+Written by `scripts/keywords.py` from the tables of settings; to change it, change those.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+
+class ClassifierKeywords(TypedDict, total=False):
+    """The fields of `ClassifierSettings` but `arch`, and their further names."""
+
+    model: str | None
+    """The same as `arch`."""
+    pretrained: bool | None
+    """True for the hub's weights or an error, None for the hub's weights where they can be had."""
+    weights: str | os.PathLike[str] | None
+    """A local weights file to start from; the head is left out where its shape differs."""
+    dropout_rate: float
+    """Rate of the dropout before the head."""
+    stem: Literal["standard", "small", "medium"] | None
+    """The stem for small images; None chooses by the image size."""
+    channels_last: bool | None
+    """Memory format of images and weights. Default: where the network takes it."""
+    compile: bool
+    """Compile the network when training starts."""
+    compile_model: bool
+    """The same as `compile`."""
+    hidden: Sequence[int] | None
+    """Widths of the hidden layers of an `mlp`. Default: 256, 256."""
+    num_members: int
+    """M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and predicted is
+    their mean probability (see `members`).
+    """
+    member_lr: Sequence[float] | None
+    """A rate for each of the M members; `lr` is then the largest of them. Default: `lr` for all."""
+    member_weight_decay: Sequence[float] | None
+    """A weight decay for each of the M members; `weight_decay` is then the largest. Default: `weight_decay` for all."""
+    same_start: bool
+    """All members start from the same weights, instead of each from its own."""
+    tta: Literal["none", "flip", "shift"]
+    """The views of an image that `test_step` and `predict_step` take; see `tta.views`."""
+    test_time_augmentation: Literal["none", "flip", "shift"]
+    """The same as `tta`."""
+    lr: float
+    """The rate at the schedule's peak."""
+    learning_rate: float
+    """The same as `lr`."""
+    optimizer: str
+    """See `optim.build_optimizer`, also for the next two."""
+    weight_decay: float | None
+    """Default: what is usual for the optimizer."""
+    momentum: float
+    """Momentum of sgd and rmsprop; the first beta of the Adam family."""
+    scheduler_type: Literal["cosine", "onecycle", "step", "plateau", "constant"]
+    """See `schedule.factor`."""
+    scheduler: Literal["cosine", "onecycle", "step", "plateau", "constant"]
+    """The same as `scheduler_type`."""
+    warmup_epochs: float | None
+    """Default: a twentieth of the run, at most five epochs."""
+    label_smoothing: float
+    """See `losses.ClassificationLoss`, also for the next two."""
+    class_weights: Sequence[float] | None
+    """One number per class."""
+    loss: Literal["cross_entropy", "focal"]
+    """The focal loss gives less weight to samples that the network is already sure of."""
+    monitor: str | None
+    """The metric that the plateau schedule watches. Default: val/loss, or train/loss without validation."""
+    mode: Literal["min", "max"] | None
+    """Whether the monitor should fall or rise. Default: follows from its name."""
+    num_classes: int | None
+    """C, at least 2."""
+    in_channels: int | None
+    """Channels of an image."""
+    image_size: int | None
+    """Side of the square image, in pixels."""
+    num_features: int | None
+    """Features of a row of a table."""
+    mean: Sequence[float] | Sequence[Sequence[float]] | None
+    """One number per channel (of values in [0, 1]) or feature, or M such lists where the members see different
+    samples; the network sees (x - mean) / std. Pretrained weights default to the normalisation that they were
+    trained with.
+    """
+    std: Sequence[float] | Sequence[Sequence[float]] | None
+    """The deviation, in the same form as `mean`."""
