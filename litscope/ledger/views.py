@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from duckdb.func import PythonUDFType
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
@@ -259,6 +259,7 @@ class _Maker:
                 [duckdb.sqltypes.BIGINT],
                 duckdb.sqltypes.FLOAT,
                 type=PythonUDFType.ARROW,
+                null_handling=FunctionNullHandling.SPECIAL,  # a sample without any row has none of these
             )
         recent = ", ".join(f"recent_{name}(m.sample_id) AS {name}" for name in RECENT)
         scores = [row[0] for row in self._connection.execute("DESCRIBE scores").fetchall()]
