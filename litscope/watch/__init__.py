@@ -17,15 +17,7 @@ record, weight_of    what a step may say and ask, wherever it stands
     session            one watched run: opens the folder, records, applies actions, closes all in order
     epochs             the line of each epoch, also of one in which the script was killed
     folder             what the folder says about the script that made it
-    ids                data sets whose items carry their id
-    nesting            data sets inside data sets, and what they tell about their samples
-    drawn              which samples a loader draws, whatever stands between the two
-    roster             the samples of a watched run, and their manifest
-    parts              a stretch of them, and what people decided about it
-    identity           which part a data set is that was made anew
-    keys               a key of its own for every sample, the same from run to run
-    own_ids            what ids of a person's own stand for, the same in all processes
-    census             the roster and its manifest on the disk, the same in all processes
+    samples/           which sample is which, whatever object carries it
     place              where a loop stands
     rows               batches that a loop shows, each visit once, to the ledger
     forms              logits and labels in the forms in which people have them, and advice for all others
@@ -47,9 +39,9 @@ from litscope import __version__
 from litscope.watch import scope, wrapped
 from litscope.watch.active import record, weight_of
 from litscope.watch.both_trees import of_both_trees
-from litscope.watch.ids import with_ids
 from litscope.watch.loop import run
 from litscope.watch.samplers import Loader
+from litscope.watch.samples.ids import with_ids
 from litscope.watch.wrapped import *  # noqa: F403 - the names that users of WeightsLab know, all of them
 
 if TYPE_CHECKING:

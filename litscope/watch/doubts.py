@@ -20,7 +20,7 @@ from litscope.ledger.schema import Rows
 from litscope.ledger.writer import Queued
 from litscope.rundir import RunDir
 from litscope.watch.forms import Classified, beyond, not_whole
-from litscope.watch.own_ids import OwnIds, SampleIdWriter
+from litscope.watch.samples.own_ids import OwnIds, SampleIdWriter
 
 NUM_LOOKED_AT = 64
 """Rows of logits that are looked at, at the start of a run, to see whether they are probabilities."""

@@ -15,8 +15,8 @@ from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
 from litscope.live.records import Status
 from litscope.watch import active
-from litscope.watch.ids import WithIds, with_ids
 from litscope.watch.samplers import Loader
+from litscope.watch.samples.ids import WithIds, with_ids
 from litscope.watch.session import Session
 from litscope.watch.target import Save
 

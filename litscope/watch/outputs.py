@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from litscope.watch.drawn import Drawn
-from litscope.watch.ids import LABEL_KEYS
+from litscope.watch.samples.drawn import Drawn
+from litscope.watch.samples.ids import LABEL_KEYS
 
 WANTED = (
     'Return {"loss": ..., "logits": ..., "label": ..., "sample_id": ...} from it, or call '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from litscope.watch.drawn import Drawn
+from litscope.watch.samples.drawn import Drawn
 
 
 @dataclass

@@ -18,8 +18,8 @@ from litscope.rundir import RunDir
 from litscope.watch.custom import CustomBuffer
 from litscope.watch.doubts import CheckedWriter, Doubts
 from litscope.watch.forms import classified
-from litscope.watch.own_ids import OwnIds, SampleIdWriter
-from litscope.watch.roster import Roster
+from litscope.watch.samples.own_ids import OwnIds, SampleIdWriter
+from litscope.watch.samples.roster import Roster
 
 FLUSH_S = 5.0
 """Seconds of signals that a crash may lose."""

@@ -17,8 +17,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from litscope.watch import active
-from litscope.watch.drawn import Drawn, drawn_from
-from litscope.watch.nesting import Ids
+from litscope.watch.samples.drawn import Drawn, drawn_from
+from litscope.watch.samples.nesting import Ids
 
 LEAST = 2
 """Fewest samples in a batch, if the loader's own have as many: batch normalisation cannot train on one."""

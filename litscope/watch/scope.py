@@ -21,9 +21,9 @@ from litscope.lightning_internals import hear_loaders, trains_nothing, why_not_v
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.both_trees import CallbackOfBothTrees
-from litscope.watch.drawn import Drawn, drawn_from
 from litscope.watch.outputs import read_outputs, refusal
 from litscope.watch.samplers import drawn_by, steered
+from litscope.watch.samples.drawn import Drawn, drawn_from
 from litscope.watch.session import Session
 
 _SPLIT_OF_STAGE = {"train": "train", "validate": "val", "sanity_check": "val", "test": "test"}

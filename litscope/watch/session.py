@@ -27,15 +27,15 @@ from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.rundir import RunDir, begin_attempt, held
 from litscope.runs import RUNS
-from litscope.watch.census import Census
-from litscope.watch.drawn import Drawn
 from litscope.watch.epochs import WatchedEpochs
 from litscope.watch.folder import describe, ended_unclosed, take_folder
-from litscope.watch.ids import WithIds
 from litscope.watch.place import Place
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Roster
 from litscope.watch.rows import WatchedRows, as_ids
+from litscope.watch.samples.census import Census
+from litscope.watch.samples.drawn import Drawn
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.roster import Roster
 from litscope.watch.target import Save, WatchedTraining
 from litscope.watch.thumbnails import keep_thumbnails
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from litscope.errors import ConfigError, did_you_mean
 from litscope.ledger.journal.actions import Decisions
 from litscope.live.steered import Moment
-from litscope.watch.nesting import Ids
-from litscope.watch.own_ids import OwnIds, has_names
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Roster
+from litscope.watch.samples.nesting import Ids
+from litscope.watch.samples.own_ids import OwnIds, has_names
+from litscope.watch.samples.roster import Roster
 
 CAN_BE_SET = ("lr", "lr_scale", "weight_decay")
 

@@ -27,7 +27,7 @@ from litscope.live.records import SPLITS
 from litscope.pictures.contact_sheet import Pixels, small_picture
 from litscope.rundir import RunDir, whole_file
 from litscope.seals import sealed_parquet
-from litscope.watch.roster import Roster
+from litscope.watch.samples.roster import Roster
 
 NUM_SUSPECTS, NUM_WORST = 60, 20
 """How many samples of each split are kept: the most suspicious ones, and those of the greatest mean loss."""

@@ -17,8 +17,8 @@ from litscope.ledger.schema import Rows
 from litscope.rundir import RunDir, begin_attempt
 from litscope.watch.doubts import Doubts
 from litscope.watch.forms import classified
-from litscope.watch.roster import Roster
 from litscope.watch.rows import WatchedRows
+from litscope.watch.samples.roster import Roster
 
 WHERE: dict[str, Any] = {"step": 0, "epoch": 0, "split": "train", "phase": "train"}
 

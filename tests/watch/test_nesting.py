@@ -12,8 +12,8 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from litscope.errors import ConfigError
 from litscope.watch import with_ids
-from litscope.watch.drawn import drawn_from
-from litscope.watch.nesting import classes_of, inside, keys_of, labels_of
+from litscope.watch.samples.drawn import drawn_from
+from litscope.watch.samples.nesting import classes_of, inside, keys_of, labels_of
 
 
 class Wrapper(Dataset[Any]):

@@ -20,7 +20,7 @@ from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, LedgerError
 from litscope.rundir import read_lines
 from litscope.watch import Scope, run, weight_of, with_ids
-from litscope.watch.own_ids import OwnIds, OwnSplit, Stretch
+from litscope.watch.samples.own_ids import OwnIds, OwnSplit, Stretch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),

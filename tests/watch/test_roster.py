@@ -12,9 +12,9 @@ from torch.utils.data import Subset, TensorDataset
 from litscope.data.manifest import UNLABELLED
 from litscope.errors import ConfigError, RunError
 from litscope.watch import with_ids
-from litscope.watch.drawn import Drawn, drawn_from
-from litscope.watch.own_ids import Stretch
-from litscope.watch.roster import Roster
+from litscope.watch.samples.drawn import Drawn, drawn_from
+from litscope.watch.samples.own_ids import Stretch
+from litscope.watch.samples.roster import Roster
 
 
 def data(count: int, labels: list[int] | None = None) -> Any:

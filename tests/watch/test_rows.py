@@ -15,8 +15,8 @@ from torch import Tensor
 from litscope.errors import ConfigError
 from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir, begin_attempt
-from litscope.watch.roster import Roster
 from litscope.watch.rows import WatchedRows
+from litscope.watch.samples.roster import Roster
 
 WHERE: dict[str, Any] = {"step": 0, "epoch": 0, "split": "train", "phase": "train"}
 

@@ -15,7 +15,7 @@ from litscope.ledger.journal.actions import decide, request
 from litscope.live.steered import Moment
 from litscope.watch import with_ids
 from litscope.watch.rates import Rates
-from litscope.watch.roster import Roster
+from litscope.watch.samples.roster import Roster
 from litscope.watch.target import WatchedTraining
 
 SIZES = {"train": 5, "val": 3, "test": 1}

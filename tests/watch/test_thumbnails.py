@@ -20,7 +20,7 @@ from watched import Module, scoped_fit, trainer
 from litscope.cli import main
 from litscope.rundir import RunDir
 from litscope.watch import Scope, thumbnails, with_ids
-from litscope.watch.roster import Roster
+from litscope.watch.samples.roster import Roster
 from litscope.watch.thumbnails import keep_thumbnails, pixels_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning")

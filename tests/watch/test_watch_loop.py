@@ -20,9 +20,9 @@ from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError, RunError
 from litscope.rundir import read_lines
 from litscope.watch import Loader, record, run, with_ids
-from litscope.watch.drawn import drawn_from
-from litscope.watch.nesting import classes_of, keys_of, labels_of
 from litscope.watch.samplers import SteeredBatchSampler, steered
+from litscope.watch.samples.drawn import drawn_from
+from litscope.watch.samples.nesting import classes_of, keys_of, labels_of
 
 
 def train(folder: Path | None, asks: Asks | None = None, epochs: int = 3, **options: Any) -> torch.nn.Module:

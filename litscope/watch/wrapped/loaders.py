@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from litscope.console import say
-from litscope.watch.ids import WithIds
-from litscope.watch.nesting import Ids
 from litscope.watch.samplers import Loader
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.nesting import Ids
 
 MOST_DRY_PASSES = 1000
 """Passes without a batch that a loop may make after the run's end: more than the epochs that scripts have left."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from litscope.errors import ConfigError
-from litscope.watch.drawn import drawn_from
+from litscope.watch.samples.drawn import drawn_from
 from litscope.watch.wrapped.contexts import (
     BatchNow,
     BatchSignalContext,

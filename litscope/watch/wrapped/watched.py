@@ -20,7 +20,7 @@ from litscope.rundir import RunDir
 from litscope.watch import active
 from litscope.watch.hyperparameters import Hyperparameters
 from litscope.watch.metrics import LoggedMetric
-from litscope.watch.nesting import Ids
+from litscope.watch.samples.nesting import Ids
 from litscope.watch.session import Session
 from litscope.watch.wrapped import outside
 from litscope.watch.wrapped.contexts import BatchNow

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.watch.ids import WithIds
-from litscope.watch.nesting import Ids
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.nesting import Ids
 
 _numbers = count()
 

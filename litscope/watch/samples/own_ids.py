@@ -26,7 +26,7 @@ from litscope.errors import ConfigError, LedgerError
 from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.ledger.writer import LedgerWriter, Queued
 from litscope.rundir import RunDir, append_to, open_locked
-from litscope.watch.nesting import Ids
+from litscope.watch.samples.nesting import Ids
 
 
 class OwnSplit(str):

@@ -13,9 +13,9 @@ from litscope.console import warn
 from litscope.data.content import match
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest, build_manifest
 from litscope.errors import RunError
-from litscope.watch.ids import WithIds
-from litscope.watch.nesting import Ids
-from litscope.watch.parts import Part
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.nesting import Ids
+from litscope.watch.samples.parts import Part
 
 
 class Told(NamedTuple):

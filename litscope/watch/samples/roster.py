@@ -17,13 +17,13 @@ import pyarrow as pa
 from litscope.console import warn
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest, build_manifest
 from litscope.errors import ConfigError
-from litscope.watch.drawn import Drawn
-from litscope.watch.identity import Told, find_part
-from litscope.watch.ids import WithIds
-from litscope.watch.keys import KeyGiver
-from litscope.watch.nesting import Ids, classes_of, labels_of
-from litscope.watch.own_ids import Stretch
-from litscope.watch.parts import Part
+from litscope.watch.samples.drawn import Drawn
+from litscope.watch.samples.identity import Told, find_part
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.keys import KeyGiver
+from litscope.watch.samples.nesting import Ids, classes_of, labels_of
+from litscope.watch.samples.own_ids import Stretch
+from litscope.watch.samples.parts import Part
 
 _PARTS = "watched"
 """Key in the manifest's encoding: what a resumed run has to know of each part to find its samples."""

@@ -13,10 +13,10 @@ from litscope.live.ranks import Ranks
 from litscope.live.records import SPLITS
 from litscope.rundir import RunDir
 from litscope.runs import is_watched
-from litscope.watch.drawn import Drawn
-from litscope.watch.ids import WithIds
-from litscope.watch.own_ids import OwnIds, Stretch
-from litscope.watch.roster import Roster
+from litscope.watch.samples.drawn import Drawn
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.own_ids import OwnIds, Stretch
+from litscope.watch.samples.roster import Roster
 
 
 class Census:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from litscope.errors import ConfigError, DataError
-from litscope.watch.nesting import Ids, keys_of
+from litscope.watch.samples.nesting import Ids, keys_of
 
 Place = Literal["last", "second"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litscope.data.manifest import SPLITS
-from litscope.watch.ids import numbered
-from litscope.watch.parts import Part
+from litscope.watch.samples.ids import numbered
+from litscope.watch.samples.parts import Part
 
 
 class KeyGiver:

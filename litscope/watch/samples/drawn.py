@@ -12,8 +12,8 @@ from torch.utils.data import ConcatDataset
 
 from litscope.console import warn
 from litscope.errors import ConfigError
-from litscope.watch.ids import WithIds
-from litscope.watch.nesting import Ids, all_inside, inside
+from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.nesting import Ids, all_inside, inside
 
 _REMEMBERED = 256
 """Batches that a sampler may be ahead of the loop, for `Drawn.check`."""
