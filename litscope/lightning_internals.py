@@ -147,17 +147,23 @@ def ask_for_val_loader(trainer: L.Trainer) -> None:
 def hear_loaders(trainer: Any, heard: Callable[[object, str], object]) -> None:
     """Be told of every loader before it is used. The first who asks is told, for as long as the trainer lives.
 
+    The stage is that of the loop that asks for the loader, a local variable of the strategy's caller: while a batch
+    size is searched, the trainer stands in training when the validation's loaders are made anew.
+
     Args:
         trainer: of either class tree.
-        heard: gets the loader, as the strategy made it, and the stage: "train", "validate", "sanity_check", "test",
-            "predict". Returns the loader that is used.
+        heard: gets the loader, as the strategy made it, and the stage: "train", "validate", "test", "predict". Returns
+            the loader that is used.
     """
     inject = trainer.strategy.process_dataloader
     if getattr(inject, "is_heard", False):
         return
 
     def process_dataloader(loader: object) -> object:
-        return heard(inject(loader), str(getattr(trainer.state.stage, "value", "")))
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert frame.f_back is not None
+        return heard(inject(loader), str(frame.f_back.f_locals["stage"].value))
 
     process_dataloader.is_heard = True  # type: ignore[attr-defined]
     trainer.strategy.process_dataloader = process_dataloader

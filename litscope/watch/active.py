@@ -4,31 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from litscope.console import warn
 from litscope.errors import ConfigError
+from litscope.lightning_internals import calling_trainer
 from litscope.watch.session import Session
 
 _sessions: list[Session] = []
+_trainers: WeakKeyDictionary[Session, Any] = WeakKeyDictionary()
+_warned: WeakKeyDictionary[Session, bool] = WeakKeyDictionary()
 
 
-def push(session: Session) -> None:
-    """Watch this session from now on."""
+def push(session: Session, trainer: Any = None) -> None:
+    """Watch this session from now on.
+
+    Args:
+        trainer: of Lightning, whose steps it watches; None: whatever runs.
+    """
     if session not in _sessions:
         _sessions.append(session)
+    if trainer is not None:
+        _trainers[session] = trainer
 
 
 def pop(session: Session) -> None:
     """Stop watching this session."""
     if session in _sessions:
         _sessions.remove(session)
+    _trainers.pop(session, None)
 
 
 def current() -> Session | None:
     """The session that was pushed last, or None."""
     return _sessions[-1] if _sessions else None
+
+
+def _of_caller() -> tuple[Session | None, bool]:
+    """The session that was pushed last for the trainer in whose loop the caller runs, and whether that is watched.
+
+    Where a Trainer without `Scope` runs inside a watched one, as in a callback, its steps belong to no run.
+    """
+    trainer = calling_trainer()
+    if trainer is not None:
+        for session in reversed(_sessions):
+            if _trainers.get(session, trainer) is trainer:
+                return session, True
+    return current(), trainer is None
 
 
 def record(
@@ -55,13 +80,17 @@ def record(
     Raises:
         ConfigError: if no run is being watched, the shapes do not fit, or labels that came before are no classes.
     """
-    session = current()
+    session, is_watched = _of_caller()
     if session is None:
         raise ConfigError(
             "No run is being watched, so nothing can be recorded: give the Trainer callbacks=[litscope.watch.Scope()], "
             "or open one: with litscope.watch.run(...) as run."
         )
-    if session.is_open:  # not yet open in a sanity check, nor in a prediction
+    if not is_watched:
+        if session not in _warned:
+            _warned[session] = True
+            warn("a Trainer without Scope runs inside a watched one: what its steps record belongs to no run")
+    elif session.is_open:  # not yet open in a sanity check, nor in a prediction
         session.record(sample_id, logits, label, signals, split)
 
 
@@ -74,7 +103,7 @@ def weight_of(sample_id: Any) -> Tensor:
     Example:
         >>> loss = (F.cross_entropy(logits, label, reduction="none") * weight_of(sample_id)).mean()
     """
-    session = current()
-    if session is None or not session.is_open:
+    session, is_watched = _of_caller()
+    if session is None or not is_watched or not session.is_open:
         return torch.ones(len(sample_id), device=getattr(sample_id, "device", None))
     return session.weight_of(sample_id)

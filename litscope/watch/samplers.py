@@ -46,6 +46,7 @@ class SteeredBatchSampler(Sampler[list[int]]):
         return getattr(self.inner, name)
 
     def __iter__(self) -> Iterator[list[int]]:
+        self.drawn.begins()
         num_left = len(self.inner)
         own = iter(self.inner)
         while not (self.drawn.has_discarded and self.drawn.is_exact):

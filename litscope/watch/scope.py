@@ -26,7 +26,7 @@ from litscope.watch.samplers import drawn_by, steered
 from litscope.watch.samples.drawn import Drawn, drawn_from
 from litscope.watch.session import Session
 
-_SPLIT_OF_STAGE = {"train": "train", "validate": "val", "sanity_check": "val", "test": "test"}
+_SPLIT_OF_STAGE = {"train": "train", "validate": "val", "test": "test"}
 
 _RECORDED = {"training_step": "the training", "validation_step": "validation", "test_step": "the test"}
 """What is not recorded where a step tells nothing."""
@@ -75,7 +75,8 @@ class Scope(CallbackOfBothTrees):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Hear of every loader: note its data, and have its sampler follow discards."""
         self._session.is_predicting = stage == "predict"
-        active.push(self._session)
+        active.push(self._session, trainer)
+        self._begin_round()
         hear_loaders(trainer, partial(self._meet, trainer))
 
     def _meet(self, trainer: Any, loader: Any, stage: str) -> Any:

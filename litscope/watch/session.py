@@ -267,7 +267,7 @@ class Session:
             space = place.space if is_place and place.space else split
             sample_id, where["split"] = self._own.on_their_way(sample_id, split, space)
         elif is_place and place.drawn is not None:
-            place.drawn.check(as_ids(sample_id, logits))
+            self._census.check(place.drawn, split, as_ids(sample_id, logits), label)
         num_rows = self._rows.add(sample_id, logits, label, signals or {}, where)
         if phase == "train":
             self._epochs.clock.num_samples += num_rows

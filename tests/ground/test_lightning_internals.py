@@ -268,7 +268,7 @@ def test_hear_loaders() -> None:
     internals.hear_loaders(trainer, lambda *_: pytest.fail("the first is told, and no second"))
     module, data = fit(trainer)
     trainer.validate(module, datamodule=data, verbose=False)
-    assert heard == [(Loader, "sanity_check"), (Loader, "train"), (Loader, "validate")]
+    assert heard == [(Loader, "validate"), (Loader, "train"), (Loader, "validate")]
     assert len(module.batches) == 2, "what is returned is used"
 
 

@@ -53,6 +53,29 @@ def test_a_wrapper_holds_one_data_set_and_is_as_long(tmp_path: Path) -> None:
         assert inside(Wrapper(2, data=images, indices=indices)) is None
 
 
+def test_labels_and_classes_are_those_after_a_target_transform() -> None:
+    def told(transform: Any) -> Any:
+        data = Wrapper(3, targets=[0, 1, 2], classes=["a", "b", "c"], target_transform=transform)
+        labels = labels_of(Subset(data, [2, 0]))
+        return None if labels is None else labels.tolist(), classes_of(data)
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert (
+        told(None)
+        == told(torch.tensor)
+        == told(lambda label: label + torch.randint(1, ()))
+        == (
+            [2, 0],
+            ("a", "b", "c"),
+        )
+    )
+    assert told(lambda label: (label + 1) % 3) == ([0, 1], ("c", "a", "b"))
+    assert told(lambda label: int(label > 0)) == ([1, 0], None), "two classes became one"
+    assert told(float) == told(lambda label: label.name) == told(lambda label: label - 1) == (None, None)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_wrappers_tell_names_and_classes_but_no_labels(tmp_path: Path) -> None:
     wrapper = Wrapper(2, subset=Subset(Images(tmp_path / "train"), [2, 0]), transform=len)
     assert keys_of(wrapper) == ["train/b/3.png", "train/a/1.png"]

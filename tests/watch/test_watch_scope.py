@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.tuner import Tuner
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
 from watched import (
@@ -18,6 +19,7 @@ from watched import (
     NUM_TRAIN,
     NUM_VAL,
     TRAIN,
+    VAL,
     Asking,
     Asks,
     Module,
@@ -38,7 +40,7 @@ from litscope.errors import ConfigError, RunError
 from litscope.ledger.reader import LedgerReader
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, read_lines
-from litscope.watch import Scope, record, with_ids
+from litscope.watch import Scope, record, weight_of, with_ids
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
@@ -309,3 +311,46 @@ def test_rows_are_on_the_disk_before_a_checkpoint_is(tmp_path: Path) -> None:
     saves = Looks(tmp_path / "own", every_n_train_steps=4, save_top_k=-1)
     trainer(Scope(tmp_path / "run"), saves, max_epochs=1, enable_checkpointing=True).fit(Module(), *loaders())
     assert found == [set(range(4)), set(range(8))]
+
+
+def test_a_trainer_without_a_scope_inside_a_watched_one_is_not_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def step(module: Any, batch: Any) -> Any:
+        x, y, ids = batch
+        logits = module.net(x)
+        record(ids, logits, y)
+        return (F.cross_entropy(logits, y, reduction="none") * weight_of(ids)).mean()
+
+    class Beside(L.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            quiet().validate(Module(step), DataLoader(with_ids(numbers(20, 5)), BATCH), verbose=False)
+
+    quiet, run = trainer, tmp_path / "run"
+    scoped_fit(run, Beside(), module=Module(step), max_epochs=2)
+    assert visits(run) == {
+        (epoch, split, phase): (count, count)
+        for epoch in range(2)
+        for split, phase, count in (("train", "train", NUM_TRAIN), ("val", "eval", NUM_VAL))
+    }
+    told = "a Trainer without Scope runs inside a watched one: what its steps record belongs to no run"
+    assert capsys.readouterr().err.count(told) == 1
+
+
+def test_a_search_for_the_batch_size_leaves_the_splits_as_they_are(tmp_path: Path) -> None:
+    class Data(L.LightningDataModule):
+        batch_size = 5
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(with_ids(TRAIN), self.batch_size)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(with_ids(VAL), BATCH)
+
+    one = trainer(Scope(tmp_path / "run"), max_epochs=1, default_root_dir=tmp_path)
+    module, data = Module(), Data()
+    Tuner(one).scale_batch_size(module, datamodule=data, max_trials=2, steps_per_trial=1)
+    one.fit(module, datamodule=data)
+    manifest = Manifest.read(tmp_path / "run" / "manifest.parquet")
+    assert (len(manifest.ids("train")), len(manifest.ids("val"))) == (NUM_TRAIN, NUM_VAL) == (100, len(manifest) - 100)
+    assert set(visits(tmp_path / "run")) == {(0, "train", "train"), (0, "val", "eval")}

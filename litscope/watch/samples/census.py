@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from litscope.console import warn
 from litscope.data.manifest import Manifest
@@ -15,6 +18,7 @@ from litscope.rundir import RunDir
 from litscope.runs import is_watched
 from litscope.watch.samples.drawn import Drawn
 from litscope.watch.samples.ids import WithIds
+from litscope.watch.samples.nesting import Ids
 from litscope.watch.samples.own_ids import OwnIds, Stretch
 from litscope.watch.samples.roster import Roster
 
@@ -81,6 +85,35 @@ class Census:
             self._carried[split] = self._roster.carries(split)
         return self._carried[split]
 
+    def check(self, drawn: Drawn, split: str, ids: Tensor, label: Any) -> None:
+        """Compare a loader's first batch with what is known of its samples: the items that were asked for, and their
+        labels. Other labels are said; a data set may have given samples new ones, or show others in their place.
+
+        Raises:
+            ConfigError: as `Drawn.check`.
+        """
+        if drawn.is_another:
+            drawn.is_another = False
+            self.register(drawn, split)
+            if self._ranks.rank == 0:
+                self.write()
+        if drawn.is_checked:
+            return
+        drawn.check(ids)
+        labels = _class_indices(label, ids)
+        if labels is None or self._ranks.rank or f"labels of {split}" in self._said:
+            return
+        other = self._roster.other_labels(ids.cpu().numpy(), labels)
+        if len(other):
+            self._said.add(f"labels of {split}")
+            first, known, shown = other[0].tolist()
+            warn(
+                f"{len(other):,} of the {len(labels):,} samples of {split} in a batch have another label than before, "
+                f"or than their data set tells: sample {first} has {shown}, and had {known}. Rows have the label of "
+                "their batch, the manifest has the other. If other samples stand under the same keys now, name them: "
+                "with_ids(dataset, keys=...)"
+            )
+
     def _claim(self, count: int) -> int:
         if self._run is None or self._own is None:
             return len(self._roster)
@@ -143,3 +176,12 @@ class Census:
                     f"{len(both):,} ids of {other} are ids of {one} too, such as {first!r}: they count as other "
                     "samples. Where they are the same, give both loaders the same data set, or with_ids of it."
                 )
+
+
+def _class_indices(label: Any, ids: Tensor) -> Ids | None:
+    """(B,) the labels of a batch on the host, -1 where a sample has none; None if they are no class indices."""
+    values = torch.as_tensor(label) if isinstance(label, Tensor | np.ndarray | list | tuple) else None
+    if values is None or values.numel() != ids.numel():
+        return None
+    whole = values.detach().reshape(-1).cpu().double().nan_to_num(-1.0).numpy()
+    return whole.astype(np.int64) if (whole == np.floor(whole)).all() else None

@@ -27,16 +27,19 @@ class Drawn:
         is_exact: whether it is known which item is which. Else they are recorded by the ids in their batches, and no
             sampler can leave one out.
         name: of the class of the loader's data set.
+        is_checked: whether the first batch has been looked at.
+        is_another: whether its items are others than when the run was told of them.
     """
 
-    def __init__(self, datasets: list[WithIds], which: Ids | None, index: Ids | None, name: str) -> None:
+    def __init__(self, dataset: Any, datasets: list[WithIds], which: Ids | None, index: Ids | None) -> None:
         # which: (n,) number of the data set of each item; index: (n,) index in it; both None where it is not known
         self.datasets = datasets
         self.is_exact = which is not None
-        self._asked: deque[list[int]] = deque(maxlen=_REMEMBERED)
-        self.name = name
+        self.name = type(dataset).__name__
+        self.is_checked = self.is_another = False
+        self._dataset = dataset
+        self._asked: deque[Any] = deque(maxlen=_REMEMBERED)
         self._which, self._index = which, index
-        self._is_checked = False
 
     def pieces(self) -> Iterator[tuple[WithIds, Ids | None]]:
         """Each data set, and the indices of those of its items that are drawn; None where that is not known."""
@@ -82,10 +85,43 @@ class Drawn:
         """The labels (B,) of such a batch; None if they are not in their place."""
         return self.datasets[0].label_in(batch)
 
-    def is_asked_for(self, indices: list[int]) -> None:
-        """Note that a sampler has provided this batch, for `check`."""
-        if not self._is_checked:
-            self._asked.append(indices)
+    def begins(self) -> None:
+        """A sampler begins a pass: see which items there are now, as a pool grows while it is labelled.
+
+        Raises:
+            ConfigError: if a data set inside has become longer or shorter, so that items have no id, or ids no item.
+        """
+        for data in self.datasets:
+            if (now := len(data.dataset)) != len(data):
+                raise ConfigError(
+                    f"{type(data.dataset).__name__} had {len(data):,} items when with_ids wrapped it, and has {now:,} "
+                    "now: each has had its id since then. Wrap all that there will be once, and draw from a subset "
+                    "whose indices may change: Subset(with_ids(dataset), indices)."
+                )
+        if not self.is_exact:
+            return
+        found = _look(self._dataset, self.datasets)
+        if found is not None and not _are_equal(found, (self._which, self._index)):
+            (self._which, self._index), self.is_another = found, True
+
+    def is_asked_for(self, batch: Any) -> None:
+        """Note that a sampler has provided this batch, for `check`.
+
+        A wrapper may be asked for its items otherwise than by number, as for an image and its size; then it is not
+        known which they are.
+        """
+        if self.is_checked:
+            return
+        if np.asarray(batch).ndim == 1 and np.asarray(batch).dtype.kind in "iu":
+            self._asked.append(batch)
+        elif self.is_exact and not isinstance(self._dataset, WithIds):  # that refuses such an item
+            self._is_not_exact(f"is asked for items by {batch[0]!r}, not by their number")
+
+    def _is_not_exact(self, why: str, advice: str = "") -> None:
+        self.is_exact = False
+        for data in self.datasets:
+            data.is_steered = False
+        warn(f"{self.name} {why}: its samples are recorded, but discards cannot follow.{advice}")
 
     def check(self, ids: Tensor) -> None:
         """Compare the ids of the first batch with the items that were asked for. The one time that it reads a batch.
@@ -95,9 +131,9 @@ class Drawn:
         Raises:
             ConfigError: if they are no ids of these samples: a wrapper lost them, or they come from somewhere else.
         """
-        if self._is_checked or not ids.numel():
+        if self.is_checked or not ids.numel():
             return
-        self._is_checked = True
+        self.is_checked = True
         found = Counter(ids.tolist())
         if not set(found) <= set(self.ids().tolist()):
             raise self._are_no_ids(found)
@@ -111,12 +147,9 @@ class Drawn:
                 return
         if max(found.values()) > 1:
             raise self._are_no_ids(found)
-        self.is_exact = False
-        for data in self.datasets:
-            data.is_steered = False
-        warn(
-            f"{self.name} reads other items of its with_ids data set than those it is asked for: its samples are "
-            f"recorded, but discards cannot follow. Wrap the outermost data set instead: with_ids({self.name}(...))."
+        self._is_not_exact(
+            "reads other items of its with_ids data set than those it is asked for",
+            f" Wrap the outermost data set instead: with_ids({self.name}(...)).",
         )
 
     def _are_no_ids(self, found: Iterable[int]) -> ConfigError:
@@ -133,11 +166,14 @@ def drawn_from(dataset: Any) -> Drawn | None:
     """What a data set draws from `with_ids` data sets; None where there is none in it."""
     datasets: list[WithIds] = []
     found = _look(dataset, datasets)
-    name = type(dataset).__name__
     if found is not None:
-        return Drawn(datasets, *found, name)
+        return Drawn(dataset, datasets, *found)
     datasets = list({id(each): each for each in all_inside(dataset) if isinstance(each, WithIds)}.values())
-    return Drawn(datasets, None, None, name) if datasets else None
+    return Drawn(dataset, datasets, None, None) if datasets else None
+
+
+def _are_equal(one: tuple[Ids, Ids], other: tuple[Ids | None, Ids | None]) -> bool:
+    return all(b is not None and np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _look(dataset: Any, datasets: list[WithIds]) -> tuple[Ids, Ids] | None:

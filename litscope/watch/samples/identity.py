@@ -26,12 +26,14 @@ class Told(NamedTuple):
         split: that of the loader.
         indices: those that the loader draws; None: all.
         labels: (N,) of its items, if it tells them without reading them.
+        positions: (N,) of its items in the data set of which they are a subset; None if they are none.
     """
 
     data: WithIds
     split: str
     indices: Ids | None
     labels: Ids | None
+    positions: Ids | None = None
 
 
 class _Likeness(NamedTuple):
@@ -54,8 +56,8 @@ def find_part(
     """The part that a data set is; its items then have the ids of that, in any order. None if it is new.
 
     Names of the data set's own, the same in all, make it the same. Without names, the split has to be the same too, and
-    of a data set that this process has seen before, the labels. Two that stand side by side in one round of loaders are
-    one only if their names and labels are.
+    of a data set that this process has seen before, the labels, and the indices if it is a subset. Two that stand side
+    by side in one round of loaders are one only if their names and labels are.
 
     Args:
         told: the data set.
@@ -75,7 +77,7 @@ def find_part(
     names = told.data.names() if alike else None
     found: list[tuple[_Likeness, Part, Ids | None]] = []
     gone = ""
-    is_changed = False
+    changed = ""
     for part in alike:
         order, compared = None, _compare_numbered(told, part, names, labels)
         if names is not None and part.names is not None:
@@ -92,7 +94,12 @@ def find_part(
         else:
             is_it = not is_beside and not (compared and (part.was_carried or is_elsewhere))
             is_it &= not is_elsewhere or (is_waiting and has_labels)
-            is_changed |= bool(compared) and part.was_carried and not is_beside and not is_elsewhere
+            is_moved = told.positions is not None and not np.array_equal(
+                told.positions, told.positions if part.positions is None else part.positions
+            )
+            is_it &= not is_moved
+            if (compared or is_moved) and part.was_carried and not is_beside and not is_elsewhere:
+                changed = "has other labels" if compared else "is another subset"
         if is_it:
             words = f"{compared:,} with another label" if compared else ""
             if order is not None and (np.diff(order) < 0).any():
@@ -110,10 +117,11 @@ def find_part(
             "on with the same samples (with_ids(..., keys=...) names them, so that they may be in another order), or "
             "start a run of its own: another run_dir."
         )
-    if is_changed:
+    if changed:
         warn(
-            f"a data set of {told.split} is as long as one before ({len(told.data):,} samples), and has other labels: "
-            "its samples count as others. If they are the same, name them: with_ids(..., keys=...)"
+            f"a data set of {told.split} is as long as one before ({len(told.data):,} samples), and {changed}: "
+            "its samples count as others. If they are the same, name them: with_ids(..., keys=...), or take subsets of "
+            "one data set: Subset(with_ids(dataset), indices). A split that setup() makes needs a seed: it runs again."
         )
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -40,9 +41,16 @@ def with_ids(
             default: 1 (2 where the id takes the place of the second part), or the first of label, labels, target,
             targets and y that is there.
 
+    A data set that `with_ids` made comes back itself.
+
     Raises:
-        ConfigError: if the data set has no length, or the keys do not match it or name two samples alike.
+        ConfigError: if the data set has no length, the keys do not match it or name two samples alike, or it is to be
+            wrapped once more in another way.
     """
+    if isinstance(dataset, WithIds):
+        if (place, keys, label) == ("last", None, None):
+            return dataset
+        raise ConfigError("with_ids(with_ids(dataset), ...): its items carry ids already. Give all options at once.")
     return WithIds(dataset, place, keys, label)
 
 
@@ -116,7 +124,14 @@ class WithIds(Dataset[Any]):
         return items if self._reads_together else None
 
     def _with_id(self, item: Any, index: int) -> Any:
-        index = int(index) + (len(self) if index < 0 else 0)
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise ConfigError(
+                f"A sampler asks for the item {index!r}, and with_ids knows items by whole numbers only. Put it "
+                "inside a data set that takes such an index and reads x, y, sample_id = self.dataset[i]."
+            ) from None
+        index += len(self) if index < 0 else 0
         label = int(self._relabelled[index])
         if label != _UNCHANGED:
             item = self._with_label(item, label)

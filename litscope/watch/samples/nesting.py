@@ -6,12 +6,15 @@ A `Subset`, a `ConcatDataset` and a data set of a person's own that only changes
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
@@ -45,6 +48,15 @@ def inside(dataset: Any) -> tuple[Any, Ids | None] | None:
     if indices is not None and len(indices) == len(dataset):
         return inner, indices
     return (inner, None) if len(inner) == len(dataset) else None
+
+
+def positions_of(dataset: Any) -> Ids | None:
+    """(N,) the place of each item in the data set at the very inside; None where each is as it stands there."""
+    if (found := inside(dataset)) is None:
+        return None
+    inner, indices = found
+    deeper = positions_of(inner)
+    return deeper if indices is None else indices if deeper is None else deeper[indices]
 
 
 def all_inside(held: Any, depth: int = _DEPTH) -> Iterator[Any]:
@@ -120,8 +132,31 @@ def labels_of(dataset: Any) -> Ids | None:
         return _class_indices(dataset.tensors[1], len(dataset)) if len(dataset.tensors) > 1 else None
     for name in ("targets", "labels", "y"):
         if (found := _class_indices(getattr(dataset, name, None), len(dataset))) is not None:
-            return found
+            return _transformed(dataset, found)
     return None
+
+
+def _transformed(dataset: Any, labels: Ids) -> Ids | None:
+    """What the data set's `target_transform` makes of its labels; None if that is no class index."""
+    if getattr(dataset, "target_transform", None) is None:
+        return labels
+    stored, where = np.unique(labels, return_inverse=True)
+    given = _given(dataset.target_transform, stored.tolist())
+    return None if given is None else np.array(given, np.int64)[where.reshape(-1)]
+
+
+def _given(transform: Callable[[int], Any], stored: Sequence[int]) -> list[int] | None:
+    """What a `target_transform` makes of class indices, if it makes class indices. Random numbers stay as they were."""
+    state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            given = [operator.index(transform(label)) for label in stored]
+    except Exception:  # noqa: BLE001 - made for labels of another kind; the rows will tell
+        return None
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+    return given if all(label >= 0 for label in given) else None
 
 
 def _class_indices(values: Any, count: int) -> Ids | None:
@@ -143,6 +178,10 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
         return classes_of(dataset.datasets[0]) if dataset.datasets else None
     names: Sequence[Any] | None = getattr(dataset, "classes", None)
     if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-        return tuple(names)
+        transform = getattr(dataset, "target_transform", None)
+        given = list(range(len(names))) if transform is None else _given(transform, range(len(names)))
+        if given is None or sorted(given) != list(range(len(names))):
+            return None  # several classes became one
+        return tuple(names[given.index(label)] for label in range(len(names)))
     found = inside(dataset)
     return None if found is None else classes_of(found[0])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.watch.samples.ids import WithIds
-from litscope.watch.samples.nesting import Ids
+from litscope.watch.samples.nesting import Ids, positions_of
 
 _numbers = count()
 
@@ -33,6 +33,8 @@ class Part:
         is_discarded: (num_samples,) bool, in the order of ids.
         is_over: whether the samplers of its data sets stop.
         last_round: the round of loaders in which one of it was met last; see `Roster.begin_round`.
+        positions: (num_samples,) of its samples in the data set of which they were a subset when this process saw them
+            first; None where they were none.
         was_carried: whether this process has seen a data set of it.
         number: which part it is, among all in this process.
     """
@@ -53,6 +55,7 @@ class Part:
         self.is_discarded: NDArray[np.bool_] = np.zeros(num_samples, bool)
         self.is_over = False
         self.last_round = -1
+        self.positions: Ids | None = None
         self.was_carried = False
         self.number = next(_numbers)
         self._labels: dict[int, int] = {}
@@ -93,6 +96,9 @@ class Part:
         """
         if order is None:
             order = np.arange(self.num_samples)
+        if not self.was_carried and (positions := positions_of(data.dataset)) is not None:
+            self.positions = np.empty(self.num_samples, np.int64)
+            self.positions[order] = positions
         self.was_carried = True
         self._carriers[data] = order
         if self.order_of(data.dataset) is None and hasattr(type(data.dataset), "__weakref__"):
@@ -123,6 +129,10 @@ class Part:
         for data in self._carriers:
             if data.known_by == self.number:
                 self._tell(data)
+
+    def is_relabelled(self, sample_id: int) -> bool:
+        """Whether people gave it another label."""
+        return sample_id in self._labels
 
     def end(self, is_over: bool) -> None:
         """Have the samplers of its data sets stop."""

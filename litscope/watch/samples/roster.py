@@ -21,7 +21,7 @@ from litscope.watch.samples.drawn import Drawn
 from litscope.watch.samples.identity import Told, find_part
 from litscope.watch.samples.ids import WithIds
 from litscope.watch.samples.keys import KeyGiver
-from litscope.watch.samples.nesting import Ids, classes_of, labels_of
+from litscope.watch.samples.nesting import Ids, classes_of, labels_of, positions_of
 from litscope.watch.samples.own_ids import Stretch
 from litscope.watch.samples.parts import Part
 
@@ -103,7 +103,7 @@ class Roster:
         """
         part = next((part for part in self.parts if part.is_carried_by(data)), None)
         if part is None:
-            told = Told(data, split, indices, labels_of(data.dataset))
+            told = Told(data, split, indices, labels_of(data.dataset), positions_of(data.dataset))
             part = find_part(told, self.parts, self._labels, self._codes, self._round)
         if part is None:
             part = self._new_part(data, split, len(self) if claim is None else claim(len(data)))
@@ -207,6 +207,18 @@ class Roster:
         is_split_unknown = self._codes[ids] > _rank(split) if self._has_unknown_splits else np.zeros(len(ids), bool)
         self._codes[ids[is_split_unknown]] = _rank(split)
         return bool(unknown.any() or is_split_unknown.any())
+
+    def other_labels(self, ids: Ids, labels: Ids) -> Ids:
+        """(n, 3) those of the samples whose known label is another, which people did not change: their id, the known
+        label and that of `labels`."""
+        is_other = (self._labels[ids] >= 0) & (labels >= 0) & (self._labels[ids] != labels)
+        is_other &= np.array([not self._is_relabelled(sample_id) for sample_id in ids.tolist()], bool)
+        found: Ids = np.stack([ids, self._labels[ids], labels], axis=1)[is_other]
+        return found
+
+    def _is_relabelled(self, sample_id: int) -> bool:
+        part = self.part_of(sample_id)
+        return part is not None and part.is_relabelled(sample_id)
 
     # ---- who is what -------------------------------------------------------------------------------
 
