@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from litscope.commands import act, ask, bench, completion, experiment, extract, journal, runs, search, steer, train
 from litscope.commands.envelope import answering, leave_stdout
 from litscope.commands.line import Command, is_shell_asking, name_of, write
-from litscope.console import say
+from litscope.console import say, screen_width
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
 
 UNUSABLE_PATH = {
@@ -116,5 +117,8 @@ def _overview() -> str:
         "",
         "commands",
     ]
-    lines += [f"  {name:<16} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    width = screen_width(sys.stdout)
+    for name, command in COMMANDS.items():
+        line = f"  {name:<16} {(command.__doc__ or '').splitlines()[0]}"
+        lines += [line] if width is None else textwrap.wrap(line, max(width, 40), subsequent_indent=" " * 19)
     return "\n".join([*lines, "", "`litscope COMMAND --help` describes one. New here? `litscope demo`"])

@@ -16,9 +16,11 @@ import re
 import shlex
 import sys
 import textwrap
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -65,6 +67,12 @@ def shell_word(path: object) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
+def from_here(path: object) -> str:
+    """A path below the working directory without that directory; all else as it is."""
+    here = f"{str(Path.cwd()).rstrip(os.sep)}{os.sep}"
+    return str(path).removeprefix(here) or str(path)
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
@@ -92,6 +100,30 @@ def say(*lines: str) -> None:
     """Lines for the person at the terminal, each shown as one (`one_line`)."""
     for line in lines:
         print(one_line(line), file=sys.stderr, flush=True)
+
+
+def say_prose(*sentences: str) -> None:
+    """Sentences that explain a result, each from a line's beginning; on a terminal, broken between words.
+
+    What a person may copy, such as a command, is for `say`: there only the terminal breaks it.
+    """
+    width = screen_width(sys.stderr)
+    for sentence in map(one_line, sentences):
+        say(*([sentence] if width is None else textwrap.wrap(sentence, width)))
+
+
+def say_fields(fields: Sequence[str], num_kept: int) -> None:
+    """Fields side by side as one line; on a terminal, without those of the last for which its screen has no room.
+
+    Args:
+        fields: what stands side by side.
+        num_kept: so many of the first are always said.
+    """
+    width = screen_width(sys.stderr)
+    num = len(fields)
+    while width is not None and num > num_kept and len((" " * GAP).join(fields[:num])) > width:
+        num -= 1
+    say((" " * GAP).join(fields[:num]))
 
 
 def warn(message: str) -> None:
@@ -123,9 +155,25 @@ GAP = 2
 SHORTEST = 12
 """To how many columns of the screen a text may be shortened, where there is too little room for all of it."""
 
+SHORTEST_CURVE = 8
+"""The same of a curve."""
+
 
 class Styled(str):
     """A line whose control characters are our own; all else of it went through `one_line`."""
+
+
+def moment(when: Any) -> str:
+    """A time in seconds since 1970 as a person reads it, in local time: `Nov 30 07:15`, of another year its date.
+
+    A line that another program wrote may hold none, or something else: `?`.
+    """
+    try:
+        then = time.localtime(when)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"
+    is_this_year = then.tm_year == time.localtime().tm_year
+    return time.strftime("%b %d %H:%M" if is_this_year else "%Y-%m-%d", then)
 
 
 def cell(value: Any) -> str:
@@ -146,26 +194,27 @@ def table_lines(
     rows: Iterable[Sequence[Any]],
     *,
     right: Collection[str] = (),
-    whole: Collection[str] = (),
+    curves: Collection[str] = (),
 ) -> list[str]:
     """A table for people, a line for each row, as standard output needs it: call it where the lines are printed.
 
     Numbers stand on the right. In a pipe or a file every column is there in full. On a terminal no line is wider than
-    the screen: long texts lose their middle, and if that is not enough, the last columns are left out and named below.
+    the screen: long texts lose their middle, curves are drawn with fewer points, and if that is not enough, the last
+    columns are left out and named below.
 
     Args:
         head: the columns' names.
         rows: a value for each column; see `cell`.
         right: names of columns of numbers that are formatted already.
-        whole: names of columns whose text says nothing when it is shortened, such as curves.
+        curves: names of columns that hold curves, a character for each point.
     """
     values = [list(row) for row in rows]
     columns = list(zip(*values, strict=True)) if values else [()] * len(head)
     texts = [[one_line(name), *map(cell, column)] for name, column in zip(head, columns, strict=True)]
     is_right = [name in right or _are_numbers(column) for name, column in zip(head, columns, strict=True)]
-    width = _screen_width()
+    width = screen_width(sys.stdout)
     if width is not None:
-        return _drawn(texts, is_right, [name in whole for name in head], width)
+        return _drawn(texts, is_right, [name in curves for name in head], width)
     aligned = []
     for column, on_right in zip(texts, is_right, strict=True):
         longest = max(map(len, column))
@@ -178,41 +227,41 @@ def _are_numbers(values: Iterable[Any]) -> bool:
     return bool(kinds) and kinds <= {int, float}
 
 
-def _screen_width() -> int | None:
-    """Columns of the terminal that standard output is; None if it is none."""
+def screen_width(stream: TextIO) -> int | None:
+    """Columns of the terminal that a stream is; None if it is none."""
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):  # a pipe or a file; or, in a notebook, no file at all
         return None
 
 
-def _drawn(texts: list[list[str]], is_right: list[bool], is_whole: list[bool], width: int) -> list[str]:
+def _drawn(texts: list[list[str]], is_right: list[bool], is_curve: list[bool], width: int) -> list[str]:
     """The table on a terminal, as rich measures text and sets its head apart. (Its own `Table` takes 0.3 ms a row.)
 
     Args:
         texts: the cells of each column, its name first.
-        is_right, is_whole: of each column.
+        is_right, is_curve: of each column.
         width: of the terminal.
     """
     from rich.cells import cell_len
 
     longest = [min(width, max(map(cell_len, column))) for column in texts]
     least = [
-        long if on_right or whole else min(long, max(SHORTEST, cell_len(column[0])))
-        for column, long, on_right, whole in zip(texts, longest, is_right, is_whole, strict=True)
+        long if on_right else min(long, max(SHORTEST_CURVE if curve else SHORTEST, cell_len(column[0])))
+        for column, long, on_right, curve in zip(texts, longest, is_right, is_curve, strict=True)
     ]
     num = len(texts)
     while num > 1 and sum(least[:num]) + GAP * (num - 1) > width:
         num -= 1
-    widths = _shared(longest[:num], least[:num], width - GAP * (num - 1))
+    widths = _shared(longest[:num], least[:num], is_curve[:num], width - GAP * (num - 1))
     columns = [
-        [_padded(_shortened(text, room), room, on_right) for text in column]
-        for column, room, on_right in zip(texts, widths, is_right, strict=False)
+        [_padded((_thinned if curve else _shortened)(text, room), room, on_right) for text in column]
+        for column, room, on_right, curve in zip(texts, widths, is_right, is_curve, strict=False)
     ]
     head, *lines = ((" " * GAP).join(row).rstrip() for row in zip(*columns, strict=True))
     left_out = [column[0] for column in texts[num:]]
-    note = f"no room for {', '.join(left_out)}: a wider screen has them, and so has a pipe (| less -S)"
-    return [_bold(head), *lines, *(textwrap.wrap(note, width) if left_out else ())]
+    note = f"no room for {', '.join(left_out)}: a wider screen has them, and so has a pipe (|\u00a0less\u00a0-S)"
+    return [_bold(head), *lines, *(line.replace("\u00a0", " ") for line in textwrap.wrap(note, width) if left_out)]
 
 
 def _padded(text: str, room: int, on_right: bool) -> str:
@@ -233,15 +282,25 @@ def _bold(line: str) -> Styled:
     return Styled(drawn.get())
 
 
-def _shared(longest: list[int], least: list[int], room: int) -> list[int]:
-    """The widths of columns that have `room` together: those of the widest ones shrink first, to `least`."""
+def _shared(longest: list[int], least: list[int], is_curve: list[bool], room: int) -> list[int]:
+    """The widths of columns that have `room` together: curves shrink first, then the widest ones, to `least`."""
     widths = list(longest)
     while sum(widths) > room:
         can = [i for i, width in enumerate(widths) if width > least[i]]
         if not can:  # a single column, wider than the screen
             return [max(1, room)]
-        widths[max(can, key=lambda i: widths[i])] -= 1
+        widths[max(can, key=lambda i: (is_curve[i], widths[i]))] -= 1
     return widths
+
+
+def _thinned(curve: str, room: int) -> str:
+    """A curve with so many points: the first, the last, and evenly spaced ones between them.
+
+    >>> _thinned("▁▂▃▄▅▆▇", 4)
+    '▁▃▅▇'
+    """
+    last = len(curve) - 1
+    return curve if last < room else "".join(curve[i * last // max(1, room - 1)] for i in range(room))
 
 
 def _shortened(text: str, room: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write, write_lines
 from litscope.commands.text import LONGEST, as_read, sparkline, table
-from litscope.console import cell, say, warn
+from litscope.console import cell, say, say_prose, shell_word, warn
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir, whole_file
 
@@ -95,9 +95,25 @@ def suspects(argv: list[str]) -> int:
             _draw_suspects(run, found, given["sheet"])
     if found.warning is not None:
         warn(found.warning)
-    for sentence in found.sentences():
-        say(sentence)
+    say_prose(*found.sentences())
+    if not is_listed:
+        say(*_next_lines(run, found))
     return 0
+
+
+def _next_lines(run: RunDir, found: Suspects) -> list[str]:
+    """What a person may type next: about the first of the queue, and once there are verdicts, to carry them on."""
+    from litscope.ledger.scoring.trust import RIGHT_TAG
+
+    word = shell_word(run.path)
+    lines = []
+    if found.table.num_rows:
+        first = shell_word(found.table["key"][0].as_py())
+        lines += [f"litscope sample {word} {first}", f"litscope relabel {word} --to believed --key {first}"]
+        lines += [f"litscope tag {word} {RIGHT_TAG} --key {first}"]
+    if found.trust.precision is not None:
+        lines += [f"litscope export {word} --to csv --output curated.csv"]
+    return [f"{'      ' if i else 'next: '}{line}" for i, line in enumerate(lines)]
 
 
 def _validate(given: dict[str, Any], as_json: bool) -> int:
@@ -147,7 +163,7 @@ def _suspects_lines(found: Suspects, rows: list[dict[str, Any]]) -> list[str]:
     if any(row["status"] for row in rows):
         columns["status"] = "status"
     shown = [{**row, "curve": sparkline(row["trajectory"])} for row in rows]
-    lines = table(shown, columns, whole=[_CURVE]) if shown else [f"No sample of {found.split} is left in the queue."]
+    lines = table(shown, columns, curves=[_CURVE]) if shown else [f"No sample of {found.split} is left in the queue."]
     left = found.num_ranked - len(rows)
     return [*lines, f"... and {left:,} less suspicious"] if left else lines
 
@@ -198,7 +214,7 @@ def scores(argv: list[str]) -> int:
         shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
         titles = {name: _SUSPICION if name == "suspicion" else name for name in shown}
         write_lines(table(map(as_read, found.to_pylist()), titles), out)
-        say(_meaning())
+        say_prose(_meaning())
     return 0
 
 
@@ -243,7 +259,7 @@ def sample(argv: list[str]) -> int:
         show_json(found, out, run.path)
     else:
         write_lines(_sample_lines(found), out)
-        say(_meaning())
+        say_prose(_meaning())
     return 0
 
 

@@ -107,7 +107,8 @@ def _compare_lines(found: dict[str, Any]) -> list[str]:
         if name == "monitored" and not rows:
             continue
         lines += ["", *(table(rows, {t: t for t in titles}) if rows else [f"{name}: no difference"])]
-    lines += ["", f"samples in both: {found['num_common']:,}"]
+    none = "" if found["num_common"] else "; samples are matched by their keys, and these runs have none in common"
+    lines += ["", f"samples in both: {found['num_common']:,}{none}"]
     columns = {"key": "key", "split": "split", "label_second": "label"}
     predicted = {"pred_first": "first says", "pred_second": "second says"}
     for name, fate in found["fates"].items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litscope.commands.choose import find_run, names_a_run
 from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write_lines
 from litscope.commands.send import add_answer, add_run, request_and_send
-from litscope.console import say, table_lines
+from litscope.console import moment, one_line, say, table_lines
 from litscope.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,19 +57,15 @@ def actions(argv: list[str]) -> int:
 
 
 def _log(found: Sequence[Entry]) -> list[str]:
+    """The requests as a table; who asked is a column only if there were several, for the sake of narrow screens."""
     from litscope.ledger.journal.describe import describe, describe_status
 
+    who = {str(entry.action.get("who", "")) for entry in found}
     rows = []
     for entry in found:
         action = entry.action
-        words = (action.get("who", ""), describe(action), action.get("why", ""), describe_status(entry))
-        rows.append([action["id"], _clock(action.get("when")), *(" ".join(str(text).split()) for text in words)])
-    return table_lines(["id", "when", "who", "what", "why", "status"], rows)
-
-
-def _clock(when: Any) -> str:
-    """Local time of a time stamp, which may be missing or invalid in a line that another program wrote."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
-    except (TypeError, ValueError, OverflowError, OSError):
-        return "?"
+        words = (describe(action), action.get("why", ""), describe_status(entry), action.get("who", ""))
+        row = [action["id"], moment(action.get("when")), *(" ".join(str(text).split()) for text in words)]
+        rows.append(row if len(who) > 1 else row[:-1])
+    head = ["id", "when", "what", "why", "status", *(["who"] if len(who) > 1 else [])]
+    return [*table_lines(head, rows), *([f"all by {one_line(*who)}"] if len(who) == 1 and "" not in who else [])]

@@ -94,18 +94,23 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
     elif answer is not None:
         write("\n".join(describe_answer(answer)), out)
     if answer is None:
-        say(_no_answer(run, is_alive, wait_s))
+        say(_no_answer(run, action, is_alive, wait_s))
     return 2 if answer is not None and answer["status"] == "refused" else 0
 
 
-def _no_answer(run: RunDir, is_alive: bool | None, wait_s: float) -> str:
+def _no_answer(run: RunDir, action: Action, is_alive: bool | None, wait_s: float) -> str:
     if is_alive is False:
+        what = action["what"]
+        if what in ("tag", "untag"):
+            return "No trainer is running, and none is needed for a tag: it counts from now on."
         from litscope.runs import is_finished, is_watched, what_goes_on
 
         more = " with more --epochs" if is_finished(run) and not is_watched(run) else ""
+        is_about_samples = "sample_id" in action or what == "undo"
+        counts = " What it says about samples already counts in litscope export." if is_about_samples else ""
         return (
             "No trainer is running: recorded. It takes effect when the run goes on "
-            f"({what_goes_on(run).rstrip(',')}{more}); what it says about samples already counts in litscope export."
+            f"({what_goes_on(run).rstrip(',')}{more}).{counts}"
         )
     where = ""
     if is_alive is None:

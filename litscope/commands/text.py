@@ -50,12 +50,12 @@ def _epoch_as_read(epoch: int | None) -> int | None:
     return None if epoch is None or epoch < 0 else epoch + 1
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, whole: Collection[str] = ()) -> list[str]:
+def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, curves: Collection[str] = ()) -> list[str]:
     """Rows as the lines of a table; see `console.table_lines`.
 
     Args:
         rows: name -> value.
         columns: name in the rows -> heading.
-        whole: headings of columns whose text cannot be shortened.
+        curves: headings of columns that hold a `sparkline`.
     """
-    return table_lines(list(columns.values()), ([row.get(name) for name in columns] for row in rows), whole=whole)
+    return table_lines(list(columns.values()), ([row.get(name) for name in columns] for row in rows), curves=curves)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from litscope.console import number_of, say, warn
+from litscope.console import number_of, say, shell_word, warn
 from litscope.data.manifest import Ids, Manifest
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import decisions
@@ -88,7 +88,7 @@ def choose(run: RunDir, where: str | None, keys: Sequence[str], ids: Sequence[in
     if where is None and not len(keys) and not len(ids):
         raise ConfigError('Say which samples: --where "SQL condition", --key KEY..., or --id N...')
     manifest = Manifest.read(run.manifest)
-    found = [_ids_of(manifest, keys), _checked(manifest, ids)]
+    found = [_ids_of(run, manifest, keys), _checked(manifest, ids)]
     if where is not None:
         found.append(select_ids(run, where))
         if not len(found[-1]):
@@ -96,21 +96,22 @@ def choose(run: RunDir, where: str | None, keys: Sequence[str], ids: Sequence[in
     return Chosen(run, manifest, np.unique(np.concatenate(found)).astype(np.int64), where)
 
 
-def _ids_of(manifest: Manifest, keys: Sequence[str]) -> Ids:
+def _ids_of(run: RunDir, manifest: Manifest, keys: Sequence[str]) -> Ids:
     """(n,) the samples of exactly these keys."""
     at = pc.index_in(pa.array(keys, pa.string()), value_set=manifest.table["key"])
     for key, place in zip(keys, at.to_pylist(), strict=True):
         if place is None:
-            raise ConfigError(f"There is no sample {key!r} in this run.{_near(manifest, key)}")
+            raise ConfigError(f"There is no sample {key!r} in this run.{_near(run, manifest, key)}")
     return np.asarray(at.to_pylist(), np.int64)
 
 
-def _near(manifest: Manifest, key: str) -> str:
+def _near(run: RunDir, manifest: Manifest, key: str) -> str:
     """Similar keys; if there are very many, only those that contain the same file name are compared."""
     known = manifest.table["key"]
     if len(known) > NUM_COMPARED:
         known = known.filter(pc.match_substring(known, PurePath(key).name)).slice(0, NUM_COMPARED)
-    return did_you_mean(key, known.to_pylist())
+    how = f' `litscope sql {shell_word(run.path)} "select key from samples"` lists the keys.'
+    return did_you_mean(key, known.to_pylist()) or how
 
 
 def _checked(manifest: Manifest, ids: Sequence[int]) -> Ids:

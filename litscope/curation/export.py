@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from litscope.console import number_of
 from litscope.curation.carry import net_actions
 from litscope.curation.export_files import write_fiftyone, write_folder
 from litscope.curation.run_data import HAVE_MOVED, RunData, run_data, run_rows
@@ -118,7 +119,30 @@ def export(wanted: Wanted, to: str) -> Exported:
     if wanted.output.exists() and wanted.output.is_dir() != (to in FOLDERS):
         kinds = ("a folder", "a file") if wanted.output.is_dir() else ("a file", "a folder")
         raise ConfigError(f"{wanted.output} is {kinds[0]}; {to} writes {kinds[1]}. Give another --output.")
-    return FORMATS[to](wanted)
+    found = FORMATS[to](wanted)
+    if to not in ("actions", "cleanlab"):
+        found.notes += _what_was_decided(wanted.run)
+    return found
+
+
+def _what_was_decided(run: RunDir) -> list[str]:
+    """How the export differs from the source, and what of it training will not see."""
+    with connect(run, ["samples"]) as connection:
+        counted = connection.execute(
+            "SELECT count(*) FILTER (is_discarded), "
+            "count(*) FILTER (NOT is_discarded AND current_name IS DISTINCT FROM label_name), "
+            "count(*) FILTER (NOT is_discarded AND weight <> 1) FROM samples"
+        ).fetchone()
+    gone, changed, weighted = counted or (0, 0, 0)
+    told = [f"without {number_of(gone, 'discarded sample')}"] if gone else []
+    told += [f"with a label that people gave: {number_of(changed, 'sample')}"] if changed else []
+    notes = ["; ".join(told)] if told else []
+    if weighted:
+        notes.append(
+            f"{number_of(weighted, 'sample')} with a weight other than 1: `litscope fit` takes weights from "
+            "`--to actions` only (fit --actions FILE), not from this export"
+        )
+    return notes
 
 
 def curated(run: RunDir) -> pa.Table:

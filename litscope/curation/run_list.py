@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from litscope.config.resume import run_settings
-from litscope.console import one_line, shell_word, table_lines
+from litscope.console import from_here, moment, one_line, shell_word, table_lines
 from litscope.defaults import monitored
 from litscope.errors import RunError, UserError
 from litscope.rundir import RunDir, held, read_lines, valid_lines
@@ -133,17 +132,17 @@ def lines(found: list[RunFacts]) -> list[str]:
         [
             Path(facts.run).name,
             facts.state,
-            facts.data,
+            from_here(facts.data),
             facts.arch,
             facts.epochs,
             ", ".join(f"{name} {value:.4g}" for name, value in facts.monitored.items()),
-            "" if facts.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.started)),
+            "" if facts.started is None else moment(facts.started),
             size_in_words(facts.size_bytes),
         ]
         for facts in found
     ]
     head = ["run", "state", "data", "arch", "epochs", "best", "started", "size"]
-    return table_lines(head, rows, right=["size"])
+    return table_lines(head, rows, right=["best", "size"])
 
 
 def size_in_words(size: float) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from litscope.console import number_of, warn
+from litscope.console import number_of, table_lines, warn
 from litscope.data.manifest import UNLABELLED
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.new import open_paths
@@ -63,8 +63,8 @@ class Predictions:
         count = self.table.num_rows
         lines = [f"{count:,} samples predicted" + (f": {self.output}" if self.output else "")]
         if count <= 20:
-            rows = self.table.select(["key", "prediction", "p_max"]).to_pylist()
-            lines += [f"{row['key']}  {row['prediction']}  {row['p_max']:.3f}" for row in rows]
+            rows = zip(*(self.table[name].to_pylist() for name in ("key", "prediction", "p_max")), strict=True)
+            lines += table_lines(["key", "prediction", "probability"], rows)
         else:
             counted = self.table["prediction"].value_counts().to_pylist()
             counted.sort(key=lambda item: -item["counts"])

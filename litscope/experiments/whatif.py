@@ -84,7 +84,8 @@ def whatif(
     say(f"2 x {seeds} trainings of {each}, from the end of epoch {first_epoch} ({source}): {about}")
     if question.num_held_out:
         warn(
-            f"{question.num_held_out:,} samples outside the training split stay as they are: both arms are judged alike"
+            f"{number_of(question.num_held_out, 'sample')} outside the training split "
+            f"{'stays as it is' if question.num_held_out == 1 else 'stay as they are'}: both arms are judged alike"
         )
     chosen = [(recipe.training.seed + i) % 2**32 for i in range(seeds)]
     found: dict[str, list[float]] = {AS_IS: [], CHANGED: []}
@@ -203,7 +204,7 @@ def ask(run: RunDir, before: list[Action], discard: str | None, actions: str | N
     num_held_out = int((~is_train[sorted(touched)]).sum())
     counts = _changes(decide(before), decide([*before, *mine]), manifest)
     if not counts:
-        only = f" {num_held_out:,} samples outside the training split are left out." if num_held_out else ""
+        only = f" Outside the training split: {number_of(num_held_out, 'sample')}." if num_held_out else ""
         raise ConfigError(f"That changes no training sample of {run.path}.{only}")
     num = sum(counts.values())
     if set(counts) == {"discarded"}:

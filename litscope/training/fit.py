@@ -50,7 +50,7 @@ from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.run_folder import abandon, begin, finished, open_run
+from litscope.training.run_folder import abandon, begin, check_name, finished, open_run
 
 WORKER = "litscope.training.worker"
 """What the other processes of a run execute."""
@@ -119,6 +119,8 @@ def run_recipe(
             return done
         if is_first and (folder := resolve_resume(recipe)[1]) is not None:
             lock.enter_context(held(RunDir(folder)))  # before anything of it is read that changes while it trains
+        elif is_first:
+            check_name(recipe)
         start = prepare(recipe, callbacks, actions, metrics=metrics)
         if is_first:
             say(*start.lines())

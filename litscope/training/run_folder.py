@@ -96,6 +96,16 @@ def _limit_reached(training: TrainingConfig, done: dict[str, Any], elapsed_s: fl
     return "--max-time" if training.max_time and elapsed_s >= max_time_s(training.max_time) else None
 
 
+def check_name(recipe: Recipe) -> None:
+    """Refuse a folder that is named for a new run and holds another, before data are opened and networks are tried.
+
+    Raises:
+        RunError: if it does.
+    """
+    if (path := _asked_folder(recipe)) is not None:
+        RunDir(path).check_free()
+
+
 def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: Plan) -> None:
     """Refuse a folder in which the run cannot be written.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from litscope.config.recipe import Recipe
-from litscope.console import number_of, shell_word, warn
+from litscope.console import from_here, number_of, shell_word, warn
 from litscope.defaults import monitored
 from litscope.errors import LedgerError, RunError
 from litscope.live import records
@@ -142,7 +142,8 @@ def _lost_best(summary: dict[str, Any]) -> list[str]:
 def closing_lines(summary: dict[str, Any]) -> list[str]:
     """What is said at the end of a finished run."""
     best, monitor, run = summary["metrics"]["best"], summary["monitor"], summary["run_dir"]
-    others = {name: best[name] for name in ("test/accuracy", "test/loss") if best.get(name) is not None}
+    names = ("test/accuracy", "test/loss") if best.get("test/accuracy") is not None else ("val/accuracy",)
+    others = {name: best[name] for name in names if best.get(name) is not None}
     lines = []
     if shown := monitored(best, monitor) | others:
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
@@ -154,7 +155,7 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
         pairs = [f"{p['label']} as {p['prediction']} ({p['count']})" for p in summary["confused_pairs"][:3]]
         lines.append(f"most confused: {', '.join(pairs)}")
     if summary["checkpoints"]["best"]:
-        lines.append(f"checkpoint: {summary['checkpoints']['best']}")
+        lines.append(f"checkpoint: {from_here(summary['checkpoints']['best'])}")
     lines.append(f"figures: {Path(run) / 'figures'}")
     if summary["hardest"]:  # there is a ledger to read
         word = shell_word(run)

@@ -186,6 +186,24 @@ def test_without_a_trainer_it_returns_at_once_and_says_so(run: RunDir, capsys: p
     assert "No trainer is running: recorded." in capsys.readouterr().err
 
 
+def test_a_tag_needs_no_trainer_and_a_setting_says_nothing_of_samples(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> str:
+        assert main(list(words)) == 0
+        return capsys.readouterr().err
+
+    assert "No trainer is running, and none is needed for a tag" in told("tag", "ok", "--id", "1")
+    assert "It takes effect" not in told("untag", "ok", "--id", "1")
+    assert "samples already counts" not in told("set", "lr=1")
+    assert "already counts in litscope export" in told("discard", "--id", "1")
+
+
+def test_a_key_that_the_run_does_not_have(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["discard", "--key", "quite/another.tiff"]) == 2
+    assert '`litscope sql runs/a "select key from samples"` lists the keys.' in capsys.readouterr().err
+
+
 def test_an_answer_is_printed(run: RunDir, cli: Callable[..., str], trainer: Callable[..., None]) -> None:
     trainer()
     assert "applied at step 12 (epoch 3)" in cli("pause")

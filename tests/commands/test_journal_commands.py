@@ -113,15 +113,19 @@ def test_the_log(run: RunDir, cli: Callable[..., str], capsys: pytest.CaptureFix
     answer(run, last_action(run)["id"], "refused", step=13, epoch=2, attempt=1, reason="no")
     append_line(run.actions, {"id": "f" * 12, "what": "merge", "when": "now"})
     out = cli("actions").splitlines()
-    assert out[0].split() == ["id", "when", "who", "what", "why", "status"]
-    assert re.search(r"discard 2 samples where key < 'img/002'  two lines  applied at step 12 \(epoch 3\)$", out[1])
-    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  .*set patience=2 +refused at step 13 \(epoch 3\): no$", out[2])
+    assert out[0].split() == ["id", "when", "what", "why", "status", "who"]
+    assert re.search(r"discard 2 samples where key < 'img/002'  two lines  applied, step 12  +\S+$", out[1])
+    assert re.search(r"[A-Z][a-z]{2} \d\d \d\d:\d\d  set patience=2 +refused, step 13: no  \S+$", out[2])
     assert re.search(r"^f{12}  \? +merge +pending$", out[3])
     assert len(out) == 4
     assert [line.split()[-1] for line in cli("actions", "a", "--status", "pending").splitlines()] == [
         "status",
         "pending",
     ]
+    applied = cli("actions", "a", "--status", "applied").splitlines()
+    assert applied[0].split() == ["id", "when", "what", "why", "status"]
+    who = entries(run)[0].action["who"]
+    assert applied[-1] == f"all by {who}"
     found = json.loads(cli("actions", "--json"))["result"]
     assert [line["status"] for line in found] == ["applied", "refused", "pending"]
     assert found[0]["action"]["sample_id"] == [0, 1]

@@ -81,11 +81,34 @@ def test_csv_and_parquet_load_again(run: RunDir, images: Path, tmp_path: Path) -
         again = open_source(write(run, to, tmp_path / f"out.{to}"))
         assert again.manifest.classes == tuple(NAMES)
         assert len(again.manifest) == 14
-        at = list(again.manifest.keys).index(str(images / "train/bee/07.png"))
+        at = list(again.manifest.keys).index("train/bee/07.png")
+        assert again.reader.path(at) == images / "train/bee/07.png"
         assert again.manifest.classes[again.manifest.labels[at]] == "wasp"
         assert again.manifest.splits[at] == "train"
         assert (again.manifest.splits == "val").sum() == 3
         assert again.reader.read(at).tolist() == np.full((8, 8, 1), 70).tolist()
+
+
+def test_an_export_says_what_people_decided(run: RunDir, images: Path, tmp_path: Path) -> None:
+    decided, weights = export(Wanted(run, tmp_path / "out.csv"), "csv").notes
+    assert decided == "without 1 discarded sample; with a label that people gave: 1 sample"
+    assert weights.startswith("1 sample with a weight other than 1: ")
+    plain = asked_run(tmp_path / "plain", dataset=images)
+    assert export(Wanted(plain, tmp_path / "plain.json"), "json").notes == []
+
+
+@pytest.mark.parametrize("change", ["another name", "no name", "relative path"])
+def test_only_keys_that_end_their_paths_are_kept(run: RunDir, images: Path, tmp_path: Path, change: str) -> None:
+    """A column `key` of somebody's own list is no more than a column."""
+    path = write(run, "csv", images / "out.csv")
+    text = path.read_text()
+    name = '"train/bee/07.png"'
+    if change == "relative path":
+        path.write_text(text.replace(f"{images}/", ""))
+    else:
+        path.write_text(text.replace(name, '"7"' if change == "another name" else ""))
+    keys = list(open_source(path).manifest.keys)
+    assert keys[7 - 1] == ("train/bee/07.png" if change == "relative path" else str(images / "train/bee/07.png"))
 
 
 def test_an_exported_list_of_images_is_trained_on(run: RunDir, tmp_path: Path) -> None:
@@ -237,11 +260,9 @@ def test_data_that_moved_are_named(run: RunDir, images: Path, tmp_path: Path) ->
 def test_the_command(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["export", str(run.path), "--to", "csv", "--output", str(tmp_path / "out.csv")]
     assert main([*line, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["result"] == {
-        "path": str(tmp_path / "out.csv"),
-        "num_samples": 14,
-        "notes": [],
-    }
+    found = json.loads(capsys.readouterr().out)["result"]
+    assert found["notes"][0].startswith("without 1 discarded sample")
+    assert {**found, "notes": []} == {"path": str(tmp_path / "out.csv"), "num_samples": 14, "notes": []}
     assert main(line) == 2
     assert main(["export", str(run.path), "--to", "cvs", "--output", str(tmp_path / "o")]) == 2
     assert "--to cvs: choose csv, parquet" in capsys.readouterr().err

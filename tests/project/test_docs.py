@@ -122,6 +122,14 @@ def test_pages_named_in_messages_exist() -> None:
             assert not anchor or anchor in anchors(DOCS / name), f"{source.name} names docs/{name}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_ranking_by_suspicion_is_asked_of_one_split(page: Path) -> None:
+    """It is a rank in its split: ordered together, a validation sample stands high whose label nobody doubts."""
+    for block in re.findall(r"^```(?:sh|sql)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for query in re.findall(r"select\b[^;\"]*by suspicion desc", block, re.IGNORECASE):
+            assert "split =" in query, f"{page.name}: {query}"
+
+
 def test_paths_named_in_the_architecture_exist() -> None:
     text = (DOCS / "architecture.md").read_text()
     named = set(re.findall(r"(?<![\w/.-])[\w-]+(?:/[\w-]+)*(?:\.py\b|/(?=[`\s]))", text))

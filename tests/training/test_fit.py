@@ -99,6 +99,12 @@ def test_a_run_is_never_overwritten(iris: RunDir) -> None:
         small_fit(iris.path, IRIS)
 
 
+def test_a_name_that_is_taken_is_told_before_the_data_are_read(iris: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(RunError, match="already holds a run"):
+        small_fit(iris.path, IRIS, dataset=str(tmp_path / "empty.csv"))
+
+
 @pytest.mark.flag("seed")
 def test_the_seed_decides(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

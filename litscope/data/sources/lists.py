@@ -23,6 +23,9 @@ from litscope.data.sources.splits import canonical_names, canonical_split
 from litscope.data.sources.table_files import TableFile, open_table
 from litscope.errors import ConfigError, DataError
 
+KEY_COLUMN = "key"
+"""Where `litscope export` writes the keys that samples had in their run."""
+
 
 def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     """Rows of a CSV or Parquet file that is trained on: a list of images or a table.
@@ -63,6 +66,7 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     if image:
         keys, found = image_keys(path, table[image], root)
         notes += found
+        root, keys = _as_exported(root, keys, others)
     rows = Listing(
         name=path.name,
         keys=keys,
@@ -141,6 +145,22 @@ def _root(path: Path, asked: Asked) -> Path:
     if not root.is_dir():
         raise ConfigError(f"--image-root {asked.image_root}: there is no such folder.")
     return root
+
+
+def _as_exported(root: Path, paths: list[str], others: pa.Table) -> tuple[Path, list[str]]:
+    """The root and keys of a list that `litscope export` wrote: samples keep the keys that they had in that run.
+
+    Such a list has whole paths, and in a column `key` the end of each, all below one folder. With other lists, the
+    root and paths that were given.
+    """
+    names = others[KEY_COLUMN].to_pylist() if KEY_COLUMN in others.column_names else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        return root, paths
+    folder = paths[0].removesuffix(f"/{names[0]}") or "/"
+    is_below = Path(folder).is_absolute() and folder != paths[0]
+    if not is_below or any(path != f"{folder.rstrip('/')}/{name}" for path, name in zip(paths, names, strict=True)):
+        return root, paths
+    return Path(folder), names
 
 
 def _read(file: TableFile, special: list[str], root: Path, asked: Asked) -> tuple[pa.Table, str | None, list[str]]:

@@ -67,9 +67,10 @@ def describe_answer(answer: Action) -> list[str]:
 
 
 def describe_status(entry: Entry) -> str:
-    """Whether an action is pending, applied, refused or undone, with where or why."""
+    """Whether an action is pending, applied, refused or undone, with the step or the reason."""
     if entry.answer is None and UNUSABLE in entry.action:
         return f"refused: {entry.action[UNUSABLE]}"
     if entry.answer is None or entry.status == "undone":
         return entry.status
-    return describe_answer(entry.answer)[0]
+    reason = f": {entry.answer.get('reason') or 'no reason given'}" if entry.status == "refused" else ""
+    return f"{entry.status}, step {entry.answer['step']}{reason}"

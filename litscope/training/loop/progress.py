@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from litscope.console import is_terminal, one_line, say
+from litscope.console import is_terminal, one_line, say, say_fields
 from litscope.defaults import monitored
 
 REDRAW_S = 0.1
@@ -88,5 +88,8 @@ class Progress:
         of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
         shown = {name: row[name] for name in SHOWN if row.get(name) is not None} | monitored(row, self._monitor)
         numbers = [f"{name} {value:.4f}" for name, value in shown.items()]
-        speed = f"{row['epoch_s']:.1f} s  {row['samples_per_s']:,.0f} samples/s"
-        self.say("  ".join([f"epoch {row['epoch'] + 1}{of}", *numbers, speed]))
+        results = [f"epoch {row['epoch'] + 1}{of}", *numbers]
+        if self._show:
+            self.stop()
+            speed = [f"{row['epoch_s']:.1f} s", f"{row['samples_per_s']:,.0f} samples/s"]
+            say_fields([*results, *speed], num_kept=len(results))

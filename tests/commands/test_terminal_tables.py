@@ -26,6 +26,7 @@ from litscope.console import table_lines
 from litscope.experiments.cv import CvResult
 from litscope.experiments.tune import Trial, TuneResult
 from litscope.rundir import RunDir, append_line
+from litscope.training.loop.progress import Progress
 
 WIDTH = 80
 STEM = "2026-11-30_camera-north_field-17_"
@@ -153,6 +154,40 @@ def test_a_curve_is_whole_and_a_long_key_keeps_both_ends(work: Path, on_terminal
     *_, curve = lines[1].split()
     assert len(curve) == 4
     assert re.fullmatch(r"train/\S*…\S*\d\d\.png", lines[1].split()[1])
+
+
+def test_a_long_curve_makes_room_for_the_keys(on_terminal: Callable[..., list[str]]) -> None:
+    rows = [["digits/" + "x" * 50, "▁▁▂▂▃▃▄▄▅▅▆▆▇▇██"], ["digits/y", "█"]]
+    lines = on_terminal(lambda: print("\n".join(table_lines(["key", "by epoch"], rows, curves=["by epoch"]))))
+    assert lines == ["key" + " " * 56 + "by epoch", f"digits/{'x' * 50}  ▁▁▂▂▃▃▄▄▅▅▆▆▇▇██", "digits/y" + " " * 51 + "█"]
+    lines = on_terminal(lambda: print("\n".join(table_lines(["key", "by epoch"], rows, curves=["by epoch"]))), 67)
+    assert lines[1] == f"digits/{'x' * 50}  ▁▂▃▄▅▆▇█"
+
+
+def test_the_overview_of_commands_fits_the_screen(
+    on_terminal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = on_terminal(lambda: main([]))
+    assert max(map(cell_len, lines)) <= WIDTH
+    main([])
+    assert " ".join(capsys.readouterr().out.split()) == " ".join(" ".join(lines).split())
+
+
+def test_the_line_of_an_epoch_keeps_its_numbers(
+    on_terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"epoch": 9, "train/loss": 0.5, "val/loss": 0.25, "val/accuracy": 0.75, "epoch_s": 12.5, "samples_per_s": 19}
+
+    def tell() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", sys.stdout)
+            Progress(show=True, bar=False).epoch_line(row, 60)
+
+    numbers = "epoch 10/60  train/loss 0.5000  val/loss 0.2500  val/accuracy 0.7500"
+    assert on_terminal(tell) == [f"{numbers}  12.5 s"]
+    assert on_terminal(tell, 60) == [numbers], "never without its numbers"
+    tell()
+    assert capsys.readouterr().out == f"{numbers}  12.5 s  19 samples/s\n"
 
 
 FOLD = {"num_samples": 12.0, "loss": 0.51234, "accuracy": 0.5, "precision": 0.5, "recall": None, "f1": 0.5}
