@@ -169,6 +169,12 @@ def hear_loaders(trainer: Any, heard: Callable[[object, str], object]) -> None:
     trainer.strategy.process_dataloader = process_dataloader
 
 
+def are_evaluated_together(trainer: Any) -> bool:
+    """Whether a batch of the evaluation that starts is one of several loaders side by side, of a `CombinedLoader` that
+    does not go through them one after the other. Of either class tree."""
+    return bool(trainer._evaluation_loop._combined_loader._mode != "sequential")
+
+
 # ---- counting ------------------------------------------------------------------------------------
 
 

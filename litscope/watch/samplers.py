@@ -85,6 +85,7 @@ def steered(loader: Any, drawn: Drawn) -> Any:
     if not isinstance(loader, DataLoader) or (sampler := _sampler(loader, drawn)) is None:
         return loader
     found = copy.copy(loader)
+    found._iterator = None  # persistent workers of a loader that was looked into before know no ids yet
     object.__setattr__(found, "batch_sampler", sampler)  # DataLoader forbids plain assignment, for a running iterator
     return found
 

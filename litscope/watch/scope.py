@@ -17,7 +17,7 @@ from torch import Tensor
 
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
-from litscope.lightning_internals import hear_loaders, trains_nothing, why_not_validated
+from litscope.lightning_internals import are_evaluated_together, hear_loaders, trains_nothing, why_not_validated
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.both_trees import CallbackOfBothTrees
@@ -59,6 +59,7 @@ class Scope(CallbackOfBothTrees):
         self._splits: list[str] = []
         self._data: list[Drawn | None] = []
         self._spaces: list[str] = []
+        self._is_evaluated_known = False
         self._train_data: Drawn | None = None
         self._is_train_known = False
         self._trained: list[Any] = []
@@ -74,6 +75,8 @@ class Scope(CallbackOfBothTrees):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Hear of every loader: note its data, and have its sampler follow discards."""
+        if any(isinstance(other, Scope) and other is not self for other in trainer.callbacks):
+            raise ConfigError("This Trainer has two Scopes, and one records all that it shows: leave one away.")
         self._session.is_predicting = stage == "predict"
         active.push(self._session, trainer)
         self._begin_round()
@@ -200,13 +203,16 @@ class Scope(CallbackOfBothTrees):
         for loader in _flat(loaders):
             drawn = drawn_by(loader)
             known = None if drawn is None else session.roster.split_of(drawn)
-            if drawn is None and any(loader.dataset is trained for trained in self._trained if trained is not None):
+            dataset = getattr(loader, "dataset", loader)
+            if drawn is None and any(dataset is trained for trained in self._trained):
                 known = "train"
             self._splits.append(known or split)
             self._data.append(drawn)
-            self._spaces.append(
-                "" if drawn is not None or known else _space(split, own, getattr(loader, "dataset", loader))
-            )
+            self._spaces.append("" if drawn is not None or known else _space(split, own, dataset))
+        self._is_evaluated_known = not are_evaluated_together(trainer)
+        if not self._is_evaluated_known:  # all have the index 0
+            self._splits = [self._splits[0] if len(set(self._splits)) == 1 else split]
+            self._data, self._spaces = [None], [""]
         if trainer.state.fn != "fit":
             session.stands_alone(self._splits)
 
@@ -232,7 +238,8 @@ class Scope(CallbackOfBothTrees):
         session = self._session
         session.place.split, session.place.phase = self._splits[dataloader_idx], "eval"
         session.place.is_recorded = True
-        session.place.drawn, session.place.is_loader_known = self._data[dataloader_idx], True
+        session.place.drawn = self._data[dataloader_idx]
+        session.place.is_loader_known = self._is_evaluated_known
         session.place.space = self._spaces[dataloader_idx]
         session.next_batch()
 

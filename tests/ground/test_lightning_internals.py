@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities import CombinedLoader
 from line_fits import NUM_BATCHES, Data, Loader, Module, fit, make_trainer
 from torch import Tensor, nn
 
@@ -270,6 +271,19 @@ def test_hear_loaders() -> None:
     trainer.validate(module, datamodule=data, verbose=False)
     assert heard == [(Loader, "validate"), (Loader, "train"), (Loader, "validate")]
     assert len(module.batches) == 2, "what is returned is used"
+
+
+@pytest.mark.parametrize("mode", ["sequential", "max_size"])
+def test_are_evaluated_together(mode: Any) -> None:
+    found: list[bool] = []
+    start = When("on_validation_start", lambda trainer: found.append(internals.are_evaluated_together(trainer)))
+
+    class Shown(Module):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    both = CombinedLoader([Loader(2), Loader(2)], mode)
+    make_trainer(start).validate(Shown(), both, verbose=False)
+    assert found == [mode == "max_size"]
 
 
 # ---- counting ------------------------------------------------------------------------------------

@@ -165,3 +165,12 @@ def test_wrapping_twice_is_wrapping_once() -> None:
     assert with_ids(data) is data
     with pytest.raises(ConfigError, match="carry ids already"):
         with_ids(data, place="second")
+
+
+def test_a_name_that_items_have_already_is_not_replaced() -> None:
+    class Named(Silent):
+        def __getitem__(self, index: int) -> Any:
+            return {"x": self.x[index], "sample_id": f"image{index}"}
+
+    with pytest.raises(ConfigError, match="Items have a sample_id of their own"):
+        with_ids(Named(4))[0]

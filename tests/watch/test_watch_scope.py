@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.utilities import CombinedLoader
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
 from watched import (
@@ -354,3 +355,41 @@ def test_a_search_for_the_batch_size_leaves_the_splits_as_they_are(tmp_path: Pat
     manifest = Manifest.read(tmp_path / "run" / "manifest.parquet")
     assert (len(manifest.ids("train")), len(manifest.ids("val"))) == (NUM_TRAIN, NUM_VAL) == (100, len(manifest) - 100)
     assert set(visits(tmp_path / "run")) == {(0, "train", "train"), (0, "val", "eval")}
+
+
+def test_validation_loaders_side_by_side(tmp_path: Path) -> None:
+    def step(module: Any, batch: Any) -> Any:
+        parts = [batch] if module.training else [part for part in batch if part is not None]
+        x, y, ids = (torch.cat(each) for each in zip(*parts, strict=True))
+        logits = module.net(x)
+        return {"loss": F.cross_entropy(logits, y), "logits": logits, "label": y, "sample_id": ids}
+
+    train, val = loaders()
+    other = DataLoader(with_ids(numbers(50, 3)), BATCH)
+    both = CombinedLoader([val, other], "max_size")
+    trainer(Scope(tmp_path / "run"), max_epochs=1).fit(Module(step), train, both)
+    assert visits(tmp_path / "run")[0, "val", "eval"] == (NUM_VAL + 50, NUM_VAL + 50)
+    assert rows(tmp_path / "run", "select count(*) from manifest where split = 'val'") == [(NUM_VAL + 50,)]
+
+
+def test_batches_that_no_data_loader_makes(tmp_path: Path) -> None:
+    class Ready:
+        """Batches that are there already, with ids of a person's own."""
+
+        def __len__(self) -> int:
+            return 2
+
+        def __iter__(self) -> Any:
+            x, y = numbers(2 * BATCH, 4).tensors
+            yield from (
+                (x[at], y[at], torch.arange(1000, 1000 + 2 * BATCH)[at]) for at in (slice(BATCH), slice(BATCH, None))
+            )
+
+    trainer(Scope(tmp_path / "run"), max_epochs=1).fit(Module(), loaders()[0], Ready())
+    assert visits(tmp_path / "run")[0, "val", "eval"] == (2 * BATCH, 2 * BATCH)
+    assert rows(tmp_path / "run", "select min(key) from manifest where split = 'val'") == [("val/01000",)]
+
+
+def test_two_scopes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="This Trainer has two Scopes"):
+        trainer(Scope(tmp_path / "a"), Scope(tmp_path / "b")).fit(Module(), *loaders())

@@ -59,6 +59,16 @@ def test_a_discard_reaches_worker_processes(
     assert not seen & {first + i for i in gone}
 
 
+def test_a_discard_reaches_persistent_workers_of_a_loader_that_was_looked_into_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _ = loaders(num_workers=1, persistent_workers=True)
+    next(iter(train))
+    asks = Asks(tmp_path / "run", monkeypatch, {5: ("discard", {"sample_id": [NUM_VAL + 5]})})
+    trainer(Scope(tmp_path / "run"), Asking(asks), max_epochs=2).fit(Module(), train, loaders()[1])
+    assert visits(tmp_path / "run")[1, "train", "train"] == (NUM_TRAIN - 1, NUM_TRAIN - 1)
+
+
 def test_a_discard_counts_from_the_next_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     asks = Asks(run, monkeypatch, {4: ("discard", {"sample_id": list(range(NUM_VAL, NUM_VAL + 60))})})

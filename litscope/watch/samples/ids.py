@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from litscope.errors import ConfigError, DataError
-from litscope.watch.samples.nesting import Ids, keys_of
+from litscope.watch.samples.nesting import Ids, all_inside, keys_of
 
 Place = Literal["last", "second"]
 
@@ -93,6 +93,7 @@ class WithIds(Dataset[Any]):
         self._label = label
         self._offsets: Ids | None = None
         self._reads_together = True
+        self._has_inner: bool | None = None
         # Worker processes see what is written here: it is shared memory, even if they are spawned.
         with torch.inference_mode(False):  # made in the middle of a validation, it must stay writable
             labels = torch.full((len(dataset),), _UNCHANGED, dtype=torch.int64)
@@ -137,12 +138,22 @@ class WithIds(Dataset[Any]):
             item = self._with_label(item, label)
         sample_id = self.first_id + (index if self._offsets is None else int(self._offsets[index]))
         if isinstance(item, Mapping):
+            if "sample_id" in item and not self._carries_ids_inside():
+                raise ConfigError(
+                    "Items have a sample_id of their own, which that of with_ids would replace. Give it another name, "
+                    "or leave with_ids away and return yours as sample_id: it is recorded, but discards cannot follow."
+                )
             return {**item, "sample_id": sample_id}
         if not isinstance(item, tuple | list):
             return item, sample_id
         if self._place == "last":
             return (*item, sample_id)
         return (item[0], sample_id, *item[1 if len(item) < 3 else 2 :])
+
+    def _carries_ids_inside(self) -> bool:
+        if self._has_inner is None:
+            self._has_inner = any(isinstance(each, WithIds) for each in all_inside(self.dataset))
+        return self._has_inner
 
     def ids_in(self, batch: Any) -> Tensor | None:
         """The ids (B,) of a batch that a DataLoader made of these items; None if they are not in their place."""
