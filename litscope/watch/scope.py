@@ -17,7 +17,13 @@ from torch import Tensor
 
 from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
-from litscope.lightning_internals import are_evaluated_together, hear_loaders, trains_nothing, why_not_validated
+from litscope.lightning_internals import (
+    are_evaluated_together,
+    callbacks_of,
+    hear_loaders,
+    trains_nothing,
+    why_not_validated,
+)
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.both_trees import CallbackOfBothTrees
@@ -75,7 +81,7 @@ class Scope(CallbackOfBothTrees):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Hear of every loader: note its data, and have its sampler follow discards."""
-        if any(isinstance(other, Scope) and other is not self for other in trainer.callbacks):
+        if any(isinstance(other, Scope) and other is not self for other in callbacks_of(trainer)):
             raise ConfigError("This Trainer has two Scopes, and one records all that it shows: leave one away.")
         self._session.is_predicting = stage == "predict"
         active.push(self._session, trainer)
