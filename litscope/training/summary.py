@@ -160,5 +160,5 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
     if summary["hardest"]:  # there is a ledger to read
         word = shell_word(run)
         lines.append(f"next: litscope suspects {word}    (labels that may be wrong)")
-        lines.append(f"      litscope worst {word}       (the samples that the model finds hardest)")
+        lines.append(f"      litscope worst {word}       (the hardest samples)")
     return lines
