@@ -37,6 +37,9 @@ class Line:
     options: dict[str, Any]
 
 
+_ONLY_FOR_TRAINING = ("model.weights", "training.class_weights")
+
+
 def parse(argv: Sequence[str]) -> Recipe:
     """The recipe of a command line, as `litscope fit` understands it.
 
@@ -99,6 +102,13 @@ def recipe_from_keywords(
         layer[field.key] = Setting(typed(field, value, f"{name}="), f"{name}=")
     files = [config] if isinstance(config, str | os.PathLike) else config
     return build(layer, [os.fspath(file) for file in files], preset, metrics or {})
+
+
+def recipe_of_run(run: Path) -> Recipe:
+    """The recipe of a run, without the files that only its training needed: they may be gone."""
+    settings = run_settings(run)
+    sections = {key: value for key, value in settings.sections.items() if key not in _ONLY_FOR_TRAINING}
+    return build(sections, metrics=settings.metrics)
 
 
 def build(

@@ -35,6 +35,25 @@ class FitKeywords(TypedDict, total=False):
     """The other way of `pretrained`."""
     weights: str | os.PathLike[str] | None
     """A local weights file to start from; the classifier head is left out where its shape differs."""
+    finetune: Literal["auto", "head", "lp-ft", "full"]
+    """What is trained of a network that starts from weights: head (its last layer, on features that are computed
+    once), lp-ft (the last layer first, then all), or full (all at once). Default: chosen from the data and the
+    device. One of: auto, head, lp-ft, full.
+    """
+    body_lr_scale: float | None
+    """Learning rate of all but the last layer, as a share of --lr. Default: 1 from scratch and with a --lr of yours,
+    else chosen.
+    """
+    freeze_norms: bool | None
+    """Keep the running statistics of batch norms as the weights brought them. Default: where a network that starts
+    from weights is trained in batches of fewer than 64.
+    """
+    no_freeze_norms: bool
+    """The other way of `freeze_norms`."""
+    feature_views: int
+    """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
+    with. 0 trains on the images as they are.
+    """
     dropout_rate: float
     """Dropout before the classifier head, in [0, 1)."""
     in_channels: int | None

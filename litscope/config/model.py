@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from litscope.config.section import Section, refuse
 from litscope.settings import COUNT, SHARE, Range, setting
@@ -34,6 +35,18 @@ class ModelConfig(Section, group="model"):
     """Start from pretrained weights. Default: where they help and can be had, else from scratch, said in one line."""
     weights: str | None = setting(None, takes=(os.PathLike,))
     """A local weights file to start from; the classifier head is left out where its shape differs."""
+    finetune: Literal["auto", "head", "lp-ft", "full"] = "auto"
+    """What is trained of a network that starts from weights: head (its last layer, on features that are computed once),
+    lp-ft (the last layer first, then all), or full (all at once). Default: chosen from the data and the device."""
+    body_lr_scale: float | None = setting(None, check=Range(least=0, most=1))
+    """Learning rate of all but the last layer, as a share of --lr. Default: 1 from scratch and with a --lr of
+    yours, else chosen."""
+    freeze_norms: bool | None = None
+    """Keep the running statistics of batch norms as the weights brought them. Default: where a network that starts from
+    weights is trained in batches of fewer than 64."""
+    feature_views: int = setting(0, check=Range(least=0), is_for_images=True)
+    """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
+    with. 0 trains on the images as they are."""
     dropout_rate: float = setting(0.0, check=SHARE)
     """Dropout before the classifier head, in [0, 1)."""
     in_channels: int | None = setting(None, check=COUNT, is_for_images=True)

@@ -16,7 +16,7 @@ class BatchTransform:
     """Augments, mixes, and evaluates batches.
 
     Attributes:
-        augmentation: of images; None for a table.
+        augmentation: of images; features are not augmented. None for a table.
         num_classes: C.
         mixup, cutmix: alpha of each; 0 is off.
         seed: with the epoch and the batch's number in it, decides how it is mixed.
@@ -35,13 +35,9 @@ class BatchTransform:
             batch: as the loader gives it, on the device.
             epoch, number: the loader's `last`: the batch's epoch and its number in it; of a stack, that of its first.
         """
-        batch = batch.copy()
-        name: Literal["image", "features"] = "features" if self.augmentation is None else "image"
+        batch = self.augmented(batch, epoch)
+        name: Literal["image", "features"] = "image" if "image" in batch else "features"
         is_stack = batch["sample_id"].ndim == 2
-        if self.augmentation is not None:
-            image, sample_id = batch["image"], batch["sample_id"]
-            flat = self.augmentation(image.flatten(0, 1) if is_stack else image, sample_id.view(-1), epoch)
-            batch["image"] = flat.view(*sample_id.shape, *flat.shape[1:]) if is_stack else flat
         if not (self.mixup or self.cutmix):
             return batch
         inputs, label = (batch[name], batch["label"]) if is_stack else (batch[name][None], batch["label"][None])
@@ -54,9 +50,19 @@ class BatchTransform:
         batch[name], batch["soft_label"] = mixed
         return batch
 
+    def augmented(self, batch: Batch, epoch: int) -> Batch:
+        """As `training`, but nothing is mixed."""
+        batch = batch.copy()
+        if self.augmentation is not None and "image" in batch:
+            image, sample_id = batch["image"], batch["sample_id"]
+            is_stack = sample_id.ndim == 2
+            flat = self.augmentation(image.flatten(0, 1) if is_stack else image, sample_id.view(-1), epoch)
+            batch["image"] = flat.view(*sample_id.shape, *flat.shape[1:]) if is_stack else flat
+        return batch
+
     def evaluation(self, batch: Batch) -> Batch:
-        """Centre crop, float; a table as it is."""
-        if self.augmentation is None:
+        """Centre crop, float; features as they are."""
+        if self.augmentation is None or "image" not in batch:
             return batch
         batch = batch.copy()
         batch["image"] = evaluation(batch["image"], self.augmentation.size)

@@ -11,7 +11,8 @@ them there. The position in the epoch is kept in the checkpoint, so a run resume
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Self, Unpack
 
@@ -28,12 +29,13 @@ from litscope.data.opened import open_data
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report
 from litscope.data.pruning import Pruning
+from litscope.data.reading.features import Features
 from litscope.data.resident import DeviceRows
 from litscope.data.sample_facts import SampleFacts
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
-from litscope.data.stored import Normalization, squares
+from litscope.data.stored import Normalization, Stored, squares
 from litscope.errors import DataError
 from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
@@ -92,6 +94,7 @@ class ClassificationData(L.LightningDataModule):
         self._is_open = False
         self.stride: Callable[[int, int], int] | None = None
         self.left_out: Tensor | None = None
+        self._first_row: Callable[[int], int] | None = None
         self._position: dict[str, Any] | None = None
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
@@ -147,6 +150,23 @@ class ClassificationData(L.LightningDataModule):
     def is_resident(self) -> bool:
         """Whether the opened data lie in memory or in a memory map, so that a batch is a gather."""
         return self._opened.stored.rows is not None
+
+    def use_features(self, views: Sequence[Features]) -> None:
+        """Hand over what a frozen network makes of the images, instead of the images.
+
+        Args:
+            views: (N, F) each, row i of sample_id i. The first is that of the images as they are evaluated; training
+                epochs take turns with the others, where there are any.
+        """
+        stored, num_samples = self._opened.stored, len(views[0])
+        rows = views[0] if len(views) == 1 else np.concatenate(views)
+        self._opened = replace(self._opened, stored=Stored(stored.seen, stored.side, array=rows))
+        turns = len(views) - 1
+        self._first_row = (lambda epoch: (1 + epoch % turns) * num_samples) if turns else None
+
+    def view_batch(self, batch: Batch, view: int | None) -> Batch:
+        """A batch of images on its device as epoch `view` shows them in training, unmixed; None: in evaluation."""
+        return self._transform.evaluation(batch) if view is None else self._transform.augmented(batch, view)
 
     def example_batch(self, num_batches: int, device: torch.device) -> Batch:
         """A stack of training batches as the network gets it, on `device`, for measuring; nothing moves on."""
@@ -209,7 +229,7 @@ class ClassificationData(L.LightningDataModule):
         else:
             self._train_loader = self._loader(order, epoch=epoch, limit=limit)
         if isinstance(self._train_loader, GatherLoader):
-            self._train_loader.stride = self.stride
+            self._train_loader.stride, self._train_loader.first_row = self.stride, self._first_row
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None

@@ -251,6 +251,8 @@ class GatherLoader(Loader):
     Attributes:
         stride: asked before each batch, with its number in the epoch and how many batches of one size come from
             there on; as many as it says are handed over as one stack. 0, or no stride, is a plain batch.
+        first_row: epoch -> the row of sample_id 0 in it, where the data hold several views of each sample one after
+            the other.
     """
 
     def __init__(
@@ -265,6 +267,7 @@ class GatherLoader(Loader):
     ) -> None:
         super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
         self.stride: Callable[[int, int], int] | None = None
+        self.first_row: Callable[[int], int] | None = None
         self._data = data if isinstance(data, Tensor) else as_tensor(data)
         self._is_image = data.ndim == 4
 
@@ -291,11 +294,12 @@ class GatherLoader(Loader):
         data, is_pinned = self._data, self._pin_memory
         if is_pinned:
             ids = ids.pin_memory()
+        at = ids if self.first_row is None else ids + self.first_row(self.epoch)
         if data.device.type == "cpu":
             rows = torch.empty((ids.numel(), *data.shape[1:]), dtype=data.dtype, pin_memory=is_pinned)
-            torch.index_select(data, 0, ids.view(-1), out=rows)
+            torch.index_select(data, 0, at.view(-1), out=rows)
         else:
-            rows = data.index_select(0, ids.view(-1).to(data.device, non_blocking=True))
+            rows = data.index_select(0, at.view(-1).to(data.device, non_blocking=True))
         rows = rows.view(*ids.shape, *data.shape[1:])
         if self._is_image:
             return {"image": rows.movedim(-1, -3), "sample_id": ids}  # (B, K, H, W)

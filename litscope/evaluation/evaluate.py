@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 import lightning.pytorch as L
 from torchmetrics import Metric
 
-from litscope.config.flags import build
+from litscope.config.flags import recipe_of_run
 from litscope.config.recipe import Recipe
-from litscope.config.resume import checkpoint_of, find_checkpoint, run_settings
+from litscope.config.resume import checkpoint_of, find_checkpoint
 from litscope.console import say, shell_word
 from litscope.curation.run_data import HAVE_MOVED, RunData, run_data
 from litscope.data.manifest import SPLITS, Manifest
@@ -34,8 +34,6 @@ from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.quiet import quiet_lightning
 
 Split = Literal["train", "val", "test", "all"]
-
-_ONLY_FOR_TRAINING = ("model.weights", "training.class_weights")
 
 
 def evaluate(
@@ -190,7 +188,7 @@ def open_run(
     if Path(run_dir).is_file():
         run_dir, checkpoint = run_of_checkpoint(run_dir), os.fspath(run_dir)
     run = RunDir.open(run_dir)
-    recipe = _recipe_of(run)
+    recipe = recipe_of_run(run.path)
     path = checkpoint_of(run, checkpoint)
     return OpenedRun(
         run=run,
@@ -236,10 +234,3 @@ def open_network(
                 f"{shell_word(path)}."
             )
     return open_run(where, checkpoint, accelerator=accelerator, precision=precision)
-
-
-def _recipe_of(run: RunDir) -> Recipe:
-    """The run's recipe, without the files that only its training needed."""
-    settings = run_settings(run.path)
-    sections = {key: value for key, value in settings.sections.items() if key not in _ONLY_FOR_TRAINING}
-    return build(sections, metrics=settings.metrics)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from litscope.errors import ModelError
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
-from litscope.models.networks import backbones
+from litscope.models.networks import backbones, heads
 from litscope.models.networks.members import Members, MemberSettings, fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.scheduled import Scheduled
@@ -183,6 +183,7 @@ class Classifier(Scheduled):
         self.net = made.net
         self._memory_format = made.memory_format
         self.notes += made.notes
+        self._find_head(settings)
         facts: dict[str, Any] = {"arch": arch, "stem": made.stem}
         if settings.mean is None:
             facts |= {"mean": made.mean, "std": made.std}
@@ -190,6 +191,31 @@ class Classifier(Scheduled):
         self._set_normalization()
         if self._is_compiled:
             self._compile()
+
+    def _find_head(self, settings: ClassifierSettings) -> None:
+        """Tell the head from the body, where they are trained in different ways."""
+        assert self.net is not None
+        assert settings.num_classes is not None
+        head = heads.head_of(self.net, settings.num_classes)
+        if settings.finetune != "full" and head is None:
+            raise ModelError(
+                f"finetune={settings.finetune!r}: it trains the last linear layer first, and {settings.arch} ends in "
+                "another. Use 'full', or another network."
+            )
+        self._heads = [] if head is None else [head]
+        if settings.finetune == "head" and head is not None:
+            heads.freeze_body(self.net, head)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; a body that is not trained, or its norms, stay in evaluation mode."""
+        super().train(mode)
+        settings = self.settings
+        if mode and self.net is not None:
+            if settings.finetune == "head":
+                self.net.eval()
+            elif settings.freeze_norms:
+                heads.keep_statistics(self.net)
+        return self
 
     @property
     def is_channels_last(self) -> bool:
@@ -229,15 +255,41 @@ class Classifier(Scheduled):
         seen = [weight * self.own_logits(view) for weight, view in views(x, tta)]
         return torch.stack(seen).sum(0)
 
+    @staticmethod
+    def _float(x: Tensor) -> Tensor:
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
     def own_logits(self, x: Tensor) -> Tensor:
         """What the network itself returns: (B, C), or (M, B, C) for M members."""
         if self.net is None:
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
-        if x.dtype == torch.uint8:
-            x = x.float() / 255
+        x = self._float(x)
+        if x.ndim == 2 and self.settings.num_features is None and self.head is not None:
+            return self._of_features(x)
         x = (x - self.mean) / self.std
         logits: Tensor = self.net(x.contiguous(memory_format=self._memory_format))
         return logits
+
+    def _of_features(self, features: Tensor) -> Tensor:
+        """(B, C) from what the head is given, (B, F): the same as from the images themselves."""
+        head, rate = self.head, self.settings.dropout_rate
+        assert head is not None
+        features = features.to(head.weight.dtype)
+        if not isinstance(head, backbones.DropoutLinear):  # that one has its own
+            features = torch.nn.functional.dropout(features, rate, self.training)
+        logits: Tensor = head(features)
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, F) what the head is given for images (B, K, H, W), uint8 or float in [0, 1]; in evaluation mode.
+
+        Raises:
+            ModelError: if the network has no linear head.
+        """
+        if self.net is None or self.head is None:
+            raise ModelError("There are no features: the network does not end in a linear layer.")
+        x = (self._float(x) - self.mean) / self.std
+        return heads.features_of(self.net, self.head, x.contiguous(memory_format=self._memory_format))
 
     # ---- steps -------------------------------------------------------------------------------
 

@@ -19,6 +19,12 @@ class ClassifierKeywords(TypedDict, total=False):
     """True for the hub's weights or an error, None for the hub's weights where they can be had."""
     weights: str | os.PathLike[str] | None
     """A local weights file to start from; the head is left out where its shape differs."""
+    finetune: Literal["full", "lp-ft", "head"]
+    """What is trained of a network that starts from weights: all of it; the head first, then all; or the head alone."""
+    body_lr_scale: float
+    """The rate of everything but the head, as a share of `lr`."""
+    freeze_norms: bool
+    """Batch norms keep the running statistics of the weights that the network starts from."""
     dropout_rate: float
     """Rate of the dropout before the head."""
     stem: Literal["standard", "small", "medium"] | None

@@ -17,23 +17,37 @@ from litscope.defaults import OPTIMIZERS_OF_TORCH, default_weight_decay
 from litscope.errors import ConfigError, did_you_mean
 
 
-def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters in two groups: decayed, and not decayed.
+def param_groups(
+    net: nn.Module, weight_decay: float, head: nn.Module | None = None, body_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """The trainable parameters in groups: decayed and not decayed, of a head before those of the body.
 
     Biases, norms and everything else with at most one dimension are not decayed, nor what a timm
     network names in `no_weight_decay()` (position embeddings, class tokens). Frozen parameters are left out.
+
+    Args:
+        head: the part of `net` that is trained at the full rate; None: all of it.
+        body_lr_scale: the share of the rate for the rest, a group's `lr_share`.
     """
     exempt: set[str] = getattr(net, "no_weight_decay", set)()
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+    of_head = set() if head is None else set(head.parameters())
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            (plain if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay, "is_decayed": True},
-        {"params": plain, "weight_decay": 0.0, "is_decayed": False},
+            is_full = head is None or parameter in of_head
+            is_decayed = not (parameter.ndim <= 1 or name in exempt)
+            groups.setdefault((is_full, is_decayed), []).append(parameter)
+    return [
+        {
+            "params": groups[is_full, is_decayed],
+            "weight_decay": weight_decay if is_decayed else 0.0,
+            "is_decayed": is_decayed,
+            "lr_share": 1.0 if is_full else body_lr_scale,
+        }
+        for is_full in (True, False)
+        for is_decayed in (True, False)
+        if (is_full, is_decayed) in groups
     ]
-    return [group for group in groups if group["params"]]
 
 
 def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
@@ -51,6 +65,8 @@ def build_optimizer(
     weight_decay: float | None = None,
     momentum: float = 0.9,
     fused: bool = True,
+    head: nn.Module | None = None,
+    body_lr_scale: float = 1.0,
 ) -> Optimizer:
     """An optimizer over the trainable parameters of `net`.
 
@@ -60,6 +76,7 @@ def build_optimizer(
         weight_decay: None for what is usual, see `defaults.default_weight_decay`.
         momentum: of sgd and rmsprop; the first beta of the Adam family.
         fused: one kernel for all parameters where torch has it (floats on one CPU or CUDA device).
+        head, body_lr_scale: see `param_groups`.
 
     Raises:
         ConfigError: for an unknown name, a value out of range, or an optimizer whose package is missing.
@@ -72,9 +89,11 @@ def build_optimizer(
         raise ConfigError(f"weight_decay is {decay}; it must be at least 0.")
     if not 0.0 <= momentum < 1.0:
         raise ConfigError(f"momentum is {momentum}; it must lie in [0, 1).")
-    groups = param_groups(net, decay)
+    groups = param_groups(net, decay, head, body_lr_scale)
     if not groups:
         raise ConfigError("The network has no trainable parameter, so there is nothing to optimize.")
+    for group in groups:
+        group["lr"] = lr * group["lr_share"]
     fused = fused and _can_fuse(groups)
     match name:
         case "adamw":

@@ -146,7 +146,7 @@ class Schedule(LRScheduler):
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """The rate of each group at the current step."""
         if self._lr_value is not None:
-            return [self._lr_value for _ in self.base_lrs]
+            return [self._lr_value * group["lr_share"] for group in self.optimizer.param_groups]
         share = factor(self.kind, self.last_epoch, self.total_steps, self.warmup_steps) * self.plateau * self._lr_scale
         return [float(base) * share for base in self.base_lrs]
 

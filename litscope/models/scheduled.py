@@ -35,6 +35,7 @@ class Scheduled(Measured):
     def __init__(self) -> None:
         super().__init__()
         self.net: nn.Module | None = None
+        self._heads: list[nn.Linear] = []  # in a list: it is a part of `net` already
         self.notes: list[str] = []
         self.schedule: Schedule | None = None
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
@@ -44,6 +45,11 @@ class Scheduled(Measured):
     def settings(self) -> ClassifierSettings:
         """The hyperparameters as they stand: what was given, and what the data decided since."""
         return ClassifierSettings(**{field.name: self.hparams[field.name] for field in fields(ClassifierSettings)})
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The network's last layer; None where it is not linear."""
+        return self._heads[0] if self._heads else None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and a schedule that moves at every step.
@@ -60,6 +66,8 @@ class Scheduled(Measured):
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
             fused=not has_grad_scaler(self.trainer),  # Lightning cannot clip gradients that it would unscale by itself
+            head=None if settings.body_lr_scale == 1 else self.head or nn.Identity(),
+            body_lr_scale=settings.body_lr_scale,
         )
         if isinstance(self.net, Members):
             scale_steps(optimizer, self.net)

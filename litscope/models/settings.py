@@ -19,6 +19,7 @@ from litscope.settings import COUNT, NOT_NEGATIVE, SHARE, Range, setting, settle
 Kind = Literal["cosine", "onecycle", "step", "plateau", "constant"]
 Stem = Literal["standard", "small", "medium"]
 Tta = Literal["none", "flip", "shift"]
+Finetune = Literal["full", "lp-ft", "head"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class ClassifierSettings:
     """True for the hub's weights or an error, None for the hub's weights where they can be had."""
     weights: str | os.PathLike[str] | None = None
     """A local weights file to start from; the head is left out where its shape differs."""
+    finetune: Finetune = "full"
+    """What is trained of a network that starts from weights: all of it; the head first, then all; or the head alone."""
+    body_lr_scale: float = setting(1.0, check=Range(least=0, most=1))
+    """The rate of everything but the head, as a share of `lr`."""
+    freeze_norms: bool = False
+    """Batch norms keep the running statistics of the weights that the network starts from."""
     dropout_rate: float = setting(0.0, check=SHARE)
     """Rate of the dropout before the head."""
     stem: Stem | None = None

@@ -157,9 +157,10 @@ def _net_shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _of_same_name(recipe: Recipe, settings: type) -> dict[str, Any]:
-    """The recipe's values for the fields of `settings`; without those that it leaves open (None, an empty list)."""
+    """The recipe's values for the fields of `settings`, without those that it leaves open."""
     values = {name: value for section in recipe.sections() for name, value in vars(section).items()}
-    return {f.name: values[f.name] for f in dataclasses.fields(settings) if values.get(f.name) not in (None, [])}
+    left_open: tuple[Any, ...] = (None, "auto", [])
+    return {f.name: values[f.name] for f in dataclasses.fields(settings) if values.get(f.name) not in left_open}
 
 
 def class_weights(how: str, data: ClassificationData) -> list[float] | None:

@@ -1,8 +1,8 @@
 """Everything that a person leaves open, chosen from the data by rules that are printed.
 
-`look` reads a few facts off a data set, `resolve` fills the recipe's None fields from them and
+`facts.look` reads a few facts off a data set, `resolve` fills the recipe's None fields from them and
 returns one line for each choice, with its reason. What the person gave is never changed. The
-rules, with their sources, are in docs/choices.md; this file is their only implementation.
+rules, with their sources, are in docs/choices.md; this file and `network_choices.py` are their only implementation.
 
 No torch here: the rules are arithmetic on a dozen numbers.
 """
@@ -12,121 +12,19 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.config.training import LEAST_CANARY_EPOCHS
-from litscope.data.sources.source import Source
-from litscope.data.stored import sample_sizes
 from litscope.defaults import DEFAULT_PATIENCE, Family, best_of, default_weight_decay, optimizer_family
-from litscope.limits import memory_bytes, num_cores
-
-SMALL_PIXELS = 64
-"""Images whose longer side is at most this are thumbnails: they keep their size and train from scratch."""
-
-FEW_IMAGES = 10_000
-"""Below this many training images, colour thumbnails too start from pretrained weights."""
+from litscope.training.facts import SMALL_PIXELS, DataFacts
+from litscope.training.network_choices import BODY_LR_SCALE, HasWeights, choose_finetune, choose_model, is_tuned
 
 FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
 
-HasWeights = Callable[[str], str | None]
-"""Architecture -> None if its pretrained weights are within reach, else the reason why not."""
-
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the rules look at.
-
-    Attributes:
-        class_counts: labelled training samples per class, in the order of the classes.
-        val_counts: likewise of the validation samples; empty where nobody counted them.
-        height, width: median over a sample of the training images, in pixels; None for tables.
-        in_memory: the data are one array already (tables, idx files, digits).
-        device: "cpu", "cuda" or "mps".
-        num_devices: training processes, on all machines.
-        epochs_done: of the checkpoint that the run goes on from.
-        memory_bytes: memory that this process may use.
-    """
-
-    kind: Literal["image", "table"]
-    num_train: int
-    num_val: int
-    class_counts: tuple[int, ...]
-    height: int | None = None
-    width: int | None = None
-    channels: int | None = None
-    num_features: int | None = None
-    in_memory: bool = False
-    device: str = "cpu"
-    num_devices: int = 1
-    num_cores: int = 1
-    memory_bytes: int = 8 * 2**30
-    val_counts: tuple[int, ...] = ()
-    epochs_done: int = 0
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, with those that have no training sample."""
-        return len(self.class_counts)
-
-    @property
-    def is_thumbnail(self) -> bool:
-        """Images so small that they are used as they are."""
-        return max(self.height or 0, self.width or 0) <= SMALL_PIXELS
-
-    @property
-    def short_side(self) -> int:
-        """The median image's shorter side, in pixels."""
-        return min(self.height or 0, self.width or 0)
-
-
-def look(source: Source, *, device: str = "cpu", num_devices: int = 1, epochs_done: int = 0) -> DataFacts:
-    """The facts of an opened data set.
-
-    Args:
-        source: a `data.sources.Source` (manifest, reader, kind); it holds a labelled training sample.
-        device: "cpu", "cuda" or "mps", from `hardware.plan`.
-        num_devices: training processes on all machines.
-        epochs_done: of the checkpoint that the run goes on from.
-
-    Raises:
-        DataError: if no image can be read.
-    """
-    manifest, reader = source.manifest, source.reader
-    train_ids, val_ids = manifest.ids("train"), manifest.ids("val")
-    counts, val_counts = (
-        tuple(int(n) for n in np.bincount(manifest.labels[ids], minlength=manifest.num_classes))
-        for ids in (train_ids, val_ids)
-    )
-    height = width = None
-    if source.kind == "image":
-        height, width = (int(side) for side in np.median(sample_sizes(reader, train_ids), axis=0))
-    return DataFacts(
-        kind=source.kind,
-        num_train=len(train_ids),
-        num_val=len(val_ids),
-        class_counts=counts,
-        val_counts=val_counts,
-        height=height,
-        width=width,
-        channels=reader.channels if source.kind == "image" else None,
-        num_features=reader.channels if source.kind == "table" else None,
-        in_memory=reader.array is not None,
-        device=device,
-        num_devices=num_devices,
-        epochs_done=epochs_done,
-        num_cores=num_cores(),
-        memory_bytes=memory_bytes(),
-    )
 
 
 def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = None) -> tuple[Recipe, list[str]]:
@@ -135,17 +33,18 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
     Args:
         recipe: as given; it is not changed.
         facts: from `look`.
-        has_weights: asked at most once; without it, no weights are within reach.
+        has_weights: asked at most twice; without it, no weights are within reach.
 
     Returns:
         A recipe in which nothing that training needs is None, and which says what was chosen; a line for each choice.
     """
     chosen = copy.deepcopy(recipe)
     lines: list[str] = []
-    _choose_model(chosen, facts, has_weights, lines)
+    choose_model(chosen, facts, has_weights, lines)
     if facts.kind == "image":
         _choose_image_size(chosen, facts, lines)
     _choose_batch_size(chosen, facts, lines)
+    choose_finetune(chosen, facts, lines)
     _choose_epochs(chosen, facts, lines)
     _choose_optimizer(chosen, facts, lines)
     _choose_loading(chosen, facts)
@@ -154,70 +53,11 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
     return chosen, lines
 
 
-def _choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None, lines: list[str]) -> None:
-    model = recipe.model
-    if model.num_classes is None or "model.num_classes" in recipe.chosen:
-        model.num_classes = facts.num_classes
-    if facts.kind == "table":
-        if model.arch is None:
-            model.arch = "mlp"
-            lines.append(f"model mlp: the data are a table of {facts.num_features} features")
-        model.pretrained = bool(model.pretrained)
-        return
-    if model.in_channels is None or "model.in_channels" in recipe.chosen:
-        model.in_channels = facts.channels
-    if model.arch is None and model.hidden:
-        model.arch = "mlp"
-        lines.append("model mlp: --hidden gives the widths of one")
-    if model.pretrained is None:
-        model.pretrained, reason = _want_pretrained(recipe, facts, has_weights)
-        start = "pretrained weights" if model.pretrained else "from scratch"
-        lines.append(f"{start}: {reason}")
-    if model.arch is None:
-        model.arch, reason = _architecture(bool(model.pretrained) or model.weights is not None, facts)
-        lines.insert(0, f"model {model.arch}: {reason}")
-
-
-def _want_pretrained(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None) -> tuple[bool, str]:
-    """Whether to start from pretrained weights, and why."""
-    if recipe.model.weights is not None:
-        return False, f"the weights come from {recipe.model.weights}"
-    arch = recipe.model.arch or _architecture(True, facts)[0]
-    if arch in ("convnet", "mlp", "whitenet"):
-        return False, f"there are no pretrained weights for {arch}"
-    if facts.is_thumbnail and (facts.channels != 3 or facts.num_train >= FEW_IMAGES):
-        size = f"of {facts.width}x{facts.height} pixels"
-        what = (
-            f"{facts.num_train:,} thumbnails {size}" if facts.channels == 3 else f"images {size} that are not in colour"
-        )
-        return False, f"{what} are enough to learn from"
-    problem = has_weights(arch) if has_weights is not None else "none were looked for"
-    if problem is not None:
-        return False, f"no pretrained weights of {arch} can be had ({problem})"
-    return True, f"{arch}, trained on ImageNet, saves data and time on {facts.num_train:,} images"
-
-
-def _architecture(pretrained: bool, facts: DataFacts) -> tuple[str, str]:
-    """The network for these images, and why."""
-    accelerated = facts.device != "cpu"
-    if pretrained:
-        if accelerated:
-            return "convnext_tiny", "it fine-tunes best for its cost on a GPU"
-        return "resnet18", "the lightest network that fine-tunes well; this is a CPU"
-    if not accelerated:
-        return "convnet", "a CPU trains no larger one from scratch in reasonable time"
-    if facts.is_thumbnail and facts.channels == 1:
-        return "convnet", f"enough for gray images of {facts.width}x{facts.height} pixels"
-    if not facts.is_thumbnail and facts.num_train >= 50_000:
-        return "resnet50", f"{facts.num_train:,} images can fill it"
-    return "resnet18", f"a small network for {facts.num_train:,} images from scratch"
-
-
 def _choose_image_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     if recipe.data.image_size is not None:
         return
     fixed = _fixed_image_size(recipe.model.arch or "")
-    tuned = bool(recipe.model.pretrained) or recipe.model.weights is not None
+    tuned = is_tuned(recipe)
     if fixed is not None:
         size, why = fixed, f"{recipe.model.arch} is built for it"
     elif facts.is_thumbnail and not tuned:
@@ -295,7 +135,10 @@ def _epochs(recipe: Recipe, facts: DataFacts) -> tuple[int, str]:
         steps = 4000
         epochs = _clamp(round(steps / _steps_per_epoch(recipe, facts)), 10, 100)
         return epochs, f"about {steps:,} steps, at least 10 and at most 100 epochs"
-    if recipe.model.pretrained or recipe.model.weights is not None:
+    if recipe.model.finetune == "head":
+        seen, least, most = 100_000, 10, 20
+        why = "an epoch of features takes a moment"
+    elif is_tuned(recipe):
         seen, least, most = 20_000, 4, 20
         why = "fine-tuning is short"
     elif facts.device == "cpu":
@@ -341,21 +184,23 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
 
 # Peak learning rate at a reference batch: (from scratch, fine-tuned, table), each (lr, batch).
 _BASE_LR: dict[Family, tuple[tuple[float, int], tuple[float, int], tuple[float, int]]] = {
-    "sgd": ((0.1, 128), (0.01, 64), (0.05, 64)),
-    "adamw": ((1e-3, 128), (1e-4, 32), (1e-3, 32)),
-    "adam": ((1e-3, 128), (1e-4, 32), (1e-3, 32)),
-    "lion": ((1e-4, 128), (1e-5, 32), (1e-4, 32)),
+    "sgd": ((0.1, 128), (0.1, 64), (0.05, 64)),
+    "adamw": ((1e-3, 128), (4e-3, 32), (1e-3, 32)),
+    "adam": ((1e-3, 128), (4e-3, 32), (1e-3, 32)),
+    "lion": ((1e-4, 128), (4e-4, 32), (1e-4, 32)),
 }
 _MOST_LR: dict[Family, float] = {"sgd": 0.4, "adamw": 4e-3, "adam": 4e-3, "lion": 4e-4}
 
 
 def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[float, str]:
     """The peak learning rate for the batch size, and why."""
-    tuned = bool(recipe.model.pretrained) or recipe.model.weights is not None
+    tuned = is_tuned(recipe)
     which = 2 if facts.kind == "table" else int(tuned)
     base, reference = _BASE_LR[family][which]
     if which == 0 and _fixed_image_size(recipe.model.arch or "") is not None:
         base /= 2  # transformers from scratch diverge where convolutions do not (DeiT: 5e-4)
+    if which == 1 and recipe.model.body_lr_scale:
+        base = min(base, BODY_LR_SCALE * base / recipe.model.body_lr_scale)  # the body's rate is what weights bear
     if recipe.model.arch == "convnet" and family != "sgd":
         base *= 3  # small, with batch norm throughout: measured on digits and 2,000 images of CIFAR-10
     ratio = _effective_batch(recipe, facts) / reference

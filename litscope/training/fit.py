@@ -42,6 +42,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
 from litscope.training import build, summary
+from litscope.training.features import begin_tuning
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path, load_checkpoint
@@ -128,6 +129,7 @@ def run_recipe(
         if start.checkpoint is None:  # a run that goes on computes as it did
             plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
             say(*lines)
+        begin_tuning(start, classifier)
         run = open_run(start, is_first)
         if is_first and start.folder is None:
             lock.enter_context(held(run))

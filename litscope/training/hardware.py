@@ -162,7 +162,7 @@ def find_machine() -> Machine:
 def may_probe(recipe: Recipe, plan: Plan, kind: str) -> bool:
     """Whether a new run on data of this kind may try out how it is trained fastest (see `speed_probe`)."""
     training = recipe.training
-    is_open = not (training.deterministic or training.fast_dev_run)
+    is_open = not (training.deterministic or training.fast_dev_run or recipe.model.finetune == "head")
     return is_open and (plan.device_type, plan.world_size, kind) == ("cpu", 1, "image")
 
 

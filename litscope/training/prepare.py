@@ -42,6 +42,7 @@ from litscope.models.networks.backbones import why_never_weights, why_no_weights
 from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
 from litscope.training import build, choices
+from litscope.training.facts import look
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
@@ -150,7 +151,7 @@ def prepare(
     if checkpoint is not None:
         check_start(recipe)
     recipe.check_kind(source.kind)
-    facts = choices.look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
+    facts = look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
     asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights)
     recipe = resumed(asked, steered)
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
@@ -348,6 +349,8 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
     if data.kind == "image":
         _check_count("--in-channels", recipe.model.in_channels, data.in_channels, "channels")
         _check_views(recipe, data)
+    if recipe.model.finetune == "head" and recipe.training.cutmix:
+        raise ConfigError("--cutmix cuts patches out of images, and --finetune head trains on features: use --mixup.")
     _check_monitor(recipe, data)
     build.class_weights(recipe.training.class_weights, data)
     if recipe.hardware.use_distributed_sampler:

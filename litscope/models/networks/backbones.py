@@ -19,19 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError, did_you_mean
+from litscope.models.networks.heads import zero_head
+from litscope.models.networks.hub import Origin, pretrained_problem, torchvision_weights, weights_place
 from litscope.models.networks.members import MemberSettings, make_members
 from litscope.models.networks.names import OWN
 from litscope.models.networks.nets import MLP_HIDDEN, WHITENET_LEAST, ConvNet, Mlp, WhiteNet
+from litscope.models.networks.packaged import packaged_file, read_packaged
 from litscope.models.networks.stems import conv_like, fit_stem, replace_part, stem_for
-from litscope.models.networks.weights import (
-    Origin,
-    load_state,
-    pretrained_problem,
-    read_weights,
-    timm_weights,
-    torchvision_weights,
-    weights_place,
-)
+from litscope.models.networks.weights import load_state, read_weights
 from litscope.models.settings import Stem
 
 
@@ -203,6 +198,7 @@ def build(
         made.stem, note = fit_stem(made.net, made.stem, name, in_channels, image_size)
         made.notes += [note] if note and name not in OWN else []
     if state is not None:
+        zero_head(made.net, num_classes)
         made.notes.append(load_state(made.net, state, str(weights)))
     if name == "mlp" and channels_last:
         raise ModelError("mlp has no image layers that channels-last memory could help. Leave --channels-last out.")
@@ -284,8 +280,9 @@ def _from_timm(
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if image_size is not None and config is not None and config.fixed_input_size:
         options["img_size"] = image_size
-    place = timm_weights(name) if use_hub else None
-    if use_hub:
+    place = weights_place("timm", name) if use_hub else None
+    packaged = packaged_file(name) if use_hub else None
+    if use_hub and place != packaged:
         # A file in the cache is opened as such: asking the hub whether it is still the newest may hang.
         overlay = {"file": str(place)} if isinstance(place, Path) else {}
         options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
@@ -293,7 +290,11 @@ def _from_timm(
     made = Backbone(net, is_pretrained=use_hub)
     if use_hub and config is not None:
         made.mean, made.std = _expected(config.mean, config.std, in_channels)
+        if config.num_classes != num_classes:
+            zero_head(net, num_classes)
         made.notes.append(_hub_note(name, place, config.num_classes, num_classes, in_channels))
+    if packaged is not None and place == packaged:
+        load_state(net, read_packaged(name, packaged), str(packaged))
     return made
 
 
@@ -355,6 +356,7 @@ def _from_torchvision(
     if use_hub:
         choice = torchvision.models.get_model_weights(name).DEFAULT
         place = torchvision_weights(name)
+        zero_head(net, num_classes)
         state = read_weights(place) if isinstance(place, Path) else choice.get_state_dict(progress=False)
         transform = choice.transforms()
         made.mean, made.std = _expected(transform.mean, transform.std, in_channels)

@@ -1,21 +1,13 @@
-"""Weights to start from: a local file, or what timm and torchvision offer for download.
-
-Nothing here waits for a network that does not answer: before a download starts, the host gets a few
-seconds to show that it can be reached.
-"""
+"""Weights to start from: the tensors of a file, and how they come into a network."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import threading
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +15,11 @@ from torch import Tensor, nn
 from litscope.errors import ModelError
 from litscope.models.archive import check_archive
 
-REACH_S = 2.5
-"""How long the host of pretrained weights may take to answer."""
-
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep the state dict in a checkpoint."""
 
 PREFIXES = ("net.", "module.", "model.", "backbone.", "_orig_mod.")
 """What Lightning, DDP and torch.compile put before the names; ours is `net.`."""
-
-
-# ---- local files -----------------------------------------------------------------------------
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -157,103 +143,3 @@ def _adapted(value: Tensor, shape: torch.Size) -> Tensor | None:
 def _few(names: list[str], limit: int = 4) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-# ---- pretrained weights from the hub ---------------------------------------------------------
-
-
-def timm_weights(name: str) -> Path | str | None:
-    """Where timm's pretrained weights of an architecture are: a file in the cache, else a URL; None without any."""
-    import timm
-
-    config = timm.models.get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        return None
-    if config.hf_hub_id:
-        from huggingface_hub import constants, try_to_load_from_cache
-
-        names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-        for filename in names:
-            cached = try_to_load_from_cache(config.hf_hub_id, filename)
-            if isinstance(cached, str):
-                return Path(cached)
-        return f"{constants.ENDPOINT}/{config.hf_hub_id}"
-    if config.url:
-        url = str(config.url)
-        return _cached_by_torch(url) or url
-    return str(config.file) if config.file else None
-
-
-def torchvision_weights(name: str) -> Path | str | None:
-    """Where torchvision's default weights are: a file in the cache, else a URL; None without any."""
-    import torchvision
-
-    choices = list(torchvision.models.get_model_weights(name))
-    if not choices:
-        return None
-    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
-    return _cached_by_torch(url) or url
-
-
-def _cached_by_torch(url: str) -> Path | None:
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(url).path).name)
-    return file if file.is_file() else None
-
-
-def unreachable(url: str, timeout_s: float = REACH_S) -> str | None:
-    """Why the host of `url` cannot be reached, or None when it answers, whatever the answer."""
-    if (forbidden := _forbidden(url)) is not None:
-        return forbidden
-    host = urlsplit(url).netloc
-    answer: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=timeout_s):
-                answer.append(None)
-        except urllib.error.HTTPError:
-            answer.append(None)
-        except (OSError, ValueError) as error:
-            answer.append(f"{host}: {getattr(error, 'reason', error)}")
-
-    # A name server that does not answer blocks beyond any socket timeout, so the question has a thread of its own.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    return answer[0] if answer else f"{host} does not answer"
-
-
-def _forbidden(url: str) -> str | None:
-    """Why this process may not ask the host of `url`, or None when it may."""
-    return "HF_HUB_OFFLINE is set" if _is_offline() and "huggingface" in urlsplit(url).netloc else None
-
-
-def _is_offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-Origin = Literal["own", "timm", "torchvision"]
-
-
-def weights_place(origin: Origin, name: str) -> Path | str | None:
-    """Where pretrained weights of an architecture are: a file that is here, else a URL; None without any."""
-    if origin == "own":
-        return None
-    return timm_weights(name) if origin == "timm" else torchvision_weights(name)
-
-
-def pretrained_problem(origin: Origin, name: str, *, ask: bool = True) -> str | None:
-    """Why pretrained weights of an architecture cannot be had, or None when they can.
-
-    Args:
-        ask: whether the weights' host may be asked; if not, it counts as one that answers.
-    """
-    place = weights_place(origin, name)
-    if place is None:
-        return "there are none for it" if origin == "own" else f"{origin} has none for it"
-    if isinstance(place, Path):
-        return None
-    return unreachable(place) if ask else _forbidden(place)

