@@ -137,7 +137,7 @@ def _epochs(recipe: Recipe, facts: DataFacts) -> tuple[int, str]:
         return epochs, f"about {steps:,} steps, at least 10 and at most 100 epochs"
     if recipe.model.finetune == "head":
         seen, least, most = 100_000, 10, 20
-        why = "an epoch of features takes a moment"
+        why = "fine-tuning is short, and an epoch of features takes a moment"
     elif is_tuned(recipe):
         seen, least, most = 20_000, 4, 20
         why = "fine-tuning is short"

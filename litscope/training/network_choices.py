@@ -153,11 +153,8 @@ def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
 
 def _finetune(facts: DataFacts) -> tuple[Literal["head", "lp-ft", "full"], str]:
     if facts.device == "cpu":
-        return (
-            "head",
-            "features are computed once, so an epoch takes a moment; images unlike photographs may learn more from ",
-        )
-        "scratch (--no-pretrained)"
+        why = "features are computed once; images unlike photographs may learn more from scratch (--no-pretrained)"
+        return "head", why
     return "full", "a GPU trains all of it quickly, the body at a lower rate"
 
 
