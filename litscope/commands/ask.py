@@ -109,8 +109,10 @@ def _next_lines(run: RunDir, found: Suspects) -> list[str]:
     lines = []
     if found.table.num_rows:
         first = shell_word(found.table["key"][0].as_py())
-        lines += [f"litscope sample {word} {first}", f"litscope relabel {word} --to believed --key {first}"]
-        lines += [f"litscope tag {word} {RIGHT_TAG} --key {first}"]
+        lines += [f"litscope sample {word} {first}"]
+        if found.warning is None:  # while the network is still learning, its order is not to be decided by
+            lines += [f"litscope relabel {word} --to believed --key {first}"]
+            lines += [f"litscope tag {word} {RIGHT_TAG} --key {first}"]
     if found.trust.precision is not None:
         lines += [f"litscope export {word} --to csv --output curated.csv"]
     return [f"{'      ' if i else 'next: '}{line}" for i, line in enumerate(lines)]

@@ -96,6 +96,8 @@ def test_suspects_for_people(run: RunDir, capsys: pytest.CaptureFixture[str]) ->
     assert "memorisation clock: " in err
     assert "suspicion is a rank in the split" in err
     assert lines[1].split()[5] == "0.02", "p(label) beside it"
+    assert f"next: litscope sample {run.path} train/bee/07.png\n" in err
+    assert f"      litscope relabel {run.path} --to believed --key train/bee/07.png\n" in err
     assert "warning" not in err
     with Image.open(run.figures / "suspects-train.png") as sheet:
         assert sheet.width > 100
@@ -106,7 +108,10 @@ def test_the_order_of_a_network_that_still_learns_comes_with_a_warning(
 ) -> None:
     run = asked_run(tmp_path / "young", num_epochs=1)
     assert main(["suspects", str(run.path), "--no-sheet"]) == 0
-    assert "warning: the network is still learning" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "warning: the network is still learning" in err
+    assert "next: litscope sample" in err
+    assert "litscope relabel" not in err
     assert main(["suspects", str(run.path), "--json"]) == 0
     assert "still learning" in json.loads(capsys.readouterr().out)["result"]["warning"]
     open_run(run.path).suspects()
