@@ -52,4 +52,5 @@ def test_an_answer_in_words(tmp_path: Path) -> None:
         ["applied at step 10 (epoch 1)", "  a.ckpt"],
     ]
     ask(run, "stop")
-    assert [describe_status(entry) for entry in entries(run)][1:] == ["refused, step 10: no", "applied, step 10", "pending"]
+    statuses = [describe_status(entry) for entry in entries(run)]
+    assert statuses[1:] == ["refused, step 10: no", "applied, step 10", "pending"]
