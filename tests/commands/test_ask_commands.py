@@ -62,6 +62,7 @@ def test_tables() -> None:
     assert cell([True, "a"]) == "true, a"
 
 
+@pytest.mark.slow
 def test_long_tables_are_written_in_blocks() -> None:
     found = pa.table({"a": ['x,"y', *("z" for _ in range(20_000))], "b": [[1, 2]] * 20_001})
     blocks = list(csv_lines(found))

@@ -31,6 +31,7 @@ def _watch_until(stage: str, folder: Path) -> None:
         _die()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stage", ["no manifest yet", "no attempt yet", "before the first row"])
 def test_a_script_that_was_killed_before_its_first_row_begins_again(stage: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -197,13 +197,13 @@ def test_predictions_are_all_there_in_order_and_no_samples(tmp_path: Path, monke
     run, data = tmp_path / "run", with_ids(TRAIN)
     wish = {2: ("discard", {"sample_id": [NUM_VAL, NUM_VAL + 7]})}
     one, module = trainer(Scope(run), Asking(Asks(run, monkeypatch, wish)), max_epochs=2), Predicts()
-    train, val = DataLoader(data, BATCH), loaders()[1]
+    train, val = DataLoader(data, batch_size=BATCH), loaders()[1]
     one.fit(module, train, val)
     assert visits(run)[1, "train", "train"][1] == NUM_TRAIN - 2
-    other = DataLoader(with_ids(numbers(17, 5)), BATCH)
+    other = DataLoader(with_ids(numbers(17, 5)), batch_size=BATCH)
     for loader, first, count in (
         (train, NUM_VAL, NUM_TRAIN),
-        (Loader(data, BATCH), NUM_VAL, NUM_TRAIN),
+        (Loader(data, batch_size=BATCH), NUM_VAL, NUM_TRAIN),
         (other, 0, 17),
     ):
         for someone in (one, trainer()):
