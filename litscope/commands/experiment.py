@@ -41,7 +41,7 @@ def whatif(argv: list[str]) -> int:
 
     run = RunDir.open(given.pop("run"))
     checkpoint_of(run, given["checkpoint"])
-    if given["actions"] is not None:
+    if given["actions"] is not None and given["discard"] is None:
         find_actions(given["actions"])
     with stdout_for_result() as out:
         from litscope.experiments.whatif import whatif as try_out

@@ -104,7 +104,7 @@ class Points:
         from litscope.live.capture import Capture
         from litscope.training.loop.fit_record import FitRecord
 
-        for owner, name in ((FitRecord, "add"), (Capture, "add"), (Path, "replace"), (rundir, "_append")):
+        for owner, name in ((FitRecord, "add"), (Capture, "add"), (Path, "replace"), (rundir, "append_to")):
             setattr(owner, name, self._around(getattr(owner, name)))
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
