@@ -114,6 +114,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}: no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_definition_begins_with_one_colon(page: Path) -> None:
+    """With two it is shown as text."""
+    assert not re.findall(r"^::.*", page.read_text(), re.MULTILINE)
+
+
 def test_pages_named_in_messages_exist() -> None:
     """Error messages and docstrings that send the reader to a page send to one that exists."""
     for source in (ROOT / "litscope").rglob("*.py"):
