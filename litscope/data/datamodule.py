@@ -29,7 +29,6 @@ from litscope.data.opened import open_data
 from litscope.data.overlay import Overlay
 from litscope.data.preflight import Report
 from litscope.data.pruning import Pruning
-from litscope.data.reading.features import Features
 from litscope.data.resident import DeviceRows
 from litscope.data.sample_facts import SampleFacts
 from litscope.data.sampler import EpochOrder, Ids, num_steps
@@ -151,7 +150,7 @@ class ClassificationData(L.LightningDataModule):
         """Whether the opened data lie in memory or in a memory map, so that a batch is a gather."""
         return self._opened.stored.rows is not None
 
-    def use_features(self, views: Sequence[Features]) -> None:
+    def use_features(self, views: Sequence[NDArray[np.float16]]) -> None:
         """Hand over what a frozen network makes of the images, instead of the images.
 
         Args:

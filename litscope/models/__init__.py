@@ -19,6 +19,6 @@
     graphed        such a step as one CUDA graph
     archive        a look at a file of torch.save before it is read
 
-Who may come in: `training`, `evaluation`, `experiments` and the commands. This room imports the ground floor only: it
-knows neither where samples come from nor what a run is. `settings` imports no torch.
+Who may come in: `features`, `training`, `evaluation`, `experiments` and the commands. This room imports the ground
+floor only: it knows neither where samples come from nor what a run is. `settings` imports no torch.
 """

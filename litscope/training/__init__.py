@@ -11,7 +11,7 @@
     build            from a recipe to objects: the source, the data module, the network, the Trainer
     class_weights    a file of --class-weights, read and checked
     loggers          where metrics go besides the run's own files
-    features         what a frozen body makes of each image, for a head to train on
+    finetune         what a run with weights does before its first step: features for its head
     run_folder       the folder of a run: made for a new one, checked for one that goes on
     job              the records that every process of a run has, and the result
     passed_metrics   the caller's own metrics, on the way to the other processes

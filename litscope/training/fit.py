@@ -42,7 +42,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
 from litscope.training import build, summary
-from litscope.training.features import begin_tuning
+from litscope.training.finetune import begin_tuning
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path, load_checkpoint

@@ -33,7 +33,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     from litscope.config.flags import build
     from litscope.live.stop_requests import catch_stop_requests
     from litscope.rundir import RunDir
-    from litscope.training.features import begin_tuning
+    from litscope.training.finetune import begin_tuning
     from litscope.training.fit import train
     from litscope.training.passed_metrics import unpacked
     from litscope.training.prepare import prepare, seeded_classifier

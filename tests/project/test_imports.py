@@ -33,7 +33,7 @@ BASE = {
 }
 
 COMMANDS = {"cli", "commands", "demo", "doctor"}
-ROOMS = {"config", "data", "models", "ledger", "live", "curation", "training", "evaluation", "experiments"}
+ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation", "experiments"}
 ALLOWED = {
     "_torchvision": set(),
     "types": set(),
@@ -55,9 +55,10 @@ ALLOWED = {
     "ledger": BASE,
     "live": BASE | {"ledger"},
     "curation": BASE | {"config", "data", "ledger"},
+    "features": BASE | {"data", "models"},
     "launch": BASE,
-    "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "launch"},
-    "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "training"},
+    "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
+    "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training"},
     "experiments": BASE | ROOMS,
     "watch": BASE | {"data", "ledger", "live"},
     "calls": BASE | {"config", "training", "experiments"},
@@ -107,6 +108,7 @@ TORCH_FREE = {
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
     *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "listing", "named", "tables")),
     "litscope.live.records",
+    "litscope.features.file",
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 
@@ -216,7 +218,17 @@ def test_the_pages_draw_the_same_rooms() -> None:
     assert tabled(tables[0]) == allowed, "mend the table in docs/architecture.md, and copy it to CONTRIBUTING.md"
 
 
-PLATES = ["commands", "config", "evaluation", "experiments", "launch", "training", "training/loop", "training/probes"]
+PLATES = [
+    "commands",
+    "config",
+    "evaluation",
+    "experiments",
+    "features",
+    "launch",
+    "training",
+    "training/loop",
+    "training/probes",
+]
 PLATES += ["data", "data/reading", "data/sources", "models", "models/networks"]
 PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
 

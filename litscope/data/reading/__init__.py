@@ -7,7 +7,6 @@
     regular       whether a path may be opened at all
     decoding      whole batches of files, in threads; the only one with torch
     cache         every image decoded and resized once, in one memory map
-    features      what a frozen network makes of each sample, kept in the cache folder
     gaps          how a cell without a value is written
     digests       16 bytes that say whether two samples have the same content
     findings      what a look at every file found, kept beside the cache

@@ -1,0 +1,9 @@
+"""What a network makes of each image before its last layer: one row of numbers, its features, and what they tell.
+
+    extraction   the features of a data set, computed once
+    file         where they are kept for the next run: a file of the cache folder, named by all that they depend on
+    head         a head fitted to features, without a loop of training
+
+Who may come in: `training`, `evaluation`, `experiments` and the commands. This room imports the ground floor, `data`
+and `models`; `file` needs no torch.
+"""

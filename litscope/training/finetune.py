@@ -1,0 +1,56 @@
+"""What a run with weights does before its first step: the features that its head trains on, first or alone.
+
+The head of such a run is a part of the whole network, which is what checkpoints hold, so evaluation, prediction and
+whoever loads it take images as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from litscope.console import say
+from litscope.features.extraction import extract
+from litscope.features.head import fit_head
+from litscope.launch.workers import rank_of_process
+from litscope.models.classifier import Classifier
+from litscope.training.hardware import Plan
+from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.training.prepare import Prepared
+
+
+def begin_tuning(start: Prepared, classifier: Classifier) -> None:
+    """Before the first step: compute the features that the run trains its head on, first or alone.
+
+    Args:
+        start: the prepared run; its data then hand over features where only the head is trained.
+        classifier: with its network and weights. The head of a new `lp-ft` run is fitted.
+    """
+    finetune, data = start.recipe.model.finetune, start.data
+    if finetune == "full" or (finetune == "lp-ft" and start.checkpoint is not None):
+        return
+    if start.checkpoint is not None:  # the weights of the body
+        classifier.load_state_dict(load_checkpoint(start.checkpoint)["state_dict"])
+    num_views = start.recipe.model.feature_views if finetune == "head" else 0
+    began = time.monotonic()
+    views = extract(classifier, data, device_of(start.plan), [None, *range(num_views)])
+    took_s, plain = time.monotonic() - began, views[0]
+    if finetune == "head":
+        data.use_features(views)
+        more = f" in {len(views)} views" if num_views else ""
+        what = f"the head trains on them{more}"
+    else:
+        ids = data.train_ids
+        accuracy = fit_head(classifier, plain[ids], data.manifest.labels[ids])
+        what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
+    if rank_of_process() == 0:
+        say(f"features: {plain.shape[1]:,} of each of {len(plain):,} images, in {took_s:.0f} s; {what}")
+
+
+def device_of(plan: Plan) -> torch.device:
+    """The device of this process of a run."""
+    if plan.device_type != "cuda":
+        return torch.device(plan.device_type)
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
