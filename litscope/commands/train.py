@@ -131,6 +131,7 @@ def predict(argv: list[str]) -> int:
     takes(split, "unlabelled", "train", "val", "test", "all")
     parser.add_argument("--image-column", metavar="NAME", help="the column of image paths, in a list of images")
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
+    parser.add_argument("--top-k", type=int, metavar="K", help="the K most probable classes, instead of all")
     given, as_json = parse(parser, argv)
     run = trained_run(given)
     with stdout_for_result() as out:

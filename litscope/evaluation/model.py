@@ -15,7 +15,7 @@ from litscope.data.sources.new import open_arrays, open_paths
 from litscope.errors import DataError
 from litscope.evaluation.evaluate import open_network
 from litscope.evaluation.network import Network
-from litscope.evaluation.predict import in_short, predict_source
+from litscope.evaluation.predict import in_short, most_probable, predict_source
 
 
 class Predicted(NamedTuple):
@@ -26,12 +26,28 @@ class Predicted(NamedTuple):
         probabilities: (n, C) float32, in the order of `Model.classes`.
         keys: the path, or the row, of each.
         unreadable: (key, reason) of each sample that could not be read; it is not among the others.
+        classes: those of the model.
     """
 
     names: list[str]
     probabilities: NDArray[np.float32]
     keys: list[str]
     unreadable: list[tuple[str, str]]
+    classes: list[str]
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The `k` most probable classes of each sample with their probabilities, the most probable first; at most all.
+
+        Raises:
+            ValueError: if `k` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; it is 1 or more.")
+        best = most_probable(self.probabilities, k)
+        return [
+            [(self.classes[number], float(row[number])) for number in numbers]
+            for row, numbers in zip(self.probabilities, best.tolist(), strict=True)
+        ]
 
     def __repr__(self) -> str:
         return f"Predicted({in_short(self.names, self.unreadable)})"
@@ -88,6 +104,7 @@ class Model:
             probabilities=np.stack([np.asarray(chance.to_numpy(), np.float32) for chance in chances], axis=1),
             keys=found.table["key"].to_pylist(),
             unreadable=found.unreadable,
+            classes=self.classes,
         )
 
 

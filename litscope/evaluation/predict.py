@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,14 +45,17 @@ class Predictions:
 
     Attributes:
         table: in the order of the input: key string; label string, for the run's own data;
-            prediction string; p_max float32; p_<class> float32 for each class.
+            prediction string; p_max float32; then p_<class> float32 for each class, or, of the `top_k` most probable
+            classes, class_1 string, p_1 float32, class_2, p_2 and so on.
         unreadable: (key, reason) of each sample that was left out.
         output: the file that was written, or None.
+        top_k: how many classes of each sample the table has; None: all.
     """
 
     table: pa.Table
     unreadable: list[tuple[str, str]]
     output: str | None = None
+    top_k: int | None = None
 
     def __repr__(self) -> str:
         where = "" if self.output is None else f", {self.output!r}"
@@ -62,7 +65,9 @@ class Predictions:
         """The result in words: how often each class was predicted; with few samples, each of them."""
         count = self.table.num_rows
         lines = [f"{count:,} samples predicted" + (f": {self.output}" if self.output else "")]
-        if count <= 20:
+        if count <= 20 and self.top_k is not None:
+            lines += table_lines(["key", *map(str, range(1, self.top_k + 1))], self._ranked(self.top_k))
+        elif count <= 20:
             rows = zip(*(self.table[name].to_pylist() for name in ("key", "prediction", "p_max")), strict=True)
             lines += table_lines(["key", "prediction", "probability"], rows)
         else:
@@ -70,6 +75,13 @@ class Predictions:
             counted.sort(key=lambda item: -item["counts"])
             lines += [f"{item['counts']:>8,}  {item['values']}" for item in counted[:20]]
         return lines
+
+    def _ranked(self, top_k: int) -> list[list[str]]:
+        """The key of each sample, and its most probable classes in words."""
+        return [
+            [row["key"], *(f"{row[f'class_{k}']} {row[f'p_{k}']:.4f}" for k in range(1, top_k + 1))]
+            for row in self.table.to_pylist()
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Plain values for --json, without the rows."""
@@ -108,6 +120,7 @@ def predict(
     num_workers: int | None = None,
     accelerator: str | None = None,
     precision: str | None = None,
+    top_k: int | None = None,
 ) -> Predictions:
     """Predictions and probabilities of a run's network.
 
@@ -123,15 +136,18 @@ def predict(
             where they started in training.
         channels: the axis of .npz and .npy files that is the channels; default: as in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
+        top_k: the most probable classes of each sample, at most all, in place of the probability of every class.
 
     Raises:
-        ConfigError: both or neither of paths and split, or an output of another kind.
+        ConfigError: both or neither of paths and split, an output of another kind, or a `top_k` below 1.
         RunError: no such run or checkpoint.
         DataError: there is nothing to predict, or no sample can be read.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     target = _output_path(output)
     _check_asked(paths, split)
+    if top_k is not None and top_k < 1:
+        raise ConfigError(f"--top-k {top_k}: it is 1 or more.")
     if image_column is not None and split is not None:
         raise ConfigError(
             f"--image-column {image_column} is for PATH; with --split the run's own data are read as in training."
@@ -151,11 +167,15 @@ def predict(
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
     for note in source.notes if split is None else ():
         warn(note)
-    found = predict_source(network, source, ids, batch_size, num_workers)
+    num_classes = len(network.classes)
+    if top_k is not None and top_k > num_classes:
+        warn(f"--top-k {top_k}: the network knows {num_classes} classes, so each sample has {num_classes}.")
+        top_k = num_classes
+    found = predict_source(network, source, ids, batch_size, num_workers, top_k)
     if target is None:
         return found
     _write(found.table, target)
-    return Predictions(found.table, found.unreadable, str(target))
+    return replace(found, output=str(target))
 
 
 def _check_asked(paths: Sequence[Any], split: str | None) -> None:
@@ -170,13 +190,19 @@ def _check_asked(paths: Sequence[Any], split: str | None) -> None:
 
 
 def predict_source(
-    network: Network, source: Source, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
+    network: Network,
+    source: Source,
+    ids: NDArray[np.int64],
+    batch_size: int | None,
+    num_workers: int | None,
+    top_k: int | None = None,
 ) -> Predictions:
     """Run the network over some samples of a source.
 
     Args:
         ids: (n,) ids of the source.
         batch_size, num_workers: None: as in training.
+        top_k: see `Predictions`.
 
     Raises:
         DataError: if not one of them can be read.
@@ -186,11 +212,15 @@ def predict_source(
     unreadable = data.unreadable
     if not len(sample_id):
         raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
-    return Predictions(table_of(source, network.classes, sample_id, probs), unreadable)
+    return Predictions(table_of(source, network.classes, sample_id, probs, top_k), unreadable, top_k=top_k)
 
 
 def table_of(
-    source: Source, names: Sequence[str], sample_id: NDArray[np.int64], probs: NDArray[np.float32]
+    source: Source,
+    names: Sequence[str],
+    sample_id: NDArray[np.int64],
+    probs: NDArray[np.float32],
+    top_k: int | None = None,
 ) -> pa.Table:
     """One row per sample: key, label where known, prediction, probabilities.
 
@@ -198,6 +228,7 @@ def table_of(
         names: those of the C classes.
         sample_id: (n,) ids of the source.
         probs: (n, C).
+        top_k: at most C; see `Predictions`.
     """
     classes = np.array(names, dtype=object)
     prediction = probs.argmax(1)
@@ -207,10 +238,21 @@ def table_of(
         columns["label"] = pa.array([classes[k] if k != UNLABELLED else None for k in label], pa.string())
     columns["prediction"] = pa.array(classes[prediction], pa.string())
     columns["p_max"] = pa.array(probs.max(1), pa.float32())
+    if top_k is not None:
+        best = most_probable(probs, top_k)
+        for k in range(top_k):
+            columns[f"class_{k + 1}"] = pa.array(classes[best[:, k]], pa.string())
+            columns[f"p_{k + 1}"] = pa.array(np.take_along_axis(probs, best[:, k : k + 1], 1)[:, 0], pa.float32())
+        return pa.table(columns)
     for k, name in enumerate(classes):
         column = f"p_{name}" if f"p_{name}" not in columns else f"p_{name}_class"  # a class may be called max
         columns[column] = pa.array(probs[:, k], pa.float32())
     return pa.table(columns)
+
+
+def most_probable(probs: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """(n, count) the classes of each row of probs (n, C), the most probable first, equal ones in order."""
+    return np.argsort(-probs, axis=1, kind="stable")[:, :count]
 
 
 def _output_path(output: str | os.PathLike[str] | None) -> Path | None:

@@ -69,6 +69,12 @@ def test_rows_are_predicted_alike_as_file_array_table_and_frame(iris: Model, tmp
     assert repr(found).startswith("Predicted(23 samples: ")
     assert len(repr(found)) < 100
     assert repr(litscope.predict(run, [tmp_path / "new.csv"])) == repr(found).replace("Predicted", "Predictions")
+    best = found.top(2)
+    assert [first[0] for first, _ in best] == found.names
+    assert all(second[1] == np.sort(row)[-2] for (_, second), row in zip(best, found.probabilities, strict=True))
+    assert len(found.top(99)[0]) == 3
+    with pytest.raises(ValueError, match="k is 0"):
+        found.top(0)
 
 
 def test_images_are_predicted_alike_as_files_and_arrays(photographs: tuple[Path, Model]) -> None:

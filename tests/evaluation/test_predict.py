@@ -1,6 +1,7 @@
 """Prediction of never-seen images and tables: the same probabilities as in evaluation, and nothing silently lost."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.datasets import load_iris
 from small_runs import IRIS, small_fit
 from test_evaluate import IMAGES, write_images
 
+from litscope.cli import main
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError
 from litscope.evaluation.evaluate import evaluate
@@ -190,3 +192,33 @@ def test_a_class_called_max_keeps_its_column(tmp_path):
     table = predict(tmp_path / "run", data).table
     assert table.column_names == ["key", "prediction", "p_max", "p_max_class", "p_min"]
     assert columns(table, "p_max_class", "p_min").sum(1) == pytest.approx(np.ones(20), abs=1e-5)
+
+
+def test_the_most_probable_classes_in_place_of_all(iris_run, tmp_path, capsys):
+    whole = predict(iris_run, split="test").table
+    target = tmp_path / "top.csv"
+    assert main(["predict", str(iris_run), "--split", "test", "--top-k", "2", "--output", str(target), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["output"] == str(target)
+    top = pyarrow.csv.read_csv(target)
+    assert top.column_names == ["key", "label", "prediction", "p_max", "class_1", "p_1", "class_2", "p_2"]
+    names = [name.removeprefix("p_") for name in whole.column_names[-3:]]
+    p = columns(whole, *(f"p_{name}" for name in names))
+    order = np.argsort(-p, 1)
+    for rank in (1, 2):
+        assert top[f"class_{rank}"].to_pylist() == [names[k] for k in order[:, rank - 1]]
+        assert top[f"p_{rank}"].to_numpy() == pytest.approx(np.sort(p, 1)[:, -rank], abs=1e-6)
+    assert top["class_1"].to_pylist() == top["prediction"].to_pylist()
+
+
+def test_more_classes_than_there_are_is_said(iris_run, tmp_path, capsys):
+    names = Manifest.read(RunDir(iris_run).manifest).encoding["feature_names"]
+    rows = tmp_path / "rows.csv"
+    rows.write_text(",".join(names) + "\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n")
+    assert main(["predict", str(iris_run), str(rows), "--top-k", "9"]) == 0
+    shown = capsys.readouterr()
+    assert "--top-k 9: the network knows 3 classes" in shown.err
+    head, first, _ = shown.out.splitlines()[1:]
+    assert head.split() == ["key", "1", "2", "3"]
+    assert re.search(r"setosa 0\.\d{4}.*versicolor 0\.\d{4}.*virginica 0\.\d{4}", first)
+    assert main(["predict", str(iris_run), str(rows), "--top-k", "0"]) == 2
+    assert "--top-k 0: it is 1 or more." in capsys.readouterr().err
