@@ -107,9 +107,20 @@ def say_prose(*sentences: str) -> None:
 
     What a person may copy, such as a command, is for `say`: there only the terminal breaks it.
     """
-    width = screen_width(sys.stderr)
-    for sentence in map(one_line, sentences):
-        say(*([sentence] if width is None else textwrap.wrap(sentence, width)))
+    say(*prose_lines(sentences, sys.stderr))
+
+
+def prose_lines(sentences: Iterable[str], stream: TextIO) -> list[str]:
+    """Sentences as the lines that a stream needs: on a terminal broken between words, elsewhere one for each.
+
+    A word that is wider than the screen, such as a path, stays whole.
+    """
+    width = screen_width(stream)
+    whole = list(map(one_line, sentences))
+    if width is None:
+        return whole
+    broken = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return [line for sentence in whole for line in broken.wrap(sentence)]
 
 
 def say_fields(fields: Sequence[str], num_kept: int) -> None:

@@ -7,11 +7,13 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import litscope
+from litscope.console import number_of, prose_lines, table_lines
 
 DEPENDENCIES = (
     "torch",
@@ -75,33 +77,31 @@ def examine() -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """The report for a person."""
-    out = [
-        f"litscope {facts['litscope']}, Python {facts['python']}, {facts['system']}",
+    """The report for a person, as standard output needs it; see `table_lines`."""
+    here = [("litscope", facts["litscope"]), ("Python", facts["python"]), *facts["packages"].items()]
+    extras = [(name, extra["version"] or f"missing: {extra['install']}") for name, extra in facts["extras"].items()]
+    return [
+        *table_lines(["package", "version"], [(name, version or "not installed") for name, version in here]),
         "",
-        "packages",
-        *(f"  {name:<14} {version or 'not installed'}" for name, version in facts["packages"].items()),
+        *table_lines(["machine", ""], _machine_rows(facts)),
         "",
-        "machine",
-        *(f"  {line}" for line in facts["machine"]),
-        f"  CPU features: {', '.join(facts['cpu_features']) or 'unknown'}",
+        *table_lines(["extra", "version"], extras),
+        "",
+        *(["problems", *prose_lines(facts["problems"], sys.stdout)] if facts["problems"] else ["all is well"]),
     ]
-    if facts["torch"] is not None:
-        torch_facts = facts["torch"]
-        out += [f"  torch: {torch_facts['build']}, {torch_facts['num_threads']} threads"]
-        out += [f"  torchvision operators: {torch_facts['torchvision_operators']}"]
-    out += [
-        f"  disk: {facts['disk']['free_bytes'] / 2**30:.1f} GiB free in {facts['disk']['folder']}",
-        f"  cache: {facts['cache']['folder']} ({'writable' if facts['cache']['is_writable'] else 'not writable'})",
-        "",
-        "extras",
-        *(
-            f"  {name:<14} {extra['version'] or 'not installed: ' + extra['install']}"
-            for name, extra in facts["extras"].items()
-        ),
-        "",
-    ]
-    return out + (["problems", *(f"  {line}" for line in facts["problems"])] if facts["problems"] else ["all is well"])
+
+
+def _machine_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    torch_facts, disk, cache = facts["torch"], facts["disk"], facts["cache"]
+    named = (line.partition(": ") for line in facts["machine"])
+    rows = [("system", facts["system"]), *((name, found) for name, _, found in named)]
+    rows.append(("CPU features", ", ".join(facts["cpu_features"]) or "unknown"))
+    if torch_facts is not None:
+        rows.append(("torch", f"{torch_facts['build']}, {number_of(torch_facts['num_threads'], 'thread')}"))
+        rows.append(("torchvision ops", torch_facts["torchvision_operators"]))
+    rows.append(("disk", f"{disk['free_bytes'] / 2**30:.1f} GiB free in {disk['folder']}"))
+    rows.append(("cache", f"{'writable' if cache['is_writable'] else 'not writable'}: {cache['folder']}"))
+    return rows
 
 
 def _version(package: str) -> str | None:
@@ -132,7 +132,7 @@ def _torchvision_operators(problems: list[str]) -> str:
         return "torchvision cannot be imported"
     if torchvision.extension._has_ops():
         return "loaded"
-    return "not loaded (built for another torch; models and transforms work, its box operators do not)"
+    return "not loaded: built for another torch; only boxes need them"
 
 
 def _cpu_features() -> list[str]:

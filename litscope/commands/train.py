@@ -16,10 +16,11 @@ from litscope.commands.line import (
     stdout_for_result,
     takes,
     write,
+    write_lines,
 )
 from litscope.commands.places import trained_run
 from litscope.commands.steer import add_now, evaluate_now, take_now
-from litscope.console import say
+from litscope.console import say, table_lines
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def evaluate(argv: list[str]) -> int:
         show_json(found, out, found["run"])
         return 0
     say(f"{found['run']}: {found['num_samples']} samples of {found['split']}, {found['checkpoint']}")
-    for name, value in found["metrics"].items():
-        write(f"{name:<20} {value:.4f}", out)
+    rows = [(name, f"{value:.4f}") for name, value in found["metrics"].items()]
+    write_lines(table_lines(["metric", "value"], rows, right=["value"]), out)
     return 0
 
 
@@ -177,7 +178,7 @@ def doctor(argv: list[str]) -> int:
     if as_json:
         show_json(facts, out)
     else:
-        write("\n".join(lines(facts)), out)
+        write_lines(lines(facts), out)
     return 0
 
 

@@ -25,6 +25,7 @@ from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sample_facts import SampleFacts
 from litscope.errors import ConfigError, DataError, RunError, did_you_mean
+from litscope.evaluation.evaluation_data import warn_of_unreadable
 from litscope.evaluation.known_data import KnownData, known_data, with_decisions
 from litscope.evaluation.network import BATCH_SIZE, Network, open_checkpoint, plan_for, run_of_checkpoint
 from litscope.evaluation.trained import load_classifier
@@ -95,6 +96,7 @@ def evaluate(
         measured = opened.trainer().test(opened.classifier, datamodule=data, verbose=False)[0]
     confusion = opened.classifier.confusion("test")
     assert confusion is not None
+    warn_of_unreadable(data.unreadable)
     return {
         "run": str(opened.run.path),
         "checkpoint": str(opened.checkpoint),

@@ -6,6 +6,7 @@ decided: images are stored and seen at the run's sizes whatever their own, and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from litscope.console import number_of, warn
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
@@ -21,6 +23,18 @@ from litscope.data.sources.source import Source
 from litscope.data.stored import store
 from litscope.data.transforms import evaluation
 from litscope.types import Batch
+
+
+def warn_of_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:
+    """Say that samples which were asked for are left out: how many, and the first of them.
+
+    Args:
+        unreadable: (key, reason) of each.
+    """
+    if unreadable:
+        key, reason = unreadable[0]
+        are = "is left out" if len(unreadable) == 1 else "are left out; the first"
+        warn(f"{number_of(len(unreadable), 'sample')} that cannot be read {are}: {key} ({reason})")
 
 
 class EvaluationData(L.LightningDataModule):

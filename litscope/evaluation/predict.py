@@ -27,6 +27,7 @@ from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluate import open_network, open_run
+from litscope.evaluation.evaluation_data import warn_of_unreadable
 from litscope.evaluation.network import Network
 from litscope.rundir import whole_file
 from litscope.spreadsheets import write_csv
@@ -35,6 +36,9 @@ PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
 
 _NUM_NAMES = 3
 """Classes that a `repr` names."""
+
+_NUM_SHOWN = 20
+"""Rows of a table for people: samples, or where there are more of them, classes."""
 
 OUTPUT_SUFFIXES = (".csv", ".parquet")
 
@@ -64,16 +68,19 @@ class Predictions:
     def lines(self) -> list[str]:
         """The result in words: how often each class was predicted; with few samples, each of them."""
         count = self.table.num_rows
-        lines = [f"{count:,} samples predicted" + (f": {self.output}" if self.output else "")]
-        if count <= 20 and self.top_k is not None:
+        lines = [f"{number_of(count, 'sample')} predicted" + (f": {self.output}" if self.output else "")]
+        if count <= _NUM_SHOWN and self.top_k is not None:
             lines += table_lines(["key", *map(str, range(1, self.top_k + 1))], self._ranked(self.top_k))
-        elif count <= 20:
-            rows = zip(*(self.table[name].to_pylist() for name in ("key", "prediction", "p_max")), strict=True)
-            lines += table_lines(["key", "prediction", "probability"], rows)
+        elif count <= _NUM_SHOWN:
+            columns = (self.table[name].to_pylist() for name in ("key", "prediction", "p_max"))
+            lines += table_lines(["key", "prediction", "probability"], zip(*columns, strict=True))
         else:
             counted = self.table["prediction"].value_counts().to_pylist()
             counted.sort(key=lambda item: -item["counts"])
-            lines += [f"{item['counts']:>8,}  {item['values']}" for item in counted[:20]]
+            rows = [(item["values"], f"{item['counts']:,}") for item in counted[:_NUM_SHOWN]]
+            lines += table_lines(["prediction", "samples"], rows, right=["samples"])
+            if len(counted) > _NUM_SHOWN:
+                lines.append(f"... and {len(counted) - _NUM_SHOWN:,} more classes: --output FILE.csv has all")
         return lines
 
     def _ranked(self, top_k: int) -> list[list[str]]:
@@ -212,6 +219,7 @@ def predict_source(
     unreadable = data.unreadable
     if not len(sample_id):
         raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
+    warn_of_unreadable(unreadable)
     return Predictions(table_of(source, network.classes, sample_id, probs, top_k), unreadable, top_k=top_k)
 
 

@@ -34,11 +34,11 @@ def test_examine_and_lines() -> None:
     for name in (
         *doctor.DEPENDENCIES,
         *doctor.EXTRAS,
-        "cpu:",
-        "disk:",
-        "cache:",
+        "\ncpu ",
+        "\ndisk ",
+        "\ncache ",
         "C++ compiler",
-        "torchvision operators",
+        "torchvision ops",
     ):
         assert name in text
     for extra, found in facts["extras"].items():

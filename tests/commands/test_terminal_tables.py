@@ -15,14 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from acted_runs import make_run
 from asked_runs import act, asked_run
 from rich.cells import cell_len
 
+from litscope import doctor
 from litscope.cli import main
-from litscope.commands.line import show
+from litscope.commands.line import show, write_lines
 from litscope.console import table_lines
+from litscope.evaluation.predict import Predictions
 from litscope.experiments.cv import CvResult
 from litscope.experiments.tune import Trial, TuneResult
 from litscope.rundir import RunDir, append_line
@@ -208,6 +211,50 @@ def test_tables_of_many_trainings(found: Any, on_terminal: Callable[..., list[st
     assert max(map(cell_len, rows)) <= WIDTH
     ends = {len(row.rstrip()) for row in rows if row.split()[0].isdigit()}
     assert len(ends) == 1, "numbers end under each other"
+
+
+def predicted(num_classes: int, num_samples: int) -> Predictions:
+    names = [f"{STEM}{i % num_classes:03d}" * 2 for i in range(num_samples)]
+    table = pa.table({"key": names, "prediction": names, "p_max": pa.array([0.5] * num_samples, pa.float32())})
+    return Predictions(table, [], None)
+
+
+@pytest.mark.parametrize(
+    ("found", "head"),
+    [(predicted(3, 3), ["key", "prediction", "probability"]), (predicted(25, 1200), ["prediction", "samples"])],
+    ids=["samples", "classes"],
+)
+def test_predictions(found: Predictions, head: list[str], on_terminal: Callable[..., list[str]]) -> None:
+    lines = on_terminal(lambda: show(found, False, sys.stdout))
+    assert lines[0] == f"{found.table.num_rows:,} samples predicted"
+    assert lines[1].split() == head
+    assert max(map(cell_len, lines)) <= WIDTH
+    ends = {len(line) for line in lines[1:] if not line.startswith("...")}
+    assert len(ends) == 1, "numbers end under each other"
+    more = [line for line in lines if line.startswith("...")]
+    assert more == (["... and 5 more classes: --output FILE.csv has all"] if head[-1] == "samples" else [])
+
+
+def test_metrics_of_an_evaluation(on_terminal: Callable[..., list[str]]) -> None:
+    run = Path(__file__).resolve().parents[1] / "golden" / "run_v1"
+    lines = on_terminal(lambda: main(["evaluate", str(run), "--split", "val", "--accelerator", "cpu"]), 24)
+    assert lines[0].split() == ["metric", "value"]
+    assert [line.split()[0] for line in lines[1:3]] == ["val/loss", "val/accuracy"]
+    assert {cell_len(line) for line in lines} == {len("val/precision  0.1234")}
+
+
+def test_what_doctor_finds(on_terminal: Callable[..., list[str]]) -> None:
+    facts = doctor.examine()
+    facts["problems"] = [f"The cache {'/a' * 60} cannot be written; set LITSCOPE_CACHE or give --cache-dir."]
+    whole = doctor.lines(facts)
+    lines = on_terminal(lambda: write_lines(doctor.lines(facts), sys.stdout))
+    tables = lines[: lines.index("problems")]
+    assert max(map(cell_len, tables)) <= WIDTH
+    assert [line.split()[0] for line in tables if line] == [line.split()[0] for line in whole[: len(tables)] if line]
+    assert whole[-1] == facts["problems"][0]
+    broken = lines[len(tables) + 1 :]
+    assert broken[0] == "The cache"
+    assert [word for line in broken for word in line.split()] == whole[-1].split(), "never in mid-word"
 
 
 def test_numbers_stand_on_the_right(on_terminal: Callable[..., list[str]]) -> None:

@@ -96,7 +96,7 @@ def test_the_run_folder_alone_is_enough(image_run, tmp_path):
     assert found["p_dark"].to_pylist() == expected["p_dark"].to_pylist()
 
 
-def test_files_that_cannot_be_read_are_left_out_with_a_reason(image_run, tmp_path):
+def test_files_that_cannot_be_read_are_left_out_with_a_reason(image_run, tmp_path, capsys):
     run, data = image_run
     good = shutil.copy(data / "test" / "dark" / "0.png", tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
@@ -107,6 +107,9 @@ def test_files_that_cannot_be_read_are_left_out_with_a_reason(image_run, tmp_pat
     assert sorted(key for key, _ in found.unreadable) == [str(cut), str(tmp_path / "empty.png")]
     assert all(reason for _, reason in found.unreadable)
     assert found.to_dict()["num_predicted"] == 1
+    assert (
+        f"2 samples that cannot be read are left out; the first: {found.unreadable[0][0]} (" in capsys.readouterr().err
+    )
     with pytest.raises(DataError, match="Not one of 1 samples can be read"):
         predict(run, cut)
 
