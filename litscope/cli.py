@@ -13,7 +13,20 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from litscope.commands import act, ask, bench, completion, experiment, extract, journal, runs, search, steer, train
+from litscope.commands import (
+    act,
+    ask,
+    bench,
+    completion,
+    experiment,
+    extract,
+    features,
+    journal,
+    runs,
+    search,
+    steer,
+    train,
+)
 from litscope.commands.envelope import answering, leave_stdout
 from litscope.commands.line import Command, is_shell_asking, name_of, write
 from litscope.console import say, screen_width
@@ -99,6 +112,7 @@ COMMANDS: dict[str, Command] = {
         *(runs.runs, runs.rename, runs.delete),
         *(ask.worst, ask.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
+        features.features,
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),

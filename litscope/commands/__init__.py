@@ -11,6 +11,8 @@
     runs          runs, rename, delete
     ask           worst, suspects, scores, sample, confusions
     extract       sql, compare, export
+    features      features
+    sources       flags of commands that take a run or a data set
     choose        which run, and which samples of it, an action is about
     send          write an action into a run's journal, wait for the answer
     act           discard, restore, relabel, reweight, tag, untag

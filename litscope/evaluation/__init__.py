@@ -6,6 +6,7 @@
     model              such a network in memory, for as many predictions as one likes
     known_data         the run's data as they are now: which row is which sample of the run
     trained            the network of a checkpoint, which may be a stranger's
+    featured           features of the samples of a run, or of a data set on which nobody has trained
     evaluation_data    samples in the form in which the run's network expects them
 
 Who may come in: `experiments` and the commands. Nothing here writes into a run's folder.

@@ -93,7 +93,7 @@ def known_data(data: RunData, is_named: bool) -> KnownData:
 
 
 def with_decisions(
-    data: KnownData, known: RunData, ids: NDArray[np.int64], holds: bool
+    data: KnownData, known: RunData, ids: NDArray[np.int64], holds: bool, is_told: bool = True
 ) -> tuple[KnownData, NDArray[np.int64], int]:
     """Let the run's journal decide labels and discards of its samples.
 
@@ -102,6 +102,7 @@ def with_decisions(
         known: what they were made of.
         ids: the rows that are asked for.
         holds: whether the decisions hold; else they are only counted.
+        is_told: say so, and by which flag it would be otherwise.
 
     Returns:
         The data, the rows without discarded ones, and how many of the rows are decided otherwise than the source says.
@@ -121,7 +122,8 @@ def with_decisions(
         manifest = Manifest(table, manifest.classes, manifest.encoding)
         data = replace(data, source=replace(data.source, manifest=manifest))
         ids = np.array(sorted(asked - gone), np.int64)
-    _say_decisions(len(relabelled), len(gone), holds)
+    if is_told:
+        _say_decisions(len(relabelled), len(gone), holds)
     return data, ids, len(relabelled) + len(gone)
 
 

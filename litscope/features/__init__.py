@@ -2,8 +2,9 @@
 
     extraction   the features of a data set, computed once
     file         where they are kept for the next run: a file of the cache folder, named by all that they depend on
+    table        features as a table that a person, or `litscope fit`, can read
     head         a head fitted to features, without a loop of training
 
 Who may come in: `training`, `evaluation`, `experiments` and the commands. This room imports the ground floor, `data`
-and `models`; `file` needs no torch.
+and `models`; `file` and `table` need no torch.
 """

@@ -2,13 +2,14 @@
 
 Features are what the last layer of a network is given: (N, F) float16, row i of sample_id i, zeros where an image
 cannot be read. What is computed is kept, under a name that says what it was computed from, unless the data module keeps
-nothing.
+nothing. So a training, the table of features and whatever else asks for them share one file.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from litscope.console import track
 from litscope.data.content import with_content
 from litscope.data.datamodule import ClassificationData
 from litscope.data.loaders import Loader
+from litscope.data.manifest import Manifest
 from litscope.features.file import FeatureFile, Features
 from litscope.models.classifier import Classifier
 from litscope.types import Batch
@@ -27,7 +29,7 @@ from litscope.types import Batch
 def extract(
     classifier: Classifier, data: ClassificationData, device: torch.device, views: Sequence[int | None] = (None,)
 ) -> list[Features]:
-    """The features of a data set, once for each view.
+    """The features of a data set that a network is to be trained on, once for each view.
 
     Args:
         classifier: with its network, whose mode and device are as before afterwards.
@@ -41,53 +43,83 @@ def extract(
     Raises:
         ModelError: if the network does not end in a linear layer that is given one row for each image.
     """
-    contents, weights = _contents(data), _weights_digest(classifier)
-    is_kept = data.settings.cache is not False
+    settings, manifest = data.settings, data.manifest
+    contents = _digests(manifest if manifest.has_content else with_content(data.source))
+    weights, ids = _weights_digest(classifier), data.readable(manifest.sample_ids)
     found: list[Features] = []
     for view in views:
-        augmentation = None if view is None else [data.settings.augment, data.settings.seed, data.flips, view]
-        facts = [weights, data.image_size, data.manifest.encoding.get("stored_size"), augmentation]
-        file = FeatureFile(data.settings.cache_folder, contents, facts)
-        rows = file.load() if is_kept else None
-        if rows is None:
-            rows = _compute(classifier, data, device, view)
-            if is_kept:
-                file.keep(rows)
-        found.append(rows)
+        augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
+        facts = [weights, data.image_size, manifest.encoding.get("stored_size"), augmentation]
+        file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
+        batches = _seen(data, ids, view, device)
+        found.append(_of_batches(classifier, batches, len(manifest), device, file))
     return found
 
 
-def _compute(classifier: Classifier, data: ClassificationData, device: torch.device, view: int | None) -> Features:
-    ids = data.readable(data.manifest.sample_ids)
-    rows: Features | None = None
+def extract_known(
+    classifier: Classifier,
+    manifest: Manifest,
+    sizes: tuple[int | None, int | None],
+    batches: Iterable[Batch],
+    device: torch.device,
+    cache_folder: Path | None,
+    is_kept: bool = True,
+) -> Features:
+    """The features of samples as a trained network is shown them, outside a training; errors as `extract`.
+
+    Args:
+        manifest: of all N samples, with their contents.
+        sizes: the side at which images are seen, and that at which they are stored.
+        batches: the images of every readable sample, on the device, as the network sees them; drawn from only if the
+            cache folder does not have the features.
+        cache_folder: None: the usual place.
+        is_kept: whether features are looked for there, and kept.
+
+    Returns:
+        (N, F), as `extract`: of the same network and images the same file of the cache folder.
+    """
+    facts = [_weights_digest(classifier), *sizes, None]
+    file = FeatureFile(cache_folder, _digests(manifest), facts) if is_kept else None
+    return _of_batches(classifier, batches, len(manifest), device, file)
+
+
+def _of_batches(
+    classifier: Classifier, batches: Iterable[Batch], num_samples: int, device: torch.device, file: FeatureFile | None
+) -> Features:
+    """(N, F), from the file if it is there, else from the images."""
+    rows = None if file is None else file.load()
+    if rows is not None:
+        return rows
     was_training, home = classifier.training, classifier.device
     classifier.eval().to(device)
     try:
-        for batch in _batches(data, ids, view):
-            batch = data.view_batch(data.transfer_batch_to_device(batch, device, 0), view)
+        for batch in batches:
             features = classifier.features(batch["image"]).float().cpu().numpy().astype(np.float16)
             if rows is None:
-                rows = np.zeros((len(data.manifest), features.shape[1]), np.float16)
+                rows = np.zeros((num_samples, features.shape[1]), np.float16)
             rows[batch["sample_id"].cpu().numpy()] = features
     finally:
         classifier.train(was_training).to(home)
     assert rows is not None  # an opened data set has a readable sample
+    if file is not None:
+        file.keep(rows)
     return rows
 
 
-def _batches(data: ClassificationData, ids: NDArray[np.int64], view: int | None) -> Iterator[Batch]:
+def _seen(data: ClassificationData, ids: NDArray[np.int64], view: int | None, device: torch.device) -> Iterator[Batch]:
+    """Batches of samples on the device, as the network sees them in a view."""
     loader = data.dataloader_of(ids)
     assert isinstance(loader, Loader)
     what = "features" if view is None else f"features, view {view + 1}"
     try:
-        yield from track(loader, what, total=len(loader))
+        for batch in track(loader, what, total=len(loader)):
+            yield data.view_batch(data.transfer_batch_to_device(batch, device, 0), view)
     finally:
         data.release(loader)
 
 
-def _contents(data: ClassificationData) -> list[bytes | None]:
-    """A digest of each sample."""
-    manifest = data.manifest if data.manifest.has_content else with_content(data.source)
+def _digests(manifest: Manifest) -> list[bytes | None]:
+    """A digest of each sample's content."""
     digests: pa.ChunkedArray = manifest.table["digest"]
     return digests.to_pylist()  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from acted_runs import make_run, set_process
+from small_bodies import ARCH, save_sides, save_weights
 
 import litscope
 from litscope.cli import COMMANDS, main
@@ -50,6 +51,7 @@ CASES: dict[str, list[str]] = {
     "sql": [ONE, "select split, count(*) as n from samples group by split order by split"],
     "compare": [ONE, "runs/other"],
     "export": [ONE, "--to", "csv", "-o", "curated.csv"],
+    "features": ["few", "-o", "few.csv", "--arch", ARCH, "--weights", "seven.pt", "--accelerator", "cpu"],
     "discard": [ACTED, "--id", "1"],
     "restore": [ACTED, "--id", "1"],
     "relabel": [ACTED, "--id", "1", "--to", "owl"],
@@ -86,6 +88,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_run(Path(ACTED))
         assert main(["tag", ACTED, "odd", "--id", "1"]) == 0
         set_process(make_run(Path(ALIVE)), pid=os.getpid())
+        save_weights(save_sides(Path("few"), each=5).with_name("seven.pt"))
     finally:
         os.chdir(before)
     return folder
@@ -94,7 +97,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(runs: Path, in_tmp: Path) -> Path:
     """A copy of the runs, in the working directory."""
-    shutil.copytree(runs / "runs", in_tmp / "runs")
+    for name in ("runs", "few"):
+        shutil.copytree(runs / name, in_tmp / name)
+    shutil.copy(runs / "seven.pt", in_tmp)
     return in_tmp
 
 

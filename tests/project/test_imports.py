@@ -108,7 +108,7 @@ TORCH_FREE = {
     *("litscope.data.reading.bands", "litscope.data.stored", "litscope.data.sampler"),
     *(f"litscope.data.sources.{name}" for name in ("folders", "lists", "listing", "named", "tables")),
     "litscope.live.records",
-    "litscope.features.file",
+    *("litscope.features.file", "litscope.features.table"),
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 

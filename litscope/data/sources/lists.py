@@ -24,7 +24,10 @@ from litscope.data.sources.table_files import TableFile, open_table
 from litscope.errors import ConfigError, DataError
 
 KEY_COLUMN = "key"
-"""Where `litscope export` writes the keys that samples had in their run."""
+"""Where `litscope export` writes the keys that samples had in their run, `litscope features` those of its images."""
+
+FIRST_FEATURE = "f0"
+"""Beside `KEY_COLUMN`: the file is one of `litscope features`, a table whose rows have the names of images."""
 
 
 def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
@@ -63,6 +66,8 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     if image is None and more and not others.column_names:
         raise DataError(_nothing_left(path, table.column_names, special, more))
     keys = table_keys(path, table.num_rows)
+    if image is None and _names_rows(others):
+        keys, others = others[KEY_COLUMN].to_pylist(), others.drop_columns([KEY_COLUMN])
     if image:
         keys, found = image_keys(path, table[image], root)
         notes += found
@@ -163,12 +168,22 @@ def _as_exported(root: Path, paths: list[str], others: pa.Table) -> tuple[Path, 
     return Path(folder), names
 
 
+def _names_rows(table: pa.Table) -> bool:
+    """Whether a table is one of features, with a name for each row."""
+    if not {KEY_COLUMN, FIRST_FEATURE} <= set(table.column_names):
+        return False
+    keys = table[KEY_COLUMN]
+    return bool(pa.types.is_string(keys.type)) and keys.null_count == 0
+
+
 def _read(file: TableFile, special: list[str], root: Path, asked: Asked) -> tuple[pa.Table, str | None, list[str]]:
     """The table, its column of image paths (None: it has none), and lines for the person."""
     names = [name for name in file.names if name not in special]
     named = columns.named_image(file.path, names, asked.image_column)
     if named is not None:
         return file.read([*special, named]), named, []
+    if {KEY_COLUMN, FIRST_FEATURE} <= set(names):
+        return file.read([*special, KEY_COLUMN]), None, []
     candidates = [] if asked.image_column == NONE else columns.image_candidates(names)
     table = file.read([*special, *candidates])
     found = [name for name in candidates if columns.holds_paths(table[name], root, is_sure=True)]

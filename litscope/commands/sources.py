@@ -1,0 +1,120 @@
+"""Commands that take either a run or a data set on which nobody has trained: their flags about data and weights.
+
+These are flags of `litscope fit` that such a command follows; what is about training alone, it does not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litscope.errors import ConfigError, RunError
+from litscope.rundir import RunDir
+
+if TYPE_CHECKING:
+    from litscope.commands.line import Parser
+    from litscope.config.recipe import Recipe
+
+ABOUT_DATA = (
+    *("data_dir", "download", "target", "group_column", "image_column", "image_root", "channels"),
+    *("val_split", "test_split", "split_seed", "image_size", "batch_size", "num_workers"),
+    *("cache", "cache_dir", "strict_data", "arch", "weights", "accelerator", "num_threads"),
+)
+"""Fields of a recipe that say which images there are, and which network looks at them how."""
+
+ABOUT_RUNS = ("data_dir", "image_root", "channels", "batch_size", "num_workers", "accelerator")
+"""Those of them that a run takes too: where its data are now, and what they are read with."""
+
+
+def add_source_flags(parser: Parser) -> None:
+    """The flags of `ABOUT_DATA`, in a group of their own. What is not given is absent from the parsed arguments."""
+    from litscope.config.fields import by_name
+
+    only = "for SOURCE; those marked with a star for RUN too (all: see `litscope fit --help`)"
+    group = parser.add_argument_group(only)
+    for name in ABOUT_DATA:
+        field = by_name()[name]
+        star = "* " if name in ABOUT_RUNS else ""
+        doc = f"{star}{field.doc}".replace("%", "%%")
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if field.is_bool else {}
+        if field.choices:
+            kind["choices"] = field.choices
+        elif not field.is_bool:
+            kind["metavar"] = field.name.rpartition("_")[2].upper()
+        group.add_argument(*field.flags, dest=field.name, default=argparse.SUPPRESS, help=doc, **kind)
+
+
+def run_or_source(word: str) -> RunDir | str:
+    """What is named: a run's folder (or a run's name below runs/), or a data set.
+
+    Raises:
+        RunError: if it is neither.
+    """
+    from litscope.data.sources.names import require_dataset
+    from litscope.errors import DataError
+
+    try:
+        return RunDir.open(word)
+    except RunError as error:
+        try:
+            require_dataset(word)
+        except DataError as other:
+            if Path(word).exists():
+                raise other from None
+            raise RunError(f"{error} Nor is it a data set: {other}") from None
+        return word
+
+
+def refuse(given: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    """Refuse flags of the other kind.
+
+    Args:
+        given: what was given, by field name.
+        names: the fields that are of no use.
+        why: which kind it is.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    from litscope.config.section import flag_of
+
+    for name in names:
+        if given.get(name) not in (None, False):
+            raise ConfigError(f"{flag_of(name)} {why}. Leave it out.")
+
+
+def source_recipe(source: str, given: dict[str, Any]) -> Recipe:
+    """The recipe of a data set and the flags of `ABOUT_DATA` that were given.
+
+    Raises:
+        ConfigError: for a value that its flag does not allow.
+    """
+    from litscope.config.fields import by_name, typed
+    from litscope.config.flags import build
+    from litscope.config.presets import Setting
+
+    layer = {"data.dataset": Setting(source, "SOURCE")}
+    for name in ABOUT_DATA:
+        if name in given:
+            field = by_name()[name]
+            layer[field.key] = Setting(typed(field, given[name], field.flag), field.flag)
+    return build(layer)
+
+
+def run_flags(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags of `ABOUT_RUNS` that were given, in their types.
+
+    Raises:
+        ConfigError: for a flag of `ABOUT_DATA` that is for a data set alone, or a value that a flag does not allow.
+    """
+    from litscope.config.fields import by_name, typed
+
+    only = tuple(name for name in ABOUT_DATA if name not in ABOUT_RUNS)
+    refuse(
+        {name: given[name] if given[name] is not False else True for name in given},
+        only,
+        "is for a data set, and a run has decided it",
+    )
+    fields = by_name()
+    return {name: typed(fields[name], given[name], fields[name].flag) for name in ABOUT_RUNS if name in given}
