@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ def warn_of_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:
         warn(f"{number_of(len(unreadable), 'sample')} that cannot be read {are}: {key} ({reason})")
 
 
-class EvaluationData(L.LightningDataModule):
+class EvaluationData:
     """Some samples of a source, in the order of their ids.
 
     Args:
@@ -63,7 +62,6 @@ class EvaluationData(L.LightningDataModule):
         cache: bool | None = False,
         cache_dir: Path | None = None,
     ) -> None:
-        super().__init__()
         self._source = source
         self._num_workers = num_workers
         self._pin_memory = pin_memory
@@ -89,8 +87,8 @@ class EvaluationData(L.LightningDataModule):
         keys = self._source.manifest.keys
         return [(str(keys[i]), broken[i]) for i in self._asked.tolist() if i in broken]
 
-    def test_dataloader(self) -> Loader:
-        """The samples that were asked for, once and in order."""
+    def batches(self) -> Loader:
+        """The samples that were asked for, once and in order, as they are stored."""
         rows, overlay, order = self._stored.rows, Overlay(self._source.manifest.labels), self._order
         if rows is not None:
             self._loader = GatherLoader(order, rows, overlay, pin_memory=self._pin_memory)
@@ -106,26 +104,18 @@ class EvaluationData(L.LightningDataModule):
             )
         return self._loader
 
-    def predict_dataloader(self) -> Loader:
-        """The same batches as `test_dataloader`."""
-        return self.test_dataloader()
-
-    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """End the decoding threads."""
-        if self._loader is not None:
-            self._loader.close()
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Move each tensor, without waiting for a GPU."""
-        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}  # type: ignore[attr-defined]
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """The evaluation transform, in the trainer's precision."""
-        assert self.trainer is not None
-        return self.trainer.precision_plugin.convert_input(self.seen(batch))
-
     def seen(self, batch: Batch) -> Batch:
         """A batch as the network sees it, on its device: the evaluation transform."""
         if "image" not in batch:
             return batch
         return {**batch, "image": evaluation(batch["image"], self._stored.seen)}
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        if self._loader is not None:
+            self._loader.close()
+
+
+def on_device(batch: Batch, device: torch.device) -> Any:
+    """A batch with each tensor on a device, without waiting for a GPU."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}  # type: ignore[attr-defined]

@@ -18,14 +18,14 @@ from litscope.data.manifest import Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError
-from litscope.evaluation.evaluate import OpenedRun, open_run
-from litscope.evaluation.evaluation_data import EvaluationData
+from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.evaluation.known_data import with_decisions
+from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.features.extraction import extract, extract_known
 from litscope.features.file import Features
 from litscope.training.finetune import device_of
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
-from litscope.training.probes.speed_probe import torch_threads
+from litscope.training.threads import torch_threads
 from litscope.types import Batch
 
 
@@ -114,7 +114,7 @@ def features_of_run(
         ModelError: a network that does not end in a linear layer.
     """
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision="32")
-    if opened.classifier.settings.num_features is not None:
+    if opened.predictor.settings.num_features is not None:
         raise ConfigError(f"{opened.run.path} was trained on a table: features are what a network makes of images.")
     now, then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
     if now.is_stranger:
@@ -127,7 +127,7 @@ def features_of_run(
     began = time.monotonic()
     with torch_threads(None):
         rows = extract_known(
-            opened.classifier,
+            opened.predictor,
             with_content(now.source, then.manifest),
             (encoding.get("image_size"), encoding.get("stored_size")),
             _seen(opened, data),
@@ -137,7 +137,7 @@ def features_of_run(
         )
     decided, ids, _ = with_decisions(now, then, known, holds=True, is_told=False)
     is_readable = (rows[ids] != 0).any(1)
-    by = f"{opened.classifier.settings.arch} of {opened.checkpoint} at {encoding.get('image_size')} pixels"
+    by = f"{opened.predictor.settings.arch} of {opened.checkpoint} at {encoding.get('image_size')} pixels"
     found = Featured(decided.source, decided.source.manifest, rows, ids[is_readable], by)
     _tell(found, time.monotonic() - began)
     return found
@@ -145,12 +145,12 @@ def features_of_run(
 
 def _seen(opened: OpenedRun, data: EvaluationData) -> Iterator[Batch]:
     """The batches of a run's samples on its device, as its network sees them."""
-    loader = data.predict_dataloader()
+    loader = data.batches()
     try:
         for batch in track(loader, "features", total=len(loader)):
-            yield data.seen(data.transfer_batch_to_device(batch, opened.device, 0))
+            yield data.seen(on_device(batch, opened.device))
     finally:
-        data.teardown()
+        data.close()
 
 
 def _tell(found: Featured, took_s: float) -> None:

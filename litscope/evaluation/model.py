@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from litscope.console import warn
 from litscope.data.sources.new import open_arrays, open_paths
 from litscope.errors import DataError
-from litscope.evaluation.evaluate import open_network
 from litscope.evaluation.network import Network
+from litscope.evaluation.opened_run import open_network
 from litscope.evaluation.predict import in_short, most_probable, predict_source
 
 
@@ -65,7 +65,7 @@ class Model:
         self.classes = list(network.classes)
 
     def __repr__(self) -> str:
-        arch = self._network.classifier.settings.arch
+        arch = self._network.predictor.settings.arch
         return f"Model({arch}, {len(self.classes)} classes, {str(self._network.checkpoint)!r})"
 
     def predict(self, x: Any, *, batch_size: int | None = None, num_workers: int | None = None) -> Predicted:

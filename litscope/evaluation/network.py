@@ -1,8 +1,8 @@
 """Network: a trained network out of a checkpoint, which predicts samples that it has never seen.
 
 A checkpoint alone is enough: it holds the weights, the class names, how samples are read, and the precision. With the
-run that it came from, batch size and threads are those of the training. No Trainer is made, whose start takes longer
-than a few images do; the steps between are Lightning's, so the numbers are those of its own prediction.
+run that it came from, batch size and threads are those of the training. Lightning is not even imported, which takes
+longer than a few images do; the steps between are those of its Trainer, so the numbers are those of its prediction.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import copy
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from numpy.typing import NDArray
 
 from litscope.config.hardware import PRECISIONS, HardwareConfig
@@ -24,13 +22,14 @@ from litscope.console import shell_word
 from litscope.data.sample_facts import SampleFacts
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, RunError
-from litscope.evaluation.evaluation_data import EvaluationData
-from litscope.evaluation.trained import classifier_in
+from litscope.evaluation.evaluation_data import EvaluationData, on_device
+from litscope.evaluation.precision import Precision
+from litscope.evaluation.trained import predictor_in
 from litscope.limits import num_cores
-from litscope.models.classifier import SAMPLE_FACTS, Classifier
+from litscope.models.checkpoint_file import load_checkpoint
+from litscope.models.forward import SAMPLE_FACTS, Forward
 from litscope.training.hardware import Plan, plan
-from litscope.training.loop.checkpoints import load_checkpoint
-from litscope.training.probes.speed_probe import torch_threads
+from litscope.training.threads import torch_threads
 
 BATCH_SIZE = 64
 """Samples per step, where the training does not say how many."""
@@ -45,13 +44,14 @@ class Network:
 
     Attributes:
         checkpoint: the file that it came from.
+        predictor: the network with its weights.
         plan: the device, and the precision.
         facts: class names, and how samples are read.
         batch_size, num_workers, cache_dir: as in training, where that is known.
     """
 
     checkpoint: Path
-    classifier: Classifier
+    predictor: Forward
     plan: Plan
     facts: SampleFacts
     batch_size: int = BATCH_SIZE
@@ -104,33 +104,22 @@ class Network:
 
     def probabilities(self, data: EvaluationData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """What the network says of samples: ids (n,) of those that can be read, probabilities (n, C)."""
-        precision, device = _precision(self.plan), self.device
-        classifier: Any = precision.convert_module(self.classifier).to(device).eval()
+        precision, device = Precision(self.plan.precision, self.plan.device_type), self.device
+        precision.convert(self.predictor)
+        predictor = self.predictor.to(device).eval()
         ids = [torch.zeros(0, dtype=torch.int64)]
         probs = [torch.zeros(0, len(self.classes))]
         try:
             with torch_threads(None), torch.inference_mode():
-                for batch in data.predict_dataloader():
-                    seen = precision.convert_input(data.seen(data.transfer_batch_to_device(batch, device, 0)))
-                    with precision.forward_context():
-                        found = classifier.predict_step(seen, 0)
-                    ids.append(found["sample_id"].cpu())
-                    probs.append(found["probs"].float().cpu())
+                for batch in data.batches():
+                    seen = precision.converted(data.seen(on_device(batch, device)))
+                    with precision.forward():
+                        found = predictor.probabilities(seen)
+                    ids.append(seen["sample_id"].cpu())
+                    probs.append(found.float().cpu())
         finally:
-            data.teardown()
+            data.close()
         return torch.cat(ids).numpy(), torch.cat(probs).numpy()
-
-
-def _precision(plan: Plan) -> Precision:
-    """What Lightning's Trainer makes of a plan's precision."""
-    match plan.precision:
-        case "16-true" | "bf16-true" as name:
-            return HalfPrecision(name)
-        case "16-mixed" | "bf16-mixed" as name:
-            return MixedPrecision(name, plan.device_type)
-        case "64-true":
-            return DoublePrecision()
-    return Precision()
 
 
 def plan_for(hardware: HardwareConfig, accelerator: str | None, precision: str | None) -> Plan:
@@ -164,8 +153,8 @@ def open_checkpoint(path: Path, *, accelerator: str | None = None, precision: st
     found = checkpoint.get(SAMPLE_FACTS)
     if found is None:
         return None
-    classifier = classifier_in(checkpoint, path)
-    settings = classifier.settings
+    predictor = predictor_in(checkpoint, path)
+    settings = predictor.settings
     try:
         if not isinstance(found, dict) or found.get("precision") not in ("auto", *PRECISIONS):
             raise ValueError("it does not say in which precision its network computes")
@@ -181,7 +170,7 @@ def open_checkpoint(path: Path, *, accelerator: str | None = None, precision: st
     except ValueError as error:
         raise RunError(f"{path} is no checkpoint to predict with: {error}.") from error
     here = plan_for(HardwareConfig(precision=found["precision"]), accelerator, precision)
-    return Network(checkpoint=path, classifier=classifier, plan=here, facts=facts, batch_size=found["batch_size"])
+    return Network(checkpoint=path, predictor=predictor, plan=here, facts=facts, batch_size=found["batch_size"])
 
 
 def run_of_checkpoint(path: str | os.PathLike[str]) -> Path:

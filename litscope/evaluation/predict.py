@@ -26,9 +26,9 @@ from litscope.data.reading.bands import Axis
 from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, DataError, did_you_mean
-from litscope.evaluation.evaluate import open_network, open_run
 from litscope.evaluation.evaluation_data import warn_of_unreadable
 from litscope.evaluation.network import Network
+from litscope.evaluation.opened_run import open_network, open_run
 from litscope.rundir import whole_file
 from litscope.spreadsheets import write_csv
 

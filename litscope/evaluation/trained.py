@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from litscope.errors import RunError, UserError
-from litscope.models.classifier import Classifier
-from litscope.training.loop.checkpoints import load_checkpoint
+from litscope.models.checkpoint_file import load_checkpoint
+from litscope.models.forward import HYPER_PARAMETERS, Forward
+from litscope.models.predictor import Predictor
+
+F = TypeVar("F", bound=Forward)
 
 
-def load_classifier(path: Path) -> Classifier:
-    """The classifier of a checkpoint, with its weights, on the CPU.
+def load_network(path: Path, kind: type[F]) -> F:
+    """The network of a checkpoint, with its weights, on the CPU.
+
+    Args:
+        kind: `Predictor`, or `Classifier` for a Trainer.
 
     Raises:
         RunError: if the file is missing or damaged, or its settings and weights are none of a classifier.
     """
-    return classifier_in(load_checkpoint(path), path)
+    return _network_in(load_checkpoint(path), path, kind)
 
 
-def classifier_in(checkpoint: dict[str, Any], path: Path) -> Classifier:
-    """The classifier of a checkpoint that was read from `path`; errors as `load_classifier`."""
-    given, state = checkpoint.get(Classifier.CHECKPOINT_HYPER_PARAMS_KEY), checkpoint["state_dict"]
+def predictor_in(checkpoint: dict[str, Any], path: Path) -> Predictor:
+    """The predictor of a checkpoint that was read from `path`; errors as `load_network`."""
+    return _network_in(checkpoint, path, Predictor)
+
+
+def _network_in(checkpoint: dict[str, Any], path: Path, kind: type[F]) -> F:
+    given, state = checkpoint.get(HYPER_PARAMETERS), checkpoint["state_dict"]
     if not isinstance(given, dict) or not isinstance(state, dict):
         raise RunError(f"{path} is a checkpoint, but none of litscope: it has no 'hyper_parameters' and 'state_dict'.")
     try:
         with torch.device("meta"):  # takes no memory: sizes that somebody made up are found before they are reserved
-            _check_shapes(Classifier(**given), state)
-        classifier = Classifier(**given)
-        classifier.on_load_checkpoint(checkpoint)
-        classifier.load_state_dict(state)
+            _check_shapes(kind(**given), state)
+        network = kind(**given)
+        network.take_from(checkpoint)
+        network.load_state_dict(state)
     except (UserError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} is not a checkpoint of this version's classifier: {reason}") from error
-    return classifier
+    return network
 
 
-def _check_shapes(classifier: Classifier, state: dict[str, Any]) -> None:
+def _check_shapes(network: Forward, state: dict[str, Any]) -> None:
     """Raises ValueError if the weights are not those that the settings ask for."""
-    expected = classifier.state_dict()
+    expected = network.state_dict()
     for name, tensor in expected.items():
         found = state.get(name)
         if not isinstance(found, Tensor):

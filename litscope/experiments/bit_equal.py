@@ -13,8 +13,8 @@ from litscope.config.flags import build
 from litscope.config.resume import find_checkpoint
 from litscope.data.manifest import Manifest
 from litscope.live.records import epoch_rows, read_summary
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, read_lines
-from litscope.training.loop.checkpoints import load_checkpoint
 
 OF_THE_START = ("command", "working_directory", "started_at")
 """Fields of environment.json that describe one start of a run and on which no result depends."""

@@ -29,7 +29,7 @@ from litscope.console import say, shell_word, table_lines
 from litscope.data.sources.source import Source
 from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
-from litscope.evaluation.evaluate import OpenedRun, open_run
+from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
 from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
@@ -284,8 +284,8 @@ def _probabilities(
         return opened.probabilities(data)
     found_ids, found = [], []
     with torch.inference_mode():
-        for batch in data.test_dataloader():
-            logits = opened.classifier.eval().own_logits(batch["features"])  # (M, B, C)
+        for batch in data.batches():
+            logits = opened.predictor.eval().own_logits(batch["features"])  # (M, B, C)
             asked = torch.from_numpy(member[batch["sample_id"].numpy()])
             found_ids.append(batch["sample_id"].numpy())
             found.append(logits[asked, torch.arange(len(asked))].float().softmax(1).numpy())

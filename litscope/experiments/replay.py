@@ -19,10 +19,10 @@ from litscope.experiments.bit_equal import Replay, compare, is_finished
 from litscope.experiments.reruns import duration, epoch_s, recipe_of, require_data
 from litscope.ledger.journal.actions import Action, entries, is_momentary, request
 from litscope.live.records import epoch_rows
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, cut_steps, read_lines
 from litscope.runs import claimed_folder, is_training
 from litscope.training.fit import run_recipe
-from litscope.training.loop.checkpoints import load_checkpoint
 
 
 def replay(run: RunDir, run_dir: str | None = None) -> Replay:

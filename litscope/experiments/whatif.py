@@ -29,9 +29,10 @@ from litscope.experiments.whatif_result import Question, WhatIf
 from litscope.ledger.journal.actions import Action, Decisions, decide, entries, request
 from litscope.ledger.views import select_ids
 from litscope.live.records import epoch_rows, read_summary
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, write_json
 from litscope.runs import RUNS
-from litscope.training.loop.checkpoints import KEY, load_checkpoint
+from litscope.training.loop.checkpoints import KEY
 
 AS_IS, CHANGED = "as-is", "changed"
 

@@ -22,17 +22,17 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.loaders import Loader
 from litscope.data.manifest import Manifest
 from litscope.features.file import FeatureFile, Features
-from litscope.models.classifier import Classifier
+from litscope.models.forward import Forward
 from litscope.types import Batch
 
 
 def extract(
-    classifier: Classifier, data: ClassificationData, device: torch.device, views: Sequence[int | None] = (None,)
+    network: Forward, data: ClassificationData, device: torch.device, views: Sequence[int | None] = (None,)
 ) -> list[Features]:
     """The features of a data set that a network is to be trained on, once for each view.
 
     Args:
-        classifier: with its network, whose mode and device are as before afterwards.
+        network: whose mode and device are as before afterwards.
         data: opened, of images. Its settings say where features are kept; with `cache` False nowhere.
         device: where they are computed.
         views: None is the image as it is evaluated, j as epoch j shows it in training.
@@ -45,19 +45,19 @@ def extract(
     """
     settings, manifest = data.settings, data.manifest
     contents = _digests(manifest if manifest.has_content else with_content(data.source))
-    weights, ids = _weights_digest(classifier), data.readable(manifest.sample_ids)
+    weights, ids = _weights_digest(network), data.readable(manifest.sample_ids)
     found: list[Features] = []
     for view in views:
         augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
         facts = [weights, data.image_size, manifest.encoding.get("stored_size"), augmentation]
         file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
         batches = _seen(data, ids, view, device)
-        found.append(_of_batches(classifier, batches, len(manifest), device, file))
+        found.append(_of_batches(network, batches, len(manifest), device, file))
     return found
 
 
 def extract_known(
-    classifier: Classifier,
+    network: Forward,
     manifest: Manifest,
     sizes: tuple[int | None, int | None],
     batches: Iterable[Batch],
@@ -78,28 +78,28 @@ def extract_known(
     Returns:
         (N, F), as `extract`: of the same network and images the same file of the cache folder.
     """
-    facts = [_weights_digest(classifier), *sizes, None]
+    facts = [_weights_digest(network), *sizes, None]
     file = FeatureFile(cache_folder, _digests(manifest), facts) if is_kept else None
-    return _of_batches(classifier, batches, len(manifest), device, file)
+    return _of_batches(network, batches, len(manifest), device, file)
 
 
 def _of_batches(
-    classifier: Classifier, batches: Iterable[Batch], num_samples: int, device: torch.device, file: FeatureFile | None
+    network: Forward, batches: Iterable[Batch], num_samples: int, device: torch.device, file: FeatureFile | None
 ) -> Features:
     """(N, F), from the file if it is there, else from the images."""
     rows = None if file is None else file.load()
     if rows is not None:
         return rows
-    was_training, home = classifier.training, classifier.device
-    classifier.eval().to(device)
+    was_training, home = network.training, network.mean.device
+    network.eval().to(device)
     try:
         for batch in batches:
-            features = classifier.features(batch["image"]).float().cpu().numpy().astype(np.float16)
+            features = network.features(batch["image"]).float().cpu().numpy().astype(np.float16)
             if rows is None:
                 rows = np.zeros((num_samples, features.shape[1]), np.float16)
             rows[batch["sample_id"].cpu().numpy()] = features
     finally:
-        classifier.train(was_training).to(home)
+        network.train(was_training).to(home)
     assert rows is not None  # an opened data set has a readable sample
     if file is not None:
         file.keep(rows)
@@ -124,15 +124,15 @@ def _digests(manifest: Manifest) -> list[bytes | None]:
     return digests.to_pylist()  # type: ignore[no-any-return]
 
 
-def _weights_digest(classifier: Classifier) -> str:
+def _weights_digest(network: Forward) -> str:
     """What the features depend on besides the images: the body's weights, and the normalisation."""
     digest = hashlib.blake2b(digest_size=16)
-    head = {id(parameter) for parameter in classifier.head.parameters()} if classifier.head is not None else set()
-    assert classifier.net is not None
-    for name, tensor in classifier.net.state_dict(keep_vars=True).items():
+    head = {id(parameter) for parameter in network.head.parameters()} if network.head is not None else set()
+    assert network.net is not None
+    for name, tensor in network.net.state_dict(keep_vars=True).items():
         if id(tensor) not in head:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for tensor in (classifier.mean, classifier.std):
+    for tensor in (network.mean, network.std):
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

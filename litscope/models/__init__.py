@@ -1,24 +1,28 @@
 """Networks by name, and the LightningModule that trains them.
 
-    settings       what a classifier is told: one field for each setting, with its names and its range
-    keywords       the same for type checkers, written by scripts/keywords.py
-    networks/      the networks themselves, and weights to start from
-    classifier     the LightningModule: builds its network, and turns a batch into a step
-    scheduled      its optimizer and the plan of its learning rate
-    measured       its hooks at the ends of an epoch, which log metrics
-    losses         what training minimises
-    optim          optimizers by name
-    schedule       the learning rate as a function of the step
-    step_plan      how many steps a run has
-    metrics        accuracy, AUROC and the rest of one phase, exact over ranks
-    given_metrics  metrics of torchmetrics that a caller adds
-    phases         the metrics of training, validation and test, side by side
-    tta            several views of one test image
-    steps          several optimizer steps in one call of Lightning's loop
-    compiled       such a step as one compiled graph
-    graphed        such a step as one CUDA graph
-    archive        a look at a file of torch.save before it is read
+    settings         what a classifier is told: one field for each setting, with its names and its range
+    keywords         the same for type checkers, written by scripts/keywords.py
+    networks/        the networks themselves, and weights to start from
+    forward          from a batch to logits and probabilities: the network, and what stands around it
+    predictor        that alone, which predicts without Lightning
+    classifier       the LightningModule: forward, and from a batch to a step of training
+    scheduled        its optimizer and the plan of its learning rate
+    measured         its hooks at the ends of an epoch, which log metrics
+    losses           what training minimises
+    optim            optimizers by name
+    schedule         the learning rate as a function of the step
+    step_plan        how many steps a run has
+    metrics          accuracy, AUROC and the rest of one phase, exact over ranks
+    given_metrics    metrics of torchmetrics that a caller adds
+    phases           the metrics of training, validation and test, side by side
+    tta              several views of one test image
+    steps            several optimizer steps in one call of Lightning's loop
+    compiled         such a step as one compiled graph
+    graphed          such a step as one CUDA graph
+    checkpoint_file  a checkpoint read, of which nothing is run
+    archive          a look at a file of torch.save before it is read
 
 Who may come in: `features`, `training`, `evaluation`, `experiments` and the commands. This room imports the ground
-floor only: it knows neither where samples come from nor what a run is. `settings` imports no torch.
+floor only: it knows neither where samples come from nor what a run is. `settings` imports no torch, `forward` and
+`predictor` no Lightning.
 """

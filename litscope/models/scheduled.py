@@ -12,6 +12,7 @@ from torch import nn
 from litscope.defaults import METRICS, NO_DIRECTION, best_of
 from litscope.errors import ConfigError
 from litscope.lightning_internals import batches_behind, has_grad_scaler
+from litscope.models.forward import Forward
 from litscope.models.measured import Measured
 from litscope.models.networks.members import Members, scale_steps
 from litscope.models.optim import build_optimizer
@@ -20,12 +21,10 @@ from litscope.models.settings import ClassifierSettings
 from litscope.models.step_plan import StepPlan
 
 
-class Scheduled(Measured):
+class Scheduled(Forward, Measured):
     """The base of the classifier that makes its optimizer, plans its schedule, and plans it anew when the run changes.
 
     Attributes:
-        net: the network, which takes normalised input; None until the data are known.
-        notes: lines to tell the person.
         schedule: the live learning-rate schedule (`lr_scale`), once training is set up.
         epoch_batches: (first, stop) -> the batches expected in each of these epochs, for a run whose epochs differ in
             length; the first epoch visits all samples. None: every epoch is as long as the current one.
@@ -34,9 +33,6 @@ class Scheduled(Measured):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net: nn.Module | None = None
-        self._heads: list[nn.Linear] = []  # in a list: it is a part of `net` already
-        self.notes: list[str] = []
         self.schedule: Schedule | None = None
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
@@ -45,11 +41,6 @@ class Scheduled(Measured):
     def settings(self) -> ClassifierSettings:
         """The hyperparameters as they stand: what was given, and what the data decided since."""
         return ClassifierSettings(**{field.name: self.hparams[field.name] for field in fields(ClassifierSettings)})
-
-    @property
-    def head(self) -> nn.Linear | None:
-        """The network's last layer; None where it is not linear."""
-        return self._heads[0] if self._heads else None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and a schedule that moves at every step.

@@ -16,6 +16,7 @@
     job              the records that every process of a run has, and the result
     passed_metrics   the caller's own metrics, on the way to the other processes
     worker           one of several processes
+    threads          how many torch computes with, for a while
     quiet            Lightning's own messages, turned off
     summary          summary.json and the pictures beside it, at the end
     loop/            what runs inside Lightning's loop

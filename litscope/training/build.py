@@ -27,6 +27,7 @@ from litscope.errors import ConfigError
 from litscope.lightning_internals import adapt_callback_states, callbacks_of
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.settings import ClassifierSettings
 from litscope.rundir import LAST, RunDir
@@ -35,11 +36,7 @@ from litscope.training.hardware import Plan
 from litscope.training.job import Job
 from litscope.training.loggers import make_profiler
 from litscope.training.loop.canaries import Canaries
-from litscope.training.loop.checkpoints import (
-    AtomicCheckpointIO,
-    best_checkpoints,
-    load_checkpoint,
-)
+from litscope.training.loop.checkpoints import AtomicCheckpointIO, best_checkpoints
 from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
 from litscope.training.loop.recorder import Recorder

@@ -15,9 +15,9 @@ from litscope.console import say
 from litscope.features.extraction import extract
 from litscope.features.head import fit_head
 from litscope.launch.workers import rank_of_process
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
-from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.prepare import Prepared
 
 

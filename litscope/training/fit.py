@@ -38,6 +38,7 @@ from litscope.launch.workers import rank_of_process, start_workers
 from litscope.ledger.journal.actions import Action
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
@@ -45,13 +46,14 @@ from litscope.training import build, summary
 from litscope.training.finetune import begin_tuning
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
-from litscope.training.loop.checkpoints import best_path, load_checkpoint
+from litscope.training.loop.checkpoints import best_path
 from litscope.training.loop.recorder import Recorder
 from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
 from litscope.training.run_folder import abandon, begin, check_name, finished, open_run
+from litscope.training.threads import torch_threads
 
 WORKER = "litscope.training.worker"
 """What the other processes of a run execute."""
@@ -134,7 +136,7 @@ def run_recipe(
         if is_first and start.folder is None:
             lock.enter_context(held(run))
             run.check_free()  # another process may have been faster
-        with speed_probe.torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
+        with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
             loggers: list[Logger] = []
             if is_first:
                 try:

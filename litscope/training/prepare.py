@@ -37,6 +37,7 @@ from litscope.errors import ConfigError, DataError, RunError
 from litscope.launch.workers import rank_of_process
 from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import epochs_in
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.networks.backbones import why_never_weights, why_no_weights
 from litscope.models.optim import build_optimizer
@@ -46,7 +47,7 @@ from litscope.training.facts import look
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
-from litscope.training.loop.checkpoints import load_checkpoint, steering_state
+from litscope.training.loop.checkpoints import steering_state
 from litscope.training.loop.stride import Stride, make_stride
 from litscope.training.passed_metrics import packed
 from litscope.training.settings import resumed

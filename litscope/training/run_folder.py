@@ -24,11 +24,12 @@ from litscope.ledger.journal.actions import submit
 from litscope.lightning_internals import is_early_stopped_in
 from litscope.live import environment
 from litscope.live.records import read_summary
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, begin_attempt, write_json, write_text
 from litscope.runs import RUNS, claim_folder
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
-from litscope.training.loop.checkpoints import KEY, load_checkpoint, supersede
+from litscope.training.loop.checkpoints import KEY, supersede
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.prepare import Prepared
 from litscope.training.summary import checkpoint_folder

@@ -37,7 +37,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     from litscope.training.fit import train
     from litscope.training.passed_metrics import unpacked
     from litscope.training.prepare import prepare, seeded_classifier
-    from litscope.training.probes.speed_probe import torch_threads
+    from litscope.training.threads import torch_threads
 
     with catch_stop_requests() as stop_requests:
         start = prepare(build({}, [recipe_file]), actions=(), metrics=unpacked(Path(recipe_file)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from test_evaluate import IMAGES, write_images
 import litscope
 from litscope.cli import main
 from litscope.errors import ConfigError, RunError
-from litscope.evaluation.evaluate import open_run
+from litscope.evaluation.evaluate import one_device_trainer
+from litscope.evaluation.evaluation_data_module import EvaluationDataModule
 from litscope.evaluation.network import open_checkpoint
-from litscope.models.classifier import SAMPLE_FACTS
+from litscope.evaluation.opened_run import open_run
+from litscope.models.classifier import Classifier
+from litscope.models.forward import HYPER_PARAMETERS, SAMPLE_FACTS
 from litscope.rundir import RunDir
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -139,20 +144,50 @@ def test_the_numbers_are_those_of_lightnings_trainer(images: tuple[Path, Path], 
     opened = open_run(run, accelerator="cpu", precision=precision)
     source = opened.find_data()[0].source
     ids, probs = opened.probabilities(opened.data_of(source, source.manifest.sample_ids))
-    again = open_run(run, accelerator="cpu", precision=precision)
-    batches = again.trainer().predict(again.classifier, datamodule=again.data_of(source, source.manifest.sample_ids))
+    again = open_run(run, accelerator="cpu", precision=precision, kind=Classifier)
+    data = EvaluationDataModule(again.data_of(source, source.manifest.sample_ids))
+    assert isinstance(again.predictor, Classifier)
+    batches = one_device_trainer(again.plan).predict(again.predictor, datamodule=data)
     assert batches is not None
     wanted: Any = {name: torch.cat([batch[name] for batch in batches]) for name in ("sample_id", "probs")}
     assert np.array_equal(ids, wanted["sample_id"].numpy())
     assert np.array_equal(probs, wanted["probs"].float().numpy())
 
 
-def test_no_trainer_is_made(images: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a Trainer was made")
+SLOW_TO_IMPORT = ("lightning", "pytorch_lightning", "torchmetrics", "torch._dynamo", "sympy")
+WITHOUT_LIGHTNING = """
+import json, sys, litscope
+from litscope.cli import main
 
-    monkeypatch.setattr(L.Trainer, "__init__", refuse)
-    assert len(litscope.load(images[0]).predict(images[1]).names) == 24
+run, checkpoint, image, table = sys.argv[1:]
+assert main(["predict", run, image, "--json"]) == 0
+print("=====")
+found = {"images": litscope.load(checkpoint).predict([image]).probabilities.tolist()}
+found["rows"] = litscope.predict(table, split="val", batch_size=3).table.to_pylist()
+print(json.dumps({**found, "imported": [name for name in {imported} if name in sys.modules]}))
+"""
+
+
+def test_a_prediction_imports_no_lightning(images: tuple[Path, Path], table: Path, moved: Path) -> None:
+    run, data = images
+    image = next(data.rglob("*.png"))
+    code = WITHOUT_LIGHTNING.replace("{imported}", repr(SLOW_TO_IMPORT))
+    words = [sys.executable, "-c", code, *map(str, (run, moved, image, table))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    of_command, of_calls = map(json.loads, done.stdout.split("====="))
+    assert of_calls["imported"] == []
+    here = litscope.predict(run, image).table.to_pylist()
+    assert of_command["result"]["predictions"] == [
+        {name: pytest.approx(value) if isinstance(value, float) else value for name, value in row.items()}
+        for row in here
+    ]
+    assert of_calls["images"] == [pytest.approx([here[0]["p_dark"], here[0]["p_light"]])]
+    assert len(of_calls["rows"]) == litscope.evaluate(table, "val")["num_samples"]
+
+
+def test_a_checkpoint_names_its_settings_as_lightning_does() -> None:
+    assert L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY == HYPER_PARAMETERS
 
 
 IMAGE = {"kind": "image", "channels": 3, "dtype": "uint8", "image_size": 128, "stored_size": 146}

@@ -27,8 +27,8 @@ from litscope.data.stored import open_cache
 from litscope.errors import DataError, LedgerError, RunError
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.views import sql
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir
-from litscope.training.loop.checkpoints import load_checkpoint
 
 FEW_AND_MANY = [pytest.param(20, id="few"), pytest.param(400, id="many", marks=pytest.mark.slow)]
 

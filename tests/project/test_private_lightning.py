@@ -84,14 +84,15 @@ def test_nobody_else_touches_them() -> None:
 
 def test_our_own_private_names_do_not_hide_those_of_lightning() -> None:
     from litscope.data.datamodule import ClassificationData
-    from litscope.evaluation.evaluation_data import EvaluationData
+    from litscope.evaluation.evaluation_data_module import EvaluationDataModule
     from litscope.models.classifier import Classifier
     from litscope.training.loop.checkpoints import AtomicCheckpointIO
     from litscope.training.loop.ema import AveragedWeights
     from litscope.training.loop.recorder import Recorder
     from litscope.watch.scope import Scope
 
-    for ours in (Classifier, ClassificationData, EvaluationData, AtomicCheckpointIO, AveragedWeights, Recorder, Scope):
+    lightnings = (Classifier, ClassificationData, EvaluationDataModule, AtomicCheckpointIO)
+    for ours in (*lightnings, AveragedWeights, Recorder, Scope):
         theirs = [base for base in ours.__mro__ if base.__module__.startswith("lightning.")]
         assert theirs
         private = {name for base in theirs for name in {*dir(base), *own_names(base)} if is_private(name)}

@@ -16,13 +16,13 @@ from small_runs import DIGITS, IRIS, last, small_fit
 
 from litscope.errors import ConfigError, RunError
 from litscope.live.records import epoch_rows
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
 from litscope.training.loop.checkpoints import (
     AtomicCheckpointIO,
     Position,
-    load_checkpoint,
     position_of,
     random_state,
     set_random_state,

@@ -23,14 +23,16 @@ from litscope.config.flags import recipe_from_keywords
 from litscope.config.resume import resolve_resume
 from litscope.errors import ModelError, RunError
 from litscope.evaluation.evaluate import evaluate
-from litscope.evaluation.trained import load_classifier
+from litscope.evaluation.trained import load_network
 from litscope.experiments.replay import replay
 from litscope.live.records import epoch_rows
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.networks.weights import read_weights
+from litscope.models.predictor import Predictor
 from litscope.rundir import RunDir, read_lines
 from litscope.seals import why_damaged
 from litscope.training.fit import fit
-from litscope.training.loop.checkpoints import AtomicCheckpointIO, load_checkpoint, steering_state
+from litscope.training.loop.checkpoints import AtomicCheckpointIO, steering_state
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "load_checkpoint": (load_checkpoint, RunError),
     "a look": (lambda path: load_checkpoint(path, mmap=True), RunError),
     "steering": (steering_state, RunError),
-    "evaluate and predict": (load_classifier, RunError),
+    "evaluate and predict": (lambda path: load_network(path, Predictor), RunError),
     "Lightning": (AtomicCheckpointIO().load_checkpoint, RunError),
     "--weights": (read_weights, ModelError),
 }

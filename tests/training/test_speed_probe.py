@@ -15,12 +15,13 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
-from litscope.training import hardware
+from litscope.training import hardware, threads
 from litscope.training.fit import fit, run_recipe
 from litscope.training.hardware import plan
 from litscope.training.probes import speed_probe
 from litscope.training.probes.speed_memory import SpeedMemory
-from litscope.training.probes.speed_probe import MARGIN, Setup, Trial, choose, macs, settle, torch_threads
+from litscope.training.probes.speed_probe import MARGIN, Setup, Trial, choose, macs, settle
+from litscope.training.threads import torch_threads
 
 USUAL = Setup("32-true", True, 2)
 
@@ -41,7 +42,7 @@ def tried(monkeypatch):
     """Everything is worth trying on any machine; `tried` holds the setups, and how fast each is said to be."""
     speeds = {}
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
-    monkeypatch.setattr(speed_probe, "num_cores", lambda: 64)
+    monkeypatch.setattr(threads, "num_cores", lambda: 64)
     monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(Trial, "step_s", lambda self, setup: 0.001)
@@ -256,7 +257,7 @@ def test_mistakes():
 def test_threads_keep_within_the_cpu_quota(monkeypatch):
     """Torch counts the cores of the affinity mask; the quota of a container may be less."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(speed_probe, "num_cores", lambda: 3)
+    monkeypatch.setattr(threads, "num_cores", lambda: 3)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(5)

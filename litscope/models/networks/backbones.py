@@ -410,6 +410,8 @@ def _try_out(
         return
     shape = (1, num_features) if num_features is not None else (1, channels, size, size)
     weight = next(net.parameters())
+    if weight.is_meta:  # made for the shapes of its weights; a pass would import torch's compiler, which takes a second
+        return
     was_training = net.training
     net.eval()
     try:

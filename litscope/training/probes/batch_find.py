@@ -23,8 +23,8 @@ from litscope.limits import memory_available_bytes
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
 from litscope.training.probes.batch_curve import BatchSizeResult, Probe, search
-from litscope.training.probes.speed_probe import torch_threads
 from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
+from litscope.training.threads import torch_threads
 from litscope.types import Batch
 
 

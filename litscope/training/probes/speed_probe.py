@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 
@@ -35,11 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from litscope.config.hardware import Precision
 from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
-from litscope.limits import num_cores
 from litscope.models.classifier import Classifier
 from litscope.models.optim import build_optimizer
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.probes.speed_memory import SpeedMemory
+from litscope.training.threads import default_threads, torch_threads
 
 MARGIN = 1.15
 """How many times as fast an alternative must be to be chosen."""
@@ -158,26 +157,6 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> float:
     net.train(was_training)
     flops: int = counter.get_total_flops()
     return flops / 2
-
-
-def default_threads() -> int:
-    """The number that torch has set, and no more than the CPU quota gives: torch itself asks the affinity only.
-
-    $OMP_NUM_THREADS holds as it is.
-    """
-    number = torch.get_num_threads()
-    return number if "OMP_NUM_THREADS" in os.environ else min(number, num_cores())
-
-
-@contextmanager
-def torch_threads(number: int | None) -> Iterator[None]:
-    """This number of torch threads inside (None: `default_threads`), and as before afterwards."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(number or default_threads())
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Trial:

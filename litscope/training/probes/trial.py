@@ -21,9 +21,9 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import Interrupted
 from litscope.lightning_internals import trainers_kept
 from litscope.live.stop_requests import STOP_SIGNALS, catch_stop_requests
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.training.hardware import Plan
-from litscope.training.loop.checkpoints import load_checkpoint
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.quiet import quiet_lightning
 

@@ -1,0 +1,211 @@
+"""Forward: the way of a batch through a network, to logits and probabilities; of a classifier that trains, and of one
+that only predicts.
+
+Around the network stand its normalisation, its memory format, its members made one, and test-time augmentation. All of
+it follows from settings and weights, which is why a checkpoint is enough for it. Nothing here knows Lightning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from litscope.errors import ModelError
+from litscope.models.networks import backbones, heads
+from litscope.models.networks.members import Members, MemberSettings, fuse
+from litscope.models.settings import ClassifierSettings
+from litscope.models.tta import views
+from litscope.types import Batch
+
+HYPER_PARAMETERS = "hyper_parameters"
+"""Where a checkpoint of Lightning holds the settings of its module."""
+
+SAMPLE_FACTS = "litscope_samples"
+"""Where a checkpoint holds what it takes to predict, beside the weights and the settings."""
+
+
+class Forward(nn.Module):
+    """A network, and what stands around it. Subclasses say where the settings are kept.
+
+    Attributes:
+        net: the network, which takes normalised input; None until its shape is known.
+        mean, std: what the input is normalised with; not persistent, as they are among the settings.
+        notes: lines to tell the person, about weights and changes to the network.
+        sample_facts: what the data say of their samples, as plain values: class names, and how bytes become input. A
+            checkpoint holds them under `SAMPLE_FACTS`, with the precision. None where the data say nothing.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net: nn.Module | None = None
+        self._heads: list[nn.Linear] = []  # in a list: it is a part of `net` already
+        self.notes: list[str] = []
+        self.sample_facts: dict[str, Any] | None = None
+        self._memory_format = torch.contiguous_format
+        self.register_buffer("mean", torch.zeros(1), persistent=False)
+        self.register_buffer("std", torch.ones(1), persistent=False)
+
+    @property
+    def settings(self) -> ClassifierSettings:
+        """The settings as they stand: what was given, and what the data or the weights decided since."""
+        raise NotImplementedError
+
+    def _remember(self, **known: Any) -> None:
+        """Add what is known now to the settings: plain JSON values."""
+        raise NotImplementedError
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The network's last layer; None where it is not linear."""
+        return self._heads[0] if self._heads else None
+
+    # ---- the network -------------------------------------------------------------------------
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether the settings say how large input and output are: the network can be built."""
+        settings = self.settings
+        has_input = settings.num_features is not None or None not in (settings.in_channels, settings.image_size)
+        return settings.num_classes is not None and has_input
+
+    def _build(self, *, from_scratch: bool) -> None:
+        """Make the network that the settings ask for.
+
+        Args:
+            from_scratch: without pretrained weights or those of a file, since others are about to be loaded.
+        """
+        settings = self.settings
+        if settings.num_classes is None:
+            raise ModelError(
+                "The number of classes is not known: pass Classifier(num_classes=...), or train with a "
+                "datamodule that has the attribute num_classes."
+            )
+        arch = settings.arch or ("mlp" if settings.num_features is not None else "resnet18")
+        made = backbones.build(
+            arch,
+            settings.num_classes,
+            in_channels=settings.in_channels or 3,
+            image_size=settings.image_size,
+            num_features=settings.num_features,
+            pretrained=False if from_scratch else settings.pretrained,
+            weights=None if from_scratch else settings.weights,
+            dropout_rate=settings.dropout_rate,
+            hidden=settings.hidden,
+            stem=settings.stem,
+            channels_last=settings.channels_last,
+            num_members=settings.num_members,
+            member_settings=MemberSettings(settings.member_lr, settings.member_weight_decay),
+            same_start=settings.same_start,
+        )
+        self.net = made.net
+        self._memory_format = made.memory_format
+        self.notes += made.notes
+        head = heads.head_of(made.net, settings.num_classes)
+        self._heads = [] if head is None else [head]
+        facts: dict[str, Any] = {"arch": arch, "stem": made.stem}
+        if settings.mean is None:
+            facts |= {"mean": made.mean, "std": made.std}
+        self._remember(**facts)
+        self._set_normalization()
+
+    def take_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take from a checkpoint what belongs to its weights, and build the network that they fit: the normalisation,
+        the stem, and what the data said of their samples."""
+        saved = checkpoint.get(HYPER_PARAMETERS, {})
+        facts = {name: saved[name] for name in ("mean", "std", "stem") if saved.get(name) is not None}
+        has_other_stem = facts.get("stem", self.settings.stem) != self.settings.stem
+        self._remember(**facts)
+        self._set_normalization()
+        self.sample_facts = checkpoint.get(SAMPLE_FACTS, self.sample_facts)
+        if self.net is None or has_other_stem:
+            self._build(from_scratch=True)
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether images and weights are in channels-last memory."""
+        return self._memory_format == torch.channels_last
+
+    def use_channels_last(self, wanted: bool) -> None:
+        """Bring weights, and from now on images, into channels-last memory or out of it. The values stay."""
+        assert self.net is not None
+        self._memory_format = torch.channels_last if wanted else torch.contiguous_format
+        self.net.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._remember(channels_last=wanted)
+
+    def _set_normalization(self) -> None:
+        """Fill the buffers from the settings; without them the input stays as it is."""
+        settings = self.settings
+        if settings.mean is None:
+            return
+        mean, std = (torch.tensor(values, device="cpu") for values in (settings.mean, settings.std))
+        std = std.where(std > 0, 1.0)  # a constant channel or feature has no spread to divide by
+        pixel = () if settings.num_features is not None else (1, 1)
+        shape = (-1, *pixel) if mean.ndim == 1 else (len(mean), 1, mean.shape[1], *pixel)
+        self.mean, self.std = (values.view(shape).to(self.mean.device) for values in (mean, std))
+
+    # ---- from input to probabilities ---------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
+        return self._fused(self.own_logits(x))
+
+    def probabilities(self, batch: Batch) -> Tensor:
+        """(B, C) float32, of all members together, over the views of test-time augmentation where it was asked for."""
+        return torch.softmax(self._fused(self.tested_logits(inputs_of(batch))).float(), 1)
+
+    def _fused(self, logits: Tensor) -> Tensor:
+        return fuse(logits) if isinstance(self.net, Members) else logits
+
+    def tested_logits(self, x: Tensor) -> Tensor:
+        """`own_logits` of a test batch, averaged over the views of test-time augmentation where it was asked for."""
+        tta = self.settings.tta
+        if tta == "none":
+            return self.own_logits(x)
+        seen = [weight * self.own_logits(view) for weight, view in views(x, tta)]
+        return torch.stack(seen).sum(0)
+
+    @staticmethod
+    def _float(x: Tensor) -> Tensor:
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
+    def own_logits(self, x: Tensor) -> Tensor:
+        """What the network itself returns: (B, C), or (M, B, C) for M members."""
+        if self.net is None:
+            raise ModelError("The network is not built: its classes and channels are known once training starts.")
+        x = self._float(x)
+        if x.ndim == 2 and self.settings.num_features is None and self.head is not None:
+            return self._of_features(x)
+        x = (x - self.mean) / self.std
+        logits: Tensor = self.net(x.contiguous(memory_format=self._memory_format))
+        return logits
+
+    def _of_features(self, features: Tensor) -> Tensor:
+        """(B, C) from what the head is given, (B, F): the same as from the images themselves."""
+        head, rate = self.head, self.settings.dropout_rate
+        assert head is not None
+        features = features.to(head.weight.dtype)
+        if not isinstance(head, backbones.DropoutLinear):  # that one has its own
+            features = torch.nn.functional.dropout(features, rate, self.training)
+        logits: Tensor = head(features)
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, F) what the head is given for images (B, K, H, W), uint8 or float in [0, 1]; in evaluation mode.
+
+        Raises:
+            ModelError: if the network has no linear head.
+        """
+        if self.net is None or self.head is None:
+            raise ModelError("There are no features: the network does not end in a linear layer.")
+        x = (self._float(x) - self.mean) / self.std
+        return heads.features_of(self.net, self.head, x.contiguous(memory_format=self._memory_format))
+
+
+def inputs_of(batch: Batch) -> Tensor:
+    """What the network is shown of a batch: images (B, K, H, W), or features (B, F)."""
+    return batch["image"] if "image" in batch else batch["features"]
