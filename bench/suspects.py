@@ -19,6 +19,15 @@ epochs, each on four fifths of the samples (folds stratified by the given label)
     cleanlab CV             its default score (self-confidence: 1 - p of the given label)
     cleanlab CV, margin     its normalized margin
 
+Without any training of a network, `litscope suspects FOLDER` looks at the images through a network that others
+trained: its features, and a linear head on them (`--rankings features` has these alone, in a few minutes):
+
+    features                the suspicion that it prints
+    features, AUM           the area under the head's margin alone
+    cleanlab, features      cleanlab's scores on the same features as its tutorials have it: probabilities of a
+                            logistic regression, 5-fold cross-validated; on the features as they are, and
+                            ("scaled") centred and of length 1, with which it does best
+
 Figures are average precision and area under the ROC curve of "this label was planted": mean and, after
 the sign, standard deviation over the seeds. A seed changes the subset, the planted labels and the training.
 Subsets of MNIST and CIFAR-10 come from the end of a fixed order; suspicion was designed on the first 40 %
@@ -55,10 +64,15 @@ from harness import machine
 from numpy.typing import NDArray
 from planted import PARTNER, Kind, Labels, load, plant
 from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from litscope.config.flags import recipe_from_keywords
+from litscope.evaluation.featured import features_of_source
 from litscope.evaluation.predict import predict
+from litscope.features.label_errors import find_label_errors
+from litscope.features.unit import Unit
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring import scorekeeper
 from litscope.rundir import RunDir
@@ -67,6 +81,9 @@ from litscope.training.fit import fit
 NUM_CLASSES = 10
 NUM_FOLDS = 5
 SHARES = (0.1, 0.2)
+RANKINGS = ("runs", "features")
+METHODS = {"self_confidence": "", "normalized_margin": ", margin"}
+"""cleanlab's scores -> what their name is followed by."""
 Values = NDArray[np.float64]
 
 
@@ -122,8 +139,12 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         keep = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for cell in _cells(options.data, range(options.seeds)):
-            trained = train(cell, tasks[cell.data], keep / str(cell))
-            for name, figures in judge(trained).items():
+            rankings: dict[str, dict[str, float]] = {}
+            if "runs" in options.rankings:
+                rankings |= judge(train(cell, tasks[cell.data], keep / str(cell)))
+            if "features" in options.rankings:
+                rankings |= judge_features(cell, tasks[cell.data], keep)
+            for name, figures in rankings.items():
                 found[cell.data, cell.kind, f"{cell.share:.0%}", name].append(figures)
                 print(f"  {cell}  {name:<28}AP {figures['ap']:.3f}  AUROC {figures['auroc']:.3f}", file=sys.stderr)
     print(table(found))
@@ -192,17 +213,54 @@ def judge(trained: Trained) -> dict[str, dict[str, float]]:
         "AUM + EL2N": (rankdata(-aum) + rankdata(el2n), suspicion_s),
         "last loss": (signals["loss"][-1], suspicion_s),
     }
-    for method, word in (("self_confidence", ""), ("normalized_margin", ", margin")):
+    for method, word in METHODS.items():
         for name, pred_probs, seconds in (("recorded", probs, suspicion_s), ("CV", trained.held_out, trained.cv_s)):
             began = time.perf_counter()
             quality = get_label_quality_scores(trained.label, pred_probs, method=method)
             rankings[f"cleanlab {name}{word}"] = (-quality, seconds + time.perf_counter() - began)
+    return _figures(trained.is_wrong, rankings, trained.fit_s)
+
+
+def judge_features(cell: Cell, task: Task, folder: Path) -> dict[str, dict[str, float]]:
+    """As `judge`, of the rankings that train no network; their seconds are those of the features and all else."""
+    x, right = load(cell.data, task.num_samples, cell.seed)
+    label = plant(right, cell.kind, cell.share, PARTNER[cell.data], cell.seed)
+    arrays = folder / f"{cell}.npz"
+    np.savez(arrays, X=x, y=label)
+    began = time.perf_counter()
+    with _quiet(arrays.with_suffix(".log")):
+        found = features_of_source(
+            recipe_from_keywords(
+                dataset=str(arrays), val_split=0.0, cache_dir=str(folder / "features"), accelerator="cpu"
+            )
+        )
+    features_s = time.perf_counter() - began
+    arrays.unlink()
+    began = time.perf_counter()
+    ours = find_label_errors(found.rows, found.ids, label, NUM_CLASSES, cell.seed)
+    ours_s = features_s + time.perf_counter() - began
+    rankings = {"features": (ours.suspicion, ours_s), "features, AUM": (-ours.aum.astype(np.float64), ours_s)}
+    plain = np.asarray(found.rows, np.float32)
+    for scale, values in (("", plain), (", scaled", Unit.of(plain, found.ids)(found.ids))):
+        began = time.perf_counter()
+        model = LogisticRegression(max_iter=400)
+        probs = cross_val_predict(model, values, label, cv=NUM_FOLDS, method="predict_proba")
+        seconds = features_s + time.perf_counter() - began
+        for method, word in METHODS.items():
+            quality = get_label_quality_scores(label, probs, method=method)
+            rankings[f"cleanlab, features{scale}{word}"] = (-quality, seconds)
+    return _figures(label != right, rankings, 0.0)
+
+
+def _figures(
+    is_wrong: NDArray[np.bool_], rankings: dict[str, tuple[Values, float]], fit_s: float
+) -> dict[str, dict[str, float]]:
     return {
         name: {
-            "ap": float(average_precision_score(trained.is_wrong, score)),
-            "auroc": float(roc_auc_score(trained.is_wrong, score)),
+            "ap": float(average_precision_score(is_wrong, score)),
+            "auroc": float(roc_auc_score(is_wrong, score)),
             "extra_s": seconds,
-            "fit_s": trained.fit_s,
+            "fit_s": fit_s,
         }
         for name, (score, seconds) in rankings.items()
     }
@@ -300,6 +358,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="digits only, one seed")
     parser.add_argument("--data", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--rankings", nargs="+", choices=RANKINGS, default=list(RANKINGS), help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--num-samples", type=int, help="samples of every data set, instead of its own number")
     parser.add_argument("--epochs", type=int, help="epochs on every data set, instead of its own number")

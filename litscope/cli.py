@@ -25,6 +25,7 @@ from litscope.commands import (
     runs,
     search,
     steer,
+    suspects,
     train,
 )
 from litscope.commands.envelope import answering, leave_stdout
@@ -110,7 +111,7 @@ COMMANDS: dict[str, Command] = {
         *(train.fit, train.check, train.evaluate, train.predict),
         *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
         *(runs.runs, runs.rename, runs.delete),
-        *(ask.worst, ask.suspects, ask.scores, ask.sample, ask.confusions),
+        *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
         features.features,
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),

@@ -9,7 +9,8 @@
     experiment    replay, whatif
     bench         bench prune
     runs          runs, rename, delete
-    ask           worst, suspects, scores, sample, confusions
+    ask           worst, scores, sample, confusions
+    suspects      suspects
     extract       sql, compare, export
     features      features
     sources       flags of commands that take a run or a data set

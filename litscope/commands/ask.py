@@ -1,26 +1,32 @@
-"""Commands that ask a run about its samples. `suspects --validate` trains; the others need no torch."""
+"""Commands that ask a run about its samples. No torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litscope.commands.line import check_n, make_parser, parse, show, show_json, stdout_for_result, write, write_lines
-from litscope.commands.text import LONGEST, as_read, sparkline, table
-from litscope.console import cell, say, say_prose, shell_word, warn
+from litscope.commands.line import (
+    check_n,
+    make_parser,
+    parse,
+    save_csv,
+    show,
+    show_json,
+    stdout_for_result,
+    write,
+    write_lines,
+)
+from litscope.commands.text import SUSPICION, as_read, sparkline, table
+from litscope.console import cell, say, say_prose
 from litscope.errors import ConfigError, RunError, did_you_mean
-from litscope.rundir import RunDir, whole_file
+from litscope.rundir import RunDir
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from litscope.ledger.suspects import Suspects
 
 _SPLITS = ("train", "val", "test")
 _NUM_SHOWN = 20
-_CURVE = "by epoch"
-_SUSPICION = "suspicion (rank)"
-"""The heading of a column of `suspicion`: it is no probability."""
 
 
 def worst(argv: list[str]) -> int:
@@ -51,147 +57,6 @@ def worst(argv: list[str]) -> int:
     return 0
 
 
-def suspects(argv: list[str]) -> int:
-    """The samples whose label is probably wrong, most suspicious first."""
-    parser = make_parser(suspects)
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
-    parser.add_argument("--split", choices=_SPLITS, default="train", help="default: train")
-    parser.add_argument("--all", action="store_true", help="also samples on which somebody has decided")
-    parser.add_argument("--csv", metavar="FILE", help="write the ranking as CSV")
-    parser.add_argument(
-        "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
-    )
-    parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="no contact sheet")
-    parser.add_argument(
-        "--validate", action="store_true", help="instead, plant wrong labels, train anew, and judge the ranking by them"
-    )
-    parser.add_argument("--share", type=float, help="with --validate: share of the training labels (default: 0.1)")
-    parser.add_argument("--keep", action="store_true", help="with --validate: keep the folders of the trainings")
-    given, as_json = parse(parser, argv)
-    check_n(given["n"])
-    if given["validate"]:
-        return _validate(given, as_json)
-    if given["share"] is not None or given["keep"]:
-        raise ConfigError("--share and --keep belong to --validate.")
-    with stdout_for_result() as out:
-        from litscope.ledger.encode import json_rows
-        from litscope.ledger.suspects import suspects as rank
-
-        run = RunDir.open(given["run"])
-        is_listed = as_json or given["csv"] is not None
-        n = given["n"] or (None if is_listed else _NUM_SHOWN)
-        found = rank(run, n, split=given["split"], with_decided=given["all"])
-        ranking = found.table if n is None else _with_trajectories(run, found, is_whole=is_listed)
-    if given["csv"] is not None:
-        _write_csv(found.table, Path(given["csv"]))
-    if isinstance(given["sheet"], str) and is_listed:
-        _draw_suspects(run, found, given["sheet"])
-    if as_json:
-        show_json({**found.facts(), "suspects": json_rows(ranking)}, out, run.path)
-    elif not is_listed:
-        write_lines(_suspects_lines(found, ranking.to_pylist()), out)
-        if given["sheet"]:
-            _draw_suspects(run, found, given["sheet"])
-    if found.warning is not None:
-        warn(found.warning)
-    say_prose(*found.sentences())
-    if not is_listed:
-        say(*_next_lines(run, found))
-    return 0
-
-
-def _next_lines(run: RunDir, found: Suspects) -> list[str]:
-    """What a person may type next: about the first of the queue, and once there are verdicts, to carry them on."""
-    from litscope.ledger.scoring.trust import RIGHT_TAG
-
-    word = shell_word(run.path)
-    lines = []
-    if found.table.num_rows:
-        first = shell_word(found.table["key"][0].as_py())
-        lines += [f"litscope sample {word} {first}"]
-        if found.warning is None:  # while the network is still learning, its order is not to be decided by
-            lines += [f"litscope relabel {word} --to believed --key {first}"]
-            lines += [f"litscope tag {word} {RIGHT_TAG} --key {first}"]
-    if found.trust.precision is not None:
-        lines += [f"litscope export {word} --to csv --output curated.csv"]
-    return [f"{'      ' if i else 'next: '}{line}" for i, line in enumerate(lines)]
-
-
-def _validate(given: dict[str, Any], as_json: bool) -> int:
-    asked = {"-n": given["n"], "--all": given["all"], "--csv": given["csv"], "--sheet": isinstance(given["sheet"], str)}
-    mixed = [name for name, value in asked.items() if value] + (["--split"] if given["split"] != "train" else [])
-    if mixed:
-        raise ConfigError(f"--validate judges the ranking of the training samples as a whole: leave out {mixed[0]}.")
-    run = RunDir.open(given["run"])
-    with stdout_for_result() as out:
-        from litscope.experiments.planted import validate
-
-        found = validate(run, 0.1 if given["share"] is None else given["share"], given["keep"])
-    show(found, as_json, out, run.path)
-    say(f"report: {found.report}")
-    return 0
-
-
-def _with_trajectories(run: RunDir, found: Suspects, is_whole: bool) -> pa.Table:
-    """The ranking with p_label by epoch: every epoch, or as many as a sparkline shows, which costs less."""
-    from litscope.ledger.suspects import trajectories
-
-    num = found.clock.num_epochs
-    is_whole = is_whole or num <= LONGEST
-    ids = found.table["sample_id"].to_pylist()
-    paths = trajectories(run, ids, None if is_whole else [i * (num - 1) // (LONGEST - 1) for i in range(LONGEST)])
-    return found.table.append_column("trajectory", [[paths[i] for i in ids]])
-
-
-def _write_csv(found: pa.Table, path: Path) -> None:
-    from litscope.ledger.encode import csv_lines
-
-    with whole_file(path) as file:
-        file.writelines(text.encode() for text in csv_lines(found))
-    say(f"{found.num_rows:,} samples: {path}")
-
-
-def _suspects_lines(found: Suspects, rows: list[dict[str, Any]]) -> list[str]:
-    columns = {
-        "rank": "rank",
-        "key": "key",
-        "label_name": "label",
-        "believed_name": "believed",
-        "suspicion": _SUSPICION,
-        "p_label": "p(label)",
-        "curve": _CURVE,
-    }
-    if any(row["status"] for row in rows):
-        columns["status"] = "status"
-    shown = [{**row, "curve": sparkline(row["trajectory"])} for row in rows]
-    lines = table(shown, columns, curves=[_CURVE]) if shown else [f"No sample of {found.split} is left in the queue."]
-    left = found.num_ranked - len(rows)
-    return [*lines, f"... and {left:,} less suspicious"] if left else lines
-
-
-def _draw_suspects(run: RunDir, found: Suspects, sheet: str | bool) -> None:
-    from litscope.curation.sheet import SHEET_LIMIT, draw_samples
-
-    path = run.figures / f"suspects-{found.split}.png" if sheet is True else Path(str(sheet))
-    rows = found.table.slice(0, SHEET_LIMIT).to_pylist()
-
-    def caption(row: dict[str, Any]) -> str:
-        p_label = "unknown" if row["p_label"] is None else f"{row['p_label']:.3f}"
-        facts = f"suspicion rank {row['suspicion']:.4f}\np(label) {p_label}, {found.split}"
-        return f"{row['label_name']} → {row['believed_name']}?\n{facts}\n{row['key']}"
-
-    def title(num_shown: int) -> str:
-        of = f"{num_shown:,} of {found.num_ranked:,} in the queue"
-        return f"{run.path.name}: suspected label errors of {found.split}, {of}, most suspicious first"
-
-    drawn, notes = draw_samples(run, rows, caption, title, path, is_asked=sheet is not True)
-    for note in notes:
-        say(note)
-    if drawn is not None:
-        say(f"contact sheet: {drawn}")
-
-
 def scores(argv: list[str]) -> int:
     """What every sample's visits add up to, one row per sample."""
     parser = make_parser(scores)
@@ -209,12 +74,12 @@ def scores(argv: list[str]) -> int:
         run = RunDir.open(given["run"])
         found = _scores(run, given["split"], given["sort"] or "sample_id", n)
     if given["csv"] is not None:
-        _write_csv(found, Path(given["csv"]))
+        save_csv(found, Path(given["csv"]))
     if as_json:
         show_json(json_rows(found), out, run.path)
     elif given["csv"] is None:
         shown = [name for name in found.column_names if name not in ("sample_id", "label", "believed_label")]
-        titles = {name: _SUSPICION if name == "suspicion" else name for name in shown}
+        titles = {name: SUSPICION if name == "suspicion" else name for name in shown}
         write_lines(table(map(as_read, found.to_pylist()), titles), out)
         say_prose(_meaning())
     return 0

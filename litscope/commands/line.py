@@ -11,14 +11,17 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from litscope.commands.envelope import current
 from litscope.commands.places import require_data
-from litscope.console import one_line, printable
+from litscope.console import one_line, printable, say
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from litscope.config.flags import Line
     from litscope.config.options import Option
 
@@ -219,3 +222,13 @@ def write(text: str, out: TextIO | None = None) -> None:
 def write_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
     """As `write`, of lines that are each shown as one (`one_line`)."""
     print("\n".join(map(one_line, lines)).rstrip("\n"), file=out or sys.stdout)
+
+
+def save_csv(found: pa.Table, path: Path) -> None:
+    """Write a table of samples as CSV, whole or not at all, and say so."""
+    from litscope.ledger.encode import csv_lines
+    from litscope.rundir import whole_file
+
+    with whole_file(path) as file:
+        file.writelines(text.encode() for text in csv_lines(found))
+    say(f"{found.num_rows:,} samples: {path}")

@@ -6,9 +6,11 @@ These are flags of `litscope fit` that such a command follows; what is about tra
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litscope.console import say
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir
 
@@ -46,28 +48,37 @@ def add_source_flags(parser: Parser) -> None:
 
 
 def run_or_source(word: str) -> RunDir | str:
-    """What is named: a run's folder (or a run's name below runs/), or a data set.
+    """What is named: a run's folder, the name of a run below runs/, or a data set.
+
+    A word without a slash that names both is the run, which is said.
 
     Raises:
-        RunError: if it is neither.
+        RunError, DataError: if it is none of them.
     """
     from litscope.data.sources.names import require_dataset
     from litscope.errors import DataError
 
+    is_there = Path(word).expanduser().exists()
+    if is_there and os.sep in word and not RunDir(word).is_run():
+        require_dataset(word)
+        return word
     try:
-        return RunDir.open(word)
+        run = RunDir.open(word)
     except RunError as error:
         try:
             require_dataset(word)
         except DataError as other:
-            if Path(word).exists():
-                raise other from None
+            if is_there:
+                raise
             raise RunError(f"{error} Nor is it a data set: {other}") from None
         return word
+    if is_there and not RunDir(word).is_run():
+        say(f"{word} is taken as the run {run.path}; for the data that lie here, write ./{word}")
+    return run
 
 
 def refuse(given: dict[str, Any], names: tuple[str, ...], why: str) -> None:
-    """Refuse flags of the other kind.
+    """Refuse flags of the other kind, of which the parser has a default that is None or False.
 
     Args:
         given: what was given, by field name.
@@ -77,10 +88,15 @@ def refuse(given: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     Raises:
         ConfigError: naming the first of them.
     """
+    refuse_given({name: value for name, value in given.items() if value not in (None, False)}, names, why)
+
+
+def refuse_given(given: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    """The same of flags that are absent unless they are given, as those of `add_source_flags`."""
     from litscope.config.section import flag_of
 
     for name in names:
-        if given.get(name) not in (None, False):
+        if name in given:
             raise ConfigError(f"{flag_of(name)} {why}. Leave it out.")
 
 
@@ -111,10 +127,6 @@ def run_flags(given: dict[str, Any]) -> dict[str, Any]:
     from litscope.config.fields import by_name, typed
 
     only = tuple(name for name in ABOUT_DATA if name not in ABOUT_RUNS)
-    refuse(
-        {name: given[name] if given[name] is not False else True for name in given},
-        only,
-        "is for a data set, and a run has decided it",
-    )
+    refuse_given(given, only, "is for a data set, and a run has decided it")
     fields = by_name()
     return {name: typed(fields[name], given[name], fields[name].flag) for name in ABOUT_RUNS if name in given}

@@ -10,6 +10,9 @@ from typing import Any
 from litscope.console import table_lines
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+SUSPICION = "suspicion (rank)"
+"""The heading of a column of `suspicion`: it is no probability."""
+
 LONGEST = 20
 """Most characters of a sparkline: a longer curve is averaged over equal pieces."""
 

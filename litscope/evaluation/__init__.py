@@ -9,9 +9,11 @@
     precision               the numbers in which it computes
     known_data              the run's data as they are now: which row is which sample of the run
     featured                features of the samples of a run, or of a data set on which nobody has trained
+    suspects                suspected label errors of a data set on which nobody has trained
     evaluation_data         samples in the form in which the run's network expects them
     evaluation_data_module  the same for Lightning's Trainer
 
 Who may come in: `experiments` and the commands. Nothing here writes into a run's folder. `evaluate` and
-`evaluation_data_module`, which need a Trainer, import Lightning, and so does `featured`; predictions do not.
+`evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and `suspects`, which prepare a
+training; predictions do not.
 """

@@ -55,7 +55,7 @@ ALLOWED = {
     "ledger": BASE,
     "live": BASE | {"ledger"},
     "curation": BASE | {"config", "data", "ledger"},
-    "features": BASE | {"data", "models"},
+    "features": BASE | {"data", "models", "ledger"},
     "launch": BASE,
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training"},
