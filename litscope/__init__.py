@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from litscope.config.recipe import Recipe as Recipe
     from litscope.data.datamodule import ClassificationData as ClassificationData
     from litscope.data.manifest import Manifest as Manifest
+    from litscope.delivery.deliver import export_model as export_model
     from litscope.errors import LitscopeError as LitscopeError
     from litscope.errors import UserError as UserError
     from litscope.evaluation.evaluate import evaluate as evaluate
@@ -45,6 +46,7 @@ _HOME = {
     "UserError": "litscope.errors",
     "cv": "litscope.calls",
     "evaluate": "litscope.evaluation.evaluate",
+    "export_model": "litscope.delivery.deliver",
     "fit": "litscope.training.fit",
     "load": "litscope.evaluation.model",
     "lr_find": "litscope.calls",
@@ -68,6 +70,7 @@ __all__ = [
     "__version__",
     "cv",
     "evaluate",
+    "export_model",
     "fit",
     "load",
     "lr_find",

@@ -30,6 +30,9 @@ NO_DIRECTION = (
 DEFAULT_PATIENCE = 5
 """Epochs without improvement before early stopping."""
 
+NETWORK_FORMATS = ("onnx", "pt2", "safetensors")
+"""Files in which a trained network leaves; they end so, after a dot."""
+
 OPTIMIZERS_OF_TORCH = ("adamw", "adam", "sgd", "rmsprop")
 """Optimizers that come from torch; every other name is timm's."""
 

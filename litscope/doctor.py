@@ -34,7 +34,7 @@ DEPENDENCIES = (
     "argcomplete",
 )
 
-EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "tune": "optuna"}
+EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "tune": "optuna", "onnx": "onnxruntime"}
 """Extra -> the module that it brings."""
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "neon", "asimd")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from litscope.console import warn
+from litscope.defaults import NETWORK_FORMATS
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from litscope.curation.chosen import Chosen
     from litscope.curation.export import Exported
+    from litscope.delivery.deliver import Delivered
 
 Split = Literal["train", "val", "test"]
 Strings = str | Sequence[str]
@@ -195,10 +197,30 @@ class Run:
             to: csv, parquet, json, cleanlab, fiftyone, folder or actions.
             output: the file or folder.
             options: of `curation.export.Wanted`: dataset, data_dir, is_copied, overwrite.
+
+        Raises:
+            ConfigError: for another format, or where the output is taken.
         """
         from litscope.curation.export import Wanted, export
 
+        if to in NETWORK_FORMATS:
+            raise ConfigError(f"{to} is no form of the data set. The network leaves with run.export_model({output!r}).")
         return export(Wanted(self.files, Path(output), **options), to)
+
+    def export_model(
+        self,
+        output: str | os.PathLike[str],
+        to: Literal["onnx", "pt2", "safetensors"] | None = None,
+        *,
+        checkpoint: str = "best",
+        dataset: str | None = None,
+        data_dir: str | None = None,
+        overwrite: bool = False,
+    ) -> Delivered:
+        """Write the trained network as one file for other programs; arguments and errors as `litscope.export_model`."""
+        from litscope.delivery.deliver import export_model
+
+        return export_model(self.path, output, to, checkpoint, dataset=dataset, data_dir=data_dir, overwrite=overwrite)
 
     # ---- acting --------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""Commands that take something out of a run: an answer in SQL, a comparison, the curated data set. No torch."""
+"""Commands that take something out of a run: an answer in SQL, a comparison, the curated data set, the trained network.
+
+Only the last needs torch.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, takes, write_lines
+from litscope.commands.places import trained_run
 from litscope.commands.text import table
 from litscope.console import say
-from litscope.errors import ConfigError
+from litscope.defaults import NETWORK_FORMATS
+from litscope.errors import ConfigError, did_you_mean
 from litscope.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -123,17 +128,33 @@ def _compare_lines(found: dict[str, Any]) -> list[str]:
 
 
 def export(argv: list[str]) -> int:
-    """Write the curated data set of a run: without discarded samples, with the labels that people gave."""
+    """Write the curated data set of a run, or its trained network, for other programs."""
     parser = make_parser(export)
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    to = parser.add_argument("--to", required=True, help="csv, parquet, json, cleanlab, fiftyone, folder or actions")
-    takes(to, "csv", "parquet", "json", "cleanlab", "fiftyone", "folder", "actions")
+    parser.add_argument("run", metavar="RUN", help="a run's folder; for a network, a checkpoint will do")
+    to = parser.add_argument(
+        "--to",
+        required=True,
+        help="the data set: csv, parquet, json, cleanlab, fiftyone, folder or actions; the network: onnx, pt2 or "
+        "safetensors",
+    )
+    takes(to, *DATA_FORMATS, *NETWORK_FORMATS)
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the file or folder to write")
+    parser.add_argument("--checkpoint", help="of the network: best, last or a file (default: best)")
     parser.add_argument("--copy", action="store_true", help="folder, fiftyone: copy files (default: link them)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--dataset", help="where the data are now (default: where they were)")
     parser.add_argument("--data-dir", "--data-root", help="where named data sets are now")
     given, as_json = parse(parser, argv)
+    if given["to"] in NETWORK_FORMATS:
+        return _export_network(given, as_json)
+    if given["to"] not in DATA_FORMATS:
+        known = (*DATA_FORMATS, *NETWORK_FORMATS)
+        raise ConfigError(f"--to {given['to']}: choose {', '.join(known)}.{did_you_mean(given['to'], known)}")
+    if given["checkpoint"] is not None:
+        raise ConfigError(
+            f"--checkpoint says whose weights leave; --to {given['to']} writes the data set. Leave it out, or use --to "
+            f"{', '.join(NETWORK_FORMATS)}."
+        )
     with stdout_for_result() as out:
         from litscope.curation.export import Wanted
         from litscope.curation.export import export as write_export
@@ -149,6 +170,27 @@ def export(argv: list[str]) -> int:
         found = write_export(wanted, given["to"])
     if as_json:
         show_json(found.to_dict(), out, wanted.run.path)
+    else:
+        for line in found.lines():
+            say(line)
+    return 0
+
+
+DATA_FORMATS = ("csv", "parquet", "json", "cleanlab", "fiftyone", "folder", "actions")
+"""Forms of the data set; `curation.export.FORMATS` writes them."""
+
+
+def _export_network(given: dict[str, Any], as_json: bool) -> int:
+    if given.pop("copy"):
+        raise ConfigError(f"--copy is for --to folder and fiftyone, which hold images; --to {given['to']} holds none.")
+    given["checkpoint"] = given["checkpoint"] or "best"
+    run = trained_run(given)
+    with stdout_for_result() as out:
+        from litscope.delivery.deliver import export_model
+
+        found = export_model(**given)
+    if as_json:
+        show_json(found.to_dict(), out, run)
     else:
         for line in found.lines():
             say(line)

@@ -6,6 +6,7 @@
     opened_run              a run, with its recipe, its data, and the network of one checkpoint
     network                 a network out of a checkpoint, and how samples reach it
     trained                 its weights and settings, which may be a stranger's
+    weights_file            a network in safetensors, with what it takes to build it and to read samples
     precision               the numbers in which it computes
     known_data              the run's data as they are now: which row is which sample of the run
     featured                features of the samples of a run, or of a data set on which nobody has trained
@@ -13,7 +14,7 @@
     evaluation_data         samples in the form in which the run's network expects them
     evaluation_data_module  the same for Lightning's Trainer
 
-Who may come in: `experiments` and the commands. Nothing here writes into a run's folder. `evaluate` and
+Who may come in: `experiments`, `delivery` and the commands. Nothing here writes into a run's folder. `evaluate` and
 `evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and `suspects`, which prepare a
 training; predictions do not.
 """

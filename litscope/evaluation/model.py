@@ -118,7 +118,8 @@ def load(
     """The network of a run, or of a checkpoint file.
 
     Args:
-        run: the run's folder, or its name below runs/; or a checkpoint, which needs nothing else, wherever it lies.
+        run: the run's folder, or its name below runs/; or a checkpoint, or what `litscope export --to safetensors`
+            wrote, which need nothing else, wherever they lie.
         checkpoint: of a run: "best", "last" or a file.
         accelerator: default: the best device here.
         precision: default: as in training.

@@ -25,6 +25,7 @@ from litscope.errors import ConfigError, RunError
 from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.evaluation.precision import Precision
 from litscope.evaluation.trained import predictor_in
+from litscope.evaluation.weights_file import is_weights_file, read_weights_file
 from litscope.limits import num_cores
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.forward import SAMPLE_FACTS, Forward
@@ -144,12 +145,13 @@ def open_checkpoint(path: Path, *, accelerator: str | None = None, precision: st
     """The network of a checkpoint, wherever the file lies; None for one that does not say how samples are read.
 
     Args:
+        path: a checkpoint, or what `litscope export --to safetensors` wrote.
         accelerator, precision: as `plan_for`.
 
     Raises:
         RunError: if it is damaged, or what it says of its samples does not fit its network.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = read_weights_file(path) if is_weights_file(path) else load_checkpoint(path)
     found = checkpoint.get(SAMPLE_FACTS)
     if found is None:
         return None

@@ -33,7 +33,8 @@ BASE = {
 }
 
 COMMANDS = {"cli", "commands", "demo", "doctor"}
-ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation", "experiments"}
+ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation"}
+ROOMS |= {"delivery", "experiments"}
 ALLOWED = {
     "_torchvision": set(),
     "types": set(),
@@ -59,10 +60,11 @@ ALLOWED = {
     "launch": BASE,
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training"},
-    "experiments": BASE | ROOMS,
+    "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
+    "experiments": BASE | (ROOMS - {"delivery"}),
     "watch": BASE | {"data", "ledger", "live"},
     "calls": BASE | {"config", "training", "experiments"},
-    "opened": BASE | {"curation", "evaluation", "ledger"},
+    "opened": BASE | {"curation", "delivery", "evaluation", "ledger"},
     **dict.fromkeys(sorted(COMMANDS), BASE | COMMANDS | ROOMS),
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
@@ -229,7 +231,7 @@ PLATES = [
     "training/loop",
     "training/probes",
 ]
-PLATES += ["data", "data/reading", "data/sources", "models", "models/networks"]
+PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/networks"]
 PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
 
 

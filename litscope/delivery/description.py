@@ -1,0 +1,97 @@
+"""What an exported network says of itself, as plain JSON: its classes, its input, and how a file becomes that input.
+
+ONNX files keep it among their metadata, under `litscope`; `.pt2` files as the extra file `litscope.json`; safetensors
+in the header, under `litscope`, and as a JSON file beside. Programs that know nothing of litscope read it, so it is
+told in values and in words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import litscope
+from litscope.data.sample_facts import IMAGES
+from litscope.evaluation.network import Network
+
+FORMAT_VERSION = 1
+
+_MODES = {1: "L", 3: "RGB"}
+"""What Pillow calls images of so many channels."""
+
+READING_IMAGES = (
+    "Apply the EXIF orientation. Put transparency on white. Bring the image to `input.mode` (L: gray, by Rec. 601 "
+    "luma). Cut out the centre square, whose side is the image's shorter one: left = (width - side) // 2, "
+    "top = (height - side) // 2. Resize it to `input.size` pixels, bilinear with antialiasing, and round to uint8. "
+    "litscope itself decodes a JPEG whose shorter side is at least twice that at 1/2, 3/8, 1/4 or 1/8 of its size "
+    "(libjpeg's scaling), the smallest that is still large enough."
+)
+READING_BANDS = (
+    "Bands of an array (rows, columns, bands), in the unit of the training data. Cut out the centre square as of an "
+    "image, and resize each band to `input.size`, bilinear with antialiasing."
+)
+READING_CELLS = (
+    "One float64 for each of `columns`, in their order. A number as it is, NaN for a gap. true is 1, false 0. A date "
+    "or a time: seconds since 1970-01-01 00:00, or since midnight. A category: the position of its text, without "
+    "spaces around it, in `levels`; -1 for a gap or a text that is not there."
+)
+
+
+def describe(network: Network, name: str) -> dict[str, Any]:
+    """What a network says of itself.
+
+    Args:
+        name: of the run or the checkpoint that it came from.
+    """
+    predictor, facts = network.predictor, network.facts
+    kept = {"pretrained": False, "weights": None, "compile": False, "channels_last": None}
+    return {
+        "format": FORMAT_VERSION,
+        "litscope": litscope.__version__,
+        "name": name,
+        "arch": predictor.settings.arch,
+        "classes": list(facts.classes),
+        **(_cells(facts.encoding) if facts.encoding["kind"] == "table" else _images(network)),
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(facts.classes)]},
+        "network": {**vars(predictor.settings), **kept},
+        "samples": {**facts.to_dict(), "batch_size": network.batch_size, "precision": "32-true"},
+    }
+
+
+def _images(network: Network) -> dict[str, Any]:
+    encoding, settings = network.facts.encoding, network.predictor.settings
+    stored, seen = encoding["stored_size"], encoding["image_size"]
+    fitted = f"takes the middle {seen} of {stored} pixels" if seen < stored else f"enlarges to {seen} pixels"
+    scale = "divides by 255, " if encoding["dtype"] == "uint8" else ""
+    views = "" if settings.tta == "none" else f" and averages the logits of its views (--tta {settings.tta})"
+    return {
+        "input": {
+            "name": "image",
+            "dtype": encoding["dtype"],
+            "shape": ["batch", stored, stored, encoding["channels"]],
+            "size": stored,
+            "mode": _MODES.get(encoding["channels"]) if encoding["dtype"] == "uint8" else None,
+        },
+        "reading": {**IMAGES, "words": READING_IMAGES if encoding["dtype"] == "uint8" else READING_BANDS},
+        "inside": (
+            f"The network {'' if seen == stored else f'{fitted}, '}{scale}subtracts the mean, divides by the deviation"
+            f"{views}; softmax comes last."
+        ),
+        "normalization": {"size": seen, "mean": settings.mean, "std": settings.std},
+    }
+
+
+def _cells(encoding: dict[str, Any]) -> dict[str, Any]:
+    columns = [
+        {
+            "name": column["name"],
+            "type": column["type"] if column["type"] == "category" else column.get("values", "number"),
+            **({"levels": column["levels"]} if column["type"] == "category" else {}),
+        }
+        for column in encoding["columns"]
+    ]
+    return {
+        "input": {"name": "cells", "dtype": "float64", "shape": ["batch", len(columns)]},
+        "columns": columns,
+        "reading": {"words": READING_CELLS},
+        "inside": "Gaps, levels and standardisation are the network's own; softmax comes last.",
+    }
