@@ -21,6 +21,7 @@ DEPENDENCIES = (
     "torchmetrics",
     "torchvision",
     "timm",
+    "safetensors",
     "numpy",
     "pyarrow",
     "duckdb",
