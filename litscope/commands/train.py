@@ -183,13 +183,18 @@ def doctor(argv: list[str]) -> int:
 
 
 def demo(argv: list[str]) -> int:
-    """Train on 1,797 real images of digits, offline, and show what to do next."""
+    """Train on 1,797 real images of digits, offline, or on a folder of photographs, and show what to do next."""
     parser = make_parser(demo)
     parser.add_argument("--run-dir", metavar="DIR", help="the run's folder (default: runs/demo, runs/demo-2, ...)")
+    parser.add_argument("--photographs", metavar="FOLDER", help="photographs of yours: a folder for each class")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.demo import run_demo
+        from litscope.demo import Demo, PhotographsDemo, run_demo, run_photographs_demo
 
-        found = run_demo(given["run_dir"])
+        found: Demo | PhotographsDemo
+        if given["photographs"] is not None:
+            found = run_photographs_demo(given["photographs"], given["run_dir"])
+        else:
+            found = run_demo(given["run_dir"])
     show(found, as_json, out, found.summary["run_dir"])
     return 0

@@ -41,6 +41,9 @@ class ModelConfig(Section, group="model"):
     body_lr_scale: float | None = setting(None, check=Range(least=0, most=1))
     """Learning rate of all but the last layer, as a share of --lr. Default: 1 from scratch and with a --lr of
     yours, else chosen."""
+    layer_decay: float | None = setting(None, check=Range(above=0, most=1))
+    """Learning rate of each layer as a share of that of the layer after it, for networks of timm. Default: 0.75 for
+    transformers that start from weights, with a --lr of yours and for others 1."""
     freeze_norms: bool | None = None
     """Keep the running statistics of batch norms as the weights brought them. Default: where a network that starts from
     weights is trained in batches of fewer than 64."""

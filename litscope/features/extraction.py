@@ -27,7 +27,11 @@ from litscope.types import Batch
 
 
 def extract(
-    network: Forward, data: ClassificationData, device: torch.device, views: Sequence[int | None] = (None,)
+    network: Forward,
+    data: ClassificationData,
+    device: torch.device,
+    views: Sequence[int | None] = (None,),
+    ids: NDArray[np.int64] | None = None,
 ) -> list[Features]:
     """The features of a data set that a network is to be trained on, once for each view.
 
@@ -36,22 +40,26 @@ def extract(
         data: opened, of images. Its settings say where features are kept; with `cache` False nowhere.
         device: where they are computed.
         views: None is the image as it is evaluated, j as epoch j shows it in training.
+        ids: of the samples whose features are wanted, (n,); default: all.
 
     Returns:
-        (N, F) for each view; a memory map, copy-on-write, where the cache folder has them.
+        (N, F) for each view, zeros for samples that are not wanted; a memory map, copy-on-write, where the cache folder
+        has them.
 
     Raises:
         ModelError: if the network does not end in a linear layer that is given one row for each image.
     """
     settings, manifest = data.settings, data.manifest
     contents = _digests(manifest if manifest.has_content else with_content(data.source))
-    weights, ids = _weights_digest(network), data.readable(manifest.sample_ids)
+    weights, seen = _weights_digest(network), data.readable(manifest.sample_ids if ids is None else ids)
     found: list[Features] = []
     for view in views:
         augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
         facts = [weights, data.image_size, manifest.encoding.get("stored_size"), augmentation]
         file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
-        batches = _seen(data, ids, view, device)
+        if ids is not None and file is not None and not file.path.exists():
+            file = FeatureFile(settings.cache_folder, _only(contents, ids), facts)
+        batches = _seen(data, seen, view, device)
         found.append(_of_batches(network, batches, len(manifest), device, file))
     return found
 
@@ -122,6 +130,12 @@ def _digests(manifest: Manifest) -> list[bytes | None]:
     """A digest of each sample's content."""
     digests: pa.ChunkedArray = manifest.table["digest"]
     return digests.to_pylist()  # type: ignore[no-any-return]
+
+
+def _only(contents: list[bytes | None], ids: NDArray[np.int64]) -> list[bytes | None]:
+    """The digests of some samples, None for the others."""
+    wanted = set(ids.tolist())
+    return [content if at in wanted else None for at, content in enumerate(contents)]
 
 
 def _weights_digest(network: Forward) -> str:

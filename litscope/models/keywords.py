@@ -23,6 +23,8 @@ class ClassifierKeywords(TypedDict, total=False):
     """What is trained of a network that starts from weights: all of it; the head first, then all; or the head alone."""
     body_lr_scale: float
     """The rate of everything but the head, as a share of `lr`."""
+    layer_decay: float
+    """Each layer's share of the rate of the layer after it; see `optim.param_groups`."""
     freeze_norms: bool
     """Batch norms keep the running statistics of the weights that the network starts from."""
     dropout_rate: float

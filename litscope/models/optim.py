@@ -7,6 +7,7 @@ every other name from timm.
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -18,9 +19,14 @@ from litscope.errors import ConfigError, did_you_mean
 
 
 def param_groups(
-    net: nn.Module, weight_decay: float, head: nn.Module | None = None, body_lr_scale: float = 1.0
+    net: nn.Module,
+    weight_decay: float,
+    head: nn.Module | None = None,
+    body_lr_scale: float = 1.0,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The trainable parameters in groups: decayed and not decayed, of a head before those of the body.
+    """The trainable parameters in groups: decayed and not decayed, of a head before those of the body, of later layers
+    before earlier ones.
 
     Biases, norms and everything else with at most one dimension are not decayed, nor what a timm
     network names in `no_weight_decay()` (position embeddings, class tokens). Frozen parameters are left out.
@@ -28,26 +34,46 @@ def param_groups(
     Args:
         head: the part of `net` that is trained at the full rate; None: all of it.
         body_lr_scale: the share of the rate for the rest, a group's `lr_share`.
+        layer_decay: of the rest, each layer's share of the rate of the layer after it (Clark et al. 2020,
+            arXiv:2003.10555); the layers are those that timm names.
+
+    Raises:
+        ConfigError: if `layer_decay` is not 1 and the network does not say which its layers are.
     """
     exempt: set[str] = getattr(net, "no_weight_decay", set)()
     of_head = set() if head is None else set(head.parameters())
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    depth_shares = {} if layer_decay == 1 else _depth_shares(net, layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             is_full = head is None or parameter in of_head
+            share = 1.0 if is_full else body_lr_scale * depth_shares.get(parameter, 1.0)
             is_decayed = not (parameter.ndim <= 1 or name in exempt)
-            groups.setdefault((is_full, is_decayed), []).append(parameter)
+            groups.setdefault((share, is_decayed), []).append(parameter)
     return [
         {
-            "params": groups[is_full, is_decayed],
+            "params": groups[share, is_decayed],
             "weight_decay": weight_decay if is_decayed else 0.0,
             "is_decayed": is_decayed,
-            "lr_share": 1.0 if is_full else body_lr_scale,
+            "lr_share": share,
         }
-        for is_full in (True, False)
-        for is_decayed in (True, False)
-        if (is_full, is_decayed) in groups
+        for share, is_decayed in sorted(groups, reverse=True)
     ]
+
+
+def _depth_shares(net: nn.Module, layer_decay: float) -> dict[nn.Parameter, float]:
+    """Parameter -> `layer_decay` to the power of its distance from the head, in layers."""
+    from timm.optim import param_groups_layer_decay
+
+    if not hasattr(net, "group_matcher"):
+        raise ConfigError(
+            f"layer_decay is {layer_decay:g}, and {type(net).__name__} does not say which its layers are (timm's "
+            "networks do). Leave it out, or give 1."
+        )
+    with warnings.catch_warnings():  # timm says which parameters of the head it found no layer for
+        warnings.simplefilter("ignore")
+        groups = param_groups_layer_decay(net, layer_decay=layer_decay)
+    return {parameter: float(group["lr_scale"]) for group in groups for parameter in group["params"]}
 
 
 def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
@@ -67,6 +93,7 @@ def build_optimizer(
     fused: bool = True,
     head: nn.Module | None = None,
     body_lr_scale: float = 1.0,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """An optimizer over the trainable parameters of `net`.
 
@@ -76,7 +103,7 @@ def build_optimizer(
         weight_decay: None for what is usual, see `defaults.default_weight_decay`.
         momentum: of sgd and rmsprop; the first beta of the Adam family.
         fused: one kernel for all parameters where torch has it (floats on one CPU or CUDA device).
-        head, body_lr_scale: see `param_groups`.
+        head, body_lr_scale, layer_decay: see `param_groups`.
 
     Raises:
         ConfigError: for an unknown name, a value out of range, or an optimizer whose package is missing.
@@ -89,7 +116,7 @@ def build_optimizer(
         raise ConfigError(f"weight_decay is {decay}; it must be at least 0.")
     if not 0.0 <= momentum < 1.0:
         raise ConfigError(f"momentum is {momentum}; it must lie in [0, 1).")
-    groups = param_groups(net, decay, head, body_lr_scale)
+    groups = param_groups(net, decay, head, body_lr_scale, layer_decay)
     if not groups:
         raise ConfigError("The network has no trainable parameter, so there is nothing to optimize.")
     for group in groups:

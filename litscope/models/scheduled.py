@@ -57,8 +57,9 @@ class Scheduled(Forward, Measured):
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
             fused=not has_grad_scaler(self.trainer),  # Lightning cannot clip gradients that it would unscale by itself
-            head=None if settings.body_lr_scale == 1 else self.head or nn.Identity(),
+            head=None if settings.body_lr_scale == settings.layer_decay == 1 else self.head or nn.Identity(),
             body_lr_scale=settings.body_lr_scale,
+            layer_decay=settings.layer_decay,
         )
         if isinstance(self.net, Members):
             scale_steps(optimizer, self.net)

@@ -44,6 +44,8 @@ class ClassifierSettings:
     """What is trained of a network that starts from weights: all of it; the head first, then all; or the head alone."""
     body_lr_scale: float = setting(1.0, check=Range(least=0, most=1))
     """The rate of everything but the head, as a share of `lr`."""
+    layer_decay: float = setting(1.0, check=Range(above=0, most=1))
+    """Each layer's share of the rate of the layer after it; see `optim.param_groups`."""
     freeze_norms: bool = False
     """Batch norms keep the running statistics of the weights that the network starts from."""
     dropout_rate: float = setting(0.0, check=SHARE)

@@ -18,10 +18,22 @@ from litscope.config.section import refuse
 from litscope.config.training import LEAST_CANARY_EPOCHS
 from litscope.defaults import DEFAULT_PATIENCE, Family, best_of, default_weight_decay, optimizer_family
 from litscope.training.facts import SMALL_PIXELS, DataFacts
-from litscope.training.network_choices import BODY_LR_SCALE, HasWeights, choose_finetune, choose_model, is_tuned
+from litscope.training.network_choices import (
+    LEAST_TUNING_EPOCHS,
+    TUNING_CPU_S,
+    HasWeights,
+    choose_finetune,
+    choose_model,
+    is_tuned,
+    tuning_epochs,
+    usual_body_lr_scale,
+)
 
 FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
+
+MOST_FITTED_EPOCHS = 10
+"""Of all of a network whose head was fitted first: more add little."""
 
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
@@ -138,6 +150,9 @@ def _epochs(recipe: Recipe, facts: DataFacts) -> tuple[int, str]:
     if recipe.model.finetune == "head":
         seen, least, most = 100_000, 10, 20
         why = "fine-tuning is short, and an epoch of features takes a moment"
+    elif recipe.model.finetune == "lp-ft" and (possible := tuning_epochs(recipe, facts)) >= LEAST_TUNING_EPOCHS:
+        why = f"what a CPU core trains in {TUNING_CPU_S:g} s, at most {MOST_FITTED_EPOCHS}"
+        return min(possible, MOST_FITTED_EPOCHS), why
     elif is_tuned(recipe):
         seen, least, most = 20_000, 4, 20
         why = "fine-tuning is short"
@@ -182,31 +197,45 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
         lines.append(f"weight decay {training.weight_decay:g}: usual for {training.optimizer}")
 
 
-# Peak learning rate at a reference batch: (from scratch, fine-tuned, table), each (lr, batch).
-_BASE_LR: dict[Family, tuple[tuple[float, int], tuple[float, int], tuple[float, int]]] = {
-    "sgd": ((0.1, 128), (0.1, 64), (0.05, 64)),
-    "adamw": ((1e-3, 128), (4e-3, 32), (1e-3, 32)),
-    "adam": ((1e-3, 128), (4e-3, 32), (1e-3, 32)),
-    "lion": ((1e-4, 128), (4e-4, 32), (1e-4, 32)),
+# Peak learning rate at a reference batch: (lr, batch).
+_BASE_LR: dict[Family, dict[str, tuple[float, int]]] = {
+    "sgd": {"from scratch": (0.1, 128), "fine-tuning": (0.1, 64), "a fitted head": (0.004, 64), "tables": (0.05, 64)},
+    "adamw": {
+        "from scratch": (1e-3, 128),
+        "fine-tuning": (4e-3, 32),
+        "a fitted head": (1.4e-3, 32),
+        "tables": (1e-3, 32),
+    },
+    "lion": {
+        "from scratch": (1e-4, 128),
+        "fine-tuning": (4e-4, 32),
+        "a fitted head": (1.4e-4, 32),
+        "tables": (1e-4, 32),
+    },
 }
+_BASE_LR["adam"] = _BASE_LR["adamw"]
 _MOST_LR: dict[Family, float] = {"sgd": 0.4, "adamw": 4e-3, "adam": 4e-3, "lion": 4e-4}
 
 
 def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[float, str]:
     """The peak learning rate for the batch size, and why."""
-    tuned = is_tuned(recipe)
-    which = 2 if facts.kind == "table" else int(tuned)
-    base, reference = _BASE_LR[family][which]
-    if which == 0 and _fixed_image_size(recipe.model.arch or "") is not None:
+    model = recipe.model
+    if facts.kind == "table":
+        what = "tables"
+    elif is_tuned(recipe):
+        what = "a fitted head" if model.finetune == "lp-ft" else "fine-tuning"
+    else:
+        what = "from scratch"
+    base, reference = _BASE_LR[family][what]
+    if what == "from scratch" and _fixed_image_size(model.arch or "") is not None:
         base /= 2  # transformers from scratch diverge where convolutions do not (DeiT: 5e-4)
-    if which == 1 and recipe.model.body_lr_scale:
-        base = min(base, BODY_LR_SCALE * base / recipe.model.body_lr_scale)  # the body's rate is what weights bear
-    if recipe.model.arch == "convnet" and family != "sgd":
+    if is_tuned(recipe) and model.body_lr_scale:  # the body's rate is what the weights bear
+        base = min(base, usual_body_lr_scale(recipe) * base / model.body_lr_scale)
+    if model.arch == "convnet" and family != "sgd":
         base *= 3  # small, with batch norm throughout: measured on digits and 2,000 images of CIFAR-10
     ratio = _effective_batch(recipe, facts) / reference
     scale, rule = (ratio, "linearly") if family == "sgd" else (math.sqrt(ratio), "by the square root")
     lr = min(base * scale, _MOST_LR[family])
-    what = ("from scratch", "fine-tuning", "tables")[which]
     return _two_digits(lr), f"{what} with {recipe.training.optimizer}: {base:g} at batch {reference}, scaled {rule}"
 
 

@@ -34,8 +34,9 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
     if start.checkpoint is not None:  # the weights of the body
         classifier.load_state_dict(load_checkpoint(start.checkpoint)["state_dict"])
     num_views = start.recipe.model.feature_views if finetune == "head" else 0
+    wanted = None if finetune == "head" else data.train_ids
     began = time.monotonic()
-    views = extract(classifier, data, device_of(start.plan), [None, *range(num_views)])
+    views = extract(classifier, data, device_of(start.plan), [None, *range(num_views)], wanted)
     took_s, plain = time.monotonic() - began, views[0]
     if finetune == "head":
         data.use_features(views)
@@ -46,7 +47,8 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
         accuracy = fit_head(classifier, plain[ids], data.manifest.labels[ids])
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
     if rank_of_process() == 0:
-        say(f"features: {plain.shape[1]:,} of each of {len(plain):,} images, in {took_s:.0f} s; {what}")
+        count = len(plain if wanted is None else wanted)
+        say(f"features: {plain.shape[1]:,} of each of {count:,} images, in {took_s:.0f} s; {what}")
 
 
 def device_of(plan: Plan) -> torch.device:

@@ -5,6 +5,7 @@ No torch here: whether weights can be had is asked of whoever knows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -26,6 +27,21 @@ WEIGHTS_EXTRA = "litscope[weights]"
 
 BODY_LR_SCALE = 0.03
 """Of a network that starts from weights: the rate of the body beside that of its new head."""
+
+FITTED_BODY_LR_SCALE = 0.5
+"""The same where the head is fitted first, so that it needs no rate of its own."""
+
+LAYER_DECAY = 0.75
+"""Of transformers that start from weights: the rate of a layer beside that of the next (timm, BEiT, MAE)."""
+
+TUNING_CPU_S = 75.0
+"""What tuning all of a light network may take on a CPU by default, in seconds of one core."""
+
+TRAINED_PIXEL_S = 2.1e-6
+"""Seconds of one core for each pixel of an image that the light network trains on; evaluating takes a third."""
+
+LEAST_TUNING_EPOCHS = 2
+"""With fewer on all of the network its head alone does as well or better."""
 
 SMALL_BATCH = 64
 """Batches of fewer images estimate the statistics of batch norms badly."""
@@ -136,26 +152,55 @@ def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
                 "scratch. Give --weights FILE, or a network whose weights can be had, or leave it out."
             )
         model.finetune, model.body_lr_scale = "full", 1.0 if model.body_lr_scale is None else model.body_lr_scale
+        model.layer_decay = 1.0 if model.layer_decay is None else model.layer_decay
         model.freeze_norms = bool(model.freeze_norms)
         return
     if model.finetune == "auto":
-        model.finetune, why = _finetune(facts)
+        model.finetune, why = _finetune(recipe, facts)
         lines.append(f"finetune {model.finetune}: {why}")
     if model.body_lr_scale is None:
-        model.body_lr_scale = 1.0 if given is not None else BODY_LR_SCALE
+        model.body_lr_scale = 1.0 if given is not None else usual_body_lr_scale(recipe)
         if given is None and model.finetune != "head":
             lines.append(f"body rate {model.body_lr_scale:g} of the head's: what the weights know is to be kept")
+    if model.layer_decay is None:
+        is_deep = given is None and model.finetune != "head" and is_timm_transformer(model.arch or "")
+        model.layer_decay = LAYER_DECAY if is_deep else 1.0
+        if is_deep:
+            lines.append(f"layer decay {model.layer_decay:g}: early layers of transformers fit all images")
     if model.freeze_norms is None:
         model.freeze_norms = (recipe.data.batch_size or 1) < SMALL_BATCH
         if model.freeze_norms and model.finetune != "head":
             lines.append(f"batch norms keep their statistics: batches of {recipe.data.batch_size} estimate them badly")
 
 
-def _finetune(facts: DataFacts) -> tuple[Literal["head", "lp-ft", "full"], str]:
-    if facts.device == "cpu":
-        why = "features are computed once; images unlike photographs may learn more from scratch (--no-pretrained)"
-        return "head", why
-    return "full", "a GPU trains all of it quickly, the body at a lower rate"
+def usual_body_lr_scale(recipe: Recipe) -> float:
+    """The share of the rate that the body of a network is tuned with by default."""
+    return FITTED_BODY_LR_SCALE if recipe.model.finetune == "lp-ft" else BODY_LR_SCALE
+
+
+def _finetune(recipe: Recipe, facts: DataFacts) -> tuple[Literal["head", "lp-ft", "full"], str]:
+    if facts.device != "cpu":
+        return "full", "a GPU trains all of it quickly, the body at a lower rate"
+    epochs = tuning_epochs(recipe, facts)
+    if epochs >= LEAST_TUNING_EPOCHS:
+        return "lp-ft", f"the head on features first, then all; {facts.num_train:,} images are few enough for this CPU"
+    too_much = f"{recipe.model.arch} and {facts.num_train:,} images are much for a CPU, and features are computed once"
+    return "head", f"{too_much}; --finetune lp-ft trains all of it, and --no-pretrained from scratch"
+
+
+def tuning_epochs(recipe: Recipe, facts: DataFacts) -> int:
+    """How many epochs of all of the network a CPU ends within `TUNING_CPU_S`; 0 for one that is not light."""
+    if recipe.model.arch != LIGHT or not facts.num_train:
+        return 0
+    pixels = (recipe.data.image_size or 224) ** 2
+    return int(TUNING_CPU_S / (TRAINED_PIXEL_S * pixels * (facts.num_train + facts.num_val / 3)))
+
+
+def is_timm_transformer(arch: str) -> bool:
+    """Whether it is a transformer whose layers timm names; torchvision's are not."""
+    name = arch.removeprefix("timm/")
+    is_transformer = re.match(r"(vit|deit|beit|eva|swin|cait|xcit|maxvit|coat|twins|pit|volo)", name)
+    return bool(is_transformer) and not re.fullmatch(r"torchvision/.*|vit_[blh]_\d+|swin(_v2)?_[tsb]|maxvit_t", arch)
 
 
 def is_tuned(recipe: Recipe) -> bool:

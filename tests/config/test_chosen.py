@@ -16,7 +16,8 @@ from litscope.errors import ConfigError
 
 CHOSEN: dict[str, Any] = {
     "model.arch": "convnet", "model.num_classes": 10, "model.in_channels": 3, "model.pretrained": False,
-    "model.finetune": "full", "model.body_lr_scale": 1.0, "model.freeze_norms": False,
+    "model.finetune": "full", "model.body_lr_scale": 1.0, "model.layer_decay": 1.0,
+    "model.freeze_norms": False,
     "data.image_size": 32, "data.batch_size": 64, "data.num_workers": 4, "data.pin_memory": False,
     "training.epochs": 20, "training.warmup_epochs": 5.0, "training.lr": 0.003, "training.weight_decay": 0.05,
     "training.monitor": "val/loss", "training.mode": "min", "training.patience": 5,

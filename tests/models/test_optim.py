@@ -1,7 +1,9 @@
 """Optimizers by name: what is decayed, what the flags change, and wrong values in words."""
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 
 from litscope.errors import ConfigError
@@ -137,3 +139,20 @@ def test_steps_in_bf16_are_those_in_float32(name, momentum):
             optimizer.step()
         weights.append(net.weight.detach().float())
     assert torch.allclose(weights[0], weights[1], rtol=0.05, atol=0.02)
+
+
+def test_early_layers_of_a_transformer_learn_slower():
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=3)
+    groups = param_groups(net, 0.05, head=net.head, body_lr_scale=0.5, layer_decay=0.5)
+    share = {parameter: group["lr_share"] for group in groups for parameter in group["params"]}
+    assert share[net.head.weight] == 1.0
+    assert share[net.blocks[11].mlp.fc1.weight] == 0.5 * 0.5
+    assert share[net.blocks[0].mlp.fc1.weight] == 0.5 * 0.5**12
+    assert share[net.patch_embed.proj.weight] == 0.5 * 0.5**13
+    assert [group["lr_share"] for group in groups] == sorted((g["lr_share"] for g in groups), reverse=True)
+    assert len(share) == len(list(net.parameters()))
+
+
+def test_layers_have_to_be_known():
+    with pytest.raises(ConfigError, match="layer_decay is 0.5, and VisionTransformer does not say"):
+        build_optimizer(torchvision.models.vit_b_32(num_classes=3), lr=1e-3, layer_decay=0.5)

@@ -154,9 +154,10 @@ def test_a_packaged_network_takes_the_place_of_one_that_cannot_be_had():
     ("given", "finetune", "scale", "freezes"),
     [
         ({"pretrained": False}, "full", 1.0, False),
-        ({}, "head", 0.03, True),
+        ({}, "lp-ft", 0.5, True),
         ({"lr": 1e-4, "finetune": "lp-ft"}, "lp-ft", 1.0, True),
-        ({"batch_size": 64}, "head", 0.03, False),
+        ({"batch_size": 64}, "lp-ft", 0.5, False),
+        ({"arch": "resnet18"}, "head", 0.03, True),
         ({"finetune": "full", "body_lr_scale": 0.2, "freeze_norms": False}, "full", 0.2, False),
         ({"weights": "mine.pt", "finetune": "full"}, "full", 0.03, True),
     ],
@@ -164,6 +165,31 @@ def test_a_packaged_network_takes_the_place_of_one_that_cannot_be_had():
 def test_how_a_network_with_weights_is_trained(given, finetune, scale, freezes):
     model = chosen(image_facts(num_train=300, side=375), **given).model
     assert (model.finetune, model.body_lr_scale, model.freeze_norms) == (finetune, scale, freezes)
+
+
+@pytest.mark.flag("--layer-decay")
+@pytest.mark.parametrize(
+    ("given", "decay"),
+    [
+        ({"arch": "vit_tiny_patch16_224"}, 0.75),
+        ({"arch": "swin_tiny_patch4_window7_224", "layer_decay": 0.9}, 0.9),
+        ({"arch": "vit_tiny_patch16_224", "lr": 1e-4}, 1.0),
+        ({"arch": "vit_tiny_patch16_224", "pretrained": False}, 1.0),
+        ({"arch": "vit_b_16"}, 1.0),
+        ({"arch": "resnet18"}, 1.0),
+    ],
+)
+def test_layers_of_transformers_learn_at_rates_of_their_own(given, decay):
+    assert chosen(image_facts(num_train=300, side=375, device="cuda"), **given).model.layer_decay == decay
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_val", "finetune", "epochs"),
+    [(190, 40, "lp-ft", 6), (244, 153, "lp-ft", 4), (3_000, 500, "head", 20), (9_000, 1_000, "head", 11)],
+)
+def test_a_cpu_tunes_all_of_a_network_where_that_is_short(num_train, num_val, finetune, epochs):
+    recipe = chosen(image_facts(num_train=num_train, num_val=num_val, side=375))
+    assert (recipe.model.finetune, recipe.training.epochs) == (finetune, epochs)
 
 
 def test_a_gpu_trains_all_of_a_network():
