@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from litscope.curation.chosen import Chosen
     from litscope.curation.export import Exported
     from litscope.delivery.deliver import Delivered
+    from litscope.evaluation.why import Why
 
 Split = Literal["train", "val", "test"]
 Strings = str | Sequence[str]
@@ -167,6 +168,23 @@ class Run:
         from litscope.ledger.lookup import describe_sample, find_sample
 
         return describe_sample(self.files, find_sample(self.files, str(sample)))
+
+    def why(
+        self,
+        sample: str | int,
+        of: str | None = None,
+        *,
+        checkpoint: str = "best",
+        figure: str | os.PathLike[str] | None = None,
+        dataset: str | None = None,
+    ) -> Why:
+        """Draw which places of a sample's image speak for a class, by default the predicted one.
+
+        Arguments and errors as `evaluation.why.why`.
+        """
+        from litscope.evaluation.why import why
+
+        return why(self.path, sample, of, checkpoint, figure=figure, dataset=dataset)
 
     def actions(self) -> list[dict[str, Any]]:
         """What people asked of the run, oldest first: status (pending, applied, refused, undone), action, answer."""

@@ -1,4 +1,4 @@
-"""Commands that ask a run about its samples. No torch."""
+"""Commands that ask a run about its samples. `sample --why` asks its network; all else needs no torch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from litscope.rundir import RunDir
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from litscope.evaluation.why import Why
 
 
 _SPLITS = ("train", "val", "test")
@@ -116,18 +118,42 @@ def sample(argv: list[str]) -> int:
     parser = make_parser(sample)
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("sample", metavar="KEY|ID", help="the sample's key, the end of it after a /, or its id")
+    parser.add_argument("--why", action="store_true", help="also draw which places of its image speak for a class")
+    parser.add_argument("--class", dest="of", metavar="NAME", help="with --why: the class (default: the predicted one)")
+    parser.add_argument("--checkpoint", help="with --why: best, last or a file (default: best)")
+    parser.add_argument("--dataset", help="with --why: where the data are now (default: where they were)")
+    parser.add_argument("--figure", metavar="PNG", help="with --why: the picture (default: in the run's figures/)")
     given, as_json = parse(parser, argv)
+    for name in ("of", "checkpoint", "dataset", "figure"):
+        if given[name] is not None and not given["why"]:
+            raise ConfigError(f"--{'class' if name == 'of' else name} belongs to --why.")
     with stdout_for_result() as out:
         from litscope.ledger.lookup import describe_sample, find_sample
 
         run = RunDir.open(given["run"])
         found = describe_sample(run, find_sample(run, given["sample"]))
+        drawn = _draw_why(run, found["sample_id"], given) if given["why"] else None
     if as_json:
-        show_json(found, out, run.path)
-    else:
-        write_lines(_sample_lines(found), out)
-        say_prose(_meaning())
+        show_json(found if drawn is None else {**found, "why": drawn.to_dict()}, out, run.path)
+        return 0
+    write_lines(_sample_lines(found), out)
+    say_prose(_meaning())
+    if drawn is not None:
+        say(drawn.text())
     return 0
+
+
+def _draw_why(run: RunDir, sample_id: int, given: dict[str, Any]) -> Why:
+    from litscope.evaluation.why import why
+
+    return why(
+        run.path,
+        sample_id,
+        given["of"],
+        given["checkpoint"] or "best",
+        figure=given["figure"],
+        dataset=given["dataset"],
+    )
 
 
 def _meaning() -> str:

@@ -8,6 +8,8 @@
     trained                 its weights and settings, which may be a stranger's
     weights_file            a network in safetensors, with what it takes to build it and to read samples
     precision               the numbers in which it computes
+    why                     which places of a sample's image speak for a class, as a picture
+    heatmaps                Grad-CAM, and roll-out of attention
     known_data              the run's data as they are now: which row is which sample of the run
     featured                features of the samples of a run, or of a data set on which nobody has trained
     suspects                suspected label errors of a data set on which nobody has trained

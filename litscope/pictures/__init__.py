@@ -3,6 +3,7 @@
     colours          what blue and orange mean, and text that is read on any of them
     lettering        text in lines that fit
     charts           curves, the confusion matrix, learning-rate sweeps
+    heatmap          a map of heat over the image that it is about
     contact_sheet    images in a grid, with a caption below each; one image as a small file
 
 Each function draws one picture and writes it whole. Who may come in: every room.

@@ -68,7 +68,7 @@ def contact_sheet(
         row, column = divmod(number, columns)
         x, y = _GAP + column * (tile + _GAP), top + row * (tile + text_height + _GAP)
         draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill=TILE)
-        picture = _fit_in(Image.fromarray(_to_rgb(image)), tile)
+        picture = _fit_in(Image.fromarray(to_rgb(image)), tile)
         sheet.paste(picture, (x + (tile - picture.width) // 2, y + (tile - picture.height) // 2))
         for line_number, (line, is_bold) in enumerate(text):
             colour = INK if is_bold else SECOND_INK
@@ -81,7 +81,7 @@ def small_picture(image: Pixels, side: int = 96) -> bytes:
     """An image as a PNG file of at most `side` pixels a side, shown as on a `contact_sheet`."""
     from PIL import Image
 
-    picture = Image.fromarray(_to_rgb(image))
+    picture = Image.fromarray(to_rgb(image))
     if max(picture.size) > side:
         picture = _fit_in(picture, side)
     file = BytesIO()
@@ -108,7 +108,7 @@ def _columns(num_images: int) -> int:
     return min(range(least, least + 3), key=lambda columns: (-num_images % columns, columns))
 
 
-def _to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:
+def to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:
     """(H, W) or (H, W, K) of any type -> (H, W, 3) uint8."""
     bands = image[..., None] if image.ndim == 2 else image
     bands = bands[..., : min(3, bands.shape[-1])]
