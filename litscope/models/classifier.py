@@ -154,6 +154,7 @@ class Classifier(Scheduled):
             )
         if settings.finetune == "head" and head is not None:
             heads.freeze_body(self.net, head)
+        self.train(self.training)  # the Trainer calls it only where something was in evaluation mode
         if self._is_compiled:
             self._compile()
 
