@@ -113,7 +113,7 @@ COMMANDS: dict[str, Command] = {
         *(runs.runs, runs.rename, runs.delete),
         *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
-        features.features,
+        *(features.features, features.neighbours),
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),

@@ -53,6 +53,7 @@ class RunDir:
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
         thumbnails: of a watched run whose data are images: small PNG files of the samples that are ranked first.
+        neighbours: of a run with features: the samples that are most alike.
         figures: PNG files.
         exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
@@ -83,6 +84,7 @@ class RunDir:
         self.whatif = self.path / "whatif"
         self.validation = self.path / "validation"
         self.thumbnails = self.path / "thumbnails.parquet"
+        self.neighbours = self.path / "neighbours.parquet"
         self.figures = self.path / "figures"
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"

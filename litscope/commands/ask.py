@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _SPLITS = ("train", "val", "test")
+_BY = ("loss", "margin", "p_label", "neighbour_distance", "neighbour_agreement")
 _NUM_SHOWN = 20
 
 
@@ -37,7 +38,9 @@ def worst(argv: list[str]) -> int:
     parser.add_argument("run_dir", metavar="RUN", help="a run's folder")
     parser.add_argument("-n", type=int, default=20, help="how many (default: 20)")
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
-    parser.add_argument("--by", choices=("loss", "margin", "p_label"), default="loss", help="default: loss")
+    parser.add_argument(
+        "--by", choices=_BY, default="loss", help="default: loss; those of neighbours need `litscope neighbours RUN`"
+    )
     parser.add_argument("--last-epochs", type=int, default=5, metavar="N", help="epochs in the mean (default: 5)")
     parser.add_argument(
         "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in the run's figures/)"
@@ -89,6 +92,7 @@ def scores(argv: list[str]) -> int:
 
 def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Table:
     from litscope.ledger.custom import has_only_custom
+    from litscope.ledger.neighbours import NEIGHBOUR_SCORES
     from litscope.ledger.queries import why_nothing
     from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
     from litscope.ledger.views import sql as ask
@@ -96,7 +100,8 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
     if has_only_custom(run):
         raise RunError(why_nothing(run, "has no scores yet"))
     name = sort.removeprefix("-")
-    known = [*SCORE_SCHEMA.names, "p_label", "key"]
+    more = NEIGHBOUR_SCORES if run.neighbours.exists() else ()
+    known = [*SCORE_SCHEMA.names, *more, "p_label", "key"]
     if name not in known:
         raise ConfigError(f"--sort {sort}: no such score.{did_you_mean(name, known)} There are {', '.join(known)}.")
     where = f"WHERE s.split = '{split}'" if split else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +30,20 @@ ABOUT_RUNS = ("data_dir", "image_root", "channels", "batch_size", "num_workers",
 """Those of them that a run takes too: where its data are now, and what they are read with."""
 
 
-def add_source_flags(parser: Parser) -> None:
-    """The flags of `ABOUT_DATA`, in a group of their own. What is not given is absent from the parsed arguments."""
+def add_source_flags(parser: Parser, names: Sequence[str] = ABOUT_DATA, and_run: Sequence[str] = ()) -> None:
+    """Flags of a recipe's fields, in a group of their own. What is not given is absent from the parsed arguments.
+
+    Args:
+        names: of the fields.
+        and_run: those of them that a run takes too, where not all do.
+    """
     from litscope.config.fields import by_name
 
-    only = "for SOURCE; those marked with a star for RUN too (all: see `litscope fit --help`)"
-    group = parser.add_argument_group(only)
-    for name in ABOUT_DATA:
+    too = "; with a star: for RUN too" if and_run else ""
+    group = parser.add_argument_group("for SOURCE" + too if names is ABOUT_DATA else "where the data are")
+    for name in names:
         field = by_name()[name]
-        star = "* " if name in ABOUT_RUNS else ""
+        star = "* " if name in and_run else ""
         doc = f"{star}{field.doc}".replace("%", "%%")
         kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if field.is_bool else {}
         if field.choices:

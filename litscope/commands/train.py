@@ -44,13 +44,23 @@ def fit(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """Look at SOURCE, its labels and files, and at this machine, without training."""
+    from litscope.config.options import Option
+
+    more = (
+        Option(("--features",), "Also look for near-duplicates, by the features of a pretrained network.", bool, False),
+    )
 
     def find(line: Line) -> Any:
         from litscope.training.checkup import check_up
 
-        return check_up(line.recipe)
+        found = check_up(line.recipe)
+        if not line.options["features"]:
+            return found
+        from litscope.evaluation.featured import near_duplicates_of
 
-    return answer(check, argv, find)
+        return found.with_near_duplicates(near_duplicates_of(line.recipe))
+
+    return answer(check, argv, find, more)
 
 
 def lr_find(argv: list[str]) -> int:

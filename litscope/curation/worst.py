@@ -10,6 +10,7 @@ from typing import Any, Literal
 from litscope.console import number_of, table_lines
 from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
+from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.queries import By, worst
 from litscope.rundir import RunDir
 
@@ -34,7 +35,7 @@ class WorstSamples:
     def lines(self) -> list[str]:
         """A table for people: key, label, prediction, mean."""
         rows = [[row[name] for name in ("key", "label_name", "pred_name", "mean")] for row in self.rows]
-        return table_lines(["key", "label", "prediction", f"mean {self.by}"], rows)
+        return table_lines(["key", "label", "prediction", by_in_words(self.by)], rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain values, for --json."""
@@ -46,6 +47,11 @@ class WorstSamples:
             "sheet": None if self.sheet is None else str(self.sheet),
             "notes": self.notes,
         }
+
+
+def by_in_words(by: str) -> str:
+    """What samples are ranked by: signals by their mean over epochs, what follows from features as it is."""
+    return by if by in NEIGHBOUR_SCORES else f"mean {by}"
 
 
 def worst_samples(
@@ -78,11 +84,11 @@ def worst_samples(
     path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
 
     def caption(row: dict[str, Any]) -> str:
-        return f"{row['label_name']} → {row['pred_name']}\n{split}, mean {by} {row['mean']:.3g}\n{row['key']}"
+        return f"{row['label_name']} → {row['pred_name']}\n{split}, {by_in_words(by)} {row['mean']:.3g}\n{row['key']}"
 
     def title(num_shown: int) -> str:
-        over = f"over the last {number_of(last_epochs, 'epoch')}"
-        return f"{run.path.name}: the {num_shown:,} hardest samples of {split}, by their mean {by} {over}"
+        over = "" if by in NEIGHBOUR_SCORES else f" over the last {number_of(last_epochs, 'epoch')}"
+        return f"{run.path.name}: the {num_shown:,} hardest samples of {split}, by their {by_in_words(by)}{over}"
 
     found.sheet, found.notes = draw_samples(run, found.rows, caption, title, path, is_asked=sheet is not True)
     return found

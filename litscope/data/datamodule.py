@@ -61,6 +61,7 @@ class ClassificationData(L.LightningDataModule):
         overlay: what people changed since: labels, weights, discards. The loaders follow it.
         normalization: (mean, std), one number per channel (in [0, 1] for uint8 images) or feature,
             of the training samples; with `left_out` a list of these for each fold, of the samples outside it.
+        features: (N, F) what was handed over in place of the images (`use_features`), as they are evaluated; else None.
         left_out: (N,) int64, the fold of each sample, which is the member that does not train on it; None unless
             there are folds and none of them validates.
 
@@ -98,6 +99,7 @@ class ClassificationData(L.LightningDataModule):
         self._train_loader: Loader | None = None
         self._loaders: list[Loader] = []
         self._device_rows = DeviceRows()
+        self.features: NDArray[np.float16] | None = None
 
     # ---- what is there -----------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class ClassificationData(L.LightningDataModule):
             views: (N, F) each, row i of sample_id i. The first is that of the images as they are evaluated; training
                 epochs take turns with the others, where there are any.
         """
+        self.features = views[0]
         stored, num_samples = self._opened.stored, len(views[0])
         rows = views[0] if len(views) == 1 else np.concatenate(views)
         self._opened = replace(self._opened, stored=Stored(stored.seen, stored.side, array=rows))

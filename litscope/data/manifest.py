@@ -126,6 +126,11 @@ class Manifest:
         table = self.table.set_column(position, "split", pa.array(splits, pa.string()))
         return Manifest(table, self.classes, self.encoding)
 
+    def with_labels(self, labels: npt.NDArray[np.int64]) -> Manifest:
+        """The same samples, with other labels (N,)."""
+        table = self.table.set_column(self.table.column_names.index("label"), "label", pa.array(labels))
+        return Manifest(table, self.classes, self.encoding)
+
     def with_content(self, digests: pa.Array, sizes: Ids | None = None, times: Ids | None = None) -> Manifest:
         """The same samples, with their contents.
 

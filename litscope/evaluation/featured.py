@@ -21,8 +21,10 @@ from litscope.errors import ConfigError, DataError
 from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.evaluation.known_data import with_decisions
 from litscope.evaluation.opened_run import OpenedRun, open_run
+from litscope.features.duplicates import NearDuplicates, near_duplicates
 from litscope.features.extraction import extract, extract_known
 from litscope.features.file import Features
+from litscope.features.neighbours import find_neighbours
 from litscope.training.finetune import device_of
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.threads import torch_threads
@@ -48,18 +50,20 @@ class Featured:
     by: str
 
 
-def features_of_source(recipe: Recipe) -> Featured:
+def features_of_source(recipe: Recipe, is_told: bool = True) -> Featured:
     """The features of a data set by a network that somebody else trained, as `fit --finetune head` computes them.
 
     Args:
         recipe: which data, which network and weights; without `weights` the pretrained ones.
+        is_told: say what the data set holds.
 
     Raises:
         UserError: whatever `fit` would refuse of these data, or if no weights can be had.
     """
     start = _prepared(recipe)
     data = start.data
-    say(*data.report.lines())
+    if is_told:
+        say(*data.report.lines())
     with torch_threads(start.recipe.hardware.num_threads):
         began = time.monotonic()
         classifier = seeded_classifier(start)
@@ -75,6 +79,23 @@ def features_of_source(recipe: Recipe) -> Featured:
     )
     _tell(found, time.monotonic() - began)
     return found
+
+
+def near_duplicates_of(recipe: Recipe) -> NearDuplicates:
+    """The near-duplicates of a data set, by the weights of a recipe that names some, else by pretrained ones.
+
+    Args:
+        recipe: its other choices of network and training do not count.
+
+    Raises:
+        UserError: as `features_of_source`, or for too many images.
+    """
+    asked = Recipe(data=copy.deepcopy(recipe.data), hardware=copy.deepcopy(recipe.hardware))
+    asked.training.seed = recipe.training.seed
+    if recipe.model.weights is not None:
+        asked.model.arch, asked.model.weights = recipe.model.arch, recipe.model.weights
+    made = features_of_source(asked, is_told=False)
+    return near_duplicates(find_neighbours(made.rows, made.ids), made.manifest, made.source.reader.read)
 
 
 def _prepared(recipe: Recipe) -> Prepared:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from litscope.console import say, warn
 from litscope.curation.run_data import RunData
 from litscope.data.content import align
-from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
+from litscope.data.manifest import SPLITS, UNLABELLED
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
 from litscope.ledger.journal.actions import decisions
@@ -117,10 +116,7 @@ def with_decisions(
     gone = {row_of[i] for i in decided.discarded if i in row_of} & asked
     relabelled = set(np.flatnonzero(labels != manifest.labels).tolist()) & asked - gone
     if holds:
-        at = manifest.table.column_names.index("label")
-        table = manifest.table.set_column(at, "label", pa.array(labels))
-        manifest = Manifest(table, manifest.classes, manifest.encoding)
-        data = replace(data, source=replace(data.source, manifest=manifest))
+        data = replace(data, source=replace(data.source, manifest=manifest.with_labels(labels)))
         ids = np.array(sorted(asked - gone), np.int64)
     if is_told:
         _say_decisions(len(relabelled), len(gone), holds)

@@ -17,6 +17,7 @@
     views            read-only SQL over a run
     queries          the questions that people ask about a run
     lookup           one sample, by key or id
+    neighbours       which samples a network finds most alike
     suspects         the queue of suspected label errors
     compare          two runs side by side
     encode           Arrow tables as CSV and JSON text

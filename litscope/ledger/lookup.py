@@ -1,4 +1,4 @@
-"""One sample of a run, found by key or id, with its scores, its visits and what was done to it. No torch."""
+"""One sample of a run, found by key or id: its scores, visits and neighbours, and what was done to it. No torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from litscope.console import shell_word
 from litscope.errors import RunError
 from litscope.ledger.journal.actions import Entry, entries
+from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
 from litscope.ledger.queries import classes, history
 from litscope.ledger.views import ask
 from litscope.rundir import RunDir
@@ -57,6 +59,46 @@ def describe_sample(run: RunDir, sample_id: int) -> dict[str, Any]:
     if not rows:
         raise RunError(f"{run.path} has no sample {sample_id}.")
     return {**rows[0], "visits": _visits(run, sample_id), "actions": _actions(run, sample_id)}
+
+
+def neighbours_of(run: RunDir, sample_id: int, n: int) -> dict[str, Any]:
+    """One sample and the samples nearest to it.
+
+    Returns:
+        sample_id, key, split, label_name (as people decided), `NEIGHBOUR_SCORES`, network, and neighbours, the nearest
+        first: rank (from 1), sample_id, key, split, label_name, distance.
+
+    Raises:
+        RunError: if the run has no neighbours of it.
+    """
+    found = read_neighbours(run)
+    rows = [] if found is None else found.table.filter(pc.field("sample_id") == sample_id).to_pylist()
+    if found is None or not rows:
+        raise RunError(
+            f"{run.path} has no neighbours of sample {sample_id}: it could not be read, or was discarded. To look for "
+            f"them anew: litscope neighbours {shell_word(run.path)} {sample_id} --again"
+        )
+    row = rows[0]
+    nearest = list(zip(row["nearest"], row["distances"], strict=True))[:n]
+    ids = [sample_id, *(other for other, _ in nearest)]
+    query = """
+        SELECT sample_id, key, split, current_name AS label_name FROM samples
+        WHERE sample_id IN (SELECT unnest($ids::BIGINT[]))
+    """
+
+    def question(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+        named: list[dict[str, Any]] = connection.sql(query, params={"ids": ids}).to_arrow_table().to_pylist()
+        return named
+
+    known = {one["sample_id"]: one for one in ask(run, ["samples"], question)}
+    return {
+        **known[sample_id],
+        **{name: row[name] for name in NEIGHBOUR_SCORES},
+        "network": found.network,
+        "neighbours": [
+            {"rank": rank, **known[other], "distance": distance} for rank, (other, distance) in enumerate(nearest, 1)
+        ],
+    }
 
 
 def _visits(run: RunDir, sample_id: int) -> list[dict[str, Any]]:

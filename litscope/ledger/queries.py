@@ -16,17 +16,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from litscope.console import shell_word
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.custom import NO_LOGITS, has_only_custom, how_to_ask
 from litscope.ledger.database import open_database
+from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Phase
 from litscope.rundir import RunDir
 from litscope.runs import is_watched
 
-By = Literal["loss", "margin", "p_label"]
+By = Literal["loss", "margin", "p_label", "neighbour_distance", "neighbour_agreement"]
 
-_WORST_FIRST: dict[str, str] = {"loss": "DESC", "margin": "ASC", "p_label": "ASC"}
+_WORST_FIRST: dict[str, str] = {
+    "loss": "DESC",
+    "margin": "ASC",
+    "p_label": "ASC",
+    "neighbour_distance": "DESC",
+    "neighbour_agreement": "ASC",
+}
 
 Counts = npt.NDArray[np.int64]
 
@@ -58,7 +66,8 @@ def worst(
         run: an open run, which may still be going on.
         n: how many samples.
         split: train, val, test.
-        by: highest `loss`, lowest `margin` or lowest `p_label`.
+        by: highest `loss`, lowest `margin` or lowest `p_label`; of a run with neighbours the highest
+            `neighbour_distance` or the lowest `neighbour_agreement`, which are no means but one number each.
         last_epochs: epochs that count, up to the last one in which this split was recorded.
         phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default those of training
             where there are any, because an evaluation of a training split may cover a few samples only.
@@ -70,18 +79,27 @@ def worst(
 
     Raises:
         ConfigError: if `by` is unknown.
-        RunError: if the split was never recorded.
+        RunError: if the split was never recorded, or the run has no neighbours.
     """
     if by not in _WORST_FIRST:
-        raise ConfigError(f"Samples cannot be ranked by {by!r}; choose loss, margin or p_label.")
+        raise ConfigError(f"Samples cannot be ranked by {by!r}; choose {', '.join(_WORST_FIRST)}.")
+    neighbours = read_neighbours(run) if by in NEIGHBOUR_SCORES else None
+    if by in NEIGHBOUR_SCORES and neighbours is None:
+        word = shell_word(run.path)
+        raise RunError(f"{run.path} has no neighbours yet. To look for them: litscope neighbours {word}")
     reader = LedgerReader(run)
     last = reader.last_epoch(split)
     if last is None:
         raise RunError(_nothing(run, split))
-    columns = ["sample_id", "step", "epoch", "phase", "label", "pred", by]
+    signal = "loss" if neighbours is not None else by
+    columns = ["sample_id", "step", "epoch", "phase", "label", "pred", signal]
     visits = reader.table(columns, split=split, phase=phase, min_epoch=last - last_epochs + 1)
     if phase is None:
         visits = _prefer_training(visits)
+    if neighbours is not None:
+        visits = visits.drop_columns([signal]).join(
+            neighbours.table.select(["sample_id", by]), "sample_id", join_type="inner"
+        )
     ranked = _query(
         f"""
         SELECT sample_id,
@@ -91,7 +109,7 @@ def worst(
                arg_max("{by}", (epoch, step))::DOUBLE AS last,
                count(*) AS num_visits
         FROM visits
-        WHERE label >= 0 AND NOT isnan("{by}")
+        WHERE label >= 0 AND "{by}" IS NOT NULL AND NOT isnan("{by}")
         GROUP BY sample_id
         ORDER BY mean {_WORST_FIRST[by]}, sample_id
         LIMIT $n

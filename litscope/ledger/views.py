@@ -25,6 +25,7 @@ from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
 from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.database import open_database
+from litscope.ledger.neighbours import with_neighbours
 from litscope.ledger.queries import classes
 from litscope.ledger.query import Limits, answer
 from litscope.ledger.reader import LedgerReader
@@ -206,7 +207,7 @@ class _Maker:
         makers: dict[str, Callable[[], None]] = {
             "signals": lambda: self._parts("signals", LedgerReader(self._run), PART_SCHEMA),
             "custom": lambda: self._parts("custom", LedgerReader(self._run, self._run.custom), CUSTOM_SCHEMA),
-            "scores": lambda: self._register("scores", refresh(self._run).table),
+            "scores": lambda: self._register("scores", with_neighbours(self._run, refresh(self._run).table)),
             "manifest": self._manifest,
             "classes": self._classes,
             "samples": self._samples,

@@ -15,6 +15,7 @@
     run_folder       the folder of a run: made for a new one, checked for one that goes on
     job              the records that every process of a run has, and the result
     passed_metrics   the caller's own metrics, on the way to the other processes
+    surroundings     what features tell of a run's samples when it has ended
     worker           one of several processes
     threads          how many torch computes with, for a while
     quiet            Lightning's own messages, turned off

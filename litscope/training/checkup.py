@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litscope.config.recipe import Recipe
+from litscope.features.duplicates import NearDuplicates
 from litscope.models.networks.backbones import download_of
 from litscope.training.hardware import may_choose_bf16
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
@@ -22,11 +23,17 @@ class Checkup:
         start: the run that could begin.
         may_be_bf16: a probe at the start of the run chooses between the plan's precision and bf16-mixed.
         download: the URL from which `fit` would fetch pretrained weights, or None.
+        near_duplicates: if they were asked for.
     """
 
     start: Prepared
     may_be_bf16: bool
     download: str | None
+    near_duplicates: NearDuplicates | None = None
+
+    def with_near_duplicates(self, found: NearDuplicates) -> Checkup:
+        """The same, with what a look for near-duplicates found."""
+        return dataclasses.replace(self, near_duplicates=found)
 
     def lines(self) -> list[str]:
         """The report for a person."""
@@ -35,6 +42,7 @@ class Checkup:
         other = ", or bf16-mixed if a probe at the start finds it faster" if self.may_be_bf16 else ""
         return [
             *self.start.data.report.lines(),
+            *(self.near_duplicates.lines() if self.near_duplicates is not None else []),
             *self.start.chosen,
             *([self._download_line()] if self.download else []),
             f"hardware: {where}, strategy {plan.strategy}, precision {plan.precision}{other}",
@@ -55,6 +63,7 @@ class Checkup:
             "dataset": data.source.name,
             "kind": data.kind,
             "data": data.report.to_dict(),
+            "near_duplicates": None if self.near_duplicates is None else self.near_duplicates.to_dict(),
             "chosen": self.start.chosen,
             "download": self.download,
             "hardware": {**plan.trainer_arguments(), "notes": plan.notes, "may_be_bf16": self.may_be_bf16},

@@ -53,6 +53,7 @@ from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
 from litscope.training.run_folder import abandon, begin, check_name, finished, open_run
+from litscope.training.surroundings import look_around
 from litscope.training.threads import torch_threads
 
 WORKER = "litscope.training.worker"
@@ -180,6 +181,8 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
         devices, nodes = job.plan.num_devices, job.plan.num_nodes
         with start_workers(WORKER, devices, nodes, dump(passed_on), job.run.path, signs, job.files):
             outcome = train(job, stop_requests)
+        if job.is_first:
+            outcome = replace(outcome, near_duplicates=look_around(job, outcome))
     except Interrupted as stop:
         close("interrupted", str(stop))
         raise Interrupted(f"{stop} To go on: litscope fit --resume {shell_word(job.run.path)}") from None

@@ -70,6 +70,7 @@ class Outcome:
         best: path of the best checkpoint, or "".
         evaluation: metrics of the evaluation with the best weights.
         confusion: (C, C) int64 of that evaluation, row = label.
+        near_duplicates: of a run on features, what was found (`surroundings.look_around`).
     """
 
     epochs: int
@@ -78,6 +79,7 @@ class Outcome:
     num_parameters: int
     evaluation: dict[str, float] = field(default_factory=dict)
     confusion: np.ndarray[Any, Any] | None = None
+    near_duplicates: dict[str, Any] | None = None
 
     @property
     def evaluated(self) -> str:

@@ -59,6 +59,7 @@ def write_summary(
             "resume": f"litscope fit --resume {shell_word(run.path)}",
             "confused_pairs": confused_pairs(confusion, data.classes) if confusion is not None else [],
             "hardest": hardest_samples(run) if recipe.logging.ledger and rows else [],
+            "near_duplicates": outcome.near_duplicates if outcome else None,
         },
     )
     return records.write_summary(run, ending)
@@ -154,6 +155,8 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
     if summary["confused_pairs"]:
         pairs = [f"{p['label']} as {p['prediction']} ({p['count']})" for p in summary["confused_pairs"][:3]]
         lines.append(f"most confused: {', '.join(pairs)}")
+    if summary["near_duplicates"] is not None:
+        lines += _near_duplicates(summary["near_duplicates"], best, monitor)
     if summary["checkpoints"]["best"]:
         lines.append(f"checkpoint: {from_here(summary['checkpoints']['best'])}")
     lines.append(f"figures: {Path(run) / 'figures'}")
@@ -161,4 +164,24 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
         word = shell_word(run)
         lines.append(f"next: litscope suspects {word}    (labels that may be wrong)")
         lines.append(f"      litscope worst {word}       (the hardest samples)")
+    return lines
+
+
+def _near_duplicates(found: dict[str, Any], best: dict[str, Any], monitor: str | None) -> list[str]:
+    """A line for the pairs across splits, if there are any, and one for the metrics without the samples that leak."""
+    num, without = found["num_across_splits"], found["without"]
+    if not num:
+        return []
+    first = " ~ ".join(sample["key"] for sample in found["across_splits"][0]["samples"])
+    lines = [f"near-duplicates in more than one split: {number_of(num, 'pair')} ({first}{', ...' if num > 1 else ''})"]
+    if without is not None:
+        split = without["split"]
+        names = dict.fromkeys([f"{split}/{(monitor or 'loss').rpartition('/')[2]}", f"{split}/accuracy"])
+        shown = [
+            f"{name} {without['metrics'][name]:.4f} (with them {best[name]:.4f})"
+            for name in names
+            if None not in (without["metrics"].get(name), best.get(name))
+        ]
+        whose = f"{number_of(without['num_left_out'], 'sample')} of {split}"
+        lines.append(f"without the {whose} that training has a near-duplicate of: {', '.join(shown)}")
     return lines

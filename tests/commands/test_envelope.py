@@ -27,7 +27,7 @@ KEYS = ["litscope", "command", "run", "warnings", "error", "result"]
 
 IRIS = ["iris", "--arch", "mlp", "--accelerator", "cpu", "--logger", "none", "--no-progress"]
 SHORT = [*IRIS, "--epochs", "1"]
-ONE, ACTED, ALIVE = "runs/one", "runs/acted", "runs/alive"
+ONE, ACTED, ALIVE, OF_IMAGES = "runs/one", "runs/acted", "runs/alive", "runs/images"
 
 CASES: dict[str, list[str]] = {
     "fit": [*IRIS, "--epochs", "2", "--run-dir", "runs/fit"],
@@ -52,6 +52,7 @@ CASES: dict[str, list[str]] = {
     "compare": [ONE, "runs/other"],
     "export": [ONE, "--to", "csv", "-o", "curated.csv"],
     "features": ["few", "-o", "few.csv", "--arch", ARCH, "--weights", "seven.pt", "--accelerator", "cpu"],
+    "neighbours": [OF_IMAGES, "left/03.png", "-n", "2"],
     "discard": [ACTED, "--id", "1"],
     "restore": [ACTED, "--id", "1"],
     "relabel": [ACTED, "--id", "1", "--to", "owl"],
@@ -89,6 +90,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["tag", ACTED, "odd", "--id", "1"]) == 0
         set_process(make_run(Path(ALIVE)), pid=os.getpid())
         save_weights(save_sides(Path("few"), each=5).with_name("seven.pt"))
+        by = ["--arch", ARCH, "--weights", "seven.pt", "--finetune", "head", "--accelerator", "cpu", "--logger", "none"]
+        assert main(["fit", "few", *by, "--epochs", "1", "--run-dir", OF_IMAGES]) == 0
     finally:
         os.chdir(before)
     return folder

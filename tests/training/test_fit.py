@@ -28,7 +28,7 @@ from litscope.training.summary import confused_pairs
 SUMMARY_KEYS = {
     "status", "message", "name", "run_dir", "dataset", "arch", "num_parameters", "classes", "num_samples", "epochs",
     "global_step", "metrics", "monitor", "mode", "best_epoch", "checkpoints", "samples_per_s", "epoch_s", "wall_s",
-    "device", "num_devices", "precision", "resume", "confused_pairs", "hardest", "monitored",
+    "device", "num_devices", "precision", "resume", "confused_pairs", "hardest", "monitored", "near_duplicates",
 }  # fmt: skip
 
 
