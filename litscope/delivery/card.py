@@ -17,7 +17,7 @@ import yaml
 from litscope.console import number_of
 from litscope.data.manifest import SPLITS, Manifest
 from litscope.delivery.check import Checked
-from litscope.delivery.snippets import snippet
+from litscope.delivery.snippets import Kind, snippet
 from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import OpenedRun
 from litscope.ledger.journal.actions import decisions
@@ -302,7 +302,7 @@ def _use(description: dict[str, Any], files: dict[str, str]) -> Iterator[str]:
         f"float32, (batch, {len(description['classes'])}), in the order of `classes`. "
         f"{description['reading']['words']} {description['inside']}"
     )
-    kind: Any = "image" if _is_image(description) else "table"
+    kind: Kind = "table" if not _is_image(description) else "image" if given["mode"] else "bands"
     for name, to in files.items():
         yield f"`{name}`:"
         yield f"```python\n{snippet(to, kind, name)}```"

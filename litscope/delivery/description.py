@@ -61,6 +61,7 @@ def _images(network: Network) -> dict[str, Any]:
     encoding, settings = network.facts.encoding, network.predictor.settings
     stored, seen = encoding["stored_size"], encoding["image_size"]
     fitted = f"takes the middle {seen} of {stored} pixels" if seen < stored else f"enlarges to {seen} pixels"
+    is_picture = encoding["dtype"] == "uint8" and encoding["channels"] in _MODES
     scale = "divides by 255, " if encoding["dtype"] == "uint8" else ""
     views = "" if settings.tta == "none" else f" and averages the logits of its views (--tta {settings.tta})"
     return {
@@ -69,9 +70,9 @@ def _images(network: Network) -> dict[str, Any]:
             "dtype": encoding["dtype"],
             "shape": ["batch", stored, stored, encoding["channels"]],
             "size": stored,
-            "mode": _MODES.get(encoding["channels"]) if encoding["dtype"] == "uint8" else None,
+            "mode": _MODES[encoding["channels"]] if is_picture else None,
         },
-        "reading": {**IMAGES, "words": READING_IMAGES if encoding["dtype"] == "uint8" else READING_BANDS},
+        "reading": {**IMAGES, "words": READING_IMAGES if is_picture else READING_BANDS},
         "inside": (
             f"The network {'' if seen == stored else f'{fitted}, '}{scale}subtracts the mean, divides by the deviation"
             f"{views}; softmax comes last."

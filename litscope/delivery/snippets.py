@@ -29,6 +29,15 @@ pixels = torch.tensor(np.asarray(square)).view(1, side, side, -1).permute(0, 3, 
 pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
 """
 
+_BANDS = """\
+array, size = np.load("new.npy"), about["input"]["size"]  # (H, W, K)
+side = min(array.shape[:2])
+top, left = (array.shape[0] - side) // 2, (array.shape[1] - side) // 2
+square = array[top : top + side, left : left + side].astype(about["input"]["dtype"])
+bands = [Image.fromarray(band).resize((size, size), Image.Resampling.BILINEAR) for band in np.moveaxis(square, 2, 0)]
+pixels = np.stack(bands, axis=-1)[None]
+"""
+
 _CELLS = """\
 def cell(text, column):
     if column["type"] == "category":
@@ -80,6 +89,27 @@ _TEMPLATES = {
         "p = found.probabilities  # (1, C)\n"
         "print(found.names[0], found.top(5)[0])\n"
     ),
+    ("onnx", "bands"): (
+        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image\n\n"
+        + _ONNX
+        + _BANDS
+        + 'p = session.run(None, {{"image": pixels}})[0]  # (1, C)\n'
+        + _TELL
+    ),
+    ("pt2", "bands"): (
+        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image\n\n"
+        + _PT2
+        + _BANDS
+        + "p = network(torch.from_numpy(pixels))  # (1, C)\n"
+        + _TELL
+    ),
+    ("safetensors", "bands"): (
+        "import litscope\n\n"
+        'model = litscope.load("{file}")\n'
+        'found = model.predict(["new.npy"])  # or arrays, folders, lists\n'
+        "p = found.probabilities  # (1, C)\n"
+        "print(found.names[0], found.top(5)[0])\n"
+    ),
     ("onnx", "table"): (
         "import csv\nimport json\n\nimport numpy as np\nimport onnxruntime\n\n"
         + _ONNX
@@ -106,7 +136,11 @@ _TEMPLATES = {
 }
 
 
-def snippet(to: str, kind: Literal["image", "table"], file: str) -> str:
+Kind = Literal["image", "bands", "table"]
+"""What a sample is: a file that Pillow reads, an array of bands (`.npy`), or a row."""
+
+
+def snippet(to: str, kind: Kind, file: str) -> str:
     """Lines that load a file, read a sample and print the class.
 
     Args:

@@ -95,6 +95,24 @@ def test_an_image_is_judged_as_predict_judges_it(
 
 
 @pytest.mark.parametrize("to", ["safetensors", PT2, ONNX])
+def test_bands_are_judged_as_predict_judges_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    random = np.random.default_rng(0)
+    for name, mean in (("dim", 100.0), ("bright", 300.0)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            np.save(tmp_path / "data" / name / f"{i}.npy", random.normal(mean, 99, (9, 9, 4)).astype(np.float32))
+    settings = {**IRIS, "dataset": str(tmp_path / "data"), "arch": "convnet", "epochs": 1}
+    small_fit(tmp_path / "run", settings, cache=False)
+    export_model(tmp_path / "run", tmp_path / f"model.{to}")
+    np.save(tmp_path / "new.npy", random.normal(200, 99, (14, 11, 4)).astype(np.float32))
+    wanted = litscope.load(tmp_path / "run").predict([tmp_path / "new.npy"]).probabilities
+    assert told_by(to, "bands", f"model.{to}", tmp_path, monkeypatch) == pytest.approx(wanted, abs=1e-5)
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "float32, (batch, 9, 9, 4)" in card
+    assert snippet(to, "bands", f"model.{to}") in card
+
+
+@pytest.mark.parametrize("to", ["safetensors", PT2, ONNX])
 def test_rows_are_judged_as_predict_judges_them(
     table: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
