@@ -64,7 +64,7 @@ class Range:
 
     def _words(self) -> str:
         if self.most is not None:
-            return f"from {self.least} to {self.most}"
+            return f"from {self.least} to {self.most}" if self.above is None else f"above {self.above}, to {self.most}"
         if self.below is None:
             return f"{self.least} or more" if self.above is None else f"more than {self.above}"
         low = f"at least {self.least}" if self.above is None else f"more than {self.above}"
@@ -72,6 +72,7 @@ class Range:
 
 
 SHARE = Range(least=0, below=1)
+PART = Range(above=0, most=1)
 COUNT = Range(least=1)
 NOT_NEGATIVE = Range(least=0)
 SEED = Range(least=0, most=2**32 - 1)

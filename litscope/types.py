@@ -1,16 +1,19 @@
-"""The two records that cross rooms: what a loader yields and what a training step returns.
+"""What crosses rooms: the record that a loader yields, the one that a training step returns, and a word.
 
-Both are plain dictionaries, so that Lightning moves them between devices and a user's own
+Both records are plain dictionaries, so that Lightning moves them between devices and a user's own
 module can produce them without importing anything of ours. Torch is imported for the type
 checker only. Letters: B batch, C classes, K channels, F features.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How the pixels of an image are resampled to another size."""
 
 
 class Batch(TypedDict, total=False):

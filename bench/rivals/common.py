@@ -19,8 +19,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import datasets, transforms
 
-from litscope.models.networks.backbones import Backbone, build
+from litscope.models.networks.backbones import build
 from litscope.models.networks.nets import Mlp
+from litscope.models.networks.zoos import Backbone
 
 CIFAR = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 

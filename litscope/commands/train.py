@@ -164,7 +164,7 @@ def models(argv: list[str]) -> int:
     parser.add_argument("pattern", nargs="?", default="*", help="part of a name, or a pattern (resnet*)")
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
-        from litscope.models.networks.backbones import list_models
+        from litscope.models.networks.architectures import list_models
 
         names = list_models(given["pattern"])
         if not names:

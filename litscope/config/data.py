@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from litscope.config.section import Section, is_folder, refuse
-from litscope.settings import COUNT, SEED, SHARE, Range, setting
+from litscope.settings import COUNT, PART, SEED, SHARE, Range, setting
+from litscope.types import Interpolation
 
 
 @dataclass
@@ -48,7 +49,12 @@ class DataConfig(Section, group="data"):
     pin_memory: bool | None = None
     """Page-locked batches for faster copies to a GPU. Default: on with a GPU."""
     image_size: int | None = setting(None, check=COUNT, is_for_images=True)
-    """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
+    """Side of the square image that the network sees, in pixels. Default: chosen from the data and the weights."""
+    crop_pct: float | None = setting(None, check=PART, is_for_images=True)
+    """Share of an image's shorter side that the network sees in evaluation, cropped in the middle. Default: that of the
+    weights; from scratch 224/256 from 128 pixels on, else all."""
+    interpolation: Interpolation | None = setting(None, is_for_images=True)
+    """How images are resampled to their size. Default: that of the weights; from scratch bilinear."""
     augment: Literal["none", "default", "strong", "autoaugment"] = setting("default", "augmentation", takes=(bool,))
     """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
     autoaugment."""

@@ -34,7 +34,10 @@ class FitKeywords(TypedDict, total=False):
     no_pretrained: bool
     """The other way of `pretrained`."""
     weights: str | os.PathLike[str] | None
-    """A local weights file to start from; the classifier head is left out where its shape differs."""
+    """Weights to start from: a file, a run or a checkpoint of one, or a name at timm (resnet18.a1_in1k), the Hugging
+    Face hub (hf-hub:OWNER/NAME) or torchvision (torchvision:ResNet50_Weights.IMAGENET1K_V2). The head is kept where
+    its classes are these, or its shape is this one and no names are known.
+    """
     finetune: Literal["auto", "head", "lp-ft", "full"]
     """What is trained of a network that starts from weights: head (its last layer, on features that are computed
     once), lp-ft (the last layer first, then all), or full (all at once). Default: chosen from the data and the
@@ -119,7 +122,15 @@ class FitKeywords(TypedDict, total=False):
     no_pin_memory: bool
     """The other way of `pin_memory`."""
     image_size: int | None
-    """Side of the square image that the network sees, in pixels. Default: chosen from the data."""
+    """Side of the square image that the network sees, in pixels. Default: chosen from the data and the weights."""
+    crop_pct: float | None
+    """Share of an image's shorter side that the network sees in evaluation, cropped in the middle. Default: that of
+    the weights; from scratch 224/256 from 128 pixels on, else all.
+    """
+    interpolation: Literal["bilinear", "bicubic"] | None
+    """How images are resampled to their size. Default: that of the weights; from scratch bilinear. One of: bilinear,
+    bicubic.
+    """
     augment: Literal["none", "default", "strong", "autoaugment"] | bool
     """Random changes of training images: none, default (crop, flip), strong (also colour, rotation, erasing),
     autoaugment. One of: none, default, strong, autoaugment.

@@ -34,7 +34,9 @@ class ModelConfig(Section, group="model"):
     pretrained: bool | None = None
     """Start from pretrained weights. Default: where they help and can be had, else from scratch, said in one line."""
     weights: str | None = setting(None, takes=(os.PathLike,))
-    """A local weights file to start from; the classifier head is left out where its shape differs."""
+    """Weights to start from: a file, a run or a checkpoint of one, or a name at timm (resnet18.a1_in1k), the Hugging
+    Face hub (hf-hub:OWNER/NAME) or torchvision (torchvision:ResNet50_Weights.IMAGENET1K_V2). The head is kept where its
+    classes are these, or its shape is this one and no names are known."""
     finetune: Literal["auto", "head", "lp-ft", "full"] = "auto"
     """What is trained of a network that starts from weights: head (its last layer, on features that are computed once),
     lp-ft (the last layer first, then all), or full (all at once). Default: chosen from the data and the device."""

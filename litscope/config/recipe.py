@@ -26,6 +26,9 @@ from litscope.config.training import TrainingConfig
 from litscope.defaults import OPTIMIZERS_OF_TORCH, Direction
 from litscope.errors import ConfigError
 
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""How files of weights end; no name of weights does."""
+
 
 @dataclass
 class Recipe:
@@ -109,9 +112,11 @@ class Recipe:
         return getattr(getattr(self, group), name)
 
     def _check_weights(self) -> None:
-        """A run that goes on does not need the file that it once started from."""
+        """A run that goes on does not need what it once started from. What may be a name is looked up later."""
         weights = self.model.weights
-        if weights is not None and self.training.resume is None and not Path(weights).is_file():
+        if weights is None or self.training.resume is not None or Path(weights).exists():
+            return
+        if Path(weights).suffix.lower() in WEIGHTS_SUFFIXES or weights.startswith((".", "~", "/")):
             raise refuse("weights", weights, "there is no such file.")
 
     def _check_members(self) -> None:

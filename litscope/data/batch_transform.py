@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from litscope.data.transforms import Augmentation, evaluation, mix_batch
+from litscope.data.transforms import Augmentation, mix_batch
 from litscope.types import Batch
 
 
@@ -65,5 +65,5 @@ class BatchTransform:
         if self.augmentation is None or "image" not in batch:
             return batch
         batch = batch.copy()
-        batch["image"] = evaluation(batch["image"], self.augmentation.size)
+        batch["image"] = self.augmentation.evaluated(batch["image"])
         return batch

@@ -34,7 +34,7 @@ from litscope.data.sample_facts import SampleFacts
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
-from litscope.data.stored import Normalization, Stored, squares
+from litscope.data.stored import Normalization, squares
 from litscope.errors import DataError
 from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
@@ -162,7 +162,7 @@ class ClassificationData(L.LightningDataModule):
         self.features = views[0]
         stored, num_samples = self._opened.stored, len(views[0])
         rows = views[0] if len(views) == 1 else np.concatenate(views)
-        self._opened = replace(self._opened, stored=Stored(stored.seen, stored.side, array=rows))
+        self._opened = replace(self._opened, stored=replace(stored, array=rows, cache=None))
         turns = len(views) - 1
         self._first_row = (lambda epoch: (1 + epoch % turns) * num_samples) if turns else None
 
@@ -282,7 +282,7 @@ class ClassificationData(L.LightningDataModule):
             )
         rows = reader.array
         if rows is not None and self.kind == "image":
-            rows = squares(rows, self._opened.stored.side)
+            rows = squares(rows, self._opened.stored.side, self._opened.stored.interpolation)
         order = EpochOrder(source.manifest.sample_ids, self.batch_size, self.seed, False, *self._rank())
         return self._loader(order, of=source, rows=rows)
 
@@ -319,6 +319,7 @@ class ClassificationData(L.LightningDataModule):
                 num_workers=self._workers(),
                 pin_memory=self._pins(),
                 strict=self.settings.strict_data,
+                interpolation=self._opened.stored.interpolation,
                 epoch=epoch,
                 limit=limit,
             )

@@ -49,6 +49,12 @@ class DataKeywords(TypedDict, total=False):
     """Page-locked batches. Default: when the trainer's device is a GPU."""
     image_size: int | None
     """Side of the square that the network sees. Default: from the images."""
+    crop_pct: float | None
+    """The share of an image's shorter side that the network sees in evaluation, cropped in the middle. Default:
+    224/256 from 128 pixels on, else all.
+    """
+    interpolation: Literal["bilinear", "bicubic"] | None
+    """How images are resampled to their size. Default: bilinear."""
     augment: Literal["none", "default", "strong", "autoaugment"]
     """The policy by which training images change; see `transforms`."""
     augmentation: Literal["none", "default", "strong", "autoaugment"]

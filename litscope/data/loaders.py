@@ -32,7 +32,7 @@ from litscope.data.reading.decoding import BatchDecoder
 from litscope.data.reading.readers import Reader
 from litscope.data.sampler import EpochOrder, Ids, even, spread
 from litscope.errors import ConfigError, DataError
-from litscope.types import Batch
+from litscope.types import Batch, Interpolation
 
 
 class Loader(ABC):
@@ -341,6 +341,7 @@ class StreamLoader(Loader):
         num_workers: threads; 0 decodes in the calling one, when the batch is asked for.
         strict: raise for the first image that cannot be read.
         skips_empty: pass over a batch of which no image can be read, instead of raising.
+        interpolation: how images come to that size.
 
     Attributes:
         broken: sample_id -> reason, of the images left out so far.
@@ -357,6 +358,7 @@ class StreamLoader(Loader):
         pin_memory: bool = False,
         strict: bool = False,
         skips_empty: bool = False,
+        interpolation: Interpolation = "bilinear",
         epoch: int = 0,
         limit: int | None = None,
     ) -> None:
@@ -364,7 +366,7 @@ class StreamLoader(Loader):
         self.broken: dict[int, str] = {}
         self._strict = strict
         self._skips_empty = skips_empty
-        self._decoder = BatchDecoder(reader, size, num_workers, pin_memory)
+        self._decoder = BatchDecoder(reader, size, num_workers, pin_memory, interpolation)
         weakref.finalize(self, self._decoder.close)  # also at exit
 
     def close(self) -> None:

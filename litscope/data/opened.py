@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,9 @@ class Opened:
         """The transform from a batch's bytes to the network's input."""
         augmentation = None
         if self.source.kind == "image":
-            of_images = (settings.augment, self.stored.seen, settings.seed, self.flips, settings.crop_padding)
-            augmentation = Augmentation(*of_images)
+            stored = self.stored
+            of_images = (settings.augment, stored.seen, settings.seed, self.flips, settings.crop_padding)
+            augmentation = Augmentation(*of_images, stored.crop_pct, stored.interpolation)
         return BatchTransform(augmentation, len(self.manifest.classes), settings.mixup, settings.cutmix, settings.seed)
 
 
@@ -84,6 +86,8 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
         cache=settings.cache,
         cache_dir=settings.cache_folder,
         num_threads=settings.num_workers or None,
+        crop_pct=settings.crop_pct,
+        interpolation=settings.interpolation,
     )
     report = inspect(
         source,
@@ -101,7 +105,9 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
     manifest = source.manifest
     if source.kind == "image":
         # Never-seen images must be stored as these are, whatever their own sizes.
-        sizes = {"image_size": stored.seen, "stored_size": stored.side}
+        given = {"crop_pct": settings.crop_pct, "interpolation": settings.interpolation}
+        sizes: dict[str, Any] = {"image_size": stored.seen, "stored_size": stored.side}
+        sizes |= {name: value for name, value in given.items() if value is not None}
         manifest = manifest.with_encoding({**manifest.encoding, **sizes})
     if report.digests is not None:
         stats = source.reader.stats().T if isinstance(source.reader, FileReader) else ()

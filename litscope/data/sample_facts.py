@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 
 from litscope.data.manifest import Manifest
 from litscope.data.sources.tables import encode, feature_names
 from litscope.errors import DataError
+from litscope.types import Interpolation
 
 FORMAT_VERSION = 1
 
 _MOST_PIXELS = 2**14
 """Longest side of a stored image that is believed."""
 
-IMAGES = {"crop": "centre square", "interpolation": "bilinear", "antialias": True}
+IMAGES = {"crop": "centre square", "antialias": True}
 """How an image of any shape becomes a square of `stored_size` (`reading.images.resize_crop`), and that one of
-`image_size` (`transforms.evaluation`): for programs that read a checkpoint without litscope."""
+`image_size` (`transforms.evaluation`): for programs that read a checkpoint without litscope. The interpolation is that
+of the encoding."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class SampleFacts:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         facts = {"format": FORMAT_VERSION, "classes": list(self.classes), "encoding": self.encoding}
-        return facts if self.encoding["kind"] == "table" else {**facts, "images": IMAGES}
+        if self.encoding["kind"] == "table":
+            return facts
+        return {**facts, "images": {**IMAGES, "interpolation": self.encoding.get("interpolation", "bilinear")}}
 
     @classmethod
     def from_dict(
@@ -87,6 +91,11 @@ def _check_images(encoding: Mapping[str, Any], in_channels: int | None, image_si
         raise ValueError(f"stored_size is {encoding.get('stored_size')!r}, which is no number of pixels")
     if encoding.get("dtype") not in ("uint8", "float32"):
         raise ValueError(f"its images are of {encoding.get('dtype')!r}; images are of uint8 or float32")
+    if encoding.get("interpolation", "bilinear") not in get_args(Interpolation):
+        raise ValueError(f"its images are resampled by {encoding['interpolation']!r}, which is not known")
+    share = encoding.get("crop_pct", 1.0)
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ValueError(f"crop_pct is {share!r}, which is no share of an image's side")
     if encoding.get("channel_axis") not in (None, "first", "last"):
         raise ValueError(f"channel_axis is {encoding['channel_axis']!r}, neither first nor last")
     if not isinstance(encoding.get("image_column"), str | None):

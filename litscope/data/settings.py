@@ -19,7 +19,8 @@ from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.data.transforms import Policy
 from litscope.errors import ConfigError
-from litscope.settings import COUNT, NOT_NEGATIVE, SEED, SHARE, by_own_names, setting, settle
+from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, by_own_names, setting, settle
+from litscope.types import Interpolation
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class DataSettings:
     """Page-locked batches. Default: when the trainer's device is a GPU."""
     image_size: int | None = setting(None, check=COUNT)
     """Side of the square that the network sees. Default: from the images."""
+    crop_pct: float | None = setting(None, check=PART)
+    """The share of an image's shorter side that the network sees in evaluation, cropped in the middle. Default: 224/256
+    from 128 pixels on, else all."""
+    interpolation: Interpolation | None = None
+    """How images are resampled to their size. Default: bilinear."""
     augment: Policy = setting("default", "augmentation")
     """The policy by which training images change; see `transforms`."""
     crop_padding: int | None = setting(None, check=NOT_NEGATIVE)

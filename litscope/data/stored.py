@@ -4,12 +4,14 @@ Images are stored as squares of one side, by rules that the data decide:
 
     seen     None: the larger median side where that is at most 64 pixels, else the multiple of 32
              next to the median shorter side, at most 224
-    stored   below 128 as seen; from 128 on larger by 256/224, so that random crops have room;
+    stored   below 128 as seen; from 128 on larger by 256/224, so that random crops have room; with a share that is
+             cropped (`crop_pct`) as much larger than seen as that says;
              never larger than the images are (a smaller store is enlarged on the device)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from litscope.data.reading.images import resize_crop
 from litscope.data.reading.readers import Reader
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
+from litscope.types import Interpolation
 
 HEADERS = 256  # headers read to learn the usual size
 
@@ -40,12 +43,16 @@ class Stored:
         side: S, stored side; 0 for tables.
         array: the samples, where the source has them in memory.
         cache: the samples, where they were decoded once.
+        crop_pct: the share of the side that the network sees; None: as much as it takes of what is stored.
+        interpolation: how images come to the stored side, and from there to a larger one.
     """
 
     seen: int = 0
     side: int = 0
     array: NDArray[Any] | None = None
     cache: PixelCache | None = None
+    crop_pct: float | None = None
+    interpolation: Interpolation = "bilinear"
 
     @property
     def rows(self) -> NDArray[Any] | None:
@@ -66,6 +73,8 @@ def store(
     cache_dir: Path | None,
     num_threads: int | None,
     side: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: Interpolation | None = None,
 ) -> Stored:
     """Decide the sizes and the storage, and build the cache where one is used.
 
@@ -75,29 +84,30 @@ def store(
         cache: None builds one when it fits in memory and on the disk; True always, False never.
         cache_dir, num_threads: see `cache.open_cache`.
         side: S; None for the rule above. A trained network must be shown what it was trained on.
+        crop_pct, interpolation: see `Stored`; None: bilinear.
 
     Raises:
         DataError: if no image can be read, or a forced cache does not fit on the disk.
     """
-    reader, ids = source.reader, source.manifest.sample_ids
+    reader, ids, how = source.reader, source.manifest.sample_ids, interpolation or "bilinear"
     if source.kind == "table":
         return Stored(array=reader.array)
     if image_size is None or side is None:
         sizes = sample_sizes(reader, ids)
         image_size = image_size or seen_size(sizes)
-        side = side or stored_size(image_size, sizes)
+        side = side or stored_size(image_size, sizes, crop_pct)
     seen = image_size
     if reader.array is not None:
-        return Stored(seen, side, array=squares(reader.array, side))
+        return Stored(seen, side, squares(reader.array, side, how), None, crop_pct, how)
     why_not = ""
     if cache is None:
-        cache, why_not = pays(reader, ids, side, cache_dir)
+        cache, why_not = pays(reader, ids, side, cache_dir, how)
     if why_not:
         say(f"the images are decoded in every epoch: {why_not}")
     if not cache:
-        return Stored(seen, side)
-    pixels = open_cache(reader, ids, side, cache_dir=cache_dir, num_threads=num_threads)
-    return Stored(seen, side, cache=pixels)
+        return Stored(seen, side, None, None, crop_pct, how)
+    pixels = open_cache(reader, ids, side, cache_dir=cache_dir, num_threads=num_threads, interpolation=how)
+    return Stored(seen, side, None, pixels, crop_pct, how)
 
 
 def sample_sizes(reader: Reader, sample_ids: Ids) -> Sizes:
@@ -125,17 +135,24 @@ def seen_size(sizes: Sizes) -> int:
     return int(np.clip(round(min(height, width) / 32) * 32, 32, 224))
 
 
-def stored_size(seen: int, sizes: Sizes) -> int:
-    """Side of the square that is stored or decoded for a network that sees `seen`."""
-    wanted = round(seen * 256 / 224) if seen >= 128 else seen
+def stored_size(seen: int, sizes: Sizes, crop_pct: float | None = None) -> int:
+    """Side of the square that is stored or decoded for a network that sees `seen`.
+
+    Args:
+        crop_pct: the share of that side which the network sees; None for the rule above.
+    """
+    if crop_pct is not None:
+        wanted = math.floor(seen / crop_pct)
+    else:
+        wanted = round(seen * 256 / 224) if seen >= 128 else seen
     return min(wanted, int(sizes.min(axis=1).max()))
 
 
-def squares(images: NDArray[Any], side: int) -> NDArray[Any]:
+def squares(images: NDArray[Any], side: int, interpolation: Interpolation = "bilinear") -> NDArray[Any]:
     """(N, H, W, K) in memory to (N, S, S, K): unchanged where it is already so, else resized and cropped."""
     if images.shape[1:3] == (side, side):
         return images
-    return np.stack([resize_crop(image, side) for image in images])
+    return np.stack([resize_crop(image, side, interpolation) for image in images])
 
 
 Normalization = list[float] | list[list[float]]
@@ -160,7 +177,7 @@ def measure(stored: Stored, source: Source, train_ids: Ids) -> tuple[Normalizati
 
 def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float], list[float]]:
     if stored.rows is None:
-        values = _decode_some(source.reader, _spread(train_ids, 200), stored.side)
+        values = _decode_some(source.reader, _spread(train_ids, 200), stored)
     else:
         values = stored.rows[train_ids if source.kind == "table" else _spread(train_ids, 2000)]
     axes = tuple(range(values.ndim - 1))
@@ -170,12 +187,13 @@ def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float
     return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
 
 
-def _decode_some(reader: Reader, sample_ids: Ids, side: int) -> NDArray[Any]:
+def _decode_some(reader: Reader, sample_ids: Ids, stored: Stored) -> NDArray[Any]:
     """(n, S, S, K): those of the images that can be read; the loader reports the others."""
     rows, last_error = [], None
     for sample_id in sample_ids.tolist():
         try:
-            rows.append(resize_crop(reader.read(sample_id, min_side=side), side))
+            pixels = reader.read(sample_id, min_side=stored.side)
+            rows.append(resize_crop(pixels, stored.side, stored.interpolation))
         except DataError as error:
             last_error = error
     if not rows:

@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litscope.data.sampler import fold
+from litscope.types import Interpolation
 
 Policy = Literal["none", "default", "strong", "autoaugment"]
 
@@ -99,27 +100,38 @@ def to_float(image: Tensor) -> Tensor:
     return image.to(torch.float32)
 
 
-def evaluation(image: Tensor, size: int) -> Tensor:
-    """The evaluation transform: centre crop to `size`, or enlargement of a smaller stored image.
+def evaluation(
+    image: Tensor, size: int, crop_pct: float | None = None, interpolation: Interpolation = "bilinear"
+) -> Tensor:
+    """The evaluation transform: centre crop, and enlargement where less is stored.
 
     Args:
         image: (B, K, S, S).
         size: T.
+        crop_pct: the share of the image's side that is seen, also where less than T / crop_pct pixels are stored; None:
+            the T pixels in the middle, or all where there are fewer.
+        interpolation: of the enlargement.
     Returns:
         (B, K, T, T) float32.
     """
+    if crop_pct is not None and image.shape[-1] < math.floor(size / crop_pct):
+        is_byte = image.dtype == torch.uint8
+        image = enlarge(to_float(image), math.floor(size / crop_pct), interpolation)
+        image = image.clamp(0, 1) if is_byte else image
     stored = image.shape[-1]
     if stored > size:
-        start = (stored - size) // 2
+        # With a share, where torchvision's CenterCrop would begin.
+        start = (stored - size) // 2 if crop_pct is None else round((stored - size) / 2)
         image = image[..., start : start + size, start : start + size]
-    return enlarge(to_float(image), size)
+    return enlarge(to_float(image), size, interpolation)
 
 
-def enlarge(image: Tensor, size: int) -> Tensor:
-    """Bilinear enlargement of float images smaller than `size`."""
+def enlarge(image: Tensor, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
+    """Enlarge float images smaller than `size`. Bicubic is Pillow's, and goes a little beyond the pixels' range."""
     if image.shape[-1] >= size:
         return image
-    return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False)
+    is_bicubic = interpolation == "bicubic"  # torch's own bicubic, without antialiasing, has another coefficient
+    return F.interpolate(image, (size, size), mode=interpolation, align_corners=False, antialias=is_bicubic)
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,7 @@ class Augmentation:
         seed: with epoch and sample_id, decides every draw.
         flip: whether half of the images are mirrored, each in every other epoch.
         padding: pixels around images of at most 64 stored pixels before the crop; None: an eighth of their side.
+        crop_pct, interpolation: of the policy `none`, see `evaluation`. Random crops are resampled bilinearly.
     """
 
     policy: Policy
@@ -139,6 +152,12 @@ class Augmentation:
     seed: int
     flip: bool
     padding: int | None = None
+    crop_pct: float | None = None
+    interpolation: Interpolation = "bilinear"
+
+    def evaluated(self, image: Tensor) -> Tensor:
+        """(B, K, S, S) as it is evaluated, (B, K, T, T) float32; see `evaluation`."""
+        return evaluation(image, self.size, self.crop_pct, self.interpolation)
 
     def __call__(self, image: Tensor, sample_id: Tensor, epoch: int) -> Tensor:
         """Augment one batch.
@@ -151,7 +170,7 @@ class Augmentation:
             (B, K, T, T) float32.
         """
         if self.policy == "none":
-            return evaluation(image, self.size)
+            return self.evaluated(image)
         per_image = image.shape[1] * self.size**2
         count = max(1, _CACHED // per_image) if image.device.type == "cpu" else len(image)
         if count >= len(image):

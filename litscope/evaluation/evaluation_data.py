@@ -21,7 +21,7 @@ from litscope.data.sampler import EpochOrder
 from litscope.data.sources.source import Source
 from litscope.data.stored import store
 from litscope.data.transforms import evaluation
-from litscope.types import Batch
+from litscope.types import Batch, Interpolation
 
 
 def warn_of_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:
@@ -43,6 +43,7 @@ class EvaluationData:
         source: images or a table.
         ids: (n,) int64, the samples.
         image_size, stored_size: the run's sizes; None for tables.
+        crop_pct, interpolation: those of the run, see `data.stored.Stored`.
         batch_size: samples per step.
         num_workers: threads that decode.
         pin_memory: page-locked batches.
@@ -61,6 +62,8 @@ class EvaluationData:
         pin_memory: bool = False,
         cache: bool | None = False,
         cache_dir: Path | None = None,
+        crop_pct: float | None = None,
+        interpolation: Interpolation | None = None,
     ) -> None:
         self._source = source
         self._num_workers = num_workers
@@ -72,6 +75,8 @@ class EvaluationData:
             cache=cache,
             cache_dir=cache_dir,
             num_threads=num_workers or None,
+            crop_pct=crop_pct,
+            interpolation=interpolation,
         )
         known_broken = np.fromiter(self._stored.broken, np.int64)
         self._asked = ids
@@ -101,6 +106,7 @@ class EvaluationData:
                 num_workers=self._num_workers,
                 pin_memory=self._pin_memory,
                 skips_empty=True,
+                interpolation=self._stored.interpolation,
             )
         return self._loader
 
@@ -108,7 +114,8 @@ class EvaluationData:
         """A batch as the network sees it, on its device: the evaluation transform."""
         if "image" not in batch:
             return batch
-        return {**batch, "image": evaluation(batch["image"], self._stored.seen)}
+        stored = self._stored
+        return {**batch, "image": evaluation(batch["image"], stored.seen, stored.crop_pct, stored.interpolation)}
 
     def close(self) -> None:
         """End the decoding threads."""

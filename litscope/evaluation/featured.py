@@ -150,7 +150,7 @@ def features_of_run(
         rows = extract_known(
             opened.predictor,
             with_content(now.source, then.manifest),
-            (encoding.get("image_size"), encoding.get("stored_size")),
+            encoding,
             _seen(opened, data),
             opened.device,
             opened.cache_dir,

@@ -96,6 +96,8 @@ class Network:
             ids,
             image_size=encoding.get("image_size"),
             stored_size=encoding.get("stored_size"),
+            crop_pct=encoding.get("crop_pct"),
+            interpolation=encoding.get("interpolation"),
             batch_size=batch_size or self.batch_size,
             num_workers=num_cores() if workers is None else workers,
             pin_memory=self.plan.device_type == "cuda",

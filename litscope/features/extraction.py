@@ -8,8 +8,9 @@ nothing. So a training, the table of features and whatever else asks for them sh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from litscope.data.content import with_content
 from litscope.data.datamodule import ClassificationData
 from litscope.data.loaders import Loader
 from litscope.data.manifest import Manifest
+from litscope.data.reading.images import DECODE_VERSION
 from litscope.features.file import FeatureFile, Features
 from litscope.models.forward import Forward
 from litscope.types import Batch
@@ -55,7 +57,7 @@ def extract(
     found: list[Features] = []
     for view in views:
         augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
-        facts = [weights, data.image_size, manifest.encoding.get("stored_size"), augmentation]
+        facts = [*_how(weights, manifest.encoding), augmentation]
         file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
         if ids is not None and file is not None and not file.path.exists():
             file = FeatureFile(settings.cache_folder, _only(contents, ids), facts)
@@ -67,7 +69,7 @@ def extract(
 def extract_known(
     network: Forward,
     manifest: Manifest,
-    sizes: tuple[int | None, int | None],
+    encoding: Mapping[str, Any],
     batches: Iterable[Batch],
     device: torch.device,
     cache_folder: Path | None,
@@ -77,7 +79,7 @@ def extract_known(
 
     Args:
         manifest: of all N samples, with their contents.
-        sizes: the side at which images are seen, and that at which they are stored.
+        encoding: how images are seen, as `Manifest.encoding` of the training.
         batches: the images of every readable sample, on the device, as the network sees them; drawn from only if the
             cache folder does not have the features.
         cache_folder: None: the usual place.
@@ -86,9 +88,15 @@ def extract_known(
     Returns:
         (N, F), as `extract`: of the same network and images the same file of the cache folder.
     """
-    facts = [_weights_digest(network), *sizes, None]
+    facts = [*_how(_weights_digest(network), encoding), None]
     file = FeatureFile(cache_folder, _digests(manifest), facts) if is_kept else None
     return _of_batches(network, batches, len(manifest), device, file)
+
+
+def _how(weights: str, encoding: Mapping[str, Any]) -> list[Any]:
+    """What features depend on besides the contents of the files: the network, and how it sees an image."""
+    seen = ("image_size", "stored_size", "crop_pct", "interpolation")
+    return [DECODE_VERSION, weights, *(encoding.get(name) for name in seen)]
 
 
 def _of_batches(

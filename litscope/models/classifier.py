@@ -21,7 +21,7 @@ from litscope.models.forward import SAMPLE_FACTS, inputs_of
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
-from litscope.models.networks import backbones, heads
+from litscope.models.networks import architectures, heads
 from litscope.models.networks.members import Members, fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.scheduled import Scheduled
@@ -69,7 +69,7 @@ class Classifier(Scheduled):
         words = {**given, **({} if arch is None else {"arch": arch})}
         settings = ClassifierSettings(**by_own_names(ClassifierSettings, words, "Classifier"))
         if settings.arch is not None:
-            backbones.resolve(settings.arch)
+            architectures.resolve(settings.arch)
         if settings.num_classes is not None:
             self.given.try_out(settings.num_classes)
         self._remember(**vars(settings))
@@ -98,7 +98,7 @@ class Classifier(Scheduled):
         if self.net is None:
             # A checkpoint that is about to be loaded makes any other weights superfluous.
             self._build(from_scratch=trainer.ckpt_path is not None)
-        self._set_normalization()
+        self.meet(getattr(trainer, "datamodule", None))
         settings = self.settings
         if stage == "fit" and trainer.ckpt_path is None and settings.weights is None:
             self._whiten(getattr(trainer, "datamodule", None))
@@ -128,10 +128,6 @@ class Classifier(Scheduled):
         facts = {name: getattr(data, name, None) for name in wanted if getattr(settings, name) is None}
         if (num_classes := facts.get("num_classes")) is not None:
             self.given.try_out(num_classes)
-        # Pretrained weights may bring the normalisation, where the network is not built yet.
-        brings_own = self.net is None and settings.pretrained is not False and settings.weights is None
-        if settings.mean is None and not brings_own:
-            facts["mean"], facts["std"] = getattr(data, "normalization", None) or (None, None)
         self._remember(**facts)
 
     def _remember(self, **known: Any) -> None:

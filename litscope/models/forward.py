@@ -7,6 +7,7 @@ it follows from settings and weights, which is why a checkpoint is enough for it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from litscope.errors import ModelError
 from litscope.models.networks import backbones, heads
 from litscope.models.networks.members import Members, MemberSettings, fuse
+from litscope.models.networks.sources import SAMPLES
 from litscope.models.settings import ClassifierSettings
 from litscope.models.tta import views
 from litscope.types import Batch
@@ -22,7 +24,7 @@ from litscope.types import Batch
 HYPER_PARAMETERS = "hyper_parameters"
 """Where a checkpoint of Lightning holds the settings of its module."""
 
-SAMPLE_FACTS = "litscope_samples"
+SAMPLE_FACTS = SAMPLES
 """Where a checkpoint holds what it takes to predict, beside the weights and the settings."""
 
 
@@ -46,6 +48,7 @@ class Forward(nn.Module):
         self._heads: list[nn.Linear] = []  # in a list: it is a part of `net` already
         self.notes: list[str] = []
         self.sample_facts: dict[str, Any] | None = None
+        self._classes_of_head: tuple[str, ...] | None = None
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
         self.register_buffer("std", torch.ones(1), persistent=False)
@@ -85,9 +88,9 @@ class Forward(nn.Module):
                 "The number of classes is not known: pass Classifier(num_classes=...), or train with a "
                 "datamodule that has the attribute num_classes."
             )
-        arch = settings.arch or ("mlp" if settings.num_features is not None else "resnet18")
+        usual = "mlp" if settings.num_features is not None else "resnet18"
         made = backbones.build(
-            arch,
+            settings.arch or (usual if from_scratch or settings.weights is None else None),
             settings.num_classes,
             in_channels=settings.in_channels or 3,
             image_size=settings.image_size,
@@ -104,14 +107,32 @@ class Forward(nn.Module):
         )
         self.net = made.net
         self._memory_format = made.memory_format
+        self._classes_of_head = made.classes
         self.notes += made.notes
         head = heads.head_of(made.net, settings.num_classes)
         self._heads = [] if head is None else [head]
-        facts: dict[str, Any] = {"arch": arch, "stem": made.stem}
+        facts: dict[str, Any] = {"arch": made.arch, "hidden": made.hidden, "stem": made.stem}
         if settings.mean is None:
             facts |= {"mean": made.mean, "std": made.std}
         self._remember(**facts)
         self._set_normalization()
+
+    def meet(self, data: Any) -> None:
+        """Settle what depends on both the weights and the data, once the network is built: images are normalised as the
+        weights expect it, else as the data are; and a head that came with the weights stays if it knows their classes.
+
+        Args:
+            data: a datamodule; its `normalization` and `classes` count, where it has them.
+        """
+        if self.settings.mean is None:
+            mean, std = getattr(data, "normalization", None) or (None, None)
+            self._remember(mean=mean, std=std)
+        self._set_normalization()
+        classes: Sequence[str] | None = getattr(data, "classes", None)
+        if self._classes_of_head is None or classes is None or self.head is None:
+            return
+        self.notes.append(heads.adopt(self.head, self._classes_of_head, classes))
+        self._classes_of_head = None
 
     def take_from(self, checkpoint: dict[str, Any]) -> None:
         """Take from a checkpoint what belongs to its weights, and build the network that they fit: the normalisation,
@@ -189,7 +210,7 @@ class Forward(nn.Module):
         head, rate = self.head, self.settings.dropout_rate
         assert head is not None
         features = features.to(head.weight.dtype)
-        if not isinstance(head, backbones.DropoutLinear):  # that one has its own
+        if not isinstance(head, heads.DropoutLinear):  # that one has its own
             features = torch.nn.functional.dropout(features, rate, self.training)
         logits: Tensor = head(features)
         return logits

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from litscope.models.forward import Forward
 from litscope.models.keywords import ClassifierKeywords
-from litscope.models.networks import backbones
+from litscope.models.networks import architectures
 from litscope.models.settings import ClassifierSettings
 from litscope.settings import by_own_names
 
@@ -25,7 +25,7 @@ class Predictor(Forward):
         words = {**given, **({} if arch is None else {"arch": arch})}
         self._settings = ClassifierSettings(**by_own_names(ClassifierSettings, words, "Classifier"))
         if self._settings.arch is not None:
-            backbones.resolve(self._settings.arch)
+            architectures.resolve(self._settings.arch)
         if self.has_shape:
             self._build(from_scratch=False)
 

@@ -39,7 +39,9 @@ class ClassifierSettings:
     pretrained: bool | None = False
     """True for the hub's weights or an error, None for the hub's weights where they can be had."""
     weights: str | os.PathLike[str] | None = None
-    """A local weights file to start from; the head is left out where its shape differs."""
+    """Weights to start from instead: a file, a checkpoint of ours, or a name at timm, torchvision or the Hugging Face
+    hub (see `networks.sources`). Their head is kept where it tells the same classes apart, or has the same shape and
+    no names are known; else it starts anew."""
     finetune: Finetune = "full"
     """What is trained of a network that starts from weights: all of it; the head first, then all; or the head alone."""
     body_lr_scale: float = setting(1.0, check=Range(least=0, most=1))
@@ -105,7 +107,7 @@ class ClassifierSettings:
     """Features of a row of a table."""
     mean: Sequence[float] | Sequence[Sequence[float]] | None = None
     """One number per channel (of values in [0, 1]) or feature, or M such lists where the members see different samples;
-    the network sees (x - mean) / std. Pretrained weights default to the normalisation that they were trained with."""
+    the network sees (x - mean) / std. Weights default to the normalisation that they were trained with."""
     std: Sequence[float] | Sequence[Sequence[float]] | None = None
     """The deviation, in the same form as `mean`."""
 

@@ -6,6 +6,7 @@
     hardware         what this machine has, and whether the recipe's hardware settings work on it
     facts            what the choices rest on, read off the data and the machine
     network_choices  which network, from which weights, and what of it is trained
+    start_weights    the weights that a run starts from, by what names them
     choices          what nobody gave, chosen from the data by rules that are printed
     settings         what people may change while a run trains
     build            from a recipe to objects: the source, the data module, the network, the Trainer

@@ -113,9 +113,9 @@ def make_classifier(
         classifier = Classifier(**given, metrics=metrics)
         _check_fits(classifier, given, state, checkpoint)
         return classifier
-    if not model.pretrained:  # pretrained weights bring the normalisation that they were trained with
-        given["mean"], given["std"] = data.normalization
-    return Classifier(**given, metrics=metrics)
+    classifier = Classifier(**given, metrics=metrics)
+    classifier.meet(data)
+    return classifier
 
 
 _SHAPES = ("arch", "hidden", "num_members", "image_size")

@@ -10,6 +10,7 @@ from typing import Any
 from litscope.config.recipe import Recipe
 from litscope.features.duplicates import NearDuplicates
 from litscope.models.networks.backbones import download_of
+from litscope.models.networks.sources import find_weights
 from litscope.training.hardware import may_choose_bf16
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.run_folder import check_folder
@@ -50,10 +51,13 @@ class Checkup:
         ]
 
     def _download_line(self) -> str:
-        is_chosen = "model.pretrained" in self.start.recipe.chosen
+        recipe = self.start.recipe
+        otherwise = "chooses to start from scratch" if "model.pretrained" in recipe.chosen else "ends there"
+        if otherwise == "ends there" or recipe.model.weights is not None:
+            otherwise = f"ends there, as {'--pretrained' if recipe.model.weights is None else '--weights'} asks"
         return (
             f"pretrained weights would be downloaded from {self.download}, which was not asked: if it does not answer, "
-            f"`litscope fit` {'chooses to start from scratch' if is_chosen else 'ends there, as --pretrained asks'}"
+            f"`litscope fit` {otherwise}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,12 +93,14 @@ def check_up(recipe: Recipe) -> Checkup:
 def _download(start: Prepared) -> str | None:
     """The URL from which `fit` would fetch this run's weights."""
     model = start.recipe.model
-    if not model.pretrained or model.arch is None or start.checkpoint is not None:
+    if start.checkpoint is not None or model.arch is None:
         return None
-    return download_of(model.arch)
+    if model.weights is not None:
+        return find_weights(model.weights, model.arch, ask=False).url
+    return download_of(model.arch) if model.pretrained else None
 
 
 def _from_scratch(start: Prepared) -> Prepared:
     recipe = copy.deepcopy(start.recipe)
-    recipe.model.pretrained = False
+    recipe.model.pretrained, recipe.model.weights, recipe.model.finetune = False, None, "full"
     return dataclasses.replace(start, recipe=recipe)

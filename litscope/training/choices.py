@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from typing import TYPE_CHECKING
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
@@ -21,6 +22,7 @@ from litscope.training.facts import SMALL_PIXELS, DataFacts
 from litscope.training.network_choices import (
     LEAST_TUNING_EPOCHS,
     TUNING_CPU_S,
+    FindStart,
     HasWeights,
     choose_finetune,
     choose_model,
@@ -29,32 +31,47 @@ from litscope.training.network_choices import (
     usual_body_lr_scale,
 )
 
+if TYPE_CHECKING:
+    from litscope.models.networks.preprocessing import Preprocessing
+
 FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
 
 MOST_FITTED_EPOCHS = 10
 """Of all of a network whose head was fitted first: more add little."""
 
+LEAST_CPU_PIXELS, CPU_PIXELS = 128, 160
+"""Where weights saw larger images, a CPU shows them a size between these, near the shorter side."""
+
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
 
 
-def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = None) -> tuple[Recipe, list[str]]:
+def resolve(
+    recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = None, find_start: FindStart | None = None
+) -> tuple[Recipe, list[str]]:
     """Fill in what the recipe leaves open.
 
     Args:
         recipe: as given; it is not changed.
         facts: from `look`.
         has_weights: asked at most twice; without it, no weights are within reach.
+        find_start: finds the weights that a recipe starts from; without it, or for a run that goes on, nothing is known
+            of them.
 
     Returns:
         A recipe in which nothing that training needs is None, and which says what was chosen; a line for each choice.
     """
     chosen = copy.deepcopy(recipe)
     lines: list[str] = []
-    choose_model(chosen, facts, has_weights, lines)
+    named = find_start(recipe) if find_start is not None and recipe.model.weights is not None else None
+    choose_model(chosen, facts, has_weights, lines, named)
     if facts.kind == "image":
-        _choose_image_size(chosen, facts, lines)
+        start = find_start(chosen) if find_start is not None and is_tuned(chosen) else None
+        seen = None if start is None else start.preprocessing
+        _choose_image_size(chosen, facts, None if seen is None else seen.image_size, lines)
+        if start is not None:
+            _choose_preprocessing(chosen, seen, lines)
     _choose_batch_size(chosen, facts, lines)
     choose_finetune(chosen, facts, lines)
     _choose_epochs(chosen, facts, lines)
@@ -65,15 +82,47 @@ def resolve(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None = N
     return chosen, lines
 
 
-def _choose_image_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
+def _choose_preprocessing(recipe: Recipe, seen: Preprocessing | None, lines: list[str]) -> None:
+    """Show images to a network as its weights saw them, and say so; what a person gave stays, and that is said too."""
+    data, channels = recipe.data, recipe.model.in_channels or 3
+    if seen is None:
+        lines.append(f"images as usual: {recipe.model.weights} does not say how its own were prepared")
+        return
+    other = [
+        f"--{name.replace('_', '-')} {given:g}" if isinstance(given, float) else f"--{name} {given}"
+        for name in ("crop_pct", "interpolation")
+        if (given := getattr(data, name)) not in (None, getattr(seen, name))
+    ]
+    if data.crop_pct is None:
+        data.crop_pct = seen.crop_pct
+    if data.interpolation is None:
+        data.interpolation = seen.interpolation
+    own = seen.mean is not None and seen.normalization(channels)[0] is None
+    notes = [f"here {' and '.join(other)}"] if other else []
+    notes += [f"of {channels} bands the data's own mean and deviation"] if own else []
+    lines.append("; ".join([seen.line(), *notes]))
+
+
+def _choose_image_size(recipe: Recipe, facts: DataFacts, seen: int | None, lines: list[str]) -> None:
+    """The side of the square that the network sees.
+
+    Args:
+        seen: the side that its weights saw, where they say so.
+    """
     if recipe.data.image_size is not None:
         return
     fixed = _fixed_image_size(recipe.model.arch or "")
     tuned = is_tuned(recipe)
     if fixed is not None:
-        size, why = fixed, f"{recipe.model.arch} is built for it"
+        size, why = seen or fixed, f"{recipe.model.arch} is built for it"
     elif facts.is_thumbnail and not tuned:
         size, why = max(facts.height or 1, facts.width or 1), "the images' own size"
+    elif tuned and seen is not None:
+        size, why = seen, "what the weights saw"
+        if facts.device == "cpu":
+            size = min(seen, CPU_PIXELS, max(LEAST_CPU_PIXELS, _round_up(facts.short_side, 32)))
+        if size < seen:
+            why = f"less than the {seen} that the weights saw, for speed on a CPU; --image-size {seen} is theirs"
     elif tuned:
         full = 224 if facts.device != "cpu" else 160
         size = min(full, max(128, _round_up(facts.short_side, 32)))

@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from litscope.config.section import refuse
 from litscope.console import say
 from litscope.features.extraction import extract
 from litscope.features.head import fit_head
@@ -27,10 +28,15 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
     Args:
         start: the prepared run; its data then hand over features where only the head is trained.
         classifier: with its network and weights. The head of a new `lp-ft` run is fitted.
+
+    Raises:
+        ConfigError: for a table, which has no features.
     """
     finetune, data = start.recipe.model.finetune, start.data
     if finetune == "full" or (finetune == "lp-ft" and start.checkpoint is not None):
         return
+    if data.kind == "table":
+        raise refuse("finetune", finetune, "it is for images: a network for tables trains whole. Leave it out.")
     if start.checkpoint is not None:  # the weights of the body
         classifier.load_state_dict(load_checkpoint(start.checkpoint)["state_dict"])
     num_views = start.recipe.model.feature_views if finetune == "head" else 0

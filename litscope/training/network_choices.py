@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError
 from litscope.training.facts import DataFacts
+
+if TYPE_CHECKING:
+    from litscope.models.networks.sources import WeightsSource
 
 LEAST_TUNED_PIXELS = 24
 """Smaller images show a network of photographs nothing that it knows, however they are enlarged."""
@@ -49,10 +52,25 @@ SMALL_BATCH = 64
 HasWeights = Callable[[str], str | None]
 """Architecture -> None if its pretrained weights are within reach, else the reason why not."""
 
+FindStart = Callable[[Recipe], "WeightsSource | None"]
+"""Recipe -> the weights that it starts from, by its architecture if that is known; None for a random start."""
 
-def choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | None, lines: list[str]) -> None:
-    """The network, and whether it starts from pretrained weights; a line for each choice."""
+
+def choose_model(
+    recipe: Recipe,
+    facts: DataFacts,
+    has_weights: HasWeights | None,
+    lines: list[str],
+    named: WeightsSource | None = None,
+) -> None:
+    """The network, and whether it starts from pretrained weights; a line for each choice.
+
+    Args:
+        named: what `--weights` names.
+    """
     model = recipe.model
+    if named is not None:
+        _take_shape(recipe, named, lines)
     if model.num_classes is None or "model.num_classes" in recipe.chosen:
         model.num_classes = facts.num_classes
     if facts.kind == "table":
@@ -78,6 +96,16 @@ def choose_model(recipe: Recipe, facts: DataFacts, has_weights: HasWeights | Non
     if model.arch is None:
         model.arch, reason = _architecture(arch or (candidates[0] if is_tuned or model.pretrained else None), facts)
         lines.insert(0, f"model {model.arch}: {reason}")
+
+
+def _take_shape(recipe: Recipe, named: WeightsSource, lines: list[str]) -> None:
+    """The network that weights are of, where they say so."""
+    model = recipe.model
+    if model.arch is None and named.arch is not None:
+        model.arch = named.arch
+        lines.append(f"model {named.arch}: the weights are of one")
+    if not model.hidden and (hidden := named.settings.get("hidden")):
+        model.hidden = list(hidden)
 
 
 def _start(
@@ -179,6 +207,8 @@ def usual_body_lr_scale(recipe: Recipe) -> float:
 
 
 def _finetune(recipe: Recipe, facts: DataFacts) -> tuple[Literal["head", "lp-ft", "full"], str]:
+    if facts.kind == "table":
+        return "full", "a network for tables is small"
     if facts.device != "cpu":
         return "full", "a GPU trains all of it quickly, the body at a lower rate"
     epochs = tuning_epochs(recipe, facts)

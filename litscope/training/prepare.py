@@ -13,6 +13,7 @@ import copy
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -51,6 +52,7 @@ from litscope.training.loop.checkpoints import steering_state
 from litscope.training.loop.stride import Stride, make_stride
 from litscope.training.passed_metrics import packed
 from litscope.training.settings import resumed
+from litscope.training.start_weights import check_reach, starting_weights, with_checkpoint
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def prepare(
         UserError: for what the recipe, the data or the machine do not allow.
     """
     recipe.check()
+    recipe = with_checkpoint(recipe)
     recipe, unmeasured = check_metrics(recipe, metrics)
     check_loggers(recipe)
     checkpoint, folder, note = resolve_resume(recipe)
@@ -146,6 +149,8 @@ def prepare(
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
     check_callbacks(callbacks, plan)
+    if checkpoint is None and ask_network:
+        check_reach(recipe)
     files = packed(metrics) if plan.world_size > 1 else {}
     source = build.make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
@@ -153,7 +158,8 @@ def prepare(
         check_start(recipe)
     recipe.check_kind(source.kind)
     facts = look(source, device=plan.device_type, num_devices=plan.world_size, epochs_done=epochs_done)
-    asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights)
+    find_start = partial(starting_weights, ask=ask_network) if checkpoint is None else None
+    asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights, find_start)
     recipe = resumed(asked, steered)
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
     check_against_data(recipe, plan, data)

@@ -206,6 +206,8 @@ def _make_absolute(recipe: Recipe) -> None:
         keys.append("data.dataset")
     if recipe.training.class_weights not in ("none", "balanced"):
         keys.append("training.class_weights")
+    if recipe.model.weights is not None and not Path(recipe.model.weights).exists():
+        keys.remove("model.weights")  # a name, not a file
     for key in keys:
         section, name = key.split(".")
         part = getattr(recipe, section)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from litscope.errors import ModelError
-from litscope.models.networks import backbones, hub
-from litscope.models.networks.backbones import build, list_models, resolve, why_no_weights
+from litscope.models.networks import backbones, hub, zoos
+from litscope.models.networks.architectures import list_models, resolve
+from litscope.models.networks.backbones import build, why_no_weights
 from litscope.models.networks.names import architectures
 
 NAMED = {
@@ -175,7 +176,7 @@ def test_images_lie_channels_last_where_the_network_allows_it(monkeypatch):
         def forward(self, x):
             return super().forward(x.view(len(x), -1))
 
-    monkeypatch.setattr(backbones, "_make", lambda *_: backbones.Backbone(Flat(3 * 32 * 32, 10)))
+    monkeypatch.setattr(backbones, "_make", lambda *_: zoos.Backbone(Flat(3 * 32 * 32, 10)))
     assert build("resnet18", 10, image_size=32).memory_format == torch.contiguous_format
 
 
@@ -373,14 +374,18 @@ def test_cached_torchvision_weights_are_loaded_without_a_network(torch_hub):
 
 
 def test_cached_timm_weights_are_loaded_without_a_network(tmp_path, monkeypatch):
-    import huggingface_hub
     import timm
+    from huggingface_hub import constants
     from safetensors.torch import save_file
 
     source = timm.create_model("resnet18")
-    file = tmp_path / "model.safetensors"
-    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, file)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(file))
+    place = tmp_path / "models--timm--resnet18.a1_in1k"
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    state = {name: value.contiguous() for name, value in source.state_dict().items()}
+    save_file(state, place / "snapshots" / "abc" / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     made = build("resnet18", 10, pretrained=True)
     assert made.is_pretrained
     assert torch.equal(made.net.layer1[0].conv1.weight, source.layer1[0].conv1.weight)

@@ -86,7 +86,7 @@ def test_larger_images_are_not_padded(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (100, 100), (30 * i, 0, 0)).save(file)
     recipe = parse([str(tmp_path / "data"), "--image-size", "96", "--crop-padding", "2"])
-    with pytest.raises(ConfigError, match="--crop-padding 2: the images are 96 pixels wide"):
+    with pytest.raises(ConfigError, match="--crop-padding 2: the images are 100 pixels wide"):
         prepare(recipe)
 
 

@@ -44,7 +44,7 @@ MAY_STAY_NONE = {
     "weights", "dataset", "target", "group_column", "split_seed", "actions", "cache", "cache_dir", "max_steps",
     "max_time", "gradient_clip_val", "patience", "checkpoint_dir", "resume", "limit_train_batches",
     "limit_val_batches", "limit_test_batches", "overfit_batches", "image_size", "in_channels", "prune_ratio",
-    "num_folds", "fold", "crop_padding", "image_column", "image_root", "channels",
+    "num_folds", "fold", "crop_padding", "image_column", "image_root", "channels", "crop_pct", "interpolation",
 }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ from litscope.errors import DataError
 from litscope.limits import memory_bytes, num_cores
 from litscope.rundir import sync_folder, write_json
 from litscope.seals import DIFFERENT, DamagedError
+from litscope.types import Interpolation
 
 FORMAT_VERSION = 1
 _CHUNK = 32  # images per task of the thread pool
@@ -139,6 +140,7 @@ def open_cache(
     cache_dir: Path | None = None,
     num_threads: int | None = None,
     progress: bool = True,
+    interpolation: Interpolation = "bilinear",
 ) -> PixelCache:
     """Open the cache of these images at this side, building it first where it is missing.
 
@@ -149,12 +151,13 @@ def open_cache(
         cache_dir: default $LITSCOPE_CACHE, else ~/.cache/litscope.
         num_threads: default: one per core.
         progress: show a bar on a terminal.
+        interpolation: how images come to that side.
 
     Raises:
         DataError: if the disk has no room for it.
     """
     folder = cache_dir or default_folder()
-    key = cache_key(reader, sample_ids, size)
+    key = cache_key(reader, sample_ids, size, interpolation)
     num_threads = num_threads or num_cores()
     with suppress(DamagedError):  # said below, if it still is
         found = PixelCache.load(folder / key, num_threads)
@@ -175,7 +178,7 @@ def open_cache(
         if found is None:
             _sweep(folder, key)
             _check_room(folder, num_bytes(reader, sample_ids, size))
-            _build(reader, sample_ids, size, folder / key, num_threads, progress)
+            _build(reader, sample_ids, size, folder / key, num_threads, progress, interpolation)
             found = _reload(folder / key)
     return found
 
@@ -186,9 +189,12 @@ def default_folder() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "litscope"
 
 
-def cache_key(reader: Reader, sample_ids: NDArray[np.int64], size: int) -> str:
+def cache_key(
+    reader: Reader, sample_ids: NDArray[np.int64], size: int, interpolation: Interpolation = "bilinear"
+) -> str:
     """32 hexadecimal digits that change with anything that the pixels depend on."""
     facts = [FORMAT_VERSION, DECODE_VERSION, size, reader.channels, str(reader.dtype), reader.fingerprint()]
+    facts += [interpolation] if interpolation != "bilinear" else []  # caches of before keep their names
     digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(sample_ids, dtype=np.int64).tobytes())
     return digest.hexdigest()
@@ -199,7 +205,13 @@ def num_bytes(reader: Reader, sample_ids: NDArray[np.int64], size: int) -> int:
     return _num_rows(sample_ids) * size * size * reader.channels * np.dtype(reader.dtype).itemsize
 
 
-def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Path | None = None) -> tuple[bool, str]:
+def pays(
+    reader: Reader,
+    sample_ids: NDArray[np.int64],
+    size: int,
+    cache_dir: Path | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> tuple[bool, str]:
     """Whether a cache is worth building unasked, and a sentence that says why not.
 
     It is when it takes at most half of the memory (more is read from the disk in every epoch)
@@ -209,7 +221,7 @@ def pays(reader: Reader, sample_ids: NDArray[np.int64], size: int, cache_dir: Pa
     needed, memory, room = num_bytes(reader, sample_ids, size), memory_bytes(), room_bytes(folder)
     if needed <= memory // 2 and needed <= room:
         return True, ""
-    if (folder / cache_key(reader, sample_ids, size) / "facts.json").is_file():
+    if (folder / cache_key(reader, sample_ids, size, interpolation) / "facts.json").is_file():
         return True, ""
     if needed > memory // 2:
         return False, f"decoded ({_gb(needed)}) they would take more than half of the memory ({_gb(memory)})"
@@ -275,12 +287,18 @@ def _sweep(folder: Path, key: str) -> None:
 
 
 def _build(
-    reader: Reader, sample_ids: NDArray[np.int64], size: int, target: Path, num_threads: int, progress: bool
+    reader: Reader,
+    sample_ids: NDArray[np.int64],
+    size: int,
+    target: Path,
+    num_threads: int,
+    progress: bool,
+    interpolation: Interpolation = "bilinear",
 ) -> None:
     aside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     aside.mkdir()
     try:
-        broken = _decode_all(reader, sample_ids, size, aside / "pixels.npy", num_threads, progress)
+        broken = _decode_all(reader, sample_ids, size, aside / "pixels.npy", num_threads, progress, interpolation)
         parts = _checksums(aside / "pixels.npy", num_threads)
         facts = {"format_version": FORMAT_VERSION, "decode_version": DECODE_VERSION, "parts": parts}
         facts["broken"] = {str(id_): reason for id_, reason in broken.items()}
@@ -307,7 +325,13 @@ def _rename(aside: Path, target: Path) -> None:
 
 
 def _decode_all(
-    reader: Reader, sample_ids: NDArray[np.int64], size: int, path: Path, num_threads: int, progress: bool
+    reader: Reader,
+    sample_ids: NDArray[np.int64],
+    size: int,
+    path: Path,
+    num_threads: int,
+    progress: bool,
+    interpolation: Interpolation,
 ) -> dict[int, str]:
     """Write all rows with positioned writes (a full disk is then an error, not a SIGBUS); return the broken."""
     from litscope.data.reading.decoding import open_pool, resize  # needs torch; whoever builds a cache has it
@@ -323,7 +347,7 @@ def _decode_all(
         broken = {}
         for id_ in ids.tolist():
             try:
-                pixels = resize(reader.read(id_, min_side=size), size)
+                pixels = resize(reader.read(id_, min_side=size), size, interpolation)
             except DataError as error:
                 broken[id_] = str(error)
                 continue

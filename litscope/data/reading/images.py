@@ -41,6 +41,7 @@ from PIL import Image, UnidentifiedImageError
 
 from litscope.data.reading.regular import check_regular
 from litscope.errors import DataError
+from litscope.types import Interpolation
 
 DECODE_VERSION = 2
 """Counts up when a rule above changes, so that caches of decoded images are built again."""
@@ -70,6 +71,8 @@ _ORIENTATION = 0x0112
 _HEAD_BYTES = 65_536
 
 Pixels = npt.NDArray[np.uint8]
+
+_OF_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
         raise DataError(_reason(error)) from error
 
 
-def resize_crop(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Cut out the centre square, and bring it to `size` (bilinear with antialiasing).
+def resize_crop(array: npt.NDArray[Any], size: int, interpolation: Interpolation = "bilinear") -> npt.NDArray[Any]:
+    """Cut out the centre square, and bring it to `size`, with antialiasing.
 
     Args:
         array: (H, W, K) uint8 or float32, any K.
@@ -167,14 +170,14 @@ def resize_crop(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     height, width, channels = array.shape
     if (height, width) == (size, size):
         return array
-    square = centre_square(array)
+    square, how = centre_square(array), _OF_PILLOW[interpolation]
     if array.dtype == np.uint8 and channels == 3:
         image = Image.fromarray(np.ascontiguousarray(square))
-        return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+        return np.array(image.resize((size, size), how))
     out = np.empty((size, size, channels), dtype=array.dtype)
     for k in range(channels):  # Pillow resizes one band at a time where they are not colours
         band = Image.fromarray(np.ascontiguousarray(square[:, :, k]))
-        out[:, :, k] = np.asarray(band.resize((size, size), Image.Resampling.BILINEAR))
+        out[:, :, k] = np.asarray(band.resize((size, size), how))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from litscope.errors import ModelError
+
+
+class DropoutLinear(nn.Linear):
+    """A linear head with dropout before it, under the names of the head that it replaces."""
+
+    def __init__(self, head: nn.Linear, dropout_rate: float) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = head.in_features, head.out_features
+        self.weight, self.bias = head.weight, head.bias
+        self.dropout_rate = dropout_rate
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., F) -> (..., C)."""
+        return super().forward(nn.functional.dropout(input, self.dropout_rate, self.training))
 
 
 def head_of(net: nn.Module, num_classes: int) -> nn.Linear | None:
@@ -27,6 +41,30 @@ def zero_head(net: nn.Module, num_classes: int) -> None:
     if head is not None:
         for parameter in head.parameters():
             nn.init.zeros_(parameter)
+
+
+def adopt(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) -> str:
+    """Keep of a head, which came with weights, what it knows: all of it where it tells the same classes apart, in
+    whatever order; else it starts at zero.
+
+    Args:
+        of_weights: the C names in the order of the head.
+        classes: those of the data.
+
+    Returns:
+        A line that says which.
+    """
+    if set(of_weights) == set(classes):
+        place = {name: index for index, name in enumerate(of_weights)}
+        order = torch.tensor([place[name] for name in classes], device=head.weight.device)
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.copy_(parameter[order])
+        return "the head is kept: it tells the same classes apart"
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    other = [repr(name) for name in of_weights if name not in set(classes)][:1]
+    return f"the head starts anew: that of the weights tells other classes apart ({''.join(other)} is none of these)"
 
 
 def freeze_body(net: nn.Module, head: nn.Linear) -> None:

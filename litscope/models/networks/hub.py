@@ -10,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import torch
@@ -29,18 +29,29 @@ def timm_weights(name: str) -> Path | str | None:
     if config is None or not config.has_weights:
         return None
     if config.hf_hub_id:
-        from huggingface_hub import constants, try_to_load_from_cache
-
-        names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-        for filename in names:
-            cached = try_to_load_from_cache(config.hf_hub_id, filename)
-            if isinstance(cached, str):
-                return Path(cached)
-        return f"{constants.ENDPOINT}/{config.hf_hub_id}"
+        return hub_place(config.hf_hub_id, config.hf_hub_filename)
     if config.url:
         url = str(config.url)
         return _cached_by_torch(url) or url
     return str(config.file) if config.file else None
+
+
+def hub_place(repository: str, filename: str | None = None) -> Path | str:
+    """Where a file of a repository on the Hugging Face hub is: in the cache, else the URL of the repository.
+
+    Args:
+        repository: owner/name, perhaps with @revision.
+        filename: default: that of its weights.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    name, _, revision = repository.partition("@")
+    for wanted in [filename] if filename else ["model.safetensors", "pytorch_model.bin"]:
+        cached = huggingface_hub.try_to_load_from_cache(name, wanted, None, revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    return f"{constants.ENDPOINT}/{name}"
 
 
 def torchvision_weights(name: str) -> Path | str | None:
@@ -48,9 +59,12 @@ def torchvision_weights(name: str) -> Path | str | None:
     import torchvision
 
     choices = list(torchvision.models.get_model_weights(name))
-    if not choices:
-        return None
-    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
+    return torchvision_place(torchvision.models.get_model_weights(name).DEFAULT) if choices else None
+
+
+def torchvision_place(weights: Any) -> Path | str:
+    """Where the weights of a torchvision `WeightsEnum` are: a file in the cache, else a URL."""
+    url: str = weights.url
     return _cached_by_torch(url) or url
 
 

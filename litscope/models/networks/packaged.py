@@ -79,9 +79,14 @@ _OTHER = {
 """Parts of every other block."""
 
 
+def _plain(arch: str) -> str:
+    """The name without timm's tag of these weights."""
+    return arch.removesuffix(".in1k")
+
+
 def packaged_file(arch: str) -> Path | None:
     """The weights file of an architecture, where its package is installed."""
-    package = PACKAGES.get(arch)
+    package = PACKAGES.get(_plain(arch))
     spec = None if package is None else importlib.util.find_spec(package.module)
     if package is None or spec is None or spec.origin is None:
         return None
@@ -95,7 +100,7 @@ def read_packaged(arch: str, file: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: if it is not the file that was published.
     """
-    package = PACKAGES[arch]
+    package = PACKAGES[_plain(arch)]
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != package.sha256:
         raise ModelError(

@@ -32,7 +32,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not file.is_file():
         raise ModelError(f"There is no weights file {file}.")
     try:
-        content = _read(file)
+        content = load_file(file)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{file} holds Python objects, which litscope does not unpickle. Save the tensors alone: "
@@ -54,17 +54,24 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return state
 
 
-def _read(file: Path) -> Any:
+def load_file(file: Path, *, mmap: bool = False) -> Any:
+    """What a file of weights holds, on the CPU: plain data alone, nothing is unpickled.
+
+    Args:
+        mmap: read tensors only where they are looked at.
+
+    Raises:
+        OSError, ValueError, RuntimeError, pickle.UnpicklingError and others: if it is damaged, or holds more.
+    """
     if file.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        import safetensors.torch
 
         try:
-            return load_file(file)
-        except SafetensorError as error:
+            return safetensors.torch.load_file(file)
+        except safetensors.SafetensorError as error:
             raise ValueError(str(error)) from error
     check_archive(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def without_prefix(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
