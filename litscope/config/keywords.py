@@ -67,7 +67,7 @@ class FitKeywords(TypedDict, total=False):
     """Number of image bands; checked against the data. Default: what the data hold."""
     num_members: int
     """Train this many networks at once, each from weights of its own; what is recorded and predicted is their mean
-    probability. For mlp.
+    probability. For mlp, and for --finetune head: as many heads over the same features.
     """
     member_lr: Sequence[float] | str
     """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""

@@ -58,7 +58,7 @@ class ModelConfig(Section, group="model"):
     """Number of image bands; checked against the data. Default: what the data hold."""
     num_members: int = setting(1, check=COUNT)
     """Train this many networks at once, each from weights of its own; what is recorded and predicted is their mean
-    probability. For mlp."""
+    probability. For mlp, and for --finetune head: as many heads over the same features."""
     member_lr: list[float] = setting([], check=Range(above=0))
     """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""
     member_weight_decay: list[float] = setting([], check=Range(least=0))
@@ -78,10 +78,14 @@ class ModelConfig(Section, group="model"):
                 raise refuse(
                     name, values, f"it is one number for each member, and --num-members is {self.num_members}."
                 )
-        for name, is_given in (("num_members", self.num_members > 1), ("hidden", bool(self.hidden))):
-            if is_given and self.arch is not None and self.arch.lower() != "mlp":
-                allowed = f"it is for --arch mlp, not {self.arch}. Leave one out."
-                raise refuse(name, getattr(self, name), allowed)
-        if self.num_members > 1 and self.weights is not None:
-            allowed = "each member starts from weights of its own. Leave --weights out."
+        is_mlp = self.arch is not None and self.arch.lower() == "mlp"
+        if self.hidden and self.arch is not None and not is_mlp:
+            raise refuse("hidden", self.hidden, f"it is for --arch mlp, not {self.arch}. Leave one out.")
+        if self.num_members == 1:
+            return
+        if self.finetune in ("lp-ft", "full"):
+            allowed = "whole networks are not trained at once, only their heads (--finetune head). Leave one out."
+            raise refuse("num_members", self.num_members, allowed)
+        if is_mlp and self.weights is not None:
+            allowed = "each mlp starts from weights of its own. Leave --weights out."
             raise refuse("num_members", self.num_members, allowed)

@@ -141,27 +141,48 @@ def features_of_run(
     if now.is_stranger:
         raise DataError(f"{now.source.name} shares no sample with {opened.run.path}, whose features are asked for.")
     known = np.flatnonzero(now.sample_id >= 0).astype(np.int64)
-    data = opened.data_of(
-        now.source, known, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache
-    )
-    encoding = opened.facts.encoding
     began = time.monotonic()
-    with torch_threads(None):
-        rows = extract_known(
-            opened.predictor,
-            with_content(now.source, then.manifest),
-            encoding,
-            _seen(opened, data),
-            opened.device,
-            opened.cache_dir,
-            opened.recipe.data.cache is not False,
-        )
+    rows = known_features(opened, now.source, then.manifest, known, batch_size=batch_size, num_workers=num_workers)
     decided, ids, _ = with_decisions(now, then, known, holds=True, is_told=False)
     is_readable = (rows[ids] != 0).any(1)
-    by = f"{opened.predictor.settings.arch} of {opened.checkpoint} at {encoding.get('image_size')} pixels"
+    by = f"{opened.predictor.settings.arch} of {opened.checkpoint} at {opened.facts.encoding['image_size']} pixels"
     found = Featured(decided.source, decided.source.manifest, rows, ids[is_readable], by)
     _tell(found, time.monotonic() - began)
     return found
+
+
+def known_features(
+    opened: OpenedRun,
+    source: Source,
+    then: Manifest,
+    ids: NDArray[np.int64] | None = None,
+    *,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+) -> Features:
+    """(N, F) what a run's network makes of its samples; zeros for one that cannot be read, or is not asked for.
+
+    From the cache folder where it has them: those of a run that trained a head on features are there.
+
+    Args:
+        source: the run's data as they are now, in its order.
+        then: the run's manifest.
+        ids: of the source; None: all.
+        batch_size, num_workers: default: as in training.
+    """
+    asked = source.manifest.sample_ids if ids is None else ids
+    is_kept = opened.recipe.data.cache
+    with torch_threads(None):
+        data = opened.data_of(source, asked, batch_size=batch_size, num_workers=num_workers, cache=is_kept)
+        return extract_known(
+            opened.predictor,
+            with_content(source, then),
+            opened.facts.encoding,
+            _seen(opened, data),
+            opened.device,
+            opened.cache_dir,
+            is_kept is not False,
+        )
 
 
 def _seen(opened: OpenedRun, data: EvaluationData) -> Iterator[Batch]:

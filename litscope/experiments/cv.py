@@ -2,8 +2,8 @@
 
 The samples that are not for testing are divided into K folds, stratified by class, with groups kept together
 (`data.splits`). For each fold a network trains on the others, with the recipe's own seed, and predicts the fold with
-its last weights: choosing the best epoch by the fold would flatter the numbers. If the network is an MLP, the K
-networks train in one run as its members, each leaving its fold out (`models.members`).
+its last weights: choosing the best epoch by the fold would flatter the numbers. If the network is an MLP or a head
+on features, the K networks train in one run as its members, each leaving its fold out (`models.networks.members`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, table_lines
+from litscope.data.manifest import Manifest
 from litscope.data.sources.source import Source
 from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
+from litscope.evaluation.featured import known_features
 from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
-from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
+from litscope.experiments.many_runs import as_members, check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
@@ -166,19 +168,39 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     recipe = copy.deepcopy(recipe)
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
     chosen = prepared(recipe).recipe
+    together = _together(recipe, chosen, num_folds)
     reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
     with folder_for(recipe, "cv", RECIPE) as folder:
         _keep_recipe(recipe, folder)
         say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
-        return _cross_validate(recipe, num_folds, folder, reason is None, began)
+        return _cross_validate(recipe, None if reason else together, num_folds, folder, began)
 
 
-def _cross_validate(recipe: Recipe, num_folds: int, folder: Path, in_one_run: bool, began: float) -> CvResult:
-    """Train in a folder that is this process's, predict, and write down what came out."""
-    train = _train_at_once if in_one_run else _train_in_turn
+def _together(recipe: Recipe, chosen: Recipe, num_folds: int) -> Recipe:
+    """The recipe of one run whose members are the networks of all folds.
+
+    Args:
+        chosen: the recipe of one fold, resolved.
+    """
+    own = copy.deepcopy(recipe)
+    as_members(own, chosen, num_folds)
+    own.data.fold = None
+    own.logging.ledger = False  # these would be about the mean of networks, most of which have seen the sample
+    return own
+
+
+def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, folder: Path, began: float) -> CvResult:
+    """Train in a folder that is this process's, predict, and write down what came out.
+
+    Args:
+        together: of one run for all folds; None: they train in turn.
+    """
     try:
         with catch_stop_requests():
-            source, fold, probs = train(recipe, num_folds, folder)
+            if together is not None:
+                source, fold, probs = _train_at_once(together, folder)
+            else:
+                source, fold, probs = _train_in_turn(recipe, num_folds, folder)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {shell_word(folder)}") from None
     names = source.manifest.classes
@@ -199,7 +221,7 @@ def _cross_validate(recipe: Recipe, num_folds: int, folder: Path, in_one_run: bo
         tuple(name for index, name in enumerate(names) if index not in label[fold[ids] == k]) for k in range(num_folds)
     )
     wall_s, pooled = round(time.monotonic() - began, 3), _metrics(log_p, label, loss)
-    result = CvResult(str(recipe.data.dataset), folds, pooled, file, in_one_run, wall_s, absent)
+    result = CvResult(str(recipe.data.dataset), folds, pooled, file, together is not None, wall_s, absent)
     write_json(folder / "cv.json", result.to_dict())
     return result
 
@@ -236,9 +258,9 @@ def _train_in_turn(
         own = copy.deepcopy(recipe)
         own.data.fold = number
         opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
-        data, _ = opened.find_data()
+        data, then = opened.find_data()
         source = data.source
-        ids, probs = _probabilities(opened, source, data.ids("val"))
+        ids, probs = _probabilities(opened, source, then.manifest, data.ids("val"))
         if found is None:
             count = len(source.manifest)
             found = source, np.full(count, -1, np.int64), np.zeros((count, probs.shape[1]), np.float32)
@@ -250,18 +272,13 @@ def _train_in_turn(
     return found
 
 
-def _train_at_once(
-    recipe: Recipe, num_folds: int, folder: Path
-) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
+def _train_at_once(together: Recipe, folder: Path) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
     """Do the same as `_train_in_turn`, with the networks as members of one run."""
-    own = copy.deepcopy(recipe)
-    own.model.arch, own.model.num_members, own.data.fold = "mlp", num_folds, None
-    own.logging.ledger = False  # these would be about the mean of networks, most of which have seen the sample
-    opened = _open(_trained(own, folder / "folds", "cv"), recipe)
-    source = opened.find_data()[0].source
-    fold = make_source(opened.recipe).folds
+    opened = _open(_trained(together, folder / "folds", "cv"), together)
+    data, then = opened.find_data()
+    source, fold = data.source, make_source(opened.recipe).folds
     assert fold is not None
-    ids, probs = _probabilities(opened, source, np.flatnonzero(fold >= 0), fold)
+    ids, probs = _probabilities(opened, source, then.manifest, np.flatnonzero(fold >= 0), fold)
     all_probs = np.zeros((len(source.manifest), probs.shape[1]), np.float32)
     all_probs[ids] = probs
     return source, fold, all_probs
@@ -272,13 +289,21 @@ def _open(run: RunDir, recipe: Recipe) -> OpenedRun:
 
 
 def _probabilities(
-    opened: OpenedRun, source: Source, ids: NDArray[np.int64], member: NDArray[np.int64] | None = None
+    opened: OpenedRun,
+    source: Source,
+    then: Manifest,
+    ids: NDArray[np.int64],
+    member: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Ids (n,) of those that can be read, and their probabilities (n, C).
 
     Args:
+        then: of the run.
         member: (N,) the one of several networks that predicts each sample of the source.
     """
+    settings = opened.predictor.settings
+    if settings.finetune == "head" and (settings.tta == "none" or member is not None):
+        return _of_features(opened, source, then, ids, member)
     data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
     if member is None:
         return opened.probabilities(data)
@@ -290,6 +315,19 @@ def _probabilities(
             found_ids.append(batch["sample_id"].numpy())
             found.append(logits[asked, torch.arange(len(asked))].float().softmax(1).numpy())
     return np.concatenate(found_ids), np.concatenate(found)
+
+
+def _of_features(
+    opened: OpenedRun, source: Source, then: Manifest, ids: NDArray[np.int64], member: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As `_probabilities`, by the features that the head was trained on: the images are not looked at again."""
+    rows = known_features(opened, source, then)
+    ids = ids[(rows[ids] != 0).any(1)]
+    with torch.inference_mode():
+        logits = opened.predictor.eval().own_logits(torch.from_numpy(rows[ids].astype(np.float32)))
+        if member is not None:
+            logits = logits[torch.from_numpy(member[ids]), torch.arange(len(ids))]
+        return ids, logits.float().softmax(1).numpy()
 
 
 def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> Figures:

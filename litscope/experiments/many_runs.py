@@ -1,6 +1,7 @@
 """What searches and cross-validations share: they train one recipe many times, in a single run where possible.
 
-An MLP on a table is so small that several train in the time of one, as its members (`models.members`).
+An MLP on a table, or a head on features, is so small that several train in the time of one, as members of one run
+(`models.networks.members`).
 """
 
 from __future__ import annotations
@@ -48,17 +49,32 @@ def prepared(recipe: Recipe) -> Prepared:
 def why_apart(chosen: Recipe) -> str | None:
     """What stands against training several networks of a resolved recipe as members of one run, or None."""
     training = chosen.training
-    if chosen.model.arch != "mlp":
-        return f"{chosen.model.arch} is no mlp"
+    is_head = chosen.model.finetune == "head"
+    if chosen.model.arch != "mlp" and not is_head:
+        return f"{chosen.model.arch} is no mlp, and all of it is trained"
     if training.optimizer.lower() not in OPTIMIZERS_OF_TORCH:
         return f"{training.optimizer} looks at all members together"
     if training.gradient_clip_val is not None:
         return "--gradient-clip-val would clip one norm over all"
     if training.early_stopping or training.scheduler_type == "plateau":
         return "when to stop or to slow down is decided for each alone"
-    if chosen.model.weights is not None:
+    if chosen.model.weights is not None and not is_head:
         return "the weights come from a file"
     return None
+
+
+def as_members(recipe: Recipe, chosen: Recipe, count: int) -> None:
+    """Have a recipe train several networks in one run: of an MLP, or the heads of one body.
+
+    Args:
+        recipe: changed in place.
+        chosen: the same, resolved.
+    """
+    recipe.model.num_members = count
+    if chosen.model.finetune == "head":
+        recipe.model.finetune = "head"
+    else:
+        recipe.model.arch = "mlp"
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """`litscope tune`: train with many settings, and say which are best. Optuna proposes, litscope trains.
 
-If the settings are learning rate and weight decay of an MLP, `AT_ONCE` of them train in one run as its members
-(`models.members`), each as it would alone, on the same batches and from the same weights. On a table that costs little
-more than one training. Everything else trains one after the other. A trial is judged by the monitored metric of its
-best epoch on the validation data; the test data stay unseen.
+If the settings are learning rate and weight decay of an MLP, or of a head on features, `AT_ONCE` of them train in one
+run as its members (`models.networks.members`), each as it would alone, on the same batches and from the same weights.
+That costs little more than one training. Everything else trains one after the other. A trial is judged by the monitored
+metric of its best epoch on the validation data; the test data stay unseen.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from litscope.config.yamlfile import dump
 from litscope.console import number_of, say, shell_word, table_lines
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
-from litscope.experiments.many_runs import check_fresh, folder_for, prepared, why_apart
+from litscope.experiments.many_runs import as_members, check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
-from litscope.ledger.journal.actions import Action
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
 from litscope.runs import claim_folder
+from litscope.training.prepare import Prepared
 
 if TYPE_CHECKING:
     import optuna
@@ -201,9 +201,7 @@ def tune(
         pruner=_pruner(pruner, num_epochs),
     )
     with folder_for(recipe, "tune", TRIALS) as folder:
-        search = _Search(
-            recipe, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs, start.actions
-        )
+        search = _Search(recipe, start, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
         return search.search()
 
 
@@ -212,14 +210,15 @@ class _Search:
     """The state of a search.
 
     Attributes:
+        start: the run of the recipe as it stands; it never begins.
         trials: the trials that are over.
         is_at_once: whether settings train as members of one run.
         num_trials: number of trials in all.
         num_epochs: epochs of each trial; None if that is searched, or not known.
-        actions: with which each run begins.
     """
 
     recipe: Recipe
+    start: Prepared
     dimensions: Sequence[Dimension]
     metric: str
     mode: str
@@ -228,7 +227,6 @@ class _Search:
     is_at_once: bool
     num_trials: int
     num_epochs: int | None
-    actions: Sequence[Action]
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = []
@@ -338,20 +336,20 @@ class _Search:
             return stopped_after is not None
 
         with suppress(NonFiniteLossError):  # this is a result too: the caller reports it, and tells the sampler
-            value = self._value(train_aside(recipe, folder, self.actions, on_epoch=on_epoch), self.metric)
+            value = self._value(train_aside(recipe, folder, self.start.actions, on_epoch=on_epoch), self.metric)
         return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
 
     def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
         began = time.monotonic()
         recipe = copy.deepcopy(self.recipe)
-        recipe.model.arch, recipe.model.num_members = "mlp", len(settings)
+        as_members(recipe, self.start.recipe, len(settings))
         for name in settings[0]:
             put(recipe, {f"member_{name}": [own[name] for own in settings], name: None})
         recipe.logging.ledger = (
             False  # these would be about the mean of networks that have nothing to do with each other
         )
         first = len(self.trials) + 1
-        run = train_aside(recipe, claim_folder(f"trials-{first:03d}", self.folder), self.actions)
+        run = train_aside(recipe, claim_folder(f"trials-{first:03d}", self.folder), self.start.actions)
         wall_s = round((time.monotonic() - began) / len(settings), 3)
         return [
             Trial(first + i, own, self._value(run, f"{self.metric}_member_{i}"), str(run.path), wall_s)

@@ -16,12 +16,18 @@ PROBE_STEPS = 200
 """Most iterations of the fit of a head."""
 
 
-def fit_head(classifier: Classifier, features: Features, labels: NDArray[np.int64]) -> float:
+def fit_head(
+    classifier: Classifier,
+    features: Features,
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float32] | None = None,
+) -> float:
     """Put a logistic regression into the head (Kumar et al. 2022, arXiv:2202.10054, "linear probing").
 
     Args:
         features: (n, F) of training samples.
         labels: (n,) class indices.
+        weights: (n,) factor of each sample's loss; None: all alike.
 
     Returns:
         The share of these samples that it gets right.
@@ -30,12 +36,15 @@ def fit_head(classifier: Classifier, features: Features, labels: NDArray[np.int6
 
     head, settings = classifier.head, classifier.settings
     assert head is not None
-    weights = settings.class_weights
+    of_classes = settings.class_weights
     x = features.astype(np.float32)
     squared_norm = float((x.astype(np.float64) ** 2).sum(1).mean())
     # Not standardised: a feature that hardly varies here would count most where images are augmented.
     model = LogisticRegression(C=PROBE_C / max(squared_norm, 1e-12), max_iter=PROBE_STEPS)
-    model.fit(x, labels, sample_weight=None if weights is None else np.asarray(weights)[labels])
+    own = None if weights is None else weights.astype(np.float64)
+    if of_classes is not None:
+        own = np.asarray(of_classes)[labels] * (1.0 if own is None else own)
+    model.fit(x, labels, sample_weight=own)
     coefficients, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         coefficients, intercept = (np.concatenate([-part / 2, part / 2]) for part in (coefficients, intercept))

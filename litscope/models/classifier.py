@@ -22,7 +22,7 @@ from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks import architectures, heads
-from litscope.models.networks.members import Members, fuse, member_losses
+from litscope.models.networks.members import fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.scheduled import Scheduled
 from litscope.models.settings import ClassifierSettings
@@ -200,7 +200,7 @@ class Classifier(Scheduled):
             label = torch.where(sample_id < 0, IGNORED, label)
         own = self.tested_logits(inputs_of(batch)) if phase == "test" else self.own_logits(inputs_of(batch))
         logits, log_p, loss = self._losses(own, target._replace(label=label))
-        if phase != "train" and isinstance(self.net, Members):
+        if phase != "train" and self.members is not None:
             self.phases.add_members(phase, own, label)
         self.given.add(phase, log_p.detach(), label)
         rows = loss.rows if phase == "train" else loss.sample_loss
@@ -221,7 +221,7 @@ class Classifier(Scheduled):
 
     def _losses(self, logits: Tensor, target: Target) -> tuple[Tensor, Tensor, Loss]:
         """As `losses`, from what the network itself returned."""
-        if isinstance(self.net, Members):
+        if self.members is not None:
             fused = fuse(logits.detach())
             return fused, fused, member_losses(self.objective, logits, target)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)

@@ -56,10 +56,27 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
         return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"
     if trainer.accumulate_grad_batches > MOST_WINDOW:
         return f"gradients are accumulated over more than {MOST_WINDOW} batches"
-    for part in module.modules():
+    for part in _stepped(module).modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             return "the network has batch norm, whose statistics change in a step"
     return None
+
+
+def _stepped(module: Classifier) -> nn.Module:
+    """What of a classifier computes in a step: of one whose head trains on features, the head."""
+    if module.settings.finetune == "head" and module.head is not None:
+        return module.head
+    return module
+
+
+def _idle(module: Classifier) -> set[int]:
+    """The ids of the tensors of the network that no step reads."""
+    assert module.net is not None
+    part = _stepped(module)
+    if part is module:
+        return set()
+    read = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+    return {id(tensor) for tensor in (*module.net.parameters(), *module.net.buffers())} - read
 
 
 class CompiledStep:
@@ -79,8 +96,9 @@ class CompiledStep:
         self._shape, self._dtype = example[0].shape, example[0].dtype
         self._kind = type(optimizer)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        idle = _idle(module)
         others = [p for p in module.parameters() if not any(p is q for q in self._parameters)]
-        self._constants = [*others, *module.buffers()]
+        self._constants = [tensor for tensor in (*others, *module.buffers()) if id(tensor) not in idle]
         self._settings = [_settings(group) for group in optimizer.param_groups]
         examples = [tensor.detach().clone() for tensor in self._arguments(optimizer)]
         examples += [*example, self._on_device([self._scalars(optimizer, 1.0)])[0]]
@@ -261,8 +279,8 @@ class _StepFunction:
     ) -> None:
         at = 0
         for number, (group, size) in enumerate(self._groups):
-            lr = scalars[2 + 2 * number] * fixed.get("net.lr_share", 1.0)  # where members differ
-            decay = scalars[3 + 2 * number] * fixed.get("net.decay_share", 1.0)
+            lr = scalars[2 + 2 * number] * _share(fixed, "lr_share")
+            decay = scalars[3 + 2 * number] * _share(fixed, "decay_share")
             for i in range(at, at + size):
                 own = [state[i] for state in states]
                 if self._kind is SGD:
@@ -271,6 +289,11 @@ class _StepFunction:
                     is_decoupled = self._kind is AdamW
                     _adam(weights[i], gradients[i], own, lr, decay, scalars[:2], group, is_decoupled)
             at += size
+
+
+def _share(fixed: dict[str, Tensor], name: str) -> Tensor | float:
+    """Each member's share of a setting, where members differ."""
+    return next((tensor for own, tensor in fixed.items() if own.endswith(f".{name}")), 1.0)
 
 
 def _sgd(weight: Tensor, gradient: Tensor, state: list[Tensor], lr: Tensor, decay: Tensor, momentum: float) -> None:

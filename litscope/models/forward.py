@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError
 from litscope.models.networks import backbones, heads
-from litscope.models.networks.members import Members, MemberSettings, fuse
+from litscope.models.networks.members import MemberHeads, Members, MemberSettings, fuse, members_of
 from litscope.models.networks.sources import SAMPLES
 from litscope.models.settings import ClassifierSettings
 from litscope.models.tta import views
@@ -45,7 +45,7 @@ class Forward(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net: nn.Module | None = None
-        self._heads: list[nn.Linear] = []  # in a list: it is a part of `net` already
+        self._heads: list[nn.Linear | MemberHeads] = []  # in a list: it is a part of `net` already
         self.notes: list[str] = []
         self.sample_facts: dict[str, Any] | None = None
         self._classes_of_head: tuple[str, ...] | None = None
@@ -63,9 +63,14 @@ class Forward(nn.Module):
         raise NotImplementedError
 
     @property
-    def head(self) -> nn.Linear | None:
-        """The network's last layer; None where it is not linear."""
+    def head(self) -> nn.Linear | MemberHeads | None:
+        """The network's last layer, or the several in its place; None where it is not linear."""
         return self._heads[0] if self._heads else None
+
+    @property
+    def members(self) -> Members | MemberHeads | None:
+        """The part of the network that is several, trained at once; None where it is one."""
+        return members_of(self.net, self.head)
 
     # ---- the network -------------------------------------------------------------------------
 
@@ -109,7 +114,7 @@ class Forward(nn.Module):
         self._memory_format = made.memory_format
         self._classes_of_head = made.classes
         self.notes += made.notes
-        head = heads.head_of(made.net, settings.num_classes)
+        head = heads.find_head(made.net, settings.num_classes)
         self._heads = [] if head is None else [head]
         facts: dict[str, Any] = {"arch": made.arch, "hidden": made.hidden, "stem": made.stem}
         if settings.mean is None:
@@ -129,7 +134,7 @@ class Forward(nn.Module):
             self._remember(mean=mean, std=std)
         self._set_normalization()
         classes: Sequence[str] | None = getattr(data, "classes", None)
-        if self._classes_of_head is None or classes is None or self.head is None:
+        if self._classes_of_head is None or classes is None or not isinstance(self.head, nn.Linear):
             return
         self.notes.append(heads.adopt(self.head, self._classes_of_head, classes))
         self._classes_of_head = None
@@ -180,7 +185,7 @@ class Forward(nn.Module):
         return torch.softmax(self._fused(self.tested_logits(inputs_of(batch))).float(), 1)
 
     def _fused(self, logits: Tensor) -> Tensor:
-        return fuse(logits) if isinstance(self.net, Members) else logits
+        return logits if self.members is None else fuse(logits)
 
     def tested_logits(self, x: Tensor) -> Tensor:
         """`own_logits` of a test batch, averaged over the views of test-time augmentation where it was asked for."""
@@ -210,6 +215,8 @@ class Forward(nn.Module):
         head, rate = self.head, self.settings.dropout_rate
         assert head is not None
         features = features.to(head.weight.dtype)
+        if isinstance(head, MemberHeads):
+            features = features.expand(head.num_members, -1, -1)  # each has a dropout of its own
         if not isinstance(head, heads.DropoutLinear):  # that one has its own
             features = torch.nn.functional.dropout(features, rate, self.training)
         logits: Tensor = head(features)

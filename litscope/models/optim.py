@@ -48,7 +48,7 @@ def param_groups(
         if parameter.requires_grad:
             is_full = head is None or parameter in of_head
             share = 1.0 if is_full else body_lr_scale * depth_shares.get(parameter, 1.0)
-            is_decayed = not (parameter.ndim <= 1 or name in exempt)
+            is_decayed = not (parameter.ndim <= 1 or name in exempt or name.endswith(".bias"))  # of members: (M, 1, C)
             groups.setdefault((share, is_decayed), []).append(parameter)
     return [
         {

@@ -14,7 +14,7 @@ from litscope.errors import ConfigError
 from litscope.lightning_internals import batches_behind, has_grad_scaler
 from litscope.models.forward import Forward
 from litscope.models.measured import Measured
-from litscope.models.networks.members import Members, scale_steps
+from litscope.models.networks.members import scale_steps
 from litscope.models.optim import build_optimizer
 from litscope.models.schedule import Schedule
 from litscope.models.settings import ClassifierSettings
@@ -61,8 +61,8 @@ class Scheduled(Forward, Measured):
             body_lr_scale=settings.body_lr_scale,
             layer_decay=settings.layer_decay,
         )
-        if isinstance(self.net, Members):
-            scale_steps(optimizer, self.net)
+        if self.members is not None:
+            scale_steps(optimizer, self.members)
         mode = settings.mode or best_of(settings.monitor or "loss", self.given.directions())
         if mode is None and settings.scheduler_type == "plateau":
             raise ConfigError(f"monitor={settings.monitor!r}: {NO_DIRECTION}")

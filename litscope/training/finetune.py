@@ -13,11 +13,14 @@ import torch
 
 from litscope.config.section import refuse
 from litscope.console import say
+from litscope.data.overlay import Overlay
 from litscope.features.extraction import extract
 from litscope.features.head import fit_head
 from litscope.launch.workers import rank_of_process
+from litscope.ledger.journal.actions import decide, decisions
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
+from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
 from litscope.training.prepare import Prepared
 
@@ -49,12 +52,30 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
         more = f" in {len(views)} views" if num_views else ""
         what = f"the head trains on them{more}"
     else:
-        ids = data.train_ids
-        accuracy = fit_head(classifier, plain[ids], data.manifest.labels[ids])
+        decided = _decided(start)
+        ids = decided.active(data.readable(data.manifest.ids("train", labelled=False)))
+        at, weights = torch.from_numpy(ids), decided.weight_of(torch.from_numpy(ids))
+        accuracy = fit_head(
+            classifier, plain[ids], decided.labels[at].numpy(), None if weights is None else weights.numpy()
+        )
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
     if rank_of_process() == 0:
         count = len(plain if wanted is None else wanted)
         say(f"features: {plain.shape[1]:,} of each of {count:,} images, in {took_s:.0f} s; {what}")
+
+
+def _decided(start: Prepared) -> Overlay:
+    """The labels, discards and weights with which a run begins: those of the source, and what was decided since."""
+    state = decide(start.actions) if start.folder is None else decisions(RunDir(start.folder))
+    place = {name: index for index, name in enumerate(start.data.classes)}
+    overlay = Overlay(start.data.manifest.labels)
+    count = len(start.data.manifest)
+    overlay.set(
+        [i for i in state.discarded if i < count],
+        {i: place[name] for i, name in state.labels.items() if i < count and name in place},
+        {i: weight for i, weight in state.weights.items() if i < count},
+    )
+    return overlay
 
 
 def device_of(plan: Plan) -> torch.device:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from litscope.config.recipe import Recipe
+from litscope.config.section import refuse
 from litscope.errors import ConfigError
 from litscope.training.facts import DataFacts
 
@@ -173,6 +174,8 @@ def _architecture(tuned: str | None, facts: DataFacts) -> tuple[str, str]:
 def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     """What is trained of a network that starts from weights, and how fast."""
     model, given = recipe.model, recipe.training.lr
+    if model.num_members > 1 and facts.kind == "image" and model.arch != "mlp":
+        _choose_heads(recipe, lines)
     if not is_tuned(recipe):
         if model.finetune in ("head", "lp-ft"):
             raise ConfigError(
@@ -199,6 +202,18 @@ def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
         model.freeze_norms = (recipe.data.batch_size or 1) < SMALL_BATCH
         if model.freeze_norms and model.finetune != "head":
             lines.append(f"batch norms keep their statistics: batches of {recipe.data.batch_size} estimate them badly")
+
+
+def _choose_heads(recipe: Recipe, lines: list[str]) -> None:
+    """Several members of a network that is no mlp are heads over the features of one body."""
+    model = recipe.model
+    if not is_tuned(recipe):
+        allowed = f"{model.arch} starts from scratch, and whole networks are not trained at once, only an mlp or heads "
+        allowed += "over the features of weights. Give --weights, or --arch mlp, or leave it out."
+        raise refuse("num_members", model.num_members, allowed)
+    if model.finetune == "auto":
+        model.finetune = "head"
+        lines.append(f"finetune head: {model.num_members} heads train at once on the same features")
 
 
 def usual_body_lr_scale(recipe: Recipe) -> float:

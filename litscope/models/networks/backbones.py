@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError
 from litscope.models.networks.architectures import resolve
-from litscope.models.networks.heads import zero_head
+from litscope.models.networks.heads import head_of, put_heads, zero_head
 from litscope.models.networks.hub import Origin, pretrained_problem, weights_place
-from litscope.models.networks.members import MemberSettings, make_members
+from litscope.models.networks.members import MemberSettings, make_heads, make_members
 from litscope.models.networks.names import OWN
 from litscope.models.networks.nets import MLP_HIDDEN, WHITENET_LEAST, ConvNet, Mlp, WhiteNet
 from litscope.models.networks.sources import OTHER_WEIGHTS, WeightsSource, find_weights, weights_of
@@ -92,8 +92,9 @@ def build(
         hidden: widths of the hidden layers; for `mlp` alone.
         stem: None chooses by `image_size`; pretrained weights keep the stem that they were trained with.
         channels_last: memory format; None takes channels last where the network does.
-        num_members: above 1: that many MLPs in one (`members.Members`), whose output is (M, B, C).
-        member_settings, same_start: see `members.make_members`.
+        num_members: above 1: that many MLPs in one (`members.Members`); of any other network that many heads over the
+            features of one body (`members.MemberHeads`). The output is then (M, B, C).
+        member_settings, same_start: see `members.make_members` and `members.make_heads`.
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -109,9 +110,8 @@ def build(
         raise ModelError(f"num_classes is {num_classes}; a classifier needs at least 2.")
     if num_features is not None and name != "mlp":
         raise ModelError(f"{arch} takes images, and the data are a table of {num_features} features. Use --arch mlp.")
-    if num_members > 1 and (name != "mlp" or weights is not None):
-        what = f"--arch {arch}" if name != "mlp" else "--weights"
-        raise ModelError(f"num_members is {num_members}: it is for an mlp that starts from scratch, not with {what}.")
+    if num_members > 1 and name == "mlp" and weights is not None:
+        raise ModelError(f"num_members is {num_members}: an mlp of several starts from scratch, not with --weights.")
     if hidden is not None and name != "mlp":
         raise ModelError(f"hidden is {list(hidden)}: it is for an mlp, not for {arch}. Leave --hidden out.")
     widths = hidden or (source.settings.get("hidden") if source is not None else None)
@@ -141,7 +141,14 @@ def build(
             raise
         made.memory_format = torch.contiguous_format
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
-    if num_members > 1:
+    if num_members > 1 and name != "mlp":
+        head = head_of(made.net, num_classes)
+        if head is None:
+            raise ModelError(f"num_members is {num_members}: {arch} ends in no linear layer, which could be several.")
+        put_heads(made.net, head, make_heads(head, num_members, settings=member_settings, same_start=same_start))
+        made.classes = None
+        _try_out(made, arch, num_classes, (in_channels, image_size), num_features, num_members)
+    elif num_members > 1:
         made.net = make_members(
             lambda: cast(Mlp, _make(*shape, None).net), num_members, settings=member_settings, same_start=same_start
         )
@@ -236,7 +243,12 @@ def _make(
 
 
 def _try_out(
-    made: Backbone, arch: str, num_classes: int, image: tuple[int, int | None], num_features: int | None
+    made: Backbone,
+    arch: str,
+    num_classes: int,
+    image: tuple[int, int | None],
+    num_features: int | None,
+    num_members: int = 1,
 ) -> None:
     """Make one forward pass, so that an input size that the network cannot take is reported now, in a sentence."""
     net: nn.Module = made.net.to(memory_format=made.memory_format)  # type: ignore[call-overload]
@@ -261,5 +273,6 @@ def _try_out(
         ) from error
     finally:
         net.train(was_training)
-    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
+    expected = (1, num_classes) if num_members == 1 else (num_members, 1, num_classes)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
         raise ModelError(f"{arch} is not a classifier: it does not answer with one number per class.")

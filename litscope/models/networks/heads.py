@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from litscope.errors import ModelError
+from litscope.models.networks.members import MemberHeads
+from litscope.models.networks.stems import replace_part
 
 
 class DropoutLinear(nn.Linear):
@@ -25,6 +27,19 @@ class DropoutLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., F) -> (..., C)."""
         return super().forward(nn.functional.dropout(input, self.dropout_rate, self.training))
+
+
+def put_heads(net: nn.Module, head: nn.Linear, heads: MemberHeads) -> None:
+    """Put several heads in the place of one."""
+    name = next(name for name, module in net.named_modules() if module is head)
+    replace_part(net, name, heads)
+
+
+def find_head(net: nn.Module, num_classes: int) -> nn.Linear | MemberHeads | None:
+    """The last layer of a network for C classes, or the several in its place; None if it is not linear."""
+    return next((module for module in net.modules() if isinstance(module, MemberHeads)), None) or head_of(
+        net, num_classes
+    )
 
 
 def head_of(net: nn.Module, num_classes: int) -> nn.Linear | None:
@@ -67,7 +82,7 @@ def adopt(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) ->
     return f"the head starts anew: that of the weights tells other classes apart ({''.join(other)} is none of these)"
 
 
-def freeze_body(net: nn.Module, head: nn.Linear) -> None:
+def freeze_body(net: nn.Module, head: nn.Module) -> None:
     """Let the head alone be trained."""
     net.requires_grad_(False)
     head.requires_grad_(True)
@@ -81,7 +96,7 @@ def keep_statistics(net: nn.Module) -> None:
 
 
 @contextmanager
-def features_taken(head: nn.Linear) -> Iterator[list[Tensor]]:
+def features_taken(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the head is given, (B, F) of each forward pass of its network, in the block."""
     taken: list[Tensor] = []
 
@@ -95,7 +110,7 @@ def features_taken(head: nn.Linear) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def features_of(net: nn.Module, head: nn.Linear, x: Tensor) -> Tensor:
+def features_of(net: nn.Module, head: nn.Module, x: Tensor) -> Tensor:
     """(B, F) the features of normalised images (B, K, H, W).
 
     Raises:

@@ -1,4 +1,5 @@
-"""Members: M networks of one MLP, trained at once. Each has weights, dropout and a loss of its own.
+"""Members: M networks of one MLP, or M heads over the features of one body, trained at once. Each has weights, dropout
+and a loss of its own.
 
 Their layers are stacked, so that one batched product does the work of M small ones; on a small network, where Python
 and the start of each operation are the cost, M cost little more than one. An elementwise optimizer changes each member
@@ -103,6 +104,61 @@ class Members(nn.Module):
                 layer.bias.copy_(stacked.bias[member, 0])
 
 
+class MemberHeads(MemberLinear):
+    """M heads over the features of one body, in the place of its single head.
+
+    Args:
+        layers: the M heads whose weights it starts with.
+        settings: what they differ in.
+
+    Attributes:
+        num_members, lr_share, decay_share: as of `Members`.
+    """
+
+    lr_share: Tensor | None
+    decay_share: Tensor | None
+
+    def __init__(self, layers: Sequence[nn.Linear], settings: MemberSettings | None = None) -> None:
+        super().__init__(layers)
+        self.num_members = len(layers)
+        settings = settings or MemberSettings()
+        self.register_buffer("lr_share", _shares(settings.lr), persistent=False)
+        self.register_buffer("decay_share", _shares(settings.weight_decay), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (M, B, C) of features (B, F), or (M, B, F) where each head is given its own view of them."""
+        return super().forward(x.expand(self.num_members, -1, -1))
+
+
+def make_heads(
+    head: nn.Linear, count: int, *, settings: MemberSettings | None = None, same_start: bool = False
+) -> MemberHeads:
+    """`count` heads of the shape of one; number i starts from the weights that the seed of this process plus i gives.
+
+    torch's own generator is left as it was.
+
+    Args:
+        settings: what they differ in.
+        same_start: all start at zero.
+    """
+    seed = torch.initial_seed()
+    with torch.random.fork_rng([]):
+        layers = []
+        for number in range(count):
+            torch.manual_seed(seed + number)
+            layer = nn.Linear(head.in_features, head.out_features, device=head.weight.device)
+            if same_start:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            layers.append(layer)
+    return MemberHeads(layers, settings)
+
+
+def members_of(net: nn.Module | None, head: nn.Module | None) -> Members | MemberHeads | None:
+    """The part of a network that is several, if one is."""
+    return next((part for part in (net, head) if isinstance(part, Members | MemberHeads)), None)
+
+
 def _shares(values: Sequence[float] | None) -> Tensor | None:
     """Each value as a share of the largest, (M, 1, 1); divided in double precision."""
     if values is None:
@@ -132,7 +188,7 @@ def make_members(
     return Members(nets, settings)
 
 
-def scale_steps(optimizer: Optimizer, members: Members) -> None:
+def scale_steps(optimizer: Optimizer, members: Members | MemberHeads) -> None:
     """Have every later step of the optimizer move each member at its own rate and decay.
 
     A step at rate lr with decoupled decay d takes w to s = w - lr (d w + u). That of a member with the share a of lr

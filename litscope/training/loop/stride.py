@@ -60,7 +60,7 @@ def why_plain(recipe: Recipe, plan: Plan, data: ClassificationData, has_callback
         return f"it works in one process, and this run has {plan.world_size}"
     if plan.precision not in ("32-true", "bf16-mixed"):
         return f"it works with --precision 32 or bf16-mixed, not {plan.precision}"
-    if not data.is_resident:
+    if not data.is_resident and recipe.model.finetune != "head":  # features are
         return "the images are decoded by workers in each epoch; it needs data in memory or in the cache (--cache)"
     if has_callbacks and recipe.training.steps_per_call == "auto":
         return "callbacks=... are called once a step"

@@ -21,6 +21,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.limits import memory_available_bytes
 from litscope.models.classifier import Classifier
+from litscope.training.finetune import begin_tuning
 from litscope.training.hardware import Plan
 from litscope.training.probes.batch_curve import BatchSizeResult, Probe, search
 from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
@@ -41,6 +42,8 @@ def batch_size_find(
         UserError: whatever `fit` would refuse.
     """
     prepared, classifier = trial_of(recipe)
+    if prepared.recipe.model.finetune == "head":
+        begin_tuning(prepared, classifier)
     with torch_threads(prepared.recipe.hardware.num_threads):
         return find_batch_size(
             classifier, prepared.data, prepared.plan, start=start, most=most, memory_budget_bytes=memory_budget_bytes

@@ -24,6 +24,7 @@ from litscope.data.loaders import Loader
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
+from litscope.training.finetune import begin_tuning
 from litscope.training.hardware import Plan
 from litscope.training.probes.lr_curve import LrResult, Sweep, join, read_sweep
 from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
@@ -56,6 +57,7 @@ def lr_find(
         raise ConfigError(f"--figure {figure}: it is the name of a PNG file, in a folder that is there or can be made.")
     start, classifier = trial_of(recipe)
     recipe = start.recipe
+    begin_tuning(start, classifier)
     with torch_threads(recipe.hardware.num_threads):
         result = sweep_learning_rates(
             classifier,
