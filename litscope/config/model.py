@@ -83,7 +83,7 @@ class ModelConfig(Section, group="model"):
             raise refuse("hidden", self.hidden, f"it is for --arch mlp, not {self.arch}. Leave one out.")
         if self.num_members == 1:
             return
-        if self.finetune in ("lp-ft", "full"):
+        if self.arch is not None and not is_mlp and self.finetune in ("lp-ft", "full"):
             allowed = "whole networks are not trained at once, only their heads (--finetune head). Leave one out."
             raise refuse("num_members", self.num_members, allowed)
         if is_mlp and self.weights is not None:

@@ -24,6 +24,7 @@ Letters: B batch, K channels, S stored side, T side that the network sees.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from litscope.data.sampler import fold
@@ -128,10 +130,28 @@ def evaluation(
 
 def enlarge(image: Tensor, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
     """Enlarge float images smaller than `size`. Bicubic is Pillow's, and goes a little beyond the pixels' range."""
-    if image.shape[-1] >= size:
+    stored = image.shape[-1]
+    if stored >= size:
         return image
-    is_bicubic = interpolation == "bicubic"  # torch's own bicubic, without antialiasing, has another coefficient
-    return F.interpolate(image, (size, size), mode=interpolation, align_corners=False, antialias=is_bicubic)
+    if interpolation == "bicubic":
+        weights = torch.from_numpy(_bicubic(stored, size)).to(image.device, non_blocking=True)
+        return weights @ image @ weights.T
+    return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False)
+
+
+@functools.cache
+def _bicubic(stored: int, size: int) -> NDArray[np.float32]:
+    """(size, stored): the share of each stored pixel of a line in each of a longer line, as Pillow has it.
+
+    torch's own bicubic has another coefficient (-0.75), unless it antialiases, which no exporter knows.
+    """
+    centre = (np.arange(size) + 0.5) * stored / size
+    away = np.abs(np.arange(stored) + 0.5 - centre[:, None])
+    near = 1.5 * away**3 - 2.5 * away**2 + 1
+    far = -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+    shares = np.where(away < 1, near, np.where(away < 2, far, 0.0))
+    weights: NDArray[np.float32] = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    return weights
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ told in values and in words.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import litscope
@@ -21,13 +22,13 @@ _MODES = {1: "L", 3: "RGB"}
 READING_IMAGES = (
     "Apply the EXIF orientation. Put transparency on white. Bring the image to `input.mode` (L: gray, by Rec. 601 "
     "luma). Cut out the centre square, whose side is the image's shorter one: left = (width - side) // 2, "
-    "top = (height - side) // 2. Resize it to `input.size` pixels, bilinear with antialiasing, and round to uint8. "
+    "top = (height - side) // 2. Resize it to `input.size` pixels, as `interpolation` says, with antialiasing, and round to uint8. "
     "litscope itself decodes a JPEG whose shorter side is at least twice that at 1/2, 3/8, 1/4 or 1/8 of its size "
     "(libjpeg's scaling), the smallest that is still large enough."
 )
 READING_BANDS = (
     "Bands of an array (rows, columns, bands), in the unit of the training data. Cut out the centre square as of an "
-    "image, and resize each band to `input.size`, bilinear with antialiasing."
+    "image, and resize each band to `input.size`, as `interpolation` says, with antialiasing."
 )
 READING_CELLS = (
     "One float64 for each of `columns`, in their order. A number as it is, NaN for a gap. true is 1, false 0. A date "
@@ -60,7 +61,11 @@ def describe(network: Network, name: str) -> dict[str, Any]:
 def _images(network: Network) -> dict[str, Any]:
     encoding, settings = network.facts.encoding, network.predictor.settings
     stored, seen = encoding["stored_size"], encoding["image_size"]
-    fitted = f"takes the middle {seen} of {stored} pixels" if seen < stored else f"enlarges to {seen} pixels"
+    how = encoding.get("interpolation", "bilinear")
+    room = seen if encoding.get("crop_pct") is None else math.floor(seen / encoding["crop_pct"])
+    fitted = f"takes the middle {seen} of {max(stored, room)} pixels" if seen < max(stored, room) else ""
+    if stored < room:
+        fitted = f"enlarges to {room} pixels ({how}){', ' if fitted else ''}{fitted}"
     is_picture = encoding["dtype"] == "uint8" and encoding["channels"] in _MODES
     scale = "divides by 255, " if encoding["dtype"] == "uint8" else ""
     views = "" if settings.tta == "none" else f" and averages the logits of its views (--tta {settings.tta})"
@@ -72,9 +77,13 @@ def _images(network: Network) -> dict[str, Any]:
             "size": stored,
             "mode": _MODES[encoding["channels"]] if is_picture else None,
         },
-        "reading": {**IMAGES, "words": READING_IMAGES if is_picture else READING_BANDS},
+        "reading": {
+            **IMAGES,
+            "interpolation": how,
+            "words": READING_IMAGES if is_picture else READING_BANDS,
+        },
         "inside": (
-            f"The network {'' if seen == stored else f'{fitted}, '}{scale}subtracts the mean, divides by the deviation"
+            f"The network {f'{fitted}, ' if fitted else ''}{scale}subtracts the mean, divides by the deviation"
             f"{views}; softmax comes last."
         ),
         "normalization": {"size": seen, "mean": settings.mean, "std": settings.std},

@@ -6,6 +6,7 @@ normalisation, the views of test-time augmentation; a table's gaps, levels and s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,18 +23,20 @@ class ImageNetwork(nn.Module):
 
     Args:
         predictor: on the CPU, in evaluation mode.
-        image_size: T, of the middle that the network sees; a smaller image is enlarged.
+        encoding: of its images: T, the side that the network sees; the share of the side that it sees; how smaller
+            images are enlarged.
     """
 
     INPUT = "image"
 
-    def __init__(self, predictor: Forward, image_size: int) -> None:
+    def __init__(self, predictor: Forward, encoding: Mapping[str, Any]) -> None:
         super().__init__()
-        self.predictor, self._image_size = predictor, image_size
+        self.predictor, self._image_size = predictor, encoding["image_size"]
+        self._crop_pct, self._interpolation = encoding.get("crop_pct"), encoding.get("interpolation", "bilinear")
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, S, S, K) -> (B, C)."""
-        seen = evaluation(image.permute(0, 3, 1, 2), self._image_size)
+        seen = evaluation(image.permute(0, 3, 1, 2), self._image_size, self._crop_pct, self._interpolation)
         return self.predictor.probabilities({"image": seen})
 
 
@@ -103,7 +106,7 @@ def portable(network: Network) -> Portable:
     predictor.float().cpu().eval().requires_grad_(False)
     if encoding["kind"] == "table":
         return TableNetwork(predictor, encoding["columns"])
-    return ImageNetwork(predictor, encoding["image_size"])
+    return ImageNetwork(predictor, encoding)
 
 
 def example(encoding: dict[str, Any], count: int = 2) -> Tensor:

@@ -21,12 +21,12 @@ square = image.crop((left, top, left + side, top + side))
 """
 
 _BY_PILLOW = """\
-pixels = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).reshape(1, size, size, -1)
+pixels = np.asarray(square.resize((size, size), Image.Resampling[about["reading"]["interpolation"].upper()])).reshape(1, size, size, -1)
 """
 
 _BY_TORCH = """\
 pixels = torch.tensor(np.asarray(square)).view(1, side, side, -1).permute(0, 3, 1, 2)
-pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+pixels = F.interpolate(pixels, size=(size, size), mode=about["reading"]["interpolation"], antialias=True)
 """
 
 _BANDS = """\

@@ -211,6 +211,9 @@ def _choose_heads(recipe: Recipe, lines: list[str]) -> None:
         allowed = f"{model.arch} starts from scratch, and whole networks are not trained at once, only an mlp or heads "
         allowed += "over the features of weights. Give --weights, or --arch mlp, or leave it out."
         raise refuse("num_members", model.num_members, allowed)
+    if model.finetune in ("lp-ft", "full"):
+        allowed = f"whole networks are not trained at once, only their heads. Leave --finetune {model.finetune} out."
+        raise refuse("num_members", model.num_members, allowed)
     if model.finetune == "auto":
         model.finetune = "head"
         lines.append(f"finetune head: {model.num_members} heads train at once on the same features")

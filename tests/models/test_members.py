@@ -159,7 +159,8 @@ def test_members_resume_to_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--arch", "convnet"], "it is for --arch mlp, not convnet"),
+        (["--arch", "convnet", "--finetune", "full"], "whole networks are not trained at once, only their heads"),
+        (["--arch", "mlp", "--weights", "mlp.pt"], "each mlp starts from weights of its own"),
         (["--gradient-clip-val", "1"], "one norm over all of them"),
         (["--optimizer", "lamb"], "changed as it would be alone"),
         (["--num-members", "0"], "it is 1 or more"),
@@ -170,7 +171,9 @@ def test_what_members_cannot_be_combined_with(more: list[str], word: str) -> Non
         parse([*LINE, *more]).check()
 
 
-def test_only_an_mlp_has_members() -> None:
-    with pytest.raises(ModelError, match="an mlp that starts from scratch"):
-        backbones.build("convnet", 3, in_channels=1, image_size=8, num_members=2)
+def test_of_other_networks_the_heads_are_several() -> None:
+    with pytest.raises(ModelError, match="squeezenet1_1 ends in no linear layer"):
+        backbones.build("torchvision/squeezenet1_1", 3, image_size=32, num_members=2)
+    made = backbones.build("convnet", 3, in_channels=1, image_size=8, num_members=2, dropout_rate=0.5)
+    assert made.net.eval()(torch.rand(4, 1, 8, 8)).shape == (2, 4, 3)
     assert isinstance(Classifier("mlp", num_classes=3, num_features=4, num_members=2).net, Members)

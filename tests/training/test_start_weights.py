@@ -18,8 +18,11 @@ from small_runs import last
 import litscope
 from litscope.config.flags import recipe_of_run
 from litscope.data.datamodule import ClassificationData
+from litscope.data.sources.new import open_paths
+from litscope.delivery.portable import portable
 from litscope.errors import ConfigError, ModelError
 from litscope.evaluation.evaluate import evaluate
+from litscope.evaluation.network import open_checkpoint
 from litscope.training.checkup import check_up
 from litscope.training.fit import RunResult, fit
 
@@ -126,6 +129,19 @@ def test_who_loads_the_network_shows_it_images_alike(first: Path, folder: Path, 
         expected = torch.softmax(model(batch["image"]), 1).numpy()
     found = litscope.load(alone).predict([folder / key for key in data.manifest.keys])
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+
+
+def test_an_exported_network_sees_images_alike(first: Path, folder: Path) -> None:
+    """One that was enlarged, bicubic, and of which a share was cropped."""
+    network = open_checkpoint(first / "checkpoints" / "last.ckpt", accelerator="cpu")
+    assert network is not None
+    network.facts.encoding["image_size"] = 96
+    source = open_paths([folder / "left"], like=network.facts.encoding)
+    ids, expected = network.probabilities(network.data_of(source, source.manifest.sample_ids))
+    batch = next(iter(network.data_of(source, ids, batch_size=12).batches()))
+    with torch.no_grad():
+        found = portable(network)(batch["image"].permute(0, 2, 3, 1)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["run", "checkpoint"])
