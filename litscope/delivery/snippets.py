@@ -21,7 +21,8 @@ square = image.crop((left, top, left + side, top + side))
 """
 
 _BY_PILLOW = """\
-pixels = np.asarray(square.resize((size, size), Image.Resampling[about["reading"]["interpolation"].upper()])).reshape(1, size, size, -1)
+how = Image.Resampling[about["reading"]["interpolation"].upper()]
+pixels = np.asarray(square.resize((size, size), how)).reshape(1, size, size, -1)
 """
 
 _BY_TORCH = """\
