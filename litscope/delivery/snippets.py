@@ -35,7 +35,8 @@ array, size = np.load("new.npy"), about["input"]["size"]  # (H, W, K)
 side = min(array.shape[:2])
 top, left = (array.shape[0] - side) // 2, (array.shape[1] - side) // 2
 square = array[top : top + side, left : left + side].astype(about["input"]["dtype"])
-bands = [Image.fromarray(band).resize((size, size), Image.Resampling.BILINEAR) for band in np.moveaxis(square, 2, 0)]
+how = Image.Resampling[about["reading"]["interpolation"].upper()]
+bands = [Image.fromarray(band).resize((size, size), how) for band in np.moveaxis(square, 2, 0)]
 pixels = np.stack(bands, axis=-1)[None]
 """
 

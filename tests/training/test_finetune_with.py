@@ -1,4 +1,6 @@
-"""What else a person may ask for, on a network that starts from weights: moving averages, mixed samples, ranks, views."""
+"""What else a person may ask for, on a network that starts from weights: moving averages, mixed samples, ranks,
+views.
+"""
 
 from __future__ import annotations
 
