@@ -34,11 +34,11 @@ def look_around(job: Job, outcome: Outcome) -> dict[str, Any] | None:
         outcome: whose weights the classifier has.
 
     Returns:
-        For summary.json: `NearDuplicates.to_dict`, and `without`; None for a run without features, or of too many
-        images.
+        For summary.json: `NearDuplicates.to_dict`, and `without`; None for a run without features, for a trial of
+        a search, or of too many images.
     """
     data, rows = job.data, job.data.features
-    if rows is None:
+    if rows is None or job.on_epoch is not None:  # the trials of a search are compared by their metric alone
         return None
     ids = np.sort(np.concatenate([data.active_ids(split) for split in ("train", "val", "test")]))
     if len(ids) > MOST_IMAGES:
