@@ -17,6 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import itertools
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,10 @@ import litscope  # noqa: F401 - before lightning and torchvision, whose operator
 ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
+
+# Without bytecode every process that a test starts would compile the package anew, and pytest every test module.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 spared.spare()
 

@@ -94,6 +94,7 @@ def ask(
 
     Raises:
         duckdb.Error: what the question raises.
+        KeyboardInterrupt: when Ctrl-C ends a query.
         LedgerError, RunError: as `connect`.
     """
     views = list(views)
@@ -102,6 +103,10 @@ def ask(
         try:
             with maker.connect(views) as connection:
                 return question(connection)
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+                raise KeyboardInterrupt from error
+            raise
         except (duckdb.Error, LitscopeError) as error:
             if all(Path(path).exists() for path in maker.paths):
                 if maker.recent.error is not None:

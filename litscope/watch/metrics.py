@@ -37,6 +37,7 @@ class LoggedMetric:
         self._update = metric.update
         self._is_called = False
         self._updated: str | None = None
+        self._shown: str | None = None  # the split of the rows that a compute would count
         self._computed: dict[str, Any] = {}
         self._of_batches: dict[str, list[Tensor]] = {}
         metric.update = self._hear_update  # type: ignore[method-assign]
@@ -74,13 +75,14 @@ class LoggedMetric:
 
     def _hear_update(self, *args: Any, **kwargs: Any) -> None:
         self._update(*args, **self._its_own(kwargs))
+        self._shown = self._session.place.split
         if not self._is_called:
-            self._updated = self._session.place.split
+            self._updated = self._shown
 
     def _hear_compute(self, step: Any = None, **_: Any) -> Any:
         value = self._compute()
         if not self._is_called:
             self._updated = None
-            self._computed[self._session.place.split] = value
+            self._computed[self._shown or self._session.place.split] = value  # a script may have left the split by now
             self._tell(value, step)
         return value

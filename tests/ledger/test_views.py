@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from asked_runs import TRAIN, act, asked_run, epoch_rows
 from ledger_rows import visits
 
 from litscope.errors import ConfigError, LedgerError
+from litscope.ledger import views
 from litscope.ledger.views import VIEWS, connect, select_ids, sql
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, begin_attempt
@@ -239,3 +244,14 @@ def test_the_questions_of_the_docs_can_be_asked(tmp_path: Path, question: str) -
 
 def test_the_questions_are_found() -> None:
     assert len(QUESTIONS) >= 8
+
+
+def test_ctrl_c_ends_a_query_as_it_ends_everything_else(run: RunDir) -> None:
+    """DuckDB notices it at the end of a step of the query, and raises an error of its own."""
+
+    def question(connection: duckdb.DuckDBPyConnection) -> object:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return connection.sql("SELECT sum(hash(i)::DOUBLE) FROM range(100000000) t(i)").to_arrow_table()
+
+    with pytest.raises(KeyboardInterrupt):
+        views.ask(run, [], question)

@@ -181,7 +181,9 @@ def test_guards_change_nothing_else() -> None:
 def test_a_metric_is_heard_however_it_is_used(tmp_path: Path) -> None:
     run = tmp_path / "run"
     wl.watch_or_edit({"run_dir": str(run)}, flag="hp")
-    kinds = {name: Accuracy(task="multiclass", num_classes=3) for name in ("called", "updated", "computed", "silent")}
+    kinds = {
+        name: Accuracy(task="multiclass", num_classes=3) for name in ("called", "updated", "computed", "silent", "left")
+    }
     for name, metric in kinds.items():
         wl.watch_or_edit(metric, name, flag="metric", log=name != "silent")
     target = torch.tensor([0, 1])
@@ -192,6 +194,9 @@ def test_a_metric_is_heard_however_it_is_used(tmp_path: Path) -> None:
             kinds["updated"].update(torch.tensor(preds), target)
             kinds["computed"].update(torch.tensor(preds), target)
         assert kinds["computed"].compute() == 0.75
+    with guard_testing_context:
+        kinds["left"].update(target, target)
+    assert kinds["left"].compute() == 1  # outside, as a script does after its test
     wl.keep_serving()
     line = read_lines(run / "metrics" / "epochs.jsonl")[0]
     assert {name: value for name, value in line.items() if name.startswith("train/")} == {
@@ -199,6 +204,7 @@ def test_a_metric_is_heard_however_it_is_used(tmp_path: Path) -> None:
         "train/updated": 0.75,
         "train/computed": 0.75,
     }
+    assert line["val/left"] == 1
     assert not kinds["updated"].update_called
     assert kinds["computed"].update_called
     assert rows(run, "select name, value from custom") == [("two", 1.0), ("two", 1.0)]
