@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from litscope.config.fields import GROUPS, by_key, fields
@@ -348,18 +348,28 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@example(recipe=Recipe(logging=LoggingConfig(wandb_notes="a\x85b\u2028c\n: #'\" é", wandb_tags=["", "é", "\x85"])))
-@example(recipe=Recipe(logging=LoggingConfig(name="08", wandb_project="010", wandb_tags=["09", "1_0"])))
-@given(recipe=recipes())
+STRANGE = (
+    Recipe(logging=LoggingConfig(wandb_notes="a\x85b\u2028c\n: #'\" é", wandb_tags=["", "é", "\x85"])),
+    Recipe(logging=LoggingConfig(name="08", wandb_project="010", wandb_tags=["09", "1_0"])),
+)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), *STRANGE])
 @pytest.mark.flag("print_config")
-def test_print_config_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_print_config_loads_back(recipe: Recipe, tmp_path: Path) -> None:
     recipe.check()
-    file = tmp_path_factory.getbasetemp() / "recipe.yaml"
+    file = tmp_path / "recipe.yaml"
     file.write_bytes(dump(recipe).encode())
     back = parse(["--config", str(file)])
     assert back == recipe
     assert repr(back) == repr(recipe)  # 1 is not 1.0
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(recipe=recipes())
+def test_print_config_of_any_recipe_loads_back(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> None:
+    test_print_config_loads_back(recipe, tmp_path_factory.mktemp("any"))
 
 
 def test_leading_zeros_in_a_file_are_decimal(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Watch(L.Callback):
             self.found.append((best_epoch(self.run.best_checkpoint), min(losses, key=lambda epoch: losses[epoch])))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("save_top_k", [1, 2, -1])
 def test_best_ckpt_follows_the_best(tmp_path: Path, save_top_k: int) -> None:
     """The rate is far too high at first, so that the best moves and also stays."""

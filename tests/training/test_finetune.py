@@ -96,8 +96,9 @@ def test_what_trained_on_features_predicts_images(head_run: Path, folder: Path) 
         assert recorded[sample_id] == pytest.approx(-float(row[label]), abs=5e-3), "features are float16"
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--feature-views")
-@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("views", [2, 0])
 def test_a_head_run_goes_on_with_the_same_bits(views: int, folder: Path, weights: Path, tmp_path: Path) -> None:
     flags = {"finetune": "head", "scheduler": "constant", "augment": "default", "feature_views": views}
     tuned(folder, weights, tmp_path / "run", max_steps=7, epochs=4, **flags)

@@ -53,6 +53,7 @@ KINDS: dict[str, Any] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_numbers_and_names_are_ids(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"

@@ -95,6 +95,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{name: value if name in COLUMNS else round(value, 5) for name, value in row.items()} for row in found]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("saves", "hook", "count"),
     [

@@ -41,7 +41,8 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
+@pytest.mark.thorough
+@pytest.mark.parametrize("workers", [{"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}, {}])
 def test_a_discard_reaches_worker_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: dict[str, Any]
 ) -> None:
@@ -79,7 +80,8 @@ def test_a_discard_counts_from_the_next_batch(tmp_path: Path, monkeypatch: pytes
     assert [step for step, _ in steps] == list(range(10))  # the number of batches stays
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.thorough
+@pytest.mark.parametrize("num_workers", [2, 0])
 def test_a_new_label_reaches_worker_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
