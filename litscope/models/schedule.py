@@ -33,7 +33,7 @@ PLATEAU_THRESHOLD = 1e-4
 """`plateau`: divided by ten after more than 3 observations in a row that improve by less than 1e-4 of the best."""
 
 
-def factor(kind: Kind, step: int, total_steps: int | None, warmup_steps: int = 0) -> float:
+def factor(kind: Kind, step: int, total_steps: int | None, warmup_steps: int = 0, hold_steps: int = 0) -> float:
     """The share of the base rate at `step`, without the plateau rule.
 
     Args:
@@ -41,7 +41,11 @@ def factor(kind: Kind, step: int, total_steps: int | None, warmup_steps: int = 0
         total_steps: of the whole run; None (open end) makes every kind constant after its warm-up.
         warmup_steps: linear rise over the first steps, whose k-th has k / warmup_steps; `onecycle`
             has its own rise and does without.
+        hold_steps: before all that, steps at rate zero: weights stay, the optimizer's moments settle.
     """
+    if step < hold_steps:
+        return 0.0
+    step, total_steps = step - hold_steps, None if total_steps is None else total_steps - hold_steps
     if kind == "onecycle" and total_steps is not None:
         return _onecycle(step, total_steps)
     if step < warmup_steps:
@@ -80,6 +84,7 @@ class Schedule(LRScheduler):
         lr_scale: live multiplier, 1.0 unless someone sets it; takes effect at once, kept in checkpoints.
         lr_value: live rate in place of the schedule's, which goes on underneath; None follows the schedule.
         total_steps, warmup_steps: as planned; None is an open end.
+        hold_steps: see `factor`; kept in checkpoints.
     """
 
     def __init__(self, optimizer: Optimizer, kind: Kind = "cosine", mode: Literal["min", "max"] = "min") -> None:
@@ -89,6 +94,7 @@ class Schedule(LRScheduler):
         self.mode = mode
         self.total_steps: int | None = None
         self.warmup_steps = 0
+        self.hold_steps = 0
         self.best: float | None = None
         self.num_bad = 0
         self.plateau = 1.0
@@ -147,8 +153,8 @@ class Schedule(LRScheduler):
         """The rate of each group at the current step."""
         if self._lr_value is not None:
             return [self._lr_value * group["lr_share"] for group in self.optimizer.param_groups]
-        share = factor(self.kind, self.last_epoch, self.total_steps, self.warmup_steps) * self.plateau * self._lr_scale
-        return [float(base) * share for base in self.base_lrs]
+        share = factor(self.kind, self.last_epoch, self.total_steps, self.warmup_steps, self.hold_steps)
+        return [float(base) * share * self.plateau * self._lr_scale for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers: the step, the scale, and where the plateau rule stands."""
@@ -159,6 +165,7 @@ class Schedule(LRScheduler):
             "best": self.best,
             "num_bad": self.num_bad,
             "plateau": self.plateau,
+            "hold_steps": self.hold_steps,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -169,6 +176,7 @@ class Schedule(LRScheduler):
         self.best = state_dict["best"]
         self.num_bad = state_dict["num_bad"]
         self.plateau = state_dict["plateau"]
+        self.hold_steps = state_dict.get("hold_steps", 0)
         for group, settings in zip(self.optimizer.param_groups, self._settings, strict=True):
             group.update(settings)
         self._apply()

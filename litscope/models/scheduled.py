@@ -82,6 +82,8 @@ class Scheduled(Forward, Measured):
             self.notes.append(
                 f"the {self.schedule.kind} schedule needs an end: without epochs or steps the rate stays constant"
             )
+        if self.settings.finetune == "lp-ft" and self.schedule.last_epoch == 0:
+            self.schedule.hold_steps = run.hold()
         self.schedule.plan(total_steps, run.warmup(total_steps, self.settings.warmup_epochs))
 
     def plan_again(self, epochs_done: int, batches_done: int = 0) -> None:

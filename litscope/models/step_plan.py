@@ -56,6 +56,12 @@ class StepPlan:
             warmup_epochs = min(MOST_WARMUP_EPOCHS, epochs * WARMUP_SHARE)
         return round(warmup_epochs * steps_per_epoch)
 
+    def hold(self) -> int:
+        """Steps of the first epoch, where two more or an open end follow; else 0. See `schedule.factor`."""
+        steps, epochs = self._of_whole_epoch(), self._trainer.max_epochs
+        is_short = epochs is not None and 0 < epochs < 3
+        return 0 if is_short or math.isinf(steps) else math.ceil(steps)
+
     def _per_epoch(self) -> float:
         return self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
 

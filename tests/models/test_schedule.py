@@ -104,6 +104,18 @@ def test_live_scale_takes_effect_at_once_and_stays():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_held_steps_come_before_the_schedule(kind):
+    held, plain = planned(kind, TOTAL + 5, warmup=4), planned(kind, TOTAL, warmup=4)
+    held.hold_steps = 5
+    held.plan(TOTAL + 5, 4)
+    assert rates(held, 8)[:5] == [0.0] * 5
+    restored = Schedule(optimizer(), kind)
+    restored.load_state_dict(held.state_dict())
+    restored.plan(TOTAL + 5, 4)
+    assert rates(restored, TOTAL - 3) == pytest.approx(rates(plain, TOTAL)[3:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_restored_schedule_goes_on_with_the_new_settings(kind):
     """The optimizer's checkpoint brings back the old rate and weight decay; the new run's must win."""
     old = planned(kind, warmup=4)
