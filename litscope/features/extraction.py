@@ -59,7 +59,7 @@ def extract(
         augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
         facts = [*_how(weights, manifest.encoding), augmentation]
         file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
-        if ids is not None and file is not None and not file.path.exists():
+        if ids is not None and len(ids) < len(contents) and file is not None and not file.path.exists():
             file = FeatureFile(settings.cache_folder, _only(contents, ids), facts)
         batches = _seen(data, seen, view, device)
         found.append(_of_batches(network, batches, len(manifest), device, file))

@@ -43,7 +43,9 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
     if start.checkpoint is not None:  # the weights of the body
         classifier.load_state_dict(load_checkpoint(start.checkpoint)["state_dict"])
     num_views = start.recipe.model.feature_views if finetune == "head" else 0
-    wanted = None if finetune == "head" else data.train_ids
+    decided = _decided(start)
+    fitted = decided.active(data.readable(data.manifest.ids("train", labelled=False)))
+    wanted = data.manifest.sample_ids if finetune == "head" else fitted
     began = time.monotonic()
     views = extract(classifier, data, device_of(start.plan), [None, *range(num_views)], wanted)
     took_s, plain = time.monotonic() - began, views[0]
@@ -52,16 +54,14 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
         more = f" in {len(views)} views" if num_views else ""
         what = f"the head trains on them{more}"
     else:
-        decided = _decided(start)
-        ids = decided.active(data.readable(data.manifest.ids("train", labelled=False)))
-        at, weights = torch.from_numpy(ids), decided.weight_of(torch.from_numpy(ids))
+        at = torch.from_numpy(fitted)
+        weights = decided.weight_of(at)
         accuracy = fit_head(
-            classifier, plain[ids], decided.labels[at].numpy(), None if weights is None else weights.numpy()
+            classifier, plain[fitted], decided.labels[at].numpy(), None if weights is None else weights.numpy()
         )
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
     if rank_of_process() == 0:
-        count = len(plain if wanted is None else wanted)
-        say(f"features: {plain.shape[1]:,} of each of {count:,} images, in {took_s:.0f} s; {what}")
+        say(f"features: {plain.shape[1]:,} of each of {len(wanted):,} images, in {took_s:.0f} s; {what}")
 
 
 def _decided(start: Prepared) -> Overlay:

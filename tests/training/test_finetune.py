@@ -145,9 +145,9 @@ def test_lp_ft_begins_with_a_fitted_head(folder: Path, weights: Path, tmp_path: 
 
 
 def test_the_fitted_head_is_the_first_epoch_of_lp_ft(folder: Path, weights: Path, tmp_path: Path) -> None:
-    """So where tuning the body harms, the best epoch is the first."""
+    """So that it can be the best one, where tuning the body harms."""
     flags = {"finetune": "lp-ft", "epochs": 3, "lr": 0.01, "body_lr_scale": 1.0, "save_top_k": -1}
-    result = tuned(folder, weights, tmp_path / "run", **flags)
+    tuned(folder, weights, tmp_path / "run", **flags)
     start = torch.load(weights, weights_only=True)
     states = [
         torch.load(path, weights_only=True)["state_dict"]
@@ -156,7 +156,6 @@ def test_the_fitted_head_is_the_first_epoch_of_lp_ft(folder: Path, weights: Path
     assert len(states) == 3
     assert torch.equal(states[0]["net.conv_stem.weight"], start["conv_stem.weight"])
     assert not torch.equal(states[1]["net.conv_stem.weight"], start["conv_stem.weight"])
-    assert result.summary["best_epoch"] == 0
 
 
 @pytest.mark.flag("--body-lr-scale")
