@@ -120,7 +120,10 @@ def compare(cell: Cell, context: Context, seeds: Sequence[int], arms: Sequence[A
     for seed in seeds:
         folder = prepare(cell, seed, context)
         for arm in arms:
+            spent = 0.0
             for epochs in arm.epochs:
+                if spent > BUDGETS_S[-1]:
+                    break  # a longer run would not end within any budget either
                 key = {"cell": cell.name, "arm": arm.name, "seed": seed, "epochs": epochs}
                 row = next((row for row in rows if key.items() <= row.items()), None)
                 if row is None:
@@ -128,6 +131,7 @@ def compare(cell: Cell, context: Context, seeds: Sequence[int], arms: Sequence[A
                     if kept:
                         with kept.open("a") as file:
                             file.write(json.dumps(row) + "\n")
+                spent = row["cpu_s"]
                 found.append(row)
                 took = f"{row['accuracy']:.1%} after {row['cpu_s']:.1f} s of CPU"
                 print(f"{cell.name}, {arm.name}, {epochs} epochs, seed {seed}: {took}", file=sys.stderr, flush=True)
@@ -280,7 +284,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real data")
     parser.add_argument("--cells", nargs="+", choices=[cell.name for cell in CELLS], default=None)
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=None)
-    parser.add_argument("--seeds", type=int, default=NUM_SEEDS)
+    parser.add_argument("--seeds", type=int, default=NUM_SEEDS, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, help="keep the result of each run in this file, and do not run it again")
     options = parser.parse_args()
     rows = []
@@ -290,7 +295,7 @@ def main() -> None:
             for cell in CELLS:
                 if options.cells is None or cell.name in options.cells:
                     arms = [arm for arm in ARMS if options.arms is None or arm.name in options.arms]
-                    rows += compare(cell, context, range(options.seeds), arms)
+                    rows += compare(cell, context, range(options.first_seed, options.first_seed + options.seeds), arms)
         except (ArmFailed, NotInstalled, tasks.NoData, OSError) as error:
             sys.exit(str(error))
     print(table(rows))

@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.console import say
 from litscope.data.overlay import Overlay
@@ -62,6 +63,14 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
     if rank_of_process() == 0:
         say(f"features: {plain.shape[1]:,} of each of {len(wanted):,} images, in {took_s:.0f} s; {what}")
+
+
+def threads_of_steps(recipe: Recipe) -> int | None:
+    """Threads that torch trains with: as the recipe says, but a head on features gains nothing from a second one, which
+    waits for the first between any two operations, and the longer the busier the machine.
+    """
+    is_open = recipe.hardware.num_threads is None or "hardware.num_threads" in recipe.chosen
+    return 1 if recipe.model.finetune == "head" and is_open else recipe.hardware.num_threads
 
 
 def _decided(start: Prepared) -> Overlay:

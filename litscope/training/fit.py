@@ -43,7 +43,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
 from litscope.training import build, summary
-from litscope.training.finetune import begin_tuning
+from litscope.training.finetune import begin_tuning, threads_of_steps
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
@@ -137,7 +137,7 @@ def run_recipe(
         if is_first and start.folder is None:
             lock.enter_context(held(run))
             run.check_free()  # another process may have been faster
-        with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=not is_first):
+        with torch_threads(threads_of_steps(start.recipe)), stop_requests.deferred(quiet=not is_first):
             loggers: list[Logger] = []
             if is_first:
                 try:

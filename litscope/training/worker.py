@@ -33,7 +33,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     from litscope.config.flags import build
     from litscope.live.stop_requests import catch_stop_requests
     from litscope.rundir import RunDir
-    from litscope.training.finetune import begin_tuning
+    from litscope.training.finetune import begin_tuning, threads_of_steps
     from litscope.training.fit import train
     from litscope.training.passed_metrics import unpacked
     from litscope.training.prepare import prepare, seeded_classifier
@@ -44,7 +44,7 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
         classifier = seeded_classifier(start)
         begin_tuning(start, classifier)
         say_there(Path(recipe_file))
-        with torch_threads(start.recipe.hardware.num_threads), stop_requests.deferred(quiet=True):
+        with torch_threads(threads_of_steps(start.recipe)), stop_requests.deferred(quiet=True):
             train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0, loggers=[]), stop_requests)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import timm
@@ -48,17 +49,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuned(folder: Path, weights: Path, run_dir: Path, **flags: Any) -> RunResult:
     given = {"arch": ARCH, "weights": str(weights), "image_size": 64, "batch_size": 8, "epochs": 2, "augment": "none"}
-    return fit(
-        str(folder),
-        run_dir=str(run_dir),
-        val_split=0.25,
-        accelerator="cpu",
-        precision="32",
-        num_threads=1,
-        channels_last=True,
-        progress=False,
-        **{**given, **flags},
-    )
+    usual = {"accelerator": "cpu", "precision": "32", "num_threads": 1, "channels_last": True, "progress": False}
+    return fit(str(folder), run_dir=str(run_dir), val_split=0.25, **{**usual, **given, **flags})
 
 
 def net_of(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -192,3 +184,16 @@ def test_damaged_features_are_computed_again(
 def test_patches_are_not_cut_out_of_features(folder: Path, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--cutmix"):
         tuned(folder, weights, tmp_path / "run", finetune="head", cutmix=1.0)
+
+
+def test_a_head_trains_with_one_thread_unless_told(folder: Path, weights: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Threads(L.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            seen.append(torch.get_num_threads())
+
+    for threads in (None, 2):
+        flags = {"finetune": "head", "epochs": 1, "max_steps": 1, "num_threads": threads}
+        tuned(folder, weights, tmp_path / str(threads), callbacks=[Threads()], **flags)
+    assert seen == [1, 2]
