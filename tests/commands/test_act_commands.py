@@ -391,6 +391,7 @@ def test_a_run_without_a_manifest(run: RunDir, capsys: pytest.CaptureFixture[str
     assert "The manifest runs/a/manifest.parquet cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_acting_needs_no_torch(run: RunDir) -> None:
     code = (
         "import sys\nfrom litscope.cli import main\n"

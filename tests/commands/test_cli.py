@@ -159,9 +159,17 @@ def test_models_lists_names(capsys: pytest.CaptureFixture[str]) -> None:
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A short run on digits by the command line, and its --json."""
     folder = tmp_path_factory.mktemp("work")
-    done = started("fit", "digits", "--epochs", "2", "--run-dir", "runs/one", "--json", cwd=folder)
+    words = ["--epochs", "2", "--limit-train-batches", "20", "--run-dir", "runs/one"]
+    done = litscope("fit", "digits", *words, "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)["result"]
+
+
+@pytest.mark.slow
+def test_a_new_interpreter_trains_without_a_warning(tmp_path: Path) -> None:
+    done = started("fit", "digits", "--epochs", "2", "--run-dir", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"]["status"] == "finished"
 
 
 @pytest.mark.flag("json")

@@ -148,6 +148,7 @@ def test_a_trainer_answers(run: Run) -> None:
     assert "too late" in repr(asked)
 
 
+@pytest.mark.slow
 def test_asking_a_run_needs_no_torch(run: Run) -> None:
     code = (
         "import sys, litscope\nrun = litscope.open_run('a')\nrun.sql('select 1'); run.worst(3); run.discard(ids=[1])\n"

@@ -66,6 +66,7 @@ def test_the_best_value_follows_the_mode_and_leaves_out_what_was_repeated(
     assert (found["value"], found["epochs"]) == (0.7, 2)
 
 
+@pytest.mark.slow
 def test_a_run_is_renamed_and_goes_on_working(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_fit(Path("runs/iris"), IRIS)
     assert main(["rename", "iris", "flowers"]) == 0

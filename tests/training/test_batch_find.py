@@ -60,6 +60,7 @@ def test_a_size_beyond_the_budget_is_not_run():
     assert result.limit == "memory"
 
 
+@pytest.mark.slow
 def test_the_batch_size_finder_leaves_no_trace(in_tmp):
     classifier, data, plan = prepared(dropout_rate=0.2)
     before = everything(classifier, data)

@@ -103,6 +103,7 @@ def test_resume_begins_again_at_step_0(
     assert_same_run(run, plain_run)
 
 
+@pytest.mark.slow
 def test_the_newest_that_is_there_is_taken(plain_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = kill_at("after the best one", tmp_path / "run")
     fit(resume=str(run.path))
@@ -122,6 +123,7 @@ def test_killed_again_and_again(plain_run: Path, tmp_path: Path) -> None:
     assert_same_run(run, plain_run)
 
 
+@pytest.mark.slow
 def test_a_full_disk_before_the_first_checkpoint(
     plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_full_disk_before_the_first_checkpoint(
     assert_same_run(RunDir(tmp_path / "run"), plain_run)
 
 
+@pytest.mark.slow
 def test_other_flags_hold_for_the_run_that_begins_again(tmp_path: Path) -> None:
     run = kill_at("before the first step", tmp_path / "run", IRIS)
     assert fit(resume=str(run.path), epochs=1).summary["epochs"] == 1
@@ -150,6 +153,7 @@ def test_what_was_decided_before_holds(tmp_path: Path) -> None:
     assert not {1, 2, 3} & set(rows(run.path, split="train")["sample_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_the_manifest_of_a_start_that_was_killed_is_not_kept(tmp_path: Path) -> None:
     run = kill_at("no recipe yet", tmp_path / "run")
     small_fit(run.path, IRIS)

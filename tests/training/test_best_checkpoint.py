@@ -67,6 +67,7 @@ def test_best_ckpt_follows_the_best(tmp_path: Path, save_top_k: int) -> None:
     assert best_epoch(result.run.best_checkpoint) == result.summary["best_epoch"]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_it(tmp_path: Path) -> None:
     small_fit(tmp_path / "run", IRIS, epochs=2)
     copied = shutil.copytree(tmp_path / "run", tmp_path / "copied")  # two files of it now
@@ -76,6 +77,7 @@ def test_a_run_that_goes_on_keeps_it(tmp_path: Path) -> None:
         assert_named(result.run.checkpoints, result.summary["checkpoints"]["best"])
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_that_of_the_weights_when_another_metric_is_watched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +95,7 @@ def test_the_best_epoch_is_that_of_the_weights_when_another_metric_is_watched(
     assert "val/accuracy was 1.5000 after epoch 1, whose weights are not kept" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_is_named_again_when_a_killed_run_goes_on(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     seen: list[int] = []
@@ -149,6 +152,7 @@ def test_only_the_first_rank_names_and_forgets(tmp_path: Path) -> None:
     assert (callback.best_model_path, callback.best_model_score, callback.best_k_models) == ("", None, {})
 
 
+@pytest.mark.slow
 def test_what_was_best_on_other_samples_is_forgotten(tmp_path: Path) -> None:
     """A validation sample is discarded in the second epoch: until that ends, none is the best."""
     run = tmp_path / "run"

@@ -63,6 +63,7 @@ def test_a_resumed_run_plants_them_once_and_ends_alike(tmp_path: Path) -> None:
     assert [entry.action["what"] for entry in entries(cut)] == ["relabel", "undo"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_takes_them_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunDir(tmp_path / "run")
     small_fit(run.path, callbacks=[At(14, lambda: submit(run, request("stop")))], **FLAGS)

@@ -56,6 +56,7 @@ def test_none_is_kept_when_none_is_wanted(tmp_path: Path) -> None:
     assert result.summary["checkpoints"] == {"last": None, "best": None, "kept": []}
 
 
+@pytest.mark.slow
 @pytest.mark.flag("checkpoint_dir", "resume")
 def test_checkpoints_may_lie_elsewhere(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -231,6 +232,7 @@ def test_averaged_weights_follow_the_formula_and_are_what_is_validated(tmp_path:
         assert torch.equal(saved[TRAINED_KEY][name], value), "the training itself is not touched"
 
 
+@pytest.mark.slow
 def test_averaging_may_begin_with_a_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_fit(tmp_path / "run", DIGITS)
     result = fit(resume=str(tmp_path / "run"), epochs=3, ema_decay=0.9)

@@ -114,6 +114,7 @@ def test_a_last_one_that_is_gone_is_as_a_damaged_one(run: RunDir, capsys: pytest
     assert why_damaged(run.last_checkpoint) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("advice", [0, 1])
 def test_where_both_are_damaged_the_message_leads_on(advice: int, run: RunDir, plain_run: Path) -> None:
     damage(run.last_checkpoint)
@@ -139,6 +140,7 @@ def test_one_damaged_last_checkpoint_and_nothing_else(tmp_path: Path) -> None:
     assert fit(resume=commands(str(caught.value))[0]).summary["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_damaged_best_one_does_not_undo_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Damage(L.Callback):
         def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -153,6 +155,7 @@ def test_a_damaged_best_one_does_not_undo_the_training(tmp_path: Path, capsys: p
     assert evaluate(tmp_path / "run", split="val", checkpoint="last")["metrics"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_seal_is_taken_as_before(run: RunDir) -> None:
     for path in (run.last_checkpoint, run.previous_checkpoint):
         torch.save(torch.load(path, weights_only=True), path)
@@ -163,6 +166,7 @@ def test_a_checkpoint_without_a_seal_is_taken_as_before(run: RunDir) -> None:
 # ---- what stands beside a last checkpoint --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_going_on_from_an_earlier_one_gives_up_what_came_after(run: RunDir) -> None:
     """Else a crash before the next save would leave a last checkpoint beyond rows that no longer hold."""
     early = next(path for path in run.checkpoints.glob("*.ckpt") if load_checkpoint(path)["global_step"] == 6)

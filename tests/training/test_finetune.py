@@ -8,9 +8,8 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
+from small_bodies import ARCH, save_sides, save_weights
 from small_runs import assert_bit_equal, last, rows
 
 from litscope.data.datamodule import ClassificationData
@@ -18,33 +17,16 @@ from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
 from litscope.training.fit import RunResult, fit
 
-ARCH = "test_efficientnet"
-"""timm's smallest network with batch norms: 100,000 parameters."""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 images of 32 pixels in two classes: bright on the left, or on the right."""
-    root, draw = tmp_path_factory.mktemp("sides"), np.random.default_rng(0)
-    for name, side in (("left", slice(0, 16)), ("right", slice(16, 32))):
-        (root / name).mkdir()
-        for i in range(24):
-            pixels = draw.integers(0, 120, (32, 32, 3))
-            pixels[:, side] += 100
-            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
-    return root
+    """48 images in two classes."""
+    return save_sides(tmp_path_factory.mktemp("sides"), each=24)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a network for seven classes, with statistics of its own."""
-    torch.manual_seed(1)
-    net = timm.create_model(ARCH, num_classes=7)
-    with torch.no_grad():
-        net.train()(torch.rand(16, 3, 64, 64))
-    path = tmp_path_factory.mktemp("weights") / "seven.pt"
-    torch.save(net.state_dict(), path)
-    return path
+    return save_weights(tmp_path_factory.mktemp("weights") / "seven.pt")
 
 
 def tuned(folder: Path, weights: Path, run_dir: Path, **flags: Any) -> RunResult:
@@ -136,6 +118,7 @@ def test_lp_ft_begins_with_a_fitted_head(folder: Path, weights: Path, tmp_path: 
     assert all(torch.equal(after[name], before[name]) for name in kept), "norms keep their statistics"
 
 
+@pytest.mark.slow
 def test_the_fitted_head_is_the_first_epoch_of_lp_ft(folder: Path, weights: Path, tmp_path: Path) -> None:
     """So that it can be the best one, where tuning the body harms."""
     flags = {"finetune": "lp-ft", "epochs": 3, "lr": 0.01, "body_lr_scale": 1.0, "save_top_k": -1}
@@ -150,8 +133,9 @@ def test_the_fitted_head_is_the_first_epoch_of_lp_ft(folder: Path, weights: Path
     assert not torch.equal(states[1]["net.conv_stem.weight"], start["conv_stem.weight"])
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--body-lr-scale")
-@pytest.mark.parametrize("finetune", ["full", "lp-ft"])
+@pytest.mark.parametrize("finetune", ["lp-ft", "full"])
 def test_the_body_learns_at_a_rate_of_its_own(finetune: str, folder: Path, weights: Path, tmp_path: Path) -> None:
     flags = {"finetune": finetune, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "epochs": 1}
     once = {"max_steps": 1, "lr": 1e-3, "warmup_epochs": 0.0, "scheduler": "constant"}
@@ -166,6 +150,7 @@ def test_the_body_learns_at_a_rate_of_its_own(finetune: str, folder: Path, weigh
     torch.testing.assert_close(moved[0.25] - start, full / 4, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again(
     folder: Path, weights: Path, head_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

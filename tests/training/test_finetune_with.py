@@ -7,31 +7,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
+from small_bodies import ARCH, save_sides, save_weights
 from small_runs import assert_bit_equal, last, rows
 
 from litscope.training.fit import fit
 
-ARCH = "test_efficientnet"
-"""timm's smallest network with batch norms: 100,000 parameters."""
-
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A folder of 40 images of 32 pixels in two classes, weights, and how both are trained."""
-    root, draw = tmp_path_factory.mktemp("sides"), np.random.default_rng(0)
-    for name, side in (("left", slice(0, 16)), ("right", slice(16, 32))):
-        (root / "images" / name).mkdir(parents=True)
-        for i in range(20):
-            pixels = draw.integers(0, 120, (32, 32, 3))
-            pixels[:, side] += 100
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / name / f"{i}.png")
-    torch.manual_seed(1)
-    torch.save(timm.create_model(ARCH, num_classes=7).state_dict(), root / "seven.pt")
+    """A folder of 40 images in two classes, weights, and how both are trained."""
+    root = tmp_path_factory.mktemp("sides")
+    save_sides(root / "images", each=20)
+    save_weights(root / "seven.pt")
     return {
         "dataset": str(root / "images"), "arch": ARCH, "weights": str(root / "seven.pt"), "image_size": 64,
         "batch_size": 8, "epochs": 3, "augment": "default", "val_split": 0.2, "accelerator": "cpu",
@@ -39,7 +28,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [{"ema_decay": 0.9, "mixup": 0.4}, {"ema_decay": 0.9}, {"mixup": 0.4, "label_smoothing": 0.1}], ids=str
 )
@@ -57,6 +46,7 @@ def test_it_goes_on_with_the_same_bits(
         assert rows(tmp_path / "run", split="train").equals(rows(tmp_path / "whole", split="train"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("finetune", ["lp-ft", "full"])
 def test_norms_keep_the_statistics_of_the_weights(finetune: str, given: dict[str, Any], tmp_path: Path) -> None:
     """Also where the features are in the cache already, so that nothing was in evaluation mode before."""

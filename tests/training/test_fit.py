@@ -69,6 +69,7 @@ def test_the_summary(iris: RunDir) -> None:
     assert hardest == sorted(hardest, reverse=True)
 
 
+@pytest.mark.slow
 def test_the_recipe_in_the_folder_repeats_the_run(iris: RunDir, tmp_path: Path) -> None:
     recipe = build_recipe({}, [iris.recipe])
     recipe.logging.run_dir = str(tmp_path / "again")
@@ -326,6 +327,7 @@ def test_a_mistake_leaves_no_run_behind(in_tmp: Path, flags: dict[str, Any], sai
     assert not Path("r").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_directory(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     np.savez(in_tmp / "table.npz", X=rows, y=(rows[:, 0] > 0).astype(np.int64))

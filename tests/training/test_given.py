@@ -54,6 +54,7 @@ def test_a_copy_of_a_recipe_follows_the_new_flags(tmp_path: Path) -> None:
         assert ours.to_dict() == theirs.to_dict(), flags
 
 
+@pytest.mark.slow
 def test_more_steps_are_trained_though_the_epochs_were_chosen(tmp_path: Path) -> None:
     small_fit(tmp_path / "a", OPEN, max_steps=12)
     assert fit(resume=str(tmp_path / "a"), max_steps=40).summary["global_step"] == 40
@@ -82,6 +83,7 @@ def test_a_class_more_in_the_data_of_a_run_that_goes_on(tmp_path: Path) -> None:
         fit(resume=str(tmp_path / "a"), epochs=2)
 
 
+@pytest.mark.slow
 def test_a_run_that_early_stopping_ended_trains_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = {"epochs": 30, "patience": 2, "min_delta": 0.9, "monitor": "val/accuracy"}
     stopped = small_fit(tmp_path / "run", IRIS, **flags).summary["epochs"]

@@ -91,6 +91,7 @@ def test_a_run_goes_on_with_them_as_if_nothing_had_happened(run: RunDir, tmp_pat
     assert again.summary["metrics"]["best"] == whole["metrics"]["best"]
 
 
+@pytest.mark.slow
 def test_without_them_it_says_how_they_are_brought(
     run: RunDir, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
+from small_bodies import ARCH, save_sides, save_weights
 from small_runs import last, rows
 
 import litscope
@@ -22,32 +21,16 @@ from litscope.experiments.tune import tune
 from litscope.training.fit import RunResult, fit
 from litscope.training.probes.lr_find import lr_find
 
-ARCH = "test_efficientnet"
-"""timm's smallest network with batch norms: 100,000 parameters."""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 images of 32 pixels in two classes: bright on the left, or on the right."""
-    root, draw = tmp_path_factory.mktemp("sides"), np.random.default_rng(0)
-    for name, side in (("left", slice(0, 16)), ("right", slice(16, 32))):
-        (root / name).mkdir()
-        for i in range(24):
-            pixels = draw.integers(0, 120, (32, 32, 3))
-            pixels[:, side] += 100
-            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
-    return root
+    """48 images in two classes."""
+    return save_sides(tmp_path_factory.mktemp("sides"), each=24)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    net = timm.create_model(ARCH, num_classes=7)
-    with torch.no_grad():
-        net.train()(torch.rand(16, 3, 64, 64))
-    path = tmp_path_factory.mktemp("weights") / "seven.pt"
-    torch.save(net.state_dict(), path)
-    return path
+    return save_weights(tmp_path_factory.mktemp("weights") / "seven.pt")
 
 
 @pytest.fixture
@@ -113,6 +96,7 @@ def test_folds_share_the_features_and_train_in_one_run(
     assert len(list(cache.glob("*.npy"))) == 1, "computed once, for training and prediction"
 
 
+@pytest.mark.slow
 def test_folds_that_cannot_share_a_run_share_the_features(
     folder: Path, weights: Path, tmp_path: Path, cache: Path
 ) -> None:
@@ -137,6 +121,7 @@ def test_settings_of_a_head_are_tried_at_once(
     assert len(list(cache.glob("*.npy"))) == 1
 
 
+@pytest.mark.slow
 def test_rates_are_swept_on_features(
     folder: Path, weights: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +132,7 @@ def test_rates_are_swept_on_features(
 
 def test_a_fitted_head_follows_what_was_decided(folder: Path, weights: Path, tmp_path: Path) -> None:
     """All labels are exchanged by the actions with which the run begins, and some samples are discarded."""
-    keys = {name: [f"{name}/{i}.png" for i in range(24)] for name in ("left", "right")}
+    keys = {name: [f"{name}/{i:02d}.png" for i in range(24)] for name in ("left", "right")}
     lines: list[dict[str, Any]] = [
         {"what": "relabel", "key": keys["left"], "label": "right"},
         {"what": "relabel", "key": keys["right"], "label": "left"},

@@ -133,6 +133,7 @@ def test_noise_on_the_loss_hardly_moves_the_suggestion():
     assert 1e-4 < suggestions[0] < 1e-2
 
 
+@pytest.mark.slow
 def test_several_seeds_agree_on_a_real_network():
     results = []
     for seed in range(3):
@@ -177,6 +178,7 @@ def test_the_finders_refuse_what_fit_refuses(find):
         find(recipe_from_keywords(dataset="iris", mixup=0.2))
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 def test_recipes_are_resolved_and_the_plot_is_drawn(in_tmp):
     recipe = recipe_from_keywords(dataset="iris", accelerator="cpu")

@@ -278,6 +278,7 @@ def test_a_run_that_downloads_nothing_asks_no_network(
     no_resolver()
 
 
+@pytest.mark.slow
 def test_check_accepts_a_run_that_goes_on(in_tmp: Path) -> None:
     small_fit(in_tmp / "run", IRIS)
     recipe = recipe_from_keywords(resume="run", epochs=5)

@@ -233,10 +233,12 @@ class TestRuns:
         assert np.abs(np.diff(rates[warm:])).max() < 0.03, "an even cosine's largest step is 0.005"
         assert rates[-1] < 1e-3
 
+    @pytest.mark.slow
     def test_the_ledger_changes_nothing(self, whole: Path, tmp_path: Path) -> None:
         small_fit(tmp_path / "run", ledger=False, **PRUNED)
         assert_bit_equal(last(tmp_path / "run"), last(whole))
 
+    @pytest.mark.slow
     def test_workers_live_on_from_epoch_to_epoch(self, whole: Path, tmp_path: Path) -> None:
         """Streamed by processes, the same run."""
         small_fit(tmp_path / "run", num_workers=1, cache=False, **PRUNED)
@@ -257,7 +259,7 @@ class TestResume:
         assert_bit_equal(last(run), last(whole), "state_dict", "optimizer_states", "litscope")
         assert rows(run).equals(rows(whole))
 
-    @pytest.mark.thorough
+    @pytest.mark.slow
     @pytest.mark.parametrize("epoch", [1, 2])
     def test_in_the_validation_of_a_pruned_epoch(self, whole: Path, tmp_path: Path, epoch: int) -> None:
         run, step = tmp_path / "run", epoch_rows(RunDir(whole))[epoch]["step"]
@@ -267,6 +269,7 @@ class TestResume:
         assert_bit_equal(last(run), last(whole), "state_dict", "optimizer_states", "litscope")
         assert rows(run).equals(rows(whole))
 
+    @pytest.mark.slow
     def test_from_the_best_checkpoint_as_from_the_last(self, whole: Path, tmp_path: Path) -> None:
         """It is written before the next epoch is planned."""
         run = tmp_path / "run"
@@ -276,6 +279,7 @@ class TestResume:
         fit(resume=str(first), run_dir=str(run), save_top_k=-1)
         assert_bit_equal(last(run), last(whole))
 
+    @pytest.mark.slow
     def test_within_an_epoch_it_cannot_be_pruned_in_another_way(self, tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             small_fit(tmp_path / "run", callbacks=[At(15, send(signal.SIGTERM))], **PRUNED)
@@ -284,6 +288,7 @@ class TestResume:
         with pytest.raises(ConfigError, match=r"--prune-ratio 0\.5, now infobatch 0\.3"):
             fit(resume=str(tmp_path / "run"), prune="infobatch", prune_ratio=0.3)
 
+    @pytest.mark.slow
     def test_between_epochs_it_can(self, tmp_path: Path) -> None:
         small_fit(tmp_path / "run", **{**PRUNED, "epochs": 3})
         fit(resume=str(tmp_path / "run"), prune_ratio=0.9, epochs=5)
@@ -310,7 +315,7 @@ class TestSteering:
     def _looks_at_every_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(steering, "POLL_S", 0.0)
 
-    @pytest.mark.thorough
+    @pytest.mark.slow
     @pytest.mark.parametrize("stop", [17, 20, 25, 40])
     def test_a_steered_pruned_run_resumes_exactly(self, tmp_path: Path, stop: int) -> None:
         one, cut = tmp_path / "whole", tmp_path / "cut"

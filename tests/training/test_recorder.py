@@ -125,6 +125,7 @@ def test_max_steps_validates_before_it_ends(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "run", split="val")) == 2 * 96
 
 
+@pytest.mark.slow
 @pytest.mark.flag("max_time")
 def test_max_time_counts_earlier_attempts(tmp_path: Path) -> None:
     from litscope.training.fit import fit
@@ -137,6 +138,7 @@ def test_max_time_counts_earlier_attempts(tmp_path: Path) -> None:
     assert again.summary["global_step"] <= steps + 1
 
 
+@pytest.mark.slow
 @pytest.mark.flag("max_time")
 def test_max_time_with_epochs_of_one_step(tmp_path: Path) -> None:
     result = small_fit(tmp_path / "run", epochs=100_000, max_time="0.5s", limit_train_batches=1)

@@ -77,7 +77,7 @@ def test_interrupted_again_and_again(whole: Path, tmp_path: Path) -> None:
     assert [a["start_step"] for a in read_lines(RunDir(tmp_path / "run").attempts)] == [0, 2, 4, 6, 6, 7, 12]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "steps"),
     [
@@ -100,6 +100,7 @@ def test_resume_is_exact_with(flags: dict[str, Any], steps: tuple[int, ...], tmp
         assert_same_run(tmp_path / f"run{step}", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_interrupted_during_validation_with_averaged_weights(tmp_path: Path) -> None:
     small_fit(tmp_path / "whole", ema_decay=0.9)
     interrupt(tmp_path / "run", 6, during="validation", ema_decay=0.9)
@@ -152,6 +153,7 @@ def test_with_more_epochs_and_another_rate(whole: Path, tmp_path: Path) -> None:
     assert len(table) == 4 * 6 * 32
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_finished_run_is_left_alone(relative: bool, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tmp_path = Path() if relative else in_tmp
@@ -163,6 +165,7 @@ def test_a_finished_run_is_left_alone(relative: bool, in_tmp: Path, capsys: pyte
     assert len(read_lines(RunDir(tmp_path / "run").attempts)) == 1
 
 
+@pytest.mark.slow
 def test_after_max_steps_goes_on_in_the_epoch(whole: Path, tmp_path: Path) -> None:
     small_fit(tmp_path / "run", scheduler_type="constant", max_steps=8)
     small_fit(tmp_path / "constant", scheduler_type="constant")
@@ -170,6 +173,7 @@ def test_after_max_steps_goes_on_in_the_epoch(whole: Path, tmp_path: Path) -> No
     assert_bit_equal(last(tmp_path / "run"), last(tmp_path / "constant"))
 
 
+@pytest.mark.slow
 def test_a_moved_run_goes_on(whole: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "here", 8)
     shutil.move(tmp_path / "here", tmp_path / "there")

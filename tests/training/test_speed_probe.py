@@ -179,6 +179,7 @@ def test_a_run_probes_once_and_its_recipe_repeats_it(tmp_path, monkeypatch, caps
     assert_bit_equal(once, last(tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_the_next_run_like_it_takes_what_was_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
     monkeypatch.setattr(Trial, "compare", lambda self, one, other: 2.0)
@@ -233,7 +234,7 @@ def test_threads_hold_for_the_run_alone(tmp_path):
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.flag("channels_last")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_channels_last_is_the_format_of_weights_and_images(tmp_path, wanted):

@@ -144,6 +144,7 @@ def test_an_exported_network_sees_images_alike(first: Path, folder: Path) -> Non
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["run", "checkpoint"])
 def test_a_run_starts_from_another(
     how: str, first: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -204,6 +205,7 @@ def test_a_run_of_members_is_no_start(folder: Path, tmp_path: Path) -> None:
         started(folder, tmp_path / "other", weights=str(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_table_starts_from_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fixed = {"accelerator": "cpu", "progress": False, "epochs": 1}
     fit("iris", run_dir=str(tmp_path / "one"), hidden=[8], **fixed)

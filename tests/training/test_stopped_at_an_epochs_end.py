@@ -89,10 +89,9 @@ ENDS: dict[str, tuple[dict[str, Any], int]] = {
 }
 """Flags, and the step after which the pass is stopped."""
 
-QUICK = ("after the last epoch", "when early stopping ended the run", "when the time is over in an epoch")
 
-
-@pytest.mark.parametrize("end", [pytest.param(end, marks=[] if end in QUICK else pytest.mark.slow) for end in ENDS])
+@pytest.mark.thorough
+@pytest.mark.parametrize("end", ENDS)
 def test_the_clean_pass_is_made_up_for(
     end: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
