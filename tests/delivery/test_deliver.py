@@ -133,6 +133,7 @@ def test_rows_are_judged_as_predict_judges_them(
     assert told_by(to, "table", f"model.{to}", tmp_path, monkeypatch) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_one_file_needs_neither_its_run_nor_its_data(
     photographs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +204,7 @@ def test_the_card_tells_what_the_run_knows(photographs: tuple[Path, Path], tmp_p
         assert words in card, words
 
 
+@pytest.mark.slow
 def test_a_run_in_another_precision_is_compared_with_that_too(tmp_path: Path) -> None:
     small_fit(tmp_path / "run", IRIS, precision="bf16", epochs=1)
     found = export_model(tmp_path / "run", tmp_path / "m.safetensors").checked

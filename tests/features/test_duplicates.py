@@ -167,6 +167,7 @@ def test_the_closing_lines_tell_of_it(home: Path) -> None:
     assert any(line.startswith("without the 1 sample of val that training has a near-duplicate of: ") for line in lines)
 
 
+@pytest.mark.slow
 def test_check_looks_for_them_when_asked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["check", str(home / "sides"), "--arch", ARCH, "--weights", str(home / "seven.pt"), "--image-size", "64"]
     words += ["--accelerator", "cpu", "--cutmix", "1.0", "--finetune", "full"]

@@ -41,6 +41,7 @@ def _fit(run: Path, place: str, signals: list[int]) -> int:
     return main(["fit", IRIS["dataset"], *flags])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", PLACES)
 def test_a_stop_request_is_answered_and_the_run_completed(place: str, tmp_path: Path) -> None:
     ended = finished(Forked(_fit, tmp_path / "run", place, [signal.SIGINT]))
@@ -52,6 +53,7 @@ def test_a_stop_request_is_answered_and_the_run_completed(place: str, tmp_path: 
     assert sorted(path.name for path in run.figures.iterdir()) == ["confusion.png", "curves.png"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", PLACES)
 def test_a_second_one_ends_it_with_a_sentence(place: str, tmp_path: Path) -> None:
     ended = finished(Forked(_fit, tmp_path / "run", place, [signal.SIGTERM, signal.SIGINT]))

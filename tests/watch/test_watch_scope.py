@@ -338,6 +338,7 @@ def test_a_trainer_without_a_scope_inside_a_watched_one_is_not_recorded(
     assert capsys.readouterr().err.count(told) == 1
 
 
+@pytest.mark.slow
 def test_a_search_for_the_batch_size_leaves_the_splits_as_they_are(tmp_path: Path) -> None:
     class Data(L.LightningDataModule):
         batch_size = 5
