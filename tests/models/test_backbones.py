@@ -83,7 +83,10 @@ def test_list_by_glob_and_by_word():
 
 
 @pytest.mark.flag("in_channels")
-@pytest.mark.parametrize("arch", ["resnet18", "torchvision/mobilenet_v3_small", "convnet", "mlp", "swin_t"])
+@pytest.mark.parametrize(
+    "arch",
+    ["resnet18", "torchvision/mobilenet_v3_small", "convnet", "mlp", pytest.param("swin_t", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("in_channels", [1, 5])
 def test_any_number_of_channels(arch, in_channels):
     net = build(arch, 4, in_channels=in_channels, image_size=32).net.eval()
@@ -198,6 +201,7 @@ def saved(content, path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("weights")
 @pytest.mark.parametrize(
     "wrap",

@@ -102,7 +102,15 @@ pytestmark = [
 
 
 @pytest.mark.flag("num_classes", "arch")
-@pytest.mark.parametrize(("arch", "kind"), [("convnet", "image"), ("mlp", "image"), ("mlp", "table"), (None, "table")])
+@pytest.mark.parametrize(
+    ("arch", "kind"),
+    [
+        ("convnet", "image"),
+        (None, "table"),
+        pytest.param("mlp", "image", marks=pytest.mark.slow),
+        pytest.param("mlp", "table", marks=pytest.mark.slow),
+    ],
+)
 def test_learns_digits_from_a_datamodule(arch, kind):
     L.seed_everything(0, verbose=False)
     model, runner = Classifier(arch, lr=5e-3), trainer(max_epochs=6)
@@ -336,6 +344,7 @@ def test_checkpoint_is_plain_and_rebuilds(tmp_path):
     assert model.hparams["weights"] == str(weights)  # the logger of the first run was told the truth
 
 
+@pytest.mark.slow
 def test_checkpoint_without_an_image_size_rebuilds(tmp_path):
     """With a user's own loaders nobody says how large the images are."""
     model, runner = Classifier("resnet18", num_classes=10, in_channels=1), trainer(max_epochs=1, limit_val_batches=0)

@@ -87,7 +87,7 @@ def values(run: Path, name: str) -> list[float]:
     return [row[name] for row in epoch_rows(RunDir(run))]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.flag("--member-lr", "--member-weight-decay")
 @pytest.mark.parametrize("steps", [1, 8])
 def test_a_run_of_settings_is_as_many_runs(steps: int, tmp_path: Path) -> None:

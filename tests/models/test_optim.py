@@ -155,4 +155,4 @@ def test_early_layers_of_a_transformer_learn_slower():
 
 def test_layers_have_to_be_known():
     with pytest.raises(ConfigError, match=r"layer_decay is 0\.5, and VisionTransformer does not say"):
-        build_optimizer(torchvision.models.vit_b_32(num_classes=3), lr=1e-3, layer_decay=0.5)
+        build_optimizer(torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8), lr=1e-3, layer_decay=0.5)
