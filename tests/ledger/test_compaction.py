@@ -290,6 +290,7 @@ def watch_while_it_is_joined(folder: Path, num_steps: int, many: int) -> int:
     return num_reads
 
 
+@pytest.mark.slow
 def test_readers_in_a_loop_see_every_row_once(tmp_path: Path) -> None:
     assert watch_while_it_is_joined(tmp_path / "run", num_steps=80, many=3) > 10
 

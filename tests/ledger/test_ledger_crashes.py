@@ -247,6 +247,7 @@ def test_killed_at_each_system_call_that_matters(tmp_path: Path, server: ForkSer
     assert_each_visit_once(run, last)
 
 
+@pytest.mark.slow
 def test_twenty_kills(tmp_path: Path, server: ForkServerContext) -> None:
     last = kill_and_resume(tmp_path / "run", server, num_kills=20, seed=0)
     assert_each_visit_once(RunDir(tmp_path / "run"), last)

@@ -41,7 +41,7 @@ def test_weights_after_200_steps_are_the_same_with_the_ledger_off(with_ledger: P
     assert_bit_equal(last(with_ledger), last(tmp_path / "off"), "state_dict", "optimizer_states")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_weights_are_those_of_plain_lightning(with_ledger: Path) -> None:
     """The same batches through a plain Trainer with the public classes, and none of our callbacks."""
     recipe = recipe_from_keywords(**{**DIGITS, **LONG})
@@ -117,6 +117,7 @@ def no_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedSteps]:
         guard._mode.__exit__(None, None, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags", [{}, {"accumulate_grad_batches": 2}, {"mixup": 0.2}], ids=["plain", "accumulated", "mixed"]
 )
@@ -167,6 +168,7 @@ def test_with_mixup_training_rows_come_from_a_clean_pass(tmp_path: Path, capsys:
     assert sorted(set(clean["epoch"].to_pylist())) == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_clean_pass_changes_nothing(tmp_path: Path) -> None:
     small_fit(tmp_path / "on", mixup=0.4)
     small_fit(tmp_path / "off", mixup=0.4, ledger=False)

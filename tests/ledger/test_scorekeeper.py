@@ -169,7 +169,7 @@ class Deed(NamedTuple):
 DEEDS = ("finish an epoch", "finish an epoch", "train", "resume", "relabel", "test", "refresh", "refresh")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.builds(Deed, st.sampled_from(DEEDS), st.integers(0, 11)), max_size=14))
 def test_whatever_happens_in_between_the_scores_are_those_from_scratch(deeds: list[Deed]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -451,6 +451,7 @@ def test_a_real_run_while_it_trains_and_at_its_end(tmp_path: Path) -> None:
     assert_true_of(run, scores)
 
 
+@pytest.mark.slow
 def test_a_real_run_that_is_interrupted_and_resumed(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     with pytest.raises(Interrupted):
@@ -462,6 +463,7 @@ def test_a_real_run_that_is_interrupted_and_resumed(tmp_path: Path) -> None:
     assert_true_of(run, scores)
 
 
+@pytest.mark.slow
 def test_a_run_with_mixup_is_scored_from_its_clean_passes(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     small_fit(run.path, mixup=0.4)

@@ -279,7 +279,7 @@ visit = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(epochs=st.lists(st.lists(visit, max_size=12), min_size=1, max_size=6), randomness=st.randoms())
 def test_the_order_of_rows_within_an_epoch_does_not_matter(epochs: list[list[Row]], randomness: random.Random) -> None:
     shuffled = [randomness.sample(rows, len(rows)) for rows in epochs]

@@ -55,7 +55,7 @@ def steered_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_a_redrawn_epoch_keeps_its_length_whatever_its_limit(tmp_path: Path, limit: float | None) -> None:
     flags = {"epochs": 1, "limit_train_batches": limit}
