@@ -15,6 +15,7 @@ SMALL: dict[str, Any] = {"arch": "mlp", "epochs": 2, "accelerator": "cpu", "logg
 FLAGS = ["--arch", "mlp", "--epochs", "2", "--accelerator", "cpu", "--logger", "none", "--no-progress", "--json"]
 
 
+@pytest.mark.slow
 def test_cv_is_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = litscope.cv("iris", folds=3, **SMALL)
     assert main(["cv", "iris", "--folds", "3", *FLAGS]) == 0
@@ -25,6 +26,7 @@ def test_cv_is_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert repr(found) == f"CvResult('iris': 3 folds, accuracy {accuracy:.4f} pooled, {str(found.table)!r})"
 
 
+@pytest.mark.slow
 def test_tune_takes_a_mapping_or_the_words_of_the_command(in_tmp: Path) -> None:
     as_mapping = litscope.tune("iris", search={"lr": "1e-3..1e-1", "batch_size": [16, 32]}, trials=3, **SMALL)
     as_words = litscope.tune("iris", search=["lr=1e-3..1e-1", "batch_size=16,32"], trials=3, **SMALL)

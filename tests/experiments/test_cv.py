@@ -24,6 +24,7 @@ def validated(folder: Path, count: int = 3, **flags: object) -> CvResult:
     return cross_validate(recipe_from_keywords(**{**given, **flags}), count)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_every_sample_is_predicted_once(in_turn: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = validated(tmp_path, **({"gradient_clip_val": 1e6} if in_turn else {}))
@@ -47,6 +48,7 @@ def test_every_sample_is_predicted_once(in_turn: bool, tmp_path: Path, capsys: p
     assert found.pooled["accuracy"] > 0.85
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("more", "title"), [({}, "cv"), ({"gradient_clip_val": 1e6}, "fold 2")])
 def test_a_long_one_is_heard_of(
     more: dict[str, float],

@@ -76,7 +76,7 @@ def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     assert (found.weights.largest or 0) > 0
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 6, 8])
 def test_a_run_that_was_resumed(tmp_path: Path, stop: int) -> None:
     run = tmp_path / "run"
@@ -101,7 +101,7 @@ def test_what_was_done_after_the_last_checkpoint_was_done_again_at_its_step(tmp_
     assert_repeated(run, tmp_path / "again")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("during", ["train", "validation"])
 def test_a_run_that_was_stopped_stops_there_again(tmp_path: Path, during: str) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
@@ -120,7 +120,7 @@ def test_a_stop_after_which_the_run_went_on_is_not_repeated(tmp_path: Path) -> N
     assert_repeated(run, again)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 6])
 def test_a_run_that_was_cut_short_is_repeated_to_its_last_checkpoint(tmp_path: Path, stop: int) -> None:
     run = tmp_path / "run"
@@ -187,6 +187,7 @@ class TestCommand:
     def run(self, trained: RunDir, in_tmp: Path) -> RunDir:
         return RunDir(shutil.copytree(trained.path, in_tmp / "runs/one"))
 
+    @pytest.mark.slow
     def test_equal(self, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         assert main(["replay", "one", "--json"]) == 0

@@ -112,6 +112,7 @@ def test_other_settings_train_one_by_one(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "trial-002" / "summary.json").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -140,6 +141,7 @@ def test_a_search_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFi
         search(tmp_path, "lr=1..2", trials=6)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = search(tmp_path / "some", "lr=1e-3,1e38", trials=4)
     assert "the loss of one of these settings is not a number; they train one by one" in capsys.readouterr().err
@@ -168,6 +170,7 @@ class TestPruner:
     the earlier one.
     """
 
+    @pytest.mark.slow
     def test_a_trial_that_is_behind_is_stopped(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         trials = pruned(tmp_path, epochs=5)
         stopped = [trial for trial in trials if trial.stopped_after is not None]

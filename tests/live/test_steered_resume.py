@@ -80,6 +80,7 @@ def test_an_epoch_that_cannot_follow_a_discard_resumes_all_the_same(tmp_path: Pa
     assert_bit_equal(last(cut), last(whole))
 
 
+@pytest.mark.slow
 def test_what_is_asked_after_a_crash_comes_after_what_was_done_before_it(tmp_path: Path) -> None:
     class Died(Exception):
         pass
@@ -118,7 +119,7 @@ def test_a_steered_run_resumes_exactly(steered_whole: Path, tmp_path: Path, stop
     assert rows(cut, split="train").equals(rows(whole, split="train"))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "during"), [(6, "train"), (20, "train"), (26, "validation")])
 def test_of_whole_epochs_too(tmp_path: Path, stop: int, during: str) -> None:
     """An epoch keeps the number of batches that it began with, also after a resume in it or at its end."""
@@ -159,6 +160,7 @@ def test_a_journal_that_says_the_steps_repeats_the_run(steered_whole: Path, tmp_
     assert_bit_equal(last(again.path), last(whole))
 
 
+@pytest.mark.slow
 def test_the_person_who_resumes_has_the_last_word(tmp_path: Path) -> None:
     run = tmp_path / "run"
     actions = [At(1, ask(run, "set", settings={"epochs": 4})), At(3, send(signal.SIGTERM))]
@@ -170,6 +172,7 @@ def test_the_person_who_resumes_has_the_last_word(tmp_path: Path) -> None:
     assert settings == [{"epochs": 4}, {"epochs": 3}, {"lr_scale": 0.9}], "it is on record, as an action"
 
 
+@pytest.mark.slow
 def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(plain_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     seen = rows(plain_run, split="train")["sample_id"].to_pylist()  # in the order of their steps, epoch by epoch
@@ -181,6 +184,7 @@ def test_a_new_run_from_a_steered_checkpoint_has_its_decisions(plain_run: Path, 
     assert only(tmp_path / "fork").status == "applied"
 
 
+@pytest.mark.slow
 def test_what_nobody_was_there_to_do_is_refused_at_the_next_start(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -113,6 +113,7 @@ class TestSamples:
         assert learned
         assert all((one[name] == all_zero[name]).all() for name in learned)
 
+    @pytest.mark.slow
     def test_edits_of_validation_samples_keep_the_metrics_apart(self, tmp_path: Path) -> None:
         small_fit(tmp_path / "plain", limit_val_batches=None)
         val = sorted(visited(tmp_path / "plain", split="val"))
@@ -139,9 +140,9 @@ class TestSamples:
         assert [row["num_edits"] for row in epoch_rows(RunDir(run))] == [0, 1]
         assert answers(run)[0]["step"] == 6
 
-    @pytest.mark.parametrize(
-        ("arguments", "reason"),
-        [
+    def test_what_cannot_be_is_refused_with_the_reason(self, plain_run: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        wishes: list[tuple[dict[str, Any], str]] = [
             ({"what": "discard", "sample_id": [99_999]}, "the run has 1797 samples"),
             ({"what": "discard", "sample_id": list(range(1797))}, "would leave 0 training samples"),
             ({"what": "discard", "sample_id": EVERY_VALIDATION_SAMPLE}, "would leave no sample of val"),
@@ -149,18 +150,14 @@ class TestSamples:
             ({"what": "undo", "action": "0123456789ab"}, "No action 0123456789ab is in force"),
             ({"what": "evaluate", "tag": "blurred"}, "has the tag 'blurred'"),
             ({"what": "set", "settings": {"epochs": 1}}, "2 epochs are done or begun"),
-        ],
-    )
-    def test_what_cannot_be_is_refused_with_the_reason(
-        self, plain_run: Path, tmp_path: Path, arguments: dict[str, Any], reason: str
-    ) -> None:
-        run = tmp_path / "run"
-        steered(run, (8, ask(run, **arguments)))
-        found = only(run)
-        assert found.status == "refused"
-        assert reason in (found.answer or {})["reason"]
+        ]
+        steered(run, *((8, ask(run, **arguments)) for arguments, _ in wishes))
+        for (arguments, reason), entry in zip(wishes, entries(RunDir(run)), strict=True):
+            assert entry.status == "refused", arguments
+            assert reason in (entry.answer or {})["reason"]
         assert_bit_equal(last(run), last(plain_run))
 
+    @pytest.mark.slow
     def test_a_line_that_no_reader_could_hold_is_refused_and_the_rest_goes_on(
         self, order: list[int], tmp_path: Path
     ) -> None:
@@ -220,6 +217,7 @@ class TestSettings:
         assert set(sizes[:6]) == {32}
         assert set(sizes[6:]) == {8}
 
+    @pytest.mark.slow
     def test_early_stopping_and_patience(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
         flags: dict[str, Any] = {"epochs": 6, "lr": 1e-9, "monitor": "val/accuracy"}

@@ -46,6 +46,7 @@ def test_inside_an_accumulated_step_it_waits_for_the_steps_end(tmp_path: Path) -
         small_fit(tmp_path / "run", accumulate_grad_batches=4, callbacks=[AtBatch(0, send(signal.SIGTERM))])
 
 
+@pytest.mark.slow
 def test_while_testing(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="--resume"):
         small_fit(tmp_path / "run", test_split=0.1, callbacks=[At(12, send(signal.SIGINT), "test")])
@@ -55,6 +56,7 @@ def test_while_testing(tmp_path: Path) -> None:
     assert (result.summary["global_step"], result.summary["epochs"]) == (12, 2)
 
 
+@pytest.mark.slow
 def test_without_save_last_an_interrupted_run_still_resumes(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         small_fit(tmp_path / "run", save_last=False, callbacks=[At(5, send(signal.SIGINT))])
