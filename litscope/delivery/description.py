@@ -20,11 +20,12 @@ _MODES = {1: "L", 3: "RGB"}
 """What Pillow calls images of so many channels."""
 
 READING_IMAGES = (
-    "Apply the EXIF orientation. Put transparency on white. Bring the image to `input.mode` (L: gray, by Rec. 601 "
-    "luma). Cut out the centre square, whose side is the image's shorter one: left = (width - side) // 2, "
-    "top = (height - side) // 2. Resize it to `input.size` pixels, as `interpolation` says, with antialiasing, and "
-    "round to uint8. litscope itself decodes a JPEG whose shorter side is at least twice that at 1/2, 3/8, 1/4 or 1/8 "
-    "of its size (libjpeg's scaling), the smallest that is still large enough."
+    "Apply the EXIF orientation. Divide gray of 16 bits by 257, multiply floats (0 to 1) by 255, and round. Put "
+    "transparency on white. Bring the image to `input.mode` (L: gray, by Rec. 601 luma). Cut out the centre square, "
+    "whose side is the image's shorter one: left = (width - side) // 2, top = (height - side) // 2. Resize it to "
+    "`input.size` pixels, as `interpolation` says, with antialiasing, and round to uint8. litscope itself decodes a "
+    "JPEG whose shorter side is at least twice that at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaling), the "
+    "smallest that is still large enough."
 )
 READING_BANDS = (
     "Bands of an array (rows, columns, bands), in the unit of the training data. Cut out the centre square as of an "

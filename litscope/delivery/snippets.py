@@ -7,18 +7,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-_SQUARE = """\
+SQUARE = """\
 data, size = Path("new.jpg").read_bytes(), about["input"]["size"]
 image = Image.open(io.BytesIO(data))
 if image.format == "JPEG" and image.mode != "CMYK":  # decoded at a fraction of its size where that is large enough
     exif = image.info.get("exif", b"")
     image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=2))
     image.info["exif"] = exif
-image = ImageOps.exif_transpose(image).convert(about["input"]["mode"])
+image = ImageOps.exif_transpose(image)
+if image.mode[0] in "IF":  # 16 bits; floats from 0 to 1
+    values = np.asarray(image) * (255 if image.mode == "F" else 1 / 257)
+    image = Image.fromarray(np.rint(values).astype(np.uint8))
+elif image.has_transparency_data:
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+image = image.convert(about["input"]["mode"])
 side = min(image.size)
 left, top = (image.width - side) // 2, (image.height - side) // 2
 square = image.crop((left, top, left + side, top + side))
 """
+"""From a file of pixels to the middle of it, as `data.reading.images` reads it."""
 
 _BY_PILLOW = """\
 how = Image.Resampling[about["reading"]["interpolation"].upper()]
@@ -69,7 +76,7 @@ _TEMPLATES = {
         "import io\nimport json\nfrom pathlib import Path\n\nimport numpy as np\nimport onnxruntime\n"
         "import simplejpeg\nfrom PIL import Image, ImageOps\n\n"
         + _ONNX
-        + _SQUARE
+        + SQUARE
         + _BY_PILLOW
         + 'p = session.run(None, {{"image": pixels}})[0]  # (1, C)\n'
         + _TELL
@@ -79,7 +86,7 @@ _TEMPLATES = {
         "import torch.nn.functional as F\n"
         "from PIL import Image, ImageOps\n\n"
         + _PT2
-        + _SQUARE
+        + SQUARE
         + _BY_TORCH
         + "p = network(pixels.permute(0, 2, 3, 1))  # (1, C)\n"
         + _TELL

@@ -16,9 +16,7 @@ from safetensors.torch import save
 
 from litscope.errors import RunError
 from litscope.models.forward import HYPER_PARAMETERS, SAMPLE_FACTS, Forward
-
-HEADER = "litscope"
-"""The header's key for what is not weights."""
+from litscope.models.networks.weights import HEADER
 
 _PLACE = "net."
 """Where a predictor has its network."""

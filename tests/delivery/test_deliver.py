@@ -3,6 +3,7 @@ with it."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -11,19 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 from small_runs import IRIS, small_fit
 
 import litscope
 from litscope.cli import main
+from litscope.data.reading.images import centre_square, decode
 from litscope.defaults import NETWORK_FORMATS
 from litscope.delivery.check import largest_difference
 from litscope.delivery.deliver import export_model
 from litscope.delivery.formats import FORMATS
 from litscope.delivery.inputs import random_inputs
-from litscope.delivery.snippets import snippet
+from litscope.delivery.snippets import SQUARE, snippet
 from litscope.errors import LitscopeError, RunError
 from litscope.evaluation.opened_run import open_network
 
@@ -92,6 +95,42 @@ def test_an_image_is_judged_as_predict_judges_it(
     assert told_by(to, "image", f"model.{to}", tmp_path, monkeypatch) == pytest.approx(
         wanted, abs=2e-3 if to == "onnx" else 1e-6
     )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("1.png", "L.jpg", "L.png", "LA.png", "RGB.jpg", "RGBA.png", "RGBA.webp", "P.gif", "PA.png", "CMYK.jpg"),
+        *("tRNS.png", "I;16.png", "I;16.tif", "F.tif"),
+    ],
+)
+def test_the_lines_read_whatever_predict_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mode: str
+) -> None:
+    """Deep, transparent, gray, of a palette, of print: the pixels are litscope's, none off by more than one."""
+    source, ramp = kind.partition(".")[0], np.linspace(0, 1, 31 * 24, dtype=np.float32).reshape(31, 24)
+    gray = (ramp * 255).astype(np.uint8)
+    rgba = Image.fromarray(np.stack([gray, gray.T.reshape(31, 24), 255 - gray, gray[::-1]], axis=2))
+    made = {
+        "I;16": lambda: Image.fromarray((ramp * 65_535).astype(np.uint16)),
+        "F": lambda: Image.fromarray(ramp),
+        "PA": lambda: rgba.quantize(16),
+        "tRNS": lambda: rgba.convert("L"),
+    }.get(source, lambda: rgba.convert("RGB").convert(source) if "A" not in source else rgba.convert(source))()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    file = tmp_path / kind
+    made.save(file, **({"transparency": 99} if source == "tRNS" else {"exif": turned} if kind != "P.gif" else {}))
+    shutil.copy(file, tmp_path / "new.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {"io": io, "np": np, "simplejpeg": simplejpeg, "Path": Path, "Image": Image, "ImageOps": ImageOps}
+    names["about"] = {"input": {"size": 24, "mode": mode}}
+    exec(compile(SQUARE, "SQUARE", "exec"), names)
+    wanted = centre_square(decode(file, len(mode)))
+    assert np.ptp(wanted) > 150
+    found = np.asarray(names["square"]).reshape(wanted.shape)
+    assert np.abs(found.astype(int) - wanted).max() <= (1 if file.suffix == ".jpg" else 0)
 
 
 @pytest.mark.parametrize("to", ["safetensors", PT2, ONNX])

@@ -19,6 +19,7 @@ import litscope
 from litscope.config.flags import recipe_of_run
 from litscope.data.datamodule import ClassificationData
 from litscope.data.sources.new import open_paths
+from litscope.delivery.deliver import export_model
 from litscope.delivery.portable import portable
 from litscope.errors import ConfigError, ModelError
 from litscope.evaluation.evaluate import evaluate
@@ -145,12 +146,15 @@ def test_an_exported_network_sees_images_alike(first: Path, folder: Path) -> Non
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("how", ["run", "checkpoint"])
+@pytest.mark.parametrize("how", ["run", "checkpoint", "export"])
 def test_a_run_starts_from_another(
     how: str, first: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Architecture, preprocessing and, of the same classes, the head are those of the other run."""
     weights = first if how == "run" else first / "checkpoints" / "best.ckpt"
+    if how == "export":
+        weights = tmp_path / "model.safetensors"
+        export_model(first, weights)
     started(folder, tmp_path / "run", weights=str(weights), finetune="full", lr=1e-12, augment="none")
     told = capsys.readouterr().err
     assert f"model {ARCH}: the weights are of one" in told

@@ -1,7 +1,8 @@
 """Where weights to start from are: what a name of them means, whose they are, and how images were brought to them.
 
     model.pt, model.safetensors                          a file of tensors by name, of torchvision, timm or your own
-    best.ckpt                                            a checkpoint of litscope, which says all about itself
+    best.ckpt                                            a checkpoint of litscope, which says all about itself; so does
+                                                         the .safetensors file of an export
     resnet18.a1_in1k, timm/resnet18, hf-hub:timm/...     weights of timm, by architecture and tag
     hf-hub:owner/name                                    a model of timm's format on the Hugging Face hub
     torchvision:ResNet50_Weights.IMAGENET1K_V2           weights of torchvision, also without what is before the colon
@@ -26,7 +27,7 @@ from litscope.errors import ModelError, did_you_mean
 from litscope.models.networks.architectures import all_names, look_up, resolve, torchvision_names
 from litscope.models.networks.hub import hub_place, torchvision_place, unreachable, weights_place
 from litscope.models.networks.preprocessing import Preprocessing, of_checkpoint, of_timm, of_torchvision
-from litscope.models.networks.weights import load_file
+from litscope.models.networks.weights import description_in, load_file
 
 SAMPLES = "litscope_samples"
 """Where a checkpoint says how samples are read, beside its weights and settings."""
@@ -284,7 +285,7 @@ def _downloaded(given: str, repository: str) -> Path:
 
 
 def _of_file(given: str, file: Path, arch: str | None) -> WeightsSource:
-    checkpoint = None if file.suffix == ".safetensors" else _checkpoint_in(file)
+    checkpoint = _exported_in(file) if file.suffix == ".safetensors" else _checkpoint_in(file)
     if checkpoint is not None:
         return _of_checkpoint(given, file, checkpoint)
     return WeightsSource(given, "file", None, file, preprocessing=None if arch is None else _guessed(file, arch))
@@ -296,9 +297,18 @@ def _checkpoint_in(file: Path) -> Mapping[str, Any] | None:
         found = load_file(file, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    settings = found.get("hyper_parameters") if isinstance(found, Mapping) else None
-    is_ours = isinstance(settings, Mapping) and {"arch", "num_classes", "stem"} <= settings.keys()
-    return found if is_ours else None
+    return found if isinstance(found, Mapping) and _is_network(found.get("hyper_parameters")) else None
+
+
+def _exported_in(file: Path) -> Mapping[str, Any] | None:
+    """The same of a file that `litscope export --to safetensors` wrote; None for any other."""
+    found = description_in(file) or {}
+    settings = found.get("network")
+    return {"hyper_parameters": settings, SAMPLES: found.get("samples")} if _is_network(settings) else None
+
+
+def _is_network(settings: Any) -> bool:
+    return isinstance(settings, Mapping) and {"arch", "num_classes", "stem"} <= settings.keys()
 
 
 def _of_checkpoint(given: str, file: Path, found: Mapping[str, Any]) -> WeightsSource:

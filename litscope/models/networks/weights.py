@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError
 from litscope.models.archive import check_archive
+
+HEADER = "litscope"
+"""The key, in the header of a `.safetensors` file, of what `litscope export` says of its network."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep the state dict in a checkpoint."""
@@ -72,6 +76,20 @@ def load_file(file: Path, *, mmap: bool = False) -> Any:
             raise ValueError(str(error)) from error
     check_archive(file)
     return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def description_in(file: Path) -> dict[str, Any] | None:
+    """What the header of a `.safetensors` file says of its network, if `litscope export` wrote it; else None, also of a
+    file that cannot be read: its reader tells.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = json.loads((opened.metadata() or {}).get(HEADER, "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def without_prefix(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
