@@ -13,6 +13,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from litscope.config.fields import GROUPS, fields, group_doc
@@ -57,6 +58,7 @@ SCORE_COLUMNS = {
 """The columns of the score table that are not scores."""
 
 
+@cache
 def marked_tests(folder: Path = ROOT / "tests") -> dict[str, list[str]]:
     """Flag -> the tests (`test_fit.py::test_name`) that are marked as showing its effect."""
     found: dict[str, list[str]] = {}

@@ -30,6 +30,7 @@ import litscope  # noqa: F401 - before lightning and torchvision, whose operator
 ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
+_thorough: set[str] = set()
 
 # Without bytecode every process that a test starts would compile the package anew, and pytest every test module.
 sys.dont_write_bytecode = False
@@ -38,16 +39,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 spared.spare()
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses, and before the order is shuffled
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as they are written, not yet shuffled
     """Of a test marked `thorough` the first case belongs to the fast suite, the others to the slow one."""
-    seen: set[str] = set()
-    for item in items:
-        if item.get_closest_marker("thorough") is not None:
-            name = item.nodeid.partition("[")[0]
-            if name in seen:
-                item.add_marker(pytest.mark.slow)
-            seen.add(name)
+    if item.get_closest_marker("thorough") is not None:
+        name = item.nodeid.partition("[")[0]
+        if name in _thorough:
+            item.add_marker(pytest.mark.slow)
+        _thorough.add(name)
 
 
 @pytest.fixture(autouse=True)

@@ -140,6 +140,7 @@ def test_predict(call: Any, tmp_path: Path) -> None:
     assert sum(row["prediction"] == row["label"] for row in rows) == round(30 * TEST_ACCURACY)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("which", [RUN, "best"])
 def test_it_goes_on(call: Any, run: RunDir, which: str) -> None:
     """From the last checkpoint, or the best, which an old name tells; then names count from 1."""

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -147,9 +148,10 @@ def statements(tree: ast.AST, everywhere: bool) -> Iterator[ast.Import | ast.Imp
             yield from statements(node, everywhere)
 
 
-def imports(path: Path, everywhere: bool) -> set[str]:
+@cache
+def imports(path: Path, everywhere: bool) -> frozenset[str]:
     """Full names of the modules that a file imports; `from litscope import x` names x where x is a module."""
-    found = set()
+    found: set[str] = set()
     for node in statements(ast.parse(path.read_text()), everywhere):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -160,7 +162,7 @@ def imports(path: Path, everywhere: bool) -> set[str]:
         found.update(modules)
         if modules != inner:
             found.add(str(node.module))
-    return found
+    return frozenset(found)
 
 
 def test_every_edge_between_rooms_is_listed() -> None:

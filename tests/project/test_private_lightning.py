@@ -54,8 +54,9 @@ def is_private(name: str) -> bool:
 
 def uses(tree: ast.AST, private: set[str]) -> Iterator[tuple[int, str]]:
     """(line, name) of what a file touches of Lightning's private parts."""
+    telling = OF_LOOPS | OF_CALLBACKS | OF_TRAINERS | private
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and node.attr in telling:
             owner = ast.unparse(node.value)
             if node.attr in OF_LOOPS | OF_CALLBACKS or (node.attr in private and owner not in ("self", "cls")):
                 yield node.lineno, f"{owner}.{node.attr}"
@@ -65,8 +66,8 @@ def uses(tree: ast.AST, private: set[str]) -> Iterator[tuple[int, str]]:
             keys = [node.slice] if isinstance(node, ast.Subscript) else node.args
             for key in keys:
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    is_key = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("checkpoint")
-                    if key.value in private or (is_key and key.value in IN_CHECKPOINTS):
+                    is_part = key.value in IN_CHECKPOINTS and isinstance(node, ast.Subscript)
+                    if key.value in private or (is_part and ast.unparse(node.value).endswith("checkpoint")):
                         yield node.lineno, key.value
 
 

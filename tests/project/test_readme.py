@@ -86,6 +86,7 @@ def test_every_command_on_a_page_is_understood(page: Path, workplace: Path, caps
             assert main([*words, "--print-config"]) == 0, f"{page.name}: {shlex.join(words)}\n{capsys.readouterr().err}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("page", [README, QUICKSTART], ids=lambda page: page.name)
 def test_commands_run_in_their_order(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All but those that need the survey, the demo, a job that trains, and a network too large for this machine."""
