@@ -170,6 +170,7 @@ def test_no_such_run(tmp_path: Path) -> None:
         small_fit(tmp_path / "run", actions=str(tmp_path / "nothing"))
 
 
+@pytest.mark.slow
 @pytest.mark.flag("--split-seed")
 def test_the_splits_may_have_a_seed_of_their_own(tmp_path: Path) -> None:
     def val(name: str, **flags: int) -> set[int]:

@@ -118,6 +118,7 @@ def test_an_exported_list_of_images_is_trained_on(run: RunDir, tmp_path: Path) -
     assert result.summary["classes"] == NAMES
 
 
+@pytest.mark.slow
 def test_an_exported_table_is_trained_on(tmp_path: Path) -> None:
     first = small_fit(tmp_path / "first", IRIS, epochs=1)
     act(first.run, "discard", [0, 1])
@@ -196,6 +197,7 @@ def test_files_of_one_name_are_kept_apart(tmp_path: Path, images: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_images_in_memory_become_files(tmp_path: Path) -> None:
     run = small_fit(tmp_path / "run", DIGITS, epochs=1, limit_train_batches=2).run
     folder = write(run, "folder", tmp_path / "out")
@@ -223,6 +225,7 @@ def test_fiftyone_names_files_by_their_path(run: RunDir, images: Path, tmp_path:
     assert {path.stem for path in (copied / "data").iterdir()} == set(names)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("to", FORMATS)
 def test_nothing_is_overwritten_unasked(run: RunDir, tmp_path: Path, to: str) -> None:
     output = write(run, to, tmp_path / "out")

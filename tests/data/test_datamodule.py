@@ -365,6 +365,7 @@ class TestOtherSources:
         with pytest.raises(ConfigError, match="either"):
             ClassificationData()
 
+    @pytest.mark.slow
     def test_real_mnist(self, shared_data, tmp_path):
         data = ClassificationData("mnist", data_dir=str(shared_data), batch_size=256).open()
         assert (data.image_size, data.in_channels, data.num_classes) == (28, 1, 10)

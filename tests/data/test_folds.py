@@ -110,6 +110,7 @@ def test_a_label_reaches_every_member_but_the_one_that_leaves_it_out(steps: int,
         assert is_same == (fold[sample] == member)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dataset", ["iris", "digits"])
 def test_a_member_is_standardised_by_its_own_samples(dataset: str, tmp_path: Path) -> None:
     words = [dataset, "--arch", "mlp", "--num-folds", "3", "--num-members", "3"]

@@ -32,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.flag("--channels")
 def test_another_file_may_have_them_elsewhere(run: Path, tmp_path: Path) -> None:
     x = images(1)
@@ -46,7 +47,6 @@ def test_another_file_may_have_them_elsewhere(run: Path, tmp_path: Path) -> None
     assert three["p_max"].equals(one["p_max"])
 
 
-@pytest.mark.thorough
 def test_npy_files_too(run: Path, tmp_path: Path) -> None:
     x = images(2, 8)
     for i, image in enumerate(x):

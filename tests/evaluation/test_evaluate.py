@@ -89,6 +89,7 @@ def test_all_samples(image_run):
     assert found["confusion_matrix"] == sum(np.array(part["confusion_matrix"]) for part in parts).tolist()
 
 
+@pytest.mark.slow
 def test_other_checkpoints(image_run):
     run = RunDir(image_run[0])
     best = evaluate(run.path)
@@ -203,6 +204,7 @@ def test_a_run_without_checkpoints_is_an_error(image_run, tmp_path):
         evaluate(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_precision_is_that_of_the_run(tmp_path):
     run = tmp_path / "run"
     small_fit(run, IRIS, precision="bf16-mixed", test_split=0.2)

@@ -138,6 +138,7 @@ def test_an_old_one_opens_in_its_run_alone(tmp_path: Path) -> None:
         litscope.load(moved)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed", "bf16-true", "64-true"])
 def test_the_numbers_are_those_of_lightnings_trainer(images: tuple[Path, Path], precision: str) -> None:
     run = images[0]
@@ -168,6 +169,7 @@ print(json.dumps({**found, "imported": [name for name in {imported} if name in s
 """
 
 
+@pytest.mark.slow
 def test_a_prediction_imports_no_lightning(images: tuple[Path, Path], table: Path, moved: Path) -> None:
     run, data = images
     image = next(data.rglob("*.png"))

@@ -99,6 +99,7 @@ KINDS = [("table-run", changed_table), ("image-run", changed_images)]
 
 @pytest.mark.parametrize(("name", "change"), KINDS)
 class TestEveryCommand:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("what", ["shuffled", "removed", "added"])
     def test_the_metrics_of_a_split_stay_those_of_its_samples(self, place, name, change, what, capsys):
         before = evaluate(place / name, "val")
@@ -115,6 +116,7 @@ class TestEveryCommand:
         assert found["data"][number] >= 1
         assert "the data have changed since the run" in capsys.readouterr().err
 
+    @pytest.mark.thorough
     def test_changed_samples_are_in_no_split(self, place, name, change, capsys):
         before = evaluate(place / name, "all")["num_samples"]
         change(place, "edited")
@@ -123,6 +125,7 @@ class TestEveryCommand:
         assert "7 with another content under the same key" in capsys.readouterr().err
         assert predict(place / name, split="all").table.num_rows == before - 7
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("what", ["shuffled", "added", "removed"])
     def test_predictions_are_those_of_the_run_s_samples(self, place, name, change, what):
         before = {row["key"]: row for row in predict(place / name, split="val").table.to_pylist()}
@@ -133,6 +136,7 @@ class TestEveryCommand:
             assert row["label"] == before[row["key"]]["label"]
             assert row["p_max"] == pytest.approx(before[row["key"]]["p_max"], abs=1e-5)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("what", ["shuffled", "added"])
     def test_an_export_has_each_sample_with_its_own_content(self, place, name, change, what, tmp_path):
         def exported(path):
@@ -174,6 +178,7 @@ class TestEveryCommand:
                 command()
         assert not (in_tmp / "runs").exists()
 
+    @pytest.mark.thorough
     def test_data_that_moved_are_the_same(self, place, name, change, tmp_path, capsys):
         before = evaluate(place / name, "val")
         moved = "data.csv" if name == "table-run" else "pets"
@@ -184,6 +189,7 @@ class TestEveryCommand:
         assert evaluate(place / name, "val", dataset=there)["metrics"] == before["metrics"]
         assert evaluate(place / name, "all", dataset=there)["num_samples"] == 60 if name == "table-run" else 40
 
+    @pytest.mark.thorough
     def test_a_run_without_digests_says_that_nothing_can_be_checked(self, place, name, change, capsys):
         path = RunDir(place / name).manifest
         table = pq.read_table(path)

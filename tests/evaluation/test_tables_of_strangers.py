@@ -42,7 +42,7 @@ def test_a_sorted_file_with_its_index_is_not_known_by_the_index(tmp_path):
     assert predict(tmp_path / "run", [tmp_path / "n.csv"]).table["prediction"].to_pylist() == ["a", "b"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1, 10**9])
 def test_seconds_and_nanoseconds_since_1970_are_learned(tmp_path, unit):
     rows = [f"{(1_700_000_000 + i) * unit},{'ab'[i // 30]}" for i in range(60)]
@@ -70,6 +70,7 @@ def test_a_run_that_was_trained_with_an_index_predicts_evaluates_and_goes_on(tmp
     assert names == ["Unnamed: 0", "x"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_groups_were_not_asked_for_evaluates_exports_and_goes_on(tmp_path):
     data = _table(tmp_path / "t.csv", "x,group,label", "{x},person {i},{label}")
     run = RunDir(tmp_path / "run")
@@ -84,6 +85,7 @@ def test_a_run_whose_groups_were_not_asked_for_evaluates_exports_and_goes_on(tmp
     fit(resume=str(run.path), epochs=3, accelerator="cpu", progress=False, logger=["none"])
 
 
+@pytest.mark.slow
 def test_an_exported_table_has_plain_numbers(tmp_path):
     rows = [f"{i},5;{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(["x;label", *rows]))
@@ -92,6 +94,7 @@ def test_an_exported_table_has_plain_numbers(tmp_path):
     assert pyarrow.csv.read_csv(tmp_path / "out.csv")["x"].to_pylist()[:3] == [0.5, 1.5, 2.5]
 
 
+@pytest.mark.slow
 def test_a_list_with_a_column_and_a_root_of_its_own(tmp_path):
     (tmp_path / "away").mkdir()
     (tmp_path / "lists").mkdir()

@@ -71,6 +71,7 @@ def test_the_map_is_where_the_thing_is(squares: Path) -> None:
     assert hits >= 0.9 * len(paths)
 
 
+@pytest.mark.slow
 def test_the_command_draws_it(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = litscope.open_run(squares).sql("select key from manifest where split = 'val' limit 1")["key"][0].as_py()
     figure = tmp_path / "why.png"

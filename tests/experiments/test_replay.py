@@ -66,7 +66,6 @@ def test_a_steered_run_ends_bit_equal(tmp_path: Path) -> None:
     assert_repeated(again, tmp_path / "third")  # a replay can be replayed
 
 
-@pytest.mark.thorough
 def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small_fit(run, callbacks=scenario(run))

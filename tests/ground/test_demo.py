@@ -29,6 +29,7 @@ def photographs(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @installed
 def test_from_a_folder_to_suspects_and_predictions(tmp_path: Path) -> None:
     photographs(tmp_path / "scenes")

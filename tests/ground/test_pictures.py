@@ -113,6 +113,7 @@ def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path, capsys: pytest.Capt
     assert ("the font has no signs for some of the names" in capsys.readouterr().err) == (name == "猫")
 
 
+@pytest.mark.slow
 def test_a_sweep_shows_its_suggestion(tmp_path: Path) -> None:
     lr = np.geomspace(1e-6, 1, 50)
     loss = 2 - np.log10(lr) * 0.1
