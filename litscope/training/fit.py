@@ -52,7 +52,7 @@ from litscope.training.loop.trainer_parts import metrics_of
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.run_folder import abandon, begin, check_name, finished, open_run
+from litscope.training.run_folder import abandon, begin, check_folder, check_name, finished, open_run
 from litscope.training.surroundings import look_around
 from litscope.training.threads import torch_threads
 
@@ -128,6 +128,7 @@ def run_recipe(
         start = prepare(recipe, callbacks, actions, metrics=metrics)
         if is_first:
             say(*start.lines())
+        check_folder(start.recipe, start.folder, start.data.manifest, start.plan)  # before anything that takes time
         classifier, plan = seeded_classifier(start), start.plan
         if start.checkpoint is None:  # a run that goes on computes as it did
             plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)

@@ -130,13 +130,12 @@ def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: 
 
 
 def open_run(start: Prepared, is_first: bool) -> RunDir:
-    """The folder of a new run, or of the one that goes on; made by the first process only.
+    """The folder of a new run, or of the one that goes on, which `check_folder` allows; made by the first process only.
 
     Raises:
-        ConfigError, RunError: as `check_folder`.
+        RunError: if another process has begun a run there meanwhile.
     """
     recipe, folder, data = start.recipe, start.folder, start.data
-    check_folder(recipe, folder, data.manifest, start.plan)
     path = folder or _asked_folder(recipe)
     if not is_first:
         assert path is not None

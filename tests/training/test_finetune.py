@@ -13,7 +13,7 @@ from small_bodies import ARCH, save_sides, save_weights
 from small_runs import assert_bit_equal, last, rows
 
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, RunError
 from litscope.models.classifier import Classifier
 from litscope.training.fit import RunResult, fit
 
@@ -85,6 +85,20 @@ def test_a_head_run_goes_on_with_the_same_bits(views: int, folder: Path, weights
     assert_bit_equal(last(tmp_path / "run"), last(tmp_path / "whole"), "state_dict", "optimizer_states")
     one, two = (rows(tmp_path / name, split="train") for name in ("run", "whole"))
     assert one.equals(two)
+
+
+def test_changed_data_are_refused_before_features_are_computed(
+    head_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The features of many images take minutes."""
+    one = next((folder / "left").iterdir())
+    moved = one.rename(folder / "right" / f"moved{one.suffix}")
+    try:
+        with pytest.raises(RunError, match="1 with another label"):
+            fit(resume=str(head_run), epochs=5, progress=False)
+    finally:
+        moved.rename(one)
+    assert "features:" not in capsys.readouterr().err
 
 
 def test_epochs_take_turns_with_the_views(folder: Path) -> None:
