@@ -100,6 +100,7 @@ def test_a_line_holds_figure_ratio_and_facts(tmp_path: Path) -> None:
     assert all(line["phase"] == "cold" and len(line["values"]) == 1 for line in cold)
 
 
+@pytest.mark.slow
 def test_cpu_time_counts_children(tmp_path: Path) -> None:
     if not Path("/proc/self/stat").exists():
         pytest.skip("CPU time of a turn comes from /proc")

@@ -301,6 +301,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_asking_loads_no_torch(run: RunDir) -> None:
     lines = [
         ["suspects", str(run.path)],

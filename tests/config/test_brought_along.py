@@ -68,6 +68,7 @@ def test_a_named_data_set_in_a_folder() -> None:
     assert values(recipe, "training.epochs", "data.batch_size", "training.lr") == [100, 32, 0.001]
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("data_dir")
 @pytest.mark.parametrize("line", ["--data-root DIR", "--data-dir DIR", "--data-root DIR --arch vit_b_16"])
 def test_the_folder_alone_is_the_data(line: str, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +237,7 @@ def test_a_later_file_may_use_the_other_section(here: Path) -> None:
     assert parse(["--config", "b.yaml", "--config", "a.yaml"]).data.batch_size == 8
 
 
+@pytest.mark.slow
 @pytest.mark.flag("weights", "pretrained")
 def test_weights_or_no_pretrained_over_a_file(theirs: str, images: Path) -> None:
     net = build_network("resnet18", 2, image_size=32).net

@@ -93,7 +93,7 @@ def test_a_fold_validates_a_run(tmp_path: Path) -> None:
     assert sorted(seen) == list(range(150))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 8])
 def test_a_label_reaches_every_member_but_the_one_that_leaves_it_out(steps: int, tmp_path: Path) -> None:
     weights, sample = {}, 7

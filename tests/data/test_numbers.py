@@ -203,6 +203,7 @@ def test_text_in_parquet_that_somebody_made_text_stays_categories(tmp_path):
     assert open_source(tmp_path / "t.parquet", val_split=0).reader.array[3].tolist() == [3.5]
 
 
+@pytest.mark.slow
 def test_a_type_that_shows_itself_late_in_a_large_file(tmp_path):
     numbers = [str(i) for i in range(200_000)]
     assert _open(tmp_path / "t.csv", [*numbers, "1.5"]).reader.array[-1].tolist() == [1.5]

@@ -47,6 +47,7 @@ def test_another_file_may_have_them_elsewhere(run: Path, tmp_path: Path) -> None
     assert three["p_max"].equals(one["p_max"])
 
 
+@pytest.mark.slow
 def test_npy_files_too(run: Path, tmp_path: Path) -> None:
     x = images(2, 8)
     for i, image in enumerate(x):

@@ -82,6 +82,7 @@ def test_the_confusion_matrix_counts_what_the_metrics_say(image_run):
     assert found["metrics"]["train/accuracy"] == pytest.approx(np.trace(matrix) / 72)
 
 
+@pytest.mark.slow
 def test_all_samples(image_run):
     found = evaluate(image_run[0], "all")
     parts = [evaluate(image_run[0], split) for split in ("train", "val", "test")]
@@ -120,6 +121,7 @@ def test_data_that_moved(image_run, tmp_path):
     assert evaluate(run, dataset=str(data))["metrics"] == evaluate(image_run[0])["metrics"]
 
 
+@pytest.mark.slow
 def test_samples_keep_the_split_that_they_had(tmp_path):
     data = write_images(tmp_path / "data", {"dark": 30, "light": 30})
     run = tmp_path / "run"

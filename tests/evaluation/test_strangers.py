@@ -189,7 +189,7 @@ class TestEveryCommand:
         assert evaluate(place / name, "val", dataset=there)["metrics"] == before["metrics"]
         assert evaluate(place / name, "all", dataset=there)["num_samples"] == 60 if name == "table-run" else 40
 
-    @pytest.mark.thorough
+    @pytest.mark.slow
     def test_a_run_without_digests_says_that_nothing_can_be_checked(self, place, name, change, capsys):
         path = RunDir(place / name).manifest
         table = pq.read_table(path)

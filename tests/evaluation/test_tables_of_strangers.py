@@ -56,6 +56,7 @@ def _without_index_rule(monkeypatch):
     monkeypatch.setattr(columns, "index_columns", lambda table, of_pandas: [])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_trained_with_an_index_predicts_evaluates_and_goes_on(tmp_path, monkeypatch):
     data = _table(tmp_path / "t.csv", "Unnamed: 0,x,label", "{i},{x},{label}")
     with monkeypatch.context() as earlier:

@@ -41,6 +41,7 @@ def test_tune_takes_a_mapping_or_the_words_of_the_command(in_tmp: Path) -> None:
         litscope.tune("iris", search="lr=1e-3..1e-1", **SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 def test_lr_find_suggests_and_plots(in_tmp: Path) -> None:
     found = litscope.lr_find("digits", num_sweeps=1, num_steps=60, **{**SMALL, "arch": "convnet"})

@@ -74,6 +74,7 @@ def test_both_ways_come_to_the_same_on_real_data(tmp_path: Path) -> None:
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -> None:
     found = validated(tmp_path, 2, dataset="digits", epochs=1, limit_train_batches=2, test_split=0.5)
     assert not found.is_at_once

@@ -218,6 +218,7 @@ class TestCommand:
         assert "metrics: val/accuracy was 1." in out
         assert "network and optimizer: momentum was 0.8, is 0.9" in out
 
+    @pytest.mark.slow
     def test_nothing_that_differs_is_on_record(self, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
         checkpoint = last(run.path)
         name = list(checkpoint["state_dict"])[-1]

@@ -102,6 +102,7 @@ def test_every_trial_starts_with_the_decisions(
         assert decisions(RunDir(trial.run), with_pending=False).discarded == {3}
 
 
+@pytest.mark.slow
 def test_other_settings_train_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = search(tmp_path, "batch_size=16,32", "lr=1e-3..1e-2", trials=2, monitor="val/accuracy")
     said = capsys.readouterr().err

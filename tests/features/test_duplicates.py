@@ -197,6 +197,7 @@ def test_the_neighbours_of_a_sample(home: Path, tmp_path: Path, capsys: pytest.C
     assert answer(capsys, "neighbours", run)["num_across_splits"] == 1
 
 
+@pytest.mark.slow
 def test_two_numbers_stand_beside_the_scores(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(shutil.copytree(home / "run", tmp_path / "run"))
     rows = answer(capsys, "scores", run, "--sort", "neighbour_distance")

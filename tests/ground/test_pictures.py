@@ -302,6 +302,7 @@ def test_curves_show_the_monitored_metric(tmp_path: Path) -> None:
 # ---- manners ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_matplotlib_s_settings_and_pyplot_are_left_alone(tmp_path: Path) -> None:
     code = f"""if True:
         import sys, pathlib, numpy as np

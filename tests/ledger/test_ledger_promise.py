@@ -159,6 +159,7 @@ def test_rows_are_the_steps_own(tmp_path: Path) -> None:
             np.testing.assert_allclose(row["loss"], float(signals["loss"][i]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_mixup_training_rows_come_from_a_clean_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = small_fit(tmp_path / "run", mixup=0.4, limit_train_batches=None, batch_size=256)
     assert "clean pass" in capsys.readouterr().err

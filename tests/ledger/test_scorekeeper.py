@@ -76,6 +76,7 @@ def test_epoch_by_epoch_is_the_same_as_from_scratch(run: RunDir) -> None:
     assert all(0 <= share <= 1 for share in scores.clock.changing[1:])
 
 
+@pytest.mark.slow
 def test_several_epochs_at_once_are_the_same_too(run: RunDir) -> None:
     training = Training(run)
     for num_epochs in (1, 4, 3, 5):

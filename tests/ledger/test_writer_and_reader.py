@@ -204,6 +204,7 @@ def test_opening_a_ledger_needs_no_torch() -> None:
 # ---- superseding -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_sample_has_one_row_per_epoch_after_three_attempts(run: RunDir) -> None:
     write(run, *[make_rows(s, value=1) for s in range(100)], attempt=begin_attempt(run, 0, None))
     write(run, *[make_rows(s, value=2) for s in range(60, 90)], attempt=begin_attempt(run, 60, "last.ckpt"))

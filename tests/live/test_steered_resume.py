@@ -135,6 +135,7 @@ def test_of_whole_epochs_too(tmp_path: Path, stop: int, during: str) -> None:
     assert rows(cut).equals(rows(whole))
 
 
+@pytest.mark.slow
 def test_what_was_done_after_the_last_checkpoint_is_done_again_at_its_step(steered_whole: Path, tmp_path: Path) -> None:
     class Died(Exception):
         pass

@@ -202,6 +202,7 @@ class TestSettings:
         assert rates(run) == rates(plain_run)
         assert [row["step"] for row in epoch_rows(RunDir(run))] == [6, 12]
 
+    @pytest.mark.slow
     def test_more_epochs_stretch_the_schedule(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
         steered(run, (2, ask(run, "set", settings={"epochs": 3})), log_every_n_steps=1)

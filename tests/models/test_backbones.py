@@ -259,6 +259,7 @@ def test_first_convolution_is_adapted_to_gray(tmp_path):
     torch.testing.assert_close(made.net.conv1.weight, source.conv1.weight.sum(1, keepdim=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("trained_at", "stem"), [(32, "small"), (224, "standard")])
 def test_weights_decide_the_stem(trained_at, stem, tmp_path):
     source = resnet(image_size=trained_at)
@@ -377,6 +378,7 @@ def test_cached_torchvision_weights_are_loaded_without_a_network(torch_hub):
     assert any("fc.weight (1000, 512)" in note for note in made.notes)
 
 
+@pytest.mark.slow
 def test_cached_timm_weights_are_loaded_without_a_network(tmp_path, monkeypatch):
     import timm
     from huggingface_hub import constants

@@ -357,6 +357,7 @@ def test_checkpoint_without_an_image_size_rebuilds(tmp_path):
     assert torch.equal(again(x), model.eval()(x))
 
 
+@pytest.mark.slow
 def test_small_stem_and_normalisation_come_back_with_the_checkpoint(tmp_path):
     model = Classifier("resnet18", num_classes=3, in_channels=3, image_size=16, mean=[0.1, 0.2, 0.3], std=[1, 2, 3])
     runner = trainer()

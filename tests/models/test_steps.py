@@ -101,6 +101,7 @@ def test_images_train_to_the_same_bits(flags: dict[str, Any], tmp_path: Path) ->
     assert_same(tmp_path / "run", tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_without_the_ledger(tmp_path: Path) -> None:
     small_fit(tmp_path / "plain", steps_per_call=4)
     small_fit(tmp_path / "run", steps_per_call=4, ledger=False)
@@ -122,7 +123,7 @@ def test_a_line_of_the_log_ends_a_call(tmp_path: Path) -> None:
 # ---- resume and actions ----------------------------------------------------------------------
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(1, 4), (4, 1), (4, 3)])
 @pytest.mark.parametrize("during", ["train", "validation"])
 def test_a_checkpoint_of_one_length_goes_on_with_another(first: int, second: int, during: str, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_actions_have_their_turn_between_calls(tmp_path: Path) -> None:
     assert len(seen) == len(set(seen["sample_id"].to_pylist()))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["discard", "reweight", "set"])
 def test_an_action_that_is_due_at_a_step_ends_a_call(what: str, tmp_path: Path) -> None:
     """A run that goes on applies actions at the steps at which it had them, whatever the calls."""
@@ -356,6 +357,7 @@ def test_a_short_run_does_not_compile(tmp_path: Path, monkeypatch: pytest.Monkey
     assert last(tmp_path / "run")["litscope"]["stride"]["is_compiled"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiles")
 def test_a_compiler_that_fails_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,6 +15,7 @@ from litscope.errors import ModelError
 from litscope.models.networks.nets import WHITENET_SHIFT, Shift, WhiteNet
 
 
+@pytest.mark.slow
 def test_patches_of_the_training_images_are_whitened(tmp_path: Path) -> None:
     """Four directions of unit variance without correlation, and their negatives; training leaves them as they are."""
     flags: dict[str, Any] = {"arch": "whitenet", "image_size": 16, "epochs": 1, "limit_train_batches": 2}

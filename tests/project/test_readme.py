@@ -111,6 +111,7 @@ def test_the_survey_runs_as_written(in_tmp: Path, spacewarps: Path, capsys: pyte
     assert len((in_tmp / "predictions.csv").read_text().splitlines()) == 1 + len(images)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
 def test_python_examples_run(page: Path, in_tmp: Path) -> None:
     """Those that bring their data along."""

@@ -117,6 +117,7 @@ def test_a_view_is_what_its_epoch_shows(folder: Path) -> None:
     assert torch.equal(data.view_batch(batch, None)["image"], data.evaluation_batch(batch)["image"])
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_that_of_a_guess(folder: Path, weights: Path, tmp_path: Path) -> None:
     result = tuned(folder, weights, tmp_path / "run", finetune="full", epochs=1, lr=1e-12)
     assert result.metrics["train/loss"] == pytest.approx(np.log(2), abs=1e-5)

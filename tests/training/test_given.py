@@ -69,6 +69,7 @@ def test_a_run_whose_time_is_over_says_so(tmp_path: Path, capsys: pytest.Capture
     assert "has trained for its --max-time 1s, so it ends at once. Give more --max-time too" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_class_more_in_the_data_of_a_run_that_goes_on(tmp_path: Path) -> None:
     file = table(tmp_path / "t.csv", cat=30, dog=30)
     small_fit(tmp_path / "a", OPEN, dataset=file, epochs=1)

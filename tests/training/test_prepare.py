@@ -166,6 +166,7 @@ def test_a_logger_that_is_not_installed(in_tmp: Path, monkeypatch: pytest.Monkey
     assert contents(in_tmp) == []
 
 
+@pytest.mark.slow
 def test_what_stands_against_going_on(in_tmp: Path) -> None:
     """Fewer epochs than are done, for all; other data and a folder that is taken, for who writes into it."""
     small_fit(in_tmp / "run", IRIS)

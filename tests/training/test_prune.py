@@ -198,6 +198,7 @@ class TestRuns:
         assert len(seen[1]) < 1500
         assert [line["num_samples"] for line in epoch_rows(RunDir(whole))] == [len(seen[epoch]) for epoch in range(4)]
 
+    @pytest.mark.slow
     @pytest.mark.flag("prune_ratio")
     def test_random_leaves_out_its_share_of_all(self, tmp_path: Path) -> None:
         small_fit(tmp_path / "run", **{**PRUNED, "prune": "random", "prune_ratio": 0.8})
@@ -338,6 +339,7 @@ class TestSteering:
         assert before[1] - gone <= after[1], "what the epoch had chosen and nobody discarded is visited"
         assert not gone & after[2]
 
+    @pytest.mark.slow
     def test_a_person_s_weights_and_the_factors_multiply(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
         half = list(range(0, 1797, 2))

@@ -57,7 +57,7 @@ def test_interrupted_at_any_step_ends_with_the_same_bits(step: int, whole: Path,
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [6, 12])
 def test_interrupted_during_validation(step: int, whole: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", step, during="validation")
@@ -142,6 +142,7 @@ def test_killed_without_warning(step: int, during: str, start: int, whole: Path,
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_with_more_epochs_and_another_rate(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
     result = fit(resume=str(tmp_path / "run"), epochs=4, lr=1e-3)

@@ -92,6 +92,7 @@ def test_a_gain_below_the_margin_is_said_and_not_taken():
     assert choose(USUAL, lambda one, other: None, True, False, False)[1][0].startswith("bf16-mixed not tried")
 
 
+@pytest.mark.slow
 @pytest.mark.flag("precision", "channels_last", "num_threads")
 def test_the_choice_goes_into_recipe_plan_and_classifier(classifier, digits, tried):
     threads = torch.get_num_threads()

@@ -137,6 +137,7 @@ def test_a_run_that_was_asked_to_stop_ends_where_it_was(pictures: Path, tmp_path
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_between_its_best_checkpoint_and_its_last_one_has_each_once(
     pictures: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_with_more_time_the_epoch_goes_on_and_has_one_pass_of_its_own(
     assert found[8] == len(rows(tmp_path / "whole", split="train", min_epoch=1))
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_a_run_without_a_best_checkpoint_is_tested_with(
     pictures: Path, tmp_path: Path
 ) -> None:

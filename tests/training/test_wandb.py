@@ -38,6 +38,7 @@ def experiment(tmp_path: Path, **flags: Any) -> Any:
     return logger.experiment
 
 
+@pytest.mark.slow
 @pytest.mark.flag("wandb_project", "wandb_name", "wandb_entity", "wandb_tags", "wandb_notes")
 def test_names_tags_and_notes(tmp_path: Path) -> None:
     run = experiment(

@@ -80,7 +80,7 @@ def test_a_discard_counts_from_the_next_batch(tmp_path: Path, monkeypatch: pytes
     assert [step for step, _ in steps] == list(range(10))  # the number of batches stays
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [2, 0])
 def test_a_new_label_reaches_worker_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int

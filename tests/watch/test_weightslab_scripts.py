@@ -62,6 +62,7 @@ def history() -> list[dict[str, Any]]:
     return pq.read_table(RunDir("run").exports / "history.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_classification(capsys: pytest.CaptureFixture[str]) -> None:
     ask_to_stop()
     sizes = {"train_loader": {"batch_size": 20, "max_samples": 100}, "test_loader": {"batch_size": 30}}
