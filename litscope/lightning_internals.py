@@ -17,6 +17,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 _TRAINER_MODULES = ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer")
 
@@ -86,6 +87,15 @@ def trainers_kept(module: L.LightningModule, data: L.LightningDataModule) -> Ite
         yield
     finally:
         module._trainer, data.trainer = of_module, of_data
+
+
+def set_rank(rank: int) -> None:
+    """Say which process this is, for what only the first one does: its loggers write.
+
+    Lightning takes it from RANK, LOCAL_RANK or SLURM_PROCID when it is imported, whoever set them; a trainer of several
+    processes sets it right, one that trains alone does not, and its loggers would be silent.
+    """
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
 
 
 # ---- stopping and ending -------------------------------------------------------------------------

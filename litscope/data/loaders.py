@@ -113,8 +113,10 @@ class Loader(ABC):
         self.epoch, self.batches_done = (epoch + 1, 0) if is_last else (epoch, number + count)
 
     def _finish(self, batch: Batch) -> Batch:
-        """Add what the overlay says now of the batch's samples."""
+        """Add what the overlay says now of the batch's samples; or that it is padding."""
         ids = batch["sample_id"]
+        if self.order.is_padding:
+            return {**batch, "sample_id": torch.full_like(ids, -1), "label": torch.full_like(ids, -1)}
         batch["label"] = self._overlay.labels[ids]
         weight = self._overlay.weight_of(ids)
         if weight is not None:

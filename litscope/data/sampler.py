@@ -64,8 +64,11 @@ class EpochOrder:
         seed: with the epoch, decides the order.
         shuffle: False keeps `ids` in the order given, in every epoch.
         rank: of this process.
-        world: number of processes that share the ids; with fewer ids than processes, the last
-            ranks have no batch at all.
+        world: number of processes that share the ids.
+
+    Attributes:
+        is_padding: there are fewer ids than processes, and none for this rank: its one batch is the first id, which
+            counts elsewhere. (Without a batch, it would not come to where the ranks meet.)
 
     Raises:
         ValueError: if batch_size is below 1, or rank is not in [0, world).
@@ -91,9 +94,12 @@ class EpochOrder:
         self.rank = rank
         self.world = world
         self._bounds = _cut(len(self.ids), batch_size, rank, world)
+        self.is_padding = len(self.ids) > 0 and not self._bounds
+        if self.is_padding:
+            self._bounds = [(0, 1)]
 
     def __len__(self) -> int:
-        """Batches in an epoch; the same on every rank (see `world` for the exception)."""
+        """Batches in an epoch; the same on every rank."""
         return len(self._bounds)
 
     def epoch_ids(self, epoch: int) -> Ids:

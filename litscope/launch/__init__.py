@@ -1,5 +1,6 @@
 """The processes of a run: one for each device.
 
+    places     where a process stands, and where they meet, as the environment says
     workers    starts the other processes of this machine, and ends them
     lookout    says which process is silent, and ends a run that cannot end itself
 

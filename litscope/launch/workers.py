@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,25 +29,13 @@ from types import MappingProxyType
 
 from litscope.errors import LitscopeError
 from litscope.launch.lookout import Lookout, Signs, Worker
+from litscope.launch.places import free_port, node_rank
 
 GRACE_S = 10.0
 """How long the run may take to notice a dead worker by itself (gloo does at once), before it is ended."""
 
 JOIN_S = 60.0
 """How long workers may take to end after rank 0."""
-
-
-def rank_of_process() -> int:
-    """Global rank of this process before Lightning knows it: 0 unless started as a worker or on another machine."""
-    if "LITSCOPE_DEVICES" not in os.environ:
-        return int(os.environ.get("NODE_RANK", "0"))  # local rank 0 of its machine; only 0 or not matters
-    node, local = int(os.environ["NODE_RANK"]), int(os.environ["LOCAL_RANK"])
-    return node * int(os.environ["LITSCOPE_DEVICES"]) + local
-
-
-def is_worker() -> bool:
-    """Whether this process was started by `start_workers`."""
-    return "LITSCOPE_DEVICES" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 class Workers:
@@ -64,10 +51,13 @@ class Workers:
         self._is_over = False
 
     def start(self, command: list[str], num_devices: int, environment: dict[str, str]) -> None:
-        """Start local ranks 1 .. num_devices - 1."""
+        """Start local ranks 1 .. num_devices - 1.
+
+        Each in a session of its own: a terminal's Ctrl-C is for this process alone, which tells the others.
+        """
         for local_rank in range(1, num_devices):
-            process = subprocess.Popen(command, env={**os.environ, **environment, "LOCAL_RANK": str(local_rank)})
-            self._processes.append(process)
+            place = {**os.environ, **environment, "LOCAL_RANK": str(local_rank)}
+            self._processes.append(subprocess.Popen(command, env=place, start_new_session=True))
 
     def others(self, folder: Path) -> list[Worker]:
         """For the lookout.
@@ -151,7 +141,7 @@ def start_workers(
         signs: of this process. Told just before it is ended, because a worker died or is silent.
 
     Raises:
-        LitscopeError: if a worker died.
+        LitscopeError: if a worker died, or this process cannot listen where the others look for it.
     """
     workers = Workers()
     if num_devices * num_nodes == 1:
@@ -159,10 +149,10 @@ def start_workers(
         return
     environment = {
         "LOCAL_RANK": "0",
-        "NODE_RANK": os.environ.get("NODE_RANK", "0"),
+        "NODE_RANK": str(node_rank(num_nodes)),
         "WORLD_SIZE": str(num_devices * num_nodes),
-        "MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(_free_port()),
+        "MASTER_ADDR": os.environ["MASTER_ADDR"] if num_nodes > 1 else "127.0.0.1",
+        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(free_port()),
         "LITSCOPE_DEVICES": str(num_devices),
     }
     if num_nodes == 1 and sys.platform == "linux":
@@ -184,6 +174,13 @@ def start_workers(
             time.sleep(0.3)  # the error may be the echo of a death that the watcher is about to see
             if workers.death is not None and not isinstance(error, LitscopeError):
                 raise LitscopeError(workers.death) from error
+            if (
+                type(error).__name__ == "DistNetworkError" and not signs.has_met()
+            ):  # torch's, which is not imported here
+                reason = str(error).partition("\n")[0]
+                raise LitscopeError(
+                    f"The processes of this run cannot meet at {place}: {reason} Start it again."
+                ) from error
             raise
         finally:
             workers.kill()
@@ -202,12 +199,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 def say_there(recipe_file: Path) -> None:

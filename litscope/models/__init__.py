@@ -9,6 +9,7 @@
     scheduled        its optimizer and the plan of its learning rate
     measured         its hooks at the ends of an epoch, which log metrics
     losses           what training minimises
+    over_ranks       what several processes add up in a step
     optim            optimizers by name
     schedule         the learning rate as a function of the step
     step_plan        how many steps a run has

@@ -24,6 +24,7 @@ from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks import architectures, heads
 from litscope.models.networks.members import fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
+from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks
 from litscope.models.scheduled import Scheduled
 from litscope.models.settings import ClassifierSettings
 from litscope.models.steps import Steps
@@ -199,7 +200,8 @@ class Classifier(Scheduled):
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
         own = self.tested_logits(inputs_of(batch)) if phase == "test" else self.own_logits(inputs_of(batch))
-        logits, log_p, loss = self._losses(own, target._replace(label=label))
+        over_ranks = mean_over_ranks if phase == "train" and num_ranks() > 1 else None
+        logits, log_p, loss = self._losses(own, target._replace(label=label), over_ranks)
         if phase != "train" and self.members is not None:
             self.phases.add_members(phase, own, label)
         self.given.add(phase, log_p.detach(), label)
@@ -219,13 +221,15 @@ class Classifier(Scheduled):
         """
         return self._losses(self.own_logits(inputs), target)
 
-    def _losses(self, logits: Tensor, target: Target) -> tuple[Tensor, Tensor, Loss]:
+    def _losses(
+        self, logits: Tensor, target: Target, over_ranks: OverRanks | None = None
+    ) -> tuple[Tensor, Tensor, Loss]:
         """As `losses`, from what the network itself returned."""
         if self.members is not None:
             fused = fuse(logits.detach())
-            return fused, fused, member_losses(self.objective, logits, target)
+            return fused, fused, member_losses(self.objective, logits, target, over_ranks)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        return logits, log_p, self.objective(log_p, target.label, target.soft_label, target.weight)
+        return logits, log_p, self.objective(log_p, target.label, target.soft_label, target.weight, over_ranks)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litscope.errors import ConfigError
+from litscope.models.over_ranks import OverRanks
 from litscope.types import Batch
 
 IGNORED = -1
@@ -30,7 +31,8 @@ class Loss(NamedTuple):
 
     Attributes:
         mean: () the scalar to minimise, graph attached.
-        rows: (B,) detached; their mean over the labelled rows is `mean`.
+        rows: (B,) detached; their mean over the labelled rows is `mean`. Of several ranks it is that over the rows of
+            all of them, as is the mean of the ranks' own `mean`.
         sample_loss: (B,) detached plain cross-entropy against the label, 0 where there is none.
     """
 
@@ -104,7 +106,12 @@ class ClassificationLoss(nn.Module):
         self._is_plain = not (self.gamma or label_smoothing or class_weights is not None)
 
     def forward(
-        self, log_p: Tensor, label: Tensor, soft_label: Tensor | None = None, weight: Tensor | None = None
+        self,
+        log_p: Tensor,
+        label: Tensor,
+        soft_label: Tensor | None = None,
+        weight: Tensor | None = None,
+        over_ranks: OverRanks | None = None,
     ) -> Loss:
         """The loss of one batch.
 
@@ -113,9 +120,10 @@ class ClassificationLoss(nn.Module):
             label: (B,) int64; negative rows are left out.
             soft_label, weight: as in `Target`. With weights the mean still divides by what it divides by without, so
                 that a sample's share of the gradient does not depend on its neighbours' weights.
+            over_ranks: where several processes each have a part of the batch; None: this one has all of it.
         """
         sample_loss = F.nll_loss(log_p.detach(), label, reduction="none", ignore_index=IGNORED)
-        if soft_label is None and weight is None and self._is_plain:
+        if soft_label is None and weight is None and over_ranks is None and self._is_plain:
             return Loss(F.nll_loss(log_p, label, ignore_index=IGNORED), sample_loss, sample_loss)
         target, norm = self._target(log_p, label, soft_label)
         if self.gamma:
@@ -124,6 +132,8 @@ class ClassificationLoss(nn.Module):
         if weight is not None:
             rows = rows * weight.to(rows.dtype)
         count = (label != IGNORED).sum()
+        if over_ranks is not None:
+            norm, count = over_ranks(torch.stack([norm, count.to(norm.dtype)])).unbind()
         return Loss(rows.sum() / norm, rows.detach() * (count / norm), sample_loss)
 
     def norms(self, label: Tensor, is_soft: bool = False) -> Tensor:

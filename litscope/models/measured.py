@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import lightning.pytorch as L
 from torch import Tensor
 
@@ -77,6 +79,9 @@ class Measured(L.LightningModule):
         values |= self.phases.take_members(phase, lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
         if values:
             values |= self.given.take(phase)
-        # The values are the same on all ranks; sync_dist only keeps Lightning from warning that they may not be.
-        self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
+        # They are the same on all ranks. With sync_dist, who reads them first would wait until all ranks read them.
+        self.log_dict(values, batch_size=1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")
+            self.trainer.callback_metrics  # noqa: B018 - Lightning says it once, where they are first read: here
         self.on_measured(phase, values)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
 from litscope.defaults import METRICS
+from litscope.models.over_ranks import num_ranks
 
 FOLD_ROWS = 8192
 FOLD_VALUES = 2**20
@@ -307,9 +308,9 @@ class PhaseMetrics:
     def _agree_on_exactness(self) -> None:
         """Either all ranks hold scores or none does: the states that they exchange must match."""
         assert self._scores is not None
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if num_ranks() == 1:
             return
         binned = torch.tensor(int(not self._scores.exact), device=self._scores.confusion.device)
-        torch.distributed.all_reduce(binned)
+        dist.all_reduce(binned)
         if int(binned) and self._scores.exact:
             self._scores.bin_scores()

@@ -17,7 +17,7 @@ from litscope.console import say
 from litscope.data.overlay import Overlay
 from litscope.features.extraction import extract
 from litscope.features.head import fit_head
-from litscope.launch.workers import rank_of_process
+from litscope.launch.places import rank_of_process
 from litscope.ledger.journal.actions import decide, decisions
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
@@ -61,7 +61,7 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
             classifier, plain[fitted], decided.labels[at].numpy(), None if weights is None else weights.numpy()
         )
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
-    if rank_of_process() == 0:
+    if rank_of_process(start.plan.num_nodes) == 0:
         say(f"features: {plain.shape[1]:,} of each of {len(wanted):,} images, in {took_s:.0f} s; {what}")
 
 

@@ -34,8 +34,10 @@ from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted, RunError, UserError
 from litscope.launch.lookout import Signs
-from litscope.launch.workers import rank_of_process, start_workers
+from litscope.launch.places import rank_of_process
+from litscope.launch.workers import start_workers
 from litscope.ledger.journal.actions import Action
+from litscope.lightning_internals import set_rank
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.checkpoint_file import load_checkpoint
@@ -117,7 +119,9 @@ def run_recipe(
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: called after each epoch; may end the run.
     """
-    is_first = rank_of_process() == 0
+    rank = rank_of_process(recipe.hardware.num_nodes)
+    is_first = rank == 0
+    set_rank(rank)
     with catch_stop_requests() as stop_requests, ExitStack() as lock:
         if (done := finished(recipe)) is not None:
             return done

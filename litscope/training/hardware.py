@@ -16,6 +16,7 @@ from typing import Any, Literal
 from litscope.config.hardware import ACCELERATORS, PRECISIONS, STRATEGIES, HardwareConfig
 from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError, did_you_mean
+from litscope.launch.places import check_places, check_port
 from litscope.limits import memory_bytes, num_cores
 
 DeviceType = Literal["cpu", "cuda", "mps"]
@@ -94,15 +95,17 @@ def check_hardware(recipe: Recipe, machine: Machine | None = None) -> Plan:
     """The plan of a whole recipe: `plan` of its hardware, and a compiler where `--compile-model` needs one.
 
     Raises:
-        ConfigError: as `plan`, or when `--compile-model` has no C++ compiler.
+        ConfigError: as `plan`; when `--compile-model` has no C++ compiler, or several machines no port to meet on.
     """
     machine = machine or find_machine()
+    checked = plan(recipe.hardware, machine)
+    check_port(checked.num_nodes)
     if recipe.model.compile and machine.compiler is None:
         raise ConfigError(
             "--compile-model needs a C++ compiler, and neither $CXX nor g++, clang++ or c++ is here. "
             "Install one (Debian: apt-get install g++), or leave --compile-model out."
         )
-    return plan(recipe.hardware, machine)
+    return checked
 
 
 def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
@@ -257,13 +260,7 @@ def _check_nodes(hardware: HardwareConfig) -> None:
     """Refuse several machines whose environment does not let them find each other; a timeout would take minutes."""
     if hardware.num_nodes < 1:
         raise ConfigError(f"--num-nodes {hardware.num_nodes}: at least 1 is needed.")
-    if hardware.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
-        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
-        if missing:
-            raise ConfigError(
-                f"--num-nodes {hardware.num_nodes}: set {', '.join(missing)} in the environment on each machine "
-                "(NODE_RANK 0 on the one that MASTER_ADDR names), then start the same command on each."
-            )
+    check_places(hardware.num_nodes)
 
 
 def _check_strategy(strategy: str, world_size: int, device_type: DeviceType) -> None:

@@ -35,7 +35,7 @@ from litscope.data.sources.source import Source
 from litscope.data.transforms import SMALL
 from litscope.defaults import is_defined
 from litscope.errors import ConfigError, DataError, RunError
-from litscope.launch.workers import rank_of_process
+from litscope.launch.places import rank_of_process
 from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import epochs_in
 from litscope.models.checkpoint_file import load_checkpoint
@@ -161,7 +161,8 @@ def prepare(
     find_start = partial(starting_weights, ask=ask_network) if checkpoint is None else None
     asked, chosen = choices.resolve(recipe, facts, why_no_weights if ask_network else why_never_weights, find_start)
     recipe = resumed(asked, steered)
-    data = build.make_data(recipe, source).open(progress=recipe.logging.progress and rank_of_process() == 0)
+    is_first = rank_of_process(plan.num_nodes) == 0
+    data = build.make_data(recipe, source).open(progress=recipe.logging.progress and is_first)
     check_against_data(recipe, plan, data)
     stride = make_stride(recipe, plan, data, bool(callbacks))
     notes = [*([note] if note else []), *unmeasured, *plan.notes]
@@ -350,7 +351,7 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
 
     Raises:
         ConfigError: naming the flag.
-        DataError: if there are fewer samples of a split than devices, of which each takes a part.
+        DataError: if there are fewer training samples than devices, of which each takes a part.
     """
     _check_count("--num-classes", recipe.model.num_classes, data.num_classes, "classes")
     if data.kind == "image":
@@ -360,26 +361,13 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
         raise ConfigError("--cutmix cuts patches out of images, and --finetune head trains on features: use --mixup.")
     _check_monitor(recipe, data)
     build.class_weights(recipe.training.class_weights, data)
-    if recipe.hardware.use_distributed_sampler:
-        _check_shares(recipe, plan, data)
+    if recipe.hardware.use_distributed_sampler and len(data.train_ids) < plan.world_size:
+        raise DataError(f"{len(data.train_ids)} training samples cannot be shared by {plan.world_size} devices.")
 
 
 def _check_count(flag: str, given: int | None, found: int, what: str) -> None:
     if given is not None and given != found:
         raise ConfigError(f"{flag} {given}: the data have {found} {what}. Leave {flag} out to take what they have.")
-
-
-def _check_shares(recipe: Recipe, plan: Plan, data: ClassificationData) -> None:
-    """Refuse fewer samples of a split than devices: Lightning has each of them measure some, or none of them any."""
-    training = recipe.training
-    for name, ids, limit in (
-        ("training", data.train_ids, None),
-        ("validation", data.val_ids, 0 if training.overfit_batches else training.limit_val_batches),
-        ("test", data.test_ids, training.limit_test_batches),
-    ):
-        is_used = name == "training" or (len(ids) > 0 and limit != 0)
-        if is_used and len(ids) < plan.world_size:
-            raise DataError(f"{len(ids)} {name} samples cannot be shared by {plan.world_size} devices.")
 
 
 def _check_views(recipe: Recipe, data: ClassificationData) -> None:

@@ -19,7 +19,7 @@ from litscope.data.content import UNCHECKED, match
 from litscope.data.manifest import Manifest
 from litscope.data.sources.names import NAMES
 from litscope.errors import ConfigError, RunError
-from litscope.launch.workers import rank_of_process
+from litscope.launch.places import rank_of_process
 from litscope.ledger.journal.actions import submit
 from litscope.lightning_internals import is_early_stopped_in
 from litscope.live import environment
@@ -122,7 +122,7 @@ def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: 
         check_data(RunDir.open(folder), manifest, _ADVICE)
         return
     path = _asked_folder(recipe)
-    is_first = rank_of_process() == 0
+    is_first = rank_of_process(plan.num_nodes) == 0
     if path is None and (plan.num_nodes > 1 or not is_first):
         raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
     if path is not None and is_first:  # the others may find what the first one has begun

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from litscope.console import say
-from litscope.errors import LitscopeError
+from litscope.errors import Interrupted, LitscopeError
 from litscope.launch.workers import die_with_parent, say_there
 
 
@@ -21,11 +21,11 @@ def main() -> int:
     die_with_parent()  # before torch is imported, which takes seconds
     try:
         _join_run(*sys.argv[1:])
+    except (Interrupted, KeyboardInterrupt):
+        return Interrupted.exit_code  # the first process says it, once
     except LitscopeError as error:
         say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

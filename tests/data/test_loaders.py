@@ -98,6 +98,11 @@ def flat(lists):
 
 
 class TestContract:
+    def test_a_rank_without_samples_has_a_batch_of_padding(self, make_loader):
+        loader = make_loader(EpochOrder(np.array([7, 5]), 8, shuffle=False, rank=2, world=3))
+        (batch,) = loader
+        assert (batch["sample_id"].tolist(), batch["label"].tolist(), len(batch["image"])) == ([-1], [-1], 1)
+
     def test_batches_hold_what_their_ids_say(self, make_loader, pixels, labels):
         loader = make_loader(order())
         batches = list(loader)

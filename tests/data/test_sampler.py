@@ -45,8 +45,14 @@ def test_the_number_of_steps_is_known_without_an_order(num):
     assert num_steps(num, 4, 2) == len(EpochOrder(np.arange(num), 4, world=2))
 
 
-def test_fewer_ids_than_ranks_leave_some_ranks_without_a_batch():
-    assert [len(order) for order in every_rank(np.arange(2), 8, 3)] == [1, 1, 0]
+def test_with_fewer_ids_than_ranks_the_others_have_a_batch_that_is_padding():
+    orders = every_rank(np.array([7, 5]), 8, 3, shuffle=False)
+    assert [(order.is_padding, [ids.tolist() for ids in order.batches(0)]) for order in orders] == [
+        (False, [[7]]),
+        (False, [[5]]),
+        (True, [[7]]),
+    ]
+    assert [len(order) for order in every_rank(np.arange(0), 8, 3)] == [0, 0, 0]
 
 
 def test_order_depends_on_seed_and_epoch_and_on_nothing_else():

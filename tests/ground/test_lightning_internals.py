@@ -12,6 +12,7 @@ import lightning.pytorch as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import CombinedLoader
 from line_fits import NUM_BATCHES, Data, Loader, Module, fit, make_trainer
@@ -37,6 +38,18 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 # ---- what a trainer has and does not declare -----------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 0])
+def test_set_rank(rank: int, tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, "", "")
+    internals.set_rank(rank)
+    try:
+        logger.log_metrics({"loss": 1.0})
+        logger.save()
+    finally:
+        internals.set_rank(0)
+    assert (tmp_path / "metrics.csv").exists() == (rank == 0)
 
 
 def test_datamodule_of() -> None:

@@ -113,10 +113,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"dataset": "two.npz", "devices": "3", "val_split": 0.0},
         "2 training samples cannot be shared by 3 devices",
     ),
-    "fewer to validate on than devices": (
-        {"dataset": "iris", "devices": "3", "val_split": 0.01},
-        "2 validation samples cannot be shared by 3 devices",
-    ),
     "resume of no checkpoint": ({"dataset": "iris", "resume": "words.txt"}, "cannot be read as a checkpoint"),
     "unreadable files": ({"dataset": "broken", "strict_data": True}, "1 files cannot be read, and --strict-data is on"),
     "actions that are none": ({"dataset": "iris", "actions": "actions.jsonl"}, "line 1 is not an action"),

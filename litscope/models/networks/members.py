@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks.nets import Mlp
+from litscope.models.over_ranks import OverRanks
 
 
 @dataclass(frozen=True)
@@ -231,12 +232,14 @@ def member_losses(
     objective: ClassificationLoss,
     logits: Tensor,
     target: Target,
+    over_ranks: OverRanks | None = None,
 ) -> Loss:
     """The loss of all members on one batch.
 
     Args:
         logits: (M, B, C).
         target: of the batch.
+        over_ranks: as of `ClassificationLoss`.
 
     Returns:
         mean: the members' mean in value, and their sum in its gradient, so that each trains as it would alone, on
@@ -252,6 +255,7 @@ def member_losses(
         is_own = left_out != torch.arange(count, device=label.device)[:, None]  # (M, B)
         labels = torch.where(is_own.flatten(), labels, IGNORED)
         norms = objective.norms(labels, soft_label is not None).view(count, size).sum(1)
+        norms = norms if over_ranks is None else over_ranks(norms)
         share = norms.sum() / (count * norms.clamp(min=torch.finfo(norms.dtype).tiny))  # means over own rows only
         own_share = share.repeat_interleave(size)
         weights = own_share if weights is None else own_share * weights
@@ -260,6 +264,7 @@ def member_losses(
         labels,
         None if soft_label is None else soft_label.repeat(count, 1),
         weights,
+        over_ranks,
     )
     mean = own.mean.detach() + count * (own.mean - own.mean.detach())
     fused = log_p.detach().logsumexp(0) - math.log(count)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 
 from litscope.data.loaders import num_stacked
 from litscope.lightning_internals import start_a_whole_epoch, validate_where_it_stands
@@ -209,9 +210,14 @@ class FitRecord:
     # ---- lines ---------------------------------------------------------------------------------
 
     def write_step(self) -> None:
-        """Write down the mean loss since the last time, and tell the loggers. Here a step waits for the device."""
-        loss, trainer = self._losses.take_mean(), self._trainer
-        if loss is None or not trainer.is_global_zero:
+        """Write down the mean loss since the last time, over all ranks, and tell the loggers. Here a step waits for the
+        device, and each rank for the slowest.
+        """
+        loss, trainer, ranks = self._losses.take_mean(), self._trainer, self._recording.ranks
+        if loss is None:
+            return
+        loss = float(ranks.sum(torch.tensor(loss, dtype=torch.float64))) / ranks.world_size
+        if not trainer.is_global_zero:
             return
         loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
         where = {"step": self.step, "epoch": trainer.current_epoch, "attempt": self._recording.attempt}
