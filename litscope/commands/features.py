@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, write_lines
+from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write_lines
 from litscope.commands.sources import ABOUT_RUNS, add_source_flags, refuse, run_flags, run_or_source, source_recipe
 from litscope.commands.text import table
 from litscope.console import say, shell_word
+from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 
 _NUM_SHOWN = 10
@@ -73,14 +74,19 @@ def neighbours(argv: list[str]) -> int:
     parser.add_argument(
         "sample", nargs="?", metavar="KEY|ID", help="the sample's key, the end of it after a /, or its id"
     )
-    parser.add_argument("-n", type=int, default=_NUM_SHOWN, help=f"how many, at most {_NUM_SHOWN} (default)")
+    parser.add_argument("-n", type=int, help=f"how many neighbours of KEY, at most {_NUM_SHOWN} (default)")
     parser.add_argument("--again", action="store_true", help="compute features and neighbours anew")
     parser.add_argument("--checkpoint", help="whose features are computed: best, last or a file (default: best)")
     parser.add_argument("--dataset", help="where the data are now (default: where they were)")
     parser.add_argument("--sheet", metavar="PNG", help="a contact sheet of KEY and its neighbours")
     add_source_flags(parser, ABOUT_RUNS)
     given, as_json = parse(parser, argv)
-    check_n(given["n"])
+    for flag, value in (("-n", given["n"]), ("--sheet", given["sheet"])):
+        if given["sample"] is None and value is not None:
+            raise ConfigError(f"{flag} is about the neighbours of one sample. Give its KEY, or leave {flag} out.")
+    num_shown = _NUM_SHOWN if given["n"] is None else given["n"]
+    if not 1 <= num_shown <= _NUM_SHOWN:
+        raise ConfigError(f"-n {num_shown}: it is from 1 to {_NUM_SHOWN}, as many neighbours as are kept of a sample.")
     run = RunDir.open(given["run"])
     with stdout_for_result() as out:
         if given["sample"] is None:
@@ -96,7 +102,7 @@ def neighbours(argv: list[str]) -> int:
         sample_id = find_sample(run, given["sample"])
         if given["again"] or given["checkpoint"] or read_neighbours(run) is None:
             _pairs(run, given, is_looked_at=False)
-        rows = neighbours_of(run, sample_id, given["n"])
+        rows = neighbours_of(run, sample_id, num_shown)
     if as_json:
         show_json(rows, out, run.path)
     else:

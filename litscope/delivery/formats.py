@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from litscope.delivery.portable import Portable, example, portable
 from litscope.errors import LitscopeError, MissingExtra, ModelError
 from litscope.evaluation.network import open_checkpoint
-from litscope.evaluation.weights_file import HEADER, weights_bytes
+from litscope.evaluation.weights_file import weights_bytes
+from litscope.models.networks.weights import HEADER
 
 EXTRA_FILE = "litscope.json"
 """The name in a `.pt2` archive of what is no graph."""

@@ -109,3 +109,17 @@ def test_what_it_cannot_do_is_said(
     assert main(["features", *words]) == 2
     assert message in capsys.readouterr().err
     assert not (home / words[2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/x", "a.png", "-n", "11"], "-n 11: it is from 1 to 10"),
+        (["runs/x", "a.png", "-n", "0"], "-n 0: it is from 1 to 10"),
+        (["runs/x", "-n", "3"], "-n is about the neighbours of one sample. Give its KEY"),
+        (["runs/x", "--sheet", "sheet.png"], "--sheet is about the neighbours of one sample. Give its KEY"),
+    ],
+)
+def test_no_flag_of_neighbours_is_ignored(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["neighbours", *words]) == 2
+    assert message in capsys.readouterr().err
