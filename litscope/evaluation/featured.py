@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from litscope.config.recipe import Recipe
 from litscope.console import number_of, say, track
 from litscope.data.content import with_content
-from litscope.data.manifest import Manifest
+from litscope.data.datamodule import ClassificationData
+from litscope.data.manifest import SPLITS, Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.source import Source
-from litscope.errors import ConfigError, DataError
+from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.evaluation.known_data import with_decisions
 from litscope.evaluation.opened_run import OpenedRun, open_run
@@ -50,18 +51,22 @@ class Featured:
     by: str
 
 
-def features_of_source(recipe: Recipe, is_told: bool = True) -> Featured:
+def features_of_source(recipe: Recipe, is_told: bool = True, split: str | None = None) -> Featured:
     """The features of a data set by a network that somebody else trained, as `fit --finetune head` computes them.
 
     Args:
         recipe: which data, which network and weights; without `weights` the pretrained ones.
         is_told: say what the data set holds.
+        split: in which labelled images are looked for before any features are computed.
 
     Raises:
         UserError: whatever `fit` would refuse of these data, or if no weights can be had.
+        DataError: if `split` has no labelled image that can be read.
     """
     start = _prepared(recipe)
     data = start.data
+    if split is not None:
+        _check_split(data, split)
     if is_told:
         say(*data.report.lines())
     with torch_threads(start.recipe.hardware.num_threads):
@@ -79,6 +84,16 @@ def features_of_source(recipe: Recipe, is_told: bool = True) -> Featured:
     )
     _tell(found, time.monotonic() - began)
     return found
+
+
+def _check_split(data: ClassificationData, split: str) -> None:
+    """Refuse a split without a readable image that has a label."""
+    known = [name for name in SPLITS if len(data.readable(data.manifest.ids(name)))]
+    if split not in known:
+        raise DataError(
+            f"--split {split}: {data.source.name} has no labelled image there; it has {', '.join(known) or 'no split'}."
+            + did_you_mean(split, known)
+        )
 
 
 def near_duplicates_of(recipe: Recipe) -> NearDuplicates:

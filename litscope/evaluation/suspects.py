@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from litscope.config.recipe import Recipe
 from litscope.curation.sheet import SHEET_LIMIT
-from litscope.data.manifest import SPLITS, UNLABELLED
+from litscope.data.manifest import UNLABELLED
 from litscope.data.sources.source import Source
-from litscope.errors import DataError, did_you_mean
+from litscope.errors import DataError
 from litscope.evaluation.featured import features_of_source
 from litscope.features.label_errors import EPOCHS, LAST_EPOCHS, find_label_errors
 from litscope.pictures.contact_sheet import contact_sheet
@@ -94,7 +94,7 @@ def suspects_of_source(recipe: Recipe, n: int | None = None, split: str | None =
     Raises:
         UserError: as `features_of_source`, or if there is no labelled image in the split.
     """
-    found = features_of_source(copy.deepcopy(recipe))
+    found = features_of_source(copy.deepcopy(recipe), split=split)
     manifest = found.manifest
     ids = found.ids[manifest.labels[found.ids] != UNLABELLED]
     with torch_threads(recipe.hardware.num_threads):
@@ -103,12 +103,6 @@ def suspects_of_source(recipe: Recipe, n: int | None = None, split: str | None =
     splits = manifest.splits[ids]
     if split is not None:
         order = order[splits[order] == split]
-        if not len(order):
-            known = [name for name in SPLITS if (splits == name).any()]
-            raise DataError(
-                f"--split {split}: {found.source.name} has no labelled image there; it has {', '.join(known)}."
-                + did_you_mean(split, known)
-            )
     num_ranked = len(order)
     order = order[:n]
     names = np.array(manifest.classes, dtype=object)

@@ -25,6 +25,7 @@ from litscope.data.manifest import Manifest
 from litscope.data.reading.images import DECODE_VERSION
 from litscope.features.file import FeatureFile, Features
 from litscope.models.forward import Forward
+from litscope.models.networks.architectures import resolve
 from litscope.types import Batch
 
 
@@ -147,8 +148,15 @@ def _only(contents: list[bytes | None], ids: NDArray[np.int64]) -> list[bytes | 
 
 
 def _weights_digest(network: Forward) -> str:
-    """What the features depend on besides the images: the body's weights, and the normalisation."""
+    """What the features depend on besides the images: the body and its weights, and the normalisation.
+
+    Weights alone do not tell what is done with them: `mixnet_s` and `tf_mixnet_s` pad otherwise, and
+    a stem for small images may differ in its stride alone.
+    """
     digest = hashlib.blake2b(digest_size=16)
+    assert network.settings.arch is not None  # it is built
+    origin, name = resolve(network.settings.arch)
+    digest.update(f"{origin}/{name.partition('.')[0]} {network.settings.stem} ".encode())
     head = {id(parameter) for parameter in network.head.parameters()} if network.head is not None else set()
     assert network.net is not None
     for name, tensor in network.net.state_dict(keep_vars=True).items():

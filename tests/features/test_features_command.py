@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from small_bodies import ARCH, save_sides, save_weights
 
 from litscope.cli import main
@@ -60,6 +62,18 @@ def test_a_source_and_the_run_that_trained_its_head_have_the_same_features(home:
     assert plain["label"].to_pylist() == ["left"] * 12 + ["right"] * 12
     assert plain["split"].to_pylist().count("val") == 6
     assert values(plain).std(0).max() > 0, "images differ"
+
+
+def test_features_of_another_network_with_the_same_weights_are_others(tmp_path: Path) -> None:
+    """The two pad otherwise, and their weights have the same names and shapes."""
+    save_sides(tmp_path / "sides", each=2)
+    torch.save(timm.create_model("mixnet_s").state_dict(), tmp_path / "w.pt")
+    made = []
+    for arch in ("mixnet_s", "tf_mixnet_s"):
+        words = ["--weights", str(tmp_path / "w.pt"), "--arch", arch, "--image-size", "32", "--accelerator", "cpu"]
+        assert main(["features", str(tmp_path / "sides"), "-o", str(tmp_path / f"{arch}.parquet"), *words]) == 0
+        made.append(values(pq.read_table(tmp_path / f"{arch}.parquet")))
+    assert not np.allclose(*made, rtol=0.01)
 
 
 def test_the_table_trains_with_the_names_and_splits_of_the_images(home: Path, tmp_path: Path) -> None:

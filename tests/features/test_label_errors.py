@@ -97,7 +97,9 @@ def test_a_split_of_the_ranking(
     assert [row["rank"] for row in rows] == list(range(1, 11))
     assert {row["split"] for row in rows} == {"test"}
     assert main([*words, "--split", "val"]) == 2
-    assert "--split val: sides has no labelled image there; it has train." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--split val: sides has no labelled image there; it has train." in said
+    assert "features:" not in said, "none are computed"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Architectures by name, their stems, channels and dropout, and weights from files and from the hub."""
 
+import re
 import socket
 import threading
 import time
@@ -223,7 +224,9 @@ def test_files_of_all_shapes(wrap, tmp_path):
     made = build("resnet18", 10, weights=saved(wrap(source.state_dict()), tmp_path / "w.pt"))
     for name, value in made.net.state_dict().items():
         assert torch.equal(value, source.state_dict()[name]), name
-    assert "122 of 122 tensors loaded" in made.notes[-1]
+    assert "122 of 122 tensors loaded" in made.notes[-2]
+    assert "the head is kept" in made.notes[-1]
+    assert "does not say what it tells apart" in made.notes[-1]
 
 
 def test_safetensors(tmp_path):
@@ -249,8 +252,45 @@ def test_what_is_missing_and_what_is_foreign_is_said(tmp_path):
     del state["layer4.1.bn2.weight"]
     state["extra.weight"] = torch.zeros(3)
     made = build("resnet18", 10, weights=saved(state, tmp_path / "w.pt"))
-    assert "not in the file: layer4.1.bn2.weight" in made.notes[-1]
-    assert "not in the network: extra.weight" in made.notes[-1]
+    assert "not in the file: layer4.1.bn2.weight" in made.notes[-2]
+    assert "not in the network: extra.weight" in made.notes[-2]
+
+
+def test_weights_of_another_network_are_refused_also_where_some_tensors_fit(tmp_path):
+    source = saved(build("test_efficientnet", 10).net.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"only \d+ of its 296 tensors fit this network.*another --arch"):
+        build("tf_efficientnet_lite0", 10, weights=source)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda raw, averaged: {"state_dict": raw, "state_dict_ema": averaged},
+        lambda raw, averaged: {
+            "model": raw,
+            "model_ema": {"n_averaged": torch.tensor(3)}
+            | {f"module.{name}": value for name, value in averaged.items()},
+        },
+    ],
+    ids=["timm", "torchvision"],
+)
+def test_averaged_weights_are_taken_and_said(wrap, tmp_path):
+    raw, averaged = (build("test_efficientnet", 10).net.state_dict() for _ in range(2))
+    made = build("test_efficientnet", 10, weights=saved(wrap(raw, averaged), tmp_path / "w.pth"))
+    assert torch.equal(made.net.conv_stem.weight, averaged["conv_stem.weight"])
+    assert re.search(r"w.pth, the averaged weights \((state_dict|model)_ema\): 88 of 88 tensors", made.notes[-2])
+
+
+def test_positions_are_resampled_to_another_image_size(tmp_path):
+    """As timm does, and not left at their random start."""
+    at_64 = build("test_vit", 10, image_size=64).net
+    with torch.no_grad():
+        at_64.pos_embed[:, 1:] = torch.linspace(0, 1, 4).repeat_interleave(4)[None, :, None]  # by rows of 4
+    made = build("test_vit", 10, image_size=96, weights=saved(at_64.state_dict(), tmp_path / "w.pt"))
+    assert torch.equal(made.net.pos_embed[:, 0], at_64.pos_embed[:, 0])
+    rows = made.net.pos_embed[0, 1:, 0].view(6, 6)
+    assert (rows.diff(dim=0) > 0.05).all()
+    assert "80 of 80 tensors loaded; resampled to the grid of this image size: pos_embed (1, 17, 64)" in made.notes[-2]
 
 
 def test_first_convolution_is_adapted_to_gray(tmp_path):

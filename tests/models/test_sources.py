@@ -167,6 +167,21 @@ def test_a_file_of_any_name_is_taken_as_the_usual_weights(tmp_path: Path) -> Non
     assert find_weights(tmp_path / "mine.pth", "convnet").preprocessing is None
 
 
+@pytest.mark.parametrize("name", ["GoogLeNet_Weights.IMAGENET1K_V1", "Inception_V3_Weights.IMAGENET1K_V1"])
+def test_networks_that_torchvision_has_normalise_anew_see_the_same_values(name: str) -> None:
+    import torchvision
+
+    seen, weights = find_weights(name).preprocessing, torchvision.models.get_weight(name)
+    assert seen is not None
+    kind = torchvision.models.GoogLeNet if name.startswith("G") else torchvision.models.Inception3
+    with torch.device("meta"):
+        net = kind(aux_logits=False, transform_input=True, init_weights=False)
+    image, shown = torch.rand(1, 3, 4, 4), weights.transforms()
+    theirs = net._transform_input(torchvision.transforms.functional.normalize(image, shown.mean, shown.std))
+    ours = torchvision.transforms.functional.normalize(image, seen.mean, seen.std)
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_mean_and_deviation_of_other_bands() -> None:
     usual = weights_of("resnet18")
     assert usual is not None

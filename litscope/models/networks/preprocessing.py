@@ -11,6 +11,10 @@ from typing import Any, get_args
 
 from litscope.types import Interpolation
 
+_OF_INCEPTION = ("GoogLeNet_Weights", "Inception_V3_Weights")
+"""Weights of torchvision that were trained on values from -1 to 1. Their transform normalises as ImageNet is, and the
+network that torchvision builds for them turns that around (`transform_input`)."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -84,6 +88,8 @@ def of_torchvision(weights: Any, origin: str) -> Preprocessing:
     crop, resize = int(transform.crop_size[0]), int(transform.resize_size[0])
     interpolation = _interpolation(transform.interpolation.value, notes)
     mean, std = _floats(transform.mean), _floats(transform.std)
+    if type(weights).__name__ in _OF_INCEPTION:
+        mean = std = (0.5, 0.5, 0.5)
     return Preprocessing(origin, crop, min(1.0, crop / resize), interpolation, mean, std, tuple(notes))
 
 

@@ -312,7 +312,8 @@ def _is_network(settings: Any) -> bool:
 
 
 def _of_checkpoint(given: str, file: Path, found: Mapping[str, Any]) -> WeightsSource:
-    settings, samples = found["hyper_parameters"], found.get(SAMPLES) or {}
+    settings, samples = found["hyper_parameters"], found.get(SAMPLES)
+    samples = samples if isinstance(samples, Mapping) else {}
     members = settings.get("num_members", 1)
     if members != 1:
         raise ModelError(

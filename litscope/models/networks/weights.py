@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +20,34 @@ from litscope.models.archive import check_archive
 HEADER = "litscope"
 """The key, in the header of a `.safetensors` file, of what `litscope export` says of its network."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+AVERAGED = ("state_dict_ema", "model_ema")
+"""Keys under which timm and torchvision keep the averaged weights beside the others: those that they evaluate."""
+
+WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model")
 """Keys under which training programs keep the state dict in a checkpoint."""
+
+LEAST_LOADED = 0.5
+"""Share of a network's tensors that weights must have, to be weights of that network."""
 
 PREFIXES = ("net.", "module.", "model.", "backbone.", "_orig_mod.")
 """What Lightning, DDP and torch.compile put before the names; ours is `net.`."""
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a weights file: .safetensors, or what torch.save wrote of tensors alone.
+class WeightsFile(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+        state: its tensors by name.
+        part: which of the file's weights they are, where there are several; else "".
+    """
+
+    state: dict[str, Tensor]
+    part: str = ""
+
+
+def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
+    """The tensors of a weights file: .safetensors, or what torch.save wrote of tensors alone. Of a file that has
+    averaged weights beside the others, the averaged ones.
 
     Raises:
         ModelError: if the file is missing, damaged, or holds more than plain data (it is never unpickled).
@@ -47,15 +67,17 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ModelError(
             f"{file} cannot be read as weights: {error}. Allowed: .pt, .pth, .ckpt, .safetensors."
         ) from error
+    part = ""
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
+            part = part or (f"the averaged weights ({wrapper})" if wrapper in AVERAGED else "")
     if not isinstance(content, Mapping):
         raise ModelError(f"{file} holds a {type(content).__name__}, not a state dict (name -> tensor).")
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise ModelError(f"{file} holds no tensors by name. Save them with torch.save(model.state_dict(), path).")
-    return state
+    return WeightsFile(state, part)
 
 
 def load_file(file: Path, *, mmap: bool = False) -> Any:
@@ -116,7 +138,8 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], origin: str) -> str:
     """Copy into `net` every tensor whose name and shape fit.
 
     The first convolution is adapted to another number of input channels (timm's rule: summed for
-    one, repeated and rescaled for more); a head of another shape keeps its random start.
+    one, repeated and rescaled for more); positions in a grid of another size are resampled; a head of another shape
+    keeps its random start.
 
     Args:
         origin: where the tensors come from, for the messages.
@@ -125,29 +148,38 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], origin: str) -> str:
         One line: what was loaded, and what was not.
 
     Raises:
-        ModelError: if nothing fits.
+        ModelError: if fewer than half of the network's tensors are there, in a shape that fits.
     """
     own = net.state_dict()
     state = without_prefix(state, set(own))
     fitting: dict[str, Tensor] = {}
     left_out: list[str] = []
+    resampled: list[str] = []
     for name, value in state.items():
         if name not in own:
             continue
-        adapted = value if value.shape == own[name].shape else _adapted(value, own[name].shape)
-        if adapted is None:
-            left_out.append(f"{name} {tuple(value.shape)} (here {tuple(own[name].shape)})")
-        else:
+        shape = own[name].shape
+        differs = f"{name} {tuple(value.shape)} (here {tuple(shape)})"
+        if value.shape == shape:
+            fitting[name] = value
+        elif (adapted := _adapted(value, shape)) is not None:
             fitting[name] = adapted
-    if not any(value.is_floating_point() for value in fitting.values()):
+        elif (grid := _other_grid(name, value, shape)) is not None:
+            fitting[name] = grid
+            resampled.append(differs)
+        else:
+            left_out.append(differs)
+    if not any(value.is_floating_point() for value in fitting.values()) or len(fitting) < LEAST_LOADED * len(own):
+        fit = f"only {len(fitting)} of its {len(own)} tensors fit" if fitting else "no tensor fits"
         raise ModelError(
-            f"{origin}: no tensor fits this network. It has {_few(sorted(own))}; the file has {_few(sorted(state))}. "
+            f"{origin}: {fit} this network. It has {_few(sorted(own))}; the file has {_few(sorted(state))}. "
             "Was the file written by another --arch?"
         )
     net.load_state_dict(fitting, strict=False)
     absent = [name for name in own if name not in state]
     foreign = [name for name in state if name not in own]
     parts = [f"{origin}: {len(fitting)} of {len(own)} tensors loaded"]
+    parts += [f"resampled to the grid of this image size: {_few(resampled)}"] if resampled else []
     parts += [f"left out, another shape: {_few(left_out)}"] if left_out else []
     parts += [f"not in the file: {_few(absent)}"] if absent else []
     parts += [f"not in the network: {_few(foreign)}"] if foreign else []
@@ -163,6 +195,23 @@ def _adapted(value: Tensor, shape: torch.Size) -> Tensor | None:
 
     adapted: Tensor = adapt_input_conv(shape[1], value)
     return adapted
+
+
+def _other_grid(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
+    """Positions of a transformer's parts of an image, (1, p + g * g, D), for a grid of another size; None where they
+    are none. The p rows before them, of the class token and its like, stay.
+    """
+    is_positions = name.endswith(("pos_embed", "pos_embedding")) and value.ndim == len(shape) == 3
+    if not (is_positions and value.shape[0] == shape[0] == 1 and value.shape[2] == shape[2]):
+        return None
+    for num_before in range(3):  # a class token, and that of distillation
+        num_there, num_here = value.shape[1] - num_before, shape[1] - num_before
+        if min(num_there, num_here) > 0 and all(math.isqrt(num) ** 2 == num for num in (num_there, num_here)):
+            from timm.layers import resample_abs_pos_embed
+
+            resampled: Tensor = resample_abs_pos_embed(value, [math.isqrt(num_here)] * 2, num_prefix_tokens=num_before)
+            return resampled
+    return None
 
 
 def _few(names: list[str], limit: int = 4) -> str:

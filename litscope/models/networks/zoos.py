@@ -162,7 +162,7 @@ def from_torchvision(
         choice = torchvision.models.get_weight(start.tag)
         zero_head(net, num_classes)
         place = start.place
-        state = read_weights(place) if isinstance(place, Path) else choice.get_state_dict(progress=False)
+        state = read_weights(place).state if isinstance(place, Path) else choice.get_state_dict(progress=False)
         made.notes.append(load_state(net, state, f"{name}, pretrained ({choice.name})"))
     return made
 

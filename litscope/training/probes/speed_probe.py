@@ -35,6 +35,7 @@ from litscope.config.hardware import Precision
 from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
+from litscope.models.networks.heads import in_evaluation
 from litscope.models.optim import build_optimizer
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.probes.speed_memory import SpeedMemory
@@ -150,11 +151,9 @@ def choose(
 
 def macs(net: nn.Module, shape: tuple[int, int, int]) -> float:
     """Multiply-adds of the forward pass of one image (K, H, W), in convolutions and matrix products."""
-    was_training = net.training
     weight = next(net.parameters())
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.eval()(torch.zeros(1, *shape, dtype=weight.dtype))
-    net.train(was_training)
+    with in_evaluation(net), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, *shape, dtype=weight.dtype))
     flops: int = counter.get_total_flops()
     return flops / 2
 
