@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
-    "fastai": ("fastai==2.8.12",),
+    "fastai": ("fastai==2.8.12", "timm==1.0.31"),
     "timm": ("timm==1.0.31",),
     "webdataset": ("webdataset==1.0.2", "pillow"),
     "litdata": ("litdata==0.2.76", "pillow"),

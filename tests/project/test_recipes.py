@@ -12,6 +12,7 @@ import pytest
 
 from litscope.config.flags import parse
 from litscope.data.manifest import Manifest
+from litscope.models.networks.packaged import packaged_file
 from litscope.training.fit import fit, run_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -34,6 +35,22 @@ def test_the_speed_scripts_run_both_arms_at_a_small_size(task: str, shared_data:
     line = json.loads(done.stdout.splitlines()[-1])
     assert [row["side"] for row in line["rows"]] == ["litscope", "plain Lightning"]
     assert all(0 <= row["accuracy"] <= 1 and row["wall_s"] > 0 for row in line["rows"])
+
+
+@pytest.mark.slow
+def test_the_script_on_photographs_compares_what_is_trained(shared_data: Path, in_tmp: Path) -> None:
+    if packaged_file("tf_efficientnet_lite0") is None:
+        pytest.skip("litscope[weights] is not installed")
+    words = ["--seeds", "1", "--cells", "signs-20", "spacewarps", "--kinds", "head", "--data", str(shared_data)]
+    script = [sys.executable, str(RECIPES / "photographs.py"), *words, "--rows", "rows.jsonl"]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=600)
+    rows = [json.loads(line) for line in (in_tmp / "rows.jsonl").read_text().splitlines()]
+    assert [(row["cell"], row["arm"]) for row in rows] == [("signs-20", "head"), ("spacewarps", "head")]
+    assert rows[0]["accuracy"] > 0.7, "a guess gives a tenth"
+    assert 0.4 < rows[1]["auroc"] <= 1
+    assert "| signs-20 | head |" in done.stdout
+    again = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
+    assert again.stdout == done.stdout, "nothing is trained twice"
 
 
 @pytest.mark.slow
