@@ -39,7 +39,11 @@ def worst(argv: list[str]) -> int:
     parser.add_argument("-n", type=int, default=20, help="how many (default: 20)")
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
     parser.add_argument(
-        "--by", choices=_BY, default="loss", help="default: loss; those of neighbours need `litscope neighbours RUN`"
+        "--by",
+        choices=_BY,
+        default="loss",
+        metavar="SCORE",
+        help=f"{', '.join(_BY)}; default: loss. Those of neighbours need `litscope neighbours RUN`",
     )
     parser.add_argument("--last-epochs", type=int, default=5, metavar="N", help="epochs in the mean (default: 5)")
     parser.add_argument(
