@@ -1,9 +1,9 @@
 """Which settings litscope chose itself, what each choice rests on, and when it is made anew.
 
-`recipe.yaml` of a run holds every value, whether a person gave it or `training/choices.py` chose it, and `chosen:` says
-which were chosen. Such a value repeats the run, as long as what it rests on stays; where one of these settings is
-given another value (`--config RUN/recipe.yaml --optimizer sgd`, `--resume RUN --epochs 4`), it is chosen anew. What a
-person gave never is.
+`recipe.yaml` of a run holds every value, whether a person gave it or `training/choosing/choices.py` chose it, and
+`chosen:` says which were chosen. Such a value repeats the run, as long as what it rests on stays; where one of these
+settings is given another value (`--config RUN/recipe.yaml --optimizer sgd`, `--resume RUN --epochs 4`), it is chosen
+anew. What a person gave never is.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each section is a dataclass in a file of its own (`model.py`, `data.py`, `training.py`, `hardware.py`, `logging.py`)
 with a docstring under every field and the check of a field beside it. From this tree come the flags, the YAML keys and
-the table in the docs. `None` means "choose from the data"; `training/choices.py` fills it in and says so, and
+the table in the docs. `None` means "choose from the data"; `training/choosing/choices.py` fills it in and says so, and
 `recipe.yaml` in the run's folder holds what was chosen, and that it was (`chosen.py`).
 
 No torch here: `litscope fit --help` reads these files.

@@ -26,9 +26,9 @@ from litscope.features.duplicates import NearDuplicates, near_duplicates
 from litscope.features.extraction import extract, extract_known
 from litscope.features.file import Features
 from litscope.features.neighbours import find_neighbours
-from litscope.training.finetune import device_of
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.threads import torch_threads
+from litscope.training.tuning.finetune import device_of
 from litscope.types import Batch
 
 

@@ -6,20 +6,13 @@
     forward          from a batch to logits and probabilities: the network, and what stands around it
     predictor        that alone, which predicts without Lightning
     classifier       the LightningModule: forward, and from a batch to a step of training
-    scheduled        its optimizer and the plan of its learning rate
     measured         its hooks at the ends of an epoch, which log metrics
-    losses           what training minimises
     over_ranks       what several processes add up in a step
-    optim            optimizers by name
-    schedule         the learning rate as a function of the step
-    step_plan        how many steps a run has
+    learning/        loss, optimizer, schedule and steps
     metrics          accuracy, AUROC and the rest of one phase, exact over ranks
     given_metrics    metrics of torchmetrics that a caller adds
     phases           the metrics of training, validation and test, side by side
     tta              several views of one test image
-    steps            several optimizer steps in one call of Lightning's loop
-    compiled         such a step as one compiled graph
-    graphed          such a step as one CUDA graph
     checkpoint_file  a checkpoint read, of which nothing is run
     archive          a look at a file of torch.save before it is read
 

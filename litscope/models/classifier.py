@@ -20,14 +20,14 @@ from litscope.errors import ModelError
 from litscope.models.forward import SAMPLE_FACTS, inputs_of
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
-from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
+from litscope.models.learning.losses import IGNORED, ClassificationLoss, Loss, Target
+from litscope.models.learning.scheduled import Scheduled
+from litscope.models.learning.steps import Steps
 from litscope.models.networks import architectures, heads
 from litscope.models.networks.members import fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks
-from litscope.models.scheduled import Scheduled
 from litscope.models.settings import ClassifierSettings
-from litscope.models.steps import Steps
 from litscope.settings import by_own_names
 from litscope.types import Batch, StepOutput
 

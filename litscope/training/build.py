@@ -31,7 +31,7 @@ from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.settings import ClassifierSettings
 from litscope.rundir import LAST, RunDir
-from litscope.training.class_weights import read_class_weights
+from litscope.training.choosing.class_weights import read_class_weights
 from litscope.training.hardware import Plan
 from litscope.training.job import Job
 from litscope.training.loggers import make_profiler

@@ -45,7 +45,6 @@ from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.rundir import RunDir, held
 from litscope.training import build, summary
-from litscope.training.finetune import begin_tuning, threads_of_steps
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
@@ -55,8 +54,9 @@ from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
 from litscope.training.run_folder import abandon, begin, check_folder, check_name, finished, open_run
-from litscope.training.surroundings import look_around
 from litscope.training.threads import torch_threads
+from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
+from litscope.training.tuning.surroundings import look_around
 
 WORKER = "litscope.training.worker"
 """What the other processes of a run execute."""

@@ -40,11 +40,12 @@ from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import epochs_in
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
+from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks.backbones import why_never_weights, why_no_weights
-from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
-from litscope.training import build, choices
-from litscope.training.facts import look
+from litscope.training import build
+from litscope.training.choosing import choices
+from litscope.training.choosing.facts import look
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
@@ -52,7 +53,7 @@ from litscope.training.loop.checkpoints import steering_state
 from litscope.training.loop.stride import Stride, make_stride
 from litscope.training.passed_metrics import packed
 from litscope.training.settings import resumed
-from litscope.training.start_weights import check_reach, starting_weights, with_checkpoint
+from litscope.training.tuning.start_weights import check_reach, starting_weights, with_checkpoint
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
     from litscope.config.flags import build
     from litscope.live.stop_requests import catch_stop_requests
     from litscope.rundir import RunDir
-    from litscope.training.finetune import begin_tuning, threads_of_steps
     from litscope.training.fit import train
     from litscope.training.passed_metrics import unpacked
     from litscope.training.prepare import prepare, seeded_classifier
     from litscope.training.threads import torch_threads
+    from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
 
     with catch_stop_requests() as stop_requests:
         start = prepare(build({}, [recipe_file]), actions=(), metrics=unpacked(Path(recipe_file)))

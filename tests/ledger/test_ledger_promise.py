@@ -17,8 +17,8 @@ from litscope.config.flags import recipe_from_keywords
 from litscope.ledger.signal_buffer import compute_signals
 from litscope.rundir import RunDir
 from litscope.training import build
-from litscope.training.choices import resolve
-from litscope.training.facts import look
+from litscope.training.choosing.choices import resolve
+from litscope.training.choosing.facts import look
 from litscope.training.quiet import quiet_lightning
 
 LONG = {"epochs": 4, "limit_train_batches": None, "limit_val_batches": 2, "batch_size": 32}

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from litscope import Classifier
 from litscope.defaults import METRICS
 from litscope.errors import ModelError
-from litscope.models.optim import build_optimizer
-from litscope.models.schedule import factor
+from litscope.models.learning.optim import build_optimizer
+from litscope.models.learning.schedule import factor
 
 NUM_TRAIN = 512
 

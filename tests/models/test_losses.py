@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from litscope.errors import ConfigError
-from litscope.models.losses import ClassificationLoss
+from litscope.models.learning.losses import ClassificationLoss
 
 WEIGHTS = [0.5, 2.0, 1.0, 0.25]
 

@@ -15,9 +15,9 @@ from litscope.config.flags import parse, recipe_from_keywords
 from litscope.config.yamlfile import dump
 from litscope.errors import ConfigError
 from litscope.live.records import epoch_rows
-from litscope.models.losses import ClassificationLoss, Target
+from litscope.models.learning.losses import ClassificationLoss, Target
+from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks.members import Members, MemberSettings, member_losses, scale_steps
-from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir
 
 RATES = [1e-4, 1e-3, 1e-2]

@@ -19,11 +19,11 @@ from litscope.errors import ConfigError, ModelError
 from litscope.evaluation.evaluate import evaluate
 from litscope.ledger.reader import LedgerReader
 from litscope.models.classifier import Classifier
-from litscope.models.losses import ClassificationLoss, Target
+from litscope.models.learning.losses import ClassificationLoss, Target
+from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks import backbones
 from litscope.models.networks.members import MemberMetrics, Members, fuse, make_members, member_losses
 from litscope.models.networks.nets import Mlp
-from litscope.models.optim import build_optimizer
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit, run_recipe
 

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from litscope.errors import ConfigError
-from litscope.models.optim import build_optimizer, param_groups
+from litscope.models.learning.optim import build_optimizer, param_groups
 
 
 class Net(nn.Module):

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from forked import Forked, finished
 from torch import Tensor
 
-from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
+from litscope.models.learning.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks.members import member_losses
 from litscope.models.over_ranks import OverRanks, mean_over_ranks
 

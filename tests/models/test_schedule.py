@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from litscope.errors import ConfigError
-from litscope.models.schedule import KINDS, Schedule, factor
+from litscope.models.learning.schedule import KINDS, Schedule, factor
 
 TOTAL = 40
 

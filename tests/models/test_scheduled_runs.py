@@ -5,7 +5,7 @@ from test_classifier import Digits, Rates, trainer
 
 from litscope import Classifier
 from litscope.errors import ConfigError
-from litscope.models.schedule import Schedule, factor
+from litscope.models.learning.schedule import Schedule, factor
 
 
 @pytest.mark.flag("lr", "epochs", "accumulate_grad_batches", "scheduler_type")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from litscope.models.step_plan import StepPlan
+from litscope.models.learning.step_plan import StepPlan
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, sma
 
 from litscope.data import resident
 from litscope.errors import Interrupted
-from litscope.models.graphed import GraphedStep
+from litscope.models.learning.graphed import GraphedStep
 from litscope.training.fit import fit
 from litscope.training.loop import stride
 from litscope.training.loop.checkpoints import random_state, set_random_state

@@ -230,10 +230,12 @@ PLATES = [
     "features",
     "launch",
     "training",
+    "training/choosing",
+    "training/tuning",
     "training/loop",
     "training/probes",
 ]
-PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/networks"]
+PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/learning", "models/networks"]
 PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from litscope.config.flags import recipe_from_keywords
-from litscope.training import build, choices
-from litscope.training.facts import look
+from litscope.training import build
+from litscope.training.choosing import choices
+from litscope.training.choosing.facts import look
 from litscope.training.hardware import check_hardware
 
 

@@ -9,8 +9,8 @@ import pytest
 from litscope.config.recipe import Recipe
 from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError
-from litscope.training.choices import resolve
-from litscope.training.facts import DataFacts, look
+from litscope.training.choosing.choices import resolve
+from litscope.training.choosing.facts import DataFacts, look
 
 
 def image_facts(num_train=1000, num_val=100, side=32, channels=3, num_classes=10, **more):
@@ -352,7 +352,7 @@ def test_data_in_memory_need_no_workers():
 
 
 def test_the_rules_need_no_torch():
-    code = "import sys, litscope.training.choices; sys.exit('torch' in sys.modules)"
+    code = "import sys, litscope.training.choosing.choices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,7 +15,7 @@ from litscope.config.flags import parse, recipe_from_keywords
 from litscope.errors import ConfigError, RunError
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, read_lines
-from litscope.training.class_weights import read_class_weights
+from litscope.training.choosing.class_weights import read_class_weights
 from litscope.training.fit import fit
 from litscope.training.loop.checkpoints import best_checkpoints, best_path
 from litscope.training.prepare import prepare

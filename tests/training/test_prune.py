@@ -21,7 +21,7 @@ from litscope.ledger.journal.actions import entries
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live import steering
 from litscope.live.records import epoch_rows
-from litscope.models.losses import ClassificationLoss
+from litscope.models.learning.losses import ClassificationLoss
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from litscope.models.losses import IGNORED, ClassificationLoss, Loss, Target
+from litscope.models.learning.losses import IGNORED, ClassificationLoss, Loss, Target
 from litscope.models.networks.nets import Mlp
 from litscope.models.over_ranks import OverRanks
 

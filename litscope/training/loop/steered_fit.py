@@ -33,8 +33,8 @@ from litscope.lightning_internals import (
 from litscope.live.capture import Capture
 from litscope.live.steered import Later, Moment
 from litscope.models.classifier import Classifier
+from litscope.models.learning.optim import set_weight_decay
 from litscope.models.metrics import PhaseMetrics
-from litscope.models.optim import set_weight_decay
 from litscope.training.loop.checkpoints import BestCheckpoints
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import make_early_stopping

@@ -24,8 +24,8 @@ from litscope.console import say, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
-from litscope.models.compiled import CompiledStep, why_not_compiled
-from litscope.models.graphed import GraphedStep
+from litscope.models.learning.compiled import CompiledStep, why_not_compiled
+from litscope.models.learning.graphed import GraphedStep
 from litscope.training.hardware import Plan, cpp_compiler
 from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch

@@ -21,11 +21,11 @@ from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError
 from litscope.limits import memory_available_bytes
 from litscope.models.classifier import Classifier
-from litscope.training.finetune import begin_tuning
 from litscope.training.hardware import Plan
 from litscope.training.probes.batch_curve import BatchSizeResult, Probe, search
 from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
 from litscope.training.threads import torch_threads
+from litscope.training.tuning.finetune import begin_tuning
 from litscope.types import Batch
 
 

@@ -24,11 +24,11 @@ from litscope.data.loaders import Loader
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
-from litscope.training.finetune import begin_tuning
 from litscope.training.hardware import Plan
 from litscope.training.probes.lr_curve import LrResult, Sweep, join, read_sweep
 from litscope.training.probes.trial import restore, snapshot, trial_of, trial_trainer, unchanged
 from litscope.training.threads import torch_threads
+from litscope.training.tuning.finetune import begin_tuning
 
 EPOCH_STRIDE = 10_000
 """Sweep k draws its batches from epoch k times this, so that each sees another order."""

@@ -35,8 +35,8 @@ from litscope.config.hardware import Precision
 from litscope.config.recipe import Recipe
 from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
+from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks.heads import in_evaluation
-from litscope.models.optim import build_optimizer
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.probes.speed_memory import SpeedMemory
 from litscope.training.threads import default_threads, torch_threads

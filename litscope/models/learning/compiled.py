@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from litscope.models.losses import Target
-from litscope.models.steps import Outputs, stack_outputs
+from litscope.models.learning.losses import Target
+from litscope.models.learning.steps import Outputs, stack_outputs
 from litscope.types import Batch
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.errors import ConfigError
-from litscope.training.facts import DataFacts
+from litscope.training.choosing.facts import DataFacts
 
 if TYPE_CHECKING:
     from litscope.models.networks.sources import WeightsSource

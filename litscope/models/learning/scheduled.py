@@ -13,12 +13,12 @@ from litscope.defaults import METRICS, NO_DIRECTION, best_of
 from litscope.errors import ConfigError
 from litscope.lightning_internals import batches_behind, has_grad_scaler
 from litscope.models.forward import Forward
+from litscope.models.learning.optim import build_optimizer
+from litscope.models.learning.schedule import Schedule
+from litscope.models.learning.step_plan import StepPlan
 from litscope.models.measured import Measured
 from litscope.models.networks.members import scale_steps
-from litscope.models.optim import build_optimizer
-from litscope.models.schedule import Schedule
 from litscope.models.settings import ClassifierSettings
-from litscope.models.step_plan import StepPlan
 
 
 class Scheduled(Forward, Measured):

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from litscope.models.compiled import MEASURED_STEPS, CompiledStep, median_s, same_random
-from litscope.models.steps import Outputs
+from litscope.models.learning.compiled import MEASURED_STEPS, CompiledStep, median_s, same_random
+from litscope.models.learning.steps import Outputs
 from litscope.types import Batch
 
 if TYPE_CHECKING:

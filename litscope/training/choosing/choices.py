@@ -18,8 +18,8 @@ from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.config.training import LEAST_CANARY_EPOCHS
 from litscope.defaults import DEFAULT_PATIENCE, Family, best_of, default_weight_decay, optimizer_family
-from litscope.training.facts import SMALL_PIXELS, DataFacts
-from litscope.training.network_choices import (
+from litscope.training.choosing.facts import SMALL_PIXELS, DataFacts
+from litscope.training.choosing.network_choices import (
     LEAST_TUNING_EPOCHS,
     TUNING_CPU_S,
     FindStart,

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from litscope.lightning_internals import count_call, steps_begun
-from litscope.models.losses import IGNORED, Target
+from litscope.models.learning.losses import IGNORED, Target
 from litscope.types import Batch, StepOutput
 
 if TYPE_CHECKING:
     from litscope.models.classifier import Classifier
-    from litscope.models.compiled import CompiledStep
+    from litscope.models.learning.compiled import CompiledStep
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Of one batch, detached: loss (), logits and log-probabilities (B, C), the rows of what is minimised and the plain

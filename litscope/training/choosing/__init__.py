@@ -1,0 +1,9 @@
+"""What nobody gave, chosen from the data by rules that are printed.
+
+    facts            what the choices rest on, read off the data and the machine
+    network_choices  which network, from which weights, and what of it is trained
+    choices          everything else: image size, batch, epochs, rates
+    class_weights    a file of --class-weights, read and checked
+
+Who may come in: `training`, and who lists or tries its choices. No torch but in `facts` and `class_weights`.
+"""
