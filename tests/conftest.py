@@ -17,6 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import itertools
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -37,6 +38,10 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 spared.spare()
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or in the background, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as they are written, not yet shuffled

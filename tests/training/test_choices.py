@@ -185,7 +185,7 @@ def test_layers_of_transformers_learn_at_rates_of_their_own(given, decay):
 
 @pytest.mark.parametrize(
     ("num_train", "num_val", "finetune", "epochs"),
-    [(190, 40, "lp-ft", 6), (244, 153, "lp-ft", 4), (3_000, 500, "head", 20), (9_000, 1_000, "head", 11)],
+    [(190, 40, "lp-ft", 5), (244, 153, "lp-ft", 3), (3_000, 500, "head", 20), (9_000, 1_000, "head", 11)],
 )
 def test_a_cpu_tunes_all_of_a_network_where_that_is_short(num_train, num_val, finetune, epochs):
     recipe = chosen(image_facts(num_train=num_train, num_val=num_val, side=375))

@@ -193,9 +193,12 @@ def test_ctrl_c_is_an_interruption() -> None:
     path = os.pathsep.join([str(SCRIPTS), str(ROOT)])
     command = [sys.executable, "-W", "ignore", "script.py"]
     script = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
-    wait_for(lambda: any(line["epoch"] > 3 for line in read_lines(RunDir("run").epoch_metrics)))
-    script.send_signal(signal.SIGINT)
-    script.wait(60)
+    try:
+        wait_for(lambda: any(line["epoch"] > 3 for line in read_lines(RunDir("run").epoch_metrics)))
+        script.send_signal(signal.SIGINT)
+        script.wait(60)
+    finally:
+        script.kill()
     assert ends(Path("run"))["status"] == "interrupted"
 
 

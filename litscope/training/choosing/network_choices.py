@@ -38,7 +38,7 @@ FITTED_BODY_LR_SCALE = 0.5
 LAYER_DECAY = 0.75
 """Of transformers that start from weights: the rate of a layer beside that of the next (timm, BEiT, MAE)."""
 
-TUNING_CPU_S = 70.0
+TUNING_CPU_S = 60.0
 """What tuning all of a light network may take on a CPU by default, in seconds of one core."""
 
 TRAINED_PIXEL_S = 2.1e-6
