@@ -15,6 +15,9 @@ from litscope.errors import ConfigError
 NEEDED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 """What each of several machines must be told."""
 
+HERE = "127.0.0.1"
+"""Where the processes of one machine meet."""
+
 LARGEST_PORT = 65_535
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from litscope.errors import LitscopeError
+from litscope.launch import places
 from litscope.launch.lookout import Lookout, Signs, Worker
 from litscope.launch.places import free_port, node_rank
 
@@ -151,7 +152,7 @@ def start_workers(
         "LOCAL_RANK": "0",
         "NODE_RANK": str(node_rank(num_nodes)),
         "WORLD_SIZE": str(num_devices * num_nodes),
-        "MASTER_ADDR": os.environ["MASTER_ADDR"] if num_nodes > 1 else "127.0.0.1",
+        "MASTER_ADDR": os.environ["MASTER_ADDR"] if num_nodes > 1 else places.HERE,
         "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(free_port()),
         "LITSCOPE_DEVICES": str(num_devices),
     }

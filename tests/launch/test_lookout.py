@@ -16,7 +16,7 @@ from small_runs import small_fit
 from started_runs import TWO, wait_for_step
 
 from litscope.errors import LitscopeError
-from litscope.launch import lookout
+from litscope.launch import lookout, places
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir
 
@@ -26,6 +26,7 @@ DEADLINES = {"HEARD_S": 2.0, "SAY_S": 0.5, "SILENT_S": 300.0, "MEETING_S": 300.0
 def _fit(run: Path, deadlines: dict[str, float], settings: dict[str, Any]) -> int:
     for name, seconds in {**DEADLINES, **deadlines}.items():
         setattr(lookout, name, seconds)
+    places.HERE = os.environ.get("MEETS_AT", places.HERE)
     try:
         small_fit(run, {**TWO, "epochs": 4000, "log_every_n_steps": 1, **settings})
     except LitscopeError as error:
@@ -99,7 +100,7 @@ def test_a_run_does_not_wait_for_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["signal", "deadline"])
 def test_a_rendezvous_without_a_network_ends(tmp_path: Path, how: str) -> None:
     """An address of the documentation's network, which no machine has."""
-    nowhere = {"MASTER_ADDR": "192.0.2.1"}
+    nowhere = {"MEETS_AT": "192.0.2.1"}
     process = start(tmp_path / "run", environment=nowhere, MEETING_S=300.0 if how == "signal" else 3.0)
     if how == "signal":
         deadline = time.monotonic() + 120
