@@ -120,10 +120,10 @@ def compare(cell: Cell, context: Context, seeds: Sequence[int], arms: Sequence[A
     for seed in seeds:
         folder = prepare(cell, seed, context)
         for arm in arms:
-            spent = 0.0
+            spent: list[float] = []
             for epochs in arm.epochs:
-                if spent > BUDGETS_S[-1]:
-                    break  # a longer run would not end within any budget either
+                if spent and _expected_s(arm.epochs, spent) > BUDGETS_S[-1]:
+                    break  # a longer run would not end within any budget
                 key = {"cell": cell.name, "arm": arm.name, "seed": seed, "epochs": epochs}
                 row = next((row for row in rows if key.items() <= row.items()), None)
                 if row is None:
@@ -131,11 +131,20 @@ def compare(cell: Cell, context: Context, seeds: Sequence[int], arms: Sequence[A
                     if kept:
                         with kept.open("a") as file:
                             file.write(json.dumps(row) + "\n")
-                spent = row["cpu_s"]
+                spent.append(row["cpu_s"])
                 found.append(row)
                 took = f"{row['accuracy']:.1%} after {row['cpu_s']:.1f} s of CPU"
                 print(f"{cell.name}, {arm.name}, {epochs} epochs, seed {seed}: {took}", file=sys.stderr, flush=True)
     return found
+
+
+def _expected_s(epochs: tuple[int, ...], spent: list[float]) -> float:
+    """CPU time of the next length, on the line through the last two; after only one, at least as much."""
+    at = len(spent)
+    if at == 1:
+        return spent[0]
+    per_epoch = (spent[-1] - spent[-2]) / (epochs[at - 1] - epochs[at - 2])
+    return spent[-1] + per_epoch * (epochs[at] - epochs[at - 1])
 
 
 def at_budgets(rows: list[Row]) -> Iterator[tuple[str, float, list[float]]]:
