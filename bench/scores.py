@@ -27,10 +27,11 @@ import numpy as np
 import pyarrow as pa
 from harness import machine
 
+from litscope.attempts import begin_attempt
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 BATCH = 256
 PART = 65_536

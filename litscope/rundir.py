@@ -15,9 +15,7 @@ import os
 import re
 import secrets
 import shutil
-import socket
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -180,7 +178,7 @@ def whole_file(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
         with aside.open("wb") as file:
             yield file
             file.flush()
-            _sync(file.fileno(), path)
+            sync_file(file.fileno(), path)
         if former is not None:
             _keep(path, former)
         aside.replace(path)
@@ -267,7 +265,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _sync(descriptor: int, path: Path) -> None:
+def sync_file(descriptor: int, path: Path) -> None:
     """Flush to the disk. An error names the file, as those of `open` do; those of `fsync` itself know only a number."""
     try:
         os.fsync(descriptor)
@@ -279,7 +277,7 @@ def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename inside it is durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _sync(descriptor, folder)
+        sync_file(descriptor, folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, and need not
             raise
@@ -314,7 +312,7 @@ def append_line(path: Path, value: dict[str, Any], durable: bool = False) -> Non
     with open_locked(path) as file:
         append_to(file, value)
         if durable:
-            _sync(file.fileno(), path)
+            sync_file(file.fileno(), path)
     if durable:
         sync_folder(path.parent)
 
@@ -343,28 +341,6 @@ def open_locked(path: Path) -> Iterator[FileIO]:
         yield file  # closing it releases the lock
 
 
-@contextmanager
-def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
-    """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
-
-    Args:
-        advice: what to do if another process has it; default: to wait, or stop that run.
-
-    Raises:
-        RunError: if another process has it. Where the file system has no locks, nobody is kept out.
-    """
-    with (run.path / ".training").open("a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                way_out = advice or f"Wait for it, or end it: litscope stop {shell_word(run.path)}."
-                raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        yield
-
-
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """All complete JSON lines of an append-only file; half-written and unusable ones (`jsonlines`) are skipped."""
     return [line for line in every_line(path) if UNUSABLE not in line]
@@ -376,69 +352,6 @@ def every_line(path: Path) -> list[dict[str, Any]]:
         return []
     parsed = map(parse_line, path.read_bytes().split(b"\n"))
     return [line for line in parsed if line is not None]
-
-
-def next_attempt(run: RunDir) -> int:
-    """The number that the next attempt of a run will have, from 1."""
-    return 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
-
-
-def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int:
-    """Record that the run starts (or resumes) now, and return the number of the attempt, from 1.
-
-    Everything that earlier attempts recorded at `start_step` or later is superseded: readers leave it out, `cut_steps`.
-    The line is on the disk before this returns, so that no part can carry a number which is not on record. Called once,
-    by rank 0; what killed processes left half-written in the run's folders is removed.
-    """
-    for folder in (run.path, run.signals, run.custom, run.metrics, run.scores, run.checkpoints, run.figures):
-        if folder.is_dir():
-            remove_leftovers(folder)
-    with open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
-        attempt = next_attempt(run)
-        line = {
-            "attempt": attempt,
-            "start_step": start_step,
-            "resumed_from": resumed_from,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": time.time(),
-        }
-        append_to(file, line)
-        _sync(file.fileno(), run.attempts)
-    sync_folder(run.path)
-    return attempt
-
-
-def cut_steps(attempts: Iterable[dict[str, Any]]) -> dict[int, int | None]:
-    """The superseding rule: attempt -> least `start_step` of all later attempts; None for the last.
-
-    What an attempt recorded before its cut is valid. At the cut itself the weights are those of the checkpoint that the
-    later attempt resumed from: a step there is superseded, an evaluation valid until a later attempt repeats it.
-
-    >>> cut_steps([{"attempt": 1, "start_step": 0}, {"attempt": 2, "start_step": 60}])
-    {1: 60, 2: None}
-    """
-    starts = {line["attempt"]: line["start_step"] for line in attempts}
-    return {
-        attempt: min((step for later, step in starts.items() if later > attempt), default=None) for attempt in starts
-    }
-
-
-def valid_lines(lines: Iterable[dict[str, Any]], attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a metrics file that hold: one for each step, of the last attempt that came through it.
-
-    Args:
-        lines: of `metrics/steps.jsonl` or `epochs.jsonl`, each with `step` (optimizer steps
-            completed when it was written) and `attempt`.
-        attempts: of `attempts.jsonl`.
-    """
-    cuts = cut_steps(attempts)
-    by_step: dict[int, dict[str, Any]] = {}
-    for line in sorted(lines, key=lambda line: line.get("attempt", 1)):
-        cut = cuts.get(line.get("attempt", 1))
-        if cut is None or line["step"] <= cut:
-            by_step[line["step"]] = line
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def _finite(value: Any) -> Any:

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from litscope.attempts import held, valid_lines
 from litscope.config.resume import run_settings
 from litscope.console import from_here, moment, one_line, shell_word, table_lines
 from litscope.defaults import monitored
 from litscope.errors import RunError, UserError
-from litscope.rundir import RunDir, held, read_lines, valid_lines
+from litscope.rundir import RunDir, read_lines
 from litscope.runs import RUNS, is_training, is_watched, list_runs
 
 

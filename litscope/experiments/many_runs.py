@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from litscope.attempts import held
 from litscope.config.recipe import Recipe
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
-from litscope.rundir import RunDir, held
+from litscope.rundir import RunDir
 from litscope.runs import claim_folder
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from litscope.attempts import cut_steps
 from litscope.config.flags import build
 from litscope.config.resume import find_checkpoint
 from litscope.console import say
@@ -20,7 +21,7 @@ from litscope.experiments.reruns import duration, epoch_s, recipe_of, require_da
 from litscope.ledger.journal.actions import Action, entries, is_momentary, request
 from litscope.live.records import epoch_rows
 from litscope.models.checkpoint_file import load_checkpoint
-from litscope.rundir import RunDir, cut_steps, read_lines
+from litscope.rundir import RunDir, read_lines
 from litscope.runs import claimed_folder, is_training
 from litscope.training.fit import run_recipe
 

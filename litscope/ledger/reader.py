@@ -1,6 +1,6 @@
 """LedgerReader: the valid rows of a run. Needs no torch, and may be used while the run goes on.
 
-It applies the superseding rule (`rundir.cut_steps`): what an attempt recorded after the checkpoint from which a later
+It applies the superseding rule (`attempts.cut_steps`): what an attempt recorded after the checkpoint from which a later
 attempt resumed is left out. Parts that are joined while it reads them (`compaction`) do not disturb it: it reads anew.
 """
 
@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from litscope.attempts import cut_steps
 from litscope.errors import LedgerError
 from litscope.ledger.parts import Part, Ranges, check_rows, damaged, list_parts, read_ranges
 from litscope.ledger.schema import PART_SCHEMA
-from litscope.rundir import RunDir, cut_steps, read_lines
+from litscope.rundir import RunDir, read_lines
 
 Found = TypeVar("Found")
 

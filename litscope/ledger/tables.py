@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from litscope.attempts import valid_lines
 from litscope.errors import ConfigError
 from litscope.jsonlines import UNUSABLE
 from litscope.ledger.journal.actions import canaries, check, decisions, entries, planted
-from litscope.rundir import RunDir, read_lines, valid_lines
+from litscope.rundir import RunDir, read_lines
 
 _DECISIONS = pa.schema(
     {

@@ -61,7 +61,7 @@ class LedgerWriter:
 
     Args:
         run: the run's folder.
-        attempt: what `rundir.begin_attempt` returned.
+        attempt: what `attempts.begin_attempt` returned.
         rank: global rank of this process.
         rows_per_part: number of rows at which a part is written even if more blocks are waiting.
         folder: where the parts go; default: the run's `signals`.

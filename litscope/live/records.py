@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from litscope.attempts import valid_lines
 from litscope.defaults import monitored
 from litscope.live.epoch_clock import EpochClock
-from litscope.rundir import RunDir, append_line, read_lines, valid_lines, write_json
+from litscope.rundir import RunDir, append_line, read_lines, write_json
 
 COLUMNS = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
 """What a line of metrics/epochs.jsonl holds beside the metrics."""

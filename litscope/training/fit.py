@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torchmetrics import Metric
 
+from litscope.attempts import held
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.keywords import FitKeywords
 from litscope.config.recipe import Recipe
@@ -43,7 +44,7 @@ from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
-from litscope.rundir import RunDir, held
+from litscope.rundir import RunDir
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch

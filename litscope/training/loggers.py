@@ -22,11 +22,12 @@ from lightning.pytorch.profilers import (
     SimpleProfiler,
 )
 
+from litscope.attempts import next_attempt
 from litscope.config.logging import LoggingConfig
 from litscope.config.recipe import Recipe
 from litscope.console import say, shell_word
 from litscope.errors import ConfigError, MissingExtra
-from litscope.rundir import RunDir, next_attempt
+from litscope.rundir import RunDir
 from litscope.training.quiet import quiet_lightning
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from litscope.attempts import begin_attempt
 from litscope.config.flags import recipe_of_run
 from litscope.config.recipe import Recipe
 from litscope.config.resume import resolve_resume
@@ -25,7 +26,7 @@ from litscope.lightning_internals import is_early_stopped_in
 from litscope.live import environment
 from litscope.live.records import read_summary
 from litscope.models.checkpoint_file import load_checkpoint
-from litscope.rundir import RunDir, begin_attempt, write_json, write_text
+from litscope.rundir import RunDir, write_json, write_text
 from litscope.runs import RUNS, claim_folder
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
@@ -220,7 +221,8 @@ def begin(run: RunDir, start: Prepared) -> int:
     A folder is a run from the moment when it has a recipe, so that comes after all that a new run is made of. What a
     start that was killed before had left there is replaced; of actions, the same ones twice say nothing else.
 
-    The caller holds the run (`rundir.held`): before that, nothing may change in a folder that another process may use.
+    The caller holds the run (`attempts.held`): before that, nothing may change in a folder that another process may
+    use.
     """
     checkpoint, recipe = start.checkpoint, start.asked
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0

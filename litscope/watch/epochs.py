@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from litscope.attempts import valid_lines
 from litscope.ledger.reader import LedgerReader
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.records import epoch_rows, write_epoch
-from litscope.rundir import RunDir, append_line, read_lines, valid_lines
+from litscope.rundir import RunDir, append_line, read_lines
 
 
 class WatchedEpochs:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litscope.attempts import begin_attempt, held
 from litscope.console import say
 from litscope.errors import LitscopeError
 from litscope.ledger.upkeep import Upkeep
@@ -25,7 +26,7 @@ from litscope.live.records import SPLITS, Ending, Status, epoch_rows, metrics_in
 from litscope.live.steered import Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
-from litscope.rundir import RunDir, begin_attempt, held
+from litscope.rundir import RunDir
 from litscope.runs import RUNS
 from litscope.watch.epochs import WatchedEpochs
 from litscope.watch.folder import describe, ended_unclosed, take_folder

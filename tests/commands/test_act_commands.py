@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from acted_runs import NUM, last_action, make_run, set_process
 
+from litscope.attempts import begin_attempt
 from litscope.cli import main
 from litscope.data.manifest import build_manifest
 from litscope.ledger.journal.actions import SETTINGS, VERBS, Journal, answer, decisions, entries, request, submit
-from litscope.rundir import RunDir, begin_attempt, write_text
+from litscope.rundir import RunDir, write_text
 from litscope.runs import is_training, newest_run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -13,9 +13,10 @@ import pytest
 from acted_runs import make_run, set_process
 from small_runs import IRIS, small_fit
 
+from litscope.attempts import begin_attempt
 from litscope.cli import main
 from litscope.curation.run_list import size_in_words
-from litscope.rundir import RunDir, append_line, begin_attempt, write_json, write_text
+from litscope.rundir import RunDir, append_line, write_json, write_text
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict[str, Any]]:

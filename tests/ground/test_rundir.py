@@ -15,17 +15,14 @@ import forked
 import pytest
 
 from litscope import rundir
+from litscope.attempts import begin_attempt, cut_steps, held, valid_lines
 from litscope.errors import RunError
 from litscope.rundir import (
     RunDir,
     append_line,
-    begin_attempt,
-    cut_steps,
-    held,
     read_lines,
     remove_leftovers,
     sync_folder,
-    valid_lines,
     whole_file,
     write_json,
     write_text,
@@ -363,7 +360,12 @@ def test_a_run_is_found_by_its_name(in_tmp: Path) -> None:
 
 def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
-    code = "import sys\nfrom litscope.rundir import RunDir, held\nwith held(RunDir(sys.argv[1])): pass"
+    code = """
+import sys
+from litscope.attempts import held
+from litscope.rundir import RunDir
+with held(RunDir(sys.argv[1])): pass
+"""
     with held(run):
         assert "is being trained by another process" in python(code, run.path).stderr
     assert python(code, run.path).returncode == 0

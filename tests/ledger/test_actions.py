@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from journals import applied, ask, refused, statuses
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError, LedgerError, RunError
 from litscope.ledger.journal.actions import (
     Decisions,
@@ -29,7 +30,7 @@ from litscope.ledger.journal.actions import (
 )
 from litscope.ledger.journal.describe import describe, describe_status
 from litscope.ledger.tables import actions_table
-from litscope.rundir import RunDir, append_line, begin_attempt, json_text
+from litscope.rundir import RunDir, append_line, json_text
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from ledger_rows import (
 )
 from places import GOLDEN
 
+from litscope.attempts import begin_attempt
 from litscope.data.manifest import build_manifest
 from litscope.errors import LedgerError
 from litscope.ledger import compaction, parts, reader
@@ -37,7 +38,7 @@ from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.views import ask, sql
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 
 
 @pytest.fixture

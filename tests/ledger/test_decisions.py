@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journals import applied, ask, refused, statuses
 
+from litscope.attempts import begin_attempt
 from litscope.ledger.journal.actions import (
     Decisions,
     Journal,
@@ -21,7 +22,7 @@ from litscope.ledger.journal.actions import (
     entries,
     undone,
 )
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 
 @pytest.fixture

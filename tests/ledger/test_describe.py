@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from journals import applied, ask, refused
 
+from litscope.attempts import begin_attempt
 from litscope.ledger.journal.actions import entries
 from litscope.ledger.journal.describe import describe, describe_answer, describe_status
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 
 
 @pytest.mark.parametrize(

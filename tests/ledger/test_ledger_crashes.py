@@ -30,11 +30,12 @@ from ledger_rows import (
 )
 from places import GOLDEN
 
+from litscope.attempts import begin_attempt
 from litscope.errors import LedgerError
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 
 LEDGER_V1 = GOLDEN / "ledger_v1"
 

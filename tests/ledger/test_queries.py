@@ -10,11 +10,12 @@ import pytest
 from ledger_rows import make_rows
 from places import GOLDEN
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.queries import Confusion, classes, confusion, history, most_confused, worst
 from litscope.ledger.schema import Rows
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 
 LEDGER_V1 = RunDir(GOLDEN / "ledger_v1")
 NAMES = ["ant", "bee", "wasp"]

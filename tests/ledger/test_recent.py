@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from asked_runs import NUM_EPOCHS, TRAIN, VAL, asked_run, chance, epoch_rows
 
+from litscope.attempts import begin_attempt
 from litscope.errors import LedgerError
 from litscope.ledger.queries import worst
 from litscope.ledger.scoring.recent import LAST_EPOCHS, RECENT, recent
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.views import sql
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 
 @pytest.fixture

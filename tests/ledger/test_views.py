@@ -14,11 +14,12 @@ import pytest
 from asked_runs import TRAIN, act, asked_run, epoch_rows
 from ledger_rows import visits
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError, LedgerError
 from litscope.ledger import views
 from litscope.ledger.views import VIEWS, connect, select_ids, sql
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from ledger_rows import BATCH, SAMPLES, STEPS_PER_EPOCH, make_rows, steps, visits, write
 
+from litscope.attempts import begin_attempt
 from litscope.errors import LedgerError
 from litscope.ledger import writer as ledger_writer
 from litscope.ledger.parts import list_parts
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, PART_SCHEMA, Rows
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import entries, request, submit
 from litscope.live import steering
@@ -18,7 +19,7 @@ from litscope.live.ranks import Ranks
 from litscope.live.steered import Later, Moment
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 
 class Training:

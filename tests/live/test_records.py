@@ -10,6 +10,7 @@ import pytest
 from small_runs import IRIS, small_fit
 from watched import Module, loaders, trainer
 
+from litscope.attempts import begin_attempt
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.records import (
     COLUMNS,
@@ -22,7 +23,7 @@ from litscope.live.records import (
     write_step,
     write_summary,
 )
-from litscope.rundir import RunDir, begin_attempt, read_lines
+from litscope.rundir import RunDir, read_lines
 from litscope.watch import Scope
 
 

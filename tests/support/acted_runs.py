@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from ledger_rows import make_rows, write
 
+from litscope.attempts import begin_attempt
 from litscope.data.manifest import build_manifest
 from litscope.ledger.journal.actions import entries
-from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
+from litscope.rundir import RunDir, read_lines, write_text
 
 CLASSES = ("cat", "dog", "owl")
 NUM_TRAIN, NUM = 30, 40

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from litscope.attempts import begin_attempt
 from litscope.data.manifest import Manifest, build_manifest
 from litscope.ledger.journal.actions import answer, request, submit
 from litscope.ledger.schema import Rows, Segment
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt, write_text
+from litscope.rundir import RunDir, append_line, write_text
 
 NAMES = ["ant", "bee", "wasp"]
 NUM_EPOCHS = 4

@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 
+from litscope.attempts import begin_attempt
 from litscope.ledger.schema import FLOAT_SIGNALS, Rows, Segment
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 from litscope.ledger.scoring.scorekeeper import Scores, refresh
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, append_line, begin_attempt
+from litscope.rundir import RunDir, append_line
 
 NAMES = ["ant", "bee", "wasp"]
 SAMPLES, BATCH, STEPS = 24, 8, 3

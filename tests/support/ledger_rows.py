@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from litscope.attempts import begin_attempt
 from litscope.ledger import compaction
 from litscope.ledger.compaction import compact
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import FLOAT_SIGNALS, PART_SCHEMA, Rows, Segment
 from litscope.ledger.writer import LedgerWriter
-from litscope.rundir import RunDir, begin_attempt, read_lines, write_text
+from litscope.rundir import RunDir, read_lines, write_text
 
 BATCH, SAMPLES = 8, 40
 STEPS_PER_EPOCH = SAMPLES // BATCH

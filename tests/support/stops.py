@@ -100,12 +100,14 @@ class Points:
 
     def watch(self) -> None:
         """Count from now on."""
-        from litscope import rundir
+        from litscope import attempts, rundir
         from litscope.live.capture import Capture
         from litscope.training.loop.fit_record import FitRecord
 
-        for owner, name in ((FitRecord, "add"), (Capture, "add"), (Path, "replace"), (rundir, "append_to")):
+        for owner, name in ((FitRecord, "add"), (Capture, "add"), (Path, "replace")):
             setattr(owner, name, self._around(getattr(owner, name)))
+        for module in (rundir, attempts):
+            module.append_to = self._around(module.append_to)
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def around(*arguments: Any, **options: Any) -> Any:

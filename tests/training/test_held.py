@@ -13,11 +13,12 @@ from small_runs import IRIS
 from watched import TRAIN
 
 from litscope import watch
+from litscope.attempts import held
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import RunError
 from litscope.experiments.cv import cross_validate
 from litscope.experiments.tune import tune
-from litscope.rundir import RunDir, held
+from litscope.rundir import RunDir
 from litscope.training.fit import fit
 
 

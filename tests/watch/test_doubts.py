@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Rows
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 from litscope.watch.doubts import Doubts
 from litscope.watch.forms import classified
 from litscope.watch.rows import WatchedRows

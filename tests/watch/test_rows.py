@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError
 from litscope.ledger.reader import LedgerReader
-from litscope.rundir import RunDir, begin_attempt
+from litscope.rundir import RunDir
 from litscope.watch.rows import WatchedRows
 from litscope.watch.samples.roster import Roster
 

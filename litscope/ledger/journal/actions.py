@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from litscope.attempts import cut_steps
 from litscope.errors import LedgerError, RunError
 from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.ledger.journal.decisions import Action, Decisions, decide, is_valid, once, planted, undone
 from litscope.ledger.journal.verbs import CANARY_KINDS, SETTINGS, VERBS, Verb, check, is_momentary, request, this_user
-from litscope.rundir import RunDir, append_line, cut_steps, every_line, read_lines
+from litscope.rundir import RunDir, append_line, every_line, read_lines
 
 __all__ = [
     "CANARY_KINDS",

@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from litscope.attempts import valid_lines
 from litscope.ledger.journal.actions import canaries
 from litscope.ledger.parts import Part, list_parts
 from litscope.ledger.queries import classes
@@ -25,7 +26,7 @@ from litscope.ledger.reader import LedgerReader
 from litscope.ledger.scoring.clock import Clock, read_clock
 from litscope.ledger.scoring.scores import COLUMNS, ScoreState
 from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, Pinned, Visits, pick_visits
-from litscope.rundir import read_lines, valid_lines
+from litscope.rundir import read_lines
 from litscope.seals import check, sealed_archive
 
 STATE_FORMAT_VERSION = 2

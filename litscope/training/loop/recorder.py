@@ -56,7 +56,7 @@ class Recorder(Checkpoint):
 
     Args:
         run: the run's folder.
-        attempt: number of this attempt, from `rundir.begin_attempt` (rank 0's counts).
+        attempt: number of this attempt, from `attempts.begin_attempt` (rank 0's counts).
         stop_requests: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
         asked: the recipe as the run was asked for, to which a setting returns when it is undone.

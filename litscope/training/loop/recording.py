@@ -44,7 +44,7 @@ class Recording:
         """Meet the other ranks and open the ledger. Every rank comes here at the same point, after Lightning's setup.
 
         Args:
-            attempt: from `rundir.begin_attempt`; that of rank 0 counts.
+            attempt: from `attempts.begin_attempt`; that of rank 0 counts.
             device: of the steps' outputs.
             ledger: record signals of every sample.
             shows_bar: draw a progress bar on a terminal.

@@ -1,0 +1,105 @@
+"""The attempts of a run: each start has a number, one process trains at a time, and a later one supersedes an earlier.
+
+`attempts.jsonl` holds a line for each time the run was started or resumed. What an attempt records carries its number,
+and counts up to the step from which a later attempt went on.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from litscope.console import shell_word
+from litscope.errors import RunError
+from litscope.rundir import RunDir, append_to, open_locked, read_lines, remove_leftovers, sync_file, sync_folder
+
+
+@contextmanager
+def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
+    """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
+
+    Args:
+        advice: what to do if another process has it; default: to wait, or stop that run.
+
+    Raises:
+        RunError: if another process has it. Where the file system has no locks, nobody is kept out.
+    """
+    with (run.path / ".training").open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                way_out = advice or f"Wait for it, or end it: litscope stop {shell_word(run.path)}."
+                raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        yield
+
+
+def next_attempt(run: RunDir) -> int:
+    """The number that the next attempt of a run will have, from 1."""
+    return 1 + max((line["attempt"] for line in read_lines(run.attempts)), default=0)
+
+
+def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int:
+    """Record that the run starts (or resumes) now, and return the number of the attempt, from 1.
+
+    Everything that earlier attempts recorded at `start_step` or later is superseded: readers leave it out, `cut_steps`.
+    The line is on the disk before this returns, so that no part can carry a number which is not on record. Called once,
+    by rank 0; what killed processes left half-written in the run's folders is removed.
+    """
+    for folder in (run.path, run.signals, run.custom, run.metrics, run.scores, run.checkpoints, run.figures):
+        if folder.is_dir():
+            remove_leftovers(folder)
+    with open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
+        attempt = next_attempt(run)
+        line = {
+            "attempt": attempt,
+            "start_step": start_step,
+            "resumed_from": resumed_from,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": time.time(),
+        }
+        append_to(file, line)
+        sync_file(file.fileno(), run.attempts)
+    sync_folder(run.path)
+    return attempt
+
+
+def cut_steps(attempts: Iterable[dict[str, Any]]) -> dict[int, int | None]:
+    """The superseding rule: attempt -> least `start_step` of all later attempts; None for the last.
+
+    What an attempt recorded before its cut is valid. At the cut itself the weights are those of the checkpoint that the
+    later attempt resumed from: a step there is superseded, an evaluation valid until a later attempt repeats it.
+
+    >>> cut_steps([{"attempt": 1, "start_step": 0}, {"attempt": 2, "start_step": 60}])
+    {1: 60, 2: None}
+    """
+    starts = {line["attempt"]: line["start_step"] for line in attempts}
+    return {
+        attempt: min((step for later, step in starts.items() if later > attempt), default=None) for attempt in starts
+    }
+
+
+def valid_lines(lines: Iterable[dict[str, Any]], attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a metrics file that hold: one for each step, of the last attempt that came through it.
+
+    Args:
+        lines: of `metrics/steps.jsonl` or `epochs.jsonl`, each with `step` (optimizer steps
+            completed when it was written) and `attempt`.
+        attempts: of `attempts.jsonl`.
+    """
+    cuts = cut_steps(attempts)
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in sorted(lines, key=lambda line: line.get("attempt", 1)):
+        cut = cuts.get(line.get("attempt", 1))
+        if cut is None or line["step"] <= cut:
+            by_step[line["step"]] = line
+    return [by_step[step] for step in sorted(by_step)]
