@@ -2,7 +2,8 @@
 
 `shared_data` is the folder of real data that lies beside the checkout (or at $LITSCOPE_SHARED).
 Tests that use it are skipped where it is absent; with LITSCOPE_REQUIRE_SHARED=1, as `.ci/run` sets it
-where the folder exists, they fail instead, so that a wrong path cannot hide them.
+where the folder exists, they fail instead, so that a wrong path cannot hide them. `slurm` is likewise skipped
+without Slurm's daemons, and fails with LITSCOPE_REQUIRE_SLURM=1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import private_slurm as own_slurm
 import pytest
 import spared
 
@@ -90,6 +92,27 @@ def shared_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def private_slurm() -> Iterator[own_slurm.PrivateSlurm]:
+    """A Slurm of two nodes on this machine, for fixtures that several tests share; skipped where none can start."""
+    missing = own_slurm.what_is_missing()
+    if missing is not None:
+        if os.environ.get("LITSCOPE_REQUIRE_SLURM") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with own_slurm.running_slurm() as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def slurm(private_slurm: own_slurm.PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[own_slurm.PrivateSlurm]:
+    """That Slurm as this test's own: `sbatch` and the others find it, and afterwards nothing runs on it."""
+    for name, value in private_slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    yield private_slurm
+    private_slurm.clear()
 
 
 @pytest.fixture(scope="session")
