@@ -1,4 +1,4 @@
-"""The attempts of a run: each start has a number, one process trains at a time, and a later one supersedes an earlier.
+"""The attempts of a run: each start has a number, and a later one supersedes what an earlier one recorded.
 
 `attempts.jsonl` holds a line for each time the run was started or resumed. What an attempt records carries its number,
 and counts up to the step from which a later attempt went on.
@@ -6,40 +6,13 @@ and counts up to the step from which a later attempt went on.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-from litscope.console import shell_word
-from litscope.errors import RunError
 from litscope.rundir import RunDir, append_to, open_locked, read_lines, remove_leftovers, sync_file, sync_folder
-
-
-@contextmanager
-def held(run: RunDir, advice: str | None = None) -> Iterator[None]:
-    """Keep other processes from training this run meanwhile. The lock goes with the process, however it ends.
-
-    Args:
-        advice: what to do if another process has it; default: to wait, or stop that run.
-
-    Raises:
-        RunError: if another process has it. Where the file system has no locks, nobody is kept out.
-    """
-    with (run.path / ".training").open("a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                way_out = advice or f"Wait for it, or end it: litscope stop {shell_word(run.path)}."
-                raise RunError(f"{run.path} is being trained by another process. {way_out}") from error
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        yield
 
 
 def next_attempt(run: RunDir) -> int:

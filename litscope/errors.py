@@ -9,6 +9,7 @@
     │   └── MissingExtra         an optional dependency is not installed
     ├── LedgerError          1   signals could not be recorded or read
     ├── NonFiniteLossError   1   the loss became NaN or infinite
+    ├── Superseded           1   another process has taken the run over
     └── Interrupted        130   Ctrl-C or SIGTERM; the checkpoint is written
 
 A message says what was wrong, with the value; what is allowed; and what to do next.
@@ -63,6 +64,10 @@ class LedgerError(LitscopeError):
 
 class NonFiniteLossError(LitscopeError):
     """The loss became NaN or infinite."""
+
+
+class Superseded(LitscopeError):
+    """Another process has taken the run over, so this one may not write to it any more."""
 
 
 class Interrupted(LitscopeError):

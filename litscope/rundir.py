@@ -55,6 +55,7 @@ class RunDir:
         figures: PNG files.
         exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
+        trainer: which process may write here, or was the last (`claims`); hidden, for it means nothing elsewhere.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -86,6 +87,7 @@ class RunDir:
         self.figures = self.path / "figures"
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"
+        self.trainer = self.path / ".trainer.json"
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from litscope.attempts import held, valid_lines
+from litscope.attempts import valid_lines
+from litscope.claims import held
 from litscope.config.resume import run_settings
 from litscope.console import from_here, moment, one_line, shell_word, table_lines
 from litscope.defaults import monitored

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from litscope.attempts import held
+from litscope.claims import held
 from litscope.config.recipe import Recipe
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError

@@ -9,7 +9,9 @@ from __future__ import annotations
 import threading
 import time
 
+from litscope.claims import Guard, unguarded
 from litscope.console import warn
+from litscope.errors import Superseded
 from litscope.ledger.compaction import compact
 from litscope.ledger.custom import CUSTOM_SCHEMA
 from litscope.ledger.reader import LedgerReader
@@ -25,11 +27,13 @@ class Upkeep:
         run: the run's folder, which nobody else trains.
         first_after_s: seconds of training before the first work.
         share: largest share of the time that the work may take; an epoch that ends too early waits for the next.
+        guard: asked before each work.
     """
 
-    def __init__(self, run: RunDir, first_after_s: float = 5.0, share: float = 0.02) -> None:
+    def __init__(self, run: RunDir, first_after_s: float = 5.0, share: float = 0.02, guard: Guard = unguarded) -> None:
         self._reader = LedgerReader(run)  # kept: it has read the footers of all earlier parts
         self._share = share
+        self._guard = guard
         self._due_at = time.monotonic() + first_after_s
         self._asked = threading.Event()
         self._is_closed = False
@@ -69,7 +73,10 @@ class Upkeep:
 
     def _work(self, is_over: bool = False, joins: bool = True) -> None:
         try:
+            self._guard()
             scores = refresh_with(self._reader)
+        except Superseded:
+            return  # whoever trains now keeps them; the training thread tells it
         except Exception as error:  # noqa: BLE001 - scores are an extra: whatever is wrong with them, the run goes on
             self._tell(f"The scores could not be brought up to date: {error}.")
             return  # joined, parts that were not counted yet would have them count all anew

@@ -15,7 +15,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from litscope.errors import LedgerError
+from litscope.claims import Guard, unguarded
+from litscope.errors import LedgerError, Superseded
 from litscope.ledger.parts import list_parts, part_name, storage
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import RunDir, whole_file
@@ -65,6 +66,7 @@ class LedgerWriter:
         rank: global rank of this process.
         rows_per_part: number of rows at which a part is written even if more blocks are waiting.
         folder: where the parts go; default: the run's `signals`.
+        guard: asked before a part gets its name.
     """
 
     def __init__(
@@ -74,10 +76,12 @@ class LedgerWriter:
         rank: int = 0,
         rows_per_part: int = ROWS_PER_PART,
         folder: Path | None = None,
+        guard: Guard = unguarded,
     ) -> None:
         self._folder = folder or run.signals
         self._attempt, self._rank = attempt, rank
         self._rows_per_part = rows_per_part
+        self._guard = guard
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             mine = [p.last for p in list_parts(self._folder) if (p.attempt, p.rank) == (attempt, rank)]
@@ -100,6 +104,7 @@ class LedgerWriter:
 
         Raises:
             LedgerError: if writing has failed, now or at any time before, or the writer is closed.
+            Superseded: if `guard` said so.
         """
         if self._is_closed:
             raise LedgerError(f"Rows came after the ledger in {self._folder} was closed.")
@@ -144,6 +149,8 @@ class LedgerWriter:
         if self._error is None:
             return
         self._is_error_raised = True
+        if isinstance(self._error, Superseded):
+            raise self._error
         if isinstance(self._error, OSError | pa.ArrowException):
             raise _write_error(self._folder, self._error) from self._error
         raise LedgerError(f"The ledger's writer in {self._folder} failed: {self._error!r}.") from self._error
@@ -184,6 +191,7 @@ class LedgerWriter:
         pq.write_table(table, content, row_group_size=ROWS_PER_PART, **storage(table.schema))
         with whole_file(path) as file:
             file.writelines(sealed_parquet(content.getvalue()))
+            self._guard()
         self._next += 1
         self._waiting.clear()
 

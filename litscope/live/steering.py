@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from litscope.claims import Guard, unguarded
 from litscope.console import say, warn
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import (
@@ -48,13 +49,15 @@ class Steering:
 
     Args:
         run: the run's folder.
+        guard: asked before an answer is written.
 
     Attributes:
         is_ending: whether somebody asked to end the run in order.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, guard: Guard = unguarded) -> None:
         self.is_ending = False
+        self._guard = guard
         self._run = run
         self._journal = Journal(run)
         self._applied: list[Action] = []
@@ -271,6 +274,7 @@ class Steering:
 
     def _answer(self, action: Action, moment: Moment, status: Any, facts: Mapping[str, Any]) -> None:
         if self._ranks.rank == 0:
+            self._guard()
             place = {"step": moment.step, "epoch": moment.epoch, "attempt": self._attempt}
             answer(self._run, action["id"], status, **place, **facts)
             if not action.get("canary"):

@@ -235,10 +235,10 @@ def make_recorder(job: Job, stop_requests: StopRequests) -> Recorder:
     """The callback that records, saves, steers and ends a run."""
     recipe, training = job.recipe, job.recipe.training
     return Recorder(
-        job.run,
+        job.claim,
         job.attempt,
         stop_requests,
-        Steering(job.run),
+        Steering(job.run, job.claim.check),
         asked=job.asked,
         last_checkpoint=checkpoint_folder(recipe, job.run) / LAST,
         ledger=recipe.logging.ledger,

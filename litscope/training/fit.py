@@ -13,7 +13,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torchmetrics import Metric
 
-from litscope.attempts import held
+from litscope.claims import Claim, held
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.keywords import FitKeywords
 from litscope.config.recipe import Recipe
@@ -33,7 +33,7 @@ from litscope.config.signature import names_flags
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError, Interrupted, RunError, UserError
+from litscope.errors import ConfigError, Interrupted, RunError, Superseded, UserError
 from litscope.launch.lookout import Signs
 from litscope.launch.places import rank_of_process
 from litscope.launch.workers import start_workers
@@ -126,8 +126,10 @@ def run_recipe(
     with catch_stop_requests() as stop_requests, ExitStack() as lock:
         if (done := finished(recipe)) is not None:
             return done
+        claim: Claim | None = None
         if is_first and (folder := resolve_resume(recipe)[1]) is not None:
-            lock.enter_context(held(RunDir(folder)))  # before anything of it is read that changes while it trains
+            # Before anything of it is read that changes while it trains.
+            claim = lock.enter_context(held(RunDir(folder)))
         elif is_first:
             check_name(recipe)
         start = prepare(recipe, callbacks, actions, metrics=metrics)
@@ -141,8 +143,9 @@ def run_recipe(
         begin_tuning(start, classifier)
         run = open_run(start, is_first)
         if is_first and start.folder is None:
-            lock.enter_context(held(run))
+            claim = lock.enter_context(held(run))
             run.check_free()  # another process may have been faster
+        claim = claim or Claim(run, token="")
         with torch_threads(threads_of_steps(start.recipe)), stop_requests.deferred(quiet=not is_first):
             loggers: list[Logger] = []
             if is_first:
@@ -152,7 +155,7 @@ def run_recipe(
                     abandon(run, start)
                     raise
             attempt = begin(run, start) if is_first else 0
-            return _train_with_workers(start.job(plan, classifier, run, attempt, loggers, on_epoch), stop_requests)
+            return _train_with_workers(start.job(plan, classifier, claim, attempt, loggers, on_epoch), stop_requests)
 
 
 def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
@@ -166,6 +169,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
         stop_requests.closes()
         if not job.is_first:
             return {}
+        job.claim.check()
         wall_s = time.monotonic() - began
         try:
             summary.draw_figures(job, outcome)
@@ -175,7 +179,8 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
 
     def ended(status: Literal["failed", "interrupted"], message: str) -> None:
         say(f"error: {message}" if status == "failed" else message)
-        close(status, message)
+        with suppress(Superseded):  # it has no say any more; it ends all the same
+            close(status, message)
 
     signs = Signs(
         has_met=torch.distributed.is_initialized,

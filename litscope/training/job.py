@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import numpy as np
 from lightning.pytorch.loggers import Logger
 
+from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.curation.run_list import in_short
 from litscope.data.datamodule import ClassificationData
@@ -32,6 +33,7 @@ class Job:
         asked: the same without those changes, as in recipe.yaml.
         data: opened.
         classifier: built right after the random generators were seeded; training draws on from there.
+        claim: to the run's folder; without a token on every process but the first, until they have met.
         attempt: number of this attempt, from 1; 0 on every process but the first.
         checkpoint: what the run goes on from.
         callbacks: the caller's own.
@@ -46,7 +48,7 @@ class Job:
     plan: Plan
     data: ClassificationData
     classifier: Classifier
-    run: RunDir
+    claim: Claim
     attempt: int
     checkpoint: Path | None
     callbacks: Sequence[L.Callback] = ()
@@ -54,6 +56,11 @@ class Job:
     files: Mapping[str, bytes] = field(default_factory=dict)
     stride: Stride | None = None
     on_epoch: OnEpoch | None = None
+
+    @property
+    def run(self) -> RunDir:
+        """The run's folder."""
+        return self.claim.run
 
     @property
     def is_first(self) -> bool:

@@ -23,6 +23,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torchmetrics import Metric
 
+from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, resolve_resume, run_settings
 from litscope.console import number_of, shell_word
@@ -97,7 +98,7 @@ class Prepared:
         self,
         plan: Plan,
         classifier: Classifier,
-        run: RunDir,
+        claim: Claim,
         attempt: int,
         loggers: list[Logger],
         on_epoch: OnEpoch | None = None,
@@ -109,7 +110,7 @@ class Prepared:
             plan=plan,
             data=self.data,
             classifier=classifier,
-            run=run,
+            claim=claim,
             attempt=attempt,
             loggers=loggers,
             checkpoint=self.checkpoint,

@@ -221,7 +221,7 @@ def begin(run: RunDir, start: Prepared) -> int:
     A folder is a run from the moment when it has a recipe, so that comes after all that a new run is made of. What a
     start that was killed before had left there is replaced; of actions, the same ones twice say nothing else.
 
-    The caller holds the run (`attempts.held`): before that, nothing may change in a folder that another process may
+    The caller holds the run (`claims.held`): before that, nothing may change in a folder that another process may
     use.
     """
     checkpoint, recipe = start.checkpoint, start.asked

@@ -30,6 +30,7 @@ def main() -> int:
 
 
 def _join_run(recipe_file: str, run_dir: str) -> None:
+    from litscope.claims import Claim
     from litscope.config.flags import build
     from litscope.live.stop_requests import catch_stop_requests
     from litscope.rundir import RunDir
@@ -45,7 +46,8 @@ def _join_run(recipe_file: str, run_dir: str) -> None:
         begin_tuning(start, classifier)
         say_there(Path(recipe_file))
         with torch_threads(threads_of_steps(start.recipe)), stop_requests.deferred(quiet=True):
-            train(start.job(start.plan, classifier, RunDir(run_dir), attempt=0, loggers=[]), stop_requests)
+            claim = Claim(RunDir(run_dir), token="")
+            train(start.job(start.plan, classifier, claim, attempt=0, loggers=[]), stop_requests)
 
 
 if __name__ == "__main__":

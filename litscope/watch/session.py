@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litscope.attempts import begin_attempt, held
+from litscope.attempts import begin_attempt
+from litscope.claims import held
 from litscope.console import say
 from litscope.errors import LitscopeError
 from litscope.ledger.upkeep import Upkeep

@@ -15,7 +15,8 @@ import forked
 import pytest
 
 from litscope import rundir
-from litscope.attempts import begin_attempt, cut_steps, held, valid_lines
+from litscope.attempts import begin_attempt, cut_steps, valid_lines
+from litscope.claims import held
 from litscope.errors import RunError
 from litscope.rundir import (
     RunDir,
@@ -362,7 +363,7 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
     code = """
 import sys
-from litscope.attempts import held
+from litscope.claims import held
 from litscope.rundir import RunDir
 with held(RunDir(sys.argv[1])): pass
 """

@@ -14,7 +14,8 @@ import pytest
 import torch
 from small_runs import DIGITS, IRIS, last, small_fit
 
-from litscope.errors import ConfigError, RunError
+from litscope.claims import held
+from litscope.errors import ConfigError, RunError, Superseded
 from litscope.live.records import epoch_rows
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
@@ -86,6 +87,17 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(3)}, "b": Unwritable()}, path)
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert load_checkpoint(path)["state_dict"]["a"].sum() == 3
+
+
+def test_a_run_that_was_taken_over_while_a_checkpoint_was_written_keeps_its_own(tmp_path: Path) -> None:
+    with held(RunDir(tmp_path)) as claim:
+        checkpoints, path = AtomicCheckpointIO(), tmp_path / "checkpoints/last.ckpt"
+        checkpoints.save_checkpoint({"state_dict": {"a": torch.ones(3)}}, path)
+        checkpoints.guard = claim.check
+        with held(RunDir(tmp_path)), pytest.raises(Superseded):
+            checkpoints.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, path)
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
     assert load_checkpoint(path)["state_dict"]["a"].sum() == 3
 
 

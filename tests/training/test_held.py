@@ -13,7 +13,7 @@ from small_runs import IRIS
 from watched import TRAIN
 
 from litscope import watch
-from litscope.attempts import held
+from litscope.claims import held
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import RunError
 from litscope.experiments.cv import cross_validate

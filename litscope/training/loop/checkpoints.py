@@ -34,6 +34,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from litscope.claims import Guard
 from litscope.lightning_internals import LoopStage, write_loop_counters
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import BEST, LAST, PREVIOUS, name_also, whole_file
@@ -68,9 +69,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Attributes:
         adapt: called with each checkpoint after reading, before Lightning looks at it.
+        guard: asked before a checkpoint gets its name.
     """
 
     adapt: Callable[[dict[str, Any]], None] | None = None
+    guard: Guard | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -86,6 +89,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with whole_file(path, former) as file, sealed_archive(file) as archive:
                 torch.save(checkpoint, archive)
+                if self.guard is not None:
+                    self.guard()
         except (OSError, RuntimeError) as error:
             reason = error if isinstance(error, OSError) else error.__context__  # torch says that its archive is cut
             if not isinstance(reason, OSError) or reason.errno is None:
@@ -107,6 +112,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if self.adapt is not None:
             self.adapt(checkpoint)
         return checkpoint
+
+
+def guard_checkpoints(trainer: L.Trainer, guard: Guard) -> None:
+    """Have `guard` asked before a checkpoint of this trainer gets its name."""
+    io = trainer.strategy.checkpoint_io
+    assert isinstance(io, AtomicCheckpointIO), f"a run's checkpoints are written whole, not by {type(io).__name__}"
+    io.guard = guard
 
 
 def supersede(folder: Path, checkpoint: Path) -> None:

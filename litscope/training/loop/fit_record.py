@@ -220,6 +220,7 @@ class FitRecord:
         if not trainer.is_global_zero:
             return
         loss *= trainer.accumulate_grad_batches  # Lightning's loss is divided by it
+        self._recording.claim.check()
         where = {"step": self.step, "epoch": trainer.current_epoch, "attempt": self._recording.attempt}
         write_step(self._recording.run, **where, loss=loss, lr=self._rate)
         for logger in trainer.loggers:
@@ -240,6 +241,7 @@ class FitRecord:
         num_samples = sum(recording.ranks.gather(self.clock.num_samples))
         if not recording.is_first:
             return None
+        recording.claim.check()
         row = write_epoch(
             recording.run,
             epoch=self.epoch,

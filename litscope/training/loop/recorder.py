@@ -20,6 +20,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.data.loaders import num_stacked
 from litscope.errors import Interrupted
@@ -36,10 +37,9 @@ from litscope.lightning_internals import (
 from litscope.live.pace import Due, Pace
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
-from litscope.rundir import RunDir
 from litscope.training.job import OnEpoch
 from litscope.training.loop.canaries import Canaries, Plan
-from litscope.training.loop.checkpoints import KEY, Position, write_position
+from litscope.training.loop.checkpoints import KEY, Position, guard_checkpoints, write_position
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.loop.fit_record import FitRecord, num_val_batches
@@ -55,7 +55,7 @@ class Recorder(Checkpoint):
     """Ledger, metrics files, loss guard, progress, last.ckpt and the end of the run.
 
     Args:
-        run: the run's folder.
+        claim: to the run's folder.
         attempt: number of this attempt, from `attempts.begin_attempt` (rank 0's counts).
         stop_requests: Ctrl-C and SIGTERM.
         steering: what people ask of the run.
@@ -86,7 +86,7 @@ class Recorder(Checkpoint):
 
     def __init__(
         self,
-        run: RunDir,
+        claim: Claim,
         attempt: int,
         stop_requests: StopRequests,
         steering: Steering,
@@ -107,7 +107,7 @@ class Recorder(Checkpoint):
         self.pace = Pace(stop_requests, saves=saves_last, max_time_s=max_time_s)
         self.num_epochs = 0
         self.is_evaluation_recorded = True
-        self._run, self._attempt = run, attempt
+        self._claim, self._attempt = claim, attempt
         self._stop_requests, self._steering = stop_requests, steering
         self._asked = asked
         self._ledger = ledger
@@ -132,13 +132,14 @@ class Recorder(Checkpoint):
         if self._is_set_up:
             return
         self._recording = Recording.begin(
-            self._run,
+            self._claim,
             self._attempt,
             trainer.strategy.root_device,
             ledger=self._ledger,
             shows_bar=self._shows_bar,
             monitor=self._monitor,
         )
+        guard_checkpoints(trainer, self._recording.claim.check)
         self._is_set_up = True
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -397,7 +398,8 @@ class Recorder(Checkpoint):
     # ---- saving and ending -------------------------------------------------------------------
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add our part, for which the loss must be finite and the signals so far must be on the disk."""
+        """Add our part, for which the run must still be ours, the loss finite, and the signals so far on the disk."""
+        self._recording.claim.check()
         checkpoint[KEY] = {
             "format": 1,
             "limits": limits_of(self._asked),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from litscope.claims import Claim
 from litscope.ledger.upkeep import Upkeep
 from litscope.ledger.writer import LedgerWriter
 from litscope.live.capture import Capture
@@ -24,6 +25,7 @@ class Recording:
     Attributes:
         run: the run's folder.
         attempt: number of this attempt, the same on every rank.
+        claim: to write to the run, the same on every rank.
         ranks: all processes of the run.
         capture: takes what steps say about their samples.
         upkeep: works on scores and parts after each epoch; None without a ledger, and on all ranks but the first.
@@ -32,6 +34,7 @@ class Recording:
 
     run: RunDir
     attempt: int
+    claim: Claim
     ranks: Ranks
     capture: Capture
     upkeep: Upkeep | None
@@ -39,11 +42,12 @@ class Recording:
 
     @classmethod
     def begin(
-        cls, run: RunDir, attempt: int, device: torch.device, *, ledger: bool, shows_bar: bool, monitor: str | None
+        cls, claim: Claim, attempt: int, device: torch.device, *, ledger: bool, shows_bar: bool, monitor: str | None
     ) -> Recording:
         """Meet the other ranks and open the ledger. Every rank comes here at the same point, after Lightning's setup.
 
         Args:
+            claim: to the run's folder; that of rank 0 counts.
             attempt: from `attempts.begin_attempt`; that of rank 0 counts.
             device: of the steps' outputs.
             ledger: record signals of every sample.
@@ -51,14 +55,17 @@ class Recording:
             monitor: metric that the epoch's line shows.
         """
         ranks = Ranks()
-        attempt = ranks.first(attempt)
+        attempt, token = ranks.first((attempt, claim.token))
+        run, claim = claim.run, Claim(claim.run, token)
         is_first = ranks.rank == 0
+        writer = LedgerWriter(run, attempt, ranks.rank, guard=claim.check) if ledger else None
         return cls(
             run,
             attempt,
+            claim,
             ranks,
-            Capture(LedgerWriter(run, attempt, ranks.rank) if ledger else None, device, FLUSH_S),
-            Upkeep(run) if ledger and is_first else None,
+            Capture(writer, device, FLUSH_S),
+            Upkeep(run, guard=claim.check) if ledger and is_first else None,
             Progress(show=is_first, bar=shows_bar, monitor=monitor),
         )
 
