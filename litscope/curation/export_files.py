@@ -20,6 +20,7 @@ from PIL import Image
 
 from litscope.data.manifest import SPLITS, Ids
 from litscope.data.reading.readers import FileReader
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError
 from litscope.rundir import write_json, write_text
@@ -100,7 +101,7 @@ class _Files:
     def put(self, row: dict[str, Any], folder: Path) -> str:
         """Link, copy or write the file of a sample into a folder. Returns its name there."""
         path = self.path(row)
-        suffix = path.suffix if path else self._suffix()
+        suffix = path.suffix if path else self._suffix(row)
         stem = Path(row["key"]).stem
         target = folder / f"{stem}{suffix}"
         if target.with_suffix("") in self._used:  # two of one name, from two folders
@@ -114,12 +115,18 @@ class _Files:
             target.symlink_to(path)
         return target.name
 
-    def _suffix(self) -> str:
+    def _suffix(self, row: dict[str, Any]) -> str:
         reader = self._source.reader
+        if isinstance(reader, ShardReader):
+            return reader.suffix(self._at[row["sample_id"]])
         return ".png" if reader.dtype == np.uint8 and reader.channels in (1, 3) else ".npy"
 
     def _write(self, row: dict[str, Any], target: Path) -> None:
-        pixels = self._source.reader.read(self._at[row["sample_id"]])  # (H, W, K)
+        reader, at = self._source.reader, self._at[row["sample_id"]]
+        if isinstance(reader, ShardReader):
+            target.write_bytes(reader.content(at))
+            return
+        pixels = reader.read(at)  # (H, W, K)
         if target.suffix == ".npy":
             np.save(target, pixels)
         else:

@@ -3,6 +3,7 @@
     settings          what a data module is told: one field for each setting, with its names and its range
     keywords          the same for type checkers, written by scripts/keywords.py
     sources/          what `--dataset` may name -> rows, splits and a reader
+    shards/           images in tar files of many, and where in them each lies
     reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
     manifest          which samples there are, and what is known of each
     sample_facts      what a trained network must know of samples that it has never seen

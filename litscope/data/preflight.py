@@ -201,8 +201,8 @@ def inspect(
                 lambda: _look_at_files(reader, set(reasons), threads, progress),
             )
             reasons, digests, traits = {**found.reasons, **reasons}, found.digests, found.traits
-        elif source.reader.array is not None:
-            rows = array_digests(source.reader.array) if source.digests is None else source.digests
+        else:
+            rows = source.digests if source.digests is not None else _digests_in_memory(source)
             digests = dict(enumerate(rows.to_pylist()))
     bad = np.array(sorted(reasons), dtype=np.int64)
     report = Report(
@@ -229,6 +229,11 @@ def inspect(
         report.digests = pa.array([digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
     report.warnings = _warnings(report)
     return report
+
+
+def _digests_in_memory(source: Source) -> pa.Array:
+    assert source.reader.array is not None
+    return array_digests(source.reader.array)
 
 
 def _counts(manifest: Manifest, bad: Ids) -> dict[str, list[int]]:

@@ -43,6 +43,11 @@ Words = npt.NDArray[np.uint64]
 _BLOCK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
 
 
+def new_digest() -> hashlib.blake2b:
+    """A digest of bytes that come in pieces."""
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+
 def bytes_digest(data: Any) -> bytes:
     """The digest of a file's bytes, or of a row's."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
@@ -51,7 +56,7 @@ def bytes_digest(data: Any) -> bytes:
 def file_digest(path: Path) -> bytes:
     """The digest of a whole file. Raises OSError, and DataError for what is no regular file."""
     check_regular(path)
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    digest = new_digest()
     with path.open("rb", buffering=0) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)

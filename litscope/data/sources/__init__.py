@@ -15,6 +15,7 @@
     tables        how the columns of a table become features
     numbers       cells of a table -> numbers, without loss before they are centred
     delimited     a CSV file's encoding, separator and header
+    sharded       folders of shards
     arrays        .npz files: features, or images and the axis of their channels
     named         bundled and downloaded data sets
     splits        which samples train, validate and test where the data do not say so

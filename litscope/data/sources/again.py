@@ -21,6 +21,7 @@ from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES
@@ -73,7 +74,9 @@ def open_again(
         encoding=like.encoding,
     )
     if rows.features is None:
-        return Source(manifest, _reader(rows, like.encoding, asked.channels), "image", rows.name, rows.notes)
+        digests = None if rows.shards is None else rows.shards.table["digest"].combine_chunks()
+        reader = _reader(rows, like.encoding, asked.channels)
+        return Source(manifest, reader, "image", rows.name, rows.notes, digests=digests)
     columns = like.encoding["columns"]
     table, separator = _columns_of(rows.features, dataset, columns)
     array, notes = encode(table, columns, rows.name, separator)
@@ -104,6 +107,9 @@ def encoded_as(source: Source, dataset: str, encoding: Mapping[str, Any]) -> Sou
 
 def _reader(rows: Listing, encoding: dict[str, Any], axis: Axis | None) -> Reader:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
+    if rows.shards is not None:
+        assert rows.root is not None
+        return ShardReader(rows.root.absolute(), rows.shards, channels, dtype)
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
     assert rows.root is not None

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from litscope.data.manifest import UNLABELLED
 from litscope.data.reading.gaps import NUMBER_GAPS
+from litscope.data.shards.index import Index
 from litscope.errors import DataError
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -30,7 +31,7 @@ _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 
 @dataclass
 class Listing:
-    """N samples, and one of: files under `root`, `pixels` in memory, columns of a table.
+    """N samples, and one of: files under `root`, shards under `root`, `pixels` in memory, columns of a table.
 
     Attributes:
         name: for the person.
@@ -43,6 +44,7 @@ class Listing:
         notes: lines for the person.
         root: folder that the keys start from.
         unreadable: folder -> why it is set aside.
+        shards: where in shards under `root` the samples lie.
         pixels: (N, H, W, K) uint8 or float32.
         features: columns that become features.
         separator: of the CSV file that the features are from.
@@ -61,6 +63,7 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     root: Path | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
+    shards: Index | None = None
     pixels: npt.NDArray[Any] | None = None
     features: pa.Table | None = None
     separator: str | None = None

@@ -21,11 +21,14 @@ from litscope.data.reading import bands
 from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.reading.regular import check_regular
+from litscope.data.shards.index import index_of
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.arrays import new_pixels, number_columns, table_keys
 from litscope.data.sources.columns import Asked
 from litscope.data.sources.folders import list_images
 from litscope.data.sources.lists import listed_images
 from litscope.data.sources.names import TABLE_SUFFIXES, require_paths
+from litscope.data.sources.sharded import list_shards
 from litscope.data.sources.source import Source, refuse_columns
 from litscope.data.sources.table_files import open_table
 from litscope.data.sources.tables import encode, infinite_cells, infinite_line, text_columns
@@ -136,6 +139,9 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
     axis = asked.channels or encoding.get("channel_axis")
     if any(path.suffix.lower() == ".npz" for path in paths):
         return _new_arrays(paths, encoding, axis)
+    indices = [index_of(path) for path in paths]
+    if any(indices):
+        return _new_shards(paths, indices[0], channels, dtype)
     keys: list[str] = []
     extra: dict[str, Any] = {}
     notes: list[str] = []
@@ -157,6 +163,14 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
     if asked.channels is not None and not any(key.lower().endswith(bands.SUFFIX) for key in keys):
         raise ConfigError(f"--channels {asked.channels} is for .npz and .npy files; there are none to be predicted.")
     return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis), extra, notes)
+
+
+def _new_shards(paths: Sequence[Path], index: Path | None, channels: int, dtype: np.dtype[Any]) -> _New:
+    if len(paths) > 1 or index is None:
+        raise DataError("One folder of shards at a time: it cannot be joined with other paths.")
+    rows = list_shards(index, is_trained_on=False)
+    assert rows.shards is not None
+    return _New(rows.keys, ShardReader(index.parent.absolute(), rows.shards, channels, dtype), rows.extra)
 
 
 def _new_arrays(paths: Sequence[Path], encoding: Mapping[str, Any], axis: bands.Axis | None) -> _New:

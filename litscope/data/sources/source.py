@@ -3,6 +3,7 @@
     digits, iris, breast_cancer, mnist, ...      named.py
     a folder                                     folders.py
     a CSV, Parquet or .npz file                  lists.py, tables.py, arrays.py
+    a folder of shards, or its index             sharded.py
 
 A name always means the named data set; write `./digits` for a folder of that name. `new` opens new data for a trained
 model, by the `encoding` that the manifest keeps.
@@ -26,6 +27,8 @@ from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
+from litscope.data.shards.index import index_of
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources import splits
 from litscope.data.sources.arrays import npz_rows
 from litscope.data.sources.columns import NONE, Asked
@@ -35,6 +38,7 @@ from litscope.data.sources.listing import Listing
 from litscope.data.sources.lists import list_rows
 from litscope.data.sources.named import named_in, open_named
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES, require_dataset
+from litscope.data.sources.sharded import list_shards
 from litscope.data.sources.tables import (
     encode,
     feature_names,
@@ -57,7 +61,7 @@ class Source:
         name: for the person.
         notes: lines for the person.
         folds: (N,) int64, the fold of each sample (-1: in none), where folds were asked for and none validates.
-        digests: (N,) 16 bytes, of the rows of a table as they were read; None for images.
+        digests: (N,) 16 bytes, of the rows of a table as they were read, and of images in shards; else None.
         unreadable: folder -> why it is set aside, with all that it holds.
         infinite: columns of a table with infinite cells, which are read as gaps -> how many they are.
         group_column: what names the groups, where there are any.
@@ -170,6 +174,10 @@ def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_tra
     """
     require_dataset(dataset)
     path = Path(dataset).expanduser()
+    index = None if dataset in NAMES else index_of(path)
+    if index is not None:
+        refuse_columns(asked, dataset)
+        return list_shards(index, is_trained_on)
     is_list = dataset not in NAMES and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     is_npz = dataset not in NAMES and path.suffix.lower() == ".npz" and path.is_file()
     if is_list:
@@ -233,7 +241,10 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
         names = feature_names(columns)
         return ArrayReader(array), {"kind": "table", "columns": columns, "feature_names": names}
     reader: Reader
-    if rows.pixels is not None:
+    if rows.shards is not None:
+        assert rows.root is not None
+        reader = ShardReader(rows.root.absolute(), rows.shards)
+    elif rows.pixels is not None:
         reader = ArrayReader(rows.pixels)
     else:
         assert rows.root is not None
@@ -249,7 +260,9 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
 
 
 def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
-    """What identifies the rows of a table: the cells that become features, as they were read."""
+    """What identifies the rows of a table: the cells that become features, as they were read. Shards bring theirs."""
+    if rows.shards is not None:
+        return rows.shards.table["digest"].combine_chunks()
     if rows.features is None:
         return None
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])

@@ -1,0 +1,148 @@
+"""index.parquet: the samples of a set of shards, in the order in which they lie there, and where.
+
+    key, label, split, group, ...       as in a manifest; `group` and further columns where there are any
+    shard            int32              number of the shard, in the order of its names
+    offset, size     int64              of the sample's bytes in it
+    suffix           string             of the member: .jpg, .png, .npy, ...
+    digest           16 bytes           of these bytes (`reading.digests`): their identity, and their checksum
+
+A row's number is its sample_id. The names of classes and shards, and what is needed to read the images alike, are in the
+file's metadata. The file is sealed (`litscope.seals`), and is there only when all shards are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from litscope.errors import DataError
+from litscope.rundir import whole_file
+from litscope.seals import DamagedError, check, sealed_parquet
+
+FILE = "index.parquet"
+FORMAT_VERSION = 1
+_METADATA_KEY = b"litscope-shards"
+
+PLACES = ("shard", "offset", "size", "suffix", "digest")
+"""Columns that say where a sample lies."""
+
+_OWN = ("key", "label", "split", "group", *PLACES)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file.
+
+    Attributes:
+        name: of the file, in the folder of the index.
+        num_bytes: of the whole file.
+        digest: of the whole file, 32 hexadecimal digits.
+    """
+
+    name: str
+    num_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """N samples in shards.
+
+    Attributes:
+        table: (N rows) see the module.
+        classes: name of class 0, 1, ...
+        shards: in the order of their numbers.
+        encoding: kind, channels and dtype of the images, as in a manifest.
+        made_from: a fingerprint of the source and of how it was stored; "" of shards that others wrote.
+    """
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    encoding: dict[str, Any] = field(default_factory=dict)
+    made_from: str = ""
+
+    def __repr__(self) -> str:
+        return f"Index({len(self):,} samples, {len(self.shards):,} shards, {len(self.classes)} classes)"
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def extra(self) -> dict[str, pa.ChunkedArray]:
+        """Columns that the source had besides."""
+        return {name: self.table[name] for name in self.table.column_names if name not in _OWN}
+
+    @property
+    def groups(self) -> npt.NDArray[np.object_] | None:
+        """(N,) names, None for a row of its own; None where no groups are known."""
+        if "group" not in self.table.column_names:
+            return None
+        return np.asarray(self.table["group"].to_numpy(zero_copy_only=False), dtype=object)
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """(3, N) shard, offset and size of each sample."""
+        columns = [self.table[name].to_numpy().astype(np.int64) for name in PLACES[:3]]
+        return np.stack(columns)
+
+    def write(self, folder: Path) -> None:
+        """Write `index.parquet`, whole or not at all."""
+        facts = {
+            "format_version": FORMAT_VERSION,
+            "classes": list(self.classes),
+            "shards": [asdict(shard) for shard in self.shards],
+            "encoding": self.encoding,
+            "made_from": self.made_from,
+        }
+        metadata = {_METADATA_KEY: json.dumps(facts, ensure_ascii=False, allow_nan=False).encode()}
+        content = pa.BufferOutputStream()
+        pq.write_table(self.table.replace_schema_metadata(metadata), content, compression="zstd")
+        with whole_file(folder / FILE) as file:
+            file.writelines(sealed_parquet(content.getvalue()))
+
+    @classmethod
+    def read(cls, file: Path) -> Index:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: if it is missing, damaged, no index of shards, or of a newer format.
+        """
+        try:
+            check(file, may_remember=True)
+            table = pq.read_table(file, partitioning=None)
+        except (OSError, DamagedError, pa.ArrowInvalid) as error:
+            raise DataError(f"The index {file} cannot be read: {error}.") from error
+        raw = (table.schema.metadata or {}).get(_METADATA_KEY)
+        if raw is None:
+            raise DataError(f"{file} is a Parquet file, but not an index of shards that litscope wrote.")
+        facts = json.loads(raw)
+        if facts["format_version"] > FORMAT_VERSION:
+            raise DataError(
+                f"{file} has index format {facts['format_version']}, this litscope reads up to {FORMAT_VERSION}. "
+                "Install a newer litscope to open it."
+            )
+        shards = tuple(Shard(**shard) for shard in facts["shards"])
+        return cls(
+            table.replace_schema_metadata(None), tuple(facts["classes"]), shards, facts["encoding"], facts["made_from"]
+        )
+
+
+def index_of(path: Path) -> Path | None:
+    """The index that a folder holds, or that a file is; None where there is none."""
+    file = path / FILE if path.is_dir() else path
+    if file.suffix != ".parquet" or not file.is_file():
+        return None
+    try:
+        metadata = pq.read_schema(file).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return file if path.is_dir() else None  # said by who reads it
+    return file if _METADATA_KEY in metadata else None

@@ -1,0 +1,147 @@
+"""ShardReader: sample_id -> pixels, by the place of its bytes in a tar file. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from litscope.data.reading import bands, images
+from litscope.data.reading.digests import bytes_digest
+from litscope.data.shards.index import Index
+from litscope.errors import DataError
+from litscope.seals import DIFFERENT
+
+_HEAD_BYTES = 65_536
+
+
+class ShardReader:
+    """Reads samples of shards that lie in a folder.
+
+    Args:
+        folder: of the shards.
+        index: of them; row i is sample_id i.
+        channels: 1 or 3 of images, the number of bands of arrays; None: as the index says.
+        dtype: uint8, or float32 of arrays of other types; None: as the index says.
+    """
+
+    kind: Literal["image", "table"] = "image"
+    array = None
+
+    def __init__(
+        self, folder: Path, index: Index, channels: int | None = None, dtype: npt.DTypeLike | None = None
+    ) -> None:
+        self._channels = int(index.encoding["channels"]) if channels is None else channels
+        self._dtype: np.dtype[Any] = np.dtype(index.encoding["dtype"] if dtype is None else dtype)
+        self._files = [folder / shard.name for shard in index.shards]
+        self._places = index.places
+        self._suffixes = index.table["suffix"].combine_chunks().dictionary_encode()
+        self._digest: pa.Array = index.table["digest"].combine_chunks()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or float32."""
+        return self._dtype
+
+    @property
+    def channels(self) -> int:
+        """K, the same for all samples."""
+        return self._channels
+
+    def __len__(self) -> int:
+        return self._places.shape[1]
+
+    def place(self, sample_id: int) -> str:
+        """Where a sample lies, for people."""
+        shard, offset, _ = self._places[:, sample_id].tolist()
+        return f"{self._files[shard]} at byte {offset:,}"
+
+    def size(self, sample_id: int) -> tuple[int, int]:
+        """(height, width) after EXIF rotation, from the beginning of the image's bytes."""
+        try:
+            if self.suffix(sample_id) == bands.SUFFIX:
+                height, width = self._array(self.content(sample_id)).shape[:2]
+                return height, width
+            shard, offset, size = self._places[:, sample_id].tolist()
+            head = _read(self._files[shard], offset, min(size, _HEAD_BYTES))
+            try:
+                header = images.read_header(head)
+            except DataError:  # of some formats the size stands at the end
+                header = images.read_header(self.content(sample_id))
+        except DataError as error:
+            raise DataError(f"{self.place(sample_id)}: {error}.") from error
+        return header.height, header.width
+
+    def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:
+        """Decode one image, (H, W, K); a large JPEG may come smaller, as `Reader.read` says."""
+        try:
+            content = self.content(sample_id)
+            if self.suffix(sample_id) == bands.SUFFIX:
+                return self._array(content)
+            if self._dtype != np.uint8:
+                raise DataError(f"an image file among arrays of {self._channels} bands of {self._dtype}")
+            return images.decode(content, self._channels, min_side)
+        except DataError as error:
+            raise DataError(f"{self.place(sample_id)}: {error}.") from error
+
+    def content(self, sample_id: int) -> bytes:
+        """The bytes that are stored of a sample.
+
+        Raises:
+            DataError: without the place, if they cannot be read, or are not those that were written.
+        """
+        shard, offset, size = self._places[:, sample_id].tolist()
+        content = _read(self._files[shard], offset, size)
+        if len(content) < size:
+            raise DataError(f"the shard ends {size - len(content):,} bytes too early")
+        if bytes_digest(content) != self._digest[sample_id].as_py():
+            raise DataError(DIFFERENT)
+        return content
+
+    def suffix(self, sample_id: int) -> str:
+        """Of the sample's member, such as .jpg."""
+        return str(self._suffixes[sample_id])
+
+    def take(self, order: npt.NDArray[np.int64]) -> ShardReader:
+        """The same samples in another order."""
+        taken = object.__new__(ShardReader)
+        taken.__dict__.update(self.__dict__)
+        taken._places = np.ascontiguousarray(self._places[:, order])
+        taken._suffixes, taken._digest = self._suffixes.take(pa.array(order)), self._digest.take(pa.array(order))
+        return taken
+
+    def fingerprint(self) -> str:
+        """A hash of the samples' digests, and of how they are read."""
+        digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
+        for content in self._digest.to_pylist():
+            digest.update(content)
+        return digest.hexdigest()
+
+    def _array(self, content: bytes) -> npt.NDArray[Any]:
+        try:
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError) as error:
+            raise DataError(f"not a .npy file: {error}") from error
+        if array.ndim != 3 or array.shape[2] != self._channels or array.dtype != self._dtype:
+            raise DataError(
+                f"an array {array.shape} of {array.dtype}; the data set has {self._channels} bands of {self._dtype}"
+            )
+        return np.asarray(array)
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    """At most `size` bytes; fewer where the file ends before."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
