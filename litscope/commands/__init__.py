@@ -13,6 +13,7 @@
     suspects      suspects
     extract       sql, compare, export
     features      features, neighbours
+    shards        prepare, verify
     sources       flags of commands that take a run or a data set
     choose        which run, and which samples of it, an action is about
     send          write an action into a run's journal, wait for the answer

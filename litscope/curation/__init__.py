@@ -1,6 +1,8 @@
 """A run opened for people, finished or not: what commands stand on that show it and carry its decisions on. No torch.
 
     run_list        the runs of a folder at a glance; another name for one, away with one
+    recipe_source   the data set that a recipe names, opened
+    sharding        a data set, or the curated data of a run, into shards
     run_data        a run's data, where its recipe says or where they are now
     sheet           contact sheets of samples
     worst           the hardest samples, as rows and as a sheet

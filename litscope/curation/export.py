@@ -121,11 +121,11 @@ def export(wanted: Wanted, to: str) -> Exported:
         raise ConfigError(f"{wanted.output} is {kinds[0]}; {to} writes {kinds[1]}. Give another --output.")
     found = FORMATS[to](wanted)
     if to not in ("actions", "cleanlab"):
-        found.notes += _what_was_decided(wanted.run)
+        found.notes += what_was_decided(wanted.run)
     return found
 
 
-def _what_was_decided(run: RunDir) -> list[str]:
+def what_was_decided(run: RunDir) -> list[str]:
     """How the export differs from the source, and what of it training will not see."""
     with connect(run, ["samples"]) as connection:
         counted = connection.execute(

@@ -144,8 +144,13 @@ def stored_size(seen: int, sizes: Sizes, crop_pct: float | None = None) -> int:
     if crop_pct is not None:
         wanted = math.floor(seen / crop_pct)
     else:
-        wanted = round(seen * 256 / 224) if seen >= 128 else seen
+        wanted = room_for_crops(seen)
     return min(wanted, int(sizes.min(axis=1).max()))
+
+
+def room_for_crops(seen: int) -> int:
+    """Side that is stored for a network that sees `seen`, of images that are large enough."""
+    return round(seen * 256 / 224) if seen >= 128 else seen
 
 
 def squares(images: NDArray[Any], side: int, interpolation: Interpolation = "bilinear") -> NDArray[Any]:

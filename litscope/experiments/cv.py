@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, table_lines
+from litscope.curation.recipe_source import make_source
 from litscope.data.manifest import Manifest
 from litscope.data.sources.source import Source
 from litscope.defaults import METRICS
@@ -39,7 +40,6 @@ from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, whole_file, write_json, write_text
-from litscope.training.build import make_source
 
 RECIPE = "cv.yaml"
 LEAST_FOLDS = 2

@@ -18,6 +18,7 @@ from typing import Any
 from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.console import say
+from litscope.curation.recipe_source import make_source
 from litscope.data.content import with_content
 from litscope.data.manifest import Manifest
 from litscope.errors import Interrupted, RunError
@@ -25,7 +26,6 @@ from litscope.ledger.journal.actions import Action, entries
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir
-from litscope.training.build import make_source
 from litscope.training.fit import run_recipe
 from litscope.training.job import OnEpoch
 from litscope.training.run_folder import check_data

@@ -20,8 +20,7 @@ from litscope.console import number_of
 from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.data.settings import DataSettings
-from litscope.data.sources.source import Source, open_source
-from litscope.data.sources.splits import Folds
+from litscope.data.sources.source import Source
 from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError
 from litscope.lightning_internals import adapt_callback_states, callbacks_of
@@ -41,38 +40,6 @@ from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
 from litscope.training.loop.recorder import Recorder
 from litscope.training.summary import checkpoint_folder
-
-
-def make_source(recipe: Recipe) -> Source:
-    """Open the data set that a recipe names.
-
-    Raises:
-        ConfigError: if it names none.
-        DataError: if it cannot be used.
-    """
-    data = recipe.data
-    if data.dataset is None:
-        raise ConfigError("No data set is given. Say which: `litscope fit digits`, or `litscope fit PATH`.")
-    return open_source(
-        data.dataset,
-        data_dir=data.data_dir,
-        download=data.download,
-        target=data.target,
-        val_split=data.val_split,
-        test_split=data.test_split,
-        group_column=data.group_column,
-        image_column=data.image_column,
-        image_root=data.image_root,
-        channels=data.channels,
-        folds=folds_of(recipe),
-        seed=recipe.training.seed if data.split_seed is None else data.split_seed,
-    )
-
-
-def folds_of(recipe: Recipe) -> Folds | None:
-    """The folds that a recipe asks for."""
-    data = recipe.data
-    return None if data.num_folds is None else Folds(data.num_folds, data.fold)
 
 
 def make_data(recipe: Recipe, source: Source) -> ClassificationData:

@@ -28,6 +28,7 @@ from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, resolve_resume, run_settings
 from litscope.console import number_of, shell_word
 from litscope.curation.carry import carry, read_actions
+from litscope.curation.recipe_source import make_source
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import Manifest
 from litscope.data.sources.again import encoded_as
@@ -154,7 +155,7 @@ def prepare(
     if checkpoint is None and ask_network:
         check_reach(recipe)
     files = packed(metrics) if plan.world_size > 1 else {}
-    source = build.make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
+    source = make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
     if checkpoint is not None:
         check_start(recipe)
@@ -192,11 +193,11 @@ def prepare(
 def _source_of(run: RunDir, recipe: Recipe) -> Source:
     """The data of a run that goes on, read as they were when it began."""
     if not run.manifest.exists():
-        return build.make_source(recipe)
+        return make_source(recipe)
     known = Manifest.read(run.manifest)
     as_then = copy.deepcopy(recipe)
     as_then.data.group_column = group_of_run(known, recipe.data.dataset, recipe.data.group_column)
-    return encoded_as(build.make_source(as_then), str(recipe.data.dataset), known.encoding)
+    return encoded_as(make_source(as_then), str(recipe.data.dataset), known.encoding)
 
 
 def seeded_classifier(start: Prepared) -> Classifier:

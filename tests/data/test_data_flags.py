@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.curation.recipe_source import make_source
 from litscope.data.datamodule import ClassificationData
-from litscope.training.build import make_data, make_source
+from litscope.training.build import make_data
 
 
 @pytest.fixture

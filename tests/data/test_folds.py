@@ -11,13 +11,13 @@ import torch
 from small_runs import IRIS, small_fit
 
 from litscope.config.flags import parse, recipe_from_keywords
+from litscope.curation.recipe_source import make_source
 from litscope.data.manifest import Manifest
 from litscope.data.sources.splits import Folds, assign, fold_of
 from litscope.errors import ConfigError, DataError
 from litscope.ledger.journal.verbs import request
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
-from litscope.training.build import make_source
 from litscope.training.fit import run_recipe
 
 LABELS = np.repeat([0, 1, 2, -1], [40, 20, 9, 5]).astype(np.int64)

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from litscope.config.flags import parse
+from litscope.curation.recipe_source import make_source
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
-from litscope.training.build import make_classifier, make_data, make_source
+from litscope.training.build import make_classifier, make_data
 from litscope.training.fit import run_recipe
 from litscope.training.prepare import prepare
 

@@ -17,11 +17,12 @@ from small_runs import DIGITS, IRIS, assert_bit_equal, last, small_fit
 from litscope.config.flags import build as build_recipe
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.recipe import Recipe
+from litscope.curation.recipe_source import make_source
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, MissingExtra, RunError, UserError
 from litscope.live.records import epoch_rows, metric_facts
 from litscope.rundir import RunDir, read_lines
-from litscope.training.build import class_weights, make_data, make_source
+from litscope.training.build import class_weights, make_data
 from litscope.training.fit import fit
 from litscope.training.summary import confused_pairs
 

@@ -1,7 +1,7 @@
 """An image -> the bytes that a shard stores of it.
 
-    as it is            an image file: its bytes; pixels in memory: PNG; bands that are no colours: .npy, as read
-    at another size     JPEG, its shorter side as asked, never enlarged; bands that are no colours: .npy
+as it is            an image file: its bytes; pixels in memory: PNG; bands that are no colours: .npy, as read
+at another size     JPEG, its shorter side as asked, never enlarged; bands that are no colours: .npy
 """
 
 from __future__ import annotations

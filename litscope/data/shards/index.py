@@ -6,8 +6,8 @@
     suffix           string             of the member: .jpg, .png, .npy, ...
     digest           16 bytes           of these bytes (`reading.digests`): their identity, and their checksum
 
-A row's number is its sample_id. The names of classes and shards, and what is needed to read the images alike, are in the
-file's metadata. The file is sealed (`litscope.seals`), and is there only when all shards are.
+A row's number is its sample_id. The names of classes and shards, and what is needed to read the images alike, are in
+the file's metadata. The file is sealed (`litscope.seals`), and is there only when all shards are.
 """
 
 from __future__ import annotations

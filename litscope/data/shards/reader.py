@@ -55,7 +55,7 @@ class ShardReader:
         return self._channels
 
     def __len__(self) -> int:
-        return self._places.shape[1]
+        return int(self._places.shape[1])
 
     def place(self, sample_id: int) -> str:
         """Where a sample lies, for people."""

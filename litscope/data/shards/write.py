@@ -50,8 +50,7 @@ _AHEAD = 64  # samples for each thread that are encoded before they are written
 _SHUFFLE_SEED = 42
 _OVERHEAD = 8 * tarfile.BLOCKSIZE  # of a sample: headers, ends of blocks, .cls and most .json members
 _ROWS = pa.schema(
-    [("sample_id", pa.int64()), ("offset", pa.int64()), ("size", pa.int64()), ("suffix", pa.string())]
-    + [("digest", DIGEST_TYPE)]
+    {"sample_id": pa.int64(), "offset": pa.int64(), "size": pa.int64(), "suffix": pa.string(), "digest": DIGEST_TYPE}
 )
 _OF_IMAGES = ("kind", "channels", "dtype")
 
@@ -100,7 +99,9 @@ class Written:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def write_shards(plan: Plan, folder: Path, *, num_threads: int, overwrite: bool = False, progress: bool = True) -> Written:
+def write_shards(
+    plan: Plan, folder: Path, *, num_threads: int, overwrite: bool = False, progress: bool = True
+) -> Written:
     """Write the shards and their index.
 
     Args:
@@ -149,7 +150,8 @@ def _orders(plan: Plan) -> dict[str, Ids]:
 def _earlier(folder: Path, made_from: str, overwrite: bool) -> Index | None:
     """The index, if the folder holds all of it already; else the folder is made ready."""
     writing, file = folder / WRITING, folder / FILE
-    if file.exists():
+    had_shards = file.exists()
+    if had_shards:
         index = Index.read(file)
         if index.made_from == made_from:
             return index
@@ -165,7 +167,7 @@ def _earlier(folder: Path, made_from: str, overwrite: bool) -> Index | None:
     if not plan.exists() or json.loads(plan.read_text())["made_from"] != made_from:
         if writing.exists():
             _remove_unfinished(writing, overwrite)
-        elif folder.exists() and any(folder.iterdir()):
+        elif not had_shards and folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty. Give another --output-dir.")
         writing.mkdir(parents=True)
         write_json(plan, {"made_from": made_from})
@@ -227,8 +229,8 @@ def _write_split(
     sample = next(samples, None)
     while sample is not None:
         name = _name(split, len(done))
-        with whole_file(folder / f"{name}.tar") as file:
-            tar = _Tar(plan, file, split, number)
+        with whole_file(folder / f"{name}.tar") as out:
+            tar = _Tar(plan, out, number)
             while sample is not None and tar.has_room(sample):
                 tar.add(sample)
                 sample = next(samples, None)
@@ -286,12 +288,11 @@ class _Tar:
     Args:
         plan: of the whole.
         file: that the shard is written to.
-        split: of its samples.
         first: number of its first sample in the split.
     """
 
-    def __init__(self, plan: Plan, file: BinaryIO, split: str, first: int) -> None:
-        self._plan, self._file, self._split, self._first = plan, file, split, first
+    def __init__(self, plan: Plan, file: BinaryIO, first: int) -> None:
+        self._plan, self._file, self._first = plan, file, first
         self._num_bytes, self._end = 0, 0
         self._digest = new_digest()
         self._rows: list[tuple[int, int, int, str, bytes]] = []

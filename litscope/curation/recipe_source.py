@@ -1,0 +1,40 @@
+"""The data set that a recipe names, opened. No torch."""
+
+from __future__ import annotations
+
+from litscope.config.recipe import Recipe
+from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.splits import Folds
+from litscope.errors import ConfigError
+
+
+def make_source(recipe: Recipe) -> Source:
+    """Open the data set that a recipe names.
+
+    Raises:
+        ConfigError: if it names none.
+        DataError: if it cannot be used.
+    """
+    data = recipe.data
+    if data.dataset is None:
+        raise ConfigError("No data set is given. Say which: `litscope fit digits`, or `litscope fit PATH`.")
+    return open_source(
+        data.dataset,
+        data_dir=data.data_dir,
+        download=data.download,
+        target=data.target,
+        val_split=data.val_split,
+        test_split=data.test_split,
+        group_column=data.group_column,
+        image_column=data.image_column,
+        image_root=data.image_root,
+        channels=data.channels,
+        folds=folds_of(recipe),
+        seed=recipe.training.seed if data.split_seed is None else data.split_seed,
+    )
+
+
+def folds_of(recipe: Recipe) -> Folds | None:
+    """The folds that a recipe asks for."""
+    data = recipe.data
+    return None if data.num_folds is None else Folds(data.num_folds, data.fold)
