@@ -53,6 +53,8 @@ CASES: dict[str, list[str]] = {
     "export": [ONE, "--to", "csv", "-o", "curated.csv"],
     "features": ["few", "-o", "few.csv", "--arch", ARCH, "--weights", "seven.pt", "--accelerator", "cpu"],
     "neighbours": [OF_IMAGES, "left/03.png", "-n", "2"],
+    "prepare": ["few", "--output-dir", "again"],
+    "verify": ["shards"],
     "discard": [ACTED, "--id", "1"],
     "restore": [ACTED, "--id", "1"],
     "relabel": [ACTED, "--id", "1", "--to", "owl"],
@@ -92,6 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_weights(save_sides(Path("few"), each=5).with_name("seven.pt"))
         by = ["--arch", ARCH, "--weights", "seven.pt", "--finetune", "head", "--accelerator", "cpu", "--logger", "none"]
         assert main(["fit", "few", *by, "--epochs", "1", "--run-dir", OF_IMAGES]) == 0
+        assert main(["prepare", "few", "--output-dir", "shards"]) == 0
     finally:
         os.chdir(before)
     return folder
@@ -100,7 +103,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(runs: Path, in_tmp: Path) -> Path:
     """A copy of the runs, in the working directory."""
-    for name in ("runs", "few"):
+    for name in ("runs", "few", "shards"):
         shutil.copytree(runs / name, in_tmp / name)
     shutil.copy(runs / "seven.pt", in_tmp)
     return in_tmp
