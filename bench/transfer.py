@@ -8,7 +8,8 @@ A *cell* is a data set with so many training images for each class. A seed draws
 student, so no person is in two splits. Every arm is a whole command with one thread: imports, decoding and saving
 count, the test does not. The rivals are run for several numbers of epochs, because they have to be told one, and at
 each budget the one that does best on average among those that ended within it counts. `litscope fit FOLDER` is run
-once, with no flag but those that say where things go.
+once, with no flag but those that say where things go; where it has not ended within a budget, the best model that it
+has written by then counts (the rivals write theirs at the end).
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ import tasks
 from environments import NotInstalled, python_of
 from harness import Bench, Context
 from lines import Line, figure_line
-from processes import ArmFailed, environment
+from processes import ArmFailed, environment, tree_cpu_s
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCH = "tf_efficientnet_lite0"
@@ -105,7 +109,8 @@ def measure(context: Context) -> Iterator[Line]:
 
 
 def compare(cell: Cell, context: Context, seeds: Sequence[int], arms: Sequence[Arm]) -> list[Row]:
-    """Run every arm for each seed: `cell`, `arm`, `seed`, `epochs`, `accuracy` and `cpu_s` of each.
+    """Run every arm for each seed: `cell`, `arm`, `seed`, `epochs`, `accuracy` and `cpu_s` of each; of litscope also
+    `at_10_s` and so on, the accuracy of what it had written by then.
 
     Raises:
         ArmFailed: if a command fails, with the end of its output.
@@ -148,17 +153,23 @@ def _expected_s(epochs: tuple[int, ...], spent: list[float]) -> float:
 
 
 def at_budgets(rows: list[Row]) -> Iterator[tuple[str, float, list[float]]]:
-    """Arm, budget and the accuracies of its best length that every seed ended within it; nothing where none did."""
+    """Arm, budget and the accuracies of its best length that has a model of every seed by then, if one has."""
     for arm in dict.fromkeys(row["arm"] for row in rows):
+        lengths: dict[int, list[Row]] = {}
+        for row in rows:
+            if row["arm"] == arm:
+                lengths.setdefault(row["epochs"], []).append(row)
         for budget in BUDGETS_S:
-            lengths: dict[int, list[Row]] = {}
-            for row in rows:
-                if row["arm"] == arm:
-                    lengths.setdefault(row["epochs"], []).append(row)
-            ended = [mine for mine in lengths.values() if max(row["cpu_s"] for row in mine) <= budget]
-            values = [[row["accuracy"] for row in mine] for mine in ended]
+            tried = [[_by(budget, row) for row in mine] for mine in lengths.values()]
+            values = [[value for value in mine if value is not None] for mine in tried if None not in mine]
             if values:
                 yield arm, budget, max(values, key=statistics.mean)
+
+
+def _by(budget: float, row: Row) -> float | None:
+    """The accuracy of what a run had written when it had spent so much CPU time; None if nothing."""
+    accuracy: float | None = row["accuracy"] if row["cpu_s"] <= budget else row.get(f"at_{budget:g}_s")
+    return accuracy
 
 
 def prepare(cell: Cell, seed: int, context: Context) -> Path:
@@ -232,7 +243,7 @@ def _weights(work: Path) -> Path:
     return path
 
 
-def _run(arm: Arm, epochs: int, seed: int, source: Path, weights: Path, context: Context) -> dict[str, float]:
+def _run(arm: Arm, epochs: int, seed: int, source: Path, weights: Path, context: Context) -> Row:
     variables = environment(context.threads, context.work, arm.script is None)
     if arm.script is None:
         with tempfile.TemporaryDirectory(dir=context.work) as place:
@@ -245,26 +256,63 @@ def _run(arm: Arm, epochs: int, seed: int, source: Path, weights: Path, context:
     return {"cpu_s": round(cpu_s - found["test_cpu_s"], 2), "accuracy": found["accuracy"]}
 
 
-def _run_ours(arm: Arm, seed: int, source: Path, place: Path, variables: dict[str, str]) -> dict[str, float]:
-    litscope, run = [sys.executable, "-m", "litscope"], str(place / "run")
+def _run_ours(arm: Arm, seed: int, source: Path, place: Path, variables: dict[str, str]) -> Row:
+    litscope, run = [sys.executable, "-m", "litscope"], place / "run"
     words = [str(source), "--test-split", "0.3"] if source.is_file() else [str(source / "data")]
-    words += ["--run-dir", run, "--cache-dir", str(place / "cache"), "--seed", str(seed), "--no-progress", *arm.flags]
-    cpu_s, _ = _timed([*litscope, "fit", *words], variables)
+    words += ["--run-dir", str(run), "--cache-dir", str(place / "cache"), "--seed", str(seed), "--no-progress"]
+    keep = partial(_keep_early_models, run, place)
+    cpu_s, _ = _timed([*litscope, "fit", *words, *arm.flags], variables, keep)
     held = [] if source.is_file() else ["--dataset", str(source / "held")]
-    _, printed = _timed([*litscope, "evaluate", run, *held, "--split", "test", "--json"], variables)
-    metrics = json.loads(printed)["result"]["metrics"]
+
+    def tested(checkpoint: str) -> dict[str, float]:
+        words = ["evaluate", str(run), *held, "--checkpoint", checkpoint, "--split", "test", "--json"]
+        metrics: dict[str, float] = json.loads(_timed([*litscope, *words], variables)[1])["result"]["metrics"]
+        return metrics
+
+    metrics = tested("best")
     found = {"cpu_s": round(cpu_s, 2), "accuracy": metrics["test/accuracy"]}
-    return {**found, "auroc": metrics["test/auroc"]} if source.is_file() else found
+    if source.is_file():
+        return {**found, "auroc": metrics["test/auroc"]}
+    for file in sorted(place.glob("at_*_s.ckpt")):
+        found[file.stem] = tested(str(file))["test/accuracy"]
+    return found
 
 
-def _timed(command: list[str], variables: dict[str, str]) -> tuple[float, str]:
-    """Seconds of CPU of a process and its children, and what it printed."""
+def _keep_early_models(run: Path, place: Path, pid: int, is_over: threading.Event) -> None:
+    """Copy the best checkpoint that a process has written when it has spent each budget: `at_<budget>_s.ckpt`."""
+    for budget in BUDGETS_S:
+        while (tree_cpu_s(pid) or 0.0) < budget:
+            if is_over.wait(0.25):
+                return
+        best = run / "checkpoints" / "best.ckpt"
+        if best.exists():
+            shutil.copyfile(best, place / f"at_{budget:g}_s.ckpt")
+
+
+def _timed(
+    command: list[str],
+    variables: dict[str, str],
+    look_on: Callable[[int, threading.Event], None] | None = None,
+) -> tuple[float, str]:
+    """Seconds of CPU of a process and its children, and what it printed.
+
+    Args:
+        look_on: called in a thread with the process's number, and an event that is set when it has ended.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    is_over = threading.Event()
+    thread = threading.Thread(target=look_on, args=(child.pid, is_over)) if look_on else None
+    if thread:
+        thread.start()
+    printed, errors = child.communicate()
+    is_over.set()
+    if thread:
+        thread.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise ArmFailed(f"exit code {done.returncode}: {done.stderr[-800:]}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+    if child.returncode:
+        raise ArmFailed(f"exit code {child.returncode}: {errors[-800:]}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, printed
 
 
 def table(rows: list[Row]) -> str:
