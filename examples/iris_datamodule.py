@@ -1,6 +1,7 @@
 """Iris in Lightning, watched, with a DataModule, a callback that prints each epoch's loss, and one that times epochs.
 
     python examples/iris_datamodule.py [--epochs 30]
+    python examples/iris_datamodule.py --accelerator cpu --devices 2        # two processes
     litscope worst runs/iris_datamodule
 
 litscope's part: `with_ids` twice, `Scope`, and the dict that the steps return.
@@ -61,13 +62,13 @@ class Iris(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
         out = self._shown(batch)
-        self.log("train_loss", out["loss"], on_step=False, on_epoch=True)
+        self.log("train_loss", out["loss"], on_step=False, on_epoch=True, sync_dist=True)
         return out
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
         out = self._shown(batch)
-        self.log("val_loss", out["loss"])
-        self.log("val_acc", (out["logits"].argmax(1) == out["label"]).float().mean())
+        self.log("val_loss", out["loss"], sync_dist=True)
+        self.log("val_acc", (out["logits"].argmax(1) == out["label"]).float().mean(), sync_dist=True)
         return out
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -79,7 +80,8 @@ class PrintLoss(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         found = trainer.callback_metrics
-        print(f"epoch {trainer.current_epoch}: loss {found['train_loss']:.4f}, val_acc {found['val_acc']:.3f}")
+        if trainer.is_global_zero:  # of several processes one prints
+            print(f"epoch {trainer.current_epoch}: loss {found['train_loss']:.4f}, val_acc {found['val_acc']:.3f}")
 
 
 class TimeEpochs(L.Callback):
@@ -89,19 +91,26 @@ class TimeEpochs(L.Callback):
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        pl_module.log("epoch_s_by_callback", time.perf_counter() - self.began)
+        pl_module.log("epoch_s_by_callback", time.perf_counter() - self.began, rank_zero_only=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/iris_datamodule"))
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--num-nodes", type=int, default=1)
+    parser.add_argument("--strategy", default="auto")
     options = parser.parse_args()
     L.seed_everything(1)
     scope = litscope.watch.Scope(options.run_dir, class_names=list(load_iris().target_names))
     trainer = L.Trainer(
         max_epochs=options.epochs,
-        accelerator="cpu",
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
         logger=CSVLogger(options.run_dir / "logs"),
         callbacks=[PrintLoss(), TimeEpochs(), scope],
         enable_checkpointing=False,
@@ -109,7 +118,8 @@ def main() -> None:
         log_every_n_steps=4,
     )
     trainer.fit(Iris(), datamodule=IrisDataModule())
-    print(f"next: litscope worst {options.run_dir}")
+    if trainer.is_global_zero:
+        print(f"next: litscope worst {options.run_dir}")
 
 
 if __name__ == "__main__":

@@ -44,9 +44,10 @@ def test_mnist_of_wrapped_parts(mnist_dir: Path, tmp_path: Path, preset: str | N
     assert {path.name[6:10] for path in (run / "signals").glob("*.parquet")} == {f"r{rank:03}" for rank in range(ranks)}
 
 
-def test_iris_with_a_data_module_and_callbacks(tmp_path: Path) -> None:
-    out = example(tmp_path, "iris_datamodule.py", "--epochs", "20")
-    assert out.count("loss 0.") == 20
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_iris_with_a_data_module_and_callbacks(tmp_path: Path, devices: str) -> None:
+    out = example(tmp_path, "iris_datamodule.py", "--epochs", "20", "--accelerator", "cpu", "--devices", devices)
+    assert out.count(", val_acc ") == 20, "one process prints"
     run = tmp_path / "runs" / "iris_datamodule"
     assert visits(run)[19, "train", "train"] == (120, 120)
     line = read_lines(run / "metrics" / "epochs.jsonl")[-1]

@@ -1,0 +1,102 @@
+"""Exercise 7: the job script of a training on two nodes, as Slurm reads it.
+
+    --show    print the script
+
+Every line of it is told in docs/cluster.md. It needs no Slurm, and ends with "right", or with what is not right yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Job:
+    """What is asked of the cluster, and the command that it runs."""
+
+    name: str = "mnist"
+    partition: str = "gpu"
+    nodes: int = 2
+    devices_per_node: int = 4
+    cpus_per_task: int = 8
+    mem_gb: int = 64
+    time: str = "01:30:00"
+    folder: str = "runs/mnist"
+    command: list[str] = field(default_factory=lambda: ["litscope", "fit", "mnist", "--run-dir", "runs/my first"])
+
+
+def directives(job: Job) -> list[str]:
+    """The lines that begin with #SBATCH."""
+    # Yours (7a): job-name, partition, nodes, ntasks-per-node, gpus-per-node, cpus-per-task, mem (in G, of each node)
+    # and time; output, a file in the job's folder that has %j, the job's number, in its name; signal, USR1 to the
+    # tasks 90 seconds before the time is over; requeue. How many tasks does a node have?
+    raise NotImplementedError("7a is yours to write")
+
+
+def threads(job: Job) -> str:
+    """The line that says how many threads each process may use."""
+    # Yours (7b): export OMP_NUM_THREADS, as many as a task has cores. Without it each process of a node takes all of
+    # them.
+    raise NotImplementedError("7b is yours to write")
+
+
+def start(job: Job) -> str:
+    """The line that starts one process for each task."""
+    # Yours (7c): srun and the command. A word of it may have a space: shlex.join puts the quotes.
+    raise NotImplementedError("7c is yours to write")
+
+
+def script(job: Job) -> str:
+    """The whole file."""
+    return "\n".join(["#!/bin/bash", *directives(job), "", threads(job), start(job), ""])
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args(words)
+    job = Job()
+    text = script(job)
+    if options.show:
+        print(text)
+    found = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", text, re.MULTILINE))
+    wanted = {
+        "nodes": "2",
+        "ntasks-per-node": "4",
+        "gpus-per-node": "4",
+        "cpus-per-task": "8",
+        "mem": "64G",
+        "time": "01:30:00",
+        "partition": "gpu",
+        "job-name": "mnist",
+        "signal": "USR1@90",
+        "requeue": "",
+    }
+    for name, value in wanted.items():
+        right(found.get(name) == value, f"--{name} is {value or 'there'}, here {found.get(name)} (7a)")
+    right(
+        found.get("output", "").startswith("runs/mnist/") and "%j" in found["output"], "the output has the number (7a)"
+    )
+    right(threads(job) == "export OMP_NUM_THREADS=8", "each process may use 8 threads (7b)")
+    right(subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0, "a shell reads it (7c)")
+    said = subprocess.run(
+        ["bash", "-c", f'srun() {{ printf "%s\\n" "$@"; }}\n{text}'], capture_output=True, text=True, check=False
+    )
+    right(
+        said.stdout.splitlines() == job.command, f"srun gets the command word by word, here {said.stdout.split()} (7c)"
+    )
+    print("right: 2 nodes x 4 tasks, one for each GPU, 8 cores each")
+
+
+def right(is_so: object, what: str) -> None:
+    """End with what is not right yet."""
+    if not is_so:
+        raise SystemExit(f"not yet: {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The lesson on clusters: what it tells to type runs, and how it compares epochs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
+COMPARE = ROOT / "examples" / "cluster" / "compare_epochs.py"
+
+
+def started(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A script, in a folder."""
+    command = [sys.executable, "-W", "ignore", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False
+    )
+
+
+def timed_run(folder: Path, epoch_s: list[float], num_devices: int | None) -> Path:
+    """What the script reads of a run. Its first epoch was interrupted, and is there twice."""
+    (folder / "metrics").mkdir(parents=True)
+    rows = [{"epoch": 0, "epoch_s": 99.0, "samples_per_s": 1.0}]
+    rows += [{"epoch": n, "epoch_s": s, "samples_per_s": 1000 / s} for n, s in enumerate(epoch_s)]
+    (folder / "metrics" / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if num_devices is not None:
+        (folder / "summary.json").write_text(json.dumps({"num_devices": num_devices}))
+    return folder
+
+
+@pytest.mark.slow
+def test_epochs_are_compared(tmp_path: Path) -> None:
+    runs = [timed_run(tmp_path / "one", [9.0, 4.0, 4.2, 3.8], 1), timed_run(tmp_path / "two", [9.0, 2.0], None)]
+    done = started(tmp_path, str(COMPARE), *map(str, runs), "--output", "it.png")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["run", "devices", "epochs", "epoch_s", "samples_per_s", "times_as_fast"]
+    assert lines[1] == ["one", "1", "4", "4.00", "250", "1.00"]
+    assert lines[2] == ["two", "-", "2", "2.00", "500", "2.00"]
+    assert (tmp_path / "it.png").stat().st_size > 10_000
+    done = started(tmp_path, str(COMPARE), str(tmp_path))
+    assert done.returncode == 1
+    assert "has no metrics/epochs.jsonl" in done.stderr
+
+
+def test_every_exercise_is_on_the_page() -> None:
+    files = (ROOT / "examples" / "cluster" / "exercises").glob("*_solution.py")
+    for name in (file.stem.removesuffix("_solution") for file in files):
+        assert f"| `{name}` |" in PAGE
