@@ -21,7 +21,9 @@ from litscope.commands import (
     experiment,
     extract,
     features,
+    jobs,
     journal,
+    launch,
     runs,
     search,
     shards,
@@ -111,6 +113,7 @@ COMMANDS: dict[str, Command] = {
     for command in (
         *(train.fit, train.check, train.evaluate, train.predict),
         *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
+        *(launch.launch, jobs.jobs, jobs.logs, jobs.cancel),
         *(runs.runs, runs.rename, runs.delete),
         *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),

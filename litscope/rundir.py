@@ -56,6 +56,9 @@ class RunDir:
         exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
         trainer: which process may write here, or was the last (`claims`); hidden, for it means nothing elsewhere.
+        job_script: what a cluster's scheduler was given to run.
+        jobs: the jobs that it made of that, JSON lines.
+        job_logs: folder of what each job printed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -88,6 +91,9 @@ class RunDir:
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"
         self.trainer = self.path / ".trainer.json"
+        self.job_script = self.path / "job.sbatch"
+        self.jobs = self.path / "jobs.jsonl"
+        self.job_logs = self.path / "job_logs"
 
     def __fspath__(self) -> str:
         return str(self.path)

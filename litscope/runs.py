@@ -34,15 +34,24 @@ def claim_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False)
     Raises:
         RunError: if it cannot be made.
     """
-    stem = re.sub(f"[/{CONTROL}]", "_", stem)
-    names = itertools.chain([f"{stem}-1" if numbers_first else stem], (f"{stem}-{n}" for n in itertools.count(2)))
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        return next(parent / name for name in names if _is_made(parent / name))
+        return next(path for path in _names(stem, parent, numbers_first) if _is_made(path))
     except OSError as error:
         raise RunError(
             f"No folder can be made in {parent}: {error}. Say where: --run-dir, in a script run_dir."
         ) from error
+
+
+def free_folder(stem: str, parent: Path = RUNS, *, numbers_first: bool = False) -> Path:
+    """The folder that `claim_folder` would make now."""
+    return next(path for path in _names(stem, parent, numbers_first) if not path.exists())
+
+
+def _names(stem: str, parent: Path, numbers_first: bool) -> Iterator[Path]:
+    stem = re.sub(f"[/{CONTROL}]", "_", stem)
+    yield parent / (f"{stem}-1" if numbers_first else stem)
+    yield from (parent / f"{stem}-{n}" for n in itertools.count(2))
 
 
 def _is_made(folder: Path) -> bool:

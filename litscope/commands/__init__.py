@@ -8,6 +8,8 @@
     search        tune, cv
     experiment    replay, whatif
     bench         bench prune
+    launch        launch slurm, launch torchrun
+    jobs          jobs, logs, cancel
     runs          runs, rename, delete
     ask           worst, scores, sample, confusions
     suspects      suspects

@@ -15,12 +15,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from acted_runs import make_run, set_process
+from fake_slurm import FakeSlurm
 from small_bodies import ARCH, save_sides, save_weights
 
 import litscope
 from litscope.cli import COMMANDS, main
+from litscope.cluster.records import add
 from litscope.commands.envelope import Envelope
 from litscope.ledger.encode import json_rows
+from litscope.rundir import RunDir
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 KEYS = ["litscope", "command", "run", "warnings", "error", "result"]
@@ -40,6 +43,10 @@ CASES: dict[str, list[str]] = {
     "batch-size-find": [*IRIS, "--most", "8"],
     "models": ["resnet18"],
     "bench": ["prune", *IRIS, "--epochs", "3", "--seeds", "2"],
+    "launch": ["slurm", "--dry-run", "--", "fit", "iris"],
+    "jobs": [],
+    "logs": [ACTED],
+    "cancel": [ACTED],
     "runs": [],
     "rename": ["acted", "renamed"],
     "delete": ["acted", "--yes"],
@@ -90,6 +97,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert main(["fit", *IRIS, "--epochs", "2", "--seed", seed, "--run-dir", f"runs/{name}"]) == 0
         make_run(Path(ACTED))
         assert main(["tag", ACTED, "odd", "--id", "1"]) == 0
+        add(RunDir(ACTED), "4711", None, None)
+        RunDir(ACTED).job_logs.mkdir()
+        (RunDir(ACTED).job_logs / "4711.out").write_text("epoch 1\n")
         set_process(make_run(Path(ALIVE)), pid=os.getpid())
         save_weights(save_sides(Path("few"), each=5).with_name("seven.pt"))
         by = ["--arch", ARCH, "--weights", "seven.pt", "--finetune", "head", "--accelerator", "cpu", "--logger", "none"]
@@ -101,8 +111,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(runs: Path, in_tmp: Path) -> Path:
-    """A copy of the runs, in the working directory."""
+def work(runs: Path, in_tmp: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the runs, in the working directory, and a Slurm in which the job of one has ended."""
+    FakeSlurm(tmp_path_factory.mktemp("fake") / "bin", monkeypatch).say(
+        "squeue", "4711||COMPLETED|None|2026-11-30T14:00:00|n1\n"
+    )
     for name in ("runs", "few", "shards"):
         shutil.copytree(runs / name, in_tmp / name)
     shutil.copy(runs / "seven.pt", in_tmp)
@@ -115,7 +128,8 @@ def document(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]
 
     def call(*words: str, code: int = 0) -> dict[str, Any]:
         capsys.readouterr()
-        assert main([*words, "--json"]) == code
+        end = words.index("--") if "--" in words else len(words)
+        assert main([*words[:end], "--json", *words[end:]]) == code
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         assert list(found) == KEYS
         assert found["litscope"] == litscope.__version__

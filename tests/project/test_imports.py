@@ -38,7 +38,7 @@ BASE = {
 
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation"}
-ROOMS |= {"delivery", "experiments"}
+ROOMS |= {"delivery", "experiments", "cluster"}
 ALLOWED = {
     "_torchvision": set(),
     "types": set(),
@@ -65,10 +65,11 @@ ALLOWED = {
     "curation": BASE | {"config", "data", "ledger"},
     "features": BASE | {"data", "models", "ledger"},
     "launch": BASE,
+    "cluster": BASE | {"config"},
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training"},
     "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
-    "experiments": BASE | (ROOMS - {"delivery"}),
+    "experiments": BASE | (ROOMS - {"delivery", "cluster"}),
     "watch": BASE | {"data", "ledger", "live"},
     "calls": BASE | {"config", "training", "experiments"},
     "opened": BASE | {"curation", "delivery", "evaluation", "ledger"},
@@ -103,7 +104,7 @@ TORCH_FREE = {
     ),
     "litscope.cli",
     "litscope.opened",
-    *(f"litscope.commands.{name}" for name in ("line", "envelope", "places", "completion")),
+    *(f"litscope.commands.{name}" for name in ("line", "envelope", "places", "completion", "launch", "jobs")),
     *("litscope.data.sources.names", "litscope.models.networks.names"),
     "litscope.data",
     "litscope.models",
@@ -124,7 +125,7 @@ TORCH_FREE = {
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 
-TORCH_FREE_ROOMS = {"config", "curation", "ledger"}
+TORCH_FREE_ROOMS = {"config", "curation", "ledger", "cluster"}
 """All modules of these, but for the one of the ledger that computes signals on the device."""
 
 

@@ -1,0 +1,140 @@
+"""sbatch, squeue, scancel and scontrol: what they are asked, and what they say. Nothing is asked of a database."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from litscope.cluster.records import JobRecord
+from litscope.errors import ConfigError, LitscopeError
+
+PATIENCE_S = 60
+"""How long a busy controller may take to answer."""
+
+_COLUMNS = "%F|%K|%T|%r|%S|%N"
+"""Of squeue: the job, the index in its array, state, reason, start or expected start, nodes."""
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """Where a job, or one task of an array, stands.
+
+    Attributes:
+        job: its number, of an array that of the whole.
+        index: in its array, also of several that wait together (`3-16`); "" without one.
+        state: Slurm's word: PENDING, RUNNING, COMPLETED, ...
+        reason: Slurm's word for why it waits or how it ended; "" for none.
+        start: when it began, or is expected to begin (2026-11-30T14:00:00); "" if nobody knows.
+        nodes: as Slurm writes them (n[0-1]); "" before it runs.
+    """
+
+    job: str
+    index: str
+    state: str
+    reason: str
+    start: str
+    nodes: str
+
+    @property
+    def count(self) -> int:
+        """How many tasks it stands for: of an array, those that wait together have one line (`3-7,9%4`)."""
+        spans = [span.partition("-") for span in self.index.partition("%")[0].split(",") if span]
+        return sum(int(end or start) - int(start) + 1 for start, _, end in spans) or 1
+
+    def has(self, index: int) -> bool:
+        """Whether the task of this index in the array is among them."""
+        spans = [span.partition("-") for span in self.index.partition("%")[0].split(",") if span]
+        return any(int(start) <= index <= int(end or start) for start, _, end in spans)
+
+
+def require(program: str, instead: str = "") -> None:
+    """Refuse what needs Slurm where there is none.
+
+    Args:
+        program: the command of Slurm's that is needed.
+        instead: a sentence on what can be done here.
+
+    Raises:
+        ConfigError: naming the command.
+    """
+    if shutil.which(program) is None:
+        way_out = f" {instead}" if instead else ""
+        raise ConfigError(f"{program} is not here: this machine is no login node of a Slurm cluster.{way_out}")
+
+
+def submit(script: Path) -> tuple[str, str | None]:
+    """Give Slurm a job script; returns the job's number and, of several clusters, its own.
+
+    Raises:
+        ConfigError: if sbatch refuses it, with its words.
+    """
+    done = _asked("sbatch", "--parsable", str(script))
+    found = re.match(r"(\d+)(?:;(\S+))?\s*$", done.stdout.strip().rpartition("\n")[2])
+    if done.returncode != 0 or found is None:
+        raise ConfigError(f"sbatch refused the job: {_words_of(done, 'sbatch')}")
+    return found[1], found[2]
+
+
+def states(jobs: Collection[JobRecord]) -> dict[str, list[TaskState]]:
+    """Where jobs stand, by their numbers. Slurm forgets a job some minutes after its end; then it is not there.
+
+    Raises:
+        LitscopeError: if Slurm does not answer.
+    """
+    found: dict[str, list[TaskState]] = defaultdict(list)
+    for cluster, numbers in _by_cluster(jobs).items():
+        words = ["squeue", *_of(cluster), "--noheader", "--states=all", f"--format={_COLUMNS}"]
+        done = _asked(*words, f"--jobs={','.join(numbers)}")
+        if done.returncode != 0 and "Invalid job id" not in done.stderr:
+            raise LitscopeError(f"squeue does not say where the jobs stand: {_words_of(done, 'squeue')}")
+        for line in done.stdout.splitlines():
+            parts = line.strip().split("|")
+            if len(parts) == 6:
+                state = TaskState(*("" if part in ("N/A", "None", "(null)") else part for part in parts))
+                found[state.job].append(state)
+    return found
+
+
+def cancel(record: JobRecord, index: int | None = None) -> None:
+    """Have Slurm end a job, or one task of an array.
+
+    Raises:
+        ConfigError: if scancel refuses, with its words.
+    """
+    task = record.job if index is None else f"{record.job}_{index}"
+    done = _asked("scancel", *_of(record.cluster), task)
+    if done.returncode != 0 and "Invalid job id" not in done.stderr:  # it is over, and forgotten
+        raise ConfigError(f"scancel refused to end job {task}: {_words_of(done, 'scancel')}")
+
+
+def _by_cluster(jobs: Iterable[JobRecord]) -> dict[str | None, list[str]]:
+    grouped: dict[str | None, list[str]] = defaultdict(list)
+    for record in jobs:
+        grouped[record.cluster].append(record.job)
+    return grouped
+
+
+def _of(cluster: str | None) -> list[str]:
+    return [] if cluster is None else [f"--clusters={cluster}"]
+
+
+def _asked(*words: str) -> subprocess.CompletedProcess[str]:
+    require(words[0])
+    try:
+        # Else squeue shortens long lists of an array's tasks.
+        place = {**os.environ, "SLURM_BITSTR_LEN": "0"}
+        return subprocess.run(words, env=place, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise LitscopeError(f"{words[0]} did not answer within {PATIENCE_S} s; Slurm is busy or down.") from None
+
+
+def _words_of(done: subprocess.CompletedProcess[str], program: str) -> str:
+    """What a program of Slurm's said, without its name before each line."""
+    lines = [re.sub(rf"^{program}: (?:error: |fatal: )?", "", line) for line in done.stderr.splitlines()]
+    return " ".join(filter(None, lines)) or f"exit code {done.returncode}."
