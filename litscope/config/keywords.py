@@ -176,6 +176,12 @@ class FitKeywords(TypedDict, total=False):
     """Learning rate at the schedule's peak. Default: chosen from the data."""
     learning_rate: float | None
     """The same as `lr`."""
+    scale_lr: Literal["none", "linear", "sqrt"]
+    """What several devices make of --lr, the rate of one: none (the same rate), linear (times their number; Goyal et
+    al. 2017) or sqrt (times its root). One of: none, linear, sqrt.
+    """
+    scale_lr_devices: int | None
+    """How many devices --scale-lr counts. Default: those of the run; a run that goes on keeps the number."""
     optimizer: str
     """adamw, adam, sgd (Nesterov), rmsprop, or any optimizer name that timm knows."""
     weight_decay: float | None

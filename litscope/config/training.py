@@ -108,6 +108,11 @@ class TrainingConfig(Section, group="training"):
     """Stop after this time: DD:HH:MM:SS, HH:MM:SS or a number with a unit (90s, 30m, 2h)."""
     lr: float | None = setting(None, "learning-rate", check=Range(above=0))
     """Learning rate at the schedule's peak. Default: chosen from the data."""
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    """What several devices make of --lr, the rate of one: none (the same rate), linear (times their number; Goyal et
+    al. 2017) or sqrt (times its root)."""
+    scale_lr_devices: int | None = setting(None, check=COUNT)
+    """How many devices --scale-lr counts. Default: those of the run; a run that goes on keeps the number."""
     optimizer: str = "adamw"
     """adamw, adam, sgd (Nesterov), rmsprop, or any optimizer name that timm knows."""
     weight_decay: float | None = setting(None, check=Range(least=0))
@@ -189,6 +194,8 @@ class TrainingConfig(Section, group="training"):
             raise refuse("warmup_epochs", warmup, f"it is less than --epochs {epochs}.")
         if self.canaries and epochs is not None and epochs < LEAST_CANARY_EPOCHS:
             raise refuse("canaries", self.canaries, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}.")
+        if self.scale_lr_devices is not None and self.scale_lr == "none":
+            raise refuse("scale_lr_devices", self.scale_lr_devices, "the rate is not scaled. Give --scale-lr linear.")
         if self.prune != "none":
             self._check_pruning()
         elif self.prune_ratio is not None:

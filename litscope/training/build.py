@@ -31,6 +31,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.settings import ClassifierSettings
 from litscope.rundir import LAST, RunDir
 from litscope.training.choosing.class_weights import read_class_weights
+from litscope.training.choosing.global_batch import global_batch_line, rate_factor
 from litscope.training.hardware import Plan
 from litscope.training.job import Job
 from litscope.training.loggers import make_profiler
@@ -70,6 +71,8 @@ def make_classifier(
         given |= {"in_channels": data.in_channels, "image_size": data.image_size}
     else:
         given["num_features"] = data.num_features
+    factor = rate_factor(recipe)
+    given |= {name: _scaled(given[name], factor) for name in ("lr", "member_lr") if factor != 1 and name in given}
     given["class_weights"] = class_weights(recipe.training.class_weights, data)
     given["same_start"] = bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds)
     given["pretrained"] = bool(model.pretrained) and checkpoint is None
@@ -83,6 +86,10 @@ def make_classifier(
     classifier = Classifier(**given, metrics=metrics)
     classifier.meet(data)
     return classifier
+
+
+def _scaled(rate: float | list[float], factor: float) -> float | list[float]:
+    return [one * factor for one in rate] if isinstance(rate, list) else rate * factor
 
 
 _SHAPES = ("arch", "hidden", "num_members", "image_size")
@@ -239,18 +246,20 @@ def make_pruning(recipe: Recipe, data: ClassificationData) -> Pruning | None:
 
 
 def describe(job: Job) -> list[str]:
-    """What trains, in a line; and a line about its ledger, if what it holds is not obvious."""
+    """What trains, in a line; what several devices change, and what its ledger holds, where that is not obvious."""
     recipe, plan, data = job.recipe, job.plan, job.data
     training, size = recipe.training, num_parameters(job.classifier)
     shape = f"{data.image_size} px" if data.kind == "image" else f"{data.num_features} features"
-    effective = training.accumulate_grad_batches * plan.world_size
-    batch = f"batch {recipe.data.batch_size}" + (f" x {effective}" if effective > 1 else "")
+    accumulated = training.accumulate_grad_batches
+    batch = f"batch {recipe.data.batch_size}" + (f" x {accumulated}" if accumulated > 1 else "")
     length = f"{training.max_steps} steps" if training.max_steps else number_of(training.epochs or 0, "epoch")
     device = plan.device_type + (f" x {plan.world_size}" if plan.world_size > 1 else "")
     lines = [
         f"{recipe.model.arch}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
         f"{device}, {plan.precision}"
     ]
+    if plan.world_size > 1:
+        lines.append(global_batch_line(recipe, len(data.epoch_ids()), plan.world_size))
     if (training.mixup or training.cutmix) and recipe.logging.ledger:
         lines.append(
             "ledger: mixup and cutmix blend labels, so training samples are recorded in a clean pass each epoch"

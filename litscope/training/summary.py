@@ -14,6 +14,7 @@ from litscope.errors import LedgerError, RunError
 from litscope.live import records
 from litscope.live.records import Ending, Status, best_row, epoch_rows
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
+from litscope.training.choosing.global_batch import global_batch, rate_factor
 from litscope.training.job import Job, Outcome
 from litscope.training.loop.checkpoints import epoch_of
 
@@ -55,6 +56,8 @@ def write_summary(
             "arch": recipe.model.arch,
             "num_parameters": outcome.num_parameters if outcome else None,
             "device": plan.device_type,
+            "global_batch_size": global_batch(recipe, plan.world_size),
+            "peak_lr": None if recipe.training.lr is None else recipe.training.lr * rate_factor(recipe),
             "precision": plan.precision,
             "resume": f"litscope fit --resume {shell_word(run.path)}",
             "confused_pairs": confused_pairs(confusion, data.classes) if confusion is not None else [],

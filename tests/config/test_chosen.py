@@ -20,7 +20,8 @@ CHOSEN: dict[str, Any] = {
     "model.freeze_norms": False,
     "data.image_size": 32, "data.crop_pct": 0.875, "data.interpolation": "bicubic", "data.batch_size": 64,
     "data.num_workers": 4, "data.pin_memory": False,
-    "training.epochs": 20, "training.warmup_epochs": 5.0, "training.lr": 0.003, "training.weight_decay": 0.05,
+    "training.epochs": 20, "training.warmup_epochs": 5.0, "training.lr": 0.003,
+    "training.scale_lr_devices": 4, "training.weight_decay": 0.05,
     "training.monitor": "val/loss", "training.mode": "min", "training.patience": 5,
     "hardware.precision": "bf16-mixed", "hardware.channels_last": True, "hardware.num_threads": 2,
 }  # fmt: skip
@@ -31,6 +32,7 @@ OTHERWISE = {
     "model.member_lr": "0.1,0.2", "model.member_weight_decay": "0.1,0.2", "training.epochs": "4",
     "training.max_steps": "100", "training.limit_train_batches": "3", "training.limit_val_batches": "0",
     "training.overfit_batches": "2", "training.accumulate_grad_batches": "2", "training.optimizer": "sgd",
+    "training.scale_lr": "sqrt",
     "training.monitor": "val/accuracy", "hardware.accelerator": "cpu", "hardware.devices": "2",
     "hardware.num_nodes": "2",
 }  # fmt: skip
@@ -44,7 +46,7 @@ BESIDE = {
 
 def run_of(folder: Path, **given: Any) -> Path:
     """A run's folder whose recipe holds what litscope chose for it."""
-    recipe = recipe_from_keywords(dataset="digits", early_stopping=True, **given)
+    recipe = recipe_from_keywords(dataset="digits", early_stopping=True, scale_lr="linear", **given)
     before = Recipe()
     for key, value in CHOSEN.items():
         field = by_key()[key]

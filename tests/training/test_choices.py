@@ -45,6 +45,7 @@ MAY_STAY_NONE = {
     "max_time", "gradient_clip_val", "patience", "checkpoint_dir", "resume", "limit_train_batches",
     "limit_val_batches", "limit_test_batches", "overfit_batches", "image_size", "in_channels", "prune_ratio",
     "num_folds", "fold", "crop_padding", "image_column", "image_root", "channels", "crop_pct", "interpolation",
+    "scale_lr_devices",
 }  # fmt: skip
 
 
@@ -308,6 +309,15 @@ def test_learning_rate_counts_the_devices_that_share_the_data():
     facts = image_facts(num_train=45_000, num_devices=4, device="cuda")
     assert chosen(facts, batch_size=32).training.lr == 1e-3
     assert chosen(facts, batch_size=32, use_distributed_sampler=False).training.lr == 5e-4
+
+
+@pytest.mark.flag("scale_lr", "scale_lr_devices")
+def test_a_scaled_rate_is_chosen_for_one_device():
+    facts = image_facts(num_train=45_000, num_devices=4, device="cuda")
+    training = chosen(facts, batch_size=32, scale_lr="linear").training
+    assert (training.lr, training.scale_lr_devices) == (5e-4, 4)
+    assert chosen(facts, batch_size=32, scale_lr="sqrt", scale_lr_devices=2).training.scale_lr_devices == 2
+    assert chosen(facts, scale_lr="sqrt", use_distributed_sampler=False).training.scale_lr_devices == 1
 
 
 @pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.05), ("sgd", 5e-4), ("adam", 0.0), ("rmsprop", 0.0)])

@@ -227,8 +227,17 @@ def _steps_per_epoch(recipe: Recipe, facts: DataFacts) -> int:
 
 def _effective_batch(recipe: Recipe, facts: DataFacts) -> int:
     """Samples per optimizer step, over all devices."""
-    devices = facts.num_devices if recipe.hardware.use_distributed_sampler else 1
-    return (recipe.data.batch_size or 1) * recipe.training.accumulate_grad_batches * devices
+    return _device_batch(recipe) * _sharing_devices(recipe, facts)
+
+
+def _device_batch(recipe: Recipe) -> int:
+    """Samples per optimizer step of one device."""
+    return (recipe.data.batch_size or 1) * recipe.training.accumulate_grad_batches
+
+
+def _sharing_devices(recipe: Recipe, facts: DataFacts) -> int:
+    """The devices that share the samples of a step."""
+    return facts.num_devices if recipe.hardware.use_distributed_sampler else 1
 
 
 def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
@@ -238,6 +247,8 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
         training.lr = max(recipe.model.member_lr)
     if recipe.model.member_weight_decay:
         training.weight_decay = max(recipe.model.member_weight_decay)
+    if training.scale_lr != "none" and training.scale_lr_devices is None:
+        training.scale_lr_devices = _sharing_devices(recipe, facts)
     if training.lr is None:
         training.lr, why = _learning_rate(recipe, facts, family)
         lines.append(f"learning rate {training.lr:g}: {why}")
@@ -267,7 +278,7 @@ _MOST_LR: dict[Family, float] = {"sgd": 0.4, "adamw": 4e-3, "adam": 4e-3, "lion"
 
 
 def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[float, str]:
-    """The peak learning rate for the batch size, and why."""
+    """The peak learning rate for the batch size, and why. With `--scale-lr` it is that of one device."""
     model = recipe.model
     if facts.kind == "table":
         what = "tables"
@@ -282,10 +293,13 @@ def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[fl
         base = min(base, usual_body_lr_scale(recipe) * base / model.body_lr_scale)
     if model.arch == "convnet" and family != "sgd":
         base *= 3  # small, with batch norm throughout: measured on digits and 2,000 images of CIFAR-10
-    ratio = _effective_batch(recipe, facts) / reference
+    is_of_one = recipe.training.scale_lr != "none"
+    ratio = (_device_batch(recipe) if is_of_one else _effective_batch(recipe, facts)) / reference
     scale, rule = (ratio, "linearly") if family == "sgd" else (math.sqrt(ratio), "by the square root")
     lr = min(base * scale, _MOST_LR[family])
-    return _two_digits(lr), f"{what} with {recipe.training.optimizer}: {base:g} at batch {reference}, scaled {rule}"
+    where = f", for one device, then as --scale-lr {recipe.training.scale_lr} says" if is_of_one else ""
+    why = f"{what} with {recipe.training.optimizer}: {base:g} at batch {reference}, scaled {rule}{where}"
+    return _two_digits(lr), why
 
 
 def _choose_loading(recipe: Recipe, facts: DataFacts) -> None:
