@@ -35,6 +35,8 @@ class Batch(TypedDict, total=False):
     """(B,) float32 factor of each sample's loss, present only where somebody reweighted a sample."""
     soft_label: Tensor
     """(B, C) float32, present only when mixup or cutmix blended the batch."""
+    visit: Tensor
+    """(B,) int64, how often the epoch has drawn the sample before; present only where it may draw one several times."""
     left_out: Tensor
     """(B,) int64, the member that does not train on the row; present only where each of several leaves a fold out."""
 

@@ -42,6 +42,9 @@ class DataConfig(Section, group="data"):
     """Lists of images: the folder that relative paths start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
     """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says."""
+    sampler: Literal["uniform", "balanced", "weighted"] = "uniform"
+    """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
+    often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times."""
     batch_size: int | None = setting(None, check=COUNT)
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = setting(None, check=Range(least=0))

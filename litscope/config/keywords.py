@@ -113,6 +113,11 @@ class FitKeywords(TypedDict, total=False):
     """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says. One of:
     first, last.
     """
+    sampler: Literal["uniform", "balanced", "weighted"]
+    """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
+    often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times.
+    One of: uniform, balanced, weighted.
+    """
     batch_size: int | None
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None

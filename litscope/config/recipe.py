@@ -61,6 +61,7 @@ class Recipe:
         self._check_members()
         self._check_member_settings()
         self._check_folds()
+        self._check_sampler()
         if self.training.canaries and not self.logging.ledger:
             raise refuse("canaries", self.training.canaries, "without the ledger there is no ranking to measure.")
 
@@ -153,6 +154,22 @@ class Recipe:
         if self.training.mixup:
             allowed = "--mixup would blend a sample into others that its member trains on."
             raise refuse("num_folds", count, f"{allowed} Give --fold, or leave --mixup out.")
+
+    def _check_sampler(self) -> None:
+        """An epoch that draws its samples lets nothing else decide which come, or count rare classes twice."""
+        sampler, training = self.data.sampler, self.training
+        if sampler == "uniform":
+            return
+        if training.prune != "none":
+            allowed = f"--prune {training.prune} decides which samples an epoch has. Give one of the two."
+        elif training.overfit_batches:
+            allowed = "--overfit-batches trains on the same few samples in each epoch. Give one of the two."
+        elif sampler == "balanced" and training.class_weights != "none":
+            counted = f"with --class-weights {training.class_weights} the loss would count rare classes a second time."
+            allowed = f"{counted} Give one of the two."
+        else:
+            return
+        raise refuse("sampler", sampler, allowed)
 
 
 def _for_images(name: str, value: Any) -> ConfigError:

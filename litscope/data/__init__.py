@@ -14,6 +14,9 @@
     opened            all of this for one data set
     datamodule        the LightningDataModule: splits, epochs and the position in them
     sampler           which ids, in what order, for which rank
+    draws             which ids an epoch has that may draw one several times: by class, by weight
+    redrawn           an epoch whose samples were changed while it ran
+    visits            how often an epoch had drawn the samples of a batch before
     overlay           what people decided about samples, laid over the manifest
     pruning           which training samples an epoch leaves out
     loaders           ids in, batches out
@@ -22,6 +25,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `stored`, `sources/` and, but for
-`decoding`, `reading/` import no torch: `curation` opens data where there is none.
+only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `draws`, `redrawn`, `stored`,
+`sources/` and, but for `decoding`, `reading/` import no torch: `curation` opens data where there is none.
 """

@@ -10,6 +10,9 @@ import torch
 from litscope.data.transforms import Augmentation, mix_batch
 from litscope.types import Batch
 
+VISIT_BITS = 40
+"""Where the number of a visit begins in what augmentation takes for a `sample_id`; ids are smaller."""
+
 
 @dataclass(frozen=True)
 class BatchTransform:
@@ -56,6 +59,8 @@ class BatchTransform:
         if self.augmentation is not None and "image" in batch:
             image, sample_id = batch["image"], batch["sample_id"]
             is_stack = sample_id.ndim == 2
+            if "visit" in batch:  # a sample that comes again in an epoch looks otherwise
+                sample_id = sample_id + (batch["visit"] << VISIT_BITS)
             flat = self.augmentation(image.flatten(0, 1) if is_stack else image, sample_id.view(-1), epoch)
             batch["image"] = flat.view(*sample_id.shape, *flat.shape[1:]) if is_stack else flat
         return batch

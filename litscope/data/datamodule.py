@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from litscope.data.draws import Draws
 from litscope.data.keywords import DataKeywords
 from litscope.data.loaders import GatherLoader, Loader, StreamLoader
 from litscope.data.manifest import Manifest
@@ -127,7 +128,7 @@ class ClassificationData(L.LightningDataModule):
         self.kind = self.source.kind
         self.classes = self.manifest.classes
         self.num_classes = len(self.classes)
-        self.overlay = Overlay(self.manifest.labels)
+        self.overlay = Overlay(self.manifest.labels, are_drawn_by_weight=self.settings.sampler == "weighted")
         self.train_ids, self.val_ids, self.test_ids = (
             self.readable(self.manifest.ids(split)) for split in ("train", "val", "test")
         )
@@ -196,9 +197,23 @@ class ClassificationData(L.LightningDataModule):
         return self.overlay.active(self.readable(self.manifest.ids(split, labelled=False)))
 
     def epoch_ids(self) -> Ids:
-        """(n,) int64, ascending: the active training samples that the current epoch does not leave out."""
+        """(n,) int64, ascending: the active training samples that the current epoch does not leave out, or may draw."""
         ids = self.active_ids("train")
+        draws = self.draws()
+        if draws is not None:
+            return ids[draws.shares(ids) > 0]
         return ids if self.pruning is None else self.pruning.kept(ids)
+
+    def draws(self) -> Draws | None:
+        """How an epoch that begins now draws its samples; None: each once."""
+        how, overlay = self.settings.sampler, self.overlay
+        if how == "uniform":
+            return None
+        labels = overlay.labels.numpy().copy()
+        if how == "balanced":
+            return Draws(labels)
+        weights = np.ones(len(labels)) if overlay.weights is None else overlay.weights.numpy().astype(np.float64)
+        return Draws(labels, weights)
 
     def num_batches(self, num_samples: int) -> int:
         """Batches on each rank in an epoch of this many training samples."""
@@ -221,7 +236,7 @@ class ClassificationData(L.LightningDataModule):
         if len(ids) < world:
             raise DataError(f"{len(ids)} training samples cannot be shared by {world} devices.")
         trainer = self.trainer
-        order = EpochOrder(ids, self.batch_size, self.seed, True, rank, world)
+        order = EpochOrder(ids, self.batch_size, self.seed, True, rank, world, self.draws())
         if self._overfits():
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
@@ -263,7 +278,8 @@ class ClassificationData(L.LightningDataModule):
         loader = self._train_loader
         if loader is None or not loader.batches_done:
             return False
-        return loader.redraw(self.overlay.active(loader.order.ids) if self._overfits() else self.epoch_ids())
+        ids = self.overlay.active(loader.order.ids) if self._overfits() else self.epoch_ids()
+        return loader.redraw(ids, self.draws())
 
     def predict_dataloader(self, source: Source | None = None) -> Loader | list[Loader]:
         """Every row of `source` (by default of this data set, labelled or not), in order, for `evaluation_batch`.

@@ -41,6 +41,8 @@ class DataKeywords(TypedDict, total=False):
     """Seed of splits, order and augmentation."""
     source: Source | None
     """An open source, instead of all of the above."""
+    sampler: Literal["uniform", "balanced", "weighted"]
+    """How an epoch draws training samples: each once, or `balanced` or `weighted`; see `draws`."""
     batch_size: int
     """Samples per step and device."""
     num_workers: int | None
@@ -91,8 +93,6 @@ class DataKeywords(TypedDict, total=False):
     """
     drop_last: Literal[False]
     """Of torch's DataLoader: every sample is seen in every epoch."""
-    sampler: None
-    """Of torch's DataLoader: which samples come is decided by the splits, and by what people discard."""
     batch_sampler: None
     """Of torch's DataLoader: which samples come is decided by the splits, and by what people discard."""
     collate_fn: None

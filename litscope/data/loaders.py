@@ -19,7 +19,7 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,13 @@ import torch
 from torch import Tensor
 
 from litscope.console import warn
+from litscope.data.draws import Draws, times_before
 from litscope.data.overlay import Overlay
 from litscope.data.reading.decoding import BatchDecoder
 from litscope.data.reading.readers import Reader
-from litscope.data.sampler import EpochOrder, Ids, even, spread
+from litscope.data.redrawn import Redrawn, cut_rest
+from litscope.data.sampler import EpochOrder, Ids
+from litscope.data.visits import Visits
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch, Interpolation
 
@@ -64,7 +67,8 @@ class Loader(ABC):
         self._num_batches = len(order)
         self._limit = limit
         self._is_resumed = False
-        self._redrawn: _Redrawn | None = None
+        self._redrawn: Redrawn | None = None
+        self._visits: Visits | None = None
         self._is_cut_short = False
         self._is_behind = False  # samples have changed, and the epoch could not follow
 
@@ -93,6 +97,8 @@ class Loader(ABC):
             for batch in self._load(self._batches(epoch, number)):
                 count = num_stacked(batch)
                 self._hand_over(epoch, number, count)
+                if self._visits is not None:
+                    batch["visit"] = self._visits.of(batch["sample_id"], number)
                 number += count
                 yield self._finish(batch)
                 if self._is_cut_short:
@@ -101,10 +107,17 @@ class Loader(ABC):
                 return
 
     def _batches(self, epoch: int, first: int) -> list[Ids]:
-        if self._redrawn is None:
-            return self.order.batches(epoch, first)
-        rest = self._redrawn.at(first, self.limit).rest
-        return spread(rest, self.limit - first, self.order.rank, self.order.world)
+        """The ids of this rank's batches from number `first` on."""
+        order, redrawn = self.order, self._redrawn
+        if redrawn is None:
+            ids, cut = order.epoch_ids(epoch), partial(order.cut, first=first)
+        else:
+            now = redrawn.at(first, self.limit)
+            ids = np.concatenate([now.drawn, now.rest])
+            cut = partial(cut_rest, order, len(now.drawn), self.limit - first)
+        batches = cut(ids)
+        self._visits = None if order.draws is None else Visits(first, batches, cut(times_before(ids)))
+        return batches
 
     def _hand_over(self, epoch: int, number: int, count: int) -> None:
         self._is_resumed = False
@@ -127,14 +140,16 @@ class Loader(ABC):
 
     # ---- samples that come and go within an epoch ---------------------------------------------
 
-    def redraw(self, active: Ids) -> bool:
-        """From the next batch on, train on `active`: all of it that this epoch has not drawn yet.
+    def redraw(self, active: Ids, draws: Draws | None = None) -> bool:
+        """From the next batch on, train on `active`: all of it that this epoch has not drawn yet. Where an epoch draws
+        with repetition, what is left of it is drawn anew.
 
         The number of batches stays. Called between two batches of an epoch (at its end the next
         epoch's loader takes the new ids).
 
         Args:
             active: int64 ids, the same on every rank.
+            draws: how they are drawn from now on, where the order draws with repetition.
 
         Returns:
             Whether it is so. False leaves the epoch as it was, because its last batches would have
@@ -142,21 +157,24 @@ class Loader(ABC):
         """
         num_steps = self.limit - self.batches_done
         before = self._not_redrawn() if self._redrawn is None else self._redrawn.at(self.batches_done, self.limit)
-        rest = self.order.arrange(np.setdiff1d(active, before.drawn), self.epoch)
+        if draws is None:
+            rest = self.order.arrange(np.setdiff1d(active, before.drawn), self.epoch)
+        else:
+            rest = self.order.drawing(draws).drawn(active, len(before.rest), self.epoch, self.batches_done)
         if self.limit < len(self):  # the epoch stops early: it goes on with as many samples as it would have had
             rest = rest[: num_steps * self.order.step_size]
         if len(rest) < num_steps * self.order.world * min(2, self.order.batch_size):
             self._is_behind = True
             return False
-        self._redrawn = _Redrawn(self.batches_done, rest, before.drawn)
+        self._redrawn = Redrawn(self.batches_done, rest, before.drawn)
         self._is_cut_short = True
         return True
 
-    def _not_redrawn(self) -> _Redrawn:
+    def _not_redrawn(self) -> Redrawn:
         """What the epoch has drawn so far, and what is left, while nobody changed it."""
         order = self.order.epoch_ids(self.epoch)
         at = self.batches_done * self.order.step_size
-        return _Redrawn(self.batches_done, order[at:], order[:at])
+        return Redrawn(self.batches_done, order[at:], order[:at])
 
     def start_over(self, order: EpochOrder, epoch: int, limit: int | None) -> None:
         """Go on with `epoch`, from its start, in another order. Worker processes, where there are any, stay.
@@ -192,11 +210,12 @@ class Loader(ABC):
                 self._limit = int(state["limit"])
             if "num_batches" in state:
                 self._num_batches = int(state["num_batches"])
-                self._redrawn = _Redrawn(state["batches_done"], state["rest"].numpy(), state["drawn"].numpy())
+                self._redrawn = Redrawn(state["batches_done"], state["rest"].numpy(), state["drawn"].numpy())
             if "ids" in state:
                 self.order = self.order.of(state["ids"].numpy())
                 self._num_batches, self._is_behind = len(self.order), True
-            changed = [f"{k}: {state[k]} then, {v} now" for k, v in self._facts().items() if state.get(k) != v]
+            then: dict[str, Any] = {"sampler": "uniform", **state}  # earlier versions knew no other
+            changed = [f"{k}: {then[k]} then, {v} now" for k, v in self._facts().items() if then.get(k) != v]
             if changed:
                 raise ConfigError(
                     f"The checkpoint lies inside epoch {state['epoch'] + 1}, after {state['batches_done']} batches, "
@@ -206,9 +225,13 @@ class Loader(ABC):
         self.epoch, self.batches_done = int(state["epoch"]), int(state["batches_done"])
         self._is_resumed = True
 
-    def _facts(self) -> dict[str, int]:
+    def _facts(self) -> dict[str, int | str]:
         order = self.order
-        facts = {"seed": order.seed, "samples_per_step": order.step_size}
+        facts: dict[str, int | str] = {
+            "seed": order.seed,
+            "samples_per_step": order.step_size,
+            "sampler": "uniform" if order.draws is None else order.draws.name,
+        }
         # A redrawn epoch says itself what is left of it.
         return facts if self._redrawn is not None else {**facts, "num_samples": len(order.ids)}
 
@@ -218,27 +241,6 @@ class Loader(ABC):
     @abstractmethod
     def _load(self, batches: list[Ids]) -> Iterator[Batch]:
         """Read the samples of each batch of ids, in order: `image` or `features`, and `sample_id`."""
-
-
-@dataclass(frozen=True)
-class _Redrawn:
-    """An epoch whose samples were changed while it ran.
-
-    Attributes:
-        first: number of the batch before which it was changed.
-        rest: ids that were still to come then, of all ranks, in their order.
-        drawn: ids that this epoch had drawn by then.
-    """
-
-    first: int
-    rest: Ids
-    drawn: Ids
-
-    def at(self, number: int, num_batches: int) -> _Redrawn:
-        """The same, as it stands before batch `number` of `num_batches`."""
-        starts = [start for start, _ in even(len(self.rest), num_batches - self.first)]
-        done = [*starts, len(self.rest)][number - self.first]
-        return _Redrawn(number, self.rest[done:], np.concatenate([self.drawn, self.rest[:done]]))
 
 
 class GatherLoader(Loader):

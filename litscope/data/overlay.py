@@ -22,18 +22,21 @@ class Overlay:
 
     Args:
         labels: (N,) int64 class indices of the manifest, -1 where there is none.
+        are_drawn_by_weight: see below.
 
     Attributes:
         labels: (N,) int64, as they are now. Changed in place.
         weights: (N,) float32; None while every sample has weight 1.
+        are_drawn_by_weight: whether the weights decide how often a sample is drawn, so that its loss has none.
         factors: (N,) float32, by which pruning multiplies the weights in the current epoch; None while all are 1.
         is_discarded: (N,) bool.
     """
 
-    def __init__(self, labels: Ids) -> None:
+    def __init__(self, labels: Ids, are_drawn_by_weight: bool = False) -> None:
         self._original = torch.tensor(labels)
         self.labels: Tensor = self._original.clone()
         self.weights: Tensor | None = None
+        self.are_drawn_by_weight = are_drawn_by_weight
         self.factors: Tensor | None = None
         self.is_discarded: NDArray[np.bool_] = np.zeros(len(labels), bool)
 
@@ -56,7 +59,8 @@ class Overlay:
 
     def weight_of(self, ids: Tensor) -> Tensor | None:
         """(B,) float32 factor of the loss of each of `ids` (B,), or None while all are 1."""
-        parts = [values[ids] for values in (self.weights, self.factors) if values is not None]
+        weights = None if self.are_drawn_by_weight else self.weights
+        parts = [values[ids] for values in (weights, self.factors) if values is not None]
         return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
     def state(self) -> dict[str, Tensor]:

@@ -1,15 +1,15 @@
 """Which ids, in what order, for which rank: pure functions of (seed, epoch, rank, world). No torch.
 
-An epoch's order sorts the ids by a hash of (seed, epoch, id). So it is the same on every machine
-and under every version of numpy, it needs no stored generator state, and taking an id out leaves
-the order of the others as it was.
+An epoch's order, where each id comes once, sorts the ids by a hash of (seed, epoch, id). So it is the same on every
+machine and under every version of numpy, it needs no stored generator state, and taking an id out leaves the order of
+the others as it was.
 
 How an epoch is cut: a step takes `world * batch_size` ids of that order, each rank its own block.
 What is left at the end is one more step, shared out evenly (shares differ by at most one id).
 When it is too small to give each rank two samples (batch norm cannot train on one), it is dealt
 out on top of the last full step instead, whose batches then hold one or two ids more. So every
 id comes once, nothing is padded, and all ranks make the same number of steps, without which
-collectives hang.
+collectives hang. Where ids are drawn with repetition (`draws`), what is drawn is cut in the same way.
 
 When samples are discarded or restored within an epoch, its number of steps stays (Lightning and the
 schedule count on it), and what is left is spread evenly over the steps that are left (`spread`).
@@ -18,6 +18,7 @@ schedule count on it), and what is left is spread evenly over the steps that are
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,20 @@ def hash_ids(ids: Ids, key: int) -> NDArray[np.uint64]:
 
 
 _ORDER = 0x6F72646572  # keeps the order's hashes apart from those of augmentation
+_DRAW = 0x64726177
+
+
+class Draw(Protocol):
+    """How an epoch draws that may draw an id several times; see `draws.Draws`."""
+
+    @property
+    def name(self) -> str:
+        """Its word for `--sampler`."""
+        ...
+
+    def draw(self, ids: Ids, count: int, key: int) -> Ids:
+        """(count,) int64, ids of `ids`, in their order; a pure function of the arguments."""
+        ...
 
 
 class EpochOrder:
@@ -65,6 +80,7 @@ class EpochOrder:
         shuffle: False keeps `ids` in the order given, in every epoch.
         rank: of this process.
         world: number of processes that share the ids.
+        draws: draws as many ids as there are, some several times; None: each comes once, as `shuffle` says.
 
     Attributes:
         is_padding: there are fewer ids than processes, and none for this rank: its one batch is the first id, which
@@ -82,6 +98,7 @@ class EpochOrder:
         shuffle: bool = True,
         rank: int = 0,
         world: int = 1,
+        draws: Draw | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -93,6 +110,7 @@ class EpochOrder:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
+        self.draws = draws
         self._bounds = _cut(len(self.ids), batch_size, rank, world)
         self.is_padding = len(self.ids) > 0 and not self._bounds
         if self.is_padding:
@@ -104,13 +122,23 @@ class EpochOrder:
 
     def epoch_ids(self, epoch: int) -> Ids:
         """(n,) int64, all ids in the order of `epoch`, before they are cut into steps and ranks."""
+        if self.draws is not None:
+            return self.drawn(self.ids, len(self.ids), epoch)
         if not self.shuffle:
             return self.ids
         return self.ids[np.argsort(hash_ids(self.ids, fold(self.seed, _ORDER, epoch)))]
 
+    def drawn(self, ids: Ids, count: int, epoch: int, batches_done: int = 0) -> Ids:
+        """(count,) int64, drawn among `ids` with repetition, for the batches of `epoch` after the first ones."""
+        assert self.draws is not None
+        return self.draws.draw(ids, count, fold(self.seed, _DRAW, epoch, batches_done))
+
     def batches(self, epoch: int, first: int = 0) -> list[Ids]:
         """This rank's batches of `epoch`, from batch number `first` on."""
-        order = self.epoch_ids(epoch)
+        return self.cut(self.epoch_ids(epoch), first)
+
+    def cut(self, order: Ids, first: int = 0) -> list[Ids]:
+        """This rank's batches of `order`, (n,) whatever belongs to the ids of an epoch in its order."""
         return [order[start:stop] for start, stop in self._bounds[first:]]
 
     @property
@@ -124,9 +152,13 @@ class EpochOrder:
             return self.ids[np.isin(self.ids, ids)]
         return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
 
+    def drawing(self, draws: Draw) -> EpochOrder:
+        """The same ids, drawn in another way."""
+        return EpochOrder(self.ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world, draws)
+
     def of(self, ids: Ids) -> EpochOrder:
         """The same order over other ids."""
-        return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world)
+        return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world, self.draws)
 
 
 def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from litscope.console import warn
+from litscope.data.draws import Sampler
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
 from litscope.data.transforms import Policy
@@ -63,6 +64,8 @@ class DataSettings:
     """An open source, instead of all of the above."""
 
     # ---- how they reach the device -------------------------------------------------------------
+    sampler: Sampler = "uniform"
+    """How an epoch draws training samples: each once, or `balanced` or `weighted`; see `draws`."""
     batch_size: int = setting(64, check=COUNT)
     """Samples per step and device."""
     num_workers: int | None = setting(None, check=NOT_NEGATIVE)
@@ -111,7 +114,10 @@ class DataSettings:
         """
         ours = {}
         for name, value in given.items():
-            if name in DONE_OTHERWISE:
+            if name == "sampler" and not isinstance(value, str):  # torch's, of which None says nothing
+                if value is not None:
+                    raise ConfigError(f"ClassificationData: sampler={value!r}: {_NO_OBJECT}")
+            elif name in DONE_OTHERWISE:
                 _say_once(name)
             elif name in NOT_WANTED and value != NOT_WANTED[name][0]:
                 raise ConfigError(f"ClassificationData: {name}={value!r}: {NOT_WANTED[name][1]}. Leave it out.")
@@ -162,13 +168,17 @@ DONE_OTHERWISE = {
 NOT_WANTED: dict[str, tuple[Any, str]] = {
     "shuffle": (True, "training samples come in an order that each epoch and the seed decide, all others in theirs"),
     "drop_last": (False, "every sample is seen in every epoch"),
-    "sampler": (None, "which samples come is decided by the splits, and by what people discard"),
     "batch_sampler": (None, "which samples come is decided by the splits, and by what people discard"),
     "collate_fn": (None, "batches are made in one piece"),
     "worker_init_fn": (None, "no worker process is started, and random numbers are hashes of the seed and the sample"),
     "generator": (None, "random numbers are hashes of the seed and the sample; give seed"),
 }
 """Further words of it -> the value that says nothing new, and why there is no other."""
+
+
+_NO_OBJECT = (
+    "it is a word, uniform, balanced or weighted: a sampler of torch does not know who was discarded. Leave it out."
+)
 
 
 @cache

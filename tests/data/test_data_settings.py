@@ -6,6 +6,7 @@ from dataclasses import fields
 import lightning.pytorch as L
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from litscope import ClassificationData, Classifier
@@ -52,6 +53,12 @@ def test_a_data_folder_alone_is_the_data(folder, name, monkeypatch):
     assert ClassificationData(data_root=folder, source=open_source("iris")).open().num_classes == 3
     with pytest.raises(DataError, match="nowhere"):
         ClassificationData(data_root="nowhere").open()
+
+
+def test_a_sampler_is_a_word_and_none_of_torch(folder):
+    assert ClassificationData(folder, sampler="balanced").settings.sampler == "balanced"
+    with pytest.raises(ConfigError, match="it is a word, uniform, balanced or weighted"):
+        ClassificationData(folder, sampler=torch.utils.data.SequentialSampler([1]))
 
 
 def test_the_words_that_people_bring_along(folder, capsys, tmp_path):

@@ -153,19 +153,23 @@ class LiveRun:
         for sample_id in (*decisions.discarded, *labels, *decisions.weights):
             if sample_id >= len(data.manifest):
                 raise ConfigError(f"sample_id {sample_id}: the run has {len(data.manifest)} samples, from 0.")
-        kept, before = data.overlay.state(), self._samples()
+        kept, before, drawn_before = data.overlay.state(), self._samples(), self._drawn()
         data.overlay.set(decisions.discarded, labels, decisions.weights)
         after = self._samples()
         is_held_out = any(not np.array_equal(a, b) for s in HELD_OUT for a, b in zip(before[s], after[s], strict=True))
         try:
             self._check_left(before, after, 2 * num_ranks)
+            drawn = self._drawn()
+            if len(drawn[0]) < 2 * num_ranks:
+                left = f"{len(drawn[0])} training samples with a weight above 0"
+                raise ConfigError(f"That would leave {left} to draw; at least {2 * num_ranks} are needed.")
             if is_held_out and moment.is_validating:
                 raise Later
         except (ConfigError, Later):
             data.overlay.load_state(kept)
             raise
         notes = []
-        if not np.array_equal(before["train"][0], after["train"][0]):
+        if any(not np.array_equal(one, other) for one, other in zip(drawn_before, drawn, strict=True)):
             self._is_layout_changed = True
             is_inside = moment.batches_done > 0 and not moment.is_over
             if is_inside and not data.redraw():
@@ -191,6 +195,12 @@ class LiveRun:
         ids = {split: self.data.active_ids(split) for split in ("train", *HELD_OUT)}
         labels = self.data.overlay.labels.numpy()
         return {split: (found, labels[found]) for split, found in ids.items()}
+
+    def _drawn(self) -> tuple[Ids, Any]:
+        """The training samples that an epoch draws, and how often, relative to each other."""
+        draws = self.data.draws()
+        ids = self.data.active_ids("train") if draws is None else self.data.epoch_ids()
+        return ids, None if draws is None else draws.shares(ids)
 
     def _class(self, name: str) -> int:
         classes = self.data.classes

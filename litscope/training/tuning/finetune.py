@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
 import torch
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.console import say
+from litscope.data.draws import Draws
 from litscope.data.overlay import Overlay
 from litscope.features.extraction import extract
 from litscope.features.head import fit_head
@@ -55,11 +57,12 @@ def begin_tuning(start: Prepared, classifier: Classifier) -> None:
         more = f" in {len(views)} views" if num_views else ""
         what = f"the head trains on them{more}"
     else:
-        at = torch.from_numpy(fitted)
-        weights = decided.weight_of(at)
-        accuracy = fit_head(
-            classifier, plain[fitted], decided.labels[at].numpy(), None if weights is None else weights.numpy()
-        )
+        labels, weights = decided.labels.numpy(), decided.weight_of(torch.from_numpy(fitted))
+        shares = None if weights is None else weights.numpy()
+        if start.recipe.data.sampler == "balanced":  # what is drawn more often counts more
+            balanced = Draws(labels).shares(fitted)
+            shares = (balanced / balanced.mean() * (1.0 if shares is None else shares)).astype(np.float32)
+        accuracy = fit_head(classifier, plain[fitted], labels[fitted], shares)
         what = f"the head is fitted to them, {accuracy:.1%} right on the training images"
     if rank_of_process(start.plan.num_nodes) == 0:
         say(f"features: {plain.shape[1]:,} of each of {len(wanted):,} images, in {took_s:.0f} s; {what}")
