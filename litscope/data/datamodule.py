@@ -375,6 +375,11 @@ class ClassificationData(L.LightningDataModule):
             return self.settings.pin_memory and torch.cuda.is_available()
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that training has waited for batches so far."""
+        return 0.0 if self._train_loader is None else self._train_loader.waited_s
+
     # ---- the position in the epoch -----------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

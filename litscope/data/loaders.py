@@ -15,6 +15,7 @@ depend on how far ahead anybody was.
 
 from __future__ import annotations
 
+import time
 import warnings
 import weakref
 from abc import ABC, abstractmethod
@@ -46,6 +47,7 @@ class Loader(ABC):
         batches_done: batches of that epoch that were handed over.
         last: (epoch, number in the epoch) of the batch handed over last; (-1, -1) before the first. Of a stack
             of batches, the number of its first.
+        waited_s: seconds that whoever iterates has waited for batches, in all epochs.
 
     Args:
         order: the ids of each batch.
@@ -62,6 +64,7 @@ class Loader(ABC):
         self.epoch = epoch
         self.batches_done = 0
         self.last = (-1, -1)
+        self.waited_s = 0.0
         self._overlay = overlay
         self._pin_memory = pin_memory
         self._num_batches = len(order)
@@ -92,6 +95,7 @@ class Loader(ABC):
         if not self.batches_done:
             self._redrawn, self._num_batches, self._is_behind = None, len(self.order), False
         epoch, number = self.epoch, self.batches_done
+        asked_at = time.perf_counter()
         while number < len(self):
             self._is_cut_short = False
             for batch in self._load(self._batches(epoch, number)):
@@ -100,7 +104,10 @@ class Loader(ABC):
                 if self._visits is not None:
                     batch["visit"] = self._visits.of(batch["sample_id"], number)
                 number += count
-                yield self._finish(batch)
+                batch = self._finish(batch)
+                self.waited_s += time.perf_counter() - asked_at
+                yield batch
+                asked_at = time.perf_counter()
                 if self._is_cut_short:
                     break
             else:

@@ -68,7 +68,7 @@ def steps_table(run: RunDir) -> pa.Table:
 
 
 def _lines_table(lines: list[dict[str, Any]]) -> pa.Table:
-    """JSON lines as columns, null where a line lacks one. Values that are neither numbers nor text stay JSON."""
+    """JSON lines as columns, null where a line lacks one. What is no number, list of numbers or text stays JSON."""
     names = dict.fromkeys(["epoch", "step", "attempt", *(name for line in lines for name in line)])
     columns = {name: [line.get(name) for line in lines] for name in names}
     return pa.table({name: _column(values) for name, values in columns.items()})
@@ -80,6 +80,8 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array(values, pa.int64())
     if kinds <= {int, float}:
         return pa.array(values, pa.float64())
+    if kinds == {list} and all(type(one) in (int, float, type(None)) for value in values for one in value or ()):
+        return pa.array(values, pa.list_(pa.float64()))
     return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
 
 

@@ -7,6 +7,7 @@
     steering         requests of people reach the run between two steps, and are answered
     capture          from a step's outputs to the ledger's parts, without waiting for the device
     epoch_clock      how long an epoch takes, also one that was interrupted
+    device_use       what a process makes of its device in an epoch
     records          the one writer of metrics/*.jsonl and summary.json; imports no torch
     environment      what a run ran on
 

@@ -17,7 +17,10 @@ from litscope.defaults import monitored
 from litscope.live.epoch_clock import EpochClock
 from litscope.rundir import RunDir, append_line, read_lines, write_json
 
-COLUMNS = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits")
+OF_RANKS = ("gpu_use", "cpu_use", "peak_memory_bytes", "data_wait")
+"""What a line of metrics/epochs.jsonl holds of each process, in a list by rank; see `device_use.Use`."""
+
+COLUMNS = ("epoch", "step", "attempt", "num_samples", "epoch_s", "samples_per_s", "lr", "num_edits", *OF_RANKS)
 """What a line of metrics/epochs.jsonl holds beside the metrics."""
 
 SPLITS = ("train", "val", "test")
@@ -65,6 +68,7 @@ def write_epoch(
     lr: float | None,
     num_edits: int,
     metrics: Mapping[str, float],
+    uses: Sequence[Sequence[float | None]] = (),
 ) -> Row:
     """Append a line to metrics/epochs.jsonl, and return it.
 
@@ -77,6 +81,7 @@ def write_epoch(
         lr: learning rate of its last step; None where it is not known.
         num_edits: edits of validation or test samples so far.
         metrics: by name; one with the name of a column is left out.
+        uses: of each rank, the values of `OF_RANKS`; empty where nobody measured them.
     """
     row: Row = {
         "epoch": epoch,
@@ -87,10 +92,20 @@ def write_epoch(
         "samples_per_s": num_samples / max(clock.train_s, 1e-9),
         "lr": lr,
         "num_edits": num_edits,
+        **_by_rank(uses),
     }
     row |= metrics_in({name: defined(value) for name, value in metrics.items()})
     append_line(run.epoch_metrics, row)
     return row
+
+
+def _by_rank(uses: Sequence[Sequence[float | None]]) -> dict[str, list[float | None] | None]:
+    """Name -> a value of each rank; None where none is known."""
+    if not uses:
+        return dict.fromkeys(OF_RANKS)
+    columns = [list(values) for values in zip(*uses, strict=True)]
+    found = zip(OF_RANKS, columns, strict=True)
+    return {name: None if all(value is None for value in values) else values for name, values in found}
 
 
 def defined(value: float) -> float | None:

@@ -16,6 +16,7 @@ import torch
 
 from litscope.data.loaders import num_stacked
 from litscope.lightning_internals import start_a_whole_epoch, validate_where_it_stands
+from litscope.live.device_use import DeviceUse
 from litscope.live.epoch_clock import EpochClock
 from litscope.live.records import Row, write_epoch, write_step
 from litscope.live.steered import Moment
@@ -41,7 +42,7 @@ class FitRecord:
 
     Attributes:
         data, module: what is trained.
-        clock: of the epoch that runs.
+        clock, use: of the epoch that runs: its time, and what this process makes of its device.
         step: optimizer steps done.
         is_training_over: whether the training of the epoch is over: its batches are trained, or the run ends here.
         is_validation_due: that is so, and its validation is not over.
@@ -57,6 +58,7 @@ class FitRecord:
         self._trainer, self._recording, self._stop_requests = trainer, recording, stop_requests
         self._is_blended = bool(self.data.settings.mixup or self.data.settings.cutmix)
         self._has_clean_passes = self._is_blended and ledger
+        self.use = DeviceUse(trainer.strategy.root_device)
         self._losses = LossWatch(self.data.manifest.keys)
         pruning, device = self.data.pruning, trainer.strategy.root_device
         self._last_losses = None if pruning is None else LastLosses(pruning, device, recording.ranks)
@@ -107,6 +109,7 @@ class FitRecord:
         if self.is_validation_due:
             validate_where_it_stands(self._trainer)  # the epoch may have had other samples than now
         self.clock.start(restored["clock"])
+        self.use.start(self.data.waited_s)
         if self.is_training_over:
             self.clock.training_ends()
         self._random_before_validation = take_up_random(restored["random"], ranks)
@@ -142,6 +145,7 @@ class FitRecord:
         """Note that an epoch begins."""
         self.is_training_over, self._cut_metrics = False, None
         self.clock.start()
+        self.use.start(self.data.waited_s)
         self.start_bar(0)
 
     def start_bar(self, done: int) -> None:
@@ -173,6 +177,7 @@ class FitRecord:
         if self._last_losses is not None:
             self._last_losses.add(output)
         self.clock.num_samples += ids.numel()
+        self.use.look()
         self._recording.progress.advance(num_stacked(batch))
         return self.step != before
 
@@ -181,6 +186,7 @@ class FitRecord:
         self.write_step()
         self.is_training_over = True
         self.clock.training_ends()
+        self.use.training_ends(self.data.waited_s)
         self.is_clean_pass_due, self.is_line_due = self._has_clean_passes, True
         self.is_validation_due = num_val_batches(self._trainer) > 0
         if self.is_validation_due:
@@ -238,7 +244,7 @@ class FitRecord:
         trainer, recording = self._trainer, self._recording
         recording.capture.flush(wait=True)
         self.is_line_due = False
-        num_samples = sum(recording.ranks.gather(self.clock.num_samples))
+        of_ranks = recording.ranks.gather((self.clock.num_samples, tuple(self.use.read())))
         if not recording.is_first:
             return None
         recording.claim.check()
@@ -248,10 +254,11 @@ class FitRecord:
             step=trainer.global_step,
             attempt=recording.attempt,
             clock=self.clock,
-            num_samples=num_samples,
+            num_samples=sum(count for count, _ in of_ranks),
             lr=self._rate,
             num_edits=num_edits,
             metrics=self._epoch_metrics(),
+            uses=[use for _, use in of_ranks],
         )
         recording.progress.epoch_line(row, trainer.max_epochs)
         return row

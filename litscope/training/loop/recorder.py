@@ -270,6 +270,7 @@ class Recorder(Checkpoint):
         paused_s = self._steering.take(self._fit.moment(is_validating))
         self.pace.skip(paused_s)
         self._fit.clock.skip(paused_s)
+        self._fit.use.skip(paused_s)
 
     # ---- evaluation --------------------------------------------------------------------------
 
