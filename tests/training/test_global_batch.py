@@ -8,8 +8,9 @@ import pytest
 
 from litscope.config.flags import parse
 from litscope.config.yamlfile import dump
+from litscope.curation.recipe_source import make_source
 from litscope.errors import ConfigError
-from litscope.training.build import make_classifier, make_data, make_source
+from litscope.training.build import make_classifier, make_data
 from litscope.training.choosing.global_batch import global_batch_line
 
 IRIS = ["iris", "--arch", "mlp", "--batch-size", "16", "--lr", "0.01"]
