@@ -14,6 +14,7 @@ from small_runs import DIGITS, assert_bit_equal, last, rows, small_fit
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.curation.recipe_source import make_source
 from litscope.ledger.signal_buffer import compute_signals
 from litscope.rundir import RunDir
 from litscope.training import build
@@ -45,7 +46,7 @@ def test_weights_after_200_steps_are_the_same_with_the_ledger_off(with_ledger: P
 def test_weights_are_those_of_plain_lightning(with_ledger: Path) -> None:
     """The same batches through a plain Trainer with the public classes, and none of our callbacks."""
     recipe = recipe_from_keywords(**{**DIGITS, **LONG})
-    source = build.make_source(recipe)
+    source = make_source(recipe)
     recipe, _ = resolve(recipe, look(source))
     data = build.make_data(recipe, source).open()
     torch.manual_seed(recipe.training.seed)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.curation.recipe_source import make_source
 from litscope.training import build
 from litscope.training.choosing import choices
 from litscope.training.choosing.facts import look
@@ -15,7 +16,7 @@ from litscope.training.hardware import check_hardware
 def prepared(dataset="digits", **flags):
     """Network, data and hardware of a small run, as the finders get them."""
     recipe = recipe_from_keywords(dataset=dataset, accelerator="cpu", **flags)
-    source = build.make_source(recipe)
+    source = make_source(recipe)
     recipe, _ = choices.resolve(recipe, look(source))
     torch.manual_seed(0)
     data = build.make_data(recipe, source).open()
