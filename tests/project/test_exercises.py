@@ -82,7 +82,7 @@ WRONG = {  # part: what is right, and what somebody may write
     ),
     "5b": ("math.ceil(num_samples / global_batch(batch_size, devices))", "num_samples"),
     "5c": ("math.sqrt(devices)", "float(devices)"),
-    "6a": ("if not any(other.startswith", "if any(other.startswith"),
+    "6a": ("if name and own >= least", "if name and num_parameters(module) >= least"),
     "6c": ("max([*sizes, num_parameters(net) - sum(sizes)])", "max([*sizes, 0])"),
     "8a": ("self.is_asked = True", "pass"),
     "8b": ("generator=torch.Generator().manual_seed(epoch)", "generator=torch.Generator().manual_seed(0)"),

@@ -48,9 +48,9 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def by_size(net: nn.Module, least: int) -> list[str]:
-    """Names of the modules with `least` parameters or more that hold no other such module."""
-    # Yours (6a): of named_modules(), those that are large enough, without those that hold another large one: the name
-    # of what lies in "1.0" begins with "1.0.". Leave out the network itself (its name is ""), which is always a unit.
+    """Names of the parts with `least` parameters or more, besides those of units inside. The network is none."""
+    # Yours (6a): go through named_modules() from the end, for what lies inside a part comes after it; the name of what
+    # lies in "1.0" begins with "1.0.". Count of each part what its units inside have not. The network's own name is "".
     raise NotImplementedError("6a is yours to write")
 
 
@@ -61,8 +61,8 @@ def by_block(net: nn.Module) -> list[str]:
 
 
 def largest(net: nn.Module, units: list[str]) -> int:
-    """Parameters of the largest unit: what a device gathers at once. What is in no unit is the network's own."""
-    # Yours (6c): the parameters of each unit, and those of the network that are in none.
+    """Parameters of the largest of some units, none of which lies in another: what a device gathers at once."""
+    # Yours (6c): of each unit, and of what is in none of them, which is one unit more.
     raise NotImplementedError("6c is yours to write")
 
 
@@ -84,7 +84,7 @@ class Sharded(L.LightningModule):
         if self.device_mesh is None or self.is_sharded:  # one process, or done
             return
         mesh = self.device_mesh["data_parallel"]
-        # Yours (6d): fully_shard(module, mesh=mesh) of each unit, and then of self.net itself, in this order.
+        # Yours (6d): fully_shard(module, mesh=mesh) of each unit, those inside others first, and of self.net last.
         raise NotImplementedError("6d is yours to write")
         self.is_sharded = True
 
@@ -112,6 +112,8 @@ def main(words: list[str] | None = None) -> None:
         "a layer is too small, two are not (6a)",
     )
     right(by_size(net, 10_000) == layers, "each of the eight layers in blocks has more than 10,000 (6a)")
+    units = ["1", *(f"{block}.inner.0" for block in blocks)]
+    right(by_size(net, 18_600) == units, "of each block one layer is large enough, and all others together are (6a)")
     right(by_size(net, 10**6) == [], "nothing but the whole has a million (6a)")
     right(largest(net, []) == num_parameters(net), "without units, everything is gathered at once (6c)")
     right(largest(net, blocks) == num_parameters(Block(96)), "with blocks as units, one of them is (6c)")

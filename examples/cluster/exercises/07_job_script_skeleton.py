@@ -33,7 +33,7 @@ def directives(job: Job) -> list[str]:
     """The lines that begin with #SBATCH."""
     # Yours (7a): job-name, partition, nodes, ntasks-per-node, gpus-per-node, cpus-per-task, mem (in G, of each node)
     # and time; output, a file in the job's folder that has %j, the job's number, in its name; signal, USR1 to the
-    # tasks 90 seconds before the time is over; requeue. How many tasks does a node have?
+    # tasks 120 seconds before the time is over; requeue. How many tasks does a node have?
     raise NotImplementedError("7a is yours to write")
 
 
@@ -46,7 +46,8 @@ def threads(job: Job) -> str:
 
 def start(job: Job) -> str:
     """The line that starts one process for each task."""
-    # Yours (7c): srun and the command. A word of it may have a space: shlex.join puts the quotes.
+    # Yours (7c): srun, --cpus-per-task once more (since Slurm 22.05 srun does not take it over from the lines above),
+    # and the command. A word of it may have a space: shlex.join puts the quotes.
     raise NotImplementedError("7c is yours to write")
 
 
@@ -73,7 +74,7 @@ def main(words: list[str] | None = None) -> None:
         "time": "01:30:00",
         "partition": "gpu",
         "job-name": "mnist",
-        "signal": "USR1@90",
+        "signal": "USR1@120",
         "requeue": "",
     }
     for name, value in wanted.items():
@@ -86,9 +87,9 @@ def main(words: list[str] | None = None) -> None:
     said = subprocess.run(
         ["bash", "-c", f'srun() {{ printf "%s\\n" "$@"; }}\n{text}'], capture_output=True, text=True, check=False
     )
-    right(
-        said.stdout.splitlines() == job.command, f"srun gets the command word by word, here {said.stdout.split()} (7c)"
-    )
+    started = said.stdout.splitlines()
+    right(started[:1] == ["--cpus-per-task=8"], f"srun gives each task its 8 cores, here {started[:1]} (7c)")
+    right(started[1:] == job.command, f"srun gets the command word by word, here {started[1:]} (7c)")
     print("right: 2 nodes x 4 tasks, one for each GPU, 8 cores each")
 
 

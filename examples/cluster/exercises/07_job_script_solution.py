@@ -33,7 +33,7 @@ def directives(job: Job) -> list[str]:
     """The lines that begin with #SBATCH."""
     # Yours (7a): job-name, partition, nodes, ntasks-per-node, gpus-per-node, cpus-per-task, mem (in G, of each node)
     # and time; output, a file in the job's folder that has %j, the job's number, in its name; signal, USR1 to the
-    # tasks 90 seconds before the time is over; requeue. How many tasks does a node have?
+    # tasks 120 seconds before the time is over; requeue. How many tasks does a node have?
     return [
         f"#SBATCH --job-name={job.name}",
         f"#SBATCH --partition={job.partition}",
@@ -44,7 +44,7 @@ def directives(job: Job) -> list[str]:
         f"#SBATCH --mem={job.mem_gb}G",
         f"#SBATCH --time={job.time}",
         f"#SBATCH --output={job.folder}/slurm-%j.out",
-        "#SBATCH --signal=USR1@90",
+        "#SBATCH --signal=USR1@120",
         "#SBATCH --requeue",
     ]
     # End (7a)
@@ -60,8 +60,9 @@ def threads(job: Job) -> str:
 
 def start(job: Job) -> str:
     """The line that starts one process for each task."""
-    # Yours (7c): srun and the command. A word of it may have a space: shlex.join puts the quotes.
-    return f"srun {shlex.join(job.command)}"
+    # Yours (7c): srun, --cpus-per-task once more (since Slurm 22.05 srun does not take it over from the lines above),
+    # and the command. A word of it may have a space: shlex.join puts the quotes.
+    return f"srun --cpus-per-task={job.cpus_per_task} {shlex.join(job.command)}"
     # End (7c)
 
 
@@ -88,7 +89,7 @@ def main(words: list[str] | None = None) -> None:
         "time": "01:30:00",
         "partition": "gpu",
         "job-name": "mnist",
-        "signal": "USR1@90",
+        "signal": "USR1@120",
         "requeue": "",
     }
     for name, value in wanted.items():
@@ -101,9 +102,9 @@ def main(words: list[str] | None = None) -> None:
     said = subprocess.run(
         ["bash", "-c", f'srun() {{ printf "%s\\n" "$@"; }}\n{text}'], capture_output=True, text=True, check=False
     )
-    right(
-        said.stdout.splitlines() == job.command, f"srun gets the command word by word, here {said.stdout.split()} (7c)"
-    )
+    started = said.stdout.splitlines()
+    right(started[:1] == ["--cpus-per-task=8"], f"srun gives each task its 8 cores, here {started[:1]} (7c)")
+    right(started[1:] == job.command, f"srun gets the command word by word, here {started[1:]} (7c)")
     print("right: 2 nodes x 4 tasks, one for each GPU, 8 cores each")
 
 
