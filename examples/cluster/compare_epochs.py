@@ -28,12 +28,15 @@ class Timed:
         num_devices: on all machines; None while the run trains.
         epoch_s: seconds of each epoch, validation included.
         samples_per_s: training samples in a second, of each epoch.
+        waits: of each epoch, the share of its training in which the slowest process waited for data; None where that
+            is not known, as of a loop of one's own.
     """
 
     name: str
     num_devices: int | None
     epoch_s: list[float]
     samples_per_s: list[float]
+    waits: list[float | None]
 
     @property
     def typical_s(self) -> float:
@@ -44,6 +47,12 @@ class Timed:
     def typical_rate(self) -> float:
         """Samples per second of a usual epoch."""
         return statistics.median(self.samples_per_s[1:] or self.samples_per_s)
+
+    @property
+    def typical_wait(self) -> float | None:
+        """The share of a usual epoch's training that was spent waiting for data."""
+        known = [share for share in self.waits[1:] or self.waits if share is not None]
+        return statistics.median(known) if known else None
 
 
 def timed(folder: Path) -> Timed:
@@ -62,18 +71,20 @@ def timed(folder: Path) -> Timed:
     rows = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     summary = folder / "summary.json"
     devices = json.loads(summary.read_text())["num_devices"] if summary.exists() else None
-    return Timed(folder.name, devices, [row["epoch_s"] for row in rows], [row["samples_per_s"] for row in rows])
+    waits = [max((share for share in row.get("data_wait") or [] if share is not None), default=None) for row in rows]
+    return Timed(folder.name, devices, [row["epoch_s"] for row in rows], [row["samples_per_s"] for row in rows], waits)
 
 
 def table(runs: Sequence[Timed]) -> str:
     """A line for each run; the first is what the others are compared with."""
     width = max(len("run"), *(len(run.name) for run in runs))
-    lines = [f"{'run':{width}}  devices  epochs  epoch_s  samples_per_s  times_as_fast"]
+    lines = [f"{'run':{width}}  devices  epochs  epoch_s  samples_per_s  waits  times_as_fast"]
     for run in runs:
         faster = runs[0].typical_s / run.typical_s
+        waits = "-" if run.typical_wait is None else f"{run.typical_wait:.0%}"
         lines.append(
             f"{run.name:{width}}  {run.num_devices or '-':>7}  {len(run.epoch_s):>6}  {run.typical_s:>7.2f}"
-            f"  {run.typical_rate:>13,.0f}  {faster:>13.2f}"
+            f"  {run.typical_rate:>13,.0f}  {waits:>5}  {faster:>13.2f}"
         )
     return "\n".join(lines)
 

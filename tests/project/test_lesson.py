@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from litscope.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
@@ -29,6 +33,8 @@ def timed_run(folder: Path, epoch_s: list[float], num_devices: int | None) -> Pa
     (folder / "metrics").mkdir(parents=True)
     rows = [{"epoch": 0, "epoch_s": 99.0, "samples_per_s": 1.0}]
     rows += [{"epoch": n, "epoch_s": s, "samples_per_s": 1000 / s} for n, s in enumerate(epoch_s)]
+    if num_devices is not None:  # of a loop of one's own it is not known
+        rows = [{**row, "data_wait": [0.1, 0.25]} for row in rows]
     (folder / "metrics" / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if num_devices is not None:
         (folder / "summary.json").write_text(json.dumps({"num_devices": num_devices}))
@@ -41,13 +47,28 @@ def test_epochs_are_compared(tmp_path: Path) -> None:
     done = started(tmp_path, str(COMPARE), *map(str, runs), "--output", "it.png")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["run", "devices", "epochs", "epoch_s", "samples_per_s", "times_as_fast"]
-    assert lines[1] == ["one", "1", "4", "4.00", "250", "1.00"]
-    assert lines[2] == ["two", "-", "2", "2.00", "500", "2.00"]
+    assert lines[0] == ["run", "devices", "epochs", "epoch_s", "samples_per_s", "waits", "times_as_fast"]
+    assert lines[1] == ["one", "1", "4", "4.00", "250", "25%", "1.00"]
+    assert lines[2] == ["two", "-", "2", "2.00", "500", "-", "2.00"]
     assert (tmp_path / "it.png").stat().st_size > 10_000
     done = started(tmp_path, str(COMPARE), str(tmp_path))
     assert done.returncode == 1
     assert "has no metrics/epochs.jsonl" in done.stderr
+
+
+def test_the_job_script_on_the_page_is_what_its_command_shows(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "recipes").symlink_to(ROOT / "recipes")
+    command, script = re.findall(r"```sh\nlitscope (launch slurm --dry-run .*?)\n```.*?```bash\n(.*?)```", PAGE, re.S)[
+        0
+    ]
+    monkeypatch.setattr(sys, "executable", "/home/ada/venv/bin/python")
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out.replace(str(in_tmp), "/home/ada/project") == script
+    explained = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
+    for option in re.findall(r"^#SBATCH (--[a-z-]+)", script, re.MULTILINE):
+        assert option in explained
 
 
 def test_every_exercise_is_on_the_page() -> None:
