@@ -11,6 +11,7 @@ from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError
 from litscope.training.choosing.choices import resolve
 from litscope.training.choosing.facts import DataFacts, look
+from litscope.training.choosing.network_choices import LIGHT, affordable_size
 
 
 def image_facts(num_train=1000, num_val=100, side=32, channels=3, num_classes=10, **more):
@@ -201,6 +202,29 @@ def test_a_body_that_learns_as_fast_as_the_head_gets_its_own_rate():
     facts = image_facts(num_train=300, side=375, device="cuda")
     slow, same = chosen(facts), chosen(facts, body_lr_scale=1.0)
     assert same.training.lr == pytest.approx(slow.training.lr * slow.model.body_lr_scale, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("num_train", "more", "size"),
+    [
+        (200, {}, 128),  # all of the network is tuned
+        (200, {"finetune": "head"}, 224),
+        (200, {"finetune": "head", "feature_views": 9}, 160),
+        (200, {"num_members": 4}, 224),
+        (1_000, {}, 224),
+        (1_000, {"finetune": "lp-ft"}, 128),
+        (1_500, {}, 192),
+        (4_000, {}, 128),
+        (1_000, {"arch": "resnet18"}, 128),  # what it costs is not known
+    ],
+)
+def test_features_are_of_the_largest_images_that_a_cpu_affords(num_train, more, size):
+    recipe = Recipe()
+    recipe.model.arch, recipe.model.pretrained = LIGHT, True
+    for name, value in more.items():
+        setattr(recipe.model, name, value)
+    facts = image_facts(num_train=num_train, num_val=num_train // 5, side=100)
+    assert affordable_size(recipe, facts, usual=128, seen=224) == size
 
 
 @pytest.mark.parametrize("finetune", ["head", "lp-ft"])

@@ -24,6 +24,7 @@ from litscope.training.choosing.network_choices import (
     TUNING_CPU_S,
     FindStart,
     HasWeights,
+    affordable_size,
     choose_finetune,
     choose_model,
     is_tuned,
@@ -120,7 +121,8 @@ def _choose_image_size(recipe: Recipe, facts: DataFacts, seen: int | None, lines
     elif tuned and seen is not None:
         size, why = seen, "what the weights saw"
         if facts.device == "cpu":
-            size = min(seen, CPU_PIXELS, max(LEAST_CPU_PIXELS, _round_up(facts.short_side, 32)))
+            usual = min(seen, CPU_PIXELS, max(LEAST_CPU_PIXELS, _round_up(facts.short_side, 32)))
+            size = affordable_size(recipe, facts, usual, seen)
         if size < seen:
             why = f"less than the {seen} that the weights saw, for speed on a CPU; --image-size {seen} is theirs"
     elif tuned:

@@ -41,6 +41,12 @@ LAYER_DECAY = 0.75
 TUNING_CPU_S = 60.0
 """What tuning all of a light network may take on a CPU by default, in seconds of one core."""
 
+FEATURES_CPU_S = 60.0
+"""What the features of a light network may take on a CPU by default, where its head alone is trained."""
+
+FEATURE_PIXEL_S = 0.9e-6
+"""Seconds of one core for each pixel of an image whose features are computed, decoding included."""
+
 TRAINED_PIXEL_S = 2.1e-6
 """Seconds of one core for each pixel of an image that the light network trains on; evaluating takes a third."""
 
@@ -238,11 +244,38 @@ def _finetune(recipe: Recipe, facts: DataFacts) -> tuple[Literal["head", "lp-ft"
     return "head", f"{too_much}; --finetune lp-ft trains all of it, and --no-pretrained from scratch"
 
 
-def tuning_epochs(recipe: Recipe, facts: DataFacts) -> int:
-    """How many epochs of all of the network a CPU ends within `TUNING_CPU_S`; 0 for one that is not light."""
+def affordable_size(recipe: Recipe, facts: DataFacts, usual: int, seen: int) -> int:
+    """The side at which a CPU shows images to a light network, in pixels: `usual`, where all of the network is tuned;
+    where its head alone is trained, the largest up to `seen` at which all features take at most `FEATURES_CPU_S`.
+
+    Args:
+        usual: the side that is meant for a CPU.
+        seen: that of the weights.
+    """
+    model = recipe.model
+    is_tuned_whole = model.finetune in ("lp-ft", "full") or (
+        model.finetune == "auto"
+        and model.num_members == 1
+        and tuning_epochs(recipe, facts, usual) >= LEAST_TUNING_EPOCHS
+    )
+    if model.arch != LIGHT or is_tuned_whole:
+        return usual
+    num_images = (facts.num_train + facts.num_val) * (1 + model.feature_views)
+    sizes = [
+        size for size in (*range(usual, seen, 32), seen) if FEATURE_PIXEL_S * size**2 * num_images <= FEATURES_CPU_S
+    ]
+    return max(sizes, default=usual)
+
+
+def tuning_epochs(recipe: Recipe, facts: DataFacts, size: int | None = None) -> int:
+    """How many epochs of all of the network a CPU ends within `TUNING_CPU_S`; 0 for one that is not light.
+
+    Args:
+        size: of the images; None: the recipe's.
+    """
     if recipe.model.arch != LIGHT or not facts.num_train:
         return 0
-    pixels = (recipe.data.image_size or 224) ** 2
+    pixels = (size or recipe.data.image_size or 224) ** 2
     return int(TUNING_CPU_S / (TRAINED_PIXEL_S * pixels * (facts.num_train + facts.num_val / 3)))
 
 
