@@ -13,13 +13,16 @@ from litscope.cluster.records import JobRecord
 from litscope.cluster.slurm import TaskState
 from litscope.cluster.states import OVER, reason_in_words, state_in_words
 from litscope.console import say
-from litscope.errors import RunError
+from litscope.errors import LitscopeError, RunError
 
 LOOK_S = 0.5
 """Seconds between two looks at the files."""
 
 ASK_S = 5.0
 """Seconds between two questions to Slurm, which is shared by everybody on the cluster."""
+
+SILENCE_S = 300.0
+"""How long Slurm may fail to answer, as its controller does while it is started again."""
 
 SETTLE_S = 1.0
 """How long the last lines of a job may take to be seen here: they come over a shared disk."""
@@ -99,14 +102,22 @@ def follow(record: JobRecord, index: int | None, write: Callable[[list[str]], No
     Args:
         index: of one task of an array; None: all.
         write: takes lines that are whole.
+
+    Raises:
+        LitscopeError: if Slurm has not answered for minutes.
     """
     files: dict[Path, LogFile] = {}
-    asked = -ASK_S
-    told = ""
+    asked, answered, told = -ASK_S, time.monotonic(), ""
     while True:
         tasks: list[TaskState] | None = None
         if time.monotonic() - asked >= ASK_S:
-            tasks, asked = _tasks(record, index), time.monotonic()
+            asked = time.monotonic()
+            try:
+                tasks, answered = _tasks(record, index), asked
+            except LitscopeError as error:
+                if asked - answered > SILENCE_S:
+                    raise
+                told = _say_once(f"{error} It is asked again.", told)
         is_over = tasks is not None and all(task.state in OVER for task in tasks)
         if is_over:
             time.sleep(SETTLE_S)
@@ -114,7 +125,7 @@ def follow(record: JobRecord, index: int | None, write: Callable[[list[str]], No
             known = files.setdefault(file.path, file)
             write(list(known.new_lines(is_last=is_over)))
         if tasks is not None:
-            told = _tell(record, tasks, told)
+            told = _say_once(_standing(record, tasks), told)
         if is_over:
             return
         time.sleep(LOOK_S)
@@ -125,12 +136,16 @@ def _tasks(record: JobRecord, index: int | None) -> list[TaskState]:
     return tasks if index is None else [task for task in tasks if task.has(index)]
 
 
-def _tell(record: JobRecord, tasks: list[TaskState], told: str) -> str:
-    """Say where a job stands if that has changed; returns what was said last."""
+def _standing(record: JobRecord, tasks: list[TaskState]) -> str:
+    """Where a job stands, in a line."""
     states = list(dict.fromkeys(task.state for task in tasks))
     words = ", ".join(map(state_in_words, states)) or "is over, and Slurm has forgotten it"
     reasons = dict.fromkeys(reason_in_words(task.reason) for task in tasks if task.reason and task.state == "PENDING")
-    text = f"job {record.job} {words}" + "".join(f": {reason}" for reason in reasons)
+    return f"job {record.job} {words}" + "".join(f": {reason}" for reason in reasons)
+
+
+def _say_once(text: str, told: str) -> str:
+    """Say a line, unless it was said last; returns what was said last."""
     if text != told:
         say(text)
     return text

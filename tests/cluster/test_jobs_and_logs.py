@@ -152,6 +152,22 @@ def test_following_ends_with_the_job(
     ]
 
 
+def test_following_outlives_a_controller_that_is_away(
+    fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LOOK_S", "ASK_S", "SETTLE_S"):
+        monkeypatch.setattr(logs, name, 0.0)
+    a_job("mine", "1")
+    away = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+    fake.say("squeue", err=away, code=1)
+    fake.then("squeue", "echo 0 > {folder}/squeue.code; echo '1||COMPLETED|None|N/A|n1' > {folder}/squeue.out")
+    assert main(["logs", "mine", "-f"]) == 0
+    assert "It is asked again" in capsys.readouterr().err
+    fake.say("squeue", err=away, code=1)
+    monkeypatch.setattr(logs, "SILENCE_S", -1.0)
+    assert main(["logs", "mine", "-f"]) == 1
+
+
 def test_cancel_ends_a_job_that_requeues_itself(
     fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

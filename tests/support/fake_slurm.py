@@ -21,8 +21,8 @@ class FakeSlurm:
         for name in ("sbatch", "squeue", "scancel"):
             program = folder / name
             program.write_text(
-                f'#!/bin/sh\necho "$*" >> {folder}/{name}.asked\ncat {folder}/{name}.err >&2\ncat {folder}/{name}.out\n'
-                f"[ -x {folder}/{name}.then ] && {folder}/{name}.then\nexit $(cat {folder}/{name}.code)\n"
+                f'#!/bin/sh\ncd {folder}\necho "$*" >> {name}.asked\ncode=$(cat {name}.code)\n'
+                f"cat {name}.err >&2\ncat {name}.out\n[ -x {name}.then ] && ./{name}.then\nexit $code\n"
             )
             program.chmod(0o755)
             self.say(name)
