@@ -10,8 +10,10 @@ import os
 import socket
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
+from litscope.batch_job import this_job
 from litscope.rundir import RunDir, append_to, open_locked, read_lines, remove_leftovers, sync_file, sync_folder
 
 
@@ -32,12 +34,14 @@ def begin_attempt(run: RunDir, start_step: int, resumed_from: str | None) -> int
             remove_leftovers(folder)
     with open_locked(run.attempts) as file:  # two processes that resume at once get two numbers
         attempt = next_attempt(run)
+        job = this_job()
         line = {
             "attempt": attempt,
             "start_step": start_step,
             "resumed_from": resumed_from,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "job": asdict(job) if job is not None else None,
             "started_at": time.time(),
         }
         append_to(file, line)

@@ -45,3 +45,9 @@ def this_job(environment: Mapping[str, str] | None = None) -> BatchJob | None:
     is_task = array.isdigit() and task.isdigit()
     restarts = variables.get("SLURM_RESTART_COUNT", "")
     return BatchJob(f"{array}_{task}" if is_task else number, int(restarts) if restarts.isdigit() else 0)
+
+
+def is_first_task(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this process is the first of its job's step, or of none."""
+    variables = os.environ if environment is None else environment
+    return variables.get("SLURM_PROCID", "") in ("", "0")

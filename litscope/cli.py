@@ -2,7 +2,7 @@
 
 The commands are one short function each, in `commands/`; their imports stand inside the functions,
 so that `litscope --help` costs nothing. Exit codes: 0, 2 for a mistake of the user, 1 for a run that
-failed, 130 for one that was interrupted.
+failed, 130 for one that was interrupted, 75 if a scheduler asked for it.
 """
 
 from __future__ import annotations

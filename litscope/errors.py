@@ -11,6 +11,7 @@
     ├── NonFiniteLossError   1   the loss became NaN or infinite
     ├── Superseded           1   another process has taken the run over
     └── Interrupted        130   Ctrl-C or SIGTERM; the checkpoint is written
+        └── Preempted       75   a scheduler wants the machine back; the same command goes on later
 
 A message says what was wrong, with the value; what is allowed; and what to do next.
 """
@@ -74,6 +75,20 @@ class Interrupted(LitscopeError):
     """Ctrl-C or SIGTERM ended the run after its checkpoint was written."""
 
     exit_code = 130
+
+
+class Preempted(Interrupted):
+    """A scheduler wanted the machine back. The exit code is that of a temporary failure: try again.
+
+    Attributes:
+        is_requeued: its job waits in the queue again.
+    """
+
+    exit_code = 75
+
+    def __init__(self, message: str, is_requeued: bool = False) -> None:
+        super().__init__(message)
+        self.is_requeued = is_requeued
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -101,6 +101,17 @@ def set_rank(rank: int) -> None:
 # ---- stopping and ending -------------------------------------------------------------------------
 
 
+def leave_scheduler_alone(trainer: L.Trainer) -> None:
+    """Have Lightning set no signal handlers when it starts, and take up no checkpoint that its own requeueing left.
+
+    Its handler broadcasts to the other ranks, in the midst of whatever the process does. And inside of SLURM a fit that
+    is given no checkpoint goes on from any `hpc_ckpt_*.ckpt` in its folder.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    connector = trainer._checkpoint_connector
+    connector.__class__ = type("_WithoutHpc", (type(connector),), {"_hpc_resume_path": None})
+
+
 def leave_sigterm_alone(trainer: L.Trainer) -> None:
     """Have Lightning forget a SIGTERM that it noted, and ask at no step whether another rank had one.
 

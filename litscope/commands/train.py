@@ -29,16 +29,23 @@ if TYPE_CHECKING:
 
 def fit(argv: list[str]) -> int:
     """Train a classifier on SOURCE, with every sample on record."""
-    line = recipe_line(fit, argv)
-    if line is None:
-        return 0
-    require_source(line, or_resume=True)
-    with stdout_for_result() as out:
-        from litscope.training.fit import run_recipe
+    from litscope.batch_job import is_first_task
+    from litscope.live.stop_requests import hear_early
+    from litscope.training.preemption import Preemption
 
-        result = run_recipe(line.recipe)
-    if line.options["json"]:
-        show_json(result.summary, out, result.run.path)
+    with hear_early() as early:  # before all that takes time
+        with Preemption(requeues=is_first_task() and "--no-requeue" not in argv).before_training():
+            line = recipe_line(fit, argv)
+            if line is None:
+                return 0
+            early.hear(line.recipe.hardware.signal)
+            require_source(line, or_resume=True)
+            from litscope.training.fit import run_recipe
+        with stdout_for_result() as out:
+            result = run_recipe(line.recipe, requeues=True)
+        early.is_over = True
+        if line.options["json"]:
+            show_json(result.summary, out, result.run.path)
     return 0
 
 

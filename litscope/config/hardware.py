@@ -18,6 +18,9 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
+SIGNALS = ("USR1", "USR2", "TERM", "HUP", "XCPU")
+"""What `--signal` takes: POSIX signals that schedulers send, and a process may catch."""
+
 Precision = Literal[
     "auto", "16", "bf16", "32", "64", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true"
 ]
@@ -73,3 +76,9 @@ class HardwareConfig(Section, group="hardware"):
     """Batch-norm statistics over all devices (GPUs only)."""
     use_distributed_sampler: bool = True
     """Each device sees its own share of the data; off, every device sees all of it."""
+    signal: str = setting("USR1", check=one_of(*SIGNALS))
+    """The signal by which a scheduler wants the machine back, beside SIGTERM: USR1, USR2, TERM, HUP or XCPU. The run
+    writes a checkpoint at the end of the step, and stops."""
+    requeue: bool = True
+    """Put the batch job back into the queue where a scheduler's signal has stopped the run; the job's next start goes
+    on with it. Slurm's job has the last word (sbatch --no-requeue)."""

@@ -318,6 +318,16 @@ class FitKeywords(TypedDict, total=False):
     """Each device sees its own share of the data; off, every device sees all of it."""
     no_use_distributed_sampler: bool
     """The other way of `use_distributed_sampler`."""
+    signal: str
+    """The signal by which a scheduler wants the machine back, beside SIGTERM: USR1, USR2, TERM, HUP or XCPU. The run
+    writes a checkpoint at the end of the step, and stops.
+    """
+    requeue: bool
+    """Put the batch job back into the queue where a scheduler's signal has stopped the run; the job's next start
+    goes on with it. Slurm's job has the last word (sbatch --no-requeue).
+    """
+    no_requeue: bool
+    """The other way of `requeue`."""
     name: str | None
     """Name of the run; its folder is runs/<name>. Default: data set, model and a number."""
     run_dir: str | os.PathLike[str] | None

@@ -43,11 +43,13 @@ class Signs(NamedTuple):
 
     Attributes:
         has_met: whether the processes have found each other.
+        signals: that ask a run to stop.
         has_heard: whether a stop request was heard, so that the run ends after this step.
         on_end: is told how and why, just before the process ends.
     """
 
     has_met: Callable[[], bool]
+    signals: frozenset[signal.Signals]
     has_heard: Callable[[], bool]
     on_end: Callable[[Status, str], None]
 
@@ -122,7 +124,7 @@ class Lookout:
             numbers = os.read(self._read, 64)
         except BlockingIOError:
             return
-        names = {int(number): number.name for number in (signal.SIGINT, signal.SIGTERM)}
+        names = {int(number): number.name for number in self._signs.signals}
         self._signals += [(names[number], self._now) for number in numbers if number in names]
 
     def _why_it_cannot_go_on(self) -> tuple[Status, str] | None:
@@ -139,9 +141,11 @@ class Lookout:
         return self._why_they_do_not_meet()
 
     def _why_no_signal_ends_it(self, stopped: list[Worker], who: str) -> str | None:
-        (name, first), last = self._signals[0], self._signals[-1][1]
+        name, first = self._signals[0]
         waited = self._now - first
-        is_told_twice = len(self._signals) > 1 and self._now - last > HEARD_S / 5
+        is_told_twice = any(
+            again == "SIGINT" and self._now - when > HEARD_S / 5 for again, when in self._signals[1:]
+        )  # a scheduler sends several signals, and means one
         is_stuck = waited > HEARD_S and (not self._signs.has_heard() or bool(stopped))
         if not (is_told_twice or is_stuck or waited > STOPPING_S):
             return None

@@ -29,6 +29,7 @@ from types import MappingProxyType
 
 from litscope.errors import LitscopeError
 from litscope.launch import places
+from litscope.launch.held_back import ENDING, held_back
 from litscope.launch.lookout import Lookout, Signs, Worker
 from litscope.launch.places import free_port, node_rank
 
@@ -54,11 +55,13 @@ class Workers:
     def start(self, command: list[str], num_devices: int, environment: dict[str, str]) -> None:
         """Start local ranks 1 .. num_devices - 1.
 
-        Each in a session of its own: a terminal's Ctrl-C is for this process alone, which tells the others.
+        Each in a session of its own: a terminal's Ctrl-C is for this process alone, which tells the others. What a
+        scheduler sends to all of them waits until the worker can hear it (`hear_signals`).
         """
-        for local_rank in range(1, num_devices):
-            place = {**os.environ, **environment, "LOCAL_RANK": str(local_rank)}
-            self._processes.append(subprocess.Popen(command, env=place, start_new_session=True))
+        with held_back():
+            for local_rank in range(1, num_devices):
+                place = {**os.environ, **environment, "LOCAL_RANK": str(local_rank)}
+                self._processes.append(subprocess.Popen(command, env=place, start_new_session=True))
 
     def others(self, folder: Path) -> list[Worker]:
         """For the lookout.
@@ -135,7 +138,7 @@ def start_workers(
 
     Args:
         module: that a worker runs, with a file of the recipe and the run's folder as its words. It calls
-            `die_with_parent` first, and `say_there` before it meets the others.
+            `die_with_parent` first, `hear_signals` once it has its handlers, `say_there` before it meets the others.
         num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
         recipe_yaml: the resolved recipe.
         files: name -> content of what else a worker needs, beside the file of the recipe.
@@ -200,6 +203,11 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def hear_signals() -> None:
+    """A worker has its handlers: what came in before reaches them now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def say_there(recipe_file: Path) -> None:

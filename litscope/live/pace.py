@@ -22,13 +22,13 @@ class Due(NamedTuple):
     """What is due now.
 
     Attributes:
-        stop: somebody asks the run to save and stop.
+        stop: number of the POSIX signal that asks the run to save and stop; 0 if none does.
         save: a periodic checkpoint.
         end: the time is over.
         news: somebody asked for an action.
     """
 
-    stop: bool = False
+    stop: int = 0
     save: bool = False
     end: bool = False
     news: bool = False
@@ -38,7 +38,7 @@ class Pace:
     """Watches the stop requests and the clock of a run.
 
     Args:
-        stop_requests: Ctrl-C and SIGTERM.
+        stop_requests: Ctrl-C, SIGTERM and a scheduler's signal.
         saves: whether there are periodic checkpoints.
         max_time_s: seconds of training after which the run ends, earlier attempts included.
     """
@@ -87,13 +87,13 @@ class Pace:
         now = time.monotonic()
         is_time_over = self._is_ended or (self._max_time_s is not None and self.elapsed_s > self._max_time_s)
         is_save_due = self._saves and now - self._saved_at > SAVE_EVERY_S
-        flags = (self._stop_requests.requested is not None, is_save_due, is_time_over, has_news)
+        stop, flags = self._stop_requests.number, (is_save_due, is_time_over, has_news)
         if ranks.world_size == 1:
-            return Due(*flags)
-        *agreed, least = ranks.most(*flags, -self._wanted_steps(now))
+            return Due(stop, *flags)
+        stop, *agreed, least = ranks.most(stop, *flags, -self._wanted_steps(now))
         if count:
             self._agree_every, self._agreed_at = -least, now
-        return Due(*map(bool, agreed))
+        return Due(stop, *map(bool, agreed))
 
     def _wanted_steps(self, now: float) -> int:
         """After how many steps this rank would like to agree again."""

@@ -8,6 +8,8 @@
     build            from a recipe to objects: the source, the data module, the network, the Trainer
     loggers          where metrics go besides the run's own files
     run_folder       the folder of a run: made for a new one, checked for one that goes on
+    preemption       what ends a run that a scheduler, or a person, asks to stop
+    requeued         a job's next start goes on with the run of the one before
     job              the records that every process of a run has, and the result
     passed_metrics   the caller's own metrics, on the way to the other processes
     worker           one of several processes

@@ -23,7 +23,7 @@ from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
 from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError
-from litscope.lightning_internals import adapt_callback_states, callbacks_of
+from litscope.lightning_internals import adapt_callback_states, callbacks_of, leave_scheduler_alone
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.models.checkpoint_file import load_checkpoint
@@ -40,6 +40,7 @@ from litscope.training.loop.checkpoints import AtomicCheckpointIO, best_checkpoi
 from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
 from litscope.training.loop.recorder import Recorder
+from litscope.training.preemption import Preemption
 from litscope.training.summary import checkpoint_folder
 
 
@@ -188,6 +189,7 @@ def make_trainer(
         enable_model_summary=False,
         default_root_dir=run.path,
     )
+    leave_scheduler_alone(trainer)
     io.adapt = lambda checkpoint: adapt_callback_states(checkpoint, callbacks_of(trainer))
     return trainer
 
@@ -205,13 +207,14 @@ def _callbacks(recipe: Recipe, run: RunDir) -> list[L.Callback]:
     return callbacks
 
 
-def make_recorder(job: Job, stop_requests: StopRequests) -> Recorder:
+def make_recorder(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Recorder:
     """The callback that records, saves, steers and ends a run."""
     recipe, training = job.recipe, job.recipe.training
     return Recorder(
         job.claim,
         job.attempt,
         stop_requests,
+        preemption,
         Steering(job.run, job.claim.check),
         asked=job.asked,
         last_checkpoint=checkpoint_folder(recipe, job.run) / LAST,

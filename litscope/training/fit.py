@@ -33,7 +33,7 @@ from litscope.config.signature import names_flags
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError, Interrupted, RunError, Superseded, UserError
+from litscope.errors import ConfigError, Interrupted, Preempted, RunError, Superseded, UserError
 from litscope.launch.lookout import Signs
 from litscope.launch.places import rank_of_process
 from litscope.launch.workers import start_workers
@@ -51,9 +51,11 @@ from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
 from litscope.training.loop.recorder import Recorder
 from litscope.training.loop.trainer_parts import metrics_of
+from litscope.training.preemption import Preemption
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
+from litscope.training.requeued import as_begun
 from litscope.training.run_folder import abandon, begin, check_folder, check_name, finished, open_run
 from litscope.training.threads import torch_threads
 from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
@@ -87,6 +89,7 @@ def fit(
         UserError: what the flags, the data or the machine do not allow; nothing was trained.
         NonFiniteLossError, LedgerError: the run failed; its folder stays.
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written, ``fit(resume=RUN)`` goes on.
+        Preempted: the same, asked for by a scheduler; the batch job may be back in the queue, and goes on itself.
         KeyboardInterrupt: Ctrl-C or SIGTERM before training begins, or when the run was over already.
 
     Example:
@@ -102,7 +105,7 @@ def fit(
     else:
         recipe = replace(recipe, metrics={**recipe.metrics, **given})
     with catch_stop_requests():  # a Ctrl-C in the run's last moments ends the caller's loop
-        return run_recipe(recipe, callbacks, metrics=metrics or {})
+        return run_recipe(recipe, callbacks, metrics=metrics or {}, requeues=True)
 
 
 def run_recipe(
@@ -111,6 +114,8 @@ def run_recipe(
     actions: Sequence[Action] | None = None,
     on_epoch: OnEpoch | None = None,
     metrics: Mapping[str, Metric] = MappingProxyType({}),
+    *,
+    requeues: bool = False,
 ) -> RunResult:
     """Train as `recipe` says; errors as `fit`.
 
@@ -119,46 +124,56 @@ def run_recipe(
         callbacks, metrics: as `fit`; `recipe.metrics` names these.
         actions: requests with which the journal of a new run begins; None: those that `recipe.data.actions` names.
         on_epoch: called after each epoch; may end the run.
+        requeues: this run is what its batch job is for: a scheduler's signal puts the job back into the queue, and a
+            requeued job goes on with it.
     """
+    if requeues:
+        recipe = as_begun(recipe)
     rank = rank_of_process(recipe.hardware.num_nodes)
     is_first = rank == 0
     set_rank(rank)
-    with catch_stop_requests() as stop_requests, ExitStack() as lock:
-        if (done := finished(recipe)) is not None:
-            return done
-        claim: Claim | None = None
-        if is_first and (folder := resolve_resume(recipe)[1]) is not None:
-            # Before anything of it is read that changes while it trains.
-            claim = lock.enter_context(held(RunDir(folder)))
-        elif is_first:
-            check_name(recipe)
-        start = prepare(recipe, callbacks, actions, metrics=metrics)
-        if is_first:
-            say(*start.lines())
-        check_folder(start.recipe, start.folder, start.data.manifest, start.plan)  # before anything that takes time
-        classifier, plan = seeded_classifier(start), start.plan
-        if start.checkpoint is None:  # a run that goes on computes as it did
-            plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
-            say(*lines)
-        begin_tuning(start, classifier)
-        run = open_run(start, is_first)
-        if is_first and start.folder is None:
-            claim = lock.enter_context(held(run))
-            run.check_free()  # another process may have been faster
-        claim = claim or Claim(run, token="")
-        with torch_threads(threads_of_steps(start.recipe)), stop_requests.deferred(quiet=not is_first):
-            loggers: list[Logger] = []
+    hardware = recipe.hardware
+    preemption = Preemption(hardware.signal, requeues and hardware.requeue and is_first)
+    with catch_stop_requests(hardware.signal) as stop_requests, ExitStack() as lock:
+        with preemption.before_training():
+            if (done := finished(recipe)) is not None:
+                return done
+            claim: Claim | None = None
+            if is_first and (folder := resolve_resume(recipe)[1]) is not None:
+                # Before anything of it is read that changes while it trains.
+                claim = lock.enter_context(held(RunDir(folder)))
+            elif is_first:
+                check_name(recipe)
+            start = prepare(recipe, callbacks, actions, metrics=metrics)
             if is_first:
-                try:
-                    loggers = lock.enter_context(open_loggers(start.recipe, run))
-                except UserError:  # a key that is refused
-                    abandon(run, start)
-                    raise
-            attempt = begin(run, start) if is_first else 0
-            return _train_with_workers(start.job(plan, classifier, claim, attempt, loggers, on_epoch), stop_requests)
+                say(*start.lines())
+            # Before anything that takes time.
+            check_folder(start.recipe, start.folder, start.data.manifest, start.plan)
+            classifier, plan = seeded_classifier(start), start.plan
+            if start.checkpoint is None:  # a run that goes on computes as it did
+                plan, lines = speed_probe.settle(start.recipe, start.asked, plan, classifier, start.data)
+                say(*lines)
+            begin_tuning(start, classifier)
+            run = open_run(start, is_first)
+            if is_first and start.folder is None:
+                claim = lock.enter_context(held(run))
+                run.check_free()  # another process may have been faster
+            claim = claim or Claim(run, token="")
+            lock.enter_context(torch_threads(threads_of_steps(start.recipe)))
+            lock.enter_context(stop_requests.deferred(quiet=not is_first))
+        loggers: list[Logger] = []
+        if is_first:
+            try:
+                loggers = lock.enter_context(open_loggers(start.recipe, run))
+            except UserError:  # a key that is refused
+                abandon(run, start)
+                raise
+        attempt = begin(run, start) if is_first else 0
+        job = start.job(plan, classifier, claim, attempt, loggers, on_epoch)
+        return _train_with_workers(job, stop_requests, preemption)
 
 
-def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
+def _train_with_workers(job: Job, stop_requests: StopRequests, preemption: Preemption) -> RunResult:
     """Train on all devices, and write the summary however it ends."""
     began = time.monotonic()
     passed_on = copy.deepcopy(job.asked)
@@ -184,6 +199,7 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
 
     signs = Signs(
         has_met=torch.distributed.is_initialized,
+        signals=frozenset(stop_requests.signals),
         has_heard=lambda: stop_requests.requested is not None,
         on_end=ended,
     )
@@ -191,12 +207,14 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     try:
         devices, nodes = job.plan.num_devices, job.plan.num_nodes
         with start_workers(WORKER, devices, nodes, dump(passed_on), job.run.path, signs, job.files):
-            outcome = train(job, stop_requests)
+            outcome = train(job, stop_requests, preemption)
         if job.is_first:
             outcome = replace(outcome, near_duplicates=look_around(job, outcome))
     except Interrupted as stop:
         close("interrupted", str(stop))
-        raise Interrupted(f"{stop} To go on: litscope fit --resume {shell_word(job.run.path)}") from None
+        if isinstance(stop, Preempted) and stop.is_requeued:
+            raise
+        raise type(stop)(f"{stop} To go on: litscope fit --resume {shell_word(job.run.path)}") from None
     except BaseException as error:
         close("failed", str(error) or type(error).__name__)
         raise
@@ -206,12 +224,12 @@ def _train_with_workers(job: Job, stop_requests: StopRequests) -> RunResult:
     return RunResult(job.run, facts)
 
 
-def train(job: Job, stop_requests: StopRequests) -> Outcome:
+def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outcome:
     """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
     recipe, data, classifier = job.recipe, job.data, job.classifier
     classifier.asked_precision = recipe.hardware.precision
     data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
-    recorder = build.make_recorder(job, stop_requests)
+    recorder = build.make_recorder(job, stop_requests, preemption)
     if job.is_first:
         say(*classifier.notes, *build.describe(job))
     try:

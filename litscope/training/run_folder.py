@@ -104,7 +104,7 @@ def check_name(recipe: Recipe) -> None:
     Raises:
         RunError: if it does.
     """
-    if (path := _asked_folder(recipe)) is not None:
+    if (path := asked_folder(recipe)) is not None:
         RunDir(path).check_free()
 
 
@@ -122,7 +122,7 @@ def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: 
     if folder is not None:
         check_data(RunDir.open(folder), manifest, _ADVICE)
         return
-    path = _asked_folder(recipe)
+    path = asked_folder(recipe)
     is_first = rank_of_process(plan.num_nodes) == 0
     if path is None and (plan.num_nodes > 1 or not is_first):
         raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
@@ -137,7 +137,7 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         RunError: if another process has begun a run there meanwhile.
     """
     recipe, folder, data = start.recipe, start.folder, start.data
-    path = folder or _asked_folder(recipe)
+    path = folder or asked_folder(recipe)
     if not is_first:
         assert path is not None
         return RunDir(path)
@@ -150,11 +150,11 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
 
 def abandon(run: RunDir, start: Prepared) -> None:
     """Remove the folder that was made for a run which does not begin. One that a person named stays, and is free."""
-    if start.folder is None and _asked_folder(start.recipe) is None:
+    if start.folder is None and asked_folder(start.recipe) is None:
         shutil.rmtree(run.path)
 
 
-def _asked_folder(recipe: Recipe) -> Path | None:
+def asked_folder(recipe: Recipe) -> Path | None:
     """The folder that a recipe names for its run."""
     logging = recipe.logging
     if logging.run_dir:
@@ -199,7 +199,7 @@ PATHS = (
 )
 
 
-def _make_absolute(recipe: Recipe) -> None:
+def make_absolute(recipe: Recipe) -> None:
     """Write paths whole, so that the run can be evaluated and resumed from any directory."""
     keys = list(PATHS)
     if recipe.data.dataset not in NAMES:
@@ -228,7 +228,7 @@ def begin(run: RunDir, start: Prepared) -> int:
     step = load_checkpoint(checkpoint, mmap=True)["global_step"] if checkpoint is not None else 0
     kept = copy.deepcopy(recipe)
     kept.logging.name = kept.logging.run_dir = kept.training.resume = None  # so that --config repeats the run
-    _make_absolute(kept)
+    make_absolute(kept)
     run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
     if start.folder is None or not run.manifest.exists():
         start.data.manifest.write(run.manifest)

@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
@@ -125,6 +126,25 @@ def test_trainers_kept() -> None:
 
 
 # ---- stopping and ending -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_left_alone", [True, False])
+def test_leave_scheduler_alone(is_left_alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside of SLURM: a checkpoint of another program in the folder, and the handler of SIGTERM in a fit."""
+    for name, value in {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"")
+    before, found = signal.getsignal(signal.SIGTERM), []
+    note = When("on_fit_start", lambda _: found.append(signal.getsignal(signal.SIGTERM)))
+    trainer = make_trainer(note, max_epochs=1, default_root_dir=tmp_path, plugins=[LightningEnvironment()])
+    if not is_left_alone:
+        with pytest.raises((EOFError, RuntimeError)):  # it reads the empty file
+            fit(trainer)
+        return
+    internals.leave_scheduler_alone(trainer)
+    fit(trainer)
+    assert trainer.global_step > 0
+    assert found == [before]
 
 
 @pytest.mark.parametrize("is_left_alone", [True, False])

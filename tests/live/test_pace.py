@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -46,24 +47,24 @@ def test_what_is_due_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     pace.start(elapsed_s=50.0)
     assert pace.elapsed_s == 50.0
     now[0] = SAVE_EVERY_S
-    assert due() == (False, False, False, False)
+    assert due() == (0, False, False, False)
     now[0] = SAVE_EVERY_S + 0.5
-    assert due() == (False, True, False, False)
+    assert due() == (0, True, False, False)
     pace.saved()
     assert due(has_news=True) == (False, False, False, True)
     pace.skip(30.0)
     now[0] = 180.0
     assert pace.elapsed_s == 200.0
-    assert due() == (False, False, False, False)
+    assert due() == (0, False, False, False)
     now[0] = 180.5
-    assert due() == (False, False, True, False)
+    assert due() == (0, False, True, False)
     stop_requests.requested = "SIGINT"
-    assert due() == (True, False, True, False)
+    assert due() == (signal.SIGINT, False, True, False)
     forever = Pace(StopRequests(), saves=False, max_time_s=None)
     now[0] = 1e9
-    assert forever.due(Ranks(), 1) == (False, False, False, False)
+    assert forever.due(Ranks(), 1) == (0, False, False, False)
     forever.end()
-    assert forever.due(Ranks(), 1) == (False, False, True, False)
+    assert forever.due(Ranks(), 1) == (0, False, True, False)
 
 
 class Pair(Ranks):
@@ -82,7 +83,7 @@ def test_two_ranks_agree_every_tenth_step_and_oftener_where_steps_are_slow(monke
     now = [0.0]
     monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
     pace = Pace(StopRequests(), saves=False, max_time_s=None)
-    pair = Pair(False, False, False, True, -AGREE_EVERY)
+    pair = Pair(0, False, False, True, -AGREE_EVERY)
 
     def agreements(counts: range, step_s: float) -> list[int]:
         found = []
@@ -92,7 +93,7 @@ def test_two_ranks_agree_every_tenth_step_and_oftener_where_steps_are_slow(monke
             due = pace.due(pair, count)
             if pair.num_agreements > before:
                 found.append(count)
-            assert due == (False, False, False, pair.num_agreements > before), "the other has news"
+            assert due == (0, False, False, pair.num_agreements > before), "the other has news"
         return found
 
     assert agreements(range(3), 0.01) == [0, 1]

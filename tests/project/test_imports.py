@@ -52,7 +52,7 @@ ALLOWED = {
     "seals": set(),
     "spreadsheets": set(),
     "rundir": {"errors", "console", "jsonlines", "seals"},
-    "attempts": {"errors", "console", "rundir"},
+    "attempts": {"errors", "console", "rundir", "batch_job"},
     "batch_job": set(),
     "claims": {"errors", "console", "rundir", "batch_job"},
     "runs": {"errors", "console", "rundir"},

@@ -247,7 +247,8 @@ def check_end(trial: Trial, folder: Path, ended: subprocess.CompletedProcess[str
     """Refuse exit codes that are not those of a stop, and tracebacks."""
     is_watched = "door" in KINDS[trial.kind]  # the script is a person's own: Lightning and Python end it
     is_pythons = is_watched or not (folder / "run").exists()  # so they do before `fit` has been called
-    allowed = {0, 130, -signal.SIGKILL, *((1, 143, -signal.SIGTERM) if is_pythons else ())} if is_stopped else {0}
+    ours, pythons = {0, 75, 130, -signal.SIGKILL}, {1, 143, -signal.SIGTERM, -signal.SIGUSR1}
+    allowed = ours | (pythons if is_pythons else set()) if is_stopped else {0}
     if ended.returncode not in allowed or ("Traceback" in ended.stderr and not is_pythons):
         raise Fault(f"{trial}: exit code {ended.returncode}: {ended.stderr[-3000:]}")
 
@@ -346,7 +347,7 @@ def make_whole(kind: str, folder: Path) -> Whole:
     return Whole(folder, int((folder / "points").read_text()), wall_s)
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def draw(kind: str, whole: Whole, chance: random.Random) -> Trial:

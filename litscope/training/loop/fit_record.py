@@ -272,3 +272,8 @@ def num_val_batches(trainer: L.Trainer) -> int:
     """Batches of a validation, on this rank."""
     batches = trainer.num_val_batches
     return int(sum(batches) if isinstance(batches, list) else batches)
+
+
+def num_test_batches(trainer: L.Trainer) -> int:
+    """Batches of a test, on this rank."""
+    return int(sum(trainer.num_test_batches))

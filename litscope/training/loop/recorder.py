@@ -23,7 +23,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.data.loaders import num_stacked
-from litscope.errors import Interrupted
 from litscope.lightning_internals import (
     callbacks_of,
     is_early_stopped,
@@ -42,11 +41,12 @@ from litscope.training.loop.canaries import Canaries, Plan
 from litscope.training.loop.checkpoints import KEY, Position, guard_checkpoints, write_position
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
-from litscope.training.loop.fit_record import FitRecord, num_val_batches
+from litscope.training.loop.fit_record import FitRecord, num_test_batches, num_val_batches
 from litscope.training.loop.recording import Recording
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
 from litscope.training.loop.trainer_parts import data_of
+from litscope.training.preemption import Preemption
 from litscope.training.settings import endings_of, limits_of
 from litscope.types import Batch, StepOutput
 
@@ -57,7 +57,8 @@ class Recorder(Checkpoint):
     Args:
         claim: to the run's folder.
         attempt: number of this attempt, from `attempts.begin_attempt` (rank 0's counts).
-        stop_requests: Ctrl-C and SIGTERM.
+        stop_requests: Ctrl-C, SIGTERM and a scheduler's signal.
+        preemption: ends the run where one of them asks for it.
         steering: what people ask of the run.
         asked: the recipe as the run was asked for, to which a setting returns when it is undone.
         ledger: record signals of every sample.
@@ -89,6 +90,7 @@ class Recorder(Checkpoint):
         claim: Claim,
         attempt: int,
         stop_requests: StopRequests,
+        preemption: Preemption,
         steering: Steering,
         *,
         asked: Recipe,
@@ -108,7 +110,7 @@ class Recorder(Checkpoint):
         self.num_epochs = 0
         self.is_evaluation_recorded = True
         self._claim, self._attempt = claim, attempt
-        self._stop_requests, self._steering = stop_requests, steering
+        self._stop_requests, self._preemption, self._steering = stop_requests, preemption, steering
         self._asked = asked
         self._ledger = ledger
         self._last_checkpoint = last_checkpoint
@@ -123,7 +125,7 @@ class Recorder(Checkpoint):
         self._is_ending = False
         self._limits: tuple[int | None, int] | None = None
         self._restored: dict[str, Any] | None = None
-        self._common_val_batches = 0
+        self._common_batches = 0
 
     # ---- beginning ---------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class Recorder(Checkpoint):
         if trainer.state.fn == "fit" and self._limits is not None:
             set_max_steps(trainer, self._limits[1])
             trainer.should_stop |= self._is_ending
-        self._common_val_batches = min(self._recording.ranks.gather(num_val_batches(trainer)))
+        self._common_batches = min(self._recording.ranks.gather(num_val_batches(trainer)))
         self._recording.progress.start("validating", num_val_batches(trainer))
 
     def on_validation_batch_end(
@@ -291,9 +293,9 @@ class Recorder(Checkpoint):
         """Record the batch. A run that is asked to stop does so here too: the validation starts anew later."""
         self._evaluated(trainer, outputs, "train" if is_overfitting(trainer) else "val")
         if trainer.state.fn != "fit":
-            self._stop_evaluation()
+            self._stop_evaluation(batch_idx)
             return
-        if batch_idx + 1 >= self._common_val_batches:
+        if batch_idx + 1 >= self._common_batches:
             return  # other ranks may have no such batch, and could not agree; or the validation is over anyway
         due = self._look(batch_idx + 1, is_validating=True)
         if due.end:
@@ -306,17 +308,24 @@ class Recorder(Checkpoint):
             self._fit.is_validation_due = False
         self._recording.progress.stop()
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Agree on the number of batches that every rank has."""
+        self._common_batches = min(self._recording.ranks.gather(num_test_batches(trainer)))
+
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
         """Record the batch; a stop request ends the evaluation here."""
         self._evaluated(trainer, outputs, "test")
-        self._stop_evaluation()
+        self._stop_evaluation(batch_idx)
 
-    def _stop_evaluation(self) -> None:
+    def _stop_evaluation(self, batch_idx: int) -> None:
         """After training there is nothing to save: a stop request ends the evaluation, and a resumed run repeats it."""
-        if self._stop_requests.requested is not None:
-            raise Interrupted("Interrupted in the last evaluation; training is done.")
+        if batch_idx + 1 >= self._common_batches:
+            return
+        stop = self.pace.due(self._recording.ranks, batch_idx + 1).stop
+        if stop:
+            raise self._preemption.ended(stop, "in the last evaluation; training is done")
 
     def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
         if self.is_evaluation_recorded:
@@ -340,7 +349,7 @@ class Recorder(Checkpoint):
         if fit.is_clean_pass_due:
             fit.clean_pass()
         if fit.is_clean_pass_due:
-            self._save_and_stop(trainer)
+            self._save_and_stop(trainer, self._stop_requests.number)
         self.num_epochs = fit.position().epochs_done
         row = fit.write_epoch(self._steering.num_edits) if fit.is_line_due else None
         if row is not None and self._on_epoch is not None and self._on_epoch(row):
@@ -354,7 +363,7 @@ class Recorder(Checkpoint):
         if due.end or self._steering.is_ending:
             self._end(trainer)
         if due.stop:
-            self._save_and_stop(trainer)
+            self._save_and_stop(trainer, due.stop)
         if self._saves_last and not is_fast_dev_run(trainer):
             self._save(trainer)
 
@@ -414,7 +423,7 @@ class Recorder(Checkpoint):
 
     def _save_or_stop(self, trainer: L.Trainer, due: Due) -> None:
         if due.stop:
-            self._save_and_stop(trainer)
+            self._save_and_stop(trainer, due.stop)
         if due.save:
             self._save(trainer)
 
@@ -422,9 +431,10 @@ class Recorder(Checkpoint):
         trainer.save_checkpoint(self._last_checkpoint)
         self.pace.saved()
 
-    def _save_and_stop(self, trainer: L.Trainer) -> None:
+    def _save_and_stop(self, trainer: L.Trainer, number: int) -> None:
+        """All ranks' rows and the checkpoint are on the disk when the job is requeued, for it may be ended at once."""
         self._save(trainer)
-        raise Interrupted(f"Interrupted at step {self._fit.step}; {self._last_checkpoint} is written.")
+        raise self._preemption.ended(number, f"at step {self._fit.step}; {self._last_checkpoint} is written")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the bar, so that the terminal is left in order."""

@@ -1,0 +1,85 @@
+"""A job's next start goes on with the run of the one before: the same command, in the same folder."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from litscope.batch_job import BatchJob, this_job
+from litscope.claims import trainer_of
+from litscope.config.fields import fields
+from litscope.config.flags import build
+from litscope.config.presets import Layer, Setting
+from litscope.config.recipe import Recipe
+from litscope.console import say, shell_word
+from litscope.errors import RunError
+from litscope.rundir import RunDir, read_lines
+from litscope.runs import list_runs
+from litscope.training.run_folder import asked_folder, make_absolute
+
+OF_THE_RUN = ("logging.run_dir", "logging.name", "training.resume")
+"""Settings that say which run it is, and not what it is."""
+
+
+def as_begun(recipe: Recipe) -> Recipe:
+    """The recipe with which a requeued job goes on with the run that an earlier start of it has begun.
+
+    Where nothing is requeued, or nothing had begun, it is `recipe`. The run is looked for in the folder that `recipe`
+    names, else below runs/. Hardware may be other than it was, for the job may have other nodes.
+
+    Raises:
+        RunError: if the named folder holds a run of the job, but one of another recipe.
+    """
+    job, folder = this_job(), asked_folder(recipe)
+    if job is None or job.num_restarts == 0 or (folder is None and recipe.training.resume is not None):
+        return recipe
+    for run in [RunDir(folder)] if folder is not None else list_runs():
+        if not run.is_run() or not _was_begun_by(run, job):
+            continue
+        then = _going_on(run, recipe)
+        differences = _differences(recipe, then)
+        if not differences:
+            say(f"{job}: going on with {run.path}")
+            return then
+        if folder is not None:
+            raise RunError(
+                f"{run.path} holds the run of an earlier start of job {job.id}, with another recipe: "
+                f"{', '.join(differences)}. Give another --run-dir, or go on with it: --resume {shell_word(run.path)}."
+            )
+    return recipe
+
+
+def _was_begun_by(run: RunDir, job: BatchJob) -> bool:
+    """Whether an earlier start of the job has trained the run, or was about to."""
+    starts = [line.get("job") for line in [*read_lines(run.attempts), trainer_of(run)]]
+    return any(job.is_later_than(BatchJob(**start)) for start in starts if start)
+
+
+def _going_on(run: RunDir, recipe: Recipe) -> Recipe:
+    """The run's own recipe, on the hardware that `recipe` asks for."""
+    folder = str(run.path)
+    layer: Layer = {key: Setting(folder, "the requeued job") for key in ("logging.run_dir", "training.resume")}
+    for field in fields():
+        value = getattr(getattr(recipe, field.group), field.name)
+        if field.group == "hardware" and value != field.default:
+            layer[field.key] = Setting(value, field.flag)
+    return build(layer, metrics=recipe.metrics)
+
+
+def _differences(recipe: Recipe, then: Recipe) -> list[str]:
+    """What `recipe` asks for and the run was not begun with, in words. What it leaves open was chosen for the run."""
+    asked = copy.deepcopy(recipe)
+    make_absolute(asked)
+    found = []
+    for field in fields():
+        now, before = (getattr(getattr(each, field.group), field.name) for each in (asked, then))
+        is_open = field.group == "hardware" or field.key in OF_THE_RUN or now in (field.default, "auto")
+        if not is_open and now != before:
+            found.append(f"{field.flag} {_shown(now)} instead of {_shown(before)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
