@@ -9,7 +9,7 @@ relies on stands in it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -295,6 +295,12 @@ def epochs_in(checkpoint: dict[str, Any]) -> int:
     """Epochs that lie behind a checkpoint, as Lightning counts them; 0 for one without loops."""
     loops = checkpoint.get("loops")
     return int(loops["fit_loop"]["epoch_progress"]["current"]["processed"]) if loops else 0
+
+
+def optimizer_states(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The states of the optimizers in a checkpoint, in their order."""
+    states: list[dict[str, Any]] = checkpoint["optimizer_states"]
+    return states
 
 
 # ---- what callbacks know -------------------------------------------------------------------------

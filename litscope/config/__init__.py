@@ -6,6 +6,7 @@
     data         which samples
     training     how long, how fast, against which loss
     hardware     where it computes
+    strategies   how several devices share the work, under all names of it
     logging      what is recorded, and where
     fields       the table of all fields; a value from outside becomes one of theirs
     options      the flags: of each field, and the options around them

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from litscope.config.section import Section, one_of
+from litscope.config.strategies import why_no_strategy
 from litscope.settings import COUNT, setting
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 """What `--accelerator` takes; cuda is gpu, but never an Apple GPU."""
-
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 SIGNALS = ("USR1", "USR2", "TERM", "HUP", "XCPU")
 """What `--signal` takes: POSIX signals that schedulers send, and a process may catch."""
@@ -51,6 +50,22 @@ def _devices(text: str) -> str | None:
     return "it is a number of devices (2), their numbers (0,3; only the first: 0,), or auto."
 
 
+def least_unit(wrap: str) -> int | None:
+    """N of a --fsdp-wrap `size:N`; None for another word.
+
+    >>> least_unit("size:1e6"), least_unit("size:250000"), least_unit("block")
+    (1000000, 250000, None)
+    """
+    found = re.fullmatch(r"size:(\d+(?:\.\d+)?(?:e\d+)?)", wrap)
+    return int(float(found[1])) if found else None
+
+
+def _wrap(text: str) -> str | None:
+    if text in ("auto", "block") or (least_unit(text) or 0) > 0:
+        return None
+    return "it is auto, block, or size:N with a number of parameters (size:1e6)."
+
+
 @dataclass
 class HardwareConfig(Section, group="hardware"):
     """Where the run computes."""
@@ -61,8 +76,17 @@ class HardwareConfig(Section, group="hardware"):
     """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
     num_nodes: int = setting(1, "nodes", check=COUNT)
     """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
-    strategy: str = setting("auto", check=one_of(*STRATEGIES))
-    """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
+    strategy: str = setting("auto", check=why_no_strategy)
+    """How several devices share the work: auto and ddp (each has the whole network), ddp_find_unused_parameters_true,
+    fsdp or fsdp_full (each keeps a share of weights, gradients and optimizer state), fsdp_shard_grad (weights stay
+    together from forward to backward), no_shard (is ddp), ddp_spawn (is ddp)."""
+    fsdp_wrap: str = setting("auto", check=_wrap)
+    """Which parts of the network are gathered one at a time under fsdp: block (its repeated blocks), size:1e6 (parts
+    with so many parameters), auto (blocks, else size:1e6)."""
+    cpu_offload: bool = False
+    """Keep each share of an fsdp strategy in the CPU's memory while it is not in use (GPUs only)."""
+    activation_checkpointing: bool = False
+    """Compute the inside of each block of the network again in the backward pass, instead of keeping it in memory."""
     precision: Precision = setting("auto", takes=(Literal[16, 32, 64],))
     """auto (bf16-mixed on a GPU that supports it, and on a CPU if the network is clearly faster with it; else 32), 32,
     bf16, 16, or Lightning's full names."""

@@ -235,6 +235,10 @@ class FitKeywords(TypedDict, total=False):
     """Whether the monitor should fall (min) or rise (max). Default: follows from its name. One of: min, max."""
     checkpoint_dir: str | os.PathLike[str] | None
     """Folder of the checkpoints. Default: checkpoints/ in the run's folder."""
+    checkpoint_format: Literal["full", "sharded"]
+    """Under fsdp: full (one file, gathered on the first process) or sharded (a file of each process beside it). One
+    of: full, sharded.
+    """
     save_top_k: int
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
     save_last: bool
@@ -289,7 +293,22 @@ class FitKeywords(TypedDict, total=False):
     nodes: int
     """The same as `num_nodes`."""
     strategy: str
-    """auto, ddp, ddp_find_unused_parameters_true: how several devices share the work."""
+    """How several devices share the work: auto and ddp (each has the whole network),
+    ddp_find_unused_parameters_true, fsdp or fsdp_full (each keeps a share of weights, gradients and optimizer
+    state), fsdp_shard_grad (weights stay together from forward to backward), no_shard (is ddp), ddp_spawn (is ddp).
+    """
+    fsdp_wrap: str
+    """Which parts of the network are gathered one at a time under fsdp: block (its repeated blocks), size:1e6 (parts
+    with so many parameters), auto (blocks, else size:1e6).
+    """
+    cpu_offload: bool
+    """Keep each share of an fsdp strategy in the CPU's memory while it is not in use (GPUs only)."""
+    no_cpu_offload: bool
+    """The other way of `cpu_offload`."""
+    activation_checkpointing: bool
+    """Compute the inside of each block of the network again in the backward pass, instead of keeping it in memory."""
+    no_activation_checkpointing: bool
+    """The other way of `activation_checkpointing`."""
     precision: (
         Literal[
             "auto", "16", "bf16", "32", "64", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true"

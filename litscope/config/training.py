@@ -155,6 +155,8 @@ class TrainingConfig(Section, group="training"):
     """Whether the monitor should fall (min) or rise (max). Default: follows from its name."""
     checkpoint_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """Folder of the checkpoints. Default: checkpoints/ in the run's folder."""
+    checkpoint_format: Literal["full", "sharded"] = "full"
+    """Under fsdp: full (one file, gathered on the first process) or sharded (a file of each process beside it)."""
     save_top_k: int = setting(1, check=Range(least=-1))
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
     save_last: bool = True

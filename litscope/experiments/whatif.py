@@ -9,7 +9,6 @@ changed, so that both arms are measured on the same validation samples.
 from __future__ import annotations
 
 import copy
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from litscope.ledger.journal.actions import Action, Decisions, decide, entries, 
 from litscope.ledger.views import select_ids
 from litscope.live.records import epoch_rows, read_summary
 from litscope.models.checkpoint_file import load_checkpoint
+from litscope.models.checkpoint_parts import copy_checkpoint
 from litscope.rundir import RunDir, write_json
 from litscope.runs import RUNS
 from litscope.training.loop.checkpoints import KEY
@@ -92,7 +92,7 @@ def whatif(
     found: dict[str, list[float]] = {AS_IS: [], CHANGED: []}
     with numbered_folder(run.whatif, keep) as folder:
         recipe.training.resume = str(folder / "from.ckpt")
-        shutil.copyfile(source, folder / "from.ckpt")  # a run that is training replaces its checkpoint
+        copy_checkpoint(source, folder / "from.ckpt")  # a run that is training replaces its checkpoint
         for seed in chosen:
             for arm, lines in ((AS_IS, before), (CHANGED, [*before, *question.actions])):
                 began = time.monotonic()

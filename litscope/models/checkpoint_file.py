@@ -11,6 +11,7 @@ import torch
 
 from litscope.errors import RunError
 from litscope.models.archive import check_archive
+from litscope.models.checkpoint_parts import FOLDER, joined, with_parts
 from litscope.seals import DamagedError, why_damaged
 
 
@@ -18,15 +19,37 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
     """Read a checkpoint, of which nothing is run: tensors and plain values are all that it may hold.
 
     Args:
-        mmap: leave the tensors in the file; for a look at the rest, which takes the answer of an earlier look.
+        mmap: leave the tensors in the file; for a look at the rest, which takes the answer of an earlier look. Of a
+            checkpoint in parts, tensors have a shape alone.
 
     Raises:
-        RunError: if the file is missing, damaged, or holds more than tensors and plain values.
+        RunError: if the file or one of its parts is missing, damaged, or holds more than tensors and plain values.
     """
+    checkpoint: dict[str, Any] = joined(_read(path, map_location, mmap, reads_parts=not mmap))
+    return checkpoint
+
+
+def map_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """As `load_checkpoint`, with all tensors left in their files until they are looked at: those of a checkpoint in
+    parts are `checkpoint_parts.Divided`. For a process that takes its share of them.
+
+    Raises:
+        RunError: as `load_checkpoint`.
+    """
+    return _read(path, "cpu", mmap=True, reads_parts=True)
+
+
+def _read(path: str | os.PathLike[str], map_location: Any, mmap: bool, reads_parts: bool) -> dict[str, Any]:
     try:
         check_archive(path, may_remember=mmap)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-    except FileNotFoundError:
+        checkpoint = with_parts(checkpoint, Path(path), read=reads_parts)
+    except FileNotFoundError as error:
+        if Path(path).exists():
+            raise RunError(
+                f"{path} is a checkpoint in parts, and {error.filename} is not there. "
+                f"Copy the folder {FOLDER}/ with it. {_whole_ones(Path(path))}"
+            ) from None
         raise RunError(f"The checkpoint {path} does not exist.") from None
     except DamagedError as error:
         raise RunError(f"{path} is damaged: {error}. {_whole_ones(Path(path))}") from error

@@ -8,12 +8,12 @@ dictionaries (`types.Batch`); each step takes one log_softmax and reads nothing 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from litscope.errors import ModelError
@@ -24,12 +24,18 @@ from litscope.models.learning.losses import IGNORED, ClassificationLoss, Loss, T
 from litscope.models.learning.scheduled import Scheduled
 from litscope.models.learning.steps import Steps
 from litscope.models.networks import architectures, heads
+from litscope.models.networks.blocks import blocks_of, in_words
 from litscope.models.networks.members import fuse, member_losses
 from litscope.models.networks.nets import WhiteNet
-from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks
+from litscope.models.networks.recomputed import recompute
+from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks, same_statistics
 from litscope.models.settings import ClassifierSettings
+from litscope.models.shards import has_shares
 from litscope.settings import by_own_names
 from litscope.types import Batch, StepOutput
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 WHITENING_IMAGES = 2_000
 """Training images from which `whitenet` computes its first layer: at 32 pixels almost two million patches."""
@@ -46,6 +52,7 @@ class Classifier(Scheduled):
         schedule, epoch_batches, kept_plan: the plan of the learning rate; see `Scheduled`.
         steps: trains on stacks of batches, several steps in one call.
         asked_precision: what was asked for, which may be "auto"; None: the trainer's own.
+        divide: divides the network over the processes of a mesh, under a strategy that has one; None: it stays whole.
 
     Metrics, logged at the end of each epoch under train/, val/ and test/: loss, accuracy, precision,
     recall, f1, auroc, ap (see `metrics`); those of `metrics=` under val/ and test/. train/loss is what is minimised;
@@ -77,6 +84,7 @@ class Classifier(Scheduled):
         self.objective = ClassificationLoss(settings.loss, settings.label_smoothing, settings.class_weights)
         self.steps = Steps(self)
         self.asked_precision: str | None = None
+        self.divide: Callable[[nn.Module, DeviceMesh], None] | None = None
         self._is_compiled = False
         if self.has_shape:
             self._build(from_scratch=False)
@@ -105,6 +113,13 @@ class Classifier(Scheduled):
             self._whiten(getattr(trainer, "datamodule", None))
         if stage == "fit" and settings.compile and not self._is_compiled:
             self._compile()
+
+    def configure_model(self) -> None:
+        """Divide the network, once: Lightning comes here before each fit, validation and test."""
+        if self.divide is None or self.device_mesh is None or has_shares(self.net):
+            return
+        assert self.net is not None
+        self.divide(self.net, self.device_mesh["data_parallel"])
 
     def _whiten(self, data: Any) -> None:
         """Let a network whose first layer is made of the training images see some of them."""
@@ -151,9 +166,21 @@ class Classifier(Scheduled):
             )
         if settings.finetune == "head" and head is not None:
             heads.freeze_body(self.net, head)
+        if settings.activation_checkpointing:
+            self._recompute_blocks(self.net)
         self.train(self.training)  # the Trainer calls it only where something was in evaluation mode
         if self._is_compiled:
             self._compile()
+
+    def _recompute_blocks(self, net: nn.Module) -> None:
+        blocks = blocks_of(net)
+        if not blocks:
+            raise ModelError(
+                f"activation_checkpointing: {self.settings.arch} has no repeated blocks, whose inside could be "
+                "computed again. Leave it out."
+            )
+        recompute(blocks.values())
+        self.notes.append(f"computed again in the backward pass: {in_words(blocks)}")
 
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode; a body that is not trained, or its norms, stay in evaluation mode."""
@@ -184,6 +211,20 @@ class Classifier(Scheduled):
         output, log_p, rows = self.steps.run(batch)
         self.phase("train").add(log_p.flatten(0, 1), output["label"].view(-1), rows.view(-1))
         return output
+
+    def on_validation_epoch_start(self) -> None:
+        """Every rank validates what the first one would save."""
+        super().on_validation_epoch_start()
+        self._share_statistics()
+
+    def on_test_epoch_start(self) -> None:
+        """As in validation."""
+        super().on_test_epoch_start()
+        self._share_statistics()
+
+    def _share_statistics(self) -> None:
+        if self.net is not None:
+            same_statistics(self.net)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """As `training_step`, for validation."""
@@ -251,7 +292,8 @@ class Classifier(Scheduled):
         holds all weights itself, and what is to be known of samples.
         """
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
-        checkpoint[key] = {**checkpoint[key], "pretrained": False, "weights": None, "compile": False}
+        of_training = {"pretrained": False, "weights": None, "compile": False, "activation_checkpointing": False}
+        checkpoint[key] = {**checkpoint[key], **of_training}
         if self.sample_facts is not None:
             checkpoint[SAMPLE_FACTS] = {
                 **self.sample_facts,

@@ -180,6 +180,15 @@ class Forward(nn.Module):
         """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
         return self._fused(self.own_logits(x))
 
+    def show_nothing(self) -> None:
+        """Show the network one black image, or one row of zeros, for the sake of who looks on."""
+        settings, place = self.settings, self.mean.device
+        if settings.num_features is not None:
+            self.own_logits(torch.zeros(1, settings.num_features, device=place))
+        else:
+            side = settings.image_size or 1
+            self.own_logits(torch.zeros(1, settings.in_channels or 3, side, side, device=place))
+
     def probabilities(self, batch: Batch) -> Tensor:
         """(B, C) float32, of all members together, over the views of test-time augmentation where it was asked for."""
         return torch.softmax(self._fused(self.tested_logits(inputs_of(batch))).float(), 1)

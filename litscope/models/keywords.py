@@ -36,6 +36,8 @@ class ClassifierKeywords(TypedDict, total=False):
     """The stem for small images; None chooses by the image size."""
     channels_last: bool | None
     """Memory format of images and weights. Default: where the network takes it."""
+    activation_checkpointing: bool
+    """Compute the inside of each repeated block again in the backward pass; see `recomputed`."""
     compile: bool
     """Compile the network when training starts."""
     compile_model: bool

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 OverRanks = Callable[[Tensor], Tensor]
 """Sums over the rows of one rank, (N,) -> the mean of these sums over all ranks, (N,).
@@ -25,3 +27,20 @@ def mean_over_ranks(sums: Tensor) -> Tensor:
     sums = sums.detach().clone()
     dist.all_reduce(sums)
     return sums / num_ranks()
+
+
+def same_statistics(net: nn.Module) -> None:
+    """Give the batch norms of every rank the running statistics of the first. Every rank must call it.
+
+    A batch changes them on the rank that has seen it; what is measured and saved must not depend on who does it.
+    """
+    if num_ranks() == 1:
+        return
+    norms = [part for part in net.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    kept = [buffer for norm in norms for buffer in norm.buffers(recurse=False) if buffer.is_floating_point()]
+    if not kept:
+        return
+    joined = torch.cat([buffer.view(-1) for buffer in kept])  # (n,): one message
+    dist.broadcast(joined, src=0)
+    for buffer, of_first in zip(kept, torch.split(joined, [buffer.numel() for buffer in kept]), strict=True):
+        buffer.copy_(of_first.view_as(buffer))

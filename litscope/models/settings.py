@@ -56,6 +56,8 @@ class ClassifierSettings:
     """The stem for small images; None chooses by the image size."""
     channels_last: bool | None = None
     """Memory format of images and weights. Default: where the network takes it."""
+    activation_checkpointing: bool = False
+    """Compute the inside of each repeated block again in the backward pass; see `recomputed`."""
     compile: bool = setting(False, "compile-model")
     """Compile the network when training starts."""
     hidden: Sequence[int] | None = setting(None, check=COUNT)

@@ -18,6 +18,7 @@
     summary          summary.json and the pictures beside it, at the end
     choosing/        what nobody gave, chosen from the data
     tuning/          a run that starts from weights
+    strategies/      several devices that share one network
     loop/            what runs inside Lightning's loop
     probes/          short trials before a run: learning rate, batch size, speed
 

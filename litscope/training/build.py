@@ -12,6 +12,7 @@ import lightning.pytorch as L
 import numpy as np
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 from torchmetrics import Metric
 
 from litscope.config.recipe import Recipe
@@ -41,6 +42,8 @@ from litscope.training.loop.early_stopping import make_early_stopping
 from litscope.training.loop.ema import AveragedWeights
 from litscope.training.loop.recorder import Recorder
 from litscope.training.preemption import Preemption
+from litscope.training.strategies.sharded_strategy import ShardedStrategy
+from litscope.training.strategies.sharding import Sharding
 from litscope.training.summary import checkpoint_folder
 
 
@@ -166,8 +169,9 @@ def make_trainer(
     """
     training = recipe.training
     io = AtomicCheckpointIO()
+    io.maps = plan.is_sharded
     trainer = L.Trainer(
-        **plan.trainer_arguments(),
+        **{**plan.trainer_arguments(), "strategy": _strategy(recipe, plan)},
         max_epochs=training.epochs or -1,
         max_steps=training.max_steps or -1,
         accumulate_grad_batches=training.accumulate_grad_batches,
@@ -192,6 +196,27 @@ def make_trainer(
     leave_scheduler_alone(trainer)
     io.adapt = lambda checkpoint: adapt_callback_states(checkpoint, callbacks_of(trainer))
     return trainer
+
+
+def _strategy(recipe: Recipe, plan: Plan) -> str | Strategy:
+    if not plan.is_sharded:
+        return plan.strategy
+    is_in_parts = recipe.training.checkpoint_format == "sharded"
+    return ShardedStrategy(plan.world_size, is_in_parts=is_in_parts, offloads=recipe.hardware.cpu_offload)
+
+
+def divide(recipe: Recipe, plan: Plan, classifier: Classifier) -> None:
+    """Have the network divided when training starts, where the plan says so; `notes` gets a line about it.
+
+    Raises:
+        ConfigError: as `Sharding.of`.
+    """
+    if not plan.is_sharded:
+        return
+    classifier.use_channels_last(False)  # shares of weights are contiguous
+    sharding = Sharding.of(recipe, plan, classifier)
+    classifier.divide = sharding.apply
+    classifier.notes.append(sharding.line(plan.world_size))
 
 
 def _callbacks(recipe: Recipe, run: RunDir) -> list[L.Callback]:

@@ -41,9 +41,10 @@ from litscope.ledger.journal.actions import Action
 from litscope.lightning_internals import set_rank
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
-from litscope.models.checkpoint_file import load_checkpoint
+from litscope.models.checkpoint_file import map_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
+from litscope.models.shards import load_weights
 from litscope.rundir import RunDir
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
@@ -251,7 +252,7 @@ def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationDa
     outcome = Outcome(recorder.num_epochs, trainer.global_step, best, build.num_parameters(classifier))
     if best and Path(best).exists():
         try:
-            classifier.load_state_dict(load_checkpoint(best)["state_dict"])
+            load_weights(classifier, map_checkpoint(best)["state_dict"])
         except RunError as error:  # the training is not lost with it
             if trainer.is_global_zero:
                 last = f"litscope evaluate {shell_word(trainer.default_root_dir)} --checkpoint last"

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litscope.config.hardware import ACCELERATORS, PRECISIONS, STRATEGIES, HardwareConfig
+from litscope.config.hardware import ACCELERATORS, PRECISIONS, HardwareConfig
 from litscope.config.recipe import Recipe
+from litscope.config.section import refuse
+from litscope.config.strategies import SHARDED, strategy_meant, why_no_strategy
 from litscope.errors import ConfigError, did_you_mean
 from litscope.launch.places import check_places, check_port
 from litscope.limits import memory_bytes, num_cores
+from litscope.training.strategies.combinations import check_combination, unused_settings
 
 DeviceType = Literal["cpu", "cuda", "mps"]
 
@@ -60,6 +63,7 @@ class Plan:
         devices: a count, or a list of GPU numbers.
         num_devices: processes on this machine.
         world_size: processes on all machines: `num_devices * num_nodes`.
+        strategy: what `--strategy` means here: Lightning's name, or one of `strategies.SHARDED`.
         precision: Lightning's full name, never "auto".
         notes: lines to tell the person.
     """
@@ -78,6 +82,11 @@ class Plan:
     def world_size(self) -> int:
         """Number of training processes on all machines."""
         return self.num_devices * self.num_nodes
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process keeps a share of the network only."""
+        return self.strategy in SHARDED
 
     def trainer_arguments(self) -> dict[str, Any]:
         """The keywords of `L.Trainer` that this plan fixes."""
@@ -99,6 +108,8 @@ def check_hardware(recipe: Recipe, machine: Machine | None = None) -> Plan:
     """
     machine = machine or find_machine()
     checked = plan(recipe.hardware, machine)
+    check_combination(recipe, checked)
+    checked.notes.extend(unused_settings(recipe, checked))
     check_port(checked.num_nodes)
     if recipe.model.compile and machine.compiler is None:
         raise ConfigError(
@@ -124,9 +135,12 @@ def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
     num_devices = len(devices) if isinstance(devices, list) else devices
     _check_nodes(hardware)
     world_size = num_devices * hardware.num_nodes
-    _check_strategy(hardware.strategy, world_size, device_type)
+    strategy, notes = _strategy(hardware.strategy, world_size, device_type)
     _check_sync_batchnorm(hardware.sync_batchnorm, world_size, device_type)
-    precision, notes = _precision(hardware.precision, device_type, machine, devices)
+    if strategy in SHARDED:
+        _check_sharded_precision(hardware.precision, strategy)
+    precision, about_precision = _precision(hardware.precision, device_type, machine, devices)
+    notes += about_precision
     if device_type == "cpu" and num_devices > machine.num_cores:
         notes.append(
             f"--devices {num_devices}: more processes than the {machine.num_cores} cores here; they take turns."
@@ -137,7 +151,7 @@ def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
         devices=devices,
         num_devices=num_devices,
         num_nodes=hardware.num_nodes,
-        strategy="ddp" if hardware.strategy == "auto" and world_size > 1 else hardware.strategy,
+        strategy=strategy,
         precision=precision,
         sync_batchnorm=hardware.sync_batchnorm and world_size > 1,
         notes=notes,
@@ -263,16 +277,30 @@ def _check_nodes(hardware: HardwareConfig) -> None:
     check_places(hardware.num_nodes)
 
 
-def _check_strategy(strategy: str, world_size: int, device_type: DeviceType) -> None:
-    """Whether `--strategy` is known and can work."""
-    if strategy not in STRATEGIES:
-        raise ConfigError(
-            f"--strategy {strategy}: unknown. Known: {', '.join(STRATEGIES)}." + did_you_mean(strategy, STRATEGIES)
-        )
-    if device_type == "mps" and strategy != "auto":
-        raise ConfigError(f"--strategy {strategy}: an Apple GPU works alone; leave --strategy out.")
+def _strategy(word: str, world_size: int, device_type: DeviceType) -> tuple[str, list[str]]:
+    """What `--strategy` means for this number of processes, and lines to tell."""
+    if (why := why_no_strategy(word)) is not None:
+        raise ConfigError(f"--strategy {word}: {why}")
+    if device_type == "mps" and word != "auto":
+        raise ConfigError(f"--strategy {word}: an Apple GPU works alone; leave --strategy out.")
     if device_type == "mps" and world_size > 1:
         raise ConfigError("--num-nodes: an Apple GPU works alone; use --accelerator cpu for several machines.")
+    meant, line = strategy_meant(word)
+    notes = [line] if line else []
+    if meant in SHARDED and world_size == 1:
+        return "auto", [*notes, f"--strategy {word}: one process has nobody to share with; it trains as on one device"]
+    return ("ddp" if meant == "auto" and world_size > 1 else meant), notes
+
+
+def _check_sharded_precision(precision: str, strategy: str) -> None:
+    """Refuse what torch's `fully_shard` does not have, or Lightning not beside it."""
+    name = PRECISIONS.get(precision)
+    if name == "16-mixed":
+        raise refuse(
+            "precision", precision, f"there is no 16-mixed under {strategy}. Use bf16-mixed, or --strategy ddp."
+        )
+    if name == "64-true":
+        raise refuse("precision", precision, f"there is no 64-true under {strategy}. Use 32, or --strategy ddp.")
 
 
 def _check_sync_batchnorm(wanted: bool, world_size: int, device_type: DeviceType) -> None:

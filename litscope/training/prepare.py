@@ -205,12 +205,14 @@ def seeded_classifier(start: Prepared) -> Classifier:
 
     Raises:
         ModelError: if there is no such architecture, or its weights cannot be used.
-        ConfigError: for an optimizer that is not known, or whose package is missing; for metrics that do not fit.
+        ConfigError: for an optimizer that is not known, or whose package is missing; for metrics that do not fit; for
+            a network that cannot be divided as asked.
     """
     recipe = start.recipe
     _seed(recipe.training.seed)
     classifier = build.make_classifier(recipe, start.data, start.checkpoint, start.metrics)
     if classifier.net is not None:
+        build.divide(recipe, start.plan, classifier)
         training = recipe.training
         build_optimizer(classifier.net, training.optimizer, lr=training.lr or 1e-3, momentum=training.momentum)
     return classifier

@@ -4,13 +4,12 @@ command that trains ends.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from as_one import assert_same, points
 from forked import run_cli
 from small_runs import last, small_fit
 from started_runs import start
@@ -45,15 +44,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def points(splits: Sequence[str]) -> str:
-    """A CSV of two classes of points, a third of them of the second."""
-    draw, lines = random.Random(0), ["a,b,label,split"]
-    for i, split in enumerate(splits):
-        k = i % 3 == 0
-        lines.append(f"{draw.gauss(k, 1)},{draw.gauss(-k, 1)},{'yx'[k]},{split}")
-    return "\n".join(lines) + "\n"
-
-
 def both(folder: Path, **flags: Any) -> tuple[RunDir, RunDir]:
     """The same run on two processes and on one."""
     settings = {**SETTINGS, **flags}
@@ -62,17 +52,6 @@ def both(folder: Path, **flags: Any) -> tuple[RunDir, RunDir]:
     assert process.returncode == 0, words
     small_fit(folder / "one", settings, batch_size=8, accelerator="cpu", logger=["none"], progress=False, arch="mlp")
     return RunDir(folder / "two"), RunDir(folder / "one")
-
-
-def numbers(line: dict[str, Any]) -> dict[str, Any]:
-    """What of a line is neither a time nor a name."""
-    return {name: value for name, value in line.items() if "/" in name or name in ("step", "epoch", "num_samples")}
-
-
-def assert_same(lines: Sequence[dict[str, Any]], of_one: Sequence[dict[str, Any]]) -> None:
-    assert len(lines) == len(of_one) > 0
-    for two, one in zip(lines, of_one, strict=True):
-        assert numbers(two) == pytest.approx(numbers(one), abs=1e-5)
 
 
 @pytest.mark.parametrize(

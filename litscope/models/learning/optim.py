@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from litscope.defaults import OPTIMIZERS_OF_TORCH, default_weight_decay
 from litscope.errors import ConfigError, did_you_mean
+from litscope.models.shards import is_divided
 
 
 def param_groups(
@@ -128,9 +129,8 @@ def build_optimizer(
         case "adam":
             return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
         case "sgd":
-            return torch.optim.SGD(
-                groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused and not _is_half_on_cpu(groups)
-            )
+            fused = fused and not _is_half_on_cpu(groups) and not _is_divided(groups)
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
         case _:
@@ -147,6 +147,11 @@ def _is_half_on_cpu(groups: list[dict[str, Any]]) -> bool:
     """Torch's fused SGD computes wrong steps there (2.13, from 16 elements on; its fused Adam and AdamW do not)."""
     parameters = [p for group in groups for p in group["params"]]
     return any(p.device.type == "cpu" and p.dtype in (torch.bfloat16, torch.float16) for p in parameters)
+
+
+def _is_divided(groups: list[dict[str, Any]]) -> bool:
+    """Torch has no fused SGD for weights that are divided over processes (2.13; it has Adam and AdamW)."""
+    return any(is_divided(p) for group in groups for p in group["params"])
 
 
 def _from_timm(name: str, groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:

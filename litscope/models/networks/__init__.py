@@ -7,6 +7,8 @@
     nets           our own: mlp, convnet, whitenet
     members        several MLPs trained as one
     stems          how a network of photographs begins on small images
+    blocks         the repeated blocks of a network, and its large parts
+    recomputed     blocks that are computed again in the backward pass
     heads          the last layer, and the features that it is given
     sources        what a name of weights means: a file, a checkpoint, weights of timm, torchvision or a hub
     preprocessing  how images were brought to a network while its weights were trained

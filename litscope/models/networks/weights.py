@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from litscope.errors import ModelError
 from litscope.models.archive import check_archive
+from litscope.models.checkpoint_parts import joined, with_parts
 
 HEADER = "litscope"
 """The key, in the header of a `.safetensors` file, of what `litscope export` says of its network."""
@@ -97,7 +98,7 @@ def load_file(file: Path, *, mmap: bool = False) -> Any:
         except safetensors.SafetensorError as error:
             raise ValueError(str(error)) from error
     check_archive(file)
-    return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    return joined(with_parts(torch.load(file, map_location="cpu", weights_only=True, mmap=mmap), file, read=not mmap))
 
 
 def description_in(file: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
+from litscope.config.strategies import SHARDED, strategy_meant
 from litscope.errors import ConfigError
 from litscope.training.choosing.facts import DataFacts
 
@@ -237,6 +238,8 @@ def _finetune(recipe: Recipe, facts: DataFacts) -> tuple[Literal["head", "lp-ft"
         return "full", "a network for tables is small"
     if facts.device != "cpu":
         return "full", "a GPU trains all of it quickly, the body at a lower rate"
+    if strategy_meant(recipe.hardware.strategy)[0] in SHARDED and facts.num_devices > 1:
+        return "full", "each process has a share of the network, and features need all of it"
     epochs = tuning_epochs(recipe, facts)
     if epochs >= LEAST_TUNING_EPOCHS:
         return "lp-ft", f"the head on features first, then all: {facts.num_train:,} images are few enough for a CPU"

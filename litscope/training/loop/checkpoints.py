@@ -36,9 +36,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from litscope.claims import Guard
 from litscope.lightning_internals import LoopStage, write_loop_counters
-from litscope.models.checkpoint_file import load_checkpoint
-from litscope.rundir import BEST, LAST, PREVIOUS, name_also, whole_file
-from litscope.seals import sealed_archive
+from litscope.models.checkpoint_file import load_checkpoint, map_checkpoint
+from litscope.models.checkpoint_parts import save_file
+from litscope.rundir import BEST, LAST, PREVIOUS, name_also
 
 KEY = "litscope"
 """Where our part of a checkpoint stands."""
@@ -70,10 +70,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Attributes:
         adapt: called with each checkpoint after reading, before Lightning looks at it.
         guard: asked before a checkpoint gets its name.
+        maps: leave tensors in their files until they are looked at, see `checkpoint_file.map_checkpoint`.
     """
 
     adapt: Callable[[dict[str, Any]], None] | None = None
     guard: Guard | None = None
+    maps = False
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -86,16 +88,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         assert storage_options is None
         path = Path(path)
         former = path.with_name(PREVIOUS) if path.name == LAST else None
-        try:
-            with whole_file(path, former) as file, sealed_archive(file) as archive:
-                torch.save(checkpoint, archive)
-                if self.guard is not None:
-                    self.guard()
-        except (OSError, RuntimeError) as error:
-            reason = error if isinstance(error, OSError) else error.__context__  # torch says that its archive is cut
-            if not isinstance(reason, OSError) or reason.errno is None:
-                raise
-            raise OSError(reason.errno, reason.strerror, str(path)) from error
+        save_file(checkpoint, path, former, self.guard)
 
     def load_checkpoint(
         self,
@@ -108,7 +101,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: as `checkpoint_file.load_checkpoint`.
         """
-        checkpoint = load_checkpoint(path, map_location)
+        checkpoint = map_checkpoint(path) if self.maps else load_checkpoint(path, map_location)
         if self.adapt is not None:
             self.adapt(checkpoint)
         return checkpoint

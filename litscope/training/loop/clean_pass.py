@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from litscope.models.over_ranks import same_statistics
 from litscope.training.loop.trainer_parts import data_of
 from litscope.types import Batch, StepOutput
 
@@ -43,6 +44,7 @@ def clean_pass(
     loader = data.dataloader_of(ids)
     if isinstance(loader, list):
         return True  # no samples
+    same_statistics(module)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from litscope.console import warn
 from litscope.models.classifier import Classifier
+from litscope.models.shards import load_weights, own_share, shared_out
 
 TRAINED_KEY = "litscope_trained_weights"
 """Where a checkpoint keeps the weights that are being trained, when its `state_dict` is the average."""
@@ -44,16 +45,17 @@ class AveragedWeights(L.Callback):
         self._is_lent = False
         self._num_updates = 0
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from the module's weights, or from the checkpoint's average."""
-        start = self._average or pl_module.state_dict()
-        self._average = {name: value.detach().clone().to(pl_module.device) for name, value in start.items()}
-        self._num_updates = trainer.global_step
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read the step counter that a checkpoint restored, and pair each tensor with its average once."""
+        """Start from the module's weights, or from the checkpoint's average, at the step that it restored; and pair
+        each tensor, or this process's share of it, with its average once.
+        """
         self._num_updates = trainer.global_step
-        pairs = [(self._average[name], value) for name, value in pl_module.state_dict().items()]
+        own = pl_module.state_dict()
+        start = self._average or own
+        self._average = {
+            name: shared_out(start[name], value).detach().clone().to(value.device) for name, value in own.items()
+        }
+        pairs = [(own_share(self._average[name]), own_share(value)) for name, value in own.items()]
         self._averaged = [kept for kept, value in pairs if value.is_floating_point()]
         self._values = [value for _, value in pairs if value.is_floating_point()]
         self._copied = [(kept, value) for kept, value in pairs if not value.is_floating_point()]
@@ -102,9 +104,10 @@ class AveragedWeights(L.Callback):
     @torch.no_grad()
     def _swap(self, module: L.LightningModule) -> None:
         for name, value in module.state_dict().items():
-            kept = value.clone()
-            value.copy_(self._average[name])
-            self._average[name].copy_(kept)
+            trained, average = own_share(value), own_share(self._average[name])
+            kept = trained.clone()
+            trained.copy_(average)
+            average.copy_(kept)
         self._is_lent = not self._is_lent
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -119,6 +122,6 @@ class AveragedWeights(L.Callback):
             return
         self._average = checkpoint["state_dict"]
         if TRAINED_KEY in checkpoint:
-            pl_module.load_state_dict(checkpoint[TRAINED_KEY])
+            load_weights(pl_module, checkpoint[TRAINED_KEY])
         else:
             warn("the checkpoint holds no averaged weights (--ema-decay was off); the average starts from its weights")

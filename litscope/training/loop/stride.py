@@ -79,7 +79,8 @@ def make_stride(recipe: Recipe, plan: Plan, data: ClassificationData, has_callba
         return None
     if reason is not None:
         raise ConfigError(f"--steps-per-call {asked}: {reason}. Leave it out, or give 1.")
-    may_compile = not (recipe.model.compile or recipe.logging.wandb_watch)
+    is_as_written = recipe.model.compile or recipe.logging.wandb_watch or recipe.hardware.activation_checkpointing
+    may_compile = not is_as_written
     if asked == "auto":
         return Stride(AUTO_STEPS, CALL_S, may_compile)
     return Stride(int(asked), MOST_CALL_S, may_compile)
