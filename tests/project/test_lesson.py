@@ -41,6 +41,32 @@ def timed_run(folder: Path, epoch_s: list[float], num_devices: int | None) -> Pa
     return folder
 
 
+LIMITS = [word for split in ("train", "val", "test") for word in (f"--limit-{split}-batches", "2")]
+
+
+@pytest.mark.slow
+def test_the_first_part_runs_as_written(
+    in_tmp: Path, mnist_dir: Path, cifar10_small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but the large network; with few batches."""
+    (in_tmp / "examples").symlink_to(ROOT / "examples")
+    (in_tmp / "data").mkdir()
+    (in_tmp / "data" / "mnist").symlink_to(mnist_dir)
+    (in_tmp / "data" / "cifar10").symlink_to(cifar10_small)
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.partition("## Part 2")[0], re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in "".join(blocks).splitlines()]
+    assert len(commands) > 8
+    for program, *words in commands:
+        if "resnet50" in words:
+            continue
+        if program == "python":
+            done = started(in_tmp, *words)
+            assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr[-3000:]}"
+        else:
+            assert main([*words, *(LIMITS if words[0] == "fit" else [])]) == 0, capsys.readouterr().err
+    assert (in_tmp / "epochs.png").exists()
+
+
 @pytest.mark.slow
 def test_epochs_are_compared(tmp_path: Path) -> None:
     runs = [timed_run(tmp_path / "one", [9.0, 4.0, 4.2, 3.8], 1), timed_run(tmp_path / "two", [9.0, 2.0], None)]
