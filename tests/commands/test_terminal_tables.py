@@ -191,6 +191,9 @@ def test_the_line_of_an_epoch_keeps_its_numbers(
     assert on_terminal(tell, 60) == [numbers], "never without its numbers"
     tell()
     assert capsys.readouterr().out == f"{numbers}  12.5 s  19 samples/s\n"
+    row["samples_per_s"] = 0.2
+    tell()
+    assert capsys.readouterr().out.endswith("  0.2 samples/s\n"), "a slow training is not one that stands still"
 
 
 FOLD = {"num_samples": 12.0, "loss": 0.51234, "accuracy": 0.5, "precision": 0.5, "recall": None, "f1": 0.5}

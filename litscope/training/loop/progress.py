@@ -91,5 +91,6 @@ class Progress:
         results = [f"epoch {row['epoch'] + 1}{of}", *numbers]
         if self._show:
             self.stop()
-            speed = [f"{row['epoch_s']:.1f} s", f"{row['samples_per_s']:,.0f} samples/s"]
+            rate = row["samples_per_s"]
+            speed = [f"{row['epoch_s']:.1f} s", f"{rate:,.{0 if rate >= 10 else 1}f} samples/s"]
             say_fields([*results, *speed], num_kept=len(results))
