@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from private_slurm import PrivateSlurm
+from watched import visits
 
 from litscope.cli import main
 
@@ -101,3 +103,33 @@ def test_every_exercise_is_on_the_page() -> None:
     files = (ROOT / "examples" / "cluster" / "exercises").glob("*_solution.py")
     for name in (file.stem.removesuffix("_solution") for file in files):
         assert f"| `{name}` |" in PAGE
+
+
+@pytest.mark.slow
+def test_a_script_of_ones_own_is_one_run_on_two_nodes(
+    in_tmp: Path, slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Iris as the lesson launches it, on another partition."""
+    (in_tmp / "examples").symlink_to(ROOT / "examples")
+    command = re.search(
+        r"^litscope (launch slurm .*) --devices-per-node 2 -- (python .*) --devices 2$", PAGE, re.MULTILINE
+    )
+    assert command is not None
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    where = ["--nodes", "2", "--site", "none", "--gpu-request", "none", "--env", "MASTER_ADDR=127.0.0.1"]
+    script = [
+        *shlex.split(command[2]),
+        "--num-nodes",
+        "2",
+        "--accelerator",
+        "cpu",
+        "--epochs",
+        "2",
+        "--run-dir",
+        "iris",
+    ]
+    assert main(["launch", "slurm", *where, "--time", "10", "--run-dir", "job", "--", *script]) == 0
+    job = json.loads((in_tmp / "job" / "jobs.jsonl").read_text())["job"]
+    slurm.wait_for(job, "COMPLETED", timeout=400)
+    assert visits(in_tmp / "iris")[1, "train", "train"] == (120, 120)
+    assert json.loads((in_tmp / "iris" / "summary.json").read_text())["num_devices"] == 2
