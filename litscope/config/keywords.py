@@ -245,6 +245,10 @@ class FitKeywords(TypedDict, total=False):
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
     no_save_last: bool
     """The other way of `save_last`."""
+    checkpoint_every: str
+    """How often last.ckpt is also written in the middle of an epoch: 500steps, or a time (15m, 90s, 1h). So much may
+    be lost where a node dies.
+    """
     resume: str | os.PathLike[str] | None
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run).

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from litscope.config.section import Section, flag_of, is_folder, refuse
 from litscope.defaults import METRICS, NO_DIRECTION, Direction, best_of
@@ -53,6 +53,50 @@ def _seconds(text: str) -> float:
 
 def _is_time(text: str) -> str | None:
     return None if _seconds(text) > 0 else _A_TIME
+
+
+class SaveEvery(NamedTuple):
+    """How often last.ckpt is written in the middle of an epoch: one of the two.
+
+    Attributes:
+        steps: optimizer steps.
+        seconds: of time.
+    """
+
+    steps: int | None
+    seconds: float | None
+
+
+NEVER = SaveEvery(None, None)
+
+
+def save_every(text: str) -> SaveEvery:
+    """What a --checkpoint-every says: `500steps`, or a time as --max-time takes it.
+
+    Raises:
+        ConfigError: if it is neither, or zero.
+
+    >>> save_every("500steps"), save_every("15m")
+    (SaveEvery(steps=500, seconds=None), SaveEvery(steps=None, seconds=900.0))
+    """
+    allowed = _how_often(text)
+    if allowed is not None:
+        raise refuse("checkpoint_every", text, allowed)
+    steps = _steps(text)
+    return SaveEvery(steps, None) if steps else SaveEvery(None, _seconds(text))
+
+
+def _steps(text: str) -> int:
+    """Of "500steps" or "500 steps"; 0 if the text is none."""
+    number = re.fullmatch(r"(\d+)\s*steps?", text.strip().lower())
+    return int(number[1]) if number else 0
+
+
+def _how_often(text: str) -> str | None:
+    if _steps(text) or _seconds(text) > 0:
+        return None
+    which = f" {text.strip()}steps, or {text.strip()}m?" if text.strip().isdigit() and int(text) else ""
+    return f"it is a number of steps (500steps) or a time (15m, 90s, 1h).{which}"
 
 
 def _monitor(name: str, given: Iterable[str]) -> str | None:
@@ -161,6 +205,9 @@ class TrainingConfig(Section, group="training"):
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
     save_last: bool = True
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
+    checkpoint_every: str = setting("2m", check=_how_often)
+    """How often last.ckpt is also written in the middle of an epoch: 500steps, or a time (15m, 90s, 1h). So much may be
+    lost where a node dies."""
     resume: str | None = setting(None, "resume-from-checkpoint", takes=(os.PathLike,))
     """Continue a run: a checkpoint file, a run's folder, `last` or `best` (of --run-dir or --name, else of the
     newest run)."""
@@ -198,6 +245,9 @@ class TrainingConfig(Section, group="training"):
             raise refuse("canaries", self.canaries, f"it needs at least {LEAST_CANARY_EPOCHS} epochs, not {epochs}.")
         if self.scale_lr_devices is not None and self.scale_lr == "none":
             raise refuse("scale_lr_devices", self.scale_lr_devices, "the rate is not scaled. Give --scale-lr linear.")
+        if not self.save_last and self.checkpoint_every != type(self).checkpoint_every:
+            allowed = "--no-save-last leaves last.ckpt out, which this writes. Give one of the two."
+            raise refuse("checkpoint_every", self.checkpoint_every, allowed)
         if self.prune != "none":
             self._check_pruning()
         elif self.prune_ratio is not None:

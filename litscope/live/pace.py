@@ -8,9 +8,6 @@ from typing import NamedTuple
 from litscope.live.ranks import Ranks
 from litscope.live.stop_requests import StopRequests
 
-SAVE_EVERY_S = 120.0
-"""Time between two periodic checkpoints inside an epoch, in seconds."""
-
 AGREE_EVERY = 10
 """Largest number of steps between two agreements of several ranks; an agreement costs about 0.5 ms."""
 
@@ -39,13 +36,13 @@ class Pace:
 
     Args:
         stop_requests: Ctrl-C, SIGTERM and a scheduler's signal.
-        saves: whether there are periodic checkpoints.
+        save_every_s: seconds between two checkpoints; None if time does not decide.
         max_time_s: seconds of training after which the run ends, earlier attempts included.
     """
 
-    def __init__(self, stop_requests: StopRequests, *, saves: bool, max_time_s: float | None) -> None:
+    def __init__(self, stop_requests: StopRequests, *, save_every_s: float | None, max_time_s: float | None) -> None:
         self._stop_requests = stop_requests
-        self._saves = saves
+        self._save_every_s = save_every_s
         self._max_time_s = max_time_s
         self._began = self._saved_at = self._agreed_at = time.monotonic()
         self._agree_every = 1
@@ -86,7 +83,7 @@ class Pace:
             return Due()
         now = time.monotonic()
         is_time_over = self._is_ended or (self._max_time_s is not None and self.elapsed_s > self._max_time_s)
-        is_save_due = self._saves and now - self._saved_at > SAVE_EVERY_S
+        is_save_due = self._save_every_s is not None and now - self._saved_at > self._save_every_s
         stop, flags = self._stop_requests.number, (is_save_due, is_time_over, has_news)
         if ranks.world_size == 1:
             return Due(stop, *flags)

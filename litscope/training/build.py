@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import Strategy
 from torchmetrics import Metric
 
 from litscope.config.recipe import Recipe
-from litscope.config.training import max_time_s
+from litscope.config.training import NEVER, max_time_s, save_every
 from litscope.console import number_of
 from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
@@ -245,6 +245,7 @@ def make_recorder(job: Job, stop_requests: StopRequests, preemption: Preemption)
         last_checkpoint=checkpoint_folder(recipe, job.run) / LAST,
         ledger=recipe.logging.ledger,
         saves_last=training.save_last,
+        save_every=save_every(training.checkpoint_every) if training.save_last else NEVER,
         log_every_n_steps=recipe.logging.log_every_n_steps,
         max_time_s=max_time_s(training.max_time) if training.max_time else None,
         monitor=training.monitor,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from litscope.batch_job import this_job
+from litscope.console import say
 from litscope.errors import Interrupted, Preempted
 from litscope.launch.requeue import Requeued, requeue
 from litscope.live.stop_requests import PREEMPTION, preemption_signal
@@ -36,8 +37,12 @@ class Preemption:
             where: "at step 5; last.ckpt is written".
             has_trained: as `launch.requeue.requeue`.
         """
-        is_asked = number in (signal.SIGTERM, self._number)
-        back = requeue(self._job, has_trained) if self._job is not None and is_asked else Requeued(False, "")
+        back = Requeued(False, "")
+        if self._job is not None and number in (signal.SIGTERM, self._number):
+            say(
+                f"stopped {where}; asking whether job {self._job.id} may go back into the queue"
+            )  # it may be ended then
+            back = requeue(self._job, has_trained)
         words = f" {back.words}" if back.words else ""
         if back.is_done or number == self._number != signal.SIGTERM:
             return Preempted(f"Preempted ({signal.Signals(number).name}) {where}.{words}", is_requeued=back.is_done)

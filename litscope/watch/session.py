@@ -157,7 +157,7 @@ class Session:
         self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
         self._steering = Steering(self.run)
         self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
-        self._pace = Pace(self._stop_requests, saves=False, max_time_s=None)
+        self._pace = Pace(self._stop_requests, save_every_s=None, max_time_s=None)
         self._upkeep = Upkeep(self.run) if self._ranks.rank == 0 else None
         self._steering.start(self._target, self._ranks, self._stop_requests, self.attempt, {}, self._moment())
         self._epochs.clock.start()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from litscope.live.epoch_clock import EpochClock
-from litscope.live.pace import AGREE_EVERY, SAVE_EVERY_S, Pace
+from litscope.live.pace import AGREE_EVERY, Pace
 from litscope.live.ranks import Ranks
 from litscope.live.stop_requests import StopRequests
 
@@ -39,16 +39,16 @@ def test_what_is_due_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both limits are passed only beyond their very second; a pause counts for neither the end nor the time so far."""
     now, stop_requests = [0.0], StopRequests()
     monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
-    pace = Pace(stop_requests, saves=True, max_time_s=200.0)
+    pace = Pace(stop_requests, save_every_s=120.0, max_time_s=200.0)
 
     def due(**more: Any) -> tuple[bool, ...]:
         return tuple(pace.due(Ranks(), 1, **more))
 
     pace.start(elapsed_s=50.0)
     assert pace.elapsed_s == 50.0
-    now[0] = SAVE_EVERY_S
+    now[0] = 120.0
     assert due() == (0, False, False, False)
-    now[0] = SAVE_EVERY_S + 0.5
+    now[0] = 120.5
     assert due() == (0, True, False, False)
     pace.saved()
     assert due(has_news=True) == (False, False, False, True)
@@ -60,7 +60,7 @@ def test_what_is_due_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     assert due() == (0, False, True, False)
     stop_requests.requested = "SIGINT"
     assert due() == (signal.SIGINT, False, True, False)
-    forever = Pace(StopRequests(), saves=False, max_time_s=None)
+    forever = Pace(StopRequests(), save_every_s=None, max_time_s=None)
     now[0] = 1e9
     assert forever.due(Ranks(), 1) == (0, False, False, False)
     forever.end()
@@ -82,7 +82,7 @@ class Pair(Ranks):
 def test_two_ranks_agree_every_tenth_step_and_oftener_where_steps_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("litscope.live.pace.time.monotonic", lambda: now[0])
-    pace = Pace(StopRequests(), saves=False, max_time_s=None)
+    pace = Pace(StopRequests(), save_every_s=None, max_time_s=None)
     pair = Pair(0, False, False, True, -AGREE_EVERY)
 
     def agreements(counts: range, step_s: float) -> list[int]:

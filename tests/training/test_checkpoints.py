@@ -15,6 +15,7 @@ import torch
 from small_runs import DIGITS, IRIS, last, small_fit
 
 from litscope.claims import held
+from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError, RunError, Superseded
 from litscope.live.records import epoch_rows
 from litscope.models.checkpoint_file import load_checkpoint
@@ -99,6 +100,40 @@ def test_a_run_that_was_taken_over_while_a_checkpoint_was_written_keeps_its_own(
             checkpoints.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, path)
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
     assert load_checkpoint(path)["state_dict"]["a"].sum() == 3
+
+
+@pytest.mark.flag("checkpoint_every")
+@pytest.mark.parametrize(
+    ("steps_per_call", "every", "steps"), [(1, "4steps", [4, 6, 8, 12]), (64, "5 steps", [5, 6, 10, 12])]
+)
+def test_checkpoints_in_the_middle_of_epochs(
+    steps_per_call: int, every: str, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a call takes several steps, which then ends there."""
+    saved: list[int] = []
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def noted(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write(self, checkpoint, path, storage_options)
+        if Path(path).name == "last.ckpt":
+            saved.append(checkpoint["global_step"])
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
+    small_fit(tmp_path / "run", checkpoint_every=every, steps_per_call=steps_per_call, limit_val_batches=0)
+    assert saved == steps
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"checkpoint_every": "500"}, r"--checkpoint-every 500: .*\(15m, 90s, 1h\)\. 500steps, or 500m\?"),
+        ({"checkpoint_every": "0steps"}, "it is a number of steps"),
+        ({"checkpoint_every": "5m", "save_last": False}, "--no-save-last leaves last.ckpt out"),
+    ],
+)
+def test_a_checkpoint_every_that_says_nothing_is_refused(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from_keywords(**flags)
 
 
 def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from forked import Forked, finished
 from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.errors import ConfigError, Interrupted, RunError
-from litscope.live import pace
 from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
@@ -126,8 +125,9 @@ def test_one_row_per_visit_whatever_happened(tmp_path: Path) -> None:
 
 
 def _fit_and_die(run: Path, step: int, during: str) -> None:
-    pace.SAVE_EVERY_S = 0.0
-    small_fit(run, callbacks=[At(step, lambda: os.kill(os.getpid(), signal.SIGKILL), during)])
+    small_fit(
+        run, checkpoint_every="1steps", callbacks=[At(step, lambda: os.kill(os.getpid(), signal.SIGKILL), during)]
+    )
 
 
 @pytest.mark.thorough

@@ -8,6 +8,7 @@
     clean_pass      samples shown as in an evaluation, in the middle of training
     last_losses     what pruning learns about each sample
     canaries        wrong labels that the run plants, and takes out again
+    planting        their turn at an epoch's end, when the network is asked what tempts it
     steered_fit     how an action of a person reaches loops, data, schedule and optimizer
     stride          how many steps one call takes, and whether they are compiled
     checkpoints     files from which a run resumes exactly

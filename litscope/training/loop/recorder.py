@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from litscope.claims import Claim
 from litscope.config.recipe import Recipe
+from litscope.config.training import NEVER, SaveEvery
 from litscope.data.loaders import num_stacked
 from litscope.lightning_internals import (
     callbacks_of,
@@ -37,11 +38,11 @@ from litscope.live.pace import Due, Pace
 from litscope.live.steering import Steering
 from litscope.live.stop_requests import StopRequests
 from litscope.training.job import OnEpoch
-from litscope.training.loop.canaries import Canaries, Plan
+from litscope.training.loop.canaries import Canaries
 from litscope.training.loop.checkpoints import KEY, Position, guard_checkpoints, write_position
-from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.loop.fit_record import FitRecord, num_test_batches, num_val_batches
+from litscope.training.loop.planting import plant_or_take_out
 from litscope.training.loop.recording import Recording
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
@@ -64,7 +65,8 @@ class Recorder(Checkpoint):
         ledger: record signals of every sample.
         stride: for a run that takes several steps in one call.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
-        saves_last: also write it at each epoch's end and every two minutes.
+        saves_last: also write it at each epoch's end.
+        save_every: and so often in the middle of one.
         log_every_n_steps: optimizer steps between two lines of metrics/steps.jsonl.
         max_time_s: stop after this many seconds of training, earlier attempts included.
         monitor: metric that the epoch's line shows.
@@ -97,6 +99,7 @@ class Recorder(Checkpoint):
         last_checkpoint: Path,
         ledger: bool = True,
         saves_last: bool = True,
+        save_every: SaveEvery = NEVER,
         log_every_n_steps: int = 50,
         max_time_s: float | None = None,
         monitor: str | None = None,
@@ -106,7 +109,7 @@ class Recorder(Checkpoint):
         stride: Stride | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
-        self.pace = Pace(stop_requests, saves=saves_last, max_time_s=max_time_s)
+        self.pace = Pace(stop_requests, save_every_s=save_every.seconds, max_time_s=max_time_s)
         self.num_epochs = 0
         self.is_evaluation_recorded = True
         self._claim, self._attempt = claim, attempt
@@ -114,7 +117,7 @@ class Recorder(Checkpoint):
         self._asked = asked
         self._ledger = ledger
         self._last_checkpoint = last_checkpoint
-        self._saves_last = saves_last
+        self._saves_last, self._save_every_steps = saves_last, save_every.steps
         self._log_every_n_steps = log_every_n_steps
         self._monitor = monitor
         self._shows_bar = shows_bar
@@ -190,8 +193,8 @@ class Recorder(Checkpoint):
         elif recording.ranks.world_size > 1:
             torch.manual_seed(fit.data.seed + recording.ranks.rank)  # dropout differs from rank to rank
         if self._stride is not None:
-            next_due = self._steering.next_scripted
-            self._stride.start(trainer, fit.module, next_due, self._log_every_n_steps, restored.get("stride"))
+            ends = [steps for steps in (self._log_every_n_steps, self._save_every_steps) if steps]
+            self._stride.start(trainer, fit.module, self._steering.next_scripted, ends, restored.get("stride"))
         live = LiveRun(self._asked, trainer, fit.module, recording.capture, self._last_checkpoint.parent)
         steered, attempt = restored.get("steering", {}), recording.attempt
         self._steering.start(
@@ -253,7 +256,8 @@ class Recorder(Checkpoint):
         if due.end:
             self._end(trainer)
             fit.training_ends()
-        self._save_or_stop(trainer, due)
+        is_save_due = self._save_every_steps is not None and fit.step % self._save_every_steps == 0
+        self._save_or_stop(trainer, due._replace(save=due.save or is_save_due))
 
     def _end(self, trainer: L.Trainer) -> None:
         """End the run once the validation and all that belongs to an epoch's end are done, in this attempt or later."""
@@ -370,40 +374,15 @@ class Recorder(Checkpoint):
     def _plant_and_steer(self, trainer: L.Trainer) -> None:
         """Plant or take out canaries, then apply the actions that wait; once more if one of these ends the run."""
         is_last = trainer.should_stop or self.pace.due(self._recording.ranks, 0).end
-        self._plant_or_take_out(trainer, is_last)
+        self._plant(trainer, is_last)
         self._steer()
         if self._steering.is_ending and not is_last:
-            self._plant_or_take_out(trainer, is_last=True)
+            self._plant(trainer, is_last=True)
             self._steer()
 
-    def _plant_or_take_out(self, trainer: L.Trainer, is_last: bool) -> None:
-        """Give the canaries their turn, once the epoch's signals are on the disk. Every rank comes here."""
-        if not self._has_canaries:
-            return
-        schedule, data = self._fit.module.schedule, self._fit.data
-        total = schedule.total_steps if schedule is not None else None
-        done = 1.0 if is_last else trainer.global_step / total if total else 0.0
-        canaries, ranks, plan = self._canaries, self._recording.ranks, None
-        if canaries is not None:
-            plan = canaries.epoch_ended(self._fit.epoch, data.active_ids("train"), done)
-        plan = ranks.first(plan)
-        if plan is None:
-            return
-        tempting = ranks.gather(self._ask_network(trainer, plan))
-        if canaries is not None:
-            canaries.plant(plan, {i: wrong for part in tempting for i, wrong in part.items()})
-
-    def _ask_network(self, trainer: L.Trainer, plan: Plan) -> dict[int, int]:
-        """The wrong labels that tempt the network most, for this rank's share of the samples in question."""
-        found: dict[int, int] = {}
-
-        def draw(output: StepOutput) -> None:
-            p = torch.softmax(output["logits"].float(), 1)
-            rows = (tensor.cpu().numpy() for tensor in (output["sample_id"], output["label"], p))
-            found.update(plan.tempting(*rows))
-
-        clean_pass(trainer, self._fit.module, plan.asked, draw)
-        return found
+    def _plant(self, trainer: L.Trainer, is_last: bool) -> None:
+        if self._has_canaries:
+            plant_or_take_out(self._canaries, trainer, self._fit, self._recording.ranks, is_last)
 
     # ---- saving and ending -------------------------------------------------------------------
 

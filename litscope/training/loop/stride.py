@@ -1,7 +1,7 @@
 """Stride: how many optimizer steps one call of Lightning's loop takes, and whether they are compiled.
 
 Several steps in a call cost nothing and change no number (`models.steps`), so `--steps-per-call auto`
-takes them wherever that is possible. A call ends where something is due: a line of steps.jsonl,
+takes them wherever that is possible. A call ends where something is due: a line of steps.jsonl, a checkpoint,
 `--max-steps`, an action that a replay or a resumed run has at that step. And it stays short, because
 Ctrl-C and people's actions wait for the end of a call.
 
@@ -13,7 +13,7 @@ times the saving exceeds the time to compile. The decision is kept in checkpoint
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -109,7 +109,7 @@ class Stride:
         trainer: L.Trainer,
         module: Classifier,
         due: Callable[[], int | None],
-        log_every: int,
+        every: Sequence[int],
         restored: dict[str, Any] | None,
     ) -> None:
         """Note that training starts, or goes on.
@@ -117,10 +117,10 @@ class Stride:
         Args:
             trainer, module: of the fit.
             due: gives the step after which an action is due, if that is known beforehand.
-            log_every: steps between two lines of steps.jsonl.
+            every: numbers of steps at whose multiples a call ends: a line of steps.jsonl, a checkpoint.
             restored: what `state` returned, from a checkpoint.
         """
-        self._trainer, self._due, self._log_every = trainer, due, log_every
+        self._trainer, self._due, self._every = trainer, due, every
         self._module = module
         self._decide_at = trainer.global_step + DECIDE_AFTER
         if restored is not None:
@@ -145,7 +145,7 @@ class Stride:
         step = self._trainer.global_step
         if not self._is_ready:
             self._consider_compiling(step)
-        ends = [self._fitting_steps(), self._log_every - step % self._log_every, run // window]
+        ends = [self._fitting_steps(), run // window, *(number - step % number for number in self._every)]
         if self._trainer.max_steps > 0:
             ends.append(self._trainer.max_steps - step)
         if self._is_compiled is None and step < self._decide_at:
