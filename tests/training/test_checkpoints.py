@@ -143,7 +143,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
-    monkeypatch.setattr("litscope.training.loop.checkpoints.whole_file", lambda *_: Full())
+    monkeypatch.setattr("litscope.models.checkpoint_parts.whole_file", lambda *_: Full())
     with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'"):
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(100_000)}}, tmp_path / "last.ckpt")
 
