@@ -16,7 +16,7 @@ from litscope.config.recipe import Recipe
 from litscope.config.signature import names_flags
 from litscope.errors import ConfigError
 from litscope.experiments.cv import CvResult, cross_validate
-from litscope.experiments.tune import TuneResult
+from litscope.experiments.trials import TuneResult
 from litscope.experiments.tune import tune as search_settings
 from litscope.training.probes.lr_curve import LrResult
 from litscope.training.probes.lr_find import lr_find as sweep

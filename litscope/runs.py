@@ -19,6 +19,12 @@ RUNS = Path("runs")
 """Where runs lie when --run-dir does not say otherwise."""
 
 
+TRIALS = "trials.jsonl"
+"""In the folder of a search: a line for each trial that is over."""
+
+STUDY = "study.log"
+"""In that of a search which several processes share: what they tell each other."""
+
 WAIT_S = 5.0
 """How long a request waits for an answer, if nobody says otherwise: a trainer looks every second or so."""
 

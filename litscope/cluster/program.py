@@ -16,8 +16,8 @@ from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, run_settings
 from litscope.console import shell_word
 from litscope.errors import ConfigError
-from litscope.rundir import RunDir
-from litscope.runs import RUNS, claim_folder, free_folder
+from litscope.rundir import RunDir, read_lines
+from litscope.runs import RUNS, STUDY, TRIALS, claim_folder, free_folder
 
 
 class Shape(NamedTuple):
@@ -39,20 +39,24 @@ class Program:
     Attributes:
         words: the command line as it was given; of ours the words after `fit`.
         added: flags that a training of ours gets from its job. They stand before its words, for a `--` may be there.
-        is_ours: whether it is a training of litscope's.
+        command: of litscope's, `fit` or `tune`; None for somebody's own.
         run: the folder of the job's files; of ours, that of the run.
         is_claimed: whether the folder was made for it, and is empty.
         uses_gpus: whether it may use GPUs.
         goes_on: the words with which it goes on later.
+        count: tasks of a job array; None for a single job.
+        shows: the words that show what it found, of an array.
     """
 
     words: tuple[str, ...]
     added: tuple[str, ...]
-    is_ours: bool
+    command: str | None
     run: RunDir
     is_claimed: bool
     uses_gpus: bool
     goes_on: tuple[str, ...]
+    count: int | None = None
+    shows: tuple[str, ...] = ()
 
 
 def fit_shape(
@@ -115,7 +119,7 @@ def fit_program(recipe: Recipe, words: Sequence[str], shape: Shape, *, has_gpus:
     is_said = recipe.logging.run_dir is not None or (folder is not None and recipe.logging.name is None)
     added += [] if is_said else ["--run-dir", str(path)]
     goes_on = ("fit", "--resume", str(path))
-    return Program(tuple(words), tuple(added), True, RunDir(path), folder is None, uses_gpus, goes_on)
+    return Program(tuple(words), tuple(added), "fit", RunDir(path), folder is None, uses_gpus, goes_on)
 
 
 def of_shape(recipe: Recipe, shape: Shape) -> list[str]:
@@ -124,6 +128,53 @@ def of_shape(recipe: Recipe, shape: Shape) -> list[str]:
     flags = [] if hardware.devices == str(shape.devices) else ["--devices", str(shape.devices)]
     is_said = str(hardware.num_nodes) == str(shape.nodes) or (shape.nodes == 1 and str(hardware.num_nodes) == "auto")
     return flags + ([] if is_said else ["--num-nodes", str(shape.nodes)])
+
+
+def tune_program(
+    recipe: Recipe, words: Sequence[str], num_trials: int, shape: Shape, *, has_gpus: bool, is_dry: bool
+) -> Program:
+    """A `litscope tune` as a job array: each task trains one trial beside the others.
+
+    Args:
+        recipe: what `words` say.
+        words: those after `tune`, without --launcher.
+        num_trials: trials in all; those that are over in an earlier array count.
+        shape: of each task.
+        has_gpus, is_dry: as `fit_program`.
+
+    Raises:
+        ConfigError: for a trial on several devices; for a folder of something else; if all trials are over.
+    """
+    if shape.tasks > 1:
+        raise ConfigError("tune: each trial of a job array trains on one device, and many run side by side.")
+    uses_gpus = has_gpus and recipe.hardware.accelerator != "cpu"
+    named = recipe.logging.run_dir
+    folder = Path(named) if named is not None else _new_folder("tune", is_dry)
+    missing = num_trials - _num_over(folder)
+    if missing < 1:
+        raise ConfigError(f"All {num_trials} trials of {folder} are over. To add some: more --trials.")
+    place = [] if named is not None else ["--run-dir", str(folder)]
+    added = ["--accelerator", "gpu" if uses_gpus else "cpu"] if recipe.hardware.accelerator == "auto" else []
+    shows = ("litscope", "tune", *place, *words)
+    return Program(
+        *(tuple(words), ("--join", *added, *place), "tune", RunDir(folder), named is None, uses_gpus),
+        *(("tune", *place, *words), missing, shows),
+    )
+
+
+def _num_over(folder: Path) -> int:
+    """Trials of a search that are over.
+
+    Raises:
+        ConfigError: if the folder holds something else, or a search of one process.
+    """
+    files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    run = RunDir(folder)
+    if {TRIALS, STUDY} & files and STUDY not in files:
+        raise ConfigError(f"--run-dir {folder}: the search there was begun by one process; go on without a launcher.")
+    if STUDY not in files and files - {run.job_script.name, run.jobs.name, run.job_logs.name}:
+        raise ConfigError(f"--run-dir {folder}: the folder is not empty; a search needs a folder of its own.")
+    return len(read_lines(folder / TRIALS))
 
 
 def own_program(words: Sequence[str], run_dir: str | None, *, has_gpus: bool, is_dry: bool) -> Program:
@@ -136,7 +187,7 @@ def own_program(words: Sequence[str], run_dir: str | None, *, has_gpus: bool, is
     """
     script = next((word for word in words if word.endswith(".py")), words[0])
     folder = Path(run_dir) if run_dir is not None else _new_folder(Path(script).stem or "job", is_dry)
-    return Program(tuple(words), (), False, RunDir(folder), run_dir is None, has_gpus, tuple(words))
+    return Program(tuple(words), (), None, RunDir(folder), run_dir is None, has_gpus, tuple(words))
 
 
 def _hardware_before(recipe: Recipe) -> dict[str, str]:

@@ -91,7 +91,7 @@ def _directives(program: Program, shape: Shape, site: Site, here: Path, array: A
         **(_gpus(shape, site) if program.uses_gpus else {}),
         "mem": site.mem,
         "time": site.time,
-        "signal": SIGNAL if program.is_ours and "signal" not in site.sbatch else None,
+        "signal": SIGNAL if program.command == "fit" and "signal" not in site.sbatch else None,
     }
     lines = [directive(option, value) for option, value in options.items() if value is not None]
     lines.append(directive("requeue" if site.requeue else "no-requeue"))
@@ -112,7 +112,7 @@ def _environment(program: Program, shape: Shape, site: Site) -> list[str]:
     lines += ['export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"']
     if site.cache_dir is not None:
         lines.append(f"export LITSCOPE_CACHE={expanding(site.cache_dir)}")
-    if not program.is_ours and shape.tasks > 1:
+    if program.command is None and shape.tasks > 1:
         lines += [
             "# Where the processes of one script meet.",
             """export MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)\"""",
@@ -128,9 +128,9 @@ def _command(program: Program, shape: Shape, site: Site, here: Path) -> list[lis
     if site.cpus_per_task is not None:  # since Slurm 22.05 srun does not take it over from sbatch
         srun.append('--cpus-per-task="$SLURM_CPUS_PER_TASK"')
     start = []
-    if program.is_ours:
+    if program.command is not None:
         python = site.python or ("python" if site.container else sys.executable)
-        start = [shlex.quote(python), "-m", "litscope", "fit"]
+        start = [shlex.quote(python), "-m", "litscope", program.command]
     elif shape.tasks > 1:
         ranks = "export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS"
         start = ["bash", "-c", shlex.quote(f'{ranks}; exec "$@"'), "bash"]

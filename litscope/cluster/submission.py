@@ -90,10 +90,12 @@ class Submitted:
         if asked.site.time is not None:
             facts.append(f"time limit {timelimit.in_words(asked.site.time)}")
         again = shlex.join([*asked.launcher, "--", *asked.program.goes_on])
+        shows = [f"what it found: {shlex.join(asked.program.shows)}"] if asked.program.shows else []
         return [
             f"job {self.record.job}: {run.job_script}, {', '.join(facts)}",
             "where it stands: litscope jobs",
             f"what it says: litscope logs {where} -f",
+            *shows,
             f"to end it: litscope cancel {where}",
             f"to go on after its end: {again}",
         ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def launch(argv: list[str]) -> int:
-    """Run `fit`, or a script of your own, as a job of a Slurm cluster or by torchrun."""
+    """Run `fit`, `tune` or a script of your own, as a job of a Slurm cluster or by torchrun."""
     how = argv[0] if argv else ""
     if how in LAUNCHERS:
         return LAUNCHERS[how](argv[1:])
@@ -46,9 +46,10 @@ def launch(argv: list[str]) -> int:
 
 
 def slurm(argv: list[str]) -> int:
-    """Submit `fit`, or a command of your own, as a job of a Slurm cluster."""
+    """Submit `fit`, `tune`, or a command of your own, as a job of a Slurm cluster."""
     asked = _asked(_slurm_parser(), "slurm", argv)
-    from litscope.cluster.program import fit_program, fit_shape, own_program, own_shape
+    from litscope.cluster.program import fit_program, fit_shape, own_program, own_shape, tune_program
+    from litscope.cluster.script import Array
     from litscope.cluster.site import Site, find_site
     from litscope.cluster.submission import Submission
 
@@ -56,16 +57,25 @@ def slurm(argv: list[str]) -> int:
     habits, file = find_site(given["site"])
     site = habits.over(_habits(given, Site.fields()))
     folder = {"has_gpus": site.gpu_request != "none", "is_dry": given["dry_run"]}
-    if asked.fit is not None:
+    if asked.line is not None:
+        recipe, words = asked.line.recipe, asked.words[1:]
         if given["run_dir"] is not None:
-            raise ConfigError("--run-dir: of a training it goes after `fit`.")
-        shape = fit_shape(asked.fit.recipe, nodes, devices)
-        program = fit_program(asked.fit.recipe, asked.words[1:], shape, **folder)
+            raise ConfigError(f"--run-dir: of a training it goes after `{asked.words[0]}`.")
+        shape = fit_shape(recipe, nodes, devices)
+        if asked.words[0] == "fit":
+            program = fit_program(recipe, words, shape, **folder)
+        else:
+            program = tune_program(recipe, words, asked.line.options["trials"], shape, **folder)
     else:
         shape = own_shape(nodes, devices)
         program = own_program(asked.words, given["run_dir"], **folder)
     launcher = ("litscope", "launch", "slurm", *(word for word in asked.options if word not in ("--dry-run", "--json")))
-    job = Submission(program, shape, site, (*launcher, "--", *asked.words), launcher, Path.cwd())
+    if given["at_once"] is not None and (program.count is None or given["at_once"] < 1):
+        raise ConfigError(
+            f"--at-once {given['at_once']}: so many trials of `tune` may run at the same time, 1 or more."
+        )
+    array = None if program.count is None else Array(program.count, given["at_once"])
+    job = Submission(program, shape, site, (*launcher, "--", *asked.words), launcher, Path.cwd(), array)
     if file is not None:
         say(f"site: {file}")
     if given["dry_run"]:
@@ -85,8 +95,10 @@ def torchrun(argv: list[str]) -> int:
     from litscope.cluster.torchrun import Rendezvous, replace_process, torchrun_words
 
     given, words = asked.given, asked.words
-    if asked.fit is not None:
-        recipe = asked.fit.recipe
+    if asked.line is not None:
+        if asked.words[0] != "fit":
+            raise ConfigError("launch torchrun -- tune: a search is launched by slurm; here it trains one by one.")
+        recipe = asked.line.recipe
         shape = fit_shape(recipe, given["nnodes"], given["nproc_per_node"], ("--nnodes", "--nproc-per-node"))
         if shape.nodes > 1 and not (recipe.logging.run_dir or recipe.logging.name or recipe.training.resume):
             raise ConfigError(f"--nnodes {shape.nodes}: give `fit` a --run-dir on a disk that all machines share.")
@@ -94,7 +106,7 @@ def torchrun(argv: list[str]) -> int:
     else:
         shape = own_shape(given["nnodes"], given["nproc_per_node"], ("--nnodes", "--nproc-per-node"))
     meeting = Rendezvous(given["rdzv_endpoint"], given["rdzv_id"], given["max_restarts"])
-    command = torchrun_words(words, asked.fit is not None, shape, meeting)
+    command = torchrun_words(words, asked.line is not None, shape, meeting)
     if not given["dry_run"]:
         replace_process(command)
     if asked.as_json:
@@ -116,14 +128,14 @@ class _Asked:
         words: those after it.
         given: the options by name.
         as_json: whether --json is among them.
-        fit: the line after `fit`, if a training of ours is launched.
+        line: the line after `fit` or `tune`, if a training of ours is launched.
     """
 
     options: tuple[str, ...]
     words: tuple[str, ...]
     given: dict[str, Any]
     as_json: bool
-    fit: Line | None
+    line: Line | None
 
 
 def _asked(parser: Parser, how: str, argv: list[str]) -> _Asked:
@@ -144,25 +156,54 @@ def _asked(parser: Parser, how: str, argv: list[str]) -> _Asked:
         )
     if words[0] == "litscope":
         words = words[1:]
-    fit = _checked(words[1:], given["unchecked_data"]) if words[:1] == ["fit"] else None
-    if fit is None:
+    line = _checked(words[0], words[1:], given["unchecked_data"]) if words[:1] in (["fit"], ["tune"]) else None
+    if line is None:
         from litscope.cli import COMMANDS
 
         if words[:1] and words[0] in COMMANDS:
-            raise ConfigError(f"launch {how} -- {words[0]}: of litscope's commands only fit is launched.")
-    return _Asked(tuple(options), tuple(words), given, as_json, fit)
+            raise ConfigError(f"launch {how} -- {words[0]}: of litscope's commands only fit and tune are launched.")
+    return _Asked(tuple(options), tuple(words), given, as_json, line)
 
 
-def _checked(words: Sequence[str], is_data_elsewhere: bool) -> Line:
-    """The line after `fit`."""
+def launch_search(launcher: str, argv: list[str]) -> int:
+    """`tune --launcher`: submit a search as a job array.
+
+    Args:
+        launcher: the flag's value: `slurm`, with options of `launch slurm`.
+        argv: the words after `tune`.
+
+    Raises:
+        ConfigError: for another launcher; whatever `launch slurm` would refuse.
+    """
+    name, *options = shlex.split(launcher) or [""]
+    if name != "slurm":
+        raise ConfigError(f"--launcher {launcher}: it is slurm, or slurm with options: 'slurm --time 1:00:00'.")
+    words = list(argv)
+    for place, word in enumerate(argv):
+        if word == "--launcher":
+            words[place : place + 2] = []
+            break
+        if word.startswith("--launcher="):
+            words[place : place + 1] = []
+            break
+    as_json = [word for word in words if word == "--json"][:1]
+    return slurm([*options, *as_json, "--", "tune", *(word for word in words if word != "--json")])
+
+
+def _checked(command: str, words: Sequence[str], is_data_elsewhere: bool) -> Line:
+    """The line after `fit` or `tune`."""
+    from litscope.commands.search import tune_options
     from litscope.config.flags import parse_line
 
-    line = parse_line(words)
+    line = parse_line(words, tune_options() if command == "tune" else ())
+    for option in ("join", "launcher"):
+        if line.options.get(option):
+            raise ConfigError(f"--{option}: `launch` sees to that; leave it out.")
     for option in ("help", "print_config"):
         if line.options[option]:
             raise ConfigError(f"--{option.replace('_', '-')} trains nothing; give it without `launch`.")
     if not is_data_elsewhere:
-        require_source(line, or_resume=True)
+        require_source(line, or_resume=command == "fit")
     return line
 
 
@@ -172,10 +213,14 @@ def _offer_program(words: list[str]) -> None:
         from litscope.commands.train import fit
 
         fit(words[1:])
+    if words[:1] == ["tune"]:
+        from litscope.commands.search import tune
+
+        tune(words[1:])
     from litscope.commands.completion import offer
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("program", choices=["fit"] if not words else None, nargs="?")
+    parser.add_argument("program", choices=["fit", "tune"] if not words else None, nargs="?")
     offer(parser, words)
 
 
@@ -201,6 +246,7 @@ def _slurm_parser() -> Parser:
         metavar="N",
         help="devices of each, with a process for each (default: as --devices after `fit`, else 1)",
     )
+    parser.add_argument("--at-once", type=int, metavar="N", help="of `tune`: trials that may run at the same time")
     parser.add_argument(
         "--run-dir", metavar="DIR", help="of a command of your own: the folder for the job's files (runs/SCRIPT-N)"
     )

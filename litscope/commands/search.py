@@ -4,17 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from litscope.commands.line import answer
+from litscope.commands.line import answer, recipe_line, require_source, show, stdout_for_result
+from litscope.errors import ConfigError
 
 if TYPE_CHECKING:
     from litscope.config.flags import Line
+    from litscope.config.options import Option
 
 
 def tune(argv: list[str]) -> int:
     """Train SOURCE with many settings, eight at a time for an MLP, and say which are best."""
+    line = recipe_line(tune, argv, tune_options())
+    if line is None:
+        return 0
+    if line.options["launcher"] is not None:
+        if line.options["join"]:
+            raise ConfigError("--launcher submits the tasks that --join; give one of the two.")
+        from litscope.commands.launch import launch_search
+
+        return launch_search(line.options["launcher"], argv)
+
+    require_source(line)
+    with stdout_for_result() as out:
+        given = (line.recipe, line.options["search"], line.options["trials"], line.options["pruner"])
+        if line.options["join"]:
+            from litscope.experiments.shared_search import join
+
+            found = join(*given)
+        else:
+            from litscope.experiments.tune import tune as search
+
+            found = search(*given)
+    show(found, line.options["json"], out)
+    return 0
+
+
+def tune_options() -> tuple[Option, ...]:
+    """The flags that `tune` has beside those of the recipe."""
     from litscope.config.options import Option
 
-    more = (
+    return (
         Option(
             ("--search",),
             "A range or choices of a setting: lr=1e-4..1e-1, batch_size=32,64,128. May be given several times. "
@@ -27,14 +56,13 @@ def tune(argv: list[str]) -> int:
             "median: stop a trial that does worse than half of the earlier ones did by that epoch; none: stop none.",
             default="median",
         ),
+        Option(
+            ("--launcher",),
+            "slurm: submit a job array that trains each trial in a task of its own; with options of `litscope launch "
+            'slurm` as one word: "slurm --time 1:00:00 --at-once 4".',
+        ),
+        Option(("--join",), "Train the next trial of the search in --run-dir, beside other processes.", bool, False),
     )
-
-    def find(line: Line) -> Any:
-        from litscope.experiments.tune import tune as search
-
-        return search(line.recipe, line.options["search"], line.options["trials"], line.options["pruner"])
-
-    return answer(tune, argv, find, more)
 
 
 def cv(argv: list[str]) -> int:

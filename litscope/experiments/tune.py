@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import number_of, say, shell_word, table_lines
+from litscope.console import say, shell_word
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
 from litscope.experiments.many_runs import as_members, check_fresh, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.experiments.search_space import Dimension, default_space, parse_space, put
+from litscope.experiments.trials import Trial, TuneResult
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
-from litscope.runs import claim_folder
+from litscope.runs import STUDY, TRIALS, claim_folder
 from litscope.training.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 """How many settings train as members of one run."""
 
-NUM_SHOWN = 10
-
-TRIALS = "trials.jsonl"
-
 PRUNERS = ("median", "none")
 
 MEDIAN_OF = 5
@@ -48,111 +45,6 @@ MEDIAN_OF = 5
 
 MEMBER_SETTINGS = ("lr", "weight_decay")
 MEMBER_METRICS = ("val/accuracy", "val/loss")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training.
-
-    Attributes:
-        number: counted from 1.
-        settings: values by name.
-        value: the metric of its best epoch; None if the loss became NaN or infinite, or the metric was never defined.
-        run: the folder of the run that it was, or was a member of.
-        wall_s: seconds of that run, divided by its members.
-        stopped_after: epochs after which the pruner stopped it, its value being the best until then; else None.
-    """
-
-    number: int
-    settings: dict[str, Any]
-    value: float | None
-    run: str
-    wall_s: float
-    stopped_after: int | None = None
-
-    @property
-    def words(self) -> str:
-        """The settings in one line: `lr 0.0123, weight_decay 0.05`."""
-        return ", ".join(f"{name} {shown(value)}" for name, value in self.settings.items())
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What `tune` found.
-
-    Attributes:
-        metric, mode: the metric that judges, and whether "min" or "max" is better.
-        trials: in their order.
-        folder: holds the runs, trials.jsonl and best.yaml.
-    """
-
-    dataset: str
-    metric: str
-    mode: str
-    trials: tuple[Trial, ...]
-    folder: Path
-
-    def __repr__(self) -> str:
-        best = next(iter(self.ranked), None)
-        told = "none with a value" if best is None else f"best {self.metric} {best.value:.4g} with {best.words}"
-        return f"TuneResult({self.dataset!r}: {number_of(len(self.trials), 'trial')}, {told}; {str(self.folder)!r})"
-
-    @property
-    def ranked(self) -> list[Trial]:
-        """The trials that have a value, best first."""
-        sign = -1 if self.mode == "max" else 1
-        found = [(sign * trial.value, trial.number, trial) for trial in self.trials if trial.value is not None]
-        return [trial for *_, trial in sorted(found, key=lambda item: item[:2])]
-
-    @property
-    def config(self) -> Path:
-        """The recipe with the best settings."""
-        return self.folder / "best.yaml"
-
-    def lines(self) -> list[str]:
-        """The best trials in lines for a terminal, and how to train with the best."""
-        names = list(self.trials[0].settings)
-        numbers = [name for name, value in self.trials[0].settings.items() if isinstance(value, int | float)]
-        ranked = self.ranked
-        rows = [
-            [trial.number, f"{trial.value:.4f}", *(shown(trial.settings[name]) for name in names)]
-            for trial in ranked[:NUM_SHOWN]
-        ]
-        without = [trial for trial in self.trials if trial.value is None]
-        rows += [
-            [trial.number, "-", *(shown(trial.settings[name]) for name in names)]
-            for trial in without[: max(0, NUM_SHOWN - len(rows))]
-        ]
-        failed = len(without)
-        lines = [f"{self.dataset}: {len(self.trials)} trials, {sum(t.wall_s for t in self.trials):.0f} s"]
-        lines += (
-            [f"{failed} of them ended with a loss that is not a number, or without {self.metric}"] if failed else []
-        )
-        stopped = sum(trial.stopped_after is not None for trial in self.trials)
-        lines += [f"{stopped} of them were stopped early"] if stopped else []
-        return [
-            *lines,
-            *table_lines(["trial", self.metric, *names], rows, right=[self.metric, *numbers]),
-            f"litscope fit --config {shell_word(self.config)}",
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result in plain values, for --json."""
-        best = self.ranked[0]
-        return {
-            "dataset": self.dataset,
-            "metric": self.metric,
-            "mode": self.mode,
-            "best": vars(best),
-            "trials": [vars(trial) for trial in self.trials],
-            "folder": str(self.folder),
-            "config": str(self.config),
-        }
-
-
-def shown(value: Any) -> str:
-    """A setting's value for people; numbers with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def tune(
@@ -174,6 +66,43 @@ def tune(
         Interrupted: after Ctrl-C or SIGTERM; the trials so far stay in trials.jsonl.
         UserError: whatever `fit` would refuse.
     """
+    asked = begin(recipe, space, num_trials, pruner)
+    study = optuna_study(asked, sampler(asked), None)
+    with folder_for(recipe, "tune", TRIALS) as folder:
+        require_alone(folder, num_trials)
+        search = Search(asked, folder, study)
+        search.take_up()
+        return search.search()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is searched, before the first trial.
+
+    Attributes:
+        recipe: as it was given.
+        start: the run of the recipe as it stands; it never begins.
+        dimensions: what varies.
+        metric, mode: the metric that judges, and whether "min" or "max" is better.
+        reason: why settings cannot train as members of one run; None if they can.
+        num_trials: number of trials in all.
+        num_epochs: epochs of each trial; None if that is searched, or not known.
+        pruner: "median" or "none".
+    """
+
+    recipe: Recipe
+    start: Prepared
+    dimensions: Sequence[Dimension]
+    metric: str
+    mode: str
+    reason: str | None
+    num_trials: int
+    num_epochs: int | None
+    pruner: str
+
+
+def begin(recipe: Recipe, space: Sequence[str], num_trials: int, pruner: str) -> Asked:
+    """Check what is to be searched, open the data and choose what was left open; arguments and errors as `tune`."""
     if num_trials < 1:
         raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
     if pruner not in PRUNERS:
@@ -192,50 +121,64 @@ def tune(
     metric, mode = str(chosen.training.monitor), str(chosen.training.mode)
     if not metric.startswith("val/"):
         raise ConfigError(f"Trials are judged on validation data, and the monitor is {metric}. Give a --val-split.")
-    reason = _why_one_by_one(chosen, dimensions)
-    say(f"tune: {num_trials} trials, {f'one by one: {reason}' if reason else f'{AT_ONCE} at once'}")
     num_epochs = None if any(d.field.name == "epochs" for d in dimensions) else chosen.training.epochs
-    study = optuna.create_study(
-        direction="maximize" if mode == "max" else "minimize",
-        sampler=optuna.samplers.TPESampler(seed=recipe.training.seed, n_startup_trials=AT_ONCE),
-        pruner=_pruner(pruner, num_epochs),
+    reason = _why_one_by_one(chosen, dimensions)
+    return Asked(recipe, start, dimensions, metric, mode, reason, num_trials, num_epochs, pruner)
+
+
+def sampler(asked: Asked, number: int = 0) -> optuna.samplers.BaseSampler:
+    """What proposes settings: the first ones by chance, the others by Optuna's TPE.
+
+    Args:
+        number: of the trial, where each has a sampler of its own, so that no two propose the same by chance.
+    """
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=asked.recipe.training.seed + number, n_startup_trials=AT_ONCE)
+
+
+def optuna_study(
+    asked: Asked, proposes: optuna.samplers.BaseSampler, storage: optuna.storages.BaseStorage | None
+) -> optuna.Study:
+    """Optuna's record of the trials, new or the one that a storage holds."""
+    import optuna
+
+    return optuna.create_study(
+        direction="maximize" if asked.mode == "max" else "minimize",
+        sampler=proposes,
+        pruner=_pruner(asked.pruner, asked.num_epochs),
+        storage=storage,
+        study_name=None if storage is None else "tune",
+        load_if_exists=storage is not None,
     )
-    with folder_for(recipe, "tune", TRIALS) as folder:
-        search = _Search(recipe, start, dimensions, metric, mode, folder, study, reason is None, num_trials, num_epochs)
-        return search.search()
 
 
-@dataclass
-class _Search:
+class Search:
     """The state of a search.
 
+    Args:
+        asked: what is searched.
+        folder: for everything that it writes.
+        study: Optuna's record of the trials.
+
     Attributes:
-        start: the run of the recipe as it stands; it never begins.
         trials: the trials that are over.
-        is_at_once: whether settings train as members of one run.
-        num_trials: number of trials in all.
-        num_epochs: epochs of each trial; None if that is searched, or not known.
     """
 
-    recipe: Recipe
-    start: Prepared
-    dimensions: Sequence[Dimension]
-    metric: str
-    mode: str
-    folder: Path
-    study: optuna.Study
-    is_at_once: bool
-    num_trials: int
-    num_epochs: int | None
-
-    def __post_init__(self) -> None:
+    def __init__(self, asked: Asked, folder: Path, study: optuna.Study) -> None:
+        self.recipe, self.start, self.metric, self.mode = asked.recipe, asked.start, asked.metric, asked.mode
+        self.num_trials, self.num_epochs = asked.num_trials, asked.num_epochs
+        self.folder, self.study = folder, study
+        self.is_at_once = asked.reason is None
         self.trials: list[Trial] = []
-        self._distributions = {dimension.field.name: dimension.distribution for dimension in self.dimensions}
+        self._reason = asked.reason
+        self._distributions = {dimension.field.name: dimension.distribution for dimension in asked.dimensions}
         self._best: Callable[[list[float]], float] = max if self.mode == "max" else min
 
     def search(self) -> TuneResult:
         """Train until there are as many trials as wanted, and write down the best; errors as `tune`."""
-        self.take_up()
+        how = f"one by one: {self._reason}" if self._reason else f"{AT_ONCE} at once"
+        say(f"tune: {self.num_trials} trials, {how}")
         try:
             with catch_stop_requests():
                 while (left := self.num_trials - len(self.trials)) > 0:
@@ -245,17 +188,25 @@ class _Search:
                 f"Interrupted after {len(self.trials)} trials, which are in {self.folder / TRIALS}. "
                 f"To go on: the same command with --run-dir {shell_word(self.folder)}"
             ) from None
-        result = TuneResult(str(self.recipe.data.dataset), self.metric, self.mode, tuple(self.trials), self.folder)
+        result = self.result()
         if not result.ranked:
             raise NonFiniteLossError(
                 f"{self.metric} or the loss was NaN or infinite in all {self.num_trials} trials. Search smaller rates, "
                 "or give a --monitor that is defined."
             )
+        self.write_best(result)
+        return result
+
+    def result(self) -> TuneResult:
+        """What is known by now."""
+        return TuneResult(str(self.recipe.data.dataset), self.metric, self.mode, tuple(self.trials), self.folder)
+
+    def write_best(self, result: TuneResult) -> None:
+        """Write the recipe with the best settings."""
         best = copy.deepcopy(self.recipe)
         put(best, result.ranked[0].settings)
         best.logging.run_dir = None
         write_text(result.config, dump(best))
-        return result
 
     def take_up(self) -> None:
         """Go on with the trials of an earlier search in the same folder."""
@@ -269,7 +220,7 @@ class _Search:
             try:
                 self.study.add_trial(
                     optuna.trial.create_trial(
-                        state=_state(trial),
+                        state=state_of(trial),
                         params=trial.settings,
                         distributions=self._distributions,
                         value=None if trial.stopped_after is not None else trial.value,
@@ -291,17 +242,21 @@ class _Search:
 
         asked = [self.study.ask(self._distributions) for _ in range(count)]
         for one, trial in zip(asked, self._train(asked), strict=True):
-            state = _state(trial)
+            state = state_of(trial)
             self.study.tell(one, trial.value if state == optuna.trial.TrialState.COMPLETE else None, state=state)
             append_line(self.folder / TRIALS, vars(trial), durable=True)
             self.trials.append(trial)
-            value = (
-                f"no value: {self.metric} or the loss is not a number"
-                if trial.value is None
-                else f"{self.metric} {trial.value:.4f}"
-            )
-            value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
-            say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
+            self.tell(trial)
+
+    def tell(self, trial: Trial) -> None:
+        """Say how a trial ended."""
+        value = (
+            f"no value: {self.metric} or the loss is not a number"
+            if trial.value is None
+            else f"{self.metric} {trial.value:.4f}"
+        )
+        value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
+        say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
 
     def _title(self, number: int) -> str:
         return f"trial {number}/{self.num_trials}"
@@ -313,9 +268,10 @@ class _Search:
                 return self._train_together([dict(one.params) for one in asked])
             except NonFiniteLossError:
                 say("tune: the loss of one of these settings is not a number; they train one by one")
-        return [self._train_one(number, one) for number, one in enumerate(asked, len(self.trials) + 1)]
+        return [self.train_one(number, one) for number, one in enumerate(asked, len(self.trials) + 1)]
 
-    def _train_one(self, number: int, asked: optuna.Trial) -> Trial:
+    def train_one(self, number: int, asked: optuna.Trial) -> Trial:
+        """Train with the settings of one trial."""
         began, settings = time.monotonic(), dict(asked.params)
         recipe = copy.deepcopy(self.recipe)
         put(recipe, settings)
@@ -366,6 +322,20 @@ class _Search:
         return {row["epoch"]: row[name] for row in epoch_rows(run) if row.get(name) is not None}
 
 
+def require_alone(folder: Path, num_trials: int) -> None:
+    """Refuse to go on alone with a search that several processes share, unless all its trials are over.
+
+    Raises:
+        ConfigError: saying how it goes on.
+    """
+    num_over = len(read_lines(folder / TRIALS))
+    if (folder / STUDY).exists() and num_over < num_trials:
+        raise ConfigError(
+            f"--run-dir {folder}: several processes share this search; {num_over} of {num_trials} trials are over. "
+            "To train the next one beside the others: --join. To submit what is missing: --launcher slurm."
+        )
+
+
 def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
     """The median rule of Golovin et al. 2017 ("Google Vizier", section 3.2.2) for trials of one length, or none."""
     import optuna
@@ -375,7 +345,7 @@ def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(MEDIAN_OF, n_warmup_steps=max(1, num_epochs // 5))
 
 
-def _state(trial: Trial) -> optuna.trial.TrialState:
+def state_of(trial: Trial) -> optuna.trial.TrialState:
     """How a trial ended, in Optuna's terms."""
     from optuna.trial import TrialState
 

@@ -100,7 +100,14 @@ def make_job(folder: str) -> None:
         ("slurm -- fit digits --lrr 1", ["--lrr is not a flag", "--lr"]),
         ("slurm -- fit digits --lr x", ["--lr", "'x'"]),
         ("slurm -- fit digits --help", ["--help trains nothing"]),
-        ("slurm -- worst runs/x", ["only fit is launched"]),
+        ("slurm -- worst runs/x", ["only fit and tune are launched"]),
+        ("slurm -- tune digits --trials x", ["--trials"]),
+        ("slurm -- tune digits --join", ["--join", "leave it out"]),
+        ("slurm --devices-per-node 2 -- tune digits", ["one device"]),
+        ("slurm -- tune digits --run-dir runs/mine", ["is not empty"]),
+        ("slurm --at-once 2 -- fit digits", ["--at-once 2"]),
+        ("slurm --at-once 0 -- tune digits", ["--at-once 0"]),
+        ("torchrun -- tune digits", ["launched by slurm"]),
         ("slurm --devices-per-node 2 -- fit digits --devices 4", ["--devices-per-node 2", "--devices 4"]),
         ("slurm --nodes 2 -- fit digits --num-nodes 3", ["--nodes 2", "--num-nodes 3"]),
         ("slurm --nodes 0 -- fit digits", ["--nodes 0", "1 or more"]),
@@ -165,6 +172,47 @@ def test_a_run_goes_on_with_other_devices(in_tmp: Path, capsys: pytest.CaptureFi
     assert main([*line, "--nodes", "1", "--devices-per-node", "4", "--", "fit", "--resume", "mine"]) == 0
     assert "    --devices 4 --num-nodes 1 \\\n    --resume mine\n" in capsys.readouterr().out
     assert main([*line, "--devices-per-node", "4", "--", "fit", "--resume", "mine", "--devices", "3"]) == 2
+
+
+def test_a_search_is_a_job_array_of_what_is_missing(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["tune", "digits", "--trials", "4", "--search", "lr=1e-3..1e-1"]
+    assert main([*line, "--launcher", "slurm --at-once 2 --time 30"]) == 0
+    run = RunDir("runs/tune-1")
+    script = run.job_script.read_text()
+    assert "#SBATCH --array=1-4%2" in script
+    assert "job_logs/%A_%a.out" in script
+    assert "-m litscope tune \\\n    --join " in script
+    assert "--signal" not in script
+    assert [record.num_tasks for record in records(run)] == [4]
+    said = capsys.readouterr().out
+    assert "job 4711: runs/tune-1/job.sbatch, 4 tasks, time limit 30 min" in said
+    assert "what it found: litscope tune --run-dir runs/tune-1 digits --trials 4 --search lr=1e-3..1e-1" in said
+    fake.say("squeue", "4711|1-4|COMPLETED|None|N/A|n1\n")
+    (run.path / "study.log").touch()
+    (run.path / "trials.jsonl").write_text('{"number": 1}\n{"number": 2}\n{"number": 3}\n')
+    again = [*line, "--run-dir", "runs/tune-1", "--launcher=slurm"]
+    assert main(again) == 0
+    assert "#SBATCH --array=1-1\n" in run.job_script.read_text()
+    (run.path / "trials.jsonl").write_text("{}\n" * 4)
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "All 4 trials of runs/tune-1 are over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--launcher", "pbs"], "--launcher pbs: it is slurm"),
+        (["--launcher", "slurm --nodse 2"], "--nodse"),
+        (["--launcher", "slurm", "--join", "--run-dir", "x"], "give one of the two"),
+    ],
+)
+def test_another_launcher_of_a_search_is_refused(
+    words: list[str], told: str, fake: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "digits", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert fake.asked("sbatch") == []
 
 
 def test_data_of_the_nodes_are_looked_for_there_if_that_is_said(in_tmp: Path) -> None:

@@ -95,6 +95,17 @@ def test_a_waiting_and_a_running_job_are_told_apart_and_cancelled(
     assert slurm.state(job_of("runs/first")) == slurm.state(job_of("runs/later")) == "CANCELLED"
 
 
+def test_a_search_is_trained_by_the_tasks_of_an_array(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["tune", "iris", "--trials", "2", "--epochs", "1", "--logger", "none", "--search", "lr=1e-3..1e-1"]
+    assert main([*line, "--launcher", "slurm --site none --gpu-request none --time 10"]) == 0
+    assert main(["logs", "tune-1", "-f"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].endswith("ended well"), said
+    assert {text[:2] for text in said.out.splitlines() if "trial " in text} == {"1:", "2:"}
+    assert main([*line, "--run-dir", "runs/tune-1"]) == 0
+    assert "2 trials" in capsys.readouterr().out
+
+
 def test_what_slurm_refuses_is_told_and_leaves_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ON_CPU, "--partition", "nowhere", "--", "true"]) == 2
     assert "invalid partition" in capsys.readouterr().err
