@@ -56,6 +56,11 @@ def slurm(argv: list[str]) -> int:
     given, nodes, devices = asked.given, asked.given["nodes"], asked.given["devices_per_node"]
     habits, file = find_site(given["site"])
     site = habits.over(_habits(given, Site.fields()))
+    is_search = asked.line is not None and asked.words[0] == "tune"
+    if given["at_once"] is not None and (not is_search or given["at_once"] < 1):
+        raise ConfigError(
+            f"--at-once {given['at_once']}: so many trials of `tune` may run at the same time, 1 or more."
+        )
     folder = {"has_gpus": site.gpu_request != "none", "is_dry": given["dry_run"]}
     if asked.line is not None:
         recipe, words = asked.line.recipe, asked.words[1:]
@@ -70,10 +75,6 @@ def slurm(argv: list[str]) -> int:
         shape = own_shape(nodes, devices)
         program = own_program(asked.words, given["run_dir"], **folder)
     launcher = ("litscope", "launch", "slurm", *(word for word in asked.options if word not in ("--dry-run", "--json")))
-    if given["at_once"] is not None and (program.count is None or given["at_once"] < 1):
-        raise ConfigError(
-            f"--at-once {given['at_once']}: so many trials of `tune` may run at the same time, 1 or more."
-        )
     array = None if program.count is None else Array(program.count, given["at_once"])
     job = Submission(program, shape, site, (*launcher, "--", *asked.words), launcher, Path.cwd(), array)
     if file is not None:
@@ -199,6 +200,12 @@ def _checked(command: str, words: Sequence[str], is_data_elsewhere: bool) -> Lin
     for option in ("join", "launcher"):
         if line.options.get(option):
             raise ConfigError(f"--{option}: `launch` sees to that; leave it out.")
+    if command == "tune":
+        from litscope.experiments.fresh import check_fresh
+        from litscope.experiments.search_space import check_search
+
+        check_fresh(line.recipe, "tune")
+        check_search(line.options["search"], line.options["trials"], line.options["pruner"])
     for option in ("help", "print_config"):
         if line.options[option]:
             raise ConfigError(f"--{option.replace('_', '-')} trains nothing; give it without `launch`.")

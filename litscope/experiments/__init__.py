@@ -6,9 +6,12 @@
     whatif           what would a decision do to the validation metric?
     whatif_result    its answer: both arms, their difference, one sentence
     planted          how well does the ranking find wrong labels that are known?
+    fresh            flags that only make sense for a single run
     many_runs        one recipe trained many times, in a single run where possible
     search_space     the settings that a search may vary
+    trials           what a search found
     tune             which settings are best?
+    shared_search    the same, asked by several processes that share a folder
     cv               how good is a network on samples that it has not seen?
     prune            is training on fewer samples worth more than training for less time?
 

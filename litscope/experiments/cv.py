@@ -34,7 +34,8 @@ from litscope.errors import ConfigError, Interrupted
 from litscope.evaluation.featured import known_features
 from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.evaluation.predict import table_of
-from litscope.experiments.many_runs import as_members, check_fresh, folder_for, prepared, why_apart
+from litscope.experiments.fresh import check_fresh
+from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests

@@ -19,23 +19,6 @@ from litscope.runs import claim_folder
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 
 
-def check_fresh(recipe: Recipe, command: str) -> None:
-    """Refuse flags that only make sense for a single run.
-
-    Raises:
-        ConfigError: naming the flag.
-    """
-    for flag, is_given in (
-        ("--resume", recipe.training.resume is not None),
-        ("--name", recipe.logging.name is not None),
-        ("--num-members", recipe.model.num_members > 1),
-    ):
-        if is_given:
-            raise ConfigError(f"{flag}: `litscope {command}` makes its runs itself. Leave it out.")
-    if recipe.data.num_folds is not None and command == "cv":
-        raise ConfigError(f"--num-folds: `litscope cv` takes their number as --folds {recipe.data.num_folds}.")
-
-
 def prepared(recipe: Recipe) -> Prepared:
     """What `fit` would train: the recipe with what is chosen for its data, and the actions to start with.
 

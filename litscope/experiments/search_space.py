@@ -75,6 +75,22 @@ def parse_space(texts: list[str]) -> list[Dimension]:
     return space
 
 
+PRUNERS = ("median", "none")
+
+
+def check_search(space: list[str], num_trials: int, pruner: str) -> None:
+    """Refuse what no search can be.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    if num_trials < 1:
+        raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
+    if pruner not in PRUNERS:
+        raise ConfigError(f"--pruner {pruner}: it is {' or '.join(PRUNERS)}.")
+    parse_space(space)
+
+
 def default_space(family: str) -> list[Dimension]:
     """Learning rate and weight decay, where an optimizer of this family usually has them."""
     rates = {"sgd": "1e-3..1", "lion": "1e-5..1e-2"}.get(family, "1e-4..1e-1")

@@ -22,9 +22,10 @@ from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
-from litscope.experiments.many_runs import as_members, check_fresh, folder_for, prepared, why_apart
+from litscope.experiments.fresh import check_fresh
+from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
-from litscope.experiments.search_space import Dimension, default_space, parse_space, put
+from litscope.experiments.search_space import Dimension, check_search, default_space, parse_space, put
 from litscope.experiments.trials import Trial, TuneResult
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """How many settings train as members of one run."""
-
-PRUNERS = ("median", "none")
 
 MEDIAN_OF = 5
 """How many trials must be complete before one is stopped early."""
@@ -103,10 +102,7 @@ class Asked:
 
 def begin(recipe: Recipe, space: Sequence[str], num_trials: int, pruner: str) -> Asked:
     """Check what is to be searched, open the data and choose what was left open; arguments and errors as `tune`."""
-    if num_trials < 1:
-        raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
-    if pruner not in PRUNERS:
-        raise ConfigError(f"--pruner {pruner}: it is {' or '.join(PRUNERS)}.")
+    check_search(list(space), num_trials, pruner)
     check_fresh(recipe, "tune")
     family = optimizer_family(recipe.training.optimizer)
     dimensions = parse_space(list(space)) if space else default_space(family)
