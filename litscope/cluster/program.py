@@ -44,6 +44,7 @@ class Program:
         is_claimed: whether the folder was made for it, and is empty.
         uses_gpus: whether it may use GPUs.
         goes_on: the words with which it goes on later.
+        signal: by which it wants to be told that its time will be over; None: by none.
         count: tasks of a job array; None for a single job.
         shows: the words that show what it found, of an array.
     """
@@ -55,6 +56,7 @@ class Program:
     is_claimed: bool
     uses_gpus: bool
     goes_on: tuple[str, ...]
+    signal: str | None = None
     count: int | None = None
     shows: tuple[str, ...] = ()
 
@@ -119,7 +121,9 @@ def fit_program(recipe: Recipe, words: Sequence[str], shape: Shape, *, has_gpus:
     is_said = recipe.logging.run_dir is not None or (folder is not None and recipe.logging.name is None)
     added += [] if is_said else ["--run-dir", str(path)]
     goes_on = ("fit", "--resume", str(path))
-    return Program(tuple(words), tuple(added), "fit", RunDir(path), folder is None, uses_gpus, goes_on)
+    return Program(
+        tuple(words), tuple(added), "fit", RunDir(path), folder is None, uses_gpus, goes_on, recipe.hardware.signal
+    )
 
 
 def of_shape(recipe: Recipe, shape: Shape) -> list[str]:
@@ -158,7 +162,7 @@ def tune_program(
     shows = ("litscope", "tune", *place, *words)
     return Program(
         *(tuple(words), ("--join", *added, *place), "tune", RunDir(folder), named is None, uses_gpus),
-        *(("tune", *place, *words), missing, shows),
+        *(("tune", *place, *words), None, missing, shows),
     )
 
 

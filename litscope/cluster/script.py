@@ -14,9 +14,12 @@ from litscope.cluster.quoting import command_lines, directive, expanding, file_p
 from litscope.cluster.site import Site
 from litscope.console import one_line
 
-SIGNAL = "USR1@120"
-"""What a training of ours is told before its time is over, and how many seconds before: without a `B:` the signal goes
-to the tasks, not to the shell that runs the script."""
+SIGNAL_S = 120
+"""How many seconds before its time is over a training of ours is told by a signal. Without a `B:` the signal goes to
+the tasks, not to the shell that runs the script."""
+
+WANTS_REQUEUE = 75
+"""By this exit code a training says that its job should go back into the queue, where it cannot ask itself."""
 
 PORTS_FROM, NUM_PORTS = 20_000, 12_768
 """Where a script of somebody's own meets: below the ports that Linux gives to outgoing connections. Two jobs share one
@@ -67,7 +70,7 @@ def job_script(
             "set -e",
             *_environment(program, shape, site),
             "",
-            command_lines(_command(program, shape, site, here)),
+            *_run(program, shape, site, here),
             "",
         ]
     )
@@ -91,7 +94,7 @@ def _directives(program: Program, shape: Shape, site: Site, here: Path, array: A
         **(_gpus(shape, site) if program.uses_gpus else {}),
         "mem": site.mem,
         "time": site.time,
-        "signal": SIGNAL if program.command == "fit" and "signal" not in site.sbatch else None,
+        "signal": f"{program.signal}@{SIGNAL_S}" if program.signal and "signal" not in site.sbatch else None,
     }
     lines = [directive(option, value) for option, value in options.items() if value is not None]
     lines.append(directive("requeue" if site.requeue else "no-requeue"))
@@ -122,11 +125,25 @@ def _environment(program: Program, shape: Shape, site: Site) -> list[str]:
     return lines + site.setup
 
 
-def _command(program: Program, shape: Shape, site: Site, here: Path) -> list[list[str]]:
+def _run(program: Program, shape: Shape, site: Site, here: Path) -> list[str]:
+    """The command, and what follows from its exit code."""
+    asks_itself = site.container is None or not site.requeue or program.signal is None
+    if asks_itself:  # where one process fails, the others do not wait for it
+        return [command_lines(_command(["srun", "--kill-on-bad-exit=1"], program, shape, site, here))]
+    # The exit code of srun is the highest of its tasks, so none may be killed while it ends.
+    return [
+        "code=0",
+        f"{command_lines(_command(['srun'], program, shape, site, here))} || code=$?",
+        "# A training in a container cannot reach Slurm: by its exit code it asks to go back into the queue.",
+        f'if [ "$code" -eq {WANTS_REQUEUE} ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+        'exit "$code"',
+    ]
+
+
+def _command(srun: list[str], program: Program, shape: Shape, site: Site, here: Path) -> list[list[str]]:
     """The command, in words that are quoted already: srun, what a container needs, what starts, and its words."""
-    srun = ["srun", "--kill-on-bad-exit=1"]
     if site.cpus_per_task is not None:  # since Slurm 22.05 srun does not take it over from sbatch
-        srun.append('--cpus-per-task="$SLURM_CPUS_PER_TASK"')
+        srun = [*srun, '--cpus-per-task="$SLURM_CPUS_PER_TASK"']
     start = []
     if program.command is not None:
         python = site.python or ("python" if site.container else sys.executable)

@@ -91,6 +91,31 @@ def test_a_script_of_ones_own_is_told_its_rank_and_where_to_meet(in_tmp: Path) -
     assert "MASTER_ADDR" not in alone
 
 
+def test_the_signal_is_the_one_that_the_training_waits_for() -> None:
+    words = ["digits", "--run-dir", "x", "--signal", "USR2"]
+    program = fit_program(parse(words), words, Shape(1, 1), has_gpus=False, is_dry=True)
+    assert "#SBATCH --signal=USR2@120\n" in job_script(program, Shape(1, 1), Site(), ["litscope"], HERE)
+
+
+@pytest.mark.parametrize(("code", "is_requeued"), [(75, True), (0, False), (3, False)])
+def test_a_training_in_a_container_has_its_job_requeued_by_the_script(
+    code: int, is_requeued: bool, tmp_path: Path
+) -> None:
+    for name, text in (("srun", f"exit {code}"), ("scontrol", f'echo "$*" >> {tmp_path}/asked')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    words = ["digits", "--run-dir", "x"]
+    program = fit_program(parse(words), words, Shape(1, 1), has_gpus=False, is_dry=True)
+    text = job_script(program, Shape(1, 1), Site().over({"container": "x.sif"}), ["litscope"], HERE)
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "12"}
+    assert subprocess.run(["bash"], input=text, text=True, env=place, check=False).returncode == code
+    assert (tmp_path / "asked").exists() == is_requeued
+    if is_requeued:
+        assert (tmp_path / "asked").read_text() == "requeue 12\n"
+    kept = job_script(program, Shape(1, 1), Site().over({"container": "x.sif", "requeue": False}), ["litscope"], HERE)
+    assert "scontrol" not in kept
+
+
 def test_options_of_sbatch_go_over_those_of_litscope() -> None:
     recipe = parse(["digits", "--run-dir", "x"])
     program = fit_program(recipe, ["digits", "--run-dir", "x"], Shape(1, 1), has_gpus=False, is_dry=True)
