@@ -11,7 +11,7 @@
     preemption       what ends a run that a scheduler, or a person, asks to stop
     requeued         a job's next start goes on with the run of the one before
     job              the records that every process of a run has, and the result
-    passed_metrics   the caller's own metrics, on the way to the other processes
+    passed_on        the caller's own metrics and callbacks, on the way to the other processes
     worker           one of several processes
     threads          how many torch computes with, for a while
     quiet            Lightning's own messages, turned off

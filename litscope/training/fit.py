@@ -80,7 +80,7 @@ def fit(
     Args:
         dataset: as `litscope fit DATASET`: a name, a folder, a CSV, Parquet or .npz file.
         recipe: a whole configuration, instead of flags.
-        callbacks: your own `lightning.pytorch` callbacks, on one device.
+        callbacks: your own `lightning.pytorch` callbacks. On several devices each process has a copy of its own.
         metrics: torchmetrics of your own, measured on validation and test as `val/NAME` and `test/NAME`; each gets
             probabilities (B, C) float32 and labels (B,) int64. `monitor="val/NAME"` lets one choose the best epoch. A
             recipe cannot hold them: bring them again with ``fit(resume=RUN, metrics=...)``.

@@ -53,7 +53,7 @@ from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
 from litscope.training.loop.checkpoints import steering_state
 from litscope.training.loop.stride import Stride, make_stride
-from litscope.training.passed_metrics import packed
+from litscope.training.passed_on import packed
 from litscope.training.settings import resumed
 from litscope.training.tuning.start_weights import check_reach, starting_weights, with_checkpoint
 
@@ -151,10 +151,10 @@ def prepare(
     steered = steering_state(checkpoint)
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
-    check_callbacks(callbacks, plan)
+    check_callbacks(callbacks)
     if checkpoint is None and ask_network:
         check_reach(recipe)
-    files = packed(metrics) if plan.world_size > 1 else {}
+    files = packed(metrics, callbacks) if plan.world_size > 1 else {}
     source = make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
     if checkpoint is not None:
@@ -228,8 +228,8 @@ def _seed(seed: int) -> None:
 # ---- what is refused -------------------------------------------------------------------------
 
 
-def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
-    """Refuse callbacks that Lightning would ignore, or that other processes would not have.
+def check_callbacks(callbacks: Sequence[L.Callback]) -> None:
+    """Refuse callbacks that Lightning would ignore.
 
     Raises:
         ConfigError: saying which.
@@ -240,8 +240,6 @@ def check_callbacks(callbacks: Sequence[L.Callback], plan: Plan) -> None:
                 f"callbacks: {type(callback).__name__} is not a lightning.pytorch.Callback. (The package "
                 "pytorch_lightning has classes of its own that do not fit: import from lightning.pytorch.)"
             )
-    if callbacks and plan.world_size > 1:
-        raise ConfigError("callbacks=... works on one device: other processes are started without them.")
 
 
 def check_metrics(recipe: Recipe, metrics: Mapping[str, Metric]) -> tuple[Recipe, list[str]]:

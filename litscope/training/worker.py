@@ -48,13 +48,14 @@ def _train(recipe: Recipe, recipe_file: Path, run_dir: Path, stop_requests: Stop
     from litscope.claims import Claim
     from litscope.rundir import RunDir
     from litscope.training.fit import train
-    from litscope.training.passed_metrics import unpacked
+    from litscope.training.passed_on import unpacked
     from litscope.training.preemption import Preemption
     from litscope.training.prepare import prepare, seeded_classifier
     from litscope.training.threads import torch_threads
     from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
 
-    start = prepare(recipe, actions=(), metrics=unpacked(recipe_file))
+    brought = unpacked(recipe_file)
+    start = prepare(recipe, brought.callbacks, actions=(), metrics=brought.metrics)
     classifier = seeded_classifier(start)
     begin_tuning(start, classifier)
     say_there(recipe_file)

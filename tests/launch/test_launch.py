@@ -15,6 +15,7 @@ import pytest
 from forked import Forked, finished
 from small_runs import assert_bit_equal, last, rows, small_fit
 from started_runs import TWO, start, wait_for_step
+from step_count import StepCount
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
@@ -168,8 +169,22 @@ def test_sync_batchnorm_on_the_cpu_is_refused_before_the_start(tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_callbacks_of_the_caller_need_one_device(tmp_path: Path) -> None:
-    import lightning.pytorch as L
+def test_a_callback_that_other_processes_cannot_have_is_refused(tmp_path: Path) -> None:
+    class Mine(StepCount):
+        pass
 
-    with pytest.raises(ConfigError, match="one device"):
-        fit(**{**TWO, "run_dir": str(tmp_path / "run")}, callbacks=[L.Callback()])
+    with pytest.raises(ConfigError, match=r"callbacks\[1\]: other processes .* module of its own"):
+        fit(**{**TWO, "run_dir": str(tmp_path / "run")}, callbacks=[StepCount(tmp_path), Mine(tmp_path)])
+    assert not (tmp_path / "run").exists()
+
+
+def _fit_with_a_callback(run: Path) -> None:
+    small_fit(run, TWO, callbacks=[StepCount(run.parent)])
+
+
+@pytest.mark.slow
+def test_each_process_has_the_callbacks_of_the_caller(tmp_path: Path) -> None:
+    done = finished(Forked(_fit_with_a_callback, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    steps = read_summary(RunDir(tmp_path / "run"))["global_step"]
+    assert [(tmp_path / f"steps{rank}").read_text() for rank in (0, 1)] == [str(steps)] * 2
