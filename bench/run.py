@@ -45,6 +45,8 @@ BENCHES = {
     "growth": "growth:BENCH",
     "time_to_accuracy_cifar10": "to_accuracy:CIFAR_BENCH",
     "transfer": "transfer:BENCH",
+    "scale": "scale:BENCH",
+    "scaling": "scale:SCALING",
 }
 """Name -> module and the name of the `Bench` in it. `gpu.py` has an entry of its own."""
 

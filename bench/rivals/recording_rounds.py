@@ -29,10 +29,15 @@ WAKES_S = 0.02
 
 
 class Rounds:
-    """Whose turn it is, and how fast each arm was."""
+    """Whose turn it is, and how fast each arm was.
 
-    def __init__(self) -> None:
-        self.rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    Args:
+        arms: their names; the one that is called `off` does not record.
+    """
+
+    def __init__(self, arms: tuple[str, ...] = ARMS) -> None:
+        self.arms = arms
+        self.rates: dict[str, list[float]] = {arm: [] for arm in arms}
         self.number = 0
         self.refreshing = threading.Lock()
         self._recording: tuple[Any, Any] | None = None
@@ -41,8 +46,8 @@ class Rounds:
     @property
     def arm(self) -> str:
         """The arm whose turn it is; each round begins with another one."""
-        in_round, place = divmod(self.number, len(ARMS))
-        return ARMS[(in_round + place) % len(ARMS)]
+        in_round, place = divmod(self.number, len(self.arms))
+        return self.arms[(in_round + place) % len(self.arms)]
 
     def begin(self, recorder: Any, trainer: Any) -> None:
         """Give the recorder what the arm needs, and start the clock."""
@@ -63,7 +68,7 @@ class Rounds:
         time.sleep(WAKES_S)
         with self.refreshing:
             took = time.perf_counter() - self._began - WAKES_S
-        if self.number >= len(ARMS):
+        if self.number >= len(self.arms):
             self.rates[self.arm].append(round(num_samples / took, 1))
         print(f"epoch {self.number}, {self.arm}: {num_samples / took:.1f} samples/s", file=sys.stderr)
         self.number += 1

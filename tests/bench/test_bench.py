@@ -343,6 +343,8 @@ def test_a_bench_of_hours_goes_on_from_its_rows(shared_data: Path, tmp_path: Pat
                 "many_epochs",
                 "watch_mnist",
                 "watch_resnet18",
+                "scale",
+                "scaling",
             ],
         ),
         ("gpu.py", list(gpu.BENCHES)),
