@@ -15,6 +15,7 @@ import many_epochs
 import members
 import prune
 import recording
+import scale
 import small_mlp
 import startup
 import tasks
@@ -148,6 +149,17 @@ WATCHING = (
          "time_growth", at_most=1.1),
 )  # fmt: skip
 
+RANKS = (
+    Goal("ranks-recording", "Two ranks of a small MNIST network: recording on over off (no goal was set)", "scale",
+         scale.NAMES["on"], against=scale.NAMES["off"]),
+    Goal("ranks-actions", "The same, an action every 20 steps over none (no goal was set)", "scale",
+         scale.NAMES["acting"], against=scale.NAMES["on"]),
+    Goal("ranks-bytes", "The same, bytes that a rank hands over in a step, gradients included (no goal was set)",
+         "scale", f"{scale.NAMES['on']}: all", "bytes"),
+    Goal("ranks-scaling", "ResNet-18 at 32 pixels, a step shared by two ranks over one rank (no goal was set)",
+         "scaling", scale.TOGETHER, against=scale.ALONE),
+)  # fmt: skip
+
 SECTIONS = {
     "Small models, where Python is the cost": SMALL,
     "Images": IMAGES,
@@ -155,4 +167,5 @@ SECTIONS = {
     "Fewer samples": FEWER,
     "Cost of watching": WATCHING,
     "Watching a person's own LightningModule": OTHERS,
+    "Several devices": RANKS,
 }

@@ -81,13 +81,13 @@ def count_collectives(traffic: Traffic) -> None:
 
     make = DistributedDataParallel.__init__
 
-    def hook(group: Any, bucket: Any) -> Any:
+    def counting(group: Any, bucket: Any) -> Any:
         traffic.note(GRADIENTS, bucket.buffer().nbytes)
         return allreduce_hook(group, bucket)
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
         make(self, *arguments, **named)
-        self.register_comm_hook(None, hook)
+        self.register_comm_hook(None, lambda group, bucket: counting(group, bucket))  # it refuses our annotations
 
     DistributedDataParallel.__init__ = counted  # type: ignore[method-assign]
 
