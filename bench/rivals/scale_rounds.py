@@ -83,7 +83,11 @@ def count_collectives(traffic: Traffic) -> None:
 
     def counting(group: Any, bucket: Any) -> Any:
         traffic.note(GRADIENTS, bucket.buffer().nbytes)
-        return allreduce_hook(group, bucket)
+        was, traffic.is_counting = traffic.is_counting, False  # the hook reduces by a function that counts, too
+        try:
+            return allreduce_hook(group, bucket)
+        finally:
+            traffic.is_counting = was
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
         make(self, *arguments, **named)
