@@ -53,7 +53,7 @@ def case_names(path: Path, function: ast.FunctionDef) -> set[str]:
 
 
 def test_every_combination_has_a_row() -> None:
-    path = ROOT / "tests" / "launch" / "test_combinations.py"
+    path = ROOT / "tests" / "launch" / "test_on_two_ranks.py"
     named = {re.sub(r"\[.*", "", row.rpartition("::")[2].rstrip("` |")) for row in ROWS if path.name in row}
     tests = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
     assert named == {name for name in tests if name.startswith("test_")}

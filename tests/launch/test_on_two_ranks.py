@@ -116,5 +116,5 @@ def test_a_run_of_two_ranks_is_replayed_and_its_ranking_judged(tmp_path: Path) -
 
 def test_pruning_is_compared_on_two_ranks(tmp_path: Path) -> None:
     words = ["bench", "prune", *ON_TWO, "--epochs", "3", "--seeds", "2"]
-    done = run_cli(*words, cwd=tmp_path, timeout=2 * DEADLINE_S)
+    done = run_cli(*words, cwd=tmp_path, timeout=4 * DEADLINE_S)
     assert done.returncode == 0, done.stderr
