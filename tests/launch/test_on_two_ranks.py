@@ -55,7 +55,7 @@ def test_works_as_in_one_process(case: str, tmp_path: Path) -> None:
     assert canaries(two) == canaries(one)
     happened = {
         "members": "val/loss_member_2" in found[0],
-        "folds": "val/loss_member_2" in found[0],
+        "folds": "val/loss" not in found[0],  # each member leaves a fold out, and none validates
         "canaries": bool(canaries(two)),
         "pruning": found[1]["num_samples"] < found[0]["num_samples"],
         "early stopping": len(found) < 9,
