@@ -229,6 +229,12 @@ class Loader(ABC):
                     f"but the batches are others now ({'; '.join(changed)}). Resume with what it was trained with, or "
                     "from a checkpoint at the end of an epoch."
                 )
+            if state["batches_done"] >= len(self):  # what is left joined the last step here, which is done there
+                left = len(self.order.ids) - state["batches_done"] * self.order.step_size
+                raise ConfigError(
+                    f"The checkpoint lies inside epoch {state['epoch'] + 1}, of which {left} samples are left: too few "
+                    f"for {self.order.world} devices. Resume on fewer, or from a checkpoint at the end of an epoch."
+                )
         self.epoch, self.batches_done = int(state["epoch"]), int(state["batches_done"])
         self._is_resumed = True
 

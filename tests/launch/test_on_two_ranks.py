@@ -29,7 +29,7 @@ AS_ONE: dict[str, dict[str, Any]] = {
     "folds": {"num_members": 3, "num_folds": 3},
     "ema": {"ema_decay": 0.8},
     "canaries": {"canaries": 0.1, "epochs": 6},
-    "pruning": {"prune": "infobatch", "epochs": 4},
+    "pruning": {"prune": "infobatch", "epochs": 4, "scheduler_type": "constant"},
     "early stopping": {"early_stopping": True, "patience": 1, "min_delta": 10.0, "epochs": 9},
     "plateau": {"scheduler_type": "plateau", "monitor": "val/loss"},
     "clipping": {"gradient_clip_val": 0.01, "accumulate_grad_batches": 2},
@@ -40,7 +40,9 @@ AS_ONE: dict[str, dict[str, Any]] = {
 
 def numbers(line: dict[str, Any]) -> dict[str, Any]:
     """What of a line is neither a time nor a name."""
-    return {name: value for name, value in line.items() if "/" in name or name in ("step", "epoch", "num_samples")}
+    return {
+        name: value for name, value in line.items() if "/" in name or name in ("step", "epoch", "num_samples", "lr")
+    }
 
 
 @pytest.mark.parametrize("case", AS_ONE)
