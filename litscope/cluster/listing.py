@@ -43,8 +43,10 @@ class JobFacts:
 
     @property
     def in_words(self) -> str:
-        """The same for people; of a job that Slurm has forgotten, how its run ended."""
+        """The same for people; of a job that Slurm has forgotten, that it was cancelled, or how its run ended."""
         counts = self._counts()
+        if not counts and self.record.was_cancelled:
+            return state_in_words("CANCELLED")
         if not counts:
             ending = _ending(self.record.run)
             return f"is over: the run {'has no summary' if ending is None else f'is {ending}'}"
@@ -104,7 +106,7 @@ def jobs_below(folder: Path) -> list[JobFacts]:
 
 def lines(found: Iterable[JobFacts]) -> list[str]:
     """Jobs as a table for people."""
-    head = ["run", "job", "it", "start", "nodes", "why"]
+    head = ["run", "job", "state", "start", "nodes", "why"]
     rows: list[Sequence[Any]] = [
         [
             str(facts.record.run.path),

@@ -43,7 +43,7 @@ def add(run: RunDir, job: str, cluster: str | None, num_tasks: int | None) -> Jo
 
 
 def note_cancelled(record: JobRecord) -> None:
-    """Note that its user wants a job to end: what it still does when Slurm tells it so is not to begin anew."""
+    """Note that its user has ended a job, for the time when Slurm has forgotten it."""
     append_line(record.run.jobs, {"job": record.job, "cancelled_at": time.time()}, durable=True)
 
 

@@ -189,6 +189,9 @@ def test_cancel_ends_a_job_that_requeues_itself(
     assert main(["cancel", "mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["result"][0]["before"] == ["CANCELLED"]
     assert fake.asked("scancel") == ["5", "5"], "it is over, so nothing is asked for"
+    fake.say("squeue", err="slurm_load_jobs error: Invalid job id specified\n", code=1)
+    assert main(["jobs"]) == 0
+    assert "was cancelled" in capsys.readouterr().out, "Slurm has forgotten it, the run has not"
 
 
 def test_one_task_of_an_array_is_cancelled_alone(
