@@ -99,7 +99,7 @@ class Site(Section, group="site"):
     python: str | None = setting(None, check=_line)
     """The Python that has litscope in the job. Default: the one that submits, in a container `python`."""
     container: str | None = setting(None, check=_line)
-    """Image of Apptainer in which the job runs: a .sif file or docker://..."""
+    """Image of Apptainer in which the job runs: a .sif file or docker://NAME."""
     container_binds: list[str] = setting([], "container_bind", check=_lines)
     """Folder that the container sees beside those of the job (FROM:TO); may be given several times."""
     container_program: str = setting("apptainer", check=_line)

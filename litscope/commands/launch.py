@@ -308,7 +308,7 @@ def _add(parser: Parser, field: Field) -> None:
 
 def _help(field: Field) -> str:
     """A field's docstring in the manner of the other flags: from a small letter, without a full stop."""
-    text = field.doc[0].lower() + field.doc[1:] if field.doc[1:2].islower() else field.doc
+    text = field.doc[0].lower() + field.doc[1:] if not field.doc[1:2].isupper() else field.doc
     return text.rstrip(".").replace("%", "%%")
 
 
