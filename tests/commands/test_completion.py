@@ -171,6 +171,21 @@ def test_every_command_offers_its_flags_and_does_nothing_else(
     assert list(in_tmp.iterdir()) == []
 
 
+def test_launch_offers_its_own_flags_and_behind_the_hyphens_those_of_what_it_launches(
+    offered: Callable[[str], argparse.ArgumentParser],
+) -> None:
+    def flags(line: str) -> set[str]:
+        return {flag for action in offered(line)._actions for flag in action.option_strings}
+
+    assert {"--partition", "--dry-run"} <= flags("litscope launch slurm ")
+    assert "--rdzv-endpoint" in flags("litscope launch torchrun ")
+    (program,) = offered("litscope launch slurm --nodes 2 -- ")._actions
+    assert program.choices == ["fit", "tune"]
+    assert "--learning-rate" in flags("litscope launch slurm --nodes 2 -- fit digits ")
+    assert int(os.environ["_ARGCOMPLETE"]) == 7
+    assert "--trials" in flags("litscope launch slurm -- tune ")
+
+
 def test_every_flag_of_a_recipe_is_offered_with_its_words(offered: Callable[[str], argparse.ArgumentParser]) -> None:
     actions = {flag: action for action in offered("litscope tune ")._actions for flag in action.option_strings}
     for field in fields():
