@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from small_runs import At, small_fit
+from started_runs import start, wait_for_step
 
 from litscope.claims import held
 from litscope.errors import Superseded
@@ -32,3 +34,20 @@ def test_an_orphan_writes_nothing_more(
         small_fit(run.path, log_every_n_steps=1, callbacks=[At(step, take_over, during)])
     assert content(run.path) == found
     assert "could not be brought up to date" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_whose_node_was_cut_off_comes_back(tmp_path: Path) -> None:
+    """The scheduler has started its job again, and that start has ended the run meanwhile."""
+    run, alone = tmp_path / "run", {"devices": "1", "strategy": "auto", "epochs": 100, "log_every_n_steps": 1}
+    orphan = start(run, {"SLURM_JOB_ID": "17"}, **alone)
+    wait_for_step(orphan, run, 10)
+    orphan.send_signal(signal.SIGSTOP)
+    again = start(run, {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "1"}, **alone)
+    assert again.wait(240) == 0, again.stderr
+    assert f"another process ({orphan.pid} on " in again.stderr
+    before = content(run)
+    orphan.send_signal(signal.SIGCONT)
+    assert orphan.wait(120) == 1, orphan.stderr
+    assert f"is trained by another process ({again.pid} on " in orphan.stderr
+    assert content(run) == before
