@@ -35,7 +35,7 @@ from forked import Forked, finished
 from small_runs import DIGITS, IRIS, rows, tensors
 
 from litscope.ledger.scoring.scorekeeper import refresh
-from litscope.live.records import epoch_rows, read_summary
+from litscope.live.records import OF_RANKS, epoch_rows, read_summary
 from litscope.rundir import RunDir
 
 PATIENCE_S = 120
@@ -278,7 +278,8 @@ def _told(value: Any) -> str:
 
 
 TIMES = ("epoch_s", "samples_per_s", "attempt", "wall_s", "run_dir", "resume", "name", "dataset")
-"""What may differ in lines and summaries: times and places."""
+TIMES += OF_RANKS
+"""What may differ in lines and summaries: times, places, and how busy the machine was."""
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
