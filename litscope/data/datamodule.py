@@ -54,6 +54,8 @@ class ClassificationData(L.LightningDataModule):
         stride: how many training batches to hand over as one stack, where they lie in memory (see
             `loaders.GatherLoader`); None hands over one at a time.
 
+        regroups: see `loaders.Loader`.
+
     Attributes after `open`, which Lightning's `setup` calls:
         source, manifest, kind, classes, num_classes, report: what was found.
         in_channels, image_size: of images.
@@ -92,7 +94,7 @@ class ClassificationData(L.LightningDataModule):
         self.image_size = settings.image_size
         self.seed = settings.seed
         self.pruning: Pruning | None = None
-        self._is_open = False
+        self._is_open = self.regroups = False
         self.stride: Callable[[int, int], int] | None = None
         self.left_out: Tensor | None = None
         self._first_row: Callable[[int], int] | None = None
@@ -247,6 +249,7 @@ class ClassificationData(L.LightningDataModule):
             self._train_loader = self._loader(order, epoch=epoch, limit=limit)
         if isinstance(self._train_loader, GatherLoader):
             self._train_loader.stride, self._train_loader.first_row = self.stride, self._first_row
+        self._train_loader.regroups = self.regroups
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None
@@ -385,6 +388,11 @@ class ClassificationData(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The training loader's position and the overlay; Lightning keeps them in the checkpoint."""
         return {} if self._train_loader is None else {"train": self.position(), "overlay": self.overlay.state()}
+
+    @property
+    def is_regrouped(self) -> bool:
+        """Whether the epoch that runs was taken up in its middle, with steps of another size."""
+        return self._train_loader is not None and self._train_loader.is_regrouped
 
     def position(self) -> dict[str, Any]:
         """Where the training loader stands; see `Loader.state_dict`."""

@@ -19,7 +19,7 @@ import time
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from litscope.data.overlay import Overlay
 from litscope.data.reading.decoding import BatchDecoder
 from litscope.data.reading.readers import Reader
 from litscope.data.redrawn import Redrawn, cut_rest
-from litscope.data.sampler import EpochOrder, Ids
+from litscope.data.sampler import EpochOrder, Ids, steps_left
 from litscope.data.visits import Visits
 from litscope.errors import ConfigError, DataError
 from litscope.types import Batch, Interpolation
@@ -45,6 +45,9 @@ class Loader(ABC):
     Attributes:
         epoch: epoch of the next batch.
         batches_done: batches of that epoch that were handed over.
+        regroups: whether an epoch may be taken up in its middle with steps of another size. It then has another number
+            of steps than the next one, for which somebody must ask anew (`lightning_internals.ask_for_train_loader`).
+        is_regrouped: whether the epoch was taken up in the middle, with steps of another size.
         last: (epoch, number in the epoch) of the batch handed over last; (-1, -1) before the first. Of a stack
             of batches, the number of its first.
         waited_s: seconds that whoever iterates has waited for batches, in all epochs.
@@ -74,6 +77,7 @@ class Loader(ABC):
         self._visits: Visits | None = None
         self._is_cut_short = False
         self._is_behind = False  # samples have changed, and the epoch could not follow
+        self.regroups = self.is_regrouped = False
 
     def __len__(self) -> int:
         """Batches in a whole epoch, also when the next pass is the rest of one."""
@@ -192,6 +196,7 @@ class Loader(ABC):
         self.order, self._num_batches, self._limit = order, len(order), limit
         self.epoch, self.batches_done = epoch, 0
         self._is_resumed, self._redrawn, self._is_behind = False, None, False
+        self.is_regrouped = False
 
     # ---- the position ------------------------------------------------------------------------
 
@@ -212,7 +217,11 @@ class Loader(ABC):
         Raises:
             ConfigError: if the position lies inside an epoch whose order or batches were others.
         """
-        if state["batches_done"]:
+        has_other_steps = bool(state["batches_done"]) and state["samples_per_step"] != self.order.step_size
+        self.is_regrouped = self.regroups and has_other_steps
+        if self.is_regrouped:
+            self._regroup(state)
+        elif state["batches_done"]:
             if "limit" in state:  # that of a share, or of no limit, goes by the samples there were
                 self._limit = int(state["limit"])
             if "num_batches" in state:
@@ -221,22 +230,50 @@ class Loader(ABC):
             if "ids" in state:
                 self.order = self.order.of(state["ids"].numpy())
                 self._num_batches, self._is_behind = len(self.order), True
-            then: dict[str, Any] = {"sampler": "uniform", **state}  # earlier versions knew no other
-            changed = [f"{k}: {then[k]} then, {v} now" for k, v in self._facts().items() if then.get(k) != v]
-            if changed:
-                raise ConfigError(
-                    f"The checkpoint lies inside epoch {state['epoch'] + 1}, after {state['batches_done']} batches, "
-                    f"but the batches are others now ({'; '.join(changed)}). Resume with what it was trained with, or "
-                    "from a checkpoint at the end of an epoch."
-                )
+            self._check_facts(state)
             if state["batches_done"] >= len(self):  # what is left joined the last step here, which is done there
-                left = len(self.order.ids) - state["batches_done"] * self.order.step_size
-                raise ConfigError(
-                    f"The checkpoint lies inside epoch {state['epoch'] + 1}, of which {left} samples are left: too few "
-                    f"for {self.order.world} devices. Resume on fewer, or from a checkpoint at the end of an epoch."
-                )
+                raise self._too_few(state, len(self.order.ids) - state["batches_done"] * self.order.step_size)
         self.epoch, self.batches_done = int(state["epoch"]), int(state["batches_done"])
         self._is_resumed = True
+
+    def _regroup(self, state: dict[str, Any]) -> None:
+        """Take up an epoch whose steps had another size, on more or fewer processes or with another batch size.
+
+        What it had not drawn yet is spread over as many steps as that makes now. Every id still comes once.
+        """
+        done, order = int(state["batches_done"]), self.order
+        if "rest" in state:
+            rest, drawn = state["rest"].numpy(), state["drawn"].numpy()
+        else:
+            if "ids" in state:
+                self.order = order = order.of(state["ids"].numpy())
+            ids, at = order.epoch_ids(int(state["epoch"])), done * int(state["samples_per_step"])
+            rest, drawn = ids[at:], ids[:at]
+        is_limited = self._limit is not None and self._limit < self._num_batches
+        self._check_facts(state, but=() if is_limited else ("samples_per_step",))
+        num_left = steps_left(len(rest), order.batch_size, order.world)
+        if not num_left:
+            raise self._too_few(state, len(rest))
+        self._redrawn, self._limit = Redrawn(done, rest, drawn), None
+        self._num_batches = done + num_left
+
+    def _too_few(self, state: dict[str, Any], num_left: int) -> ConfigError:
+        return ConfigError(
+            f"The checkpoint lies inside epoch {state['epoch'] + 1}, of which {num_left} samples are left: too few "
+            f"for {self.order.world} devices. Resume on fewer, or from a checkpoint at the end of an epoch."
+        )
+
+    def _check_facts(self, state: dict[str, Any], but: Collection[str] = ()) -> None:
+        """Refuse a position inside an epoch whose order or batches were others."""
+        then: dict[str, Any] = {"sampler": "uniform", **state}  # earlier versions knew no other
+        facts = {name: now for name, now in self._facts().items() if name not in but}
+        changed = [f"{name}: {then[name]} then, {now} now" for name, now in facts.items() if then.get(name) != now]
+        if changed:
+            raise ConfigError(
+                f"The checkpoint lies inside epoch {state['epoch'] + 1}, after {state['batches_done']} batches, "
+                f"but the batches are others now ({'; '.join(changed)}). Resume with what it was trained with, or "
+                "from a checkpoint at the end of an epoch."
+            )
 
     def _facts(self) -> dict[str, int | str]:
         order = self.order

@@ -166,6 +166,12 @@ def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:
     return len(_cut(num_ids, batch_size, 0, world))
 
 
+def steps_left(num_ids: int, batch_size: int, world: int) -> int:
+    """Steps in what is left of an epoch, when `spread` makes them: none with fewer than two ids for each process, which
+    batch norm needs, unless batches are of one."""
+    return min(num_steps(num_ids, batch_size, world), num_ids // (world * min(2, batch_size)))
+
+
 def spread(ids: Ids, num_steps: int, rank: int = 0, world: int = 1) -> list[Ids]:
     """One rank's share of `ids` in each of `num_steps` steps: even over steps and ranks, to within one id.
 

@@ -4,6 +4,7 @@
     prepare          its beginning, told once for fit, check, the finders, tune, cv and the worker processes
     checkup          `litscope check`: the beginning alone, as a report
     hardware         what this machine has, and whether the recipe's hardware settings work on it
+    mid_epoch        whether a checkpoint inside an epoch can be taken up
     settings         what people may change while a run trains
     build            from a recipe to objects: the source, the data module, the network, the Trainer
     loggers          where metrics go besides the run's own files

@@ -200,11 +200,28 @@ class TestExactResume:
         run(folder, tmp_path, Look(), data=STREAM_WITH_WORKERS)
         assert positions == [True] * 18
 
-    def test_another_batch_size_inside_an_epoch_is_refused(self, folder, tmp_path):
+    @pytest.mark.parametrize("batch_size", [3, 5, 11])
+    def test_another_batch_size_inside_an_epoch_keeps_what_is_left_of_it(self, folder, tmp_path, batch_size):
         path = tmp_path / "stopped.ckpt"
-        run(folder, tmp_path, SaveAndStop("batch", 4, path))
+        before = run(folder, tmp_path, SaveAndStop("batch", 4, path)).seen
+        data = open_folder(folder, batch_size=batch_size)
+        data.regroups, model = True, Probe()
+        trainer(tmp_path, max_epochs=1).fit(model, datamodule=data, ckpt_path=path)
+        ids = [i for seen in (*before, *model.seen) for i in seen[1]]
+        assert sorted(ids) == sorted(set(ids))
+        assert len(ids) == 46
+        assert max(len(seen[1]) for seen in model.seen) <= batch_size + 1
+        assert data.is_regrouped
+
+    @pytest.mark.parametrize("limits", [{}, {"limit_train_batches": 4}])
+    def test_another_batch_size_inside_an_epoch_is_refused(self, folder, tmp_path, limits):
+        """Where nobody asks for the next epoch's loader, and where the epoch would have had fewer samples."""
+        path = tmp_path / "stopped.ckpt"
+        run(folder, tmp_path, SaveAndStop("batch", 3, path), **limits)
+        data = open_folder(folder, batch_size=9)
+        data.regroups = bool(limits)
         with pytest.raises(ConfigError, match="samples_per_step: 8 then, 9 now"):
-            run(folder, tmp_path, ckpt=path, data={"batch_size": 9})
+            trainer(tmp_path, **limits).fit(Probe(), datamodule=data, ckpt_path=path)
 
     def test_testing_a_checkpoint_does_not_move_the_next_training(self, folder, tmp_path):
         path = tmp_path / "stopped.ckpt"

@@ -106,6 +106,8 @@ class LiveRun:
 
     def keep_plan(self, state: Mapping[str, Any]) -> None:
         """Have the schedule go on as planned, unless something else has been asked for since."""
+        if self.data.is_regrouped:  # the epoch has other steps left than were planned
+            return
         total_steps, warmup_steps = state["plan"]
         self.module.kept_plan = (total_steps, warmup_steps)
 
@@ -283,7 +285,8 @@ class LiveRun:
 
     def prepare_epoch(self) -> None:
         """Before an epoch starts, have Lightning ask for a loader with the present samples and batch size."""
-        if self._is_layout_changed or self.data.batch_size != self._settings.batch_size:
+        is_other = self.data.is_regrouped or self.data.batch_size != self._settings.batch_size
+        if self._is_layout_changed or is_other:
             self.data.batch_size = self._settings.batch_size
             ask_for_train_loader(self.trainer)
             self._is_layout_changed = True
