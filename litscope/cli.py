@@ -35,6 +35,7 @@ from litscope.commands.envelope import answering, leave_stdout
 from litscope.commands.line import Command, is_shell_asking, name_of, write
 from litscope.console import say, screen_width
 from litscope.errors import ConfigError, LitscopeError, did_you_mean
+from litscope.starter import forget_empty_ranks, is_silent, quiet_torch, refuse_company
 
 UNUSABLE_PATH = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if is_shell_asking():
         completion.answer_shell(COMMANDS)
+    forget_empty_ranks()
+    quiet_torch()
     code = _answer(words)
     if argv is None:
         _end_undisturbed()
@@ -81,10 +84,12 @@ def _failure(error: LitscopeError | KeyboardInterrupt | OSError) -> tuple[str, i
     """Say what went wrong, and return that with the exit code."""
     if isinstance(error, LitscopeError):
         first, *more = str(error).split("\n")
-        say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
+        if not (error.is_said or is_silent()):
+            say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        say("interrupted")
+        if not is_silent():
+            say("interrupted")
         return "interrupted", 130
     if error.errno is None:  # not of the system: a defect
         raise error
@@ -105,7 +110,13 @@ def _run(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         hint = did_you_mean(words[0], COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
         raise ConfigError(f"{words[0]!r} is not a command.{hint} `litscope --help` describes them.")
+    if words[0] not in IN_COMPANY and not {"-h", "--help"}.intersection(words):
+        refuse_company(f"litscope {words[0]}")
     return COMMANDS[words[0]](words[1:])
+
+
+IN_COMPANY = ("fit", "doctor")
+"""Commands for all tasks of a step of Slurm, or all processes of torchrun: they train in all, or look at each."""
 
 
 COMMANDS: dict[str, Command] = {

@@ -23,9 +23,15 @@ from collections.abc import Iterable
 
 
 class LitscopeError(Exception):
-    """Root of the tree. A command ends with `exit_code` and prints the message, no traceback."""
+    """Root of the tree. A command ends with `exit_code` and prints the message, no traceback.
+
+    Attributes:
+        exit_code: of the command.
+        is_said: whether another process of the run says the message.
+    """
 
     exit_code = 1
+    is_said = False
 
 
 class UserError(LitscopeError, ValueError):

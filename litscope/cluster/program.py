@@ -75,7 +75,7 @@ def fit_shape(
         ConfigError: where the two disagree.
     """
     hardware, before = recipe.hardware, _hardware_before(recipe)
-    asked, num_nodes = hardware.devices, str(hardware.num_nodes)
+    asked, num_nodes = hardware.devices, str(hardware.num_nodes or "auto")
     if not re.fullmatch(r"auto|[1-9]\d*", asked):
         raise ConfigError(f"--devices {asked}: the launcher chooses which; give their number.")
     # What a run that goes on had before is no wish of now.
@@ -130,7 +130,7 @@ def of_shape(recipe: Recipe, shape: Shape) -> list[str]:
     """The flags that a training lacks to have so many processes."""
     hardware = recipe.hardware
     flags = [] if hardware.devices == str(shape.devices) else ["--devices", str(shape.devices)]
-    is_said = str(hardware.num_nodes) == str(shape.nodes) or (shape.nodes == 1 and str(hardware.num_nodes) == "auto")
+    is_said = hardware.num_nodes == shape.nodes or (shape.nodes == 1 and hardware.num_nodes is None)
     return flags + ([] if is_said else ["--num-nodes", str(shape.nodes)])
 
 

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import litscope
 from litscope.console import json_printable, warnings_heard
+from litscope.starter import is_first
 
 
 class Envelope:
@@ -62,6 +63,8 @@ class Envelope:
 
     def _write(self, out: TextIO, run: object, error: Mapping[str, Any] | None, result: Any) -> None:
         self.is_begun = True
+        if not is_first():  # of the processes of one run, one writes
+            return
         facts = {
             "litscope": litscope.__version__,
             "command": self.command,

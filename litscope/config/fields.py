@@ -67,6 +67,8 @@ def typed(field: Field, value: Any, where: str, written: str | None = None) -> A
     """
     if value is None and field.may_be_none:
         return None
+    if field.key == "hardware.num_nodes" and value == "auto":
+        return None
     if field.key == "data.augment":
         value = {"true": "default", "false": "none"}.get(str(value).lower(), value)
     if field.key == "hardware.devices" and isinstance(value, list | tuple):

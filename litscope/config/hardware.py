@@ -12,7 +12,7 @@ from typing import Literal
 
 from litscope.config.section import Section, one_of
 from litscope.config.strategies import why_no_strategy
-from litscope.settings import COUNT, setting
+from litscope.settings import COUNT, Range, setting
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 """What `--accelerator` takes; cuda is gpu, but never an Apple GPU."""
@@ -73,9 +73,13 @@ class HardwareConfig(Section, group="hardware"):
     accelerator: str = setting("auto", check=_accelerator)
     """auto, cpu, gpu (cuda), mps."""
     devices: str = setting("auto", "gpus", check=_devices, takes=(int, Sequence[int]))
-    """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
-    num_nodes: int = setting(1, "nodes", check=COUNT)
-    """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
+    """How many devices (2), which ones (0,3), or auto: one for each process that srun or torchrun started on a machine,
+    else every GPU, or one CPU process."""
+    num_nodes: int | None = setting(None, "nodes", check=COUNT)
+    """Number of machines, or auto: as many as srun or torchrun started the run on, else one. Without these, start the
+    same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
+    rank_timeout: float = setting(60.0, check=Range(least=5))
+    """Seconds after which a run on several devices ends, if one of its processes is stopped, killed or cut off."""
     strategy: str = setting("auto", check=why_no_strategy)
     """How several devices share the work: auto and ddp (each has the whole network), ddp_find_unused_parameters_true,
     fsdp or fsdp_full (each keeps a share of weights, gradients and optimizer state), fsdp_shard_grad (weights stay

@@ -289,13 +289,19 @@ class FitKeywords(TypedDict, total=False):
     accelerator: str
     """auto, cpu, gpu (cuda), mps."""
     devices: str | int | Sequence[int]
-    """How many devices (2), which ones (0,3), or auto: every GPU, one CPU process."""
+    """How many devices (2), which ones (0,3), or auto: one for each process that srun or torchrun started on a
+    machine, else every GPU, or one CPU process.
+    """
     gpus: str | int | Sequence[int]
     """The same as `devices`."""
-    num_nodes: int
-    """Number of machines; start the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set."""
-    nodes: int
+    num_nodes: int | None
+    """Number of machines, or auto: as many as srun or torchrun started the run on, else one. Without these, start
+    the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.
+    """
+    nodes: int | None
     """The same as `num_nodes`."""
+    rank_timeout: float
+    """Seconds after which a run on several devices ends, if one of its processes is stopped, killed or cut off."""
     strategy: str
     """How several devices share the work: auto and ddp (each has the whole network),
     ddp_find_unused_parameters_true, fsdp or fsdp_full (each keeps a share of weights, gradients and optimizer

@@ -250,7 +250,8 @@ class Loader(ABC):
             ids, at = order.epoch_ids(int(state["epoch"])), done * int(state["samples_per_step"])
             rest, drawn = ids[at:], ids[:at]
         is_limited = self._limit is not None and self._limit < self._num_batches
-        self._check_facts(state, but=() if is_limited else ("samples_per_step",))
+        of_rest = ("num_samples",) if "rest" in state else ()  # which says itself what is left
+        self._check_facts(state, but=of_rest if is_limited else ("samples_per_step", *of_rest))
         num_left = steps_left(len(rest), order.batch_size, order.world)
         if not num_left:
             raise self._too_few(state, len(rest))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as L
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torchmetrics import Metric
 
 from litscope.console import say
@@ -124,6 +125,7 @@ def one_device_trainer(plan: Plan) -> L.Trainer:
         accelerator=plan.accelerator,
         devices=plan.devices[:1] if isinstance(plan.devices, list) else 1,
         precision=plan.precision,  # type: ignore[arg-type]
+        plugins=LightningEnvironment(),  # one process, whoever started it
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

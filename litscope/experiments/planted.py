@@ -30,6 +30,7 @@ from litscope.ledger.journal.actions import Action, decide, request
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir, read_lines, write_json
+from litscope.starter import refuse_company
 from litscope.training.loop.canaries import draw
 
 DEPTHS = (0.5, 1.0, 2.0)
@@ -123,6 +124,7 @@ def validate(run: RunDir, share: float = 0.1, keep: bool = False) -> Validation:
         UserError: if its data are not there any more.
         Interrupted: after Ctrl-C or SIGTERM; nothing is left.
     """
+    refuse_company("litscope suspects --validate")
     if not 0 < share < 0.5:
         raise ConfigError(f"--share {share}: it is more than 0 and less than 0.5.")
     recipe = recipe_of(run)

@@ -30,6 +30,7 @@ from litscope.defaults import direction
 from litscope.errors import ConfigError
 from litscope.live.records import epoch_rows
 from litscope.rundir import RunDir
+from litscope.starter import refuse_company
 from litscope.training.fit import run_recipe
 
 LEAST_SEEDS = 2
@@ -188,6 +189,7 @@ def bench_prune(recipe: Recipe, num_seeds: int = 3) -> PruneResult:
         ConfigError: for settings that make the arms incomparable, or a method that prunes nothing.
         UserError: whatever `fit` would refuse.
     """
+    refuse_company("litscope bench prune")
     recipe = _prepared(recipe, num_seeds)
     method = recipe.training.prune
     ratio = DEFAULT_RATIO if recipe.training.prune_ratio is None else recipe.training.prune_ratio

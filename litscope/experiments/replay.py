@@ -23,6 +23,7 @@ from litscope.live.records import epoch_rows
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, read_lines
 from litscope.runs import claimed_folder, is_training
+from litscope.starter import refuse_company
 from litscope.training.fit import run_recipe
 
 
@@ -38,6 +39,7 @@ def replay(run: RunDir, run_dir: str | None = None) -> Replay:
         UserError: if its data or files are not there any more.
         Interrupted: after Ctrl-C or SIGTERM; the replay can be resumed like any run.
     """
+    refuse_company("litscope replay")
     if is_training(run):
         raise RunError(f"{run.path} is training: a replay needs an end to be compared with. Wait, or stop it.")
     last, _ = find_checkpoint(str(run.path))

@@ -31,6 +31,7 @@ from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
 from litscope.runs import STUDY, TRIALS, claim_folder
+from litscope.starter import refuse_company
 from litscope.training.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Asked:
 def begin(recipe: Recipe, space: Sequence[str], num_trials: int, pruner: str) -> Asked:
     """Check what is to be searched, open the data and choose what was left open; arguments and errors as `tune`."""
     check_search(list(space), num_trials, pruner)
+    refuse_company("litscope tune")
     check_fresh(recipe, "tune")
     family = optimizer_family(recipe.training.optimizer)
     dimensions = parse_space(list(space)) if space else default_space(family)

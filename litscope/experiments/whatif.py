@@ -32,6 +32,7 @@ from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.checkpoint_parts import copy_checkpoint
 from litscope.rundir import RunDir, write_json
 from litscope.runs import RUNS
+from litscope.starter import refuse_company
 from litscope.training.loop.checkpoints import KEY
 
 AS_IS, CHANGED = "as-is", "changed"
@@ -66,6 +67,7 @@ def whatif(
         UserError: if its data are not there any more.
         Interrupted: after Ctrl-C or SIGTERM; nothing is left.
     """
+    refuse_company("litscope whatif")
     if epochs < 1:
         raise ConfigError(f"--epochs {epochs}: it is 1 or more.")
     if seeds < 2:

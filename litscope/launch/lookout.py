@@ -2,8 +2,8 @@
 
 Python handles a signal when its main thread comes back to Python. In a rendezvous, or in a collective that another
 process never joins, it does not come back, so Ctrl-C and SIGTERM would have no effect for as long as the collective may
-wait (half an hour). A thread looks on: it reads the signals as they arrive, and the states of the other processes of
-this machine. It counts its own looks, not the time, so that a run which is stopped as a whole loses nothing.
+wait (half an hour). A thread looks on: it reads the signals as they arrive, and what is heard of the other processes
+(`peers`). It counts its own looks, not the time, so that a run which is stopped as a whole loses nothing.
 """
 
 from __future__ import annotations
@@ -11,29 +11,39 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from litscope.console import say
+from litscope.errors import LitscopeError
+from litscope.launch.peers import Peer, Peers
+from litscope.starter import host_name
 
 LOOK_S = 0.1
 """Seconds between two looks."""
 
 HEARD_S = 10.0
-"""How long a signal may wait for the main thread, and for processes that are stopped."""
+"""How long a signal may wait for the main thread, and for processes that are silent."""
 
 STOPPING_S = 120.0
 """How long a run may take to end after a signal that it has heard."""
 
+SILENT_S = 3.0
+"""A process of which nothing was heard for so long is silent; a signal to end does not wait for it."""
+
 SAY_S = 10.0
 """After so long it is said which process is silent."""
 
-SILENT_S = 300.0
-"""So long a run waits for a process that is stopped."""
+BLAME_S = 2.5
+"""How long to look for who is gone, after a collective has failed."""
 
-MEETING_S = 120.0
-"""How long the processes of one machine may take to find each other once all of them are ready to."""
+GRACE_S = 10.0
+"""How long the run may take to notice by itself that a process has left (gloo does at once), before it is ended."""
+
+MEETING_S = 300.0
+"""How long processes that were started together may take to come to their meeting place."""
 
 Status = Literal["failed", "interrupted"]
 
@@ -54,39 +64,33 @@ class Signs(NamedTuple):
     on_end: Callable[[Status, str], None]
 
 
-class Worker(NamedTuple):
-    """Another process of this machine.
-
-    Attributes:
-        name: "local rank 1".
-        pid: of the process.
-        is_there: whether it is ready to meet the others.
-    """
-
-    name: str
-    pid: int
-    is_there: Callable[[], bool]
-
-
 class Lookout:
-    """Watches over the processes of one machine.
+    """Watches over the processes of a run.
 
     Args:
-        workers: the others.
+        peers: the others.
         signs: of this one.
-        is_alone: there is no other machine, so the others are these.
-        meeting_place: address and port, for messages.
-        end: ends the workers and this process, with an exit code.
+        timeout_s: how long one may be silent (--rank-timeout).
+        end: ends this process, and those that it started, with an exit code.
+        were_started_together: so that all must come to the meeting place; else another machine may be started later.
+        speaks: whether this process says that another one is silent.
     """
 
     def __init__(
-        self, workers: list[Worker], signs: Signs, is_alone: bool, meeting_place: str, end: Callable[[int], None]
+        self,
+        peers: Peers,
+        signs: Signs,
+        timeout_s: float,
+        end: Callable[[int], None],
+        *,
+        were_started_together: bool = True,
+        speaks: bool = True,
     ) -> None:
-        self._workers, self._signs, self._is_alone, self._place = workers, signs, is_alone, meeting_place
-        self._end_process = end
+        self._peers, self._signs, self._timeout_s, self._end_process = peers, signs, timeout_s, end
+        self._were_started_together, self._speaks = were_started_together, speaks
         self._is_over = threading.Event()
         self._signals: list[tuple[str, float]] = []
-        self._silent_s = self._waited_s = self._now = 0.0
+        self._waited_s = self._left_s = self._now = 0.0
         self._said: set[str] = set()
 
     def __enter__(self) -> Lookout:
@@ -111,6 +115,7 @@ class Lookout:
     def _work(self) -> None:
         while not self._is_over.wait(LOOK_S):
             self._now += LOOK_S
+            self._peers.look(LOOK_S)
             self._take_signals()
             found = self._why_it_cannot_go_on()
             if found is not None and not self._is_over.is_set():
@@ -128,55 +133,86 @@ class Lookout:
         self._signals += [(names[number], self._now) for number in numbers if number in names]
 
     def _why_it_cannot_go_on(self) -> tuple[Status, str] | None:
-        stopped = [worker for worker in self._workers if is_stopped(worker.pid)]
-        self._silent_s = self._silent_s + LOOK_S if stopped else 0.0
-        who = " and ".join(f"{worker.name} (process {worker.pid})" for worker in stopped)
-        if self._signals and (why := self._why_no_signal_ends_it(stopped, who)) is not None:
+        silent = self._peers.silent(SILENT_S)
+        if self._signals and (why := self._why_no_signal_ends_it(silent)) is not None:
             return "interrupted", why
-        if self._silent_s > SAY_S:
-            resume = " ".join(str(worker.pid) for worker in stopped)
-            self._say(f"{who} is stopped, and the run waits for it. To let it go on: kill -CONT {resume}")
-        if self._silent_s > SILENT_S:
-            return "failed", f"{who} was stopped for {SILENT_S:g} s, and the run could not go on without it."
+        if self._peers.is_lost or self._peers.failed():
+            self._left_s += LOOK_S
+            if self._left_s > GRACE_S:
+                return "failed", why_it_ended(self._peers.failed() or self._peers.others)
+        if late := self._peers.silent(min(SAY_S, self._timeout_s / 2)):
+            self._say(f"{listed(late)} {_is(late)} silent, and the run waits.{_how_to_let_go_on(late)}")
+        if gone := self._peers.silent(self._timeout_s):
+            return "failed", (
+                f"{listed(gone)} {_was(gone)} silent for {self._timeout_s:g} s (--rank-timeout), and the run could not "
+                "go on without it."
+            )
         return self._why_they_do_not_meet()
 
-    def _why_no_signal_ends_it(self, stopped: list[Worker], who: str) -> str | None:
+    def _why_no_signal_ends_it(self, silent: Sequence[Peer]) -> str | None:
         name, first = self._signals[0]
         waited = self._now - first
         is_told_twice = any(
             again == "SIGINT" and self._now - when > HEARD_S / 5 for again, when in self._signals[1:]
         )  # a scheduler sends several signals, and means one
-        is_stuck = waited > HEARD_S and (not self._signs.has_heard() or bool(stopped))
+        is_stuck = waited > HEARD_S and (not self._signs.has_heard() or bool(silent))
         if not (is_told_twice or is_stuck or waited > STOPPING_S):
             return None
-        reason = f"{who} is stopped" if stopped else f"it waits for {self._others()}"
+        reason = f"{listed(silent)} {_is(silent)} silent" if silent else f"it waits for {self._others()}"
         return f"{name}: the run cannot end by itself, for {reason}; it was ended. The last checkpoint stays."
 
     def _others(self) -> str:
         if self._signs.has_met():
             return "other processes"
-        missing = [worker.name for worker in self._workers if not worker.is_there()]
-        return " and ".join(missing) or f"the other processes at {self._place}"
+        address, port = self._peers.place
+        return f"{listed(self._peers.missing()) or 'the other processes'} at {address}:{port}"
 
     def _why_they_do_not_meet(self) -> tuple[Status, str] | None:
-        """Only one machine has a deadline: another may be started later, or its data take longer to read."""
-        if self._signs.has_met():
-            return None
-        missing = [worker.name for worker in self._workers if not worker.is_there()]
-        self._waited_s = 0.0 if missing else self._waited_s + LOOK_S
-        if not missing and self._waited_s > 6 * SAY_S:
-            self._say(f"waiting for the other processes at {self._place}")
-        if self._is_alone and self._waited_s > MEETING_S:
+        missing = [] if self._signs.has_met() else self._peers.missing()
+        self._waited_s = self._waited_s + LOOK_S if missing else 0.0
+        address, port = self._peers.place
+        if self._waited_s > 6 * SAY_S:
+            self._say(f"waiting for {listed(missing)} at {address}:{port}")
+        if self._were_started_together and self._waited_s > MEETING_S:
             return "failed", (
-                f"The processes of this run did not find each other at {self._place} within {MEETING_S:g} s, though "
-                "all were ready. Does the machine have a loopback network (ip link show lo)? Or train on --devices 1."
+                f"{listed(missing)} did not come to {address}:{port} within {MEETING_S:g} s, though the processes were "
+                "started together. Can the machines reach each other there (on one: ip link show lo)?"
             )
         return None
 
     def _say(self, line: str) -> None:
-        if line not in self._said:
+        if self._speaks and line not in self._said:
             self._said.add(line)
             say(line)
+
+
+@contextmanager
+def echoes_told(peers: Peers) -> Iterator[None]:
+    """An error inside that is the echo of another process's end is told as that.
+
+    Raises:
+        LitscopeError: naming the process.
+    """
+    try:
+        yield
+    except LitscopeError:
+        raise
+    except Exception as error:
+        if gone := peers.blame(BLAME_S):
+            raise LitscopeError(why_it_ended(gone)) from error
+        raise
+
+
+def why_it_ended(gone: Sequence[Peer]) -> str:
+    """What to say of a run of which these processes have left, or are no more."""
+    told = [f"{peer}: {peer.left.message}" for peer in gone if peer.left is not None and peer.left.message]
+    return " ".join(told) or f"{listed(gone)} ended, and the run could not go on without it."
+
+
+def listed(peers: Sequence[Peer], most: int = 3) -> str:
+    """`rank 1 (process 7 on node2) and rank 2 (process 8 on node2)`."""
+    more = [f"{len(peers) - most} more"] if len(peers) > most else []
+    return " and ".join([*map(str, peers[:most]), *more])
 
 
 def is_stopped(pid: int) -> bool:
@@ -186,3 +222,17 @@ def is_stopped(pid: int) -> bool:
     except OSError:
         return False
     return text.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def _how_to_let_go_on(silent: Sequence[Peer]) -> str:
+    """A sentence about those that are stopped on this machine; else nothing."""
+    here = [str(peer.pid) for peer in silent if peer.host == host_name() and is_stopped(peer.pid or 0)]
+    return f" Stopped by a signal or a debugger; to let it go on: kill -CONT {' '.join(here)}" if here else ""
+
+
+def _is(peers: Sequence[Peer]) -> str:
+    return "is" if len(peers) == 1 else "are"
+
+
+def _was(peers: Sequence[Peer]) -> str:
+    return "was" if len(peers) == 1 else "were"

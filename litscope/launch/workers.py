@@ -23,15 +23,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 from litscope.errors import LitscopeError
 from litscope.launch import places
 from litscope.launch.held_back import ENDING, held_back
-from litscope.launch.lookout import Lookout, Signs, Worker
-from litscope.launch.places import free_port, node_rank
+from litscope.launch.lookout import Lookout, Signs, echoes_told, is_stopped
+from litscope.launch.peers import Peers
+from litscope.launch.places import environment, free_port, node_rank, rank_of_process, variables
+from litscope.starter import host_name
 
 GRACE_S = 10.0
 """How long the run may take to notice a dead worker by itself (gloo does at once), before it is ended."""
@@ -43,12 +46,16 @@ JOIN_S = 60.0
 class Workers:
     """The worker processes of this machine.
 
+    Args:
+        first_rank: of this process.
+
     Attributes:
         death: says which worker died and how, once one has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_rank: int = 0) -> None:
         self.death: str | None = None
+        self._first_rank = first_rank
         self._processes: list[subprocess.Popen[bytes]] = []
         self._is_over = False
 
@@ -63,17 +70,6 @@ class Workers:
                 place = {**os.environ, **environment, "LOCAL_RANK": str(local_rank)}
                 self._processes.append(subprocess.Popen(command, env=place, start_new_session=True))
 
-    def others(self, folder: Path) -> list[Worker]:
-        """For the lookout.
-
-        Args:
-            folder: where they say that they are there (`say_there`).
-        """
-        return [
-            Worker(f"local rank {rank}", process.pid, (folder / str(rank)).exists)
-            for rank, process in enumerate(self._processes, 1)
-        ]
-
     def watch(self, on_death: Callable[[str], None]) -> None:
         """End the run when a worker dies and the run does not notice: a collective that waits for it may never end."""
         threading.Thread(target=self._watch, args=(on_death,), name="litscope-workers", daemon=True).start()
@@ -84,7 +80,8 @@ class Workers:
                 code = process.poll()
                 if code not in (None, 0) and self.death is None:
                     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-                    self.death = f"The worker process of local rank {local_rank} ended {how}."
+                    who = f"rank {self._first_rank + local_rank} (process {process.pid} on {host_name()})"
+                    self.death = f"{who} ended {how}."
             time.sleep(0.1)
         deadline = time.monotonic() + GRACE_S
         while not self._is_over and time.monotonic() < deadline:
@@ -132,87 +129,102 @@ def start_workers(
     recipe_yaml: str,
     run_dir: Path,
     signs: Signs,
+    timeout_s: float,
     files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Workers]:
     """Start this machine's other ranks, and see to it that they end with the block.
 
     Args:
         module: that a worker runs, with a file of the recipe and the run's folder as its words. It calls
-            `die_with_parent` first, `hear_signals` once it has its handlers, `say_there` before it meets the others.
+            `die_with_parent` first, `hear_signals` once it has its handlers, and works inside `watched`.
         num_devices: processes on this machine, this one included; with 1 on 1 machine nothing is done.
         recipe_yaml: the resolved recipe.
-        files: name -> content of what else a worker needs, beside the file of the recipe.
         signs: of this process. Told just before it is ended, because a worker died or is silent.
+        timeout_s: how long a process may be silent.
+        files: name -> content of what else a worker needs, beside the file of the recipe.
 
     Raises:
         LitscopeError: if a worker died, or this process cannot listen where the others look for it.
     """
-    workers = Workers()
     if num_devices * num_nodes == 1:
-        yield workers
+        yield Workers()
         return
-    environment = {
-        "LOCAL_RANK": "0",
-        "NODE_RANK": str(node_rank(num_nodes)),
-        "WORLD_SIZE": str(num_devices * num_nodes),
-        "MASTER_ADDR": os.environ["MASTER_ADDR"] if num_nodes > 1 else places.HERE,
-        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(free_port()),
-        "LITSCOPE_DEVICES": str(num_devices),
-    }
-    if num_nodes == 1 and sys.platform == "linux":
-        environment["GLOO_SOCKET_IFNAME"] = "lo"  # else gloo asks the resolver for this host's name
-    with tempfile.TemporaryDirectory(prefix="litscope-") as folder, _environment(environment):
+    node, world_size = node_rank(num_nodes), num_devices * num_nodes
+    address, port = places.HERE, free_port()
+    if num_nodes > 1:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    around = variables(node, 0, num_devices, world_size, address, port)
+    workers = Workers(node * num_devices)
+    peers = _peers(node * num_devices, world_size, (address, port))
+    with tempfile.TemporaryDirectory(prefix="litscope-") as folder, environment(around):
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(recipe_yaml, encoding="utf-8")
         for name, content in files.items():
             recipe.with_name(name).write_bytes(content)
         command = [sys.executable, "-m", module, str(recipe), str(run_dir)]
-        workers.start(command, num_devices, environment)
+        peers.start()
+        workers.start(command, num_devices, around)
         workers.watch(lambda death: signs.on_end("failed", death))
-        place = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
         try:
-            with Lookout(workers.others(Path(folder)), signs, num_nodes == 1, place, workers.end_all):
+            is_alone = num_nodes == 1
+            with (
+                ExitStack() if is_alone else echoes_told(peers),
+                Lookout(peers, signs, timeout_s, workers.end_all, were_started_together=is_alone),
+            ):
                 yield workers
             workers.join()
         except Exception as error:
             time.sleep(0.3)  # the error may be the echo of a death that the watcher is about to see
             if workers.death is not None and not isinstance(error, LitscopeError):
                 raise LitscopeError(workers.death) from error
-            if (
-                type(error).__name__ == "DistNetworkError" and not signs.has_met()
-            ):  # torch's, which is not imported here
+            is_of_meeting = type(error).__name__ == "DistNetworkError"  # torch's, which is not imported here
+            if is_of_meeting and not signs.has_met():
                 reason = str(error).partition("\n")[0]
                 raise LitscopeError(
-                    f"The processes of this run cannot meet at {place}: {reason} Start it again."
+                    f"The processes of this run cannot meet at {address}:{port}: {reason} Start it again."
                 ) from error
             raise
         finally:
             workers.kill()
+            peers.close()
+
+
+def _peers(rank: int, world_size: int, place: tuple[str, int]) -> Peers:
+    return Peers(rank, world_size, place, keeps_store=rank == 0, name="run")
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Inside, these environment variables are set."""
-    earlier = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def watched(signs: Signs, timeout_s: float) -> Iterator[None]:
+    """A worker works inside: where the first process of the run is silent, this one ends.
+
+    Args:
+        signs: of this process.
+        timeout_s: how long a process may be silent.
+    """
+    rank, place = rank_of_process(None), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    peers = _peers(rank, int(os.environ["WORLD_SIZE"]), place)
+    peers.start()
     try:
-        yield
+        with ExitStack() as stack:
+            if (
+                int(os.environ["NODE_RANK"]) == 0
+            ):  # on another machine than the first, the process that started this one looks out
+                stack.enter_context(Lookout(peers, signs, timeout_s, _end_with_parent, speaks=rank == 1))
+            yield
     finally:
-        for name, value in earlier.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        peers.close()
+
+
+def _end_with_parent(code: int) -> NoReturn:
+    """End this worker; and the process that started it, if that is stopped and would not end by itself."""
+    if is_stopped(os.getppid()):
+        os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(code)
 
 
 def hear_signals() -> None:
     """A worker has its handlers: what came in before reaches them now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-
-
-def say_there(recipe_file: Path) -> None:
-    """A worker is ready to meet the others."""
-    (recipe_file.parent / os.environ["LOCAL_RANK"]).touch()
 
 
 def die_with_parent() -> None:

@@ -13,8 +13,9 @@ import copy
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
@@ -34,6 +35,7 @@ from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted, Preempted, RunError, Superseded, UserError
+from litscope.launch.joined import Joined, join
 from litscope.launch.lookout import Signs
 from litscope.launch.places import rank_of_process
 from litscope.launch.workers import start_workers
@@ -61,6 +63,7 @@ from litscope.training.run_folder import abandon, begin, check_folder, check_nam
 from litscope.training.threads import torch_threads
 from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
 from litscope.training.tuning.surroundings import look_around
+from litscope.training.worker import follow
 
 WORKER = "litscope.training.worker"
 """What the other processes of a run execute."""
@@ -128,6 +131,23 @@ def run_recipe(
         requeues: this run is what its batch job is for: a scheduler's signal puts the job back into the queue, and a
             requeued job goes on with it.
     """
+    joined = join()
+    if joined is not None and not joined.is_first:
+        return follow(joined, recipe, callbacks, metrics)
+    work = partial(_run, recipe, callbacks, actions, on_epoch, metrics, requeues, joined)
+    return work() if joined is None else joined.lead(work)
+
+
+def _run(
+    recipe: Recipe,
+    callbacks: Sequence[L.Callback],
+    actions: Sequence[Action] | None,
+    on_epoch: OnEpoch | None,
+    metrics: Mapping[str, Metric],
+    requeues: bool,
+    joined: Joined | None,
+) -> RunResult:
+    """Train as the process that speaks, with others that it starts or leads; arguments as `run_recipe`."""
     if requeues:
         recipe = as_begun(recipe)
     rank = rank_of_process(recipe.hardware.num_nodes)
@@ -171,10 +191,12 @@ def run_recipe(
                 raise
         attempt = begin(run, start) if is_first else 0
         job = start.job(plan, classifier, claim, attempt, loggers, on_epoch)
-        return _train_with_workers(job, stop_requests, preemption)
+        return _train_with_others(job, stop_requests, preemption, joined)
 
 
-def _train_with_workers(job: Job, stop_requests: StopRequests, preemption: Preemption) -> RunResult:
+def _train_with_others(
+    job: Job, stop_requests: StopRequests, preemption: Preemption, joined: Joined | None
+) -> RunResult:
     """Train on all devices, and write the summary however it ends."""
     began = time.monotonic()
     passed_on = copy.deepcopy(job.asked)
@@ -206,8 +228,13 @@ def _train_with_workers(job: Job, stop_requests: StopRequests, preemption: Preem
     )
 
     try:
-        devices, nodes = job.plan.num_devices, job.plan.num_nodes
-        with start_workers(WORKER, devices, nodes, dump(passed_on), job.run.path, signs, job.files):
+        timeout_s = job.recipe.hardware.rank_timeout
+        if joined is not None:
+            others: AbstractContextManager[object] = joined.led(dump(passed_on), job.run.path, signs, timeout_s)
+        else:
+            devices, nodes = job.plan.num_devices, job.plan.num_nodes
+            others = start_workers(WORKER, devices, nodes, dump(passed_on), job.run.path, signs, timeout_s, job.files)
+        with others:
             outcome = train(job, stop_requests, preemption)
         if job.is_first:
             outcome = replace(outcome, near_duplicates=look_around(job, outcome))
@@ -229,7 +256,7 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
     """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
     recipe, data, classifier = job.recipe, job.data, job.classifier
     classifier.asked_precision = recipe.hardware.precision
-    data.stride, data.pruning = job.stride, build.make_pruning(recipe, data)
+    data.stride, data.pruning, data.regroups = job.stride, build.make_pruning(recipe, data), True
     recorder = build.make_recorder(job, stop_requests, preemption)
     if job.is_first:
         say(*classifier.notes, *build.describe(job))

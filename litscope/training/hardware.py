@@ -20,6 +20,7 @@ from litscope.config.strategies import SHARDED, strategy_meant, why_no_strategy
 from litscope.errors import ConfigError, did_you_mean
 from litscope.launch.places import check_places, check_port
 from litscope.limits import memory_bytes, num_cores
+from litscope.starter import Place, idle_tasks, place_of
 from litscope.training.strategies.combinations import check_combination, unused_settings
 
 DeviceType = Literal["cpu", "cuda", "mps"]
@@ -106,11 +107,12 @@ def check_hardware(recipe: Recipe, machine: Machine | None = None) -> Plan:
     Raises:
         ConfigError: as `plan`; when `--compile-model` has no C++ compiler, or several machines no port to meet on.
     """
-    machine = machine or find_machine()
-    checked = plan(recipe.hardware, machine)
+    machine, place = machine or find_machine(), place_of()
+    checked = plan(recipe.hardware, machine, place)
     check_combination(recipe, checked)
     checked.notes.extend(unused_settings(recipe, checked))
-    check_port(checked.num_nodes)
+    if place is None:
+        check_port(checked.num_nodes)
     if recipe.model.compile and machine.compiler is None:
         raise ConfigError(
             "--compile-model needs a C++ compiler, and neither $CXX nor g++, clang++ or c++ is here. "
@@ -119,22 +121,29 @@ def check_hardware(recipe: Recipe, machine: Machine | None = None) -> Plan:
     return checked
 
 
-def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
+def plan(hardware: HardwareConfig, machine: Machine | None = None, place: Place | None = None) -> Plan:
     """Check the hardware settings against the machine and fill in what is "auto".
 
     Args:
         hardware: the settings as given.
         machine: what is here; default: looked up now.
+        place: among processes that another program started.
 
     Raises:
-        ConfigError: naming the flag, its value, and what exists on this machine.
+        ConfigError: naming the flag, its value, and what exists on this machine, or was started.
     """
     machine = machine or find_machine()
     device_type = _device_type(hardware.accelerator, machine)
-    devices = _devices(hardware.devices, device_type, machine)
+    is_open = hardware.devices.strip() == "auto"
+    if place is not None and is_open and device_type == "cpu":
+        devices: int | list[int] = place.num_local
+    else:
+        devices = _devices(hardware.devices, device_type, machine)
     num_devices = len(devices) if isinstance(devices, list) else devices
-    _check_nodes(hardware)
-    world_size = num_devices * hardware.num_nodes
+    num_nodes = _num_nodes(hardware, place)
+    if place is not None and num_devices != place.num_local:
+        raise ConfigError(_disagree(hardware.devices, num_devices, is_open, place))
+    world_size = num_devices * num_nodes
     strategy, notes = _strategy(hardware.strategy, world_size, device_type)
     _check_sync_batchnorm(hardware.sync_batchnorm, world_size, device_type)
     if strategy in SHARDED:
@@ -145,12 +154,14 @@ def plan(hardware: HardwareConfig, machine: Machine | None = None) -> Plan:
         notes.append(
             f"--devices {num_devices}: more processes than the {machine.num_cores} cores here; they take turns."
         )
+    if place is None and (idle := idle_tasks(world_size)):
+        notes.append(idle)
     return Plan(
         accelerator="gpu" if device_type == "cuda" else device_type,
         device_type=device_type,
         devices=devices,
         num_devices=num_devices,
-        num_nodes=hardware.num_nodes,
+        num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,
         sync_batchnorm=hardware.sync_batchnorm and world_size > 1,
@@ -270,11 +281,45 @@ def _device_numbers(text: str, device_type: DeviceType, machine: Machine) -> lis
     return numbers
 
 
-def _check_nodes(hardware: HardwareConfig) -> None:
-    """Refuse several machines whose environment does not let them find each other; a timeout would take minutes."""
-    if hardware.num_nodes < 1:
-        raise ConfigError(f"--num-nodes {hardware.num_nodes}: at least 1 is needed.")
-    check_places(hardware.num_nodes)
+def _num_nodes(hardware: HardwareConfig, place: Place | None) -> int:
+    """How many machines there are. Refuses several whose environment does not let them find each other; a timeout would
+    take minutes."""
+    given = hardware.num_nodes
+    if given is not None and given < 1:
+        raise ConfigError(f"--num-nodes {given}: at least 1 is needed.")
+    if place is None:
+        check_places(given or 1)
+        return given or 1
+    if given is not None and given != place.num_nodes:
+        more = "srun --nodes" if place.starter == "srun" else "torchrun --nnodes"
+        raise ConfigError(
+            f"--num-nodes {given}: {place.words()}. Give --num-nodes {place.num_nodes} or leave it out, or start it on "
+            f"as many machines: {more}={given}."
+        )
+    return place.num_nodes
+
+
+def _disagree(asked: str, num_devices: int, is_open: bool, place: Place) -> str:
+    """What to say where a machine has another number of processes than of devices."""
+    more = "srun --ntasks-per-node" if place.starter == "srun" else "torchrun --nproc-per-node"
+    if not is_open:
+        return (
+            f"--devices {asked}: {place.words()}. Give --devices {place.num_local} or leave it out, or start a process "
+            f"for each device: {more}={num_devices}."
+        )
+    gpus = f"{num_devices} GPU{'' if num_devices == 1 else 's'}"
+    if num_devices > place.num_local:
+        return (
+            f"{place.words()}, which has {gpus}. Start a process for each: {more}={num_devices}. Or leave some idle: "
+            f"--devices {place.num_local}."
+        )
+    visible = ""
+    if place.starter == "srun":
+        visible = f" (--gpus-per-node={place.num_local}, not --gpus-per-task: each task must see those of its machine)"
+    return (
+        f"{place.words()}, where this one sees {gpus}. Ask for as many GPUs as processes{visible}, or start fewer: "
+        f"{more}={num_devices}. Or train on CPUs: --accelerator cpu."
+    )
 
 
 def _strategy(word: str, world_size: int, device_type: DeviceType) -> tuple[str, list[str]]:

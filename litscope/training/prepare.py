@@ -45,6 +45,7 @@ from litscope.models.classifier import Classifier
 from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks.backbones import why_never_weights, why_no_weights
 from litscope.rundir import RunDir
+from litscope.starter import place_of
 from litscope.training import build
 from litscope.training.choosing import choices
 from litscope.training.choosing.facts import look
@@ -53,6 +54,7 @@ from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
 from litscope.training.loop.checkpoints import steering_state
 from litscope.training.loop.stride import Stride, make_stride
+from litscope.training.mid_epoch import check_mid_epoch
 from litscope.training.passed_on import packed
 from litscope.training.settings import resumed
 from litscope.training.tuning.start_weights import check_reach, starting_weights, with_checkpoint
@@ -154,7 +156,8 @@ def prepare(
     check_callbacks(callbacks)
     if checkpoint is None and ask_network:
         check_reach(recipe)
-    files = packed(metrics, callbacks) if plan.world_size > 1 else {}
+    # The processes of srun and torchrun bring their own.
+    files = packed(metrics, callbacks) if plan.world_size > 1 and place_of() is None else {}
     source = make_source(recipe) if folder is None else _source_of(RunDir(folder), recipe)
     check_classes(recipe, source.manifest.classes)
     if checkpoint is not None:
@@ -167,6 +170,8 @@ def prepare(
     is_first = rank_of_process(plan.num_nodes) == 0
     data = build.make_data(recipe, source).open(progress=recipe.logging.progress and is_first)
     check_against_data(recipe, plan, data)
+    if checkpoint is not None:
+        check_mid_epoch(recipe, plan, checkpoint)
     stride = make_stride(recipe, plan, data, bool(callbacks))
     notes = [*([note] if note else []), *unmeasured, *plan.notes]
     where = recipe.data.actions

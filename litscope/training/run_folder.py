@@ -28,6 +28,7 @@ from litscope.live.records import read_summary
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, write_json, write_text
 from litscope.runs import RUNS, claim_folder
+from litscope.starter import place_of
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
 from litscope.training.loop.checkpoints import KEY, supersede
@@ -124,7 +125,7 @@ def check_folder(recipe: Recipe, folder: Path | None, manifest: Manifest, plan: 
         return
     path = asked_folder(recipe)
     is_first = rank_of_process(plan.num_nodes) == 0
-    if path is None and (plan.num_nodes > 1 or not is_first):
+    if path is None and place_of() is None and (plan.num_nodes > 1 or not is_first):
         raise ConfigError("--num-nodes: give --run-dir (on a shared disk), so that all machines use one folder.")
     if path is not None and is_first:  # the others may find what the first one has begun
         RunDir(path).check_free()

@@ -21,6 +21,7 @@ from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir, read_lines
+from litscope.starter import host_name
 from litscope.training.fit import fit, run_recipe
 
 
@@ -122,7 +123,7 @@ def test_a_dead_worker_ends_the_run(tmp_path: Path) -> None:
     os.kill(int(children[0]), signal.SIGKILL)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "local rank 1 ended by SIGKILL" in words
+    assert f"rank 1 (process {children[0]} on {host_name()}) ended by SIGKILL" in words
     summary = read_summary(RunDir(run))
     assert summary["status"] == "failed"
     assert "SIGKILL" in summary["message"]

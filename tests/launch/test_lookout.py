@@ -19,8 +19,11 @@ from litscope.errors import LitscopeError
 from litscope.launch import lookout, places
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir
+from litscope.starter import host_name
 
-DEADLINES = {"HEARD_S": 2.0, "SAY_S": 0.5, "SILENT_S": 300.0, "MEETING_S": 300.0}
+HOST = host_name()
+
+DEADLINES = {"HEARD_S": 2.0, "SAY_S": 2.0, "MEETING_S": 300.0}
 
 
 def _fit(run: Path, deadlines: dict[str, float], settings: dict[str, Any]) -> int:
@@ -35,8 +38,10 @@ def _fit(run: Path, deadlines: dict[str, float], settings: dict[str, Any]) -> in
     return 0
 
 
-def start(run: Path, *, environment: dict[str, str] | None = None, **deadlines: float) -> Forked:
-    return Forked(_fit, run, deadlines, {}, environment=environment)
+def start(
+    run: Path, *, environment: dict[str, str] | None = None, rank_timeout: float = 300, **deadlines: float
+) -> Forked:
+    return Forked(_fit, run, deadlines, {"rank_timeout": rank_timeout}, environment=environment)
 
 
 def worker_of(process: Forked) -> int:
@@ -47,9 +52,9 @@ def worker_of(process: Forked) -> int:
     return pid
 
 
-def stopped_run(folder: Path, **deadlines: float) -> tuple[Forked, int]:
+def stopped_run(folder: Path, **settings: float) -> tuple[Forked, int]:
     """A run whose other process is stopped."""
-    process = start(folder, **deadlines)
+    process = start(folder, **settings)
     wait_for_step(process, folder, 10)
     worker = worker_of(process)
     os.kill(worker, signal.SIGSTOP)
@@ -59,7 +64,7 @@ def stopped_run(folder: Path, **deadlines: float) -> tuple[Forked, int]:
 @pytest.mark.slow
 def test_a_stopped_process_is_named_and_goes_on(tmp_path: Path) -> None:
     process, worker = stopped_run(tmp_path / "run")
-    process.wait_until_it_says(f"local rank 1 (process {worker}) is stopped, and the run waits for it.")
+    process.wait_until_it_says(f"rank 1 (process {worker} on {HOST}) is silent, and the run waits.")
     assert f"kill -CONT {worker}" in process.stderr
     os.kill(worker, signal.SIGCONT)
     last = max(line["step"] for line in _steps(tmp_path / "run"))
@@ -72,12 +77,11 @@ def test_a_stopped_process_is_named_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_signal_ends_a_run_whose_other_process_is_stopped(tmp_path: Path) -> None:
     process, worker = stopped_run(tmp_path / "run")
-    time.sleep(1)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130, process.stderr
     assert time.monotonic() - began < 30
-    assert f"SIGTERM: the run cannot end by itself, for local rank 1 (process {worker}) is stopped" in process.stderr
+    assert f"SIGTERM: the run cannot end by itself, for rank 1 (process {worker} on {HOST}) is silent" in process.stderr
     assert "Traceback" not in process.stderr
     summary = read_summary(RunDir(tmp_path / "run"))
     assert summary is not None
@@ -86,14 +90,31 @@ def test_a_signal_ends_a_run_whose_other_process_is_stopped(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.flag("rank_timeout")
 def test_a_run_does_not_wait_for_ever(tmp_path: Path) -> None:
-    process, worker = stopped_run(tmp_path / "run", SILENT_S=3.0)
+    process, worker = stopped_run(tmp_path / "run", rank_timeout=5)
     assert process.wait(60) == 1, process.stderr
-    assert f"error: local rank 1 (process {worker}) was stopped for 3 s" in process.stderr
+    assert f"error: rank 1 (process {worker} on {HOST}) was silent for 5 s (--rank-timeout)" in process.stderr
     summary = read_summary(RunDir(tmp_path / "run"))
     assert summary is not None
     assert summary["status"] == "failed"
-    assert "local rank 1" in summary["message"]
+    assert "rank 1" in summary["message"]
+    assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_first_process_is_stopped_ends(tmp_path: Path) -> None:
+    """Its worker says so, and ends both."""
+    process = start(tmp_path / "run", rank_timeout=5)
+    wait_for_step(process, tmp_path / "run", 10)
+    worker = worker_of(process)
+    process.send_signal(signal.SIGSTOP)
+    assert process.wait(60) == -signal.SIGKILL
+    assert f"error: rank 0 (process {process.pid} on {HOST}) was silent for 5 s" in process.stderr
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -118,7 +139,7 @@ def test_a_rendezvous_without_a_network_ends(tmp_path: Path, how: str) -> None:
         assert "SIGTERM: the run cannot end by itself, for it waits for" in process.stderr
     else:
         assert code == 1, process.stderr
-        assert "did not find each other at 192.0.2.1:" in process.stderr
+        assert "rank 1 did not come to 192.0.2.1:" in process.stderr
 
 
 def _steps(run: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from litscope.launch.places import check_places, check_port, rank_of_process
 from litscope.live.records import read_summary
 from litscope.rundir import RunDir
 
-LEFT_OVER = {"NODE_RANK": "", "MASTER_ADDR": "10.255.255.1", "MASTER_PORT": "none", "RANK": "1", "LOCAL_RANK": "1"}
+LEFT_OVER = {"NODE_RANK": "", "MASTER_ADDR": "10.255.255.1", "MASTER_PORT": "none", "RANK": "", "LOCAL_RANK": "1"}
 """Of a cluster's job, and of another program."""
 
 MEETING = {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}

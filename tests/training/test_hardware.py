@@ -6,6 +6,7 @@ import pytest
 
 from litscope.config.recipe import HardwareConfig, ModelConfig, Recipe
 from litscope.errors import ConfigError
+from litscope.starter import Place
 from litscope.training import hardware
 from litscope.training.hardware import Gpu, Machine, check_hardware, plan
 
@@ -98,6 +99,49 @@ def test_several_machines_need_their_addresses(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "0")
     both = plan(HardwareConfig(num_nodes=2, devices="2"), CPU)
     assert (both.world_size, both.num_devices, both.strategy) == (4, 2, "ddp")
+
+
+SRUN, TORCHRUN = Place("srun", 1, 2, 0, 2), Place("torchrun", 0, 1, 0, 2)
+FOUR_GPUS = Machine(8, 2**36, (Gpu("H200", 2**37, True),) * 4)
+
+
+@pytest.mark.flag("num_nodes", "devices")
+def test_what_srun_and_torchrun_started_are_the_devices():
+    joined = plan(HardwareConfig(), CPU, SRUN)
+    assert (joined.devices, joined.num_nodes, joined.world_size, joined.strategy) == (2, 2, 4, "ddp")
+    assert plan(HardwareConfig(devices="2", num_nodes=2), CPU, SRUN).world_size == 4
+    assert plan(HardwareConfig(), TWO_GPUS, TORCHRUN).devices == 2
+    assert plan(HardwareConfig(devices="1,3"), FOUR_GPUS, TORCHRUN).devices == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "place", "words"),
+    [
+        ({"devices": "4"}, CPU, SRUN, "--devices 4: srun started 4 tasks, 2 on each of 2 machines. Give --devices 2"),
+        ({"devices": "4"}, CPU, SRUN, "srun --ntasks-per-node=4."),
+        (
+            {"devices": "1"},
+            CPU,
+            TORCHRUN,
+            "--devices 1: torchrun started 2 processes on this machine. Give --devices 2",
+        ),
+        ({"devices": "1"}, CPU, TORCHRUN, "torchrun --nproc-per-node=1."),
+        (
+            {"num_nodes": 1},
+            CPU,
+            SRUN,
+            "--num-nodes 1: srun started 4 tasks, 2 on each of 2 machines. Give --num-nodes 2",
+        ),
+        ({"num_nodes": 2}, CPU, TORCHRUN, "torchrun --nnodes=2."),
+        ({}, FOUR_GPUS, TORCHRUN, "on this machine, which has 4 GPUs. Start a process for each"),
+        ({}, OLD_GPU, SRUN, r"where this one sees 1 GPU\. .*--gpus-per-node=2, not --gpus-per-task"),
+        ({}, OLD_GPU, TORCHRUN, "Or train on CPUs: --accelerator cpu."),
+    ],
+)
+@pytest.mark.flag("num_nodes", "devices")
+def test_processes_and_devices_that_disagree_are_refused_with_both_numbers(settings, machine, place, words):
+    with pytest.raises(ConfigError, match=words):
+        plan(HardwareConfig(**settings), machine, place)
 
 
 @pytest.mark.flag("sync_batchnorm")

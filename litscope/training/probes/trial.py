@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from litscope.config.recipe import Recipe
@@ -23,6 +24,7 @@ from litscope.lightning_internals import trainers_kept
 from litscope.live.stop_requests import STOP_SIGNALS, catch_stop_requests
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
+from litscope.starter import refuse_company
 from litscope.training.hardware import Plan
 from litscope.training.prepare import Prepared, prepare, seeded_classifier
 from litscope.training.quiet import quiet_lightning
@@ -46,6 +48,7 @@ def trial_of(recipe: Recipe) -> tuple[Prepared, Classifier]:
     Raises:
         UserError: whatever `fit` would refuse; and decisions of another run, which a trial does not follow.
     """
+    refuse_company("A trial of a training")
     start = prepare(recipe)
     if recipe.data.actions is not None:
         raise refuse(
@@ -69,6 +72,7 @@ def trial_trainer(plan: Plan, callback: L.Callback, **arguments: Any) -> L.Train
         limit_val_batches=0,
         num_sanity_val_steps=0,
         callbacks=[callback, EndOnStopRequest()],
+        plugins=LightningEnvironment(),  # one process, whoever started it
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
