@@ -41,6 +41,7 @@ from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, whole_file, write_json, write_text
+from litscope.starter import refuse_company
 
 RECIPE = "cv.yaml"
 LEAST_FOLDS = 2
@@ -156,6 +157,7 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     began = time.monotonic()
     if num_folds < LEAST_FOLDS:
         raise ConfigError(f"--folds {num_folds}: it is {LEAST_FOLDS} or more.")
+    refuse_company("litscope cv")
     check_fresh(recipe, "cv")
     if recipe.data.actions is not None:
         raise ConfigError(
