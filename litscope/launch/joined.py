@@ -97,7 +97,7 @@ class Joined:
         Args:
             train: that work; returns the run.
         """
-        self.peers.call += 1
+        self.peers.begin()
         self._has_invited = False
         try:
             result = train()
@@ -143,7 +143,7 @@ class Joined:
         Args:
             signs, timeout_s: as of `led`.
         """
-        self.peers.call += 1
+        self.peers.begin()
         with Lookout(self.peers, signs, timeout_s, self._end, speaks=self.speaks):
             try:
                 with echoes_told(self.peers):
@@ -162,6 +162,7 @@ class Joined:
                 self._leave_after_first(1, f"{type(error).__name__}: {error}")
                 raise
             self.peers.conclude()
+            self.peers.rest()
 
     def invitation(self) -> Invitation | None:
         """What the first process says before training; waits for it. None: there is nothing to train.
@@ -186,6 +187,7 @@ class Joined:
         srun and torchrun end all processes as soon as one ends with an error."""
         self.peers.leave(code, message)
         self.peers.wait_until_first_left(STOPPING_S)
+        self.peers.rest()
 
     # ---- all ---------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Peer:
         count: of its lines; -1 before the first.
         silent_s: since its count last changed, by `Peers.look`.
         done: number of the last fit whose end it knows.
+        rests: whether it is between two fits, and need not be heard.
         left: how it left.
     """
 
@@ -74,6 +75,7 @@ class Peer:
     count: int = -1
     silent_s: float = 0.0
     done: int = 0
+    rests: bool = False
     left: Farewell | None = None
 
     @property
@@ -109,7 +111,8 @@ class Peers:
         self.others = [Peer(other) for other in range(1, world_size)] if rank == 0 else [Peer(0)]
         self._keeps_store, self._name = keeps_store, name
         self._left: Farewell | None = None
-        self._done = self._count = self._seen_count = 0
+        self._done = self._told_done = self._count = 0
+        self._rests = self._is_paused = False
         self._outbox: dict[str, str] = {}
         self._wanted: set[str] = set()
         self._found: dict[str, bytes] = {}
@@ -128,6 +131,18 @@ class Peers:
             self._news.notify_all()
         if self._thread.is_alive():
             self._thread.join(ANSWER_S)  # one that waits for a store which does not answer ends with the process
+
+    def begin(self) -> None:
+        """The next fit begins here."""
+        with self._news:
+            self.call += 1
+            self._rests = self._is_paused = False
+            self._news.notify_all()
+
+    def rest(self) -> None:
+        """Until the next fit nothing is told any more: the store may go with the process that keeps it."""
+        with self._news:
+            self._is_paused = self.rank > 0
 
     # ---- what is told ------------------------------------------------------------------------
 
@@ -149,16 +164,15 @@ class Peers:
         They end soon after: the store goes with the process that keeps it.
         """
         with self._news:
-            self._done, self._is_hurried = self.call, True
-            told_at = self._count + 2  # the turn under way may have missed it
+            self._done, self._rests, self._is_hurried = self.call, self.rank > 0, True
             self._news.notify_all()
             self._news.wait_for(lambda: self.is_lost or not self.missing(), COMING_S if self.rank == 0 else 0)
-            self._news.wait_for(lambda: self.is_lost or (self._count >= told_at and self._all_know()), FAREWELL_S)
+            self._news.wait_for(lambda: self.is_lost or (self._told_done >= self.call and self._all_know()), FAREWELL_S)
             self._is_hurried = False
 
     def _all_know(self) -> bool:
         return self.rank > 0 or all(
-            other.done >= self.call or other.left is not None for other in self.others if other.has_come
+            other.done >= self.call or self.farewell(other.rank) is not None for other in self.others if other.has_come
         )
 
     def wait_until_first_left(self, patience_s: float) -> None:
@@ -216,7 +230,7 @@ class Peers:
         """
         with self._news:
             for other in self.others:
-                other.silent_s += seconds
+                other.silent_s = 0.0 if other.rests else other.silent_s + seconds
 
     def blame(self, patience_s: float) -> list[Peer]:
         """After a collective has failed: those that left, or are gone.
@@ -242,8 +256,9 @@ class Peers:
         store: TCPStore | None = None
         while not self._is_over:
             try:
-                store = store or self._connect()
-                if store is not None:
+                if not self._is_paused:
+                    store = store or self._connect()
+                if store is not None and not self._is_paused:
                     self._turn(store)
             except (RuntimeError, OSError):  # torch's own errors are RuntimeErrors
                 store = None
@@ -277,7 +292,7 @@ class Peers:
         with self._news:
             outbox, self._outbox = self._outbox, {}
             wanted = self._wanted - self._found.keys()
-            line = self._line()
+            line, done = self._line(), self._done
         for key, value in outbox.items():
             store.set(self._key(key), value)
         store.set(self._key(f"process/{self.rank}"), line)
@@ -288,11 +303,11 @@ class Peers:
             for other, text in zip(here, lines, strict=True):
                 self._hear(other, json.loads(text))
             self._found |= found
-            self._count += 1
+            self._count, self._told_done = self._count + 1, done
 
     def _line(self) -> str:
         facts = {"count": self._count, "host": host_name(), "pid": os.getpid(), "done": self._done}
-        return json.dumps({**facts, "left": self._left})
+        return json.dumps({**facts, "rests": self._rests, "left": self._left})
 
     @staticmethod
     def _hear(other: Peer, facts: dict[str, object]) -> None:
