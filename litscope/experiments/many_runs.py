@@ -12,6 +12,7 @@ from pathlib import Path
 
 from litscope.claims import held
 from litscope.config.recipe import Recipe
+from litscope.config.strategies import SHARDED, strategy_meant
 from litscope.defaults import OPTIMIZERS_OF_TORCH
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
@@ -36,6 +37,8 @@ def why_apart(chosen: Recipe) -> str | None:
     is_head = chosen.model.finetune == "head"
     if chosen.model.arch != "mlp" and not is_head:
         return f"{chosen.model.arch} is no mlp, and all of it is trained"
+    if strategy_meant(chosen.hardware.strategy)[0] in SHARDED:
+        return f"--strategy {chosen.hardware.strategy} divides one network at a time"
     if training.optimizer.lower() not in OPTIMIZERS_OF_TORCH:
         return f"{training.optimizer} looks at all members together"
     if training.gradient_clip_val is not None:

@@ -74,7 +74,7 @@ class Scope(CallbackOfBothTrees):
 
     @property
     def run_dir(self) -> Path | None:
-        """The run's folder, also when it is over; None before it begins."""
+        """The run's folder, also when it is over; None before it begins, and where `ddp_spawn` runs it elsewhere."""
         return self._session.path
 
     # ---- beginning and ending ------------------------------------------------------------------

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from as_one import assert_same, points
-from small_runs import last, small_fit, tensors
-from started_runs import start
+from small_runs import assert_bit_equal, last, small_fit, tensors
+from started_runs import start, wait_for_step
 
 from litscope.evaluation.evaluate import evaluate
 from litscope.evaluation.predict import predict
+from litscope.ledger.journal.actions import entries, submit
+from litscope.ledger.journal.verbs import request
 from litscope.live.records import read_summary
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, read_lines
@@ -136,3 +139,28 @@ def test_a_run_goes_on_with_another_strategy(
     lines, of_one = (read_lines(run.step_metrics) for run in (RunDir(tmp_path / "run"), RunDir(longer)))
     assert_same(lines, of_one[-3:])
     assert_same_weights(tmp_path / "run", longer)
+
+
+def test_interrupted_in_an_epoch_it_goes_on_with_the_same_bits(table: Path, tmp_path: Path) -> None:
+    """And with an evaluation and a checkpoint that people wished for, which change nothing."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    flags = {"dataset": str(table), "batch_size": 4, "strategy": "fsdp", "checkpoint_format": "sharded"}
+    settings = {**SETTINGS, **flags, "epochs": 4000, "dropout_rate": 0.2, "accumulate_grad_batches": 1}
+    process = start(run, **settings)
+    wait_for_step(process, run, 8)
+    for wish in (request("evaluate", split="val"), request("checkpoint")):
+        submit(RunDir(run), wish)
+    wait_for_step(process, run, read_lines(RunDir(run).step_metrics)[-1]["step"] + 30)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130, words
+    evaluated, saved = entries(RunDir(run))
+    assert (evaluated.status, saved.status) == ("applied", "applied")
+    assert saved.answer is not None
+    assert load_checkpoint(saved.answer["path"])["global_step"] == saved.answer["step"]
+    step = load_checkpoint(RunDir(run).last_checkpoint)["global_step"] + 7
+    for folder, more in ((run, {"resume": str(run)}), (whole, {})):
+        process = start(folder, **{**settings, "max_steps": step, **more})
+        _, words = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, words
+    assert_bit_equal(*(load_checkpoint(RunDir(folder).last_checkpoint) for folder in (run, whole)))
