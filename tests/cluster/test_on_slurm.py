@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from private_slurm import PrivateSlurm
+from small_runs import rows
 
 from litscope.cli import main
 from litscope.cluster import logs
 from litscope.cluster.records import records
+from litscope.live.records import read_summary
 from litscope.rundir import RunDir
 
 pytestmark = pytest.mark.slow
@@ -93,6 +95,25 @@ def test_a_waiting_and_a_running_job_are_told_apart_and_cancelled(
     assert time.monotonic() - began < 60
     assert capsys.readouterr().out.count("was cancelled") == 2
     assert slurm.state(job_of("runs/first")) == slurm.state(job_of("runs/later")) == "CANCELLED"
+
+
+def test_two_ranks_on_two_nodes_train_on_images(
+    place: Path, cifar10_small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["launch", "slurm", "--site", "none", "--gpu-request", "none", "--nodes", "2", "--time", "10"]
+    short = ["--epochs", "1", "--arch", "convnet", "--batch-size", "32", "--logger", "none", "--no-cache"]
+    assert main([*job, "--", "fit", str(cifar10_small), "--run-dir", "runs/two", *short]) == 0
+    assert main(["logs", "two", "-f"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].endswith("ended well"), said
+    assert said.out.count("epoch 1/1") == 1, "one run, one voice"
+    run = RunDir("runs/two")
+    assert read_summary(run)["num_devices"] == 2
+    assert {path.name.split("-")[1] for path in run.signals.glob("*.parquet")} == {"r000", "r001"}
+    seen = rows(run.path, split="train")["sample_id"].to_pylist()
+    assert len(seen) == len(set(seen)) == read_summary(run)["num_samples"]["train"], "each sample once"
+    assert main(["jobs"]) == 0
+    assert "ended well" in capsys.readouterr().out
 
 
 def test_a_search_is_trained_by_the_tasks_of_an_array(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
