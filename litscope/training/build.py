@@ -289,6 +289,10 @@ def describe(job: Job) -> list[str]:
     ]
     if plan.world_size > 1:
         lines.append(global_batch_line(recipe, len(data.epoch_ids()), plan.world_size))
+    if (training.mixup or training.cutmix) and plan.world_size > 1:
+        lines.append(
+            f"mixup and cutmix blend samples of one device: other pairs on {plan.world_size} devices than on one"
+        )
     if (training.mixup or training.cutmix) and recipe.logging.ledger:
         lines.append(
             "ledger: mixup and cutmix blend labels, so training samples are recorded in a clean pass each epoch"

@@ -58,7 +58,7 @@ from litscope.training.preemption import Preemption
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
-from litscope.training.requeued import as_begun
+from litscope.training.requeued import as_begun, as_started_again
 from litscope.training.run_folder import abandon, begin, check_folder, check_name, finished, open_run
 from litscope.training.threads import torch_threads
 from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
@@ -150,6 +150,8 @@ def _run(
     """Train as the process that speaks, with others that it starts or leads; arguments as `run_recipe`."""
     if requeues:
         recipe = as_begun(recipe)
+    if joined is not None:
+        recipe = as_started_again(recipe, joined.place)
     rank = rank_of_process(recipe.hardware.num_nodes)
     is_first = rank == 0
     set_rank(rank)

@@ -12,9 +12,10 @@ from litscope.config.flags import build
 from litscope.config.presets import Layer, Setting
 from litscope.config.recipe import Recipe
 from litscope.console import say, shell_word
-from litscope.errors import RunError
+from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir, read_lines
 from litscope.runs import list_runs
+from litscope.starter import Place
 from litscope.training.run_folder import asked_folder, make_absolute
 
 OF_THE_RUN = ("logging.run_dir", "logging.name", "training.resume")
@@ -47,6 +48,34 @@ def as_begun(recipe: Recipe) -> Recipe:
                 f"{', '.join(differences)}. Give another --run-dir, or go on with it: --resume {shell_word(run.path)}."
             )
     return recipe
+
+
+def as_started_again(recipe: Recipe, place: Place) -> Recipe:
+    """The recipe with which processes that torchrun started again go on with the run of their first start.
+
+    Raises:
+        ConfigError: if torchrun may start them again, and no folder is named in which they would find the run.
+        RunError: if the folder holds a run of another recipe.
+    """
+    folder = asked_folder(recipe)
+    if not (place.may_restart or place.start) or place.starter != "torchrun" or recipe.training.resume is not None:
+        return recipe
+    if folder is None:
+        raise ConfigError(
+            "torchrun --max-restarts starts all processes again when one has died. Give --run-dir or --name, so that "
+            "they find the run."
+        )
+    run = RunDir(folder)
+    if not place.start or not run.is_run():
+        return recipe
+    then = _going_on(run, recipe)
+    if differences := _differences(recipe, then):
+        raise RunError(
+            f"{run.path} holds a run of another recipe than torchrun starts again: {', '.join(differences)}. Give "
+            f"another --run-dir, or go on with it: --resume {shell_word(run.path)}."
+        )
+    say(f"torchrun, start {place.start + 1}: going on with {run.path}")
+    return then
 
 
 def _was_begun_by(run: RunDir, job: BatchJob) -> bool:

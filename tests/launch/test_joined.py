@@ -112,6 +112,24 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path: Path) -> None:
     assert read_summary(RunDir(tmp_path / "run"))["status"] == "interrupted"
 
 
+def test_torchrun_starts_again_what_it_had_begun(tmp_path: Path) -> None:
+    words = ("--epochs", "40", "--log-every-n-steps", "1", "--run-dir", "run")
+    first = start_two(tmp_path, *words)
+    wait_for_step(first[0], tmp_path / "run", 10)
+    first[1].kill()
+    end(first, 60)
+    again = start_two(tmp_path, *words, start=1)
+    assert end(again) == [0, 0], again[0].stderr
+    assert "torchrun, start 2: going on with run" in again[0].stderr
+    starts = read_lines(RunDir(tmp_path / "run").attempts)
+    assert len(starts) == 2
+    assert starts[1]["start_step"] > 0
+    assert read_summary(RunDir(tmp_path / "run"))["epochs"] == 40
+    nameless = start_two(tmp_path, start=1)
+    assert end(nameless, 60) == [2, 2]
+    assert "torchrun --max-restarts starts all processes again" in nameless[0].stderr
+
+
 def test_what_one_process_cannot_do_ends_all_and_is_said_once(tmp_path: Path) -> None:
     """The first refuses: the others leave with its exit code and no word. Another one refuses: the first says who."""
     processes = start_two(tmp_path, "--val-split", "0.2", "--monitor", "val/nonsense")
