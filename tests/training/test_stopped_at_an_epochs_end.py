@@ -179,3 +179,14 @@ def test_averaged_weights_are_what_a_run_without_a_best_checkpoint_is_tested_wit
     assert_same_end(tmp_path / "run", tmp_path / "whole")
     found, wanted = (read_summary(RunDir(tmp_path / name))["metrics"]["best"] for name in ("run", "whole"))
     assert found == wanted
+
+
+@pytest.mark.slow
+def test_canaries_leave_at_the_epoch_whose_pass_was_cut(pictures: Path, tmp_path: Path) -> None:
+    """That is when four fifths of the run are over, of 20 steps 16."""
+    flags = {"epochs": 5, "canaries": 0.05}
+    train(tmp_path / "whole", pictures, **flags)
+    with a_signal_in_the_pass(16), pytest.raises(Interrupted, match="step 16"):
+        train(tmp_path / "run", pictures, **flags)
+    fit(resume=str(tmp_path / "run"))
+    assert_same_end(tmp_path / "run", tmp_path / "whole")

@@ -201,6 +201,7 @@ class Recorder(Checkpoint):
             live, recording.ranks, self._stop_requests, attempt, steered, fit.moment(), recording.progress.note
         )
         if fit.is_training_over and not fit.is_validation_due:  # the run was stopped between an epoch and its end
+            fit.module.on_train_start()  # it plans the run, of which canaries ask how much is over
             self._end_epoch(trainer)
         if self._is_ending and not fit.is_validation_due:
             trainer.should_stop = True
@@ -325,8 +326,8 @@ class Recorder(Checkpoint):
 
     def _stop_evaluation(self, batch_idx: int) -> None:
         """After training there is nothing to save: a stop request ends the evaluation, and a resumed run repeats it."""
-        if batch_idx + 1 >= self._common_batches:
-            return
+        if batch_idx >= self._common_batches:
+            return  # other ranks may have no such batch, and could not agree
         stop = self.pace.due(self._recording.ranks, batch_idx + 1).stop
         if stop:
             raise self._preemption.ended(stop, "in the last evaluation; training is done")
