@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
 _thorough: set[str] = set()
+_one_of_many = pytest.StashKey[bool]()
 
 # Without bytecode every process that a test starts would compile the package anew, and pytest every test module.
 sys.dont_write_bytecode = False
@@ -52,7 +54,29 @@ def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as t
         name = item.nodeid.partition("[")[0]
         if name in _thorough:
             item.add_marker(pytest.mark.slow)
+            item.stash[_one_of_many] = True
         _thorough.add(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--thorough-part 1/3`: of the further cases of thorough tests a third, chosen by their names."""
+    parser.addoption("--thorough-part", metavar="K/N", help="of the slow cases of thorough tests, part K of N")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of thorough tests that belong to another part."""
+    part = config.getoption("--thorough-part")
+    if part is None:
+        return
+    number, count = map(int, part.split("/"))
+    others = [
+        item
+        for item in items
+        if item.stash.get(_one_of_many, False) and zlib.crc32(item.nodeid.encode()) % count != number % count
+    ]
+    config.hook.pytest_deselected(items=others)
+    left_out = set(others)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
