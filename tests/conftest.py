@@ -34,8 +34,8 @@ import litscope  # noqa: F401 - before lightning and torchvision, whose operator
 ROOT = Path(__file__).resolve().parents[1]
 
 _test_number = itertools.count()
-_thorough: set[str] = set()
-_one_of_many = pytest.StashKey[bool]()
+_known: set[str] = set()
+_is_further_case = pytest.StashKey[bool]()
 
 # Without bytecode every process that a test starts would compile the package anew, and pytest every test module.
 sys.dont_write_bytecode = False
@@ -50,29 +50,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup or in the b
 
 def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as they are written, not yet shuffled
     """Of a test marked `thorough` the first case belongs to the fast suite, the others to the slow one."""
-    if item.get_closest_marker("thorough") is not None:
-        name = item.nodeid.partition("[")[0]
-        if name in _thorough:
-            item.add_marker(pytest.mark.slow)
-            item.stash[_one_of_many] = True
-        _thorough.add(name)
+    name, _, case = item.nodeid.partition("[")
+    if item.get_closest_marker("thorough") is not None and name in _known:
+        item.add_marker(pytest.mark.slow)
+    item.stash[_is_further_case] = bool(case) and name in _known
+    _known.add(name)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--thorough-part 1/3`: of the further cases of thorough tests a third, chosen by their names."""
-    parser.addoption("--thorough-part", metavar="K/N", help="of the slow cases of thorough tests, part K of N")
+    """`--part 1/3`: of the slow tests all, but of each one's further cases a third, chosen by their names."""
+    parser.addoption("--part", metavar="K/N", help="of the further cases of slow tests, part K of N")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of thorough tests that belong to another part."""
-    part = config.getoption("--thorough-part")
+    """Leave out the further cases of slow tests that belong to another part."""
+    part = config.getoption("--part")
     if part is None:
         return
     number, count = map(int, part.split("/"))
     others = [
         item
         for item in items
-        if item.stash.get(_one_of_many, False) and zlib.crc32(item.nodeid.encode()) % count != number % count
+        if item.stash[_is_further_case]
+        and item.get_closest_marker("slow") is not None
+        and zlib.crc32(item.nodeid.encode()) % count != number % count
     ]
     config.hook.pytest_deselected(items=others)
     left_out = set(others)
