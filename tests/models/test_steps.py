@@ -20,7 +20,7 @@ from litscope.data.sampler import EpochOrder
 from litscope.errors import ConfigError, Interrupted
 from litscope.ledger.journal.actions import request, submit
 from litscope.ledger.signal_buffer import SignalBuffer
-from litscope.live.records import epoch_rows
+from litscope.live.records import OF_RANKS, epoch_rows
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
@@ -28,7 +28,7 @@ from litscope.training.loop import stride
 from litscope.training.loop.stride import Stride
 from litscope.types import StepOutput
 
-CLOCKS = ("time", "when", "epoch_s", "samples_per_s", "attempt")
+CLOCKS = ("time", "when", "epoch_s", "samples_per_s", "attempt", *OF_RANKS)
 
 
 class Calls(L.Callback):
@@ -218,13 +218,20 @@ def test_auto_is_on_where_the_data_lie_in_memory(tmp_path: Path) -> None:
 # ---- parts -----------------------------------------------------------------------------------
 
 
-def started(most: int = 64, step: int = 100, step_s: float = 1e-3, due: int | None = None, **trainer: Any) -> Stride:
+def started(
+    most: int = 64,
+    step: int = 100,
+    step_s: float = 1e-3,
+    due: int | None = None,
+    every: tuple[int, ...] = (1000,),
+    **trainer: Any,
+) -> Stride:
     """A stride of a run that stands at `step`, whose steps take `step_s`."""
     known = {"global_step": step, "accumulate_grad_batches": 1, "max_steps": -1, **trainer}
     module: Any = SimpleNamespace(steps=SimpleNamespace(step_s=step_s), schedule=SimpleNamespace(total_steps=200))
     made = Stride(most, 0.1, may_compile=False)
     fake: Any = SimpleNamespace(**known)
-    made.start(fake, module, lambda: due, 1000, {"decide_at": 50, "is_compiled": False, "fastest_s": step_s})
+    made.start(fake, module, lambda: due, every, {"decide_at": 50, "is_compiled": False, "fastest_s": step_s})
     return made
 
 
@@ -241,6 +248,7 @@ def test_a_call_ends_where_something_is_due() -> None:
     assert started(due=90)(0, 500) == 1, "it is applied after the next step"
     assert started(max_steps=110)(0, 500) == 10
     assert started(step=990, due=None)(0, 500) == 10, "a line of the log"
+    assert started(every=(1000, 30))(0, 500) == 20, "a checkpoint"
 
 
 def test_windows_stay_whole() -> None:
