@@ -291,6 +291,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
     special: dict[str, st.SearchStrategy[Any]] = {
         "model.weights": st.none(),
         "training.max_time": st.sampled_from(["90s", "01:02:03", None]),
+        "training.checkpoint_every": st.just("2m"),  # not another one without save_last
         "training.class_weights": st.sampled_from(["none", "balanced"]),
         "training.monitor": st.sampled_from(["val/auroc", "val/accuracy", None]),
         "training.mode": st.sampled_from(["max", None]),
@@ -308,6 +309,13 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "hardware.accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),
+        "hardware.rank_timeout": st.floats(5, 1000),
+        "hardware.fsdp_wrap": st.sampled_from(["auto", "block", "size:1e6"]),
+        "hardware.cpu_offload": st.just(False),  # not without fsdp
+        "training.checkpoint_format": st.just("full"),  # the same
+        "training.scale_lr_devices": st.none(),  # not without scale_lr
+        "hardware.signal": st.sampled_from(["USR1", "USR2"]),
+        "data.sampler": st.just("uniform"),  # balanced: not with class weights
         "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
         "training.prune": st.just("none"),  # not with mixup, cutmix or overfit_batches
         "training.prune_ratio": st.none(),

@@ -81,7 +81,7 @@ def test_images_are_validated_in_turn_and_a_test_set_stays_out(tmp_path: Path) -
     rows = pq.read_table(found.table)
     assert rows.num_rows == pytest.approx(1797 / 2, abs=1)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("fold-0", "fold-1", "out-of-fold.parquet", "cv.json", "cv.yaml", ".training")
+        *("fold-0", "fold-1", "out-of-fold.parquet", "cv.json", "cv.yaml", ".training", ".trainer.json")
     }
 
 
