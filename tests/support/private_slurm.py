@@ -150,9 +150,10 @@ class PrivateSlurm:
         victims = self._steps(name)
         self._daemons[name].kill()
         self._daemons.pop(name).wait()
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # none may see another die, and tell the controller
+            for pid in victims:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=test")
 
     def revive_node(self, name: str) -> None:
@@ -254,14 +255,15 @@ class PrivateSlurm:
         return done.stdout.strip() == "idle"
 
     def _steps(self, name: str) -> list[int]:
-        """The processes of a node's jobs."""
-        found = []
+        """The processes of a node's jobs, those first that would tell the controller how the others ended."""
+        found: list[int] = []
         for place in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
                 variables = place.read_bytes().split(b"\0")
                 if f"SLURMD_NODENAME={name}".encode() in variables and self._is_ours(variables):
                     found.append(int(place.parent.name))
-        return found
+        parents = {parent for pid in found if (parent := _parent(pid, "slurmstepd")) is not None}
+        return [*parents, *found]
 
     def _is_ours(self, variables: list[bytes]) -> bool:
         return f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in variables
@@ -269,6 +271,15 @@ class PrivateSlurm:
     def _log(self) -> str:
         logs = (self.folder / "daemons.log", self.folder / "slurmctld.log")
         return "\n".join(line for log in logs if log.exists() for line in log.read_text().splitlines()[-20:])
+
+
+def _parent(pid: int, name: str) -> int | None:
+    """The parent of a process, if it has this name."""
+    with suppress(OSError):
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        if Path(f"/proc/{parent}/comm").read_text().strip() == name:
+            return parent
+    return None
 
 
 @contextmanager
