@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--arms", default=",".join(ARMS))
     options, flags = parser.parse_known_args()
-    arms, is_first = tuple(options.arms.split(",")), "NODE_RANK" not in os.environ
+    arms, is_first = tuple(options.arms.split(",")), "BENCH_RUN" not in os.environ
     rounds, traffic = Rounds(arms), Traffic()
     epochs = str(len(arms) * (options.rounds + 1))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as others:
