@@ -77,7 +77,10 @@ def verify(argv: list[str]) -> int:
 
         if given["workers"] is not None and given["workers"] < 1:
             raise ConfigError(f"--workers {given['workers']}: it is 1 or more.")
-        file = index_of(Path(given["shards"]).expanduser())
+        place = Path(given["shards"]).expanduser()
+        if not place.exists():
+            raise ConfigError(f"{given['shards']} does not exist. Give the folder that `litscope prepare` wrote.")
+        file = index_of(place)
         if file is None:
             what = f"{given['shards']} holds no index of shards (index.parquet)"
             raise ConfigError(f"{what}; `litscope prepare` writes it.")

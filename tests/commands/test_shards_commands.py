@@ -83,6 +83,8 @@ def test_verify_names_what_is_damaged(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(result(capsys, "verify", "shards", code=1)["shards"]) == ["val-0000.tar"]  # type: ignore[call-overload]
     assert main(["verify", "photos"]) == 2
     assert "holds no index of shards" in capsys.readouterr().err
+    assert main(["verify", "nowhere"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
