@@ -4,6 +4,7 @@
     keywords          the same for type checkers, written by scripts/keywords.py
     sources/          what `--dataset` may name -> rows, splits and a reader
     shards/           images in tar files of many, and where in them each lies
+    storage/          files that lie anywhere: in a folder, behind http, in S3 or Google's storage
     reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
     manifest          which samples there are, and what is known of each
     sample_facts      what a trained network must know of samples that it has never seen
