@@ -20,7 +20,9 @@
     visits            how often an epoch had drawn the samples of a batch before
     overlay           what people decided about samples, laid over the manifest
     pruning           which training samples an epoch leaves out
-    loaders           ids in, batches out
+    loader            ids in, batches out, and the position in an epoch
+    gather_loader     of data in memory
+    stream_loader     of images that are decoded in every epoch
     resident          rows in a GPU's memory
     batch_transform   from the bytes of a batch on its device to the network's input
     transforms        augmentation, of whole batches

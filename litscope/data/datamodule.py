@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from litscope.data.draws import Draws
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.keywords import DataKeywords
-from litscope.data.loaders import GatherLoader, Loader, StreamLoader
+from litscope.data.loader import Loader
 from litscope.data.manifest import Manifest
 from litscope.data.opened import open_data
 from litscope.data.overlay import Overlay
@@ -36,6 +37,7 @@ from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
 from litscope.data.sources.source import Source
 from litscope.data.stored import Normalization, squares
+from litscope.data.stream_loader import StreamLoader
 from litscope.errors import DataError
 from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
@@ -52,9 +54,9 @@ class ClassificationData(L.LightningDataModule):
         batch_size: samples per step and device, from the next epoch on.
         pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
         stride: how many training batches to hand over as one stack, where they lie in memory (see
-            `loaders.GatherLoader`); None hands over one at a time.
+            `gather_loader.GatherLoader`); None hands over one at a time.
 
-        regroups: see `loaders.Loader`.
+        regroups: see `loader.Loader`.
 
     Attributes after `open`, which Lightning's `setup` calls:
         source, manifest, kind, classes, num_classes, report: what was found.

@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from litscope.console import number_of, warn
-from litscope.data.loaders import GatherLoader, Loader, StreamLoader
+from litscope.data.gather_loader import GatherLoader
+from litscope.data.loader import Loader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 from litscope.data.sources.source import Source
 from litscope.data.stored import store
+from litscope.data.stream_loader import StreamLoader
 from litscope.data.transforms import evaluation
 from litscope.types import Batch, Interpolation
 

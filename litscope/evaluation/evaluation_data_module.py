@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 
-from litscope.data.loaders import Loader
+from litscope.data.loader import Loader
 from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.types import Batch
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from litscope.console import track
 from litscope.data.content import with_content
 from litscope.data.datamodule import ClassificationData
-from litscope.data.loaders import Loader
+from litscope.data.loader import Loader
 from litscope.data.manifest import Manifest
 from litscope.data.reading.images import DECODE_VERSION
 from litscope.features.file import FeatureFile, Features

@@ -1,7 +1,7 @@
 """Whether a checkpoint inside an epoch can be taken up: said before the run begins, where a fit would say so after.
 
 Another number of processes or another batch size is no hindrance: what the epoch has not drawn is spread over as many
-steps as that makes (`data.loaders`). Another order is, and so is a limit of batches, which would mean other samples.
+steps as that makes (`data.loader`). Another order is, and so is a limit of batches, which would mean other samples.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 
 from litscope.data.batch_transform import BatchTransform
 from litscope.data.draws import Draws, times_before
-from litscope.data.loaders import GatherLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 from litscope.data.transforms import Augmentation

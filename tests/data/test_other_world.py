@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from litscope.data.loaders import GatherLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder, Ids
 from litscope.errors import ConfigError

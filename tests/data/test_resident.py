@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from litscope.data import resident
-from litscope.data.loaders import GatherLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_runs import IRIS, small_fit
 
-from litscope.data.loaders import GatherLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder, Ids
 from litscope.ledger.views import sql

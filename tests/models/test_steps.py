@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_runs import DIGITS, IRIS, At, assert_bit_equal, last, rows, send, small_fit, tensors
 
-from litscope.data.loaders import GatherLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
 from litscope.errors import ConfigError, Interrupted

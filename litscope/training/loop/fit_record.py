@@ -14,7 +14,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 
-from litscope.data.loaders import num_stacked
+from litscope.data.loader import num_stacked
 from litscope.lightning_internals import start_a_whole_epoch, validate_where_it_stands
 from litscope.live.device_use import DeviceUse
 from litscope.live.epoch_clock import EpochClock

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.config.training import NEVER, SaveEvery
-from litscope.data.loaders import num_stacked
+from litscope.data.loader import num_stacked
 from litscope.lightning_internals import (
     callbacks_of,
     is_early_stopped,

@@ -20,7 +20,7 @@ import torch
 from litscope.config.recipe import Recipe
 from litscope.config.section import can_be_folder
 from litscope.data.datamodule import ClassificationData
-from litscope.data.loaders import Loader
+from litscope.data.loader import Loader
 from litscope.defaults import optimizer_family
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier

@@ -1,6 +1,6 @@
-"""Loaders: ids in, batches of tensors out, with a position that resumes exactly in mid-epoch.
+"""Loader: ids in, batches of tensors out, with a position that resumes exactly in mid-epoch.
 
-`GatherLoader` serves data in memory or in a memory map, `StreamLoader` decodes files in threads.
+`gather_loader` serves data in memory or in a memory map, `stream_loader` decodes files in threads.
 Both are plain iterables, not torch DataLoaders, so that Lightning leaves them alone: no
 injected DistributedSampler that pads by repeating, no rebuilding under `overfit_batches` or
 `predict`. They are sized, so Lightning does not prefetch: it asks for a batch when it trains on
@@ -16,27 +16,21 @@ depend on how far ahead anybody was.
 from __future__ import annotations
 
 import time
-import warnings
-import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from litscope.console import warn
 from litscope.data.draws import Draws, times_before
 from litscope.data.overlay import Overlay
-from litscope.data.reading.decoding import BatchDecoder
-from litscope.data.reading.readers import Reader
 from litscope.data.redrawn import Redrawn, cut_rest
 from litscope.data.sampler import EpochOrder, Ids, steps_left
 from litscope.data.visits import Visits
-from litscope.errors import ConfigError, DataError
-from litscope.types import Batch, Interpolation
+from litscope.errors import ConfigError
+from litscope.types import Batch
 
 
 class Loader(ABC):
@@ -294,153 +288,7 @@ class Loader(ABC):
         """Read the samples of each batch of ids, in order: `image` or `features`, and `sample_id`."""
 
 
-class GatherLoader(Loader):
-    """Data in memory or in a memory map: a batch is one gather.
-
-    Args:
-        order, overlay, pin_memory, epoch, limit: see `Loader`.
-        data: row i belongs to sample_id i. Images (N, H, W, K), handed over as (B, K, H, W) in
-            channels-last memory; tables (N, F). An array, or a tensor in a GPU's memory: rows are then gathered,
-            and handed over, there.
-
-    Attributes:
-        stride: asked before each batch, with its number in the epoch and how many batches of one size come from
-            there on; as many as it says are handed over as one stack. 0, or no stride, is a plain batch.
-        first_row: epoch -> the row of sample_id 0 in it, where the data hold several views of each sample one after
-            the other.
-    """
-
-    def __init__(
-        self,
-        order: EpochOrder,
-        data: np.ndarray[Any, Any] | Tensor,
-        overlay: Overlay,
-        *,
-        pin_memory: bool = False,
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
-        self.stride: Callable[[int, int], int] | None = None
-        self.first_row: Callable[[int], int] | None = None
-        self._data = data if isinstance(data, Tensor) else as_tensor(data)
-        self._is_image = data.ndim == 4
-
-    def _load(self, batches: list[Ids]) -> Iterator[Batch]:
-        if self.stride is None:
-            for ids in batches:
-                yield self._gather(torch.from_numpy(ids))
-            return
-        runs, done = _runs(batches), 0
-        while done < len(batches):
-            count = self.stride(self.batches_done, min(runs[done], self.limit - self.batches_done))
-            ids = np.stack(batches[done : done + count]) if count else batches[done]
-            yield self._gather(torch.from_numpy(ids))
-            done += max(1, count)
-
-    def example(self, num_batches: int) -> Batch:
-        """A stack of batches of full size, some samples perhaps many times; the position stays."""
-        size = num_batches * self.order.batch_size
-        ids = np.resize(self.order.ids, size).reshape(num_batches, -1)
-        return self._finish(self._gather(torch.from_numpy(ids)))
-
-    def _gather(self, ids: Tensor) -> Batch:
-        """The rows of `ids` (B,), or of a stack of batches (N, B)."""
-        data, is_pinned = self._data, self._pin_memory
-        if is_pinned:
-            ids = ids.pin_memory()
-        at = ids if self.first_row is None else ids + self.first_row(self.epoch)
-        if data.device.type == "cpu":
-            rows = torch.empty((ids.numel(), *data.shape[1:]), dtype=data.dtype, pin_memory=is_pinned)
-            torch.index_select(data, 0, at.view(-1), out=rows)
-        else:
-            rows = data.index_select(0, at.view(-1).to(data.device, non_blocking=True))
-        rows = rows.view(*ids.shape, *data.shape[1:])
-        if self._is_image:
-            return {"image": rows.movedim(-1, -3), "sample_id": ids}  # (B, K, H, W)
-        return {"features": rows, "sample_id": ids}
-
-
 def num_stacked(batch: Batch) -> int:
     """How many batches a batch is: 1, or N of a stack."""
     ids = batch["sample_id"]
     return len(ids) if ids.ndim == 2 else 1
-
-
-def _runs(batches: list[Ids]) -> list[int]:
-    """For each batch, how many of its size come from there on, itself included."""
-    runs = [1] * len(batches)
-    for i in range(len(batches) - 2, -1, -1):
-        if len(batches[i]) == len(batches[i + 1]):
-            runs[i] += runs[i + 1]
-    return runs
-
-
-def as_tensor(data: np.ndarray[Any, Any]) -> Tensor:
-    """A tensor over the array's memory. Nothing writes to it, so torch's warning about read-only arrays is void."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(data)
-
-
-class StreamLoader(Loader):
-    """Files that are decoded in every epoch, by threads that work ahead and live as long as the loader.
-
-    An image that cannot be read is left out of its batch and reported once; nothing takes its
-    place. torch's own generator is never drawn from.
-
-    Args:
-        order, overlay, pin_memory, epoch, limit: see `Loader`.
-        reader: of images.
-        size: S, side of the square that is handed over: (B, K, S, S) in channels-last memory.
-        num_workers: threads; 0 decodes in the calling one, when the batch is asked for.
-        strict: raise for the first image that cannot be read.
-        skips_empty: pass over a batch of which no image can be read, instead of raising.
-        interpolation: how images come to that size.
-
-    Attributes:
-        broken: sample_id -> reason, of the images left out so far.
-    """
-
-    def __init__(
-        self,
-        order: EpochOrder,
-        reader: Reader,
-        size: int,
-        overlay: Overlay,
-        *,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        strict: bool = False,
-        skips_empty: bool = False,
-        interpolation: Interpolation = "bilinear",
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
-        self.broken: dict[int, str] = {}
-        self._strict = strict
-        self._skips_empty = skips_empty
-        self._decoder = BatchDecoder(reader, size, num_workers, pin_memory, interpolation)
-        weakref.finalize(self, self._decoder.close)  # also at exit
-
-    def close(self) -> None:
-        """End the threads; the next pass starts others."""
-        self._decoder.close()
-
-    def _load(self, batches: list[Ids]) -> Iterator[Batch]:
-        for batch, broken in self._decoder.batches(batches):
-            self._report(broken)
-            if not len(batch["sample_id"]):
-                if self._skips_empty:
-                    continue
-                raise DataError(f"No image of a batch can be read; the first: {next(iter(broken.values()))}")
-            yield batch
-
-    def _report(self, broken: dict[int, str]) -> None:
-        for id_, reason in broken.items():
-            if self._strict:
-                raise DataError(reason)
-            if id_ not in self.broken:
-                warn(f"left out: {reason}")
-        self.broken.update(broken)

@@ -1,46 +1,20 @@
 """One contract for every loader: sized, exact ids, deterministic, resumable in mid-epoch, unpadded ranks."""
 
 import io
-from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from array_files import ArrayFiles
 
-from litscope.data.loaders import GatherLoader, StreamLoader
+from litscope.data.gather_loader import GatherLoader
 from litscope.data.overlay import Overlay
 from litscope.data.sampler import EpochOrder
-from litscope.errors import ConfigError, DataError
+from litscope.data.stream_loader import StreamLoader
+from litscope.errors import ConfigError
 
 NUM, SIDE = 45, 8
-
-
-@dataclass
-class ArrayFiles:
-    """A reader of one .npy file per sample; a missing file is an unreadable image."""
-
-    folder: Path
-    kind: str = "image"
-    channels: int = 3
-    array: None = None
-
-    @property
-    def dtype(self):
-        return np.dtype(np.uint8)
-
-    def size(self, sample_id):
-        return self.read(sample_id).shape[:2]
-
-    def read(self, sample_id, min_side=0):
-        try:
-            return np.load(self.folder / f"{sample_id}.npy")
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename}: no such file") from error
-
-    def fingerprint(self):
-        return str(self.folder)
 
 
 @pytest.fixture
@@ -264,37 +238,3 @@ class TestContract:
         before = torch.get_rng_state()
         list(make_loader(order()))
         assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_tables_are_handed_over_as_features(labels):
-    table = np.arange(NUM * 5, dtype=np.float32).reshape(NUM, 5)
-    for batch in GatherLoader(order(), table, Overlay(labels)):
-        assert np.array_equal(batch["features"].numpy(), table[batch["sample_id"]])
-        assert set(batch) == {"features", "label", "sample_id"}
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-class TestBrokenFiles:
-    def test_are_left_out_and_reported_once(self, reader, labels, capsys, num_workers):
-        (reader.folder / "7.npy").unlink()
-        loader = StreamLoader(order(), reader, SIDE, Overlay(labels), num_workers=num_workers)
-        for _ in range(2):
-            assert sorted(flat(ids(loader))) == [i for i in range(NUM) if i != 7]
-        assert list(loader.broken) == [7]
-        assert capsys.readouterr().err.count("7.npy") == 1
-        loader.close()
-
-    def test_stop_a_strict_run(self, reader, labels, num_workers):
-        (reader.folder / "7.npy").unlink()
-        loader = StreamLoader(order(), reader, SIDE, Overlay(labels), num_workers=num_workers, strict=True)
-        with pytest.raises(DataError, match=r"7\.npy"):
-            list(loader)
-        loader.close()
-
-    def test_a_batch_of_nothing_but_broken_images_stops(self, reader, labels, num_workers):
-        for sample_id in range(8):
-            (reader.folder / f"{sample_id}.npy").unlink()
-        loader = StreamLoader(order(shuffle=False), reader, SIDE, Overlay(labels), num_workers=num_workers)
-        with pytest.raises(DataError, match="No image of a batch"):
-            list(loader)
-        loader.close()
