@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import litscope
+from litscope.addresses import scrubbed
 from litscope.limits import num_cores
 
 PACKAGES = (
@@ -37,7 +38,7 @@ def describe(seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
-        "command": sys.argv,
+        "command": [scrubbed(word) for word in sys.argv],
         "working_directory": os.getcwd(),  # noqa: PTH109
         "seed": seed,
         "host": platform.node(),

@@ -20,6 +20,7 @@ BASE = {
     "__init__",
     "types",
     "errors",
+    "addresses",
     "console",
     "defaults",
     "limits",
@@ -44,6 +45,7 @@ ALLOWED = {
     "_torchvision": set(),
     "types": set(),
     "errors": set(),
+    "addresses": {"errors"},
     "console": {"errors"},
     "defaults": set(),
     "limits": set(),
@@ -88,6 +90,7 @@ TORCH_FREE = {
         f"litscope.{name}"
         for name in (
             "errors",
+            "addresses",
             "console",
             "defaults",
             "limits",

