@@ -105,7 +105,7 @@ def test_two_ranks_on_two_nodes_train_on_images(
     assert main([*job, "--", "fit", str(cifar10_small), "--run-dir", "runs/two", *short]) == 0
     assert main(["logs", "two", "-f"]) == 0
     said = capsys.readouterr()
-    assert said.err.splitlines()[-1].endswith("ended well"), said
+    assert said.err.splitlines()[-1].endswith("ended well"), f"{said.out}\n{said.err}"
     assert said.out.count("epoch 1/1") == 1, "one run, one voice"
     run = RunDir("runs/two")
     assert read_summary(run)["num_devices"] == 2

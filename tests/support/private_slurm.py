@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +102,12 @@ class PrivateSlurm:
         self.folder = folder
         self.nodes = NODES
         # Without an address of its own, gloo asks the resolver for this host's name.
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "GLOO_SOCKET_IFNAME": "lo"}
+        # The Python of the tests is the one that their jobs find, as in a shell that has activated it.
+        self.environment = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "GLOO_SOCKET_IFNAME": "lo",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     # ---- what tests ask of it --------------------------------------------------------------------
@@ -129,8 +135,12 @@ class PrivateSlurm:
     def wait_for(self, job: int | str, *states: str, timeout: float = 120) -> str:
         """Wait until the job is in one of these states (default: until it is over), and return which."""
         wanted = states or OVER
-        self.wait_until(lambda: self.state(job) in wanted, f"job {job} is none of {wanted}", timeout)
-        return self.state(job)
+        # A job that waits to be requeued passes through states that look like its end.
+        stops = OVER if set(wanted) <= set(OVER) else wanted
+        self.wait_until(lambda: self.state(job) in stops, f"job {job} is none of {wanted}", timeout)
+        state = self.state(job)
+        assert state in wanted, f"job {job} is {state}, not {wanted}\n{self._output(job)}\n{self._log()}"
+        return state
 
     def wait_until(self, is_so: Callable[[], bool], otherwise: str, timeout: float = 120) -> None:
         """Wait for anything; after `timeout` seconds fail with `otherwise` and the end of the log."""
@@ -267,6 +277,10 @@ class PrivateSlurm:
 
     def _is_ours(self, variables: list[bytes]) -> bool:
         return f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in variables
+
+    def _output(self, job: int | str) -> str:
+        file = Path(self.shown(job).get("StdOut", ""))
+        return file.read_text(errors="replace") if file.is_file() else f"no output in {file}"
 
     def _log(self) -> str:
         logs = (self.folder / "daemons.log", self.folder / "slurmctld.log")
