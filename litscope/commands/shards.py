@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write_lines
@@ -10,12 +9,12 @@ from litscope.commands.sources import add_source_flags, refuse, refuse_given, ru
 from litscope.console import say, shell_word
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
+from litscope.sizes import is_size, num_bytes
 
 _ABOUT_SOURCE = (
     *("data_dir", "download", "target", "group_column", "image_column", "image_root", "channels"),
     *("val_split", "test_split", "split_seed"),
 )
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def prepare(argv: list[str]) -> int:
@@ -43,9 +42,11 @@ def prepare(argv: list[str]) -> int:
 
         folder = Path(given["output_dir"])
         size = given["shard_bytes"]
+        if size is not None and (allowed := is_size(size)):
+            raise ConfigError(f"--shard-bytes {size}: {allowed}")
         how = How(
             given["shard_size"],
-            None if size is None else _num_bytes("--shard-bytes", size),
+            None if size is None else num_bytes(size),
             given["image_size"],
             given["quality"],
             given["workers"],
@@ -90,15 +91,3 @@ def verify(argv: list[str]) -> int:
     else:
         write_lines(found.lines(), out)
     return 0 if found.is_whole else 1
-
-
-def _num_bytes(flag: str, text: str) -> int:
-    """What 1000, 64K, 256M or 1.5G means.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if found is None:
-        raise ConfigError(f"{flag} {text}: it is a number of bytes, such as 5000000, 256M or 1.5G.")
-    return int(float(found[1]) * _UNITS[found[2]])

@@ -8,6 +8,7 @@ from typing import Literal
 
 from litscope.config.section import Section, is_folder, refuse
 from litscope.settings import COUNT, PART, SEED, SHARE, Range, setting
+from litscope.sizes import is_size
 from litscope.types import Interpolation
 
 
@@ -45,6 +46,9 @@ class DataConfig(Section, group="data"):
     sampler: Literal["uniform", "balanced", "weighted"] = "uniform"
     """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times."""
+    shuffle_window: str | None = setting(None, check=is_size, is_for_images=True)
+    """Shards: bytes of stored images from which an epoch draws at a time, so that storage is read in large pieces, such
+    as 4G. What fits as a whole is shuffled as a whole. Default: 1G."""
     batch_size: int | None = setting(None, check=COUNT)
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None = setting(None, check=Range(least=0))

@@ -118,6 +118,10 @@ class FitKeywords(TypedDict, total=False):
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times.
     One of: uniform, balanced, weighted.
     """
+    shuffle_window: str | None
+    """Shards: bytes of stored images from which an epoch draws at a time, so that storage is read in large pieces,
+    such as 4G. What fits as a whole is shuffled as a whole. Default: 1G.
+    """
     batch_size: int | None
     """Samples per step and device. Default: chosen from the data."""
     num_workers: int | None

@@ -15,6 +15,7 @@
     opened            all of this for one data set
     datamodule        the LightningDataModule: splits, epochs and the position in them
     sampler           which ids, in what order, for which rank
+    pieces            where in shards samples lie beside each other, and an order that keeps to it
     draws             which ids an epoch has that may draw one several times: by class, by weight
     redrawn           an epoch whose samples were changed while it ran
     visits            how often an epoch had drawn the samples of a batch before
@@ -28,6 +29,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `draws`, `redrawn`, `stored`,
+only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `pieces`, `draws`, `redrawn`, `stored`,
 `sources/` and, but for `decoding`, `reading/` import no torch: `curation` opens data where there is none.
 """

@@ -240,7 +240,7 @@ class ClassificationData(L.LightningDataModule):
         if len(ids) < world:
             raise DataError(f"{len(ids)} training samples cannot be shared by {world} devices.")
         trainer = self.trainer
-        order = EpochOrder(ids, self.batch_size, self.seed, True, rank, world, self.draws())
+        order = EpochOrder(ids, self.batch_size, self.seed, True, rank, world, self.draws(), self._opened.pieces)
         if self._overfits():
             order = EpochOrder(order.epoch_ids(0), self.batch_size, self.seed, False, rank, world)
         epoch = 0 if trainer is None else trainer.current_epoch
@@ -261,7 +261,8 @@ class ClassificationData(L.LightningDataModule):
         """The active samples of the validation split, in order; with `overfit_batches`, the training batches."""
         self.open()
         if self._overfits():
-            return self._in_order(EpochOrder(self.active_ids("train"), self.batch_size, self.seed).epoch_ids(0))
+            order = EpochOrder(self.active_ids("train"), self.batch_size, self.seed, nearby=self._opened.pieces)
+            return self._in_order(order.epoch_ids(0))
         return self._in_order(self.active_ids("val"))
 
     def test_dataloader(self) -> Loader | list[Loader]:

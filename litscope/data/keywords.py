@@ -43,6 +43,8 @@ class DataKeywords(TypedDict, total=False):
     """An open source, instead of all of the above."""
     sampler: Literal["uniform", "balanced", "weighted"]
     """How an epoch draws training samples: each once, or `balanced` or `weighted`; see `draws`."""
+    shuffle_window: str | None
+    """Of shards, the stored bytes from which an epoch draws at a time; see `pieces`. Default: 1G."""
     batch_size: int
     """Samples per step and device."""
     num_workers: int | None

@@ -32,6 +32,8 @@ from litscope.data.visits import Visits
 from litscope.errors import ConfigError
 from litscope.types import Batch
 
+_ALL = "all"  # samples at once, wherever they lie
+
 
 class Loader(ABC):
     """Yields the batches of one epoch after another; holds the position.
@@ -115,7 +117,7 @@ class Loader(ABC):
         """The ids of this rank's batches from number `first` on."""
         order, redrawn = self.order, self._redrawn
         if redrawn is None:
-            ids, cut = order.epoch_ids(epoch), partial(order.cut, first=first)
+            ids, cut = order.shared(order.epoch_ids(epoch)), partial(order.cut, first=first)
         else:
             now = redrawn.at(first, self.limit)
             ids = np.concatenate([now.drawn, now.rest])
@@ -260,7 +262,7 @@ class Loader(ABC):
 
     def _check_facts(self, state: dict[str, Any], but: Collection[str] = ()) -> None:
         """Refuse a position inside an epoch whose order or batches were others."""
-        then: dict[str, Any] = {"sampler": "uniform", **state}  # earlier versions knew no other
+        then: dict[str, Any] = {"sampler": "uniform", "shuffled in": _ALL, **state}  # earlier versions knew no other
         facts = {name: now for name, now in self._facts().items() if name not in but}
         changed = [f"{name}: {then[name]} then, {now} now" for name, now in facts.items() if then.get(name) != now]
         if changed:
@@ -276,6 +278,7 @@ class Loader(ABC):
             "seed": order.seed,
             "samples_per_step": order.step_size,
             "sampler": "uniform" if order.draws is None else order.draws.name,
+            "shuffled in": _ALL if order.nearby is None else order.nearby.name,
         }
         # A redrawn epoch says itself what is left of it.
         return facts if self._redrawn is not None else {**facts, "num_samples": len(order.ids)}

@@ -10,14 +10,17 @@ import numpy as np
 from litscope.console import one_line
 from litscope.data.batch_transform import BatchTransform
 from litscope.data.manifest import Manifest
+from litscope.data.pieces import WINDOW, Pieces, pieces_of
 from litscope.data.preflight import Report, inspect
 from litscope.data.reading.readers import FileReader
 from litscope.data.sampler import Ids
 from litscope.data.settings import DataSettings
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.source import Source
 from litscope.data.stored import Normalization, Stored, measure, store
 from litscope.data.transforms import Augmentation
 from litscope.errors import ConfigError, DataError
+from litscope.sizes import num_bytes
 
 NEVER_FLIPPED = ("digits", "mnist", "svhn")
 """Named data sets of characters: mirrored they are others."""
@@ -32,12 +35,14 @@ class Opened:
         stored: its samples in the shape in which they are handed to the device.
         report: what the checks found.
         manifest: the source's; of images with the sizes by which never-seen ones are stored alike.
+        pieces: of shards, where training samples lie beside each other.
     """
 
     source: Source
     stored: Stored
     report: Report
     manifest: Manifest
+    pieces: Pieces | None = None
 
     def readable(self, ids: Ids) -> Ids:
         """The `ids` whose files can be read, ascending."""
@@ -80,6 +85,11 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
     source = settings.open_source()
     if source.kind == "table" and settings.cutmix:
         raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")
+    if settings.shuffle_window is not None and not isinstance(source.reader, ShardReader):
+        raise ConfigError(
+            f"--shuffle-window {settings.shuffle_window} is for shards; {source.name} is none, and is shuffled as a "
+            "whole. Leave it out."
+        )
     stored = store(
         source,
         image_size=settings.image_size,
@@ -112,7 +122,20 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
     if report.digests is not None:
         stats = source.reader.stats().T if isinstance(source.reader, FileReader) else ()
         manifest = manifest.with_content(report.digests, *stats)
-    opened = Opened(source, stored, report, manifest)
+    pieces = _pieces(source, settings.shuffle_window or WINDOW)
+    if pieces is not None and not pieces.is_whole:
+        report.notes.append(
+            f"order: an epoch draws from about {pieces.samples:,} samples at a time, which a window of "
+            f"{settings.shuffle_window or WINDOW} holds ({pieces.name}); --shuffle-window sets it"
+        )
+    opened = Opened(source, stored, report, manifest, pieces)
     if not len(opened.readable(manifest.ids("train"))):
         raise DataError(f"{source.name} has no labelled, readable training sample.")
     return opened
+
+
+def _pieces(source: Source, window: str) -> Pieces | None:
+    reader = source.reader
+    if not isinstance(reader, ShardReader):
+        return None
+    return pieces_of(*reader.places, source.manifest.ids("train", labelled=False), num_bytes(window))

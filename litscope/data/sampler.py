@@ -2,7 +2,8 @@
 
 An epoch's order, where each id comes once, sorts the ids by a hash of (seed, epoch, id). So it is the same on every
 machine and under every version of numpy, it needs no stored generator state, and taking an id out leaves the order of
-the others as it was.
+the others as it was. Of more shards than fit into a window, what lies side by side comes near to each other (`pieces`);
+all of this holds for that order, too.
 
 How an epoch is cut: a step takes `world * batch_size` ids of that order, each rank its own block.
 What is left at the end is one more step, shared out evenly (shares differ by at most one id).
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -54,7 +56,7 @@ def hash_ids(ids: Ids, key: int) -> NDArray[np.uint64]:
 
 
 _ORDER = 0x6F72646572  # keeps the order's hashes apart from those of augmentation
-_DRAW = 0x64726177
+_DRAW, _TURNS, _DRAWING = 0x64726177, 0x7475726E73, 0x64726E67
 
 
 class Draw(Protocol):
@@ -70,6 +72,28 @@ class Draw(Protocol):
         ...
 
 
+class Nearby(Protocol):
+    """Where samples lie in storage that is read in large pieces; see `pieces.Pieces`."""
+
+    @property
+    def name(self) -> str:
+        """What makes this order another than one of other settings, for people."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it makes no difference."""
+        ...
+
+    def order(self, ids: Ids, hashes: Hashes, key: int) -> Ids:
+        """(n,) int64, a permutation that keeps near to each other what lies so; a pure function of the arguments."""
+        ...
+
+    def homes(self, ids: Ids) -> Hashes:
+        """(n,) the same number for all samples of a piece."""
+        ...
+
+
 class EpochOrder:
     """The batches of ids that one rank sees in each epoch.
 
@@ -81,6 +105,7 @@ class EpochOrder:
         rank: of this process.
         world: number of processes that share the ids.
         draws: draws as many ids as there are, some several times; None: each comes once, as `shuffle` says.
+        nearby: where the samples lie, if an epoch is to read side by side what lies so; None: anywhere.
 
     Attributes:
         is_padding: there are fewer ids than processes, and none for this rank: its one batch is the first id, which
@@ -99,6 +124,7 @@ class EpochOrder:
         rank: int = 0,
         world: int = 1,
         draws: Draw | None = None,
+        nearby: Nearby | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -111,6 +137,7 @@ class EpochOrder:
         self.rank = rank
         self.world = world
         self.draws = draws
+        self.nearby = None if nearby is None or nearby.is_whole else nearby
         self._bounds = _cut(len(self.ids), batch_size, rank, world)
         self.is_padding = len(self.ids) > 0 and not self._bounds
         if self.is_padding:
@@ -126,16 +153,35 @@ class EpochOrder:
             return self.drawn(self.ids, len(self.ids), epoch)
         if not self.shuffle:
             return self.ids
-        return self.ids[np.argsort(hash_ids(self.ids, fold(self.seed, _ORDER, epoch)))]
+        hashes = hash_ids(self.ids, fold(self.seed, _ORDER, epoch))
+        return self.ids[np.argsort(hashes) if self.nearby is None else self._near(self.ids, hashes, epoch)]
 
     def drawn(self, ids: Ids, count: int, epoch: int, batches_done: int = 0) -> Ids:
         """(count,) int64, drawn among `ids` with repetition, for the batches of `epoch` after the first ones."""
         assert self.draws is not None
-        return self.draws.draw(ids, count, fold(self.seed, _DRAW, epoch, batches_done))
+        found = self.draws.draw(ids, count, fold(self.seed, _DRAW, epoch, batches_done))
+        if self.nearby is None:
+            return found
+        hashes = hash_ids(np.arange(count), fold(self.seed, _DRAWING, epoch, batches_done))
+        return found[self._near(found, hashes, epoch)]
+
+    def _near(self, ids: Ids, hashes: Hashes, epoch: int) -> Ids:
+        assert self.nearby is not None
+        return self.nearby.order(ids, hashes, fold(self.seed, _TURNS, epoch))
 
     def batches(self, epoch: int, first: int = 0) -> list[Ids]:
         """This rank's batches of `epoch`, from batch number `first` on."""
-        return self.cut(self.epoch_ids(epoch), first)
+        return self.cut(self.shared(self.epoch_ids(epoch)), first)
+
+    def shared(self, order: Ids) -> Ids:
+        """The ids of an epoch in their order, those of each step arranged for `cut`: what lies in one piece of storage
+        falls to one rank, in every epoch, but for what makes the shares equal. So ranks hardly read each other's."""
+        if self.nearby is None or self.world == 1:
+            return order
+        starts = [start for start, _ in _cut(len(order), self.batch_size, 0, self.world)]
+        steps = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
+        homes = (self.nearby.homes(order) >> np.uint64(32)).astype(np.int64)
+        return order[np.argsort(steps << 32 | homes, kind="stable")]
 
     def cut(self, order: Ids, first: int = 0) -> list[Ids]:
         """This rank's batches of `order`, (n,) whatever belongs to the ids of an epoch in its order."""
@@ -150,15 +196,18 @@ class EpochOrder:
         """`ids` in the order in which `epoch` has them; without shuffling, those of `self.ids` in their order."""
         if not self.shuffle:
             return self.ids[np.isin(self.ids, ids)]
-        return EpochOrder(ids, self.batch_size, self.seed).epoch_ids(epoch)
+        return EpochOrder(ids, self.batch_size, self.seed, nearby=self.nearby).epoch_ids(epoch)
 
     def drawing(self, draws: Draw) -> EpochOrder:
         """The same ids, drawn in another way."""
-        return EpochOrder(self.ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world, draws)
+        return self._but(self.ids, draws)
 
     def of(self, ids: Ids) -> EpochOrder:
         """The same order over other ids."""
-        return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world, self.draws)
+        return self._but(ids, self.draws)
+
+    def _but(self, ids: Ids, draws: Draw | None) -> EpochOrder:
+        return EpochOrder(ids, self.batch_size, self.seed, self.shuffle, self.rank, self.world, draws, self.nearby)
 
 
 def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:

@@ -21,6 +21,7 @@ from litscope.data.sources.splits import Folds
 from litscope.data.transforms import Policy
 from litscope.errors import ConfigError
 from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, by_own_names, setting, settle
+from litscope.sizes import is_size
 from litscope.types import Interpolation
 
 
@@ -66,6 +67,8 @@ class DataSettings:
     # ---- how they reach the device -------------------------------------------------------------
     sampler: Sampler = "uniform"
     """How an epoch draws training samples: each once, or `balanced` or `weighted`; see `draws`."""
+    shuffle_window: str | None = setting(None, check=is_size)
+    """Of shards, the stored bytes from which an epoch draws at a time; see `pieces`. Default: 1G."""
     batch_size: int = setting(64, check=COUNT)
     """Samples per step and device."""
     num_workers: int | None = setting(None, check=NOT_NEGATIVE)

@@ -303,6 +303,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's
         "model.member_lr": st.just([]),  # as many as members
         "model.member_weight_decay": st.just([]),
+        "data.shuffle_window": st.sampled_from(["5000000", "256M", "1.5G", None]),
         "data.crop_padding": st.none(),  # not with --augment none
         "data.num_folds": st.none(),  # as many as members, or with a fold of them
         "data.fold": st.none(),

@@ -16,7 +16,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,22 @@ PLACES = ("shard", "offset", "size", "suffix", "digest")
 """Columns that say where a sample lies."""
 
 _OWN = ("key", "label", "split", "group", *PLACES)
+
+
+class Places(NamedTuple):
+    """Where N samples lie: (N,) int32 and int64 each."""
+
+    shard: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+
+    def of(self, sample_id: int) -> tuple[int, int, int]:
+        """Shard, offset and size of one."""
+        return int(self.shard[sample_id]), int(self.offset[sample_id]), int(self.size[sample_id])
+
+    def take(self, order: npt.NDArray[np.int64]) -> Places:
+        """The same in another order."""
+        return Places(self.shard[order], self.offset[order], self.size[order])
 
 
 @dataclass(frozen=True)
@@ -89,10 +105,9 @@ class Index:
         return np.asarray(self.table["group"].to_numpy(zero_copy_only=False), dtype=object)
 
     @cached_property
-    def places(self) -> npt.NDArray[np.int64]:
-        """(3, N) shard, offset and size of each sample."""
-        columns = [self.table[name].to_numpy().astype(np.int64) for name in PLACES[:3]]
-        return np.stack(columns)
+    def places(self) -> Places:
+        """Where each sample lies."""
+        return Places(*(self.table[name].to_numpy() for name in PLACES[:3]))
 
     def write(self, folder: Path) -> None:
         """Write `index.parquet`, whole or not at all."""

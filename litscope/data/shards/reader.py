@@ -40,7 +40,7 @@ class ShardReader:
         self._channels = int(index.encoding["channels"]) if channels is None else channels
         self._dtype: np.dtype[Any] = np.dtype(index.encoding["dtype"] if dtype is None else dtype)
         self._files = [folder / shard.name for shard in index.shards]
-        self._places = index.places
+        self.places = index.places
         self._suffixes = index.table["suffix"].combine_chunks().dictionary_encode()
         self._digest: pa.Array = index.table["digest"].combine_chunks()
 
@@ -55,11 +55,11 @@ class ShardReader:
         return self._channels
 
     def __len__(self) -> int:
-        return int(self._places.shape[1])
+        return len(self.places.shard)
 
     def place(self, sample_id: int) -> str:
         """Where a sample lies, for people."""
-        shard, offset, _ = self._places[:, sample_id].tolist()
+        shard, offset, _ = self.places.of(sample_id)
         return f"{self._files[shard]} at byte {offset:,}"
 
     def size(self, sample_id: int) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class ShardReader:
             if self.suffix(sample_id) == bands.SUFFIX:
                 height, width = self._array(self.content(sample_id)).shape[:2]
                 return height, width
-            shard, offset, size = self._places[:, sample_id].tolist()
+            shard, offset, size = self.places.of(sample_id)
             head = _read(self._files[shard], offset, min(size, _HEAD_BYTES))
             try:
                 header = images.read_header(head)
@@ -96,7 +96,7 @@ class ShardReader:
         Raises:
             DataError: without the place, if they cannot be read, or are not those that were written.
         """
-        shard, offset, size = self._places[:, sample_id].tolist()
+        shard, offset, size = self.places.of(sample_id)
         content = _read(self._files[shard], offset, size)
         if len(content) < size:
             raise DataError(f"the shard ends {size - len(content):,} bytes too early")
@@ -112,7 +112,7 @@ class ShardReader:
         """The same samples in another order."""
         taken = object.__new__(ShardReader)
         taken.__dict__.update(self.__dict__)
-        taken._places = np.ascontiguousarray(self._places[:, order])
+        taken.places = self.places.take(order)
         taken._suffixes, taken._digest = self._suffixes.take(pa.array(order)), self._digest.take(pa.array(order))
         return taken
 

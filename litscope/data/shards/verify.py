@@ -66,8 +66,8 @@ def verify(folder: Path, index: Index, *, num_threads: int, progress: bool = Tru
         progress: draw a bar on a terminal.
     """
     shards, samples = {}, {}
-    rows = np.argsort(index.places[0], kind="stable")
-    ends = np.searchsorted(index.places[0][rows], np.arange(len(index.shards) + 1))
+    rows = np.argsort(index.places.shard, kind="stable")
+    ends = np.searchsorted(index.places.shard[rows], np.arange(len(index.shards) + 1))
     keys, digests = index.table["key"], index.table["digest"]
 
     def look(number: int) -> tuple[str | None, dict[str, str]]:
@@ -80,7 +80,7 @@ def verify(folder: Path, index: Index, *, num_threads: int, progress: bool = Tru
             broken = {}
             with path.open("rb") as file:
                 for row in mine.tolist():
-                    _, offset, size = index.places[:, row].tolist()
+                    _, offset, size = index.places.of(row)
                     file.seek(offset)
                     if bytes_digest(file.read(size)) != digests[row].as_py():
                         broken[str(keys[row])] = f"{path} at byte {offset:,}: {DIFFERENT}"

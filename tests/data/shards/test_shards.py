@@ -220,7 +220,7 @@ def test_pixels_in_memory_are_stored_without_loss(dtype: type, channels: int, su
 
 def test_a_flipped_bit_is_found_where_the_sample_is_read_and_by_verify(plan: Plan, tmp_path: Path) -> None:
     index = write_shards(plan, tmp_path, num_threads=1).index
-    shard, offset, size = index.places[:, 7].tolist()
+    shard, offset, size = index.places.of(7)
     file = tmp_path / index.shards[shard].name
     flip(file, 8 * (offset + size // 2))
     reader = ShardReader(tmp_path, index)
