@@ -4,6 +4,9 @@ It needs no root, no systemd, no cgroups and no network but the loopback: ports 
 may run side by side. Everything is real (sbatch, srun, squeue, requeue, signals, time limits) but the nodes, which
 are names for this machine, and their GPUs, which are only counted.
 
+Jobs meet at ports that follow from their numbers. So each Slurm counts its jobs from another number on, and theirs are
+ports of its own, too.
+
 Tests take the fixture `slurm`; a fixture of a module takes `private_slurm` and hands `environment` to what it starts.
 """
 
@@ -23,6 +26,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from litscope.cluster.script import PORTS_FROM
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 NODES = ("n0", "n1")
 CPUS_PER_NODE = 8
@@ -36,6 +41,7 @@ OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMO
 
 CONFIGURATION = """\
 ClusterName=private
+FirstJobId={first_job}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SrunPortRange={srun_from}-{srun_to}
@@ -204,6 +210,7 @@ class PrivateSlurm:
             host=host,
             user=getpass.getuser(),
             port=port,
+            first_job=port + 10 - PORTS_FROM,
             srun_from=port + 100,
             srun_to=port + 199,
             folder=self.folder,
