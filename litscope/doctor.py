@@ -35,7 +35,15 @@ DEPENDENCIES = (
     "argcomplete",
 )
 
-EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "tune": "optuna", "onnx": "onnxruntime"}
+EXTRAS = {
+    "wandb": "wandb",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "tune": "optuna",
+    "onnx": "onnxruntime",
+    "s3": "s3fs",
+    "gcs": "gcsfs",
+}
 """Extra -> the module that it brings."""
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "neon", "asimd")

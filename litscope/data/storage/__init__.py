@@ -1,6 +1,6 @@
-"""Files that lie anywhere: in a folder, behind http, in S3 or Google's storage. No torch.
+"""Where bytes lie: folders and object stores, under one interface. No torch.
 
-    urls      addresses: several in one by braces, and what may be named
+    store     files and objects by their address: list, size, read a part, put
 
-Who may come in: `data`, and rooms that may import it. This room imports the ground floor.
+Who may come in: `data`, and rooms that may import it. This room imports the ground floor only.
 """

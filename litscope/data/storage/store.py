@@ -1,0 +1,308 @@
+"""Store: files and objects by their address. No torch.
+
+    a path, file://            the file system of this machine
+    http://, https://          read only, and without a listing
+    s3://bucket/key            through s3fs  (extra `s3`)
+    gs://bucket/key            through gcsfs (extra `gcs`)
+
+All but the first go through fsspec, with the credentials that it finds as always: in the environment, in `~/.aws`, of
+the machine's role, of `gcloud auth application-default login`. They are never looked at here, and an address is shown
+without its query, in which a presigned one has its signature.
+
+What fails has one of three causes, by which a caller decides:
+
+    DataError       there is no such object, it may not be read, or a credential is missing or wrong: asking again is
+                    no use
+    Unanswered      a server that is busy, cannot be reached or broke off: asking again may help (`retries`)
+    MissingExtra    a package is not installed
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from litscope.errors import ConfigError, DataError, MissingExtra
+
+T = TypeVar("T")
+
+_REMOTE = ("http", "https", "s3", "gs")
+_EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
+_CONNECT_S, _READ_S = 10, 60  # seconds that a connection, and the next bytes of an answer, may take
+
+_NO_CREDENTIALS = {
+    "s3": (
+        "no credentials were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a public "
+        "bucket set FSSPEC_S3_ANON=true"
+    ),
+    "gs": (
+        "no credentials were found. Run `gcloud auth application-default login`, or set "
+        "GOOGLE_APPLICATION_CREDENTIALS; for a public bucket set FSSPEC_GS_TOKEN=anon"
+    ),
+}
+_REFUSED = {
+    "s3": "The credentials in use (AWS_ACCESS_KEY_ID, AWS_PROFILE or the machine's role) may not do this",
+    "gs": "The credentials in use (GOOGLE_APPLICATION_CREDENTIALS, gcloud or the machine's account) may not do this",
+}
+
+
+class Unanswered(DataError):
+    """A server is busy, cannot be reached, or broke off in the middle of an answer; a later answer may be good."""
+
+
+def is_remote(address: str | os.PathLike[str]) -> bool:
+    """Whether an address is that of an object store or a web server."""
+    scheme, separator, _ = os.fspath(address).partition("://")
+    return bool(separator) and scheme.lower() in _REMOTE
+
+
+def local_path(address: str | os.PathLike[str]) -> Path:
+    """The path that an address without a server means.
+
+    Raises:
+        ConfigError: if it names a kind of storage that there is not.
+    """
+    text = os.fspath(address)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text).expanduser()
+    if scheme.lower() == "file":
+        return Path(unquote(rest))
+    raise ConfigError(f"{without_query(text)}: {scheme}:// is not read. A path, file, http, https, s3 or gs are.")
+
+
+def without_query(address: str | os.PathLike[str]) -> str:
+    """An address as it may be shown and written down: a remote one without its query, user and password."""
+    text = os.fspath(address)
+    if not is_remote(text):
+        return text
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def join(folder: str | os.PathLike[str], name: str) -> str:
+    """The address of what lies in a folder; a query of the folder stays at the end."""
+    text = os.fspath(folder)
+    if is_remote(name):
+        return name
+    if not is_remote(text):
+        return str(local_path(text) / name)
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{name}", parts.query, ""))
+
+
+class Store:
+    """Files and objects. It may be shared by threads, pickled, and used after a fork.
+
+    Args:
+        endpoint_url: of another server than Amazon's or Google's. Default: AWS_ENDPOINT_URL or STORAGE_EMULATOR_HOST,
+            which the clients read themselves.
+    """
+
+    def __init__(self, endpoint_url: str | None = None) -> None:
+        self.endpoint_url = endpoint_url
+        self._clients: dict[tuple[int, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"endpoint_url": self.endpoint_url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def exists(self, address: str) -> bool:
+        """Whether a file or an object is there. Raises as `size`."""
+        if not is_remote(address):
+            return local_path(address).is_file()
+        try:
+            self.size(address)
+        except _Missing:
+            return False
+        return True
+
+    def size(self, address: str) -> int:
+        """Bytes of a file or an object.
+
+        Raises:
+            DataError: see the module.
+        """
+        if not is_remote(address):
+            return self._local(address, lambda path: path.stat().st_size)
+        size = self._ask(address, lambda client: client.info(address))["size"]
+        if size is None:
+            raise DataError(f"{without_query(address)}: the server does not say how large it is.")
+        return int(size)
+
+    def read(self, address: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on; fewer where the file ends before.
+
+        Raises:
+            DataError: see the module.
+        """
+        if size <= 0:
+            return b""
+        if not is_remote(address):
+            return self._local(address, lambda path: _pread(path, offset, size))
+        try:
+            content = self._ask(address, lambda client: client.cat_file(address, start=offset, end=offset + size))
+        except _Beyond:
+            return b""
+        if len(content) > size:
+            raise DataError(
+                f"{without_query(address)}: the server answers a request for {size:,} bytes with {len(content):,}. It "
+                "must know range requests, as object stores and most web servers do."
+            )
+        return bytes(content)
+
+    def read_all(self, address: str) -> bytes:
+        """All bytes of a file or an object. Raises as `read`."""
+        if not is_remote(address):
+            return self._local(address, Path.read_bytes)
+        return bytes(self._ask(address, lambda client: client.cat_file(address)))
+
+    def list(self, prefix: str) -> dict[str, int]:
+        """Address -> bytes, of all files and objects below a folder or a prefix that ends with "/", sorted.
+
+        Raises:
+            ConfigError: for a web server, which has no list.
+            DataError: see the module.
+        """
+        if not is_remote(prefix):
+            return self._local(prefix, _files_below)
+        scheme = _scheme(prefix)
+        if scheme in ("http", "https"):
+            raise ConfigError(f"{without_query(prefix)}: a web server gives no list of its files. Name the files.")
+        # `find` of a client would be answered from what it listed before, and takes a key for a folder of its name.
+        found = self._ask(prefix, lambda client: client.find(prefix, detail=True, withdirs=False))
+        below = prefix.rstrip("/") + "/"
+        addresses = {f"{scheme}://{name}": int(facts["size"]) for name, facts in found.items()}
+        return {name: addresses[name] for name in sorted(addresses) if name.startswith(below)}
+
+    def put(self, file: Path, address: str) -> None:
+        """Copy a file of this machine to an address; there it is whole, or not there.
+
+        Raises:
+            ConfigError: for a web server.
+            DataError: see the module.
+        """
+        if not is_remote(address):
+            self._local(address, lambda path: _copy(file, path))
+            return
+        if _scheme(address) in ("http", "https"):
+            raise ConfigError(f"{without_query(address)}: nothing is written to web servers; s3 and gs are.")
+        self._ask(address, lambda client: client.put_file(str(file), address))
+
+    def _local(self, address: str, work: Callable[[Path], T]) -> T:
+        try:
+            return work(local_path(address))
+        except FileNotFoundError as error:
+            raise _Missing(f"{address}: no such file.") from error
+        except OSError as error:
+            raise DataError(f"{address}: {error.strerror or error}.") from error
+
+    def _ask(self, address: str, request: Callable[[Any], T]) -> T:
+        client = self._client(_scheme(address))
+        try:
+            return request(client)
+        except Exception as error:  # clients raise what their libraries do
+            raise _meaning(error, address) from error
+
+    def _client(self, scheme: str) -> Any:
+        """The client of a scheme; one for each process, as its connections do not survive a fork."""
+        with self._lock:
+            key = os.getpid(), scheme
+            if key not in self._clients:
+                self._clients[key] = _open(scheme, self.endpoint_url)
+            return self._clients[key]
+
+
+class _Missing(DataError):
+    """There is no such file."""
+
+
+class _Beyond(DataError):
+    """The file ends before the part that was asked for."""
+
+
+def _scheme(address: str) -> str:
+    return address.partition("://")[0].lower()
+
+
+def _open(scheme: str, endpoint_url: str | None) -> Any:
+    import fsspec
+
+    common: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_READ_S)
+        return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout}, **common)
+    package, extra = _EXTRAS[scheme]
+    # Else gcsfs asks of every bucket whether it is one of folders, which needs a permission more.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    given: dict[str, Any] = {} if endpoint_url is None else {"endpoint_url": endpoint_url}
+    if scheme == "s3":
+        patience = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"max_attempts": 1}}
+        given |= {"config_kwargs": patience}
+    try:
+        return fsspec.filesystem(scheme, **given, **common)
+    except ImportError as error:
+        raise MissingExtra(package, extra, f"Reading {scheme}:// addresses") from error
+
+
+def _meaning(error: Exception, address: str) -> DataError:
+    """What an error of a client says to a person, and to who asks again."""
+    name, scheme = without_query(address), _scheme(address)
+    if isinstance(error, FileNotFoundError):
+        return _Missing(f"{name}: there is no such object, or no such bucket.")
+    kind = type(error).__name__
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"):
+        return DataError(f"{name}: {_NO_CREDENTIALS[scheme]}.")
+    if kind in ("ProfileNotFound", "InvalidConfigError", "ParamValidationError", "InvalidRegionError"):
+        return DataError(f"{name}: {_plain(error)}.")
+    status = str(getattr(error, "status", getattr(error, "code", "")))
+    if status == "416" or (isinstance(error, OSError) and error.errno == errno.EINVAL):
+        return _Beyond(f"{name}: it ends before the part that was asked for.")
+    if isinstance(error, PermissionError) or status in ("401", "403"):
+        refused = f"{_REFUSED[scheme]}" if scheme in _REFUSED else "The address has expired, or needs a signature"
+        return DataError(f"{name}: access is denied ({_plain(error)}). {refused}.")
+    if status in ("404", "410"):
+        return _Missing(f"{name}: there is no such object.")
+    return Unanswered(f"{name}: {_plain(error)}")
+
+
+def _plain(error: BaseException) -> str:
+    """The error's words on one line, without an address in them, which may have a signature."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return " ".join(without_query(word) for word in words.split(" ")).rstrip(".")
+
+
+def _pread(path: Path, offset: int, size: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _files_below(folder: Path) -> dict[str, int]:
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): path.stat().st_size for path in files}
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, aside)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
