@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from s3_server import ACCESS, S3Server
 
-from litscope.data.storage.store import Store, Unanswered, join, without_query
+from litscope.data.storage.store import Store, Unanswered
 from litscope.errors import ConfigError, DataError, MissingExtra
 
 
@@ -78,20 +78,15 @@ def test_what_fails_says_why(server: S3Server, access: None, monkeypatch: pytest
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(DataError, match="no credentials were found. Set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(DataError, match=r"no credentials were found\. Set AWS_ACCESS_KEY_ID"):
         Store(server.url).size("s3://bucket/settled")
-    monkeypatch.setenv("FSSPEC_S3_ANON", "true")
 
 
-def test_addresses_are_shown_without_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    signed = "https://me:pass@host:1/b/train.tar?X-Amz-Signature=abc"
-    assert without_query(signed) == "https://host:1/b/train.tar"
-    assert join("https://host/b?sig=1", "x.tar") == "https://host/b/x.tar?sig=1"
-    assert join("s3://b/p/", "x.tar") == "s3://b/p/x.tar"
+def test_what_cannot_be_asked_says_what_can(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unanswered) as told:
         Store().size("http://127.0.0.1:9/b/train.tar?X-Amz-Signature=abc")
     assert "abc" not in str(told.value)
-    with pytest.raises(ConfigError, match="az:// is not read"):
+    with pytest.raises(ConfigError, match="az:// is not known"):
         Store().size("az://b/x")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingExtra, match=r"pip install 'litscope\[gcs\]'"):

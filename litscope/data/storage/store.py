@@ -6,8 +6,8 @@
     gs://bucket/key            through gcsfs (extra `gcs`)
 
 All but the first go through fsspec, with the credentials that it finds as always: in the environment, in `~/.aws`, of
-the machine's role, of `gcloud auth application-default login`. They are never looked at here, and an address is shown
-without its query, in which a presigned one has its signature.
+the machine's role, of `gcloud auth application-default login`. They are never looked at here. An address may be given
+as it is shown (`litscope.addresses`): its secrets are put back here, and are in no message.
 
 What fails has one of three causes, by which a caller decides:
 
@@ -26,13 +26,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
 
+from litscope.addresses import revealed, scrubbed, shown
+from litscope.data.storage.urls import local_path, require_allowed
 from litscope.errors import ConfigError, DataError, MissingExtra
 
 T = TypeVar("T")
 
-_REMOTE = ("http", "https", "s3", "gs")
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
 _CONNECT_S, _READ_S = 10, 60  # seconds that a connection, and the next bytes of an answer, may take
 
@@ -56,47 +56,6 @@ class Unanswered(DataError):
     """A server is busy, cannot be reached, or broke off in the middle of an answer; a later answer may be good."""
 
 
-def is_remote(address: str | os.PathLike[str]) -> bool:
-    """Whether an address is that of an object store or a web server."""
-    scheme, separator, _ = os.fspath(address).partition("://")
-    return bool(separator) and scheme.lower() in _REMOTE
-
-
-def local_path(address: str | os.PathLike[str]) -> Path:
-    """The path that an address without a server means.
-
-    Raises:
-        ConfigError: if it names a kind of storage that there is not.
-    """
-    text = os.fspath(address)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return Path(text).expanduser()
-    if scheme.lower() == "file":
-        return Path(unquote(rest))
-    raise ConfigError(f"{without_query(text)}: {scheme}:// is not read. A path, file, http, https, s3 or gs are.")
-
-
-def without_query(address: str | os.PathLike[str]) -> str:
-    """An address as it may be shown and written down: a remote one without its query, user and password."""
-    text = os.fspath(address)
-    if not is_remote(text):
-        return text
-    parts = urlsplit(text)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def join(folder: str | os.PathLike[str], name: str) -> str:
-    """The address of what lies in a folder; a query of the folder stays at the end."""
-    text = os.fspath(folder)
-    if is_remote(name):
-        return name
-    if not is_remote(text):
-        return str(local_path(text) / name)
-    parts = urlsplit(text)
-    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{name}", parts.query, ""))
-
-
 class Store:
     """Files and objects. It may be shared by threads, pickled, and used after a fork.
 
@@ -118,8 +77,8 @@ class Store:
 
     def exists(self, address: str) -> bool:
         """Whether a file or an object is there. Raises as `size`."""
-        if not is_remote(address):
-            return local_path(address).is_file()
+        if (path := _local(address)) is not None:
+            return path.is_file()
         try:
             self.size(address)
         except _Missing:
@@ -132,11 +91,11 @@ class Store:
         Raises:
             DataError: see the module.
         """
-        if not is_remote(address):
-            return self._local(address, lambda path: path.stat().st_size)
-        size = self._ask(address, lambda client: client.info(address))["size"]
+        if (path := _local(address)) is not None:
+            return _on_disk(path, lambda path: path.stat().st_size)
+        size = self._ask(address, lambda client, url: client.info(url))["size"]
         if size is None:
-            raise DataError(f"{without_query(address)}: the server does not say how large it is.")
+            raise DataError(f"{shown(address)}: the server does not say how large it is.")
         return int(size)
 
     def read(self, address: str, offset: int, size: int) -> bytes:
@@ -147,24 +106,24 @@ class Store:
         """
         if size <= 0:
             return b""
-        if not is_remote(address):
-            return self._local(address, lambda path: _pread(path, offset, size))
+        if (path := _local(address)) is not None:
+            return _on_disk(path, lambda path: _pread(path, offset, size))
         try:
-            content = self._ask(address, lambda client: client.cat_file(address, start=offset, end=offset + size))
+            content = self._ask(address, lambda client, url: client.cat_file(url, start=offset, end=offset + size))
         except _Beyond:
             return b""
         if len(content) > size:
             raise DataError(
-                f"{without_query(address)}: the server answers a request for {size:,} bytes with {len(content):,}. It "
+                f"{shown(address)}: the server answers a request for {size:,} bytes with {len(content):,}. It "
                 "must know range requests, as object stores and most web servers do."
             )
         return bytes(content)
 
     def read_all(self, address: str) -> bytes:
         """All bytes of a file or an object. Raises as `read`."""
-        if not is_remote(address):
-            return self._local(address, Path.read_bytes)
-        return bytes(self._ask(address, lambda client: client.cat_file(address)))
+        if (path := _local(address)) is not None:
+            return _on_disk(path, Path.read_bytes)
+        return bytes(self._ask(address, lambda client, url: client.cat_file(url)))
 
     def list(self, prefix: str) -> dict[str, int]:
         """Address -> bytes, of all files and objects below a folder or a prefix that ends with "/", sorted.
@@ -173,13 +132,13 @@ class Store:
             ConfigError: for a web server, which has no list.
             DataError: see the module.
         """
-        if not is_remote(prefix):
-            return self._local(prefix, _files_below)
+        if (path := _local(prefix)) is not None:
+            return _on_disk(path, _files_below)
         scheme = _scheme(prefix)
         if scheme in ("http", "https"):
-            raise ConfigError(f"{without_query(prefix)}: a web server gives no list of its files. Name the files.")
+            raise ConfigError(f"{shown(prefix)}: a web server gives no list of its files. Name the files.")
         # `find` of a client would be answered from what it listed before, and takes a key for a folder of its name.
-        found = self._ask(prefix, lambda client: client.find(prefix, detail=True, withdirs=False))
+        found = self._ask(prefix, lambda client, url: client.find(url, detail=True, withdirs=False))
         below = prefix.rstrip("/") + "/"
         addresses = {f"{scheme}://{name}": int(facts["size"]) for name, facts in found.items()}
         return {name: addresses[name] for name in sorted(addresses) if name.startswith(below)}
@@ -191,25 +150,17 @@ class Store:
             ConfigError: for a web server.
             DataError: see the module.
         """
-        if not is_remote(address):
-            self._local(address, lambda path: _copy(file, path))
+        if (path := _local(address)) is not None:
+            _on_disk(path, lambda path: _copy(file, path))
             return
         if _scheme(address) in ("http", "https"):
-            raise ConfigError(f"{without_query(address)}: nothing is written to web servers; s3 and gs are.")
-        self._ask(address, lambda client: client.put_file(str(file), address))
+            raise ConfigError(f"{shown(address)}: nothing is written to web servers; s3 and gs are.")
+        self._ask(address, lambda client, url: client.put_file(str(file), url))
 
-    def _local(self, address: str, work: Callable[[Path], T]) -> T:
-        try:
-            return work(local_path(address))
-        except FileNotFoundError as error:
-            raise _Missing(f"{address}: no such file.") from error
-        except OSError as error:
-            raise DataError(f"{address}: {error.strerror or error}.") from error
-
-    def _ask(self, address: str, request: Callable[[Any], T]) -> T:
+    def _ask(self, address: str, request: Callable[[Any, str], T]) -> T:
         client = self._client(_scheme(address))
         try:
-            return request(client)
+            return request(client, revealed(address))
         except Exception as error:  # clients raise what their libraries do
             raise _meaning(error, address) from error
 
@@ -232,6 +183,21 @@ class _Beyond(DataError):
 
 def _scheme(address: str) -> str:
     return address.partition("://")[0].lower()
+
+
+def _local(address: str) -> Path | None:
+    """The path that an address means; None where a server is asked. Raises ConfigError for one that is not allowed."""
+    require_allowed(address)
+    return local_path(address)
+
+
+def _on_disk(path: Path, work: Callable[[Path], T]) -> T:
+    try:
+        return work(path)
+    except FileNotFoundError as error:
+        raise _Missing(f"{path}: no such file.") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}.") from error
 
 
 def _open(scheme: str, endpoint_url: str | None) -> Any:
@@ -258,7 +224,10 @@ def _open(scheme: str, endpoint_url: str | None) -> Any:
 
 def _meaning(error: Exception, address: str) -> DataError:
     """What an error of a client says to a person, and to who asks again."""
-    name, scheme = without_query(address), _scheme(address)
+    name, scheme = shown(address), _scheme(address)
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and scheme in ("http", "https") and isinstance(cause, Exception):
+        return _meaning(cause, address)  # what it calls all that went wrong
     if isinstance(error, FileNotFoundError):
         return _Missing(f"{name}: there is no such object, or no such bucket.")
     kind = type(error).__name__
@@ -278,9 +247,8 @@ def _meaning(error: Exception, address: str) -> DataError:
 
 
 def _plain(error: BaseException) -> str:
-    """The error's words on one line, without an address in them, which may have a signature."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return " ".join(without_query(word) for word in words.split(" ")).rstrip(".")
+    """The error's words on one line, without the secrets of an address."""
+    return scrubbed(" ".join(str(error).split()) or type(error).__name__).rstrip(".")
 
 
 def _pread(path: Path, offset: int, size: int) -> bytes:
