@@ -33,6 +33,7 @@ DEPENDENCIES = (
     "PyYAML",
     "jsonargparse",
     "argcomplete",
+    "fsspec",
 )
 
 EXTRAS = {

@@ -3,7 +3,6 @@
     settings          what a data module is told: one field for each setting, with its names and its range
     keywords          the same for type checkers, written by scripts/keywords.py
     sources/          what `--dataset` may name -> rows, splits and a reader
-    storage/          where bytes lie: folders and object stores
     shards/           images in tar files of many, and where in them each lies
     storage/          files that lie anywhere: in a folder, behind http, in S3 or Google's storage
     reading/          sample_id -> pixels or features: formats, decoding, the pixel cache
