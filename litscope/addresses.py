@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 
 from litscope.errors import ConfigError
 
@@ -24,6 +25,7 @@ VARIABLE = "LITSCOPE_ADDRESSES"
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PIPE = re.compile(r"\s*pipe:", re.IGNORECASE)
+_SPLIT = re.compile(r"((?:train|val|test)=)?(.*)", re.DOTALL)
 _ANYWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -70,6 +72,19 @@ def is_cut(text: str) -> bool:
     """
     found = [match[0] for part in text.split(BETWEEN) for match in _ANYWHERE.finditer(part)]
     return any(url.endswith(f"?{CUT}") or f"://{CUT}@" in url for url in found)
+
+
+def absolute(text: str) -> str:
+    """A text of one or several addresses, in which each path of this machine is whole.
+
+    >>> absolute("train=s3://b/x-{0..9}.tar::val=/a/../b/{x,y}.tar")
+    'train=s3://b/x-{0..9}.tar::val=/b/{x,y}.tar'
+    """
+    parts = []
+    for part in text.split(BETWEEN):
+        split, path = _SPLIT.fullmatch(part.strip()).groups("")  # type: ignore[union-attr]  # it matches any text
+        parts.append(split + (path if is_url(path) else str(Path(path).expanduser().resolve())))
+    return BETWEEN.join(parts)
 
 
 def hidden(text: str) -> str:

@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from litscope.addresses import scrubbed
 from litscope.commands import (
     act,
     ask,
@@ -83,10 +84,11 @@ def _answer(words: list[str]) -> int:
 def _failure(error: LitscopeError | KeyboardInterrupt | OSError) -> tuple[str, int]:
     """Say what went wrong, and return that with the exit code."""
     if isinstance(error, LitscopeError):
-        first, *more = str(error).split("\n")
+        message = scrubbed(str(error))
+        first, *more = message.split("\n")
         if not (error.is_said or is_silent()):
             say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
-        return str(error), error.exit_code
+        return message, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         if not is_silent():
             say("interrupted")
@@ -129,7 +131,7 @@ COMMANDS: dict[str, Command] = {
         *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
         *(features.features, features.neighbours),
-        *(shards.prepare, shards.verify),
+        *(shards.prepare, shards.index, shards.verify),
         *(act.discard, act.restore, act.relabel, act.reweight, act.tag, act.untag),
         *(steer.pause, steer.resume, steer.set_, steer.checkpoint, steer.stop),
         *(journal.undo, journal.actions),

@@ -113,3 +113,6 @@ def default_weight_decay(optimizer: str) -> float:
 
 CONTENT_COLUMNS = ("digest", "size_bytes", "mtime_ns")
 """Columns of a manifest that say what a sample's content is. They are no columns of its source, and are not shown."""
+
+SHARD_INDEX = "index.parquet"
+"""File beside shards that lists their samples."""

@@ -158,6 +158,8 @@ def _plain(name: str, value: Any, hint: Any) -> Any:
     words = [word for part in parts if typing.get_origin(part) is Literal for word in typing.get_args(part)]
     if words and value not in words:
         raise ConfigError(f"{name}={value!r}: it is one of {', '.join(words)}.{did_you_mean(str(value), words)}")
+    if isinstance(value, str) and str in parts:
+        return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     for part in parts:
@@ -195,6 +197,7 @@ _MAKERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     int: (_whole, "a whole number"),
     float: (float, "a number"),
     Sequence[int]: (_wholes, "a list of whole numbers"),
+    Sequence[str]: (list, "a text, or a list of texts"),
     Sequence: (_floats, "a list of numbers"),
 }
 """Type of a field -> what makes a plain value of it, and what it is called."""

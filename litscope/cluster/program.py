@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from litscope.addresses import BETWEEN
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, run_settings
 from litscope.console import shell_word
@@ -222,7 +223,9 @@ def _fit_folder(recipe: Recipe) -> Path | None:
 
 def _stem(recipe: Recipe) -> str:
     """How the folder of a new run begins: the data set, and the network if it is given."""
-    return "-".join([Path(recipe.data.dataset or "run").stem, recipe.model.arch or "fit"])
+    data = (recipe.data.origin or "run").partition(BETWEEN)[0].rstrip("/")
+    name = re.sub(r"[^\w.-]+", "-", Path(data).stem).strip("-")
+    return "-".join([name or "shards", recipe.model.arch or "fit"])
 
 
 def _new_folder(stem: str, is_dry: bool) -> Path:

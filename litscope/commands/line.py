@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from litscope.addresses import hidden
 from litscope.commands.envelope import current
 from litscope.commands.places import require_data
 from litscope.console import one_line, printable, say
@@ -106,8 +107,15 @@ def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
 
         offer(parser, argv)
     parser.words = argv
-    given = vars(parser.parse_intermixed_args(argv))
+    given = {name: _without_secrets(value) for name, value in vars(parser.parse_intermixed_args(argv)).items()}
     return given, given.pop("json")
+
+
+def _without_secrets(value: Any) -> Any:
+    """An argument with every address in it as it is shown; who opens a file has the whole one (`addresses`)."""
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in value]
+    return hidden(value) if isinstance(value, str) else value
 
 
 def check_n(n: int | None) -> None:
@@ -160,7 +168,7 @@ def require_source(line: Line, or_resume: bool = False) -> None:
     """
     from litscope.config.help import SOURCES
 
-    if line.recipe.data.dataset is None and not (or_resume and line.recipe.training.resume):
+    if line.recipe.data.origin is None and not (or_resume and line.recipe.training.resume):
         resume = " To go on with a run: --resume RUN, or --resume last." if or_resume else ""
         raise ConfigError(f"No data given. SOURCE is {SOURCES}.{resume} To try it out: litscope demo")
     require_data(line.recipe)

@@ -23,8 +23,8 @@ def require_data(recipe: Recipe) -> None:
     from litscope.data.sources.names import require_dataset
     from litscope.runs import find_actions
 
-    if recipe.data.dataset is not None:
-        require_dataset(recipe.data.dataset)
+    if recipe.data.origin is not None:
+        require_dataset(recipe.data.origin)
     if recipe.data.actions is not None:
         find_actions(recipe.data.actions)
 

@@ -187,7 +187,14 @@ def models(argv: list[str]) -> int:
 
 def doctor(argv: list[str]) -> int:
     """Print versions and devices, and what is missing, with the command that installs it."""
-    _, as_json = parse(make_parser(doctor), argv)
+    parser = make_parser(doctor)
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="list a bucket or folder instead: s3://bucket, gs://bucket/x"
+    )
+    parser.add_argument("--endpoint-url", metavar="URL", help="of another S3 server than Amazon's")
+    given, as_json = parse(parser, argv)
+    if given["url"] is not None:
+        return _list_storage(given["url"], given["endpoint_url"], as_json)
     with stdout_for_result() as out:
         from litscope.doctor import examine, lines
 
@@ -196,6 +203,17 @@ def doctor(argv: list[str]) -> int:
         show_json(facts, out)
     else:
         write_lines(lines(facts), out)
+    return 0
+
+
+def _list_storage(url: str, endpoint_url: str | None, as_json: bool) -> int:
+    with stdout_for_result() as out:
+        from litscope.data.storage.listed import list_place
+        from litscope.data.storage.store import use_endpoint
+
+        use_endpoint(endpoint_url)
+        found = list_place(url)
+    show(found, as_json, out)
     return 0
 
 

@@ -12,6 +12,9 @@ from collections.abc import Collection
 
 _DATA = (
     "data.dataset",
+    "data.train_urls",
+    "data.val_urls",
+    "data.test_urls",
     "data.data_dir",
     "data.target",
     "data.val_split",

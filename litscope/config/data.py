@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from litscope.addresses import BETWEEN
 from litscope.config.section import Section, is_folder, refuse
+from litscope.errors import ConfigError
 from litscope.settings import COUNT, PART, SEED, SHARE, Range, setting
 from litscope.sizes import is_size
 from litscope.types import Interpolation
@@ -16,9 +19,20 @@ from litscope.types import Interpolation
 class DataConfig(Section, group="data"):
     """Which samples, how they are split, and how they reach the device."""
 
-    dataset: str | None = None
+    dataset: str | None = setting(None, is_address=True)
     """A name (digits, iris, breast_cancer, mnist, fashion_mnist, cifar10, cifar100, svhn), a folder, a CSV,
-    Parquet or .npz file."""
+    Parquet or .npz file, or shards: a folder or s3://bucket/prefix/."""
+    use_webdataset: bool = False
+    """Train on shards: the tar files that --train-urls names."""
+    train_urls: str | None = setting(None, takes=(Sequence[str],), is_for_images=True, is_address=True)
+    """Shards to train on: paths or URLs (file, http, https, s3, gs), also with braces, train-{0000..0099}.tar; `::`
+    stands between several."""
+    val_urls: str | None = setting(None, takes=(Sequence[str],), is_for_images=True, is_address=True)
+    """Shards that validate. Default: --val-split of the samples to train on."""
+    test_urls: str | None = setting(None, takes=(Sequence[str],), is_for_images=True, is_address=True)
+    """Shards of the test set."""
+    endpoint_url: str | None = setting(None, is_address=True)
+    """Shards: the address of another S3 server than Amazon's, http://host:port. Default: $AWS_ENDPOINT_URL."""
     data_dir: str = setting("data", "data-root", takes=(os.PathLike,))
     """Where named data sets are, or are downloaded to. Without a data set, the folder is the data."""
     download: bool = True
@@ -81,9 +95,18 @@ class DataConfig(Section, group="data"):
     """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that
     `litscope export --to actions` wrote."""
 
+    @property
+    def origin(self) -> str | None:
+        """What the samples come from, in one text: the data set, or shards as `train=...::val=...`."""
+        if self.train_urls is None:
+            return self.dataset
+        named = (("train", self.train_urls), ("val", self.val_urls), ("test", self.test_urls))
+        return BETWEEN.join(f"{split}={urls}" for split, urls in named if urls)
+
     def check(self) -> None:
-        """Check each value, the shares of the splits and the folds."""
+        """Check each value, what names the data, the shares of the splits and the folds."""
         super().check()
+        self._check_shards()
         self._check_folds()
         if self.crop_padding is not None and self.augment == "none":
             allowed = "--augment none crops nothing at random. Leave one out."
@@ -91,6 +114,20 @@ class DataConfig(Section, group="data"):
         if self.val_split + self.test_split >= 1:
             raise refuse(
                 "val_split", self.val_split, f"with --test-split {self.test_split} nothing is left to train on."
+            )
+
+    def _check_shards(self) -> None:
+        if self.train_urls is None:
+            for name in ("val_urls", "test_urls"):
+                if getattr(self, name) is not None:
+                    raise refuse(name, getattr(self, name), "there are no --train-urls to go with it. Give them too.")
+            if self.use_webdataset and self.dataset is None:
+                raise ConfigError("--use-webdataset: say which shards, with --train-urls or --dataset.")
+        elif self.dataset is not None:
+            raise refuse("train_urls", self.train_urls, f"--dataset {self.dataset} names the data too. Give one.")
+        elif not self.use_webdataset:
+            raise refuse(
+                "train_urls", self.train_urls, "it is for shards, and --no-use-webdataset says that there are none."
             )
 
     def _check_folds(self) -> None:

@@ -13,6 +13,7 @@ import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from litscope.addresses import BETWEEN, hidden
 from litscope.config.recipe import Recipe
 from litscope.config.section import Field, Section
 from litscope.errors import ConfigError, did_you_mean
@@ -73,6 +74,8 @@ def typed(field: Field, value: Any, where: str, written: str | None = None) -> A
         value = {"true": "default", "false": "none"}.get(str(value).lower(), value)
     if field.key == "hardware.devices" and isinstance(value, list | tuple):
         value = ",".join(map(str, value)) + ("," if len(value) == 1 else "")
+    if field.is_address:
+        return hidden(BETWEEN.join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     if field.is_list:
         return _numbers(field, value, where) if field.item in (int, float) else _words(field, value, where)
     if field.is_text and isinstance(value, int | float | os.PathLike) and not isinstance(value, bool):

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from litscope.addresses import absolute
 from litscope.config.chosen import outdated
 from litscope.config.fields import GROUPS, by_key, by_name, fields, typed
 from litscope.config.options import OPTIONS, Option, add_flags, all_flags
@@ -37,6 +38,8 @@ class Line:
     options: dict[str, Any]
 
 
+_PLACES = ("data.dataset", "data.train_urls", "data.val_urls", "data.test_urls")
+_URLS = ("train_urls", "val_urls", "test_urls", "use_webdataset")
 _ONLY_FOR_TRAINING = ("model.weights", "training.class_weights")
 
 
@@ -214,6 +217,10 @@ def _over(below: Layer, above: Layer, goes_on: bool = False) -> Layer:
         both["training.patience"] = Setting(None, stopping.where)
     elif stopping is None and patience is not None and patience.value is not None:
         both["training.early_stopping"] = Setting(True, patience.where)
+    for name, others in (("dataset", _URLS), ("train_urls", ("dataset",))):  # of two names of data the upper one holds
+        if _value(above, f"data.{name}") is not None and not any(f"data.{other}" in above for other in others):
+            for key in (f"data.{other}" for other in others):
+                both.pop(key, None)
     chosen = {key for key, setting in below.items() if setting.is_chosen and both[key] is setting}
     changed = {key for key, setting in both.items() if not _is_same(key, setting.value, below.get(key))}
     for key in outdated(chosen, changed, goes_on):
@@ -224,8 +231,11 @@ def _over(below: Layer, above: Layer, goes_on: bool = False) -> Layer:
 def _is_same(key: str, value: Any, before: Setting | None) -> bool:
     """Whether a setting says what it said; a path may be written in another way."""
     then = by_key()[key].default if before is None else before.value
-    if key in ("data.dataset", "data.data_dir", "model.weights") and None not in (then, value):
-        then, value = Path(then).absolute(), Path(value).absolute()
+    if None not in (then, value):
+        if key in ("data.data_dir", "model.weights"):
+            then, value = Path(then).absolute(), Path(value).absolute()
+        elif key in _PLACES:
+            then, value = absolute(then), absolute(value)
     return bool(then == value)
 
 
@@ -238,7 +248,10 @@ def _implied(given: Layer, settings: Layer) -> Layer:
     """
     implied: Layer = {}
     folder = given.get("data.data_dir")
-    if folder is not None and "data.dataset" not in settings:
+    urls = _value(given, "data.train_urls")
+    if urls is not None and "data.use_webdataset" not in settings:
+        implied["data.use_webdataset"] = Setting(True, given["data.train_urls"].where)
+    if folder is not None and "data.dataset" not in settings and _value(settings, "data.train_urls") is None:
         implied["data.dataset"] = Setting(folder.value, folder.where)
     of_wandb = [s for key, s in given.items() if key.startswith("logging.wandb_") and s.value]
     if of_wandb and "logging.use_wandb" not in given and _value(settings, "logging.wandb_mode") != "disabled":

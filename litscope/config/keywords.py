@@ -83,6 +83,20 @@ class FitKeywords(TypedDict, total=False):
     """The other way of `compile`."""
     no_compile_model: bool
     """The other way of `compile_model`."""
+    use_webdataset: bool
+    """Train on shards: the tar files that --train-urls names."""
+    no_use_webdataset: bool
+    """The other way of `use_webdataset`."""
+    train_urls: str | Sequence[str] | None
+    """Shards to train on: paths or URLs (file, http, https, s3, gs), also with braces, train-{0000..0099}.tar; `::`
+    stands between several.
+    """
+    val_urls: str | Sequence[str] | None
+    """Shards that validate. Default: --val-split of the samples to train on."""
+    test_urls: str | Sequence[str] | None
+    """Shards of the test set."""
+    endpoint_url: str | None
+    """Shards: the address of another S3 server than Amazon's, http://host:port. Default: $AWS_ENDPOINT_URL."""
     data_dir: str | os.PathLike[str]
     """Where named data sets are, or are downloaded to. Without a data set, the folder is the data."""
     data_root: str | os.PathLike[str]

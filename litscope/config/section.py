@@ -60,6 +60,7 @@ class Field:
         doc: its docstring, one line of text.
         also, check: as `setting` was given them.
         takes: types of Python, beside that of the hint, that a keyword takes.
+        is_address: it may be an address with a secret, which is hidden (`litscope.addresses`).
         is_for_images: a value other than the default (or False) is refused when the data are a table.
     """
 
@@ -71,6 +72,7 @@ class Field:
     also: tuple[str, ...] = ()
     check: Check | None = None
     is_for_images: bool = False
+    is_address: bool = False
     takes: tuple[Any, ...] = ()
 
     @property

@@ -3,6 +3,7 @@
     run_list        the runs of a folder at a glance; another name for one, away with one
     recipe_source   the data set that a recipe names, opened
     sharding        a data set, or the curated data of a run, into shards
+    indexing        tar files that others wrote -> their index
     run_data        a run's data, where its recipe says or where they are now
     sheet           contact sheets of samples
     worst           the hardest samples, as rows and as a sheet

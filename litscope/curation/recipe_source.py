@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from litscope.config.recipe import Recipe
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
+from litscope.data.storage.store import use_endpoint
 from litscope.errors import ConfigError
 
 
@@ -16,10 +19,11 @@ def make_source(recipe: Recipe) -> Source:
         DataError: if it cannot be used.
     """
     data = recipe.data
-    if data.dataset is None:
+    if data.origin is None:
         raise ConfigError("No data set is given. Say which: `litscope fit digits`, or `litscope fit PATH`.")
+    use_endpoint(data.endpoint_url)
     return open_source(
-        data.dataset,
+        data.origin,
         data_dir=data.data_dir,
         download=data.download,
         target=data.target,
@@ -31,6 +35,7 @@ def make_source(recipe: Recipe) -> Source:
         channels=data.channels,
         folds=folds_of(recipe),
         seed=recipe.training.seed if data.split_seed is None else data.split_seed,
+        cache_dir=None if data.cache_dir is None else Path(data.cache_dir),
     )
 
 

@@ -21,6 +21,7 @@ from litscope.data.sources.listing import Listing
 from litscope.data.sources.names import TABLE_SUFFIXES
 from litscope.data.sources.source import Source, read_rows
 from litscope.data.sources.table_files import open_table
+from litscope.data.storage.store import use_endpoint
 from litscope.errors import ConfigError, DataError
 from litscope.rundir import RunDir
 
@@ -104,12 +105,14 @@ def run_data(
         UserError: if they are not there, or cannot be read as the run reads.
     """
     data, manifest = _settings(run), Manifest.read(run.manifest)
+    use_endpoint(data.endpoint_url)
     source = open_again(
-        _name(run, dataset or data.dataset),
+        _name(run, dataset or data.origin),
         like=manifest,
         data_dir=data_dir or data.data_dir,
         asked=_asked(data, dataset, image_root, channels),
         download=download,
+        cache_dir=None if data.cache_dir is None else Path(data.cache_dir),
     )
     found = RunData(run, manifest, source, match(with_content(source, manifest, progress), manifest))
     if not found.match.is_checked:
@@ -120,7 +123,7 @@ def run_data(
 def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Listing:
     """The rows as the source has them: a table's columns before they become features. Arguments as `run_data`."""
     data = _settings(run)
-    name, place = _name(run, dataset or data.dataset), Path(data_dir or data.data_dir).expanduser()
+    name, place = _name(run, dataset or data.origin), Path(data_dir or data.data_dir).expanduser()
     return read_rows(name, place, _asked(data, dataset), download=False, is_trained_on=False)
 
 
@@ -159,5 +162,5 @@ def _settings(run: RunDir) -> DataConfig:
     folds = ("data.num_folds", "data.fold")  # they say which samples train, and may ask for as many members
     data = build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
     if data.group_column is None and run.manifest.exists():
-        data.group_column = group_of_run(Manifest.read(run.manifest), data.dataset, None)
+        data.group_column = group_of_run(Manifest.read(run.manifest), data.origin, None)
     return data

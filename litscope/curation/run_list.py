@@ -74,7 +74,7 @@ def run_facts(run: RunDir) -> RunFacts:
     return RunFacts(
         run=str(run.path),
         state=summary.get("status") or _state(run, bool(attempts)),
-        data=settings.get("data.dataset") or settings.get("data.data_dir"),
+        data=settings.get("data.dataset") or settings.get("data.train_urls") or settings.get("data.data_dir"),
         arch=settings.get("model.arch"),
         epochs=len({row["epoch"] for row in rows}),
         metric=metric or None,

@@ -16,6 +16,8 @@ from litscope.curation.run_data import run_data
 from litscope.data.manifest import SPLITS, UNLABELLED, Ids, Manifest
 from litscope.data.preflight import inspect
 from litscope.data.shards.encode import Form
+from litscope.data.shards.index import FILE, Index
+from litscope.data.shards.upload import Uploaded
 from litscope.data.shards.write import UNLABELLED_SHARDS, Plan, write_shards
 from litscope.data.sources.source import Source
 from litscope.data.stored import room_for_crops
@@ -78,6 +80,7 @@ class Sharded:
         is_new: False if an earlier write had done it all.
         unreadable: key -> why the image is not among them.
         notes: lines for the person.
+        uploaded: what lies in a bucket now, where it was brought there.
     """
 
     folder: Path
@@ -88,10 +91,12 @@ class Sharded:
     is_new: bool
     unreadable: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    uploaded: Uploaded | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
-        return {**vars(self), "folder": str(self.folder)}
+        uploaded = None if self.uploaded is None else self.uploaded.to_dict()
+        return {**vars(self), "folder": str(self.folder), "uploaded": uploaded}
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -100,7 +105,8 @@ class Sharded:
         size = f"{self.num_bytes / 1e6:,.1f} MB"
         what = f"{number_of(self.num_samples, 'sample')} in {number_of(self.num_shards, 'shard')}, {size}"
         done = "" if self.is_new else " (an earlier write had done it all)"
-        return [*told, f"{what}: {self.folder}{done}", f"  {counts}"]
+        sent = [] if self.uploaded is None else self.uploaded.lines()
+        return [*told, f"{what}: {self.folder}{done}", f"  {counts}", *sent]
 
 
 def shard_source(recipe: Recipe, folder: Path, how: How) -> Sharded:
@@ -145,8 +151,21 @@ def _shard(source: Source, manifest: Manifest, ids: Ids, folder: Path, how: How,
         raise DataError(f"{source.name}: there are labelled, readable samples of fewer than two classes.")
     plan = Plan(manifest, source.reader, wanted, how.form, how.shard_size, how.shard_bytes)
     written = write_shards(plan, folder, num_threads=how.num_threads or num_cores(), overwrite=how.overwrite)
-    index, keys = written.index, set(manifest.keys[ids])
+    keys = set(manifest.keys[ids])
     unreadable = {key: why for key, why in report.unreadable if key in keys}
+    return _told(folder, written.index, written.is_new, {**unreadable, **written.broken}, notes)
+
+
+def shards_in(folder: Path) -> Sharded:
+    """What an earlier write has left in a folder.
+
+    Raises:
+        DataError: if there is no index.
+    """
+    return _told(folder, Index.read(folder / FILE), False, {}, [])
+
+
+def _told(folder: Path, index: Index, is_new: bool, unreadable: dict[str, str], notes: list[str]) -> Sharded:
     splits = index.table["split"].to_numpy(zero_copy_only=False)
     counts = {split or UNLABELLED_SHARDS: int((splits == split).sum()) for split in (*SPLITS, "")}
     return Sharded(
@@ -155,7 +174,7 @@ def _shard(source: Source, manifest: Manifest, ids: Ids, folder: Path, how: How,
         len(index.shards),
         sum(shard.num_bytes for shard in index.shards),
         {split: count for split, count in counts.items() if count},
-        written.is_new,
-        {**unreadable, **written.broken},
+        is_new,
+        unreadable,
         notes,
     )

@@ -6,6 +6,7 @@ Written by `scripts/keywords.py` from the tables of settings; to change it, chan
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from litscope.data.sources.source import Source
@@ -15,6 +16,16 @@ from litscope.data.sources.splits import Folds
 class DataKeywords(TypedDict, total=False):
     """The fields of `DataSettings` but `dataset`, their further names, and words of torch's DataLoader."""
 
+    use_webdataset: bool
+    """The data are shards; `train_urls` says it too."""
+    train_urls: str | Sequence[str] | None
+    """Addresses of shards to train on, instead of a `dataset`, with braces: s3://bucket/train-{0000..0099}.tar."""
+    val_urls: str | Sequence[str] | None
+    """Addresses of shards that validate. Default: `val_split` of the samples to train on."""
+    test_urls: str | Sequence[str] | None
+    """Addresses of the test set's shards."""
+    endpoint_url: str | None
+    """The address of another S3 server than Amazon's. Default: $AWS_ENDPOINT_URL."""
     data_dir: str | os.PathLike[str] | None
     """Where named data sets are, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
     data_root: str | os.PathLike[str] | None

@@ -193,6 +193,8 @@ def inspect(
     reasons = dict(broken or {})
     digests: dict[int, bytes] = {}
     traits: dict[str, int] = {}
+    is_known = source.digests is not None or source.reader.array is not None  # not of shards that others wrote
+    is_compared = check_files and (is_known or isinstance(source.reader, FileReader))
     if check_files:
         if isinstance(source.reader, FileReader):
             reader, threads = source.reader, num_threads or min(4, num_cores())
@@ -201,7 +203,7 @@ def inspect(
                 lambda: _look_at_files(reader, set(reasons), threads, progress),
             )
             reasons, digests, traits = {**found.reasons, **reasons}, found.digests, found.traits
-        else:
+        elif is_compared:
             rows = source.digests if source.digests is not None else _digests_in_memory(source)
             digests = dict(enumerate(rows.to_pylist()))
     bad = np.array(sorted(reasons), dtype=np.int64)
@@ -225,7 +227,7 @@ def inspect(
     _compare(report, manifest, digests)
     if "deep" in traits and isinstance(source.reader, FileReader):
         report.brightest = _brightest(source.reader, reasons)
-    if check_files:
+    if is_compared:
         report.digests = pa.array([digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
     report.warnings = _warnings(report)
     return report

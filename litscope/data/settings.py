@@ -8,16 +8,18 @@ have no meaning here are answered with a sentence.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from litscope.addresses import BETWEEN, hidden
 from litscope.console import warn
 from litscope.data.draws import Sampler
 from litscope.data.sources.source import Source, open_source
 from litscope.data.sources.splits import Folds
+from litscope.data.storage.store import use_endpoint
 from litscope.data.transforms import Policy
 from litscope.errors import ConfigError
 from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, by_own_names, setting, settle
@@ -34,11 +36,21 @@ class DataSettings:
     """
 
     dataset: str | os.PathLike[str] | None = None
-    """A name, a folder, a CSV, Parquet or .npz file; see `sources.open_source`."""
+    """A name, a folder, a CSV, Parquet or .npz file, or addresses of shards; see `sources.open_source`."""
 
     _: KW_ONLY
 
     # ---- which samples -------------------------------------------------------------------------
+    use_webdataset: bool = False
+    """The data are shards; `train_urls` says it too."""
+    train_urls: str | Sequence[str] | None = None
+    """Addresses of shards to train on, instead of a `dataset`, with braces: s3://bucket/train-{0000..0099}.tar."""
+    val_urls: str | Sequence[str] | None = None
+    """Addresses of shards that validate. Default: `val_split` of the samples to train on."""
+    test_urls: str | Sequence[str] | None = None
+    """Addresses of the test set's shards."""
+    endpoint_url: str | None = None
+    """The address of another S3 server than Amazon's. Default: $AWS_ENDPOINT_URL."""
     data_dir: str | os.PathLike[str] | None = setting(None, "data-root")
     """Where named data sets are, or are downloaded to; default data/. Without a `dataset` this folder is the data."""
     download: bool = True
@@ -101,7 +113,23 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         settle(self)
-        if (self.dataset or self.data_dir) is None and self.source is None:
+        for name in ("dataset", *_URLS):
+            given = getattr(self, name)
+            if given is not None:
+                text = os.fspath(given) if isinstance(given, str | os.PathLike) else BETWEEN.join(map(str, given))
+                object.__setattr__(self, name, hidden(text))
+        self._check_named()
+
+    def _check_named(self) -> None:
+        if self.source is not None and self.train_urls is not None:
+            object.__setattr__(self, "train_urls", None)  # a recipe's, which has been opened
+        if self.train_urls is None and self.source is None:
+            for name in ("val_urls", "test_urls"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"{name}={getattr(self, name)!r}: there are no train_urls to go with it.")
+        if self.train_urls is not None and self.dataset is not None:
+            raise ConfigError("ClassificationData needs either a dataset or train_urls, not both.")
+        if (self.dataset or self.data_dir or self.train_urls) is None and self.source is None:
             raise ConfigError(
                 "ClassificationData needs either a dataset, or a data_dir (data_root), or an open source."
             )
@@ -142,8 +170,11 @@ class DataSettings:
         if self.source is not None:
             return self.source
         folder = Path(self.data_dir or "data").expanduser()
+        use_endpoint(self.endpoint_url)
+        urls = ((name.removesuffix("_urls"), getattr(self, name)) for name in _URLS)
+        shards = BETWEEN.join(f"{split}={texts}" for split, texts in urls if texts) if self.train_urls else None
         return open_source(
-            self.dataset or folder.absolute(),  # absolute: `digits` would be the named data set
+            self.dataset or shards or folder.absolute(),  # absolute: `digits` would be the named data set
             data_dir=folder,
             download=self.download,
             target=self.target,
@@ -155,7 +186,11 @@ class DataSettings:
             channels=self.channels,
             seed=self.seed,
             folds=self.folds,
+            cache_dir=self.cache_folder,
         )
+
+
+_URLS = ("train_urls", "val_urls", "test_urls")
 
 
 DONE_OTHERWISE = {

@@ -224,7 +224,7 @@ def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, fol
         tuple(name for index, name in enumerate(names) if index not in label[fold[ids] == k]) for k in range(num_folds)
     )
     wall_s, pooled = round(time.monotonic() - began, 3), _metrics(log_p, label, loss)
-    result = CvResult(str(recipe.data.dataset), folds, pooled, file, together is not None, wall_s, absent)
+    result = CvResult(str(recipe.data.origin), folds, pooled, file, together is not None, wall_s, absent)
     write_json(folder / "cv.json", result.to_dict())
     return result
 

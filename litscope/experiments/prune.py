@@ -221,7 +221,7 @@ def bench_prune(recipe: Recipe, num_seeds: int = 3) -> PruneResult:
             # As many steps, each of a whole epoch's mean size, as make up the pruned run's cost.
             train("shorter", max_steps=max(1, round(full.global_step * pruned.num_samples / full.num_samples)))
     assert metric is not None
-    return PruneResult(str(recipe.data.dataset), method, ratio, metric, num_seeds, tuple(runs))
+    return PruneResult(str(recipe.data.origin), method, ratio, metric, num_seeds, tuple(runs))
 
 
 def random_ratio(full: ArmRun, pruned: ArmRun) -> float:

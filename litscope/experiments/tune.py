@@ -197,7 +197,7 @@ class Search:
 
     def result(self) -> TuneResult:
         """What is known by now."""
-        return TuneResult(str(self.recipe.data.dataset), self.metric, self.mode, tuple(self.trials), self.folder)
+        return TuneResult(str(self.recipe.data.origin), self.metric, self.mode, tuple(self.trials), self.folder)
 
     def write_best(self, result: TuneResult) -> None:
         """Write the recipe with the best settings."""

@@ -201,8 +201,8 @@ def _source_of(run: RunDir, recipe: Recipe) -> Source:
         return make_source(recipe)
     known = Manifest.read(run.manifest)
     as_then = copy.deepcopy(recipe)
-    as_then.data.group_column = group_of_run(known, recipe.data.dataset, recipe.data.group_column)
-    return encoded_as(make_source(as_then), str(recipe.data.dataset), known.encoding)
+    as_then.data.group_column = group_of_run(known, recipe.data.origin, recipe.data.group_column)
+    return encoded_as(make_source(as_then), str(recipe.data.origin), known.encoding)
 
 
 def seeded_classifier(start: Prepared) -> Classifier:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from litscope.addresses import absolute
 from litscope.attempts import begin_attempt
 from litscope.config.flags import recipe_of_run
 from litscope.config.recipe import Recipe
@@ -203,8 +204,11 @@ PATHS = (
 def make_absolute(recipe: Recipe) -> None:
     """Write paths whole, so that the run can be evaluated and resumed from any directory."""
     keys = list(PATHS)
-    if recipe.data.dataset not in NAMES:
-        keys.append("data.dataset")
+    data = recipe.data
+    for name in ("dataset", "train_urls", "val_urls", "test_urls"):
+        given = getattr(data, name)
+        if given is not None and given not in NAMES:
+            setattr(data, name, absolute(given))
     if recipe.training.class_weights not in ("none", "balanced"):
         keys.append("training.class_weights")
     if recipe.model.weights is not None and not Path(recipe.model.weights).exists():

@@ -52,7 +52,7 @@ def write_summary(
             name: value for name, value in (outcome.evaluation if outcome else {}).items() if name.startswith("test/")
         },
         facts={
-            "dataset": recipe.data.dataset,
+            "dataset": recipe.data.origin,
             "arch": recipe.model.arch,
             "num_parameters": outcome.num_parameters if outcome else None,
             "device": plan.device_type,

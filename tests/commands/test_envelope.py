@@ -61,6 +61,7 @@ CASES: dict[str, list[str]] = {
     "features": ["few", "-o", "few.csv", "--arch", ARCH, "--weights", "seven.pt", "--accelerator", "cpu"],
     "neighbours": [OF_IMAGES, "left/03.png", "-n", "2"],
     "prepare": ["few", "--output-dir", "again"],
+    "index": ["shards", "-o", "indexed"],
     "verify": ["shards"],
     "discard": [ACTED, "--id", "1"],
     "restore": [ACTED, "--id", "1"],

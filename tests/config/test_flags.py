@@ -304,6 +304,8 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "model.member_lr": st.just([]),  # as many as members
         "model.member_weight_decay": st.just([]),
         "data.shuffle_window": st.sampled_from(["5000000", "256M", "1.5G", None]),
+        **dict.fromkeys(("data.train_urls", "data.val_urls", "data.test_urls"), st.none()),  # not with a dataset
+        "data.use_webdataset": st.just(False),  # not without one
         "data.crop_padding": st.none(),  # not with --augment none
         "data.num_folds": st.none(),  # as many as members, or with a fold of them
         "data.fold": st.none(),

@@ -5,6 +5,9 @@ torch.
     tars      members of a tar file, with the same bytes every time
     encode    an image -> the bytes that are stored of it
     write     images -> shards, which the webdataset library reads too, and their index
+    members   headers of tar files that others wrote
+    scan      their members -> samples: images with labels
+    upload    shards -> a bucket
     verify    whether shards still are what was written
     reader    sample_id -> pixels, by the place of its bytes
 

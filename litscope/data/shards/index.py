@@ -4,7 +4,8 @@
     shard            int32              number of the shard, in the order of its names
     offset, size     int64              of the sample's bytes in it
     suffix           string             of the member: .jpg, .png, .npy, ...
-    digest           16 bytes           of these bytes (`reading.digests`): their identity, and their checksum
+    digest           16 bytes           of these bytes (`reading.digests`): their identity, and their checksum; null in
+                                        shards of others, whose bytes nobody has read yet
 
 A row's number is its sample_id. The names of classes and shards, and what is needed to read the images alike, are in
 the file's metadata. The file is sealed (`litscope.seals`), and is there only when all shards are.
@@ -23,11 +24,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from litscope.defaults import SHARD_INDEX
 from litscope.errors import DataError
 from litscope.rundir import whole_file
 from litscope.seals import DamagedError, check, sealed_parquet
 
-FILE = "index.parquet"
+FILE = SHARD_INDEX
 FORMAT_VERSION = 1
 _METADATA_KEY = b"litscope-shards"
 
@@ -58,9 +60,9 @@ class Shard:
     """A tar file.
 
     Attributes:
-        name: of the file, in the folder of the index.
+        name: of the file, in the folder of the index; or else its whole path or address.
         num_bytes: of the whole file.
-        digest: of the whole file, 32 hexadecimal digits.
+        digest: of the whole file, 32 hexadecimal digits; "" where nobody has read it.
     """
 
     name: str
@@ -103,6 +105,11 @@ class Index:
         if "group" not in self.table.column_names:
             return None
         return np.asarray(self.table["group"].to_numpy(zero_copy_only=False), dtype=object)
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether all samples have one."""
+        return int(self.table["digest"].null_count) == 0
 
     @cached_property
     def places(self) -> Places:

@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from litscope.addresses import is_url
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import bytes_digest
 from litscope.data.shards.index import Index
+from litscope.data.storage.store import Store
+from litscope.data.storage.urls import place_of
 from litscope.errors import DataError
 from litscope.seals import DIFFERENT
 
@@ -22,10 +25,10 @@ _HEAD_BYTES = 65_536
 
 
 class ShardReader:
-    """Reads samples of shards that lie in a folder.
+    """Reads samples of shards.
 
     Args:
-        folder: of the shards.
+        folder: that the names of the shards start from, a path or an address.
         index: of them; row i is sample_id i.
         channels: 1 or 3 of images, the number of bands of arrays; None: as the index says.
         dtype: uint8, or float32 of arrays of other types; None: as the index says.
@@ -35,11 +38,12 @@ class ShardReader:
     array = None
 
     def __init__(
-        self, folder: Path, index: Index, channels: int | None = None, dtype: npt.DTypeLike | None = None
+        self, folder: str | Path, index: Index, channels: int | None = None, dtype: npt.DTypeLike | None = None
     ) -> None:
         self._channels = int(index.encoding["channels"]) if channels is None else channels
         self._dtype: np.dtype[Any] = np.dtype(index.encoding["dtype"] if dtype is None else dtype)
-        self._files = [folder / shard.name for shard in index.shards]
+        self._files = [place_of(folder, shard.name) for shard in index.shards]
+        self._store = Store()
         self.places = index.places
         self._suffixes = index.table["suffix"].combine_chunks().dictionary_encode()
         self._digest: pa.Array = index.table["digest"].combine_chunks()
@@ -69,7 +73,7 @@ class ShardReader:
                 height, width = self._array(self.content(sample_id)).shape[:2]
                 return height, width
             shard, offset, size = self.places.of(sample_id)
-            head = _read(self._files[shard], offset, min(size, _HEAD_BYTES))
+            head = self._read(shard, offset, min(size, _HEAD_BYTES))
             try:
                 header = images.read_header(head)
             except DataError:  # of some formats the size stands at the end
@@ -97,10 +101,11 @@ class ShardReader:
             DataError: without the place, if they cannot be read, or are not those that were written.
         """
         shard, offset, size = self.places.of(sample_id)
-        content = _read(self._files[shard], offset, size)
+        content = self._read(shard, offset, size)
         if len(content) < size:
             raise DataError(f"the shard ends {size - len(content):,} bytes too early")
-        if bytes_digest(content) != self._digest[sample_id].as_py():
+        expected = self._digest[sample_id].as_py()
+        if expected is not None and bytes_digest(content) != expected:
             raise DataError(DIFFERENT)
         return content
 
@@ -119,9 +124,17 @@ class ShardReader:
     def fingerprint(self) -> str:
         """A hash of the samples' digests, and of how they are read."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
-        for content in self._digest.to_pylist():
+        for content in self._digest.drop_null().to_pylist():
             digest.update(content)
+        if self._digest.null_count:  # of shards whose bytes nobody has read: where they lie, and how long they are
+            digest.update("\n".join(self._files).encode())
+            for column in self.places:
+                digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
+
+    def _read(self, shard: int, offset: int, size: int) -> bytes:
+        file = self._files[shard]
+        return self._store.read(file, offset, size) if is_url(file) else _read(Path(file), offset, size)
 
     def _array(self, content: bytes) -> npt.NDArray[Any]:
         try:

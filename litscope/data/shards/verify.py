@@ -1,10 +1,14 @@
-"""Whether shards are still what was written: their files, and each sample's bytes."""
+"""Whether shards are still what was written: their files, and each sample's bytes.
+
+Of shards that others wrote, and whose bytes nobody has read, sizes and headers are all that can be looked at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,15 @@ import numpy as np
 
 from litscope.console import number_of, track
 from litscope.data.reading.digests import bytes_digest, new_digest
-from litscope.data.shards.index import Index
+from litscope.data.shards.index import Index, Shard
+from litscope.data.shards.scan import Asked, scan
+from litscope.data.storage.patience import patiently
+from litscope.data.storage.store import Store, Unanswered
+from litscope.data.storage.urls import place_of
+from litscope.errors import DataError
 from litscope.seals import DIFFERENT
 
-_PIECE = 1 << 20
+_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Verified:
         num_shards, num_samples, num_bytes: that were looked at.
         shards: name -> why the file is not what was written.
         samples: key -> the same of a sample, with its place.
+        num_without_sums: shards whose bytes there is nothing to compare with.
     """
 
     num_shards: int
@@ -33,6 +43,7 @@ class Verified:
     num_bytes: int
     shards: dict[str, str]
     samples: dict[str, str]
+    num_without_sums: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -46,8 +57,14 @@ class Verified:
     def lines(self) -> list[str]:
         """For a terminal."""
         looked = f"{number_of(self.num_shards, 'shard')}, {number_of(self.num_samples, 'sample')}"
-        if self.is_whole:
+        if self.is_whole and not self.num_without_sums:
             return [f"{looked}: all as they were written"]
+        if self.is_whole:
+            without = number_of(self.num_without_sums, "shard")
+            return [
+                f"{looked}: all are there and whole; {without} without checksums, so their bytes were not compared "
+                "(`litscope index --checksums` takes them)"
+            ]
         bad = f"{number_of(len(self.shards), 'shard')} and {number_of(len(self.samples), 'sample')} of {looked}"
         return [f"{bad} are not what was written:", *(f"  {name}: {why}" for name, why in _told(self))]
 
@@ -57,35 +74,37 @@ def _told(found: Verified) -> Iterator[tuple[str, str]]:
     yield from found.samples.items()
 
 
-def verify(folder: Path, index: Index, *, num_threads: int, progress: bool = True) -> Verified:
+def verify(root: str | Path, index: Index, *, num_threads: int, progress: bool = True) -> Verified:
     """Read all bytes of all shards, and compare them with the index.
 
     Args:
-        folder: of the shards.
+        root: folder or address that the names of the shards start from.
         num_threads: that read.
         progress: draw a bar on a terminal.
+
+    Raises:
+        Unanswered: if a server does not answer.
     """
-    shards, samples = {}, {}
+    shards, samples, store = {}, {}, Store()
     rows = np.argsort(index.places.shard, kind="stable")
     ends = np.searchsorted(index.places.shard[rows], np.arange(len(index.shards) + 1))
     keys, digests = index.table["key"], index.table["digest"]
 
     def look(number: int) -> tuple[str | None, dict[str, str]]:
         shard, mine = index.shards[number], rows[ends[number] : ends[number + 1]]
-        path = folder / shard.name
+        file = place_of(root, shard.name)
         try:
-            why = _why_not(path, shard.num_bytes, shard.digest)
-            if why is None:
-                return None, {}
+            why = _why_not(store, file, shard)
             broken = {}
-            with path.open("rb") as file:
-                for row in mine.tolist():
-                    _, offset, size = index.places.of(row)
-                    file.seek(offset)
-                    if bytes_digest(file.read(size)) != digests[row].as_py():
-                        broken[str(keys[row])] = f"{path} at byte {offset:,}: {DIFFERENT}"
-        except OSError as error:
-            return error.strerror or str(error), {}
+            for row in mine.tolist() if why is not None else ():
+                _, offset, size = index.places.of(row)
+                digest = digests[row].as_py()
+                if digest is not None and bytes_digest(_read(store, file, offset, size)) != digest:
+                    broken[str(keys[row])] = f"{file} at byte {offset:,}: {DIFFERENT}"
+        except Unanswered:
+            raise
+        except DataError as error:
+            return str(error).removeprefix(f"{file}: ").rstrip("."), {}
         return why, broken
 
     with ThreadPoolExecutor(num_threads) as pool:
@@ -95,16 +114,22 @@ def verify(folder: Path, index: Index, *, num_threads: int, progress: bool = Tru
                 shards[shard.name] = why
             samples.update(broken)
     num_bytes = sum(shard.num_bytes for shard in index.shards)
-    return Verified(len(index.shards), len(index), num_bytes, shards, samples)
+    without = sum(not shard.digest for shard in index.shards)
+    return Verified(len(index.shards), len(index), num_bytes, shards, samples, without)
 
 
-def _why_not(path: Path, num_bytes: int, expected: str) -> str | None:
+def _why_not(store: Store, file: str, shard: Shard) -> str | None:
     """Why a file is not the one that was written; None if it is."""
-    size = path.stat().st_size
-    if size != num_bytes:
-        return f"it has {size:,} bytes, and {num_bytes:,} were written"
+    size = patiently(lambda: store.size(file))
+    if size != shard.num_bytes:
+        return f"it has {size:,} bytes, and {shard.num_bytes:,} were written"
+    if not shard.digest:
+        return scan(partial(_read, store, file), size, _PIECE, Asked()).why or None
     digest = new_digest()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return None if digest.hexdigest() == expected else DIFFERENT
+    for offset in range(0, size, _PIECE):
+        digest.update(_read(store, file, offset, _PIECE))
+    return None if digest.hexdigest() == shard.digest else DIFFERENT
+
+
+def _read(store: Store, file: str, offset: int, size: int) -> bytes:
+    return patiently(lambda: store.read(file, offset, size))

@@ -16,6 +16,9 @@
     numbers       cells of a table -> numbers, without loss before they are centred
     delimited     a CSV file's encoding, separator and header
     sharded       folders of shards
+    shard_names   texts that name shards by their addresses
+    addressed     addresses -> an index of the shards there
+    foreign       tar files of others -> an index of them
     arrays        .npz files: features, or images and the axis of their channels
     named         bundled and downloaded data sets
     splits        which samples train, validate and test where the data do not say so

@@ -21,10 +21,10 @@ from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
-from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES
+from litscope.data.sources.sharded import shard_reader
 from litscope.data.sources.source import Source, check_axis, read_rows
 from litscope.data.sources.table_files import open_table
 from litscope.data.sources.tables import encode, text_columns
@@ -38,11 +38,12 @@ def open_again(
     data_dir: str | os.PathLike[str] = "data",
     asked: Asked = NOTHING,
     download: bool = False,
+    cache_dir: Path | None = None,
 ) -> Source:
     """Open data as a run read its own.
 
     Args:
-        dataset, data_dir, download: as in `sources.source.open_source`.
+        dataset, data_dir, download, cache_dir: as in `sources.source.open_source`.
         like: the run's manifest.
         asked: what is said of the columns and axes of a file.
 
@@ -54,7 +55,7 @@ def open_again(
         ConfigError: if a column is named that does not exist.
     """
     place = Path(data_dir).expanduser()
-    rows = read_rows(os.fspath(dataset), place, asked, download, is_trained_on=False)
+    rows = read_rows(os.fspath(dataset), place, asked, download, is_trained_on=False, cache_dir=cache_dir)
     check_axis(rows, asked.channels)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
@@ -74,7 +75,8 @@ def open_again(
         encoding=like.encoding,
     )
     if rows.features is None:
-        digests = None if rows.shards is None else rows.shards.table["digest"].combine_chunks()
+        shards = rows.shards
+        digests = shards.table["digest"].combine_chunks() if shards is not None and shards.has_digests else None
         reader = _reader(rows, like.encoding, asked.channels)
         return Source(manifest, reader, "image", rows.name, rows.notes, digests=digests)
     columns = like.encoding["columns"]
@@ -108,8 +110,7 @@ def encoded_as(source: Source, dataset: str, encoding: Mapping[str, Any]) -> Sou
 def _reader(rows: Listing, encoding: dict[str, Any], axis: Axis | None) -> Reader:
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
     if rows.shards is not None:
-        assert rows.root is not None
-        return ShardReader(rows.root.absolute(), rows.shards, channels, dtype)
+        return shard_reader(rows, channels, dtype)
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
     assert rows.root is not None

@@ -31,7 +31,7 @@ _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 
 @dataclass
 class Listing:
-    """N samples, and one of: files under `root`, shards under `root`, `pixels` in memory, columns of a table.
+    """N samples, and one of: files under `root`, shards, `pixels` in memory, columns of a table.
 
     Attributes:
         name: for the person.
@@ -42,9 +42,10 @@ class Listing:
         group_column: what names the groups, where there are any.
         extra: other columns for the manifest.
         notes: lines for the person.
-        root: folder that the keys start from.
+        root: folder that the keys start from; of shards none.
         unreadable: folder -> why it is set aside.
-        shards: where in shards under `root` the samples lie.
+        shards: where in shards the samples lie.
+        shard_root: folder or address that the names of the shards start from.
         pixels: (N, H, W, K) uint8 or float32.
         features: columns that become features.
         separator: of the CSV file that the features are from.
@@ -64,6 +65,7 @@ class Listing:
     root: Path | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     shards: Index | None = None
+    shard_root: str = ""
     pixels: npt.NDArray[Any] | None = None
     features: pa.Table | None = None
     separator: str | None = None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from litscope.data.sources.shard_names import is_addressed, require_there
 from litscope.errors import DataError, did_you_mean
 
 BUNDLED = ("digits", "iris", "breast_cancer")
@@ -19,11 +20,14 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 
 
 def require_dataset(dataset: str) -> None:
-    """Refuse what is neither the name of a data set, nor a folder, nor a file of a known kind.
+    """Refuse what is neither the name of a data set, nor a folder, nor a file of a known kind, nor shards elsewhere.
 
     Raises:
         DataError: with names that are close, of data sets and of what lies beside the path.
     """
+    if dataset not in NAMES and is_addressed(dataset):
+        require_there(dataset)
+        return
     path = Path(dataset).expanduser()
     if dataset in NAMES or path.is_dir():
         return
@@ -35,7 +39,7 @@ def require_dataset(dataset: str) -> None:
 
 
 def require_paths(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Paths of new data, with `~` for the home folder.
+    """Paths of new data, with `~` for the home folder. Shards elsewhere are not among them.
 
     Raises:
         DataError: for the first that does not exist.

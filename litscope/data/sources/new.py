@@ -16,19 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from litscope.addresses import BETWEEN
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands
 from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.reading.regular import check_regular
 from litscope.data.shards.index import index_of
-from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.arrays import new_pixels, number_columns, table_keys
 from litscope.data.sources.columns import Asked
 from litscope.data.sources.folders import list_images
 from litscope.data.sources.lists import listed_images
 from litscope.data.sources.names import TABLE_SUFFIXES, require_paths
-from litscope.data.sources.sharded import list_shards
+from litscope.data.sources.shard_names import is_addressed
+from litscope.data.sources.sharded import list_addressed, list_shards, shard_reader
 from litscope.data.sources.source import Source, refuse_columns
 from litscope.data.sources.table_files import open_table
 from litscope.data.sources.tables import encode, infinite_cells, infinite_line, text_columns
@@ -52,9 +53,9 @@ def open_paths(
     """Open new data to predict; no row has a label or a split.
 
     Args:
-        paths: for images: image files, folders (all images below them, whatever the folders are called),
-            CSV or Parquet lists, .npz arrays. For tables: CSV, Parquet or .npz files with the columns
-            that the model was trained on.
+        paths: for images: image files, folders (all images below them, whatever the folders are called), CSV or Parquet
+            lists, .npz arrays, or addresses of shards. For tables: CSV, Parquet or .npz files with the columns that the
+            model was trained on.
         like: the source or manifest that the model was trained on, or its `encoding`.
         image_column, image_root: of lists of images, as in `open_source`. Default: the column of the training list,
             where a list has it.
@@ -65,6 +66,8 @@ def open_paths(
         DataError: if a path does not exist, holds nothing, or does not fit the model.
     """
     encoding = _encoding(like)
+    if any(is_addressed(os.fspath(path)) for path in paths):
+        return _source(_addressed(paths, encoding), like, os.fspath(paths[0]))
     given = require_paths(paths)
     if not given:
         raise DataError("Nothing to predict: name image files, folders, or CSV, Parquet or .npz files.")
@@ -169,8 +172,18 @@ def _new_shards(paths: Sequence[Path], index: Path | None, channels: int, dtype:
     if len(paths) > 1 or index is None:
         raise DataError("One folder of shards at a time: it cannot be joined with other paths.")
     rows = list_shards(index, is_trained_on=False)
-    assert rows.shards is not None
-    return _New(rows.keys, ShardReader(index.parent.absolute(), rows.shards, channels, dtype), rows.extra)
+    return _New(rows.keys, shard_reader(rows, channels, dtype), rows.extra, rows.notes)
+
+
+def _addressed(paths: Sequence[str | os.PathLike[str]], encoding: Mapping[str, Any]) -> _New:
+    if encoding["kind"] == "table":
+        raise DataError(f"{os.fspath(paths[0])}: shards hold images, and the model was trained on a table.")
+    names = [os.fspath(path) for path in paths]
+    others = [name for name in names if not is_addressed(name)]
+    if others:
+        raise DataError(f"Shards cannot be joined with other paths: {others[0]}.")
+    rows = list_addressed(BETWEEN.join(names), None, is_trained_on=False)
+    return _New(rows.keys, shard_reader(rows, int(encoding["channels"]), encoding["dtype"]), rows.extra, rows.notes)
 
 
 def _new_arrays(paths: Sequence[Path], encoding: Mapping[str, Any], axis: bands.Axis | None) -> _New:

@@ -4,6 +4,7 @@
     a folder                                     folders.py
     a CSV, Parquet or .npz file                  lists.py, tables.py, arrays.py
     a folder of shards, or its index             sharded.py
+    addresses of shards, s3://bucket/prefix/     addressed.py
 
 A name always means the named data set; write `./digits` for a folder of that name. `new` opens new data for a trained
 model, by the `encoding` that the manifest keeps.
@@ -28,7 +29,6 @@ from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.shards.index import index_of
-from litscope.data.shards.reader import ShardReader
 from litscope.data.sources import splits
 from litscope.data.sources.arrays import npz_rows
 from litscope.data.sources.columns import NONE, Asked
@@ -38,7 +38,8 @@ from litscope.data.sources.listing import Listing
 from litscope.data.sources.lists import list_rows
 from litscope.data.sources.named import named_in, open_named
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES, require_dataset
-from litscope.data.sources.sharded import list_shards
+from litscope.data.sources.shard_names import is_addressed
+from litscope.data.sources.sharded import list_addressed, list_shards, shard_reader
 from litscope.data.sources.tables import (
     encode,
     feature_names,
@@ -100,6 +101,7 @@ def open_source(
     seed: int = 42,
     download: bool = True,
     folds: splits.Folds | None = None,
+    cache_dir: Path | None = None,
 ) -> Source:
     """Open a data set to train on. Every labelled row is in train, val or test afterwards.
 
@@ -115,13 +117,14 @@ def open_source(
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
         folds: of cross-validation, instead of `val_split`.
+        cache_dir: where the indices of shards elsewhere are kept; None for the usual place.
 
     Raises:
         DataError: if it does not exist, or cannot be trained on as it is.
         ConfigError: if a share is out of range, or a column is named that does not exist.
     """
     asked = Asked(target, group_column, image_column, image_root, channels)
-    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download)
+    rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download, cache_dir=cache_dir)
     check_axis(rows, channels)
     if not rows.keys:
         raise DataError(f"{rows.name} has no rows.")
@@ -166,13 +169,23 @@ def open_source(
     )
 
 
-def read_rows(dataset: str, data_dir: Path, asked: Asked, download: bool, is_trained_on: bool = True) -> Listing:
+def read_rows(
+    dataset: str,
+    data_dir: Path,
+    asked: Asked,
+    download: bool,
+    is_trained_on: bool = True,
+    cache_dir: Path | None = None,
+) -> Listing:
     """What a source holds, before its splits are completed and its table becomes features; see `open_source`.
 
     Args:
         is_trained_on: refuse what cannot be learned from, such as a single class.
     """
     require_dataset(dataset)
+    if dataset not in NAMES and is_addressed(dataset):
+        refuse_columns(asked, dataset)
+        return list_addressed(dataset, cache_dir, is_trained_on)
     path = Path(dataset).expanduser()
     index = None if dataset in NAMES else index_of(path)
     if index is not None:
@@ -242,8 +255,7 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
         return ArrayReader(array), {"kind": "table", "columns": columns, "feature_names": names}
     reader: Reader
     if rows.shards is not None:
-        assert rows.root is not None
-        reader = ShardReader(rows.root.absolute(), rows.shards)
+        reader = shard_reader(rows)
     elif rows.pixels is not None:
         reader = ArrayReader(rows.pixels)
     else:
@@ -262,7 +274,7 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
 def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     """What identifies the rows of a table: the cells that become features, as they were read. Shards bring theirs."""
     if rows.shards is not None:
-        return rows.shards.table["digest"].combine_chunks()
+        return rows.shards.table["digest"].combine_chunks() if rows.shards.has_digests else None
     if rows.features is None:
         return None
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])

@@ -2,6 +2,8 @@
 
     urls      addresses: what they may be, and their parts
     store     files and objects by their address: list, size, read a part, put
+    listed    what lies in a bucket, and whose credentials are asked for
+    patience  asking a server again that did not answer
 
 Who may come in: `data`, and rooms that may import it. This room imports the ground floor only.
 """

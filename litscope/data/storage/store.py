@@ -34,6 +34,7 @@ from litscope.errors import ConfigError, DataError, MissingExtra
 T = TypeVar("T")
 
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
+_VERSION = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "LastModified", "updated", "Last-Modified")
 _CONNECT_S, _READ_S = 10, 60  # seconds that a connection, and the next bytes of an answer, may take
 
 _NO_CREDENTIALS = {
@@ -50,6 +51,12 @@ _REFUSED = {
     "s3": "The credentials in use (AWS_ACCESS_KEY_ID, AWS_PROFILE or the machine's role) may not do this",
     "gs": "The credentials in use (GOOGLE_APPLICATION_CREDENTIALS, gcloud or the machine's account) may not do this",
 }
+
+
+def use_endpoint(url: str | None) -> None:
+    """Have this process, and those that it starts, ask another S3 server than Amazon's; None changes nothing."""
+    if url is not None:
+        os.environ["AWS_ENDPOINT_URL_S3"] = url
 
 
 class Unanswered(DataError):
@@ -98,6 +105,13 @@ class Store:
             raise DataError(f"{shown(address)}: the server does not say how large it is.")
         return int(size)
 
+    def version(self, address: str) -> str:
+        """What changes with the content of a file or an object: its tag, or when it was written. Raises as `size`."""
+        if (path := _local(address)) is not None:
+            return _on_disk(path, lambda path: str(path.stat().st_mtime_ns))
+        facts = self._ask(address, lambda client, url: client.info(url))
+        return " ".join(str(facts[name]) for name in _VERSION if facts.get(name))
+
     def read(self, address: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on; fewer where the file ends before.
 
@@ -124,6 +138,24 @@ class Store:
         if (path := _local(address)) is not None:
             return _on_disk(path, Path.read_bytes)
         return bytes(self._ask(address, lambda client, url: client.cat_file(url)))
+
+    def entries(self, folder: str) -> tuple[dict[str, int], tuple[str, ...]]:
+        """Name -> bytes of the files of a folder or a bucket itself, and the names of the folders in it, sorted.
+
+        Raises:
+            ConfigError: for a web server, which has no list.
+            DataError: see the module.
+        """
+        if (path := _local(folder)) is not None:
+            return _on_disk(path, _entries_of)
+        if _scheme(folder) in ("http", "https"):
+            raise ConfigError(f"{shown(folder)}: a web server gives no list of its files. Name the files.")
+        found = self._ask(folder, lambda client, url: client.ls(url, detail=True))
+        own = folder.partition("://")[2].rstrip("/")
+        named = sorted((str(one["name"]).rstrip("/"), str(one["type"]), int(one["size"] or 0)) for one in found)
+        inside = [(name.rpartition("/")[2], kind, size) for name, kind, size in named if name != own]
+        files = {name: size for name, kind, size in inside if kind != "directory"}
+        return files, tuple(name for name, kind, _ in inside if kind == "directory")
 
     def list(self, prefix: str) -> dict[str, int]:
         """Address -> bytes, of all files and objects below a folder or a prefix that ends with "/", sorted.
@@ -264,6 +296,12 @@ def _files_below(folder: Path) -> dict[str, int]:
         raise FileNotFoundError(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path): path.stat().st_size for path in files}
+
+
+def _entries_of(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    found = sorted(folder.iterdir())
+    files = {one.name: one.stat().st_size for one in found if one.is_file()}
+    return files, tuple(one.name for one in found if one.is_dir())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -108,6 +108,17 @@ def join(folder: str, name: str) -> str:
     return f"{place}{'' if place.endswith('/') else '/'}{name}{query}"
 
 
+def place_of(folder: str | Path, name: str) -> str:
+    """Where a file lies: the name itself, if it is a whole path or address, else in the folder.
+
+    >>> place_of("s3://b/x", "a.tar"), place_of("shards", "/y/a.tar"), place_of("shards", "s3://b/a.tar")
+    ('s3://b/x/a.tar', '/y/a.tar', 's3://b/a.tar')
+    """
+    if is_url(name) or Path(name).is_absolute() or not str(folder):
+        return name
+    return join(str(folder), name)
+
+
 def local_path(url: str) -> Path | None:
     """The path of an address on this machine; None for one that is elsewhere.
 

@@ -234,7 +234,7 @@ def test_a_flipped_bit_is_found_where_the_sample_is_read_and_by_verify(plan: Pla
     with pytest.raises(DataError, match=r"ends .* bytes too early"):
         reader.read(7)
     file.unlink()
-    assert "No such file" in verify(tmp_path, index, num_threads=1).shards[file.name]
+    assert "no such file" in verify(tmp_path, index, num_threads=1).shards[file.name]
     with pytest.raises(DataError, match=f"lacks 1 of its {len(index.shards)} shards: {file.name}"):
         open_source(tmp_path)
 

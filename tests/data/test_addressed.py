@@ -1,0 +1,125 @@
+"""Addresses of shards -> an index: with one beside them or without, of one folder or several, and kept in the cache."""
+
+from __future__ import annotations
+
+import doctest
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_foreign import image, write
+
+from litscope.config.flags import recipe_from_keywords
+from litscope.curation.recipe_source import make_source
+from litscope.data.datamodule import ClassificationData
+from litscope.data.shards.index import FILE, Index
+from litscope.data.sources import addressed, shard_names
+from litscope.data.sources.addressed import Found, find_shards
+from litscope.data.sources.source import open_source
+from litscope.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def folder(in_tmp: Path) -> Path:
+    """Three tar files of eight images of two classes, in two folders."""
+    for at, name in enumerate(("one/train-0", "one/train-1", "two/val-0")):
+        Path(name).parent.mkdir(exist_ok=True)
+        members = [part for i in range(8) for part in ((f"{i}.jpg", image(8 * at + i)), (f"{i}.cls", b"%d" % (i % 2)))]
+        write(Path(f"{name}.tar"), members)
+    return in_tmp
+
+
+def splits(found: Found) -> dict[str, int]:
+    names, counts = np.unique(found.index.table["split"].to_numpy(zero_copy_only=False).astype(str), return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def test_examples() -> None:
+    for module in (addressed, shard_names):
+        found = doctest.testmod(module)
+        assert (found.attempted > 0, found.failed) == (True, 0)
+
+
+@pytest.mark.usefixtures("folder")
+def test_tar_files_of_several_folders_are_one_set() -> None:
+    found = find_shards("train=one/train-{0..1}.tar::val=two/val-0.tar", progress=False)
+    assert splits(found) == {"train": 16, "val": 8}
+    assert len(set(found.index.table["key"].to_pylist())) == 24
+    source = open_source("train=one/train-{0..1}.tar::val=two/val-0.tar")
+    assert source.reader.read(23).shape == (8, 8, 3)
+    assert source.manifest.counts("val").tolist() == [4, 4]
+    assert not source.manifest.has_content
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_is_all_of_its_tar_files_and_their_names_say_the_split() -> None:
+    assert splits(find_shards("one", progress=False)) == {"train": 16}
+    source = open_source("one", val_split=0.25)
+    assert (len(source.manifest.ids("train")), len(source.manifest.ids("val"))) == (12, 4)
+
+
+def test_the_index_is_made_once_and_again_for_another_file(folder: Path) -> None:
+    kept = folder / "kept"
+    find_shards("one", kept, progress=False)
+    made = list(kept.rglob(FILE))
+    assert len(made) == 1
+    index = Index.read(made[0])
+    Index(index.table, ("zero", "one"), index.shards, index.encoding).write(made[0].parent)
+    assert find_shards("one", kept, progress=False).index.classes == ("zero", "one")  # it is that which was kept
+    write(Path("one/train-1.tar"), [("0.jpg", image(99)), ("0.cls", b"0")])
+    again = find_shards("one", kept, progress=False)
+    assert (again.index.classes, len(again.index)) == (("0", "1"), 9)
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_index_beside_the_shards_is_used_and_the_line_says_the_split() -> None:
+    index = find_shards("one", progress=False).index
+    table = index.table.set_column(1, "label", index.table["label"])
+    Index(table, ("cat", "dog"), index.shards, index.encoding).write(Path("one"))
+    found = find_shards("train=one/train-1.tar::val=one/train-0.tar", progress=False)
+    assert found.index.classes == ("cat", "dog")
+    assert splits(found) == {"train": 8, "val": 8}
+    assert [shard.name[-11:] for shard in found.index.shards] == ["train-1.tar", "train-0.tar"]
+    both = find_shards("train=one/train-1.tar::val=two/val-0.tar", progress=False)
+    assert both.index.classes == ("0", "1", "cat", "dog")
+    labels = both.index.table["label"].to_numpy()
+    assert np.bincount(labels).tolist() == [4, 4, 4, 4]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("train=one/train-0.tar::val=one/train-{0..1}.tar", "named for two splits"),
+        ("one/train-{0..2}.tar", "one/train-2.tar does not exist"),
+        ("train=https://host/{0..3}.tar?***", r"kept nowhere. Give the whole address again, with --train-urls"),
+        ("pipe:cat one/train-0.tar", "would run a program"),
+        ("s3://", "names no bucket"),
+    ],
+)
+def test_refused(dataset: str, said: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=said):
+        open_source(dataset)
+
+
+@pytest.mark.flag("endpoint_url")
+@pytest.mark.usefixtures("folder")
+def test_another_server_is_asked_in_this_process_and_those_that_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")  # so that it is taken back
+    make_source(recipe_from_keywords(dataset="one", endpoint_url="http://127.0.0.1:9000"))
+    assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_data_module_takes_addresses() -> None:
+    data = ClassificationData(train_urls=["one/train-0.tar", "one/train-1.tar"], val_urls="two/val-0.tar", batch_size=4)
+    data.open()
+    assert (len(data.train_ids), len(data.val_ids)) == (16, 8)
+    assert (
+        sorted(i for batch in data.train_dataloader() for i in batch["sample_id"].tolist()) == data.train_ids.tolist()
+    )
+    with pytest.raises(ConfigError, match="either a dataset or train_urls"):
+        ClassificationData("digits", train_urls="one/train-0.tar")
+    with pytest.raises(ConfigError, match="no train_urls to go with it"):
+        ClassificationData(val_urls="one/train-0.tar")
