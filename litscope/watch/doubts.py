@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litscope.claims import Guard, unguarded
 from litscope.console import warn
 from litscope.errors import ConfigError
 from litscope.ledger.schema import Rows
@@ -132,11 +133,13 @@ class CheckedWriter(SampleIdWriter):
 
     Args:
         doubts: they look.
-        own, run, attempt, rank: as of `SampleIdWriter`.
+        own, run, attempt, rank, guard: as of `SampleIdWriter`.
     """
 
-    def __init__(self, doubts: Doubts, own: OwnIds | None, run: RunDir, attempt: int, rank: int) -> None:
-        super().__init__(own, run, attempt, rank)
+    def __init__(
+        self, doubts: Doubts, own: OwnIds | None, run: RunDir, attempt: int, rank: int, guard: Guard = unguarded
+    ) -> None:
+        super().__init__(own, run, attempt, rank, guard=guard)
         self._doubts = doubts
 
     def named(self, block: Queued) -> Queued:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litscope.claims import Guard, unguarded
 from litscope.console import say
 from litscope.errors import ConfigError
 from litscope.ledger.custom import NO_LOGITS, has_only_custom, how_to_ask
@@ -47,16 +48,17 @@ class WatchedRows:
         self._last_ids: Tensor | None = None
         self._first_name: str | None = None
 
-    def open(self, run: RunDir, attempt: int, rank: int, own: OwnIds | None = None) -> None:
+    def open(self, run: RunDir, attempt: int, rank: int, own: OwnIds | None = None, guard: Guard = unguarded) -> None:
         """Send rows to this run from now on. Its files are made with the first row.
 
         Args:
             own: what ids of a person's own stand for; None: all ids are written as they are.
+            guard: asked before rows are written.
         """
         self._run = run
-        self._writer = partial(SampleIdWriter, own, run, attempt, rank)
+        self._writer = partial(SampleIdWriter, own, run, attempt, rank, guard=guard)
         self._doubts = Doubts(is_first_rank=rank == 0)
-        self._checked_writer = partial(CheckedWriter, self._doubts, own, run, attempt, rank)
+        self._checked_writer = partial(CheckedWriter, self._doubts, own, run, attempt, rank, guard=guard)
 
     @property
     def refusal(self) -> ConfigError | None:

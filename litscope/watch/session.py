@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from litscope.attempts import begin_attempt
-from litscope.claims import held
+from litscope.claims import Claim, held
 from litscope.console import say
-from litscope.errors import LitscopeError
+from litscope.errors import LitscopeError, Superseded
 from litscope.ledger.upkeep import Upkeep
 from litscope.live.pace import Pace
 from litscope.live.ranks import Ranks
@@ -138,7 +138,7 @@ class Session:
             return
         self._ranks = Ranks()
         self._held = ExitStack()
-        found: tuple[str, int] | LitscopeError = ("", 0)
+        found: tuple[str, int, str] | LitscopeError = ("", 0, "")
         if self._ranks.rank == 0:
             try:
                 found = self._begin(step)
@@ -147,18 +147,19 @@ class Session:
         found = self._ranks.first(found)
         if isinstance(found, LitscopeError):
             raise found
-        folder, self.attempt = found
+        folder, self.attempt, token = found
         self._run, self._is_closed = RunDir(folder), False
-        self._own = self._census.open(self.run, self._ranks, step)
-        self._rows.open(self.run, self.attempt, self._ranks.rank, self._own)
+        self._claim = Claim(self.run, token)
+        self._own = self._census.open(self.run, self._ranks, step, self._check_claim)
+        self._rows.open(self.run, self.attempt, self._ranks.rank, self._own, self._check_claim)
         self._epochs.open(self.run, self.attempt, step, is_first_rank=self._ranks.rank == 0)
         self._began = time.monotonic()
         self._target = WatchedTraining(self.roster, self.rates, self.run.checkpoints, self._own)
         self._target.are_weights_used = step > 0  # the loop asked for them before, or the journal has none
-        self._steering = Steering(self.run)
+        self._steering = Steering(self.run, self._check_claim)
         self._stop_requests = StopRequests()  # never installed: Ctrl-C is the script's own
         self._pace = Pace(self._stop_requests, save_every_s=None, max_time_s=None)
-        self._upkeep = Upkeep(self.run) if self._ranks.rank == 0 else None
+        self._upkeep = Upkeep(self.run, guard=self._check_claim) if self._ranks.rank == 0 else None
         self._steering.start(self._target, self._ranks, self._stop_requests, self.attempt, {}, self._moment())
         self._epochs.clock.start()
         if self._ranks.rank == 0:
@@ -193,6 +194,7 @@ class Session:
         Raises:
             LedgerError: if the rows cannot be written.
             ConfigError: if the run was to finish, and labels that it recorded are no classes; it has failed, then.
+            Superseded: if it was to finish, and another process has taken it over; nothing is written then.
         """
         if self._is_closed:
             return
@@ -201,6 +203,13 @@ class Session:
         self._is_closed = True
         self.rates.close()
         self.roster.release()
+        try:
+            self._write_end(status, message)
+        except Superseded:
+            if status == "finished":  # else why it ends is told already
+                raise
+
+    def _write_end(self, status: Status, message: str) -> None:
         is_over, refusal = status == "finished", None
         with self._held:
             try:
@@ -208,6 +217,7 @@ class Session:
                 if is_over and (refusal := self._rows.refusal) is not None:
                     is_over, status, message = False, "failed", str(refusal)
                 if self._ranks.rank == 0:
+                    self._check_claim()
                     self._census.learn(self.place.epoch)
                     if not is_over:  # before the work below: who waits for the process to end may not wait for that
                         write_summary(self.run, self._ending(status, message))
@@ -215,6 +225,7 @@ class Session:
                 if self._upkeep is not None:
                     self._upkeep.close(is_over)
             if is_over and self._ranks.rank == 0:  # after it: who finds that it finished finds all the rest
+                self._check_claim()
                 self._rows.tell_if_no_logits()
                 keep_thumbnails(self.run, self.roster)
                 write_summary(self.run, self._ending(status, message))
@@ -227,15 +238,21 @@ class Session:
             return
         self._ranks, self._held, self._is_closed = Ranks(), ExitStack(), False
         self.roster.hold()
+        token = ""
         if self._ranks.rank == 0:
-            self._held.enter_context(held(self.run))
-            self._upkeep = Upkeep(self.run)
+            token = self._held.enter_context(held(self.run)).token
+            self._upkeep = Upkeep(self.run, guard=self._check_claim)
+        self._claim = Claim(self.run, self._ranks.first(token))
 
-    def _begin(self, step: int) -> tuple[str, int]:
-        """Rank 0: make the folder, or take up the one that is there."""
+    def _check_claim(self) -> None:
+        """The guard of all that writes: raises `Superseded` once another process has taken the run over."""
+        self._claim.check()
+
+    def _begin(self, step: int) -> tuple[str, int, str]:
+        """Rank 0: make the folder, or take up the one that is there. Its path, the attempt, and the claim's token."""
         run, goes_on = take_folder(self.asked_folder, self.parent, step)
         self._run = run
-        self._held.enter_context(held(run))
+        claim = self._held.enter_context(held(run))
         if goes_on:
             run.summary.unlink(missing_ok=True)  # it tells the end of an earlier attempt
             if step > 0:
@@ -246,7 +263,8 @@ class Session:
         self.roster.manifest().write(run.manifest)
         run.epoch_metrics.touch()
         run.actions.touch()
-        return str(run.path), begin_attempt(run, step, "a checkpoint of its own script" if step else None)
+        attempt = begin_attempt(run, step, "a checkpoint of its own script" if step else None)
+        return str(run.path), attempt, claim.token
 
     # ---- rows ----------------------------------------------------------------------------------
 
@@ -324,8 +342,10 @@ class Session:
 
         Raises:
             LedgerError: if the rows cannot be written.
+            Superseded: if another process has taken the run over.
         """
         if self.is_open:
+            self._check_claim()
             self._rows.flush(wait=True)
             self._epochs.note(self.place.epoch, self.place.step, metrics_in(metrics or {}))
 
@@ -366,6 +386,7 @@ class Session:
         """
         if self.before_epoch_ends is not None:
             self.before_epoch_ends()
+        self._check_claim()
         self._log_step()
         self._rows.flush(wait=True)
         num_samples = sum(self._ranks.gather(self._num_shown()))
@@ -435,6 +456,7 @@ class Session:
         losses, self._losses = self._losses, []
         if not losses or self._ranks.rank:
             return
+        self._check_claim()
         mean = float(torch.stack(losses).float().mean())
         place = self.place
         write_step(self.run, step=place.step, epoch=place.epoch, attempt=self.attempt, loss=mean, lr=self._epochs.rate)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litscope.claims import Guard, unguarded
 from litscope.console import warn
 from litscope.data.manifest import Manifest
 from litscope.ledger.reader import LedgerReader
@@ -33,22 +34,24 @@ class Census:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._run: RunDir | None = None
+        self._guard: Guard = unguarded
         self._own: OwnIds | None = None
         self._num_classes_written = 0
         self._said: set[str] = set()
         self._carried: dict[str, bool] = {}
 
-    def open(self, run: RunDir, ranks: Ranks, step: int) -> OwnIds:
+    def open(self, run: RunDir, ranks: Ranks, step: int, guard: Guard = unguarded) -> OwnIds:
         """The run's folder is there: samples that come from now on are known to all processes alike.
 
         Args:
             step: optimizer steps that lie behind the weights; above 0 the run goes on.
+            guard: asked before something is written.
         """
         if ranks.rank and step > 0:
             self.expect(run)  # rank 0 has
         self._roster.settle()
-        self._run, self._ranks = run, ranks
-        self._own = OwnIds(run.own_ids, lambda: len(self._roster))
+        self._run, self._ranks, self._guard = run, ranks, guard
+        self._own = OwnIds(run.own_ids, lambda: len(self._roster), guard)
         return self._own
 
     def expect(self, run: RunDir) -> None:
@@ -125,6 +128,7 @@ class Census:
     def write(self) -> None:
         """Write the manifest. Rank 0 does."""
         assert self._run is not None
+        self._guard()
         self._roster.manifest().write(self._run.manifest)
         self._num_classes_written = len(self._roster.classes)
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litscope.claims import Guard, unguarded
 from litscope.errors import ConfigError, LedgerError
 from litscope.jsonlines import UNUSABLE, parse_line
 from litscope.ledger.writer import LedgerWriter, Queued
@@ -62,10 +63,11 @@ class OwnIds:
     Args:
         path: the file in which they agree.
         num_samples: how many samples are known; ids of others begin after them.
+        guard: asked before something is written.
     """
 
-    def __init__(self, path: Path, num_samples: Callable[[], int]) -> None:
-        self._path, self.num_samples = path, num_samples
+    def __init__(self, path: Path, num_samples: Callable[[], int], guard: Guard = unguarded) -> None:
+        self._path, self.num_samples, self._guard = path, num_samples, guard
         self._ids: dict[str, dict[int | str, int]] = {}
         self._stretches: list[Stretch] = []
         self._next = 0
@@ -134,6 +136,7 @@ class OwnIds:
         """The first id of `count` samples of a `with_ids` data set that come after all that are known to anybody."""
         if is_alone and not self._stretches:
             return self.num_samples()
+        self._guard()
         with self._lock, open_locked(self._path) as file:
             self._read(file)
             first_id = max(self._next, self.num_samples())
@@ -148,6 +151,7 @@ class OwnIds:
         return None
 
     def _give(self, split: OwnSplit, values: list[Any]) -> None:
+        self._guard()
         with open_locked(self._path) as file:
             self._read(file)
             new = [value for value in values if value not in self._ids[split.space]]
@@ -190,11 +194,19 @@ class SampleIdWriter(LedgerWriter):
 
     Args:
         own: what they stand for; None: all ids are written as they are.
-        run, attempt, rank, folder: as of `LedgerWriter`.
+        run, attempt, rank, folder, guard: as of `LedgerWriter`.
     """
 
-    def __init__(self, own: OwnIds | None, run: RunDir, attempt: int, rank: int, folder: Path | None = None) -> None:
-        super().__init__(run, attempt, rank, folder=folder)
+    def __init__(
+        self,
+        own: OwnIds | None,
+        run: RunDir,
+        attempt: int,
+        rank: int,
+        folder: Path | None = None,
+        guard: Guard = unguarded,
+    ) -> None:
+        super().__init__(run, attempt, rank, folder=folder, guard=guard)
         self._own = own
 
     def put(self, block: Queued) -> None:
