@@ -91,6 +91,7 @@ class RunDir:
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"
         self.trainer = self.path / ".trainer.json"
+        self.fruitless = self.path / ".fruitless.jsonl"
         self.job_script = self.path / "job.sbatch"
         self.jobs = self.path / "jobs.jsonl"
         self.job_logs = self.path / "job_logs"

@@ -55,7 +55,7 @@ class Submission:
         try:
             script = self.script
             slurm.require("sbatch", "To see the job's script: --dry-run.")
-            _require_idle(run)
+            require_idle(run, "Wait for its end, or first")
             is_first = not run.job_script.exists()
             run.job_logs.mkdir(parents=True, exist_ok=True)
             write_text(run.job_script, script)
@@ -115,17 +115,21 @@ class Submitted:
         }
 
 
-def _require_idle(run: RunDir) -> None:
-    """Refuse a second job for a run whose first one waits or runs.
+def require_idle(run: RunDir, advice: str) -> None:
+    """Refuse what cannot be while a job of the run waits or runs.
+
+    Args:
+        advice: what to do, up to the command that cancels the job.
 
     Raises:
-        RunError: naming it.
+        RunError: naming the job.
+        LitscopeError: if Slurm does not say where it stands.
     """
     earlier = records.records(run)[-1:]
     for record in earlier:
         for task in slurm.states(earlier).get(record.job, []):
             if task.state not in OVER:
                 raise RunError(
-                    f"{run.path} has job {record.job}, which is {task.state}. Wait for its end, or first: "
+                    f"{run.path} has job {record.job}, which is {task.state}. {advice}: "
                     f"litscope cancel {shell_word(run.path)}"
                 )

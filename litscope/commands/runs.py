@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def rename(argv: list[str]) -> int:
         from litscope.curation.run_list import rename as give_name
 
         run = RunDir.open(given["run"])
+        _require_no_job(run)
         found = give_name(run, given["name"])
     if as_json:
         show_json({"from": str(run.path), "to": str(found.path)}, out, found.path)
@@ -61,6 +63,8 @@ def delete(argv: list[str]) -> int:
         from litscope.curation.run_list import run_facts, size_in_words
 
         found = [RunDir.open(name) for name in given["run"]]
+        for run in found:
+            _require_no_job(run)
         facts = [run_facts(run) for run in found]
         if not given["yes"]:
             for one in facts:
@@ -76,6 +80,19 @@ def delete(argv: list[str]) -> int:
     else:
         write("\n".join(f"deleted {one_line(one.run)}, {size_in_words(one.size_bytes)}" for one in facts), out)
     return 0
+
+
+def _require_no_job(run: RunDir) -> None:
+    """Refuse a run whose job waits or runs on a cluster. Where no Slurm is, the folder lies away from its cluster.
+
+    Raises:
+        RunError: naming the job.
+        LitscopeError: if Slurm does not say where it stands.
+    """
+    if run.jobs.exists() and shutil.which("squeue") is not None:
+        from litscope.cluster.submission import require_idle
+
+        require_idle(run, "It would not find its run again. Wait for its end, or first")
 
 
 def _is_wanted(count: int) -> bool:

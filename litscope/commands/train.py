@@ -31,13 +31,15 @@ def fit(argv: list[str]) -> int:
     """Train a classifier on SOURCE, with every sample on record."""
     from litscope.batch_job import is_first_task
     from litscope.live.stop_requests import hear_early
-    from litscope.training.preemption import Preemption
+    from litscope.training.preemption import Preemption, counted_in
 
+    preemption = Preemption(requeues=is_first_task() and "--no-requeue" not in argv)
     with hear_early() as early:  # before all that takes time
-        with Preemption(requeues=is_first_task() and "--no-requeue" not in argv).before_training():
+        with preemption.before_training():
             line = recipe_line(fit, argv)
             if line is None:
                 return 0
+            preemption.run = counted_in(line.recipe)
             early.hear(line.recipe.hardware.signal)
             require_source(line, or_resume=True)
             from litscope.training.fit import run_recipe

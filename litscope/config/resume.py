@@ -53,7 +53,7 @@ def resolve_resume(recipe: Recipe) -> GoingOn:
     if recipe.training.resume is None:
         return GoingOn()
     checkpoint, source = asked_for(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
-    asked, note = _asked_folder(recipe.logging.run_dir, recipe.logging.name), ""
+    asked, note = asked_folder(recipe), ""
     is_same = asked is None or (source is not None and asked.resolve() == source.resolve())
     folder = source if asked is None or is_same else asked if RunDir(asked).is_run() else None
     if checkpoint is None and source is not None:
@@ -146,10 +146,15 @@ def run_settings(run: Path) -> FileSettings:
     return settings
 
 
+def asked_folder(recipe: Recipe) -> Path | None:
+    """The folder that a recipe names for its run."""
+    return _asked_folder(recipe.logging.run_dir, recipe.logging.name)
+
+
 def _asked_folder(run_dir: str | None, name: str | None) -> Path | None:
-    if run_dir is not None:
+    if run_dir:
         return Path(run_dir)
-    return RUNS / name if name is not None else None
+    return RUNS / name if name else None
 
 
 def _newest_run() -> RunDir:

@@ -45,7 +45,8 @@ GRACE_S = 10.0
 MEETING_S = 300.0
 """How long processes that were started together may take to come to their meeting place."""
 
-Status = Literal["failed", "interrupted"]
+Status = Literal["failed", "interrupted", "lost"]
+"""How a run ends that cannot end itself. Lost: another machine is silent, and on others the run could go on."""
 
 
 class Signs(NamedTuple):
@@ -55,13 +56,13 @@ class Signs(NamedTuple):
         has_met: whether the processes have found each other.
         signals: that ask a run to stop.
         has_heard: whether a stop request was heard, so that the run ends after this step.
-        on_end: is told how and why, just before the process ends.
+        on_end: is told how and why, just before the process ends; returns the exit code.
     """
 
     has_met: Callable[[], bool]
     signals: frozenset[signal.Signals]
     has_heard: Callable[[], bool]
-    on_end: Callable[[Status, str], None]
+    on_end: Callable[[Status, str], int]
 
 
 class Lookout:
@@ -120,8 +121,7 @@ class Lookout:
             found = self._why_it_cannot_go_on()
             if found is not None and not self._is_over.is_set():
                 status, why = found
-                self._signs.on_end(status, why)
-                self._end_process(130 if status == "interrupted" else 1)
+                self._end_process(self._signs.on_end(status, why))
                 return
 
     def _take_signals(self) -> None:
@@ -143,7 +143,7 @@ class Lookout:
         if late := self._peers.silent(min(SAY_S, self._timeout_s / 2)):
             self._say(f"{listed(late)} {_is(late)} silent, and the run waits.{_how_to_let_go_on(late)}")
         if gone := self._peers.silent(self._timeout_s):
-            return "failed", (
+            return "failed" if all(peer.host == host_name() for peer in gone) else "lost", (
                 f"{listed(gone)} {_was(gone)} silent for {self._timeout_s:g} s (--rank-timeout), and the run could not "
                 "go on without it."
             )

@@ -70,11 +70,11 @@ class Workers:
                 place = {**os.environ, **environment, "LOCAL_RANK": str(local_rank)}
                 self._processes.append(subprocess.Popen(command, env=place, start_new_session=True))
 
-    def watch(self, on_death: Callable[[str], None]) -> None:
+    def watch(self, on_death: Callable[[str], object]) -> None:
         """End the run when a worker dies and the run does not notice: a collective that waits for it may never end."""
         threading.Thread(target=self._watch, args=(on_death,), name="litscope-workers", daemon=True).start()
 
-    def _watch(self, on_death: Callable[[str], None]) -> None:
+    def _watch(self, on_death: Callable[[str], object]) -> None:
         while not self._is_over and self.death is None:
             for local_rank, process in enumerate(self._processes, 1):
                 code = process.poll()

@@ -13,12 +13,12 @@ import copy
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import lightning.pytorch as L
 import torch
@@ -34,9 +34,9 @@ from litscope.config.signature import names_flags
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
-from litscope.errors import ConfigError, Interrupted, Preempted, RunError, Superseded, UserError
+from litscope.errors import ConfigError, Interrupted, LitscopeError, Preempted, RunError, Superseded, UserError
+from litscope.launch import lookout
 from litscope.launch.joined import Joined, join
-from litscope.launch.lookout import Signs
 from litscope.launch.places import rank_of_process
 from litscope.launch.workers import start_workers
 from litscope.ledger.journal.actions import Action
@@ -47,19 +47,20 @@ from litscope.models.checkpoint_file import map_checkpoint
 from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.shards import load_weights
-from litscope.rundir import RunDir
+from litscope.rundir import LAST, RunDir
 from litscope.training import build, summary
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
 from litscope.training.loop.recorder import Recorder
 from litscope.training.loop.trainer_parts import metrics_of
-from litscope.training.preemption import Preemption
+from litscope.training.preemption import Preemption, counted_in
 from litscope.training.prepare import prepare, seeded_classifier
 from litscope.training.probes import speed_probe
 from litscope.training.quiet import quiet_lightning
 from litscope.training.requeued import as_begun, as_started_again
 from litscope.training.run_folder import abandon, begin, check_folder, check_name, finished, open_run
+from litscope.training.summary import checkpoint_folder
 from litscope.training.threads import torch_threads
 from litscope.training.tuning.finetune import begin_tuning, threads_of_steps
 from litscope.training.tuning.surroundings import look_around
@@ -156,7 +157,7 @@ def _run(
     is_first = rank == 0
     set_rank(rank)
     hardware = recipe.hardware
-    preemption = Preemption(hardware.signal, requeues and hardware.requeue and is_first)
+    preemption = Preemption(hardware.signal, requeues and hardware.requeue and is_first, counted_in(recipe))
     with catch_stop_requests(hardware.signal) as stop_requests, ExitStack() as lock:
         with preemption.before_training():
             if (done := finished(recipe)) is not None:
@@ -181,7 +182,7 @@ def _run(
             if is_first and start.folder is None:
                 claim = lock.enter_context(held(run))
                 run.check_free()  # another process may have been faster
-            claim = claim or Claim(run, token="")
+            claim, preemption.run = claim or Claim(run, token=""), run
             lock.enter_context(torch_threads(threads_of_steps(start.recipe)))
             lock.enter_context(stop_requests.deferred(quiet=not is_first))
         loggers: list[Logger] = []
@@ -217,12 +218,17 @@ def _train_with_others(
             facts = summary.write_summary(job, status, message, wall_s, outcome)
         return facts
 
-    def ended(status: Literal["failed", "interrupted"], message: str) -> None:
-        say(f"error: {message}" if status == "failed" else message)
-        with suppress(Superseded):  # it has no say any more; it ends all the same
-            close(status, message)
+    def ended(status: lookout.Status, message: str) -> int:
+        say(message if status == "interrupted" else f"error: {message}")
+        try:
+            close("failed" if status == "lost" else status, message)
+        except Superseded:  # it has no say any more; it ends all the same
+            return Superseded.exit_code
+        if status == "lost":
+            return preemption.lost(checkpoint_folder(job.recipe, job.run) / LAST)
+        return Interrupted.exit_code if status == "interrupted" else LitscopeError.exit_code
 
-    signs = Signs(
+    signs = lookout.Signs(
         has_met=torch.distributed.is_initialized,
         signals=frozenset(stop_requests.signals),
         has_heard=lambda: stop_requests.requested is not None,

@@ -57,6 +57,7 @@ from litscope.training.loop.stride import Stride, make_stride
 from litscope.training.mid_epoch import check_mid_epoch
 from litscope.training.passed_on import packed
 from litscope.training.settings import resumed
+from litscope.training.strategies.sharding import check_wrap
 from litscope.training.tuning.start_weights import check_reach, starting_weights, with_checkpoint
 
 
@@ -153,6 +154,7 @@ def prepare(
     steered = steering_state(checkpoint)
     epochs_done = check_length(resumed(recipe, steered), checkpoint) if checkpoint is not None else 0
     plan = check_hardware(recipe)
+    check_wrap(recipe, plan)
     check_callbacks(callbacks)
     if checkpoint is None and ask_network:
         check_reach(recipe)

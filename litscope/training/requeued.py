@@ -11,12 +11,13 @@ from litscope.config.fields import fields
 from litscope.config.flags import build
 from litscope.config.presets import Layer, Setting
 from litscope.config.recipe import Recipe
+from litscope.config.resume import asked_folder
 from litscope.console import say, shell_word
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir, read_lines
 from litscope.runs import list_runs
 from litscope.starter import Place
-from litscope.training.run_folder import asked_folder, make_absolute
+from litscope.training.run_folder import make_absolute
 
 OF_THE_RUN = ("logging.run_dir", "logging.name", "training.resume")
 """Settings that say which run it is, and not what it is."""

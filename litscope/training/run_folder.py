@@ -13,7 +13,7 @@ from litscope.addresses import absolute
 from litscope.attempts import begin_attempt
 from litscope.config.flags import recipe_of_run
 from litscope.config.recipe import Recipe
-from litscope.config.resume import resolve_resume
+from litscope.config.resume import asked_folder, resolve_resume
 from litscope.config.training import TrainingConfig, max_time_s
 from litscope.config.yamlfile import dump
 from litscope.console import number_of, say
@@ -28,7 +28,7 @@ from litscope.live import environment
 from litscope.live.records import read_summary
 from litscope.models.checkpoint_file import load_checkpoint
 from litscope.rundir import RunDir, write_json, write_text
-from litscope.runs import RUNS, claim_folder
+from litscope.runs import claim_folder
 from litscope.starter import place_of
 from litscope.training.hardware import Plan
 from litscope.training.job import RunResult
@@ -154,14 +154,6 @@ def abandon(run: RunDir, start: Prepared) -> None:
     """Remove the folder that was made for a run which does not begin. One that a person named stays, and is free."""
     if start.folder is None and asked_folder(start.recipe) is None:
         shutil.rmtree(run.path)
-
-
-def asked_folder(recipe: Recipe) -> Path | None:
-    """The folder that a recipe names for its run."""
-    logging = recipe.logging
-    if logging.run_dir:
-        return Path(logging.run_dir)
-    return RUNS / logging.name if logging.name else None
 
 
 def check_data(run: RunDir, now: Manifest, advice: str) -> None:

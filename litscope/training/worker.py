@@ -94,13 +94,18 @@ def _signs(stop_requests: StopRequests, speaks: bool) -> Signs:
     """
     import torch
 
-    from litscope.launch.lookout import Signs
+    from litscope.launch.lookout import Signs, Status
+
+    def on_end(status: Status, why: str) -> int:
+        if speaks:
+            say(f"error: {why}")
+        return Interrupted.exit_code if status == "interrupted" else LitscopeError.exit_code
 
     return Signs(
         has_met=torch.distributed.is_initialized,
         signals=frozenset(stop_requests.signals),
         has_heard=lambda: stop_requests.requested is not None,
-        on_end=lambda _status, why: say(f"error: {why}") if speaks else None,
+        on_end=on_end,
     )
 
 

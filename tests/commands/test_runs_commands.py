@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from acted_runs import make_run, set_process
+from fake_slurm import FakeSlurm
 from small_runs import IRIS, small_fit
 
 from litscope.attempts import begin_attempt
@@ -141,3 +142,36 @@ def test_a_folder_without_runs_says_so(in_tmp: Path, capsys: pytest.CaptureFixtu
 )
 def test_sizes_in_words(size: float, words: str) -> None:
     assert size_in_words(size) == words
+
+
+@pytest.mark.parametrize("words", [["rename", "a", "b"], ["delete", "a", "--yes"]])
+def test_a_run_whose_job_waits_or_runs_stays(
+    words: list[str],
+    in_tmp: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    slurm = FakeSlurm(tmp_path_factory.mktemp("fake") / "bin", monkeypatch)
+    run = make_run(Path("runs/a"))
+    append_line(run.jobs, {"job": "4711", "submitted_at": 1.0})
+    slurm.say("squeue", "4711||PENDING|BeginTime|N/A|\n")
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "runs/a has job 4711, which is PENDING. It would not find its run again." in said
+    assert "litscope cancel runs/a" in said
+    assert run.is_run()
+    slurm.say("squeue", err="slurm_load_jobs error: Unable to contact slurm controller\n", code=1)
+    assert main(words) == 1, "nobody knows"
+    assert run.is_run()
+    slurm.say("squeue", err="slurm_load_jobs error: Invalid job id specified\n", code=1)
+    assert main(words) == 0, "forgotten: it is over"
+    assert not run.is_run()
+
+
+def test_away_from_its_cluster_a_run_is_deleted(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(Path("runs/a"))
+    append_line(run.jobs, {"job": "4711", "submitted_at": 1.0})
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["delete", "a", "--yes"]) == 0
+    assert not run.is_run()

@@ -3,8 +3,9 @@
 import pytest
 
 from litscope.config.flags import recipe_from_keywords
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, DataError
 from litscope.training.hardware import Gpu, Machine, check_hardware
+from litscope.training.prepare import prepare
 
 CPU = Machine(num_cores=4, memory_bytes=8 * 2**30, compiler="/usr/bin/g++")
 TWO_GPUS = Machine(8, 2**36, (Gpu("H200", 2**37, True),) * 2, compiler="/usr/bin/g++")
@@ -64,3 +65,20 @@ def test_one_process_has_nobody_to_share_with():
     plan = check(devices="1")
     assert (plan.strategy, plan.is_sharded) == ("auto", False)
     assert "nobody to share with" in plan.notes[0]
+
+
+@pytest.mark.parametrize(("arch", "data"), [("mlp", "table.csv"), ("vgg11", "images"), ("convnet", "images")])
+def test_a_named_network_without_blocks_is_refused_before_data_and_weights_are_looked_for(arch, data):
+    """Neither is there."""
+    recipe = recipe_from_keywords(
+        **{**ON_TWO, "dataset": data}, arch=arch, fsdp_wrap="block", pretrained=arch == "vgg11"
+    )
+    with pytest.raises(ConfigError, match=rf"--fsdp-wrap block: {arch} has no repeated blocks\. Use size:1e6, or auto"):
+        prepare(recipe)
+
+
+def test_a_network_with_blocks_is_not():
+    for arch in ("resnet18", "vit_tiny_patch16_224"):
+        recipe = recipe_from_keywords(**{**ON_TWO, "dataset": "nowhere"}, arch=arch, fsdp_wrap="block")
+        with pytest.raises(DataError, match="nowhere"):
+            prepare(recipe)

@@ -146,6 +146,44 @@ def test_before_the_first_step_the_job_goes_back_too(scontrol: FakeScontrol) -> 
     assert scontrol.asked.count("requeue 17") == 1
 
 
+def test_a_job_that_comes_no_further_start_after_start_is_left_to_its_user(
+    scontrol: FakeScontrol, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told to end before its first step. A start that did come further counts anew."""
+    run = RunDir("runs/mine")
+    codes = []
+    for restart in (0, 1, 3, 4, 5):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+        (scontrol.folder / "restarts").write_text(str(restart))
+        with (
+            pytest.raises(Interrupted) as end,
+            hear_early(),
+            Preemption(requeues=True, run=run).before_training(),
+        ):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        codes.append(end.value.exit_code)
+    assert codes == [75, 75, 75, 75, 130]
+    assert scontrol.asked.count("requeue 17") == 4
+    assert "Job 17 is not requeued: 3 starts in a row came no further" in str(end.value)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_in_its_last_evaluation_each_time_is_left_too(
+    scontrol: FakeScontrol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first start has trained; the next three only evaluate."""
+    run = tmp_path / "run"
+    for restart in range(4):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+        (scontrol.folder / "restarts").write_text(str(restart))
+        with pytest.raises(Interrupted) as end:
+            small_fit(run, test_split=0.1, callbacks=[At(12, send(signal.SIGUSR1), "test")])
+        assert isinstance(end.value, Preempted) == (restart < 3)
+    assert scontrol.asked.count("requeue 17") == 3
+    assert "3 starts in a row came no further" in str(end.value)
+    assert f"To go on: litscope fit --resume {run}" in str(end.value)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_command_hears_it_before_it_has_read_its_files(

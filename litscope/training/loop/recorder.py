@@ -330,7 +330,7 @@ class Recorder(Checkpoint):
             return  # other ranks may have no such batch, and could not agree
         stop = self.pace.due(self._recording.ranks, batch_idx + 1).stop
         if stop:
-            raise self._preemption.ended(stop, "in the last evaluation; training is done")
+            raise self._preemption.ended(stop, "in the last evaluation; training is done", self._fit.step)
 
     def _evaluated(self, trainer: L.Trainer, output: StepOutput, split: str) -> None:
         if self.is_evaluation_recorded:
@@ -414,7 +414,8 @@ class Recorder(Checkpoint):
     def _save_and_stop(self, trainer: L.Trainer, number: int) -> None:
         """All ranks' rows and the checkpoint are on the disk when the job is requeued, for it may be ended at once."""
         self._save(trainer)
-        raise self._preemption.ended(number, f"at step {self._fit.step}; {self._last_checkpoint} is written")
+        step = self._fit.step
+        raise self._preemption.ended(number, f"at step {step}; {self._last_checkpoint} is written", step)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the bar, so that the terminal is left in order."""

@@ -7,7 +7,7 @@ same batches the gradients are those of DDP, a mean over the processes, and so a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from litscope.config.recipe import Recipe
 from litscope.config.strategies import FULL
 from litscope.errors import ConfigError
 from litscope.models.classifier import Classifier
+from litscope.models.networks.architectures import resolve
+from litscope.models.networks.backbones import build
 from litscope.models.networks.blocks import blocks_of, called_parts, in_words, large_parts
 from litscope.models.over_ranks import same_statistics
 from litscope.training.hardware import Plan
@@ -66,7 +68,7 @@ class Sharding:
                 f"{recipe.model.arch} has such a weight ({odd[0]}). Give --strategy ddp."
             )
         return cls(
-            units=_units(recipe.hardware.fsdp_wrap, net, classifier.show_nothing),
+            units=_units(recipe.hardware.fsdp_wrap, recipe.model.arch, net, classifier.show_nothing),
             gathers_twice=plan.strategy == FULL,
             gathers_bf16=plan.precision == "bf16-mixed" and not _has_batch_norm(net),
             offloads=recipe.hardware.cpu_offload,
@@ -97,10 +99,33 @@ class Sharding:
             net.register_forward_pre_hook(_as_first_process)
 
 
-def _units(wrap: str, net: nn.Module, forward: Callable[[], object]) -> dict[str, nn.Module]:
+def check_wrap(recipe: Recipe, plan: Plan) -> None:
+    """Refuse --fsdp-wrap block for a network without blocks, before data are opened and weights are fetched.
+
+    The network is built without memory for its weights. One that is yet to be chosen is looked at when it is there.
+
+    Raises:
+        ConfigError: if it has none.
+        ModelError: for an unknown architecture.
+    """
+    arch = recipe.model.arch
+    if plan.is_sharded and recipe.hardware.fsdp_wrap == "block" and arch is not None:
+        origin, name = resolve(arch)
+        features, side = (1, None) if name == "mlp" else (None, 32 if origin == "own" else None)  # any will do
+        with torch.device("meta"):
+            net = build(arch, num_classes=2, num_features=features, image_size=side).net
+        _require_blocks(blocks_of(net), arch)
+
+
+def _require_blocks(blocks: Mapping[str, nn.Module], arch: str | None) -> None:
+    if not blocks:
+        raise ConfigError(f"--fsdp-wrap block: {arch} has no repeated blocks. Use size:1e6, or auto.")
+
+
+def _units(wrap: str, arch: str | None, net: nn.Module, forward: Callable[[], object]) -> dict[str, nn.Module]:
     blocks = blocks_of(net) if wrap in ("auto", "block") else {}
-    if wrap == "block" and not blocks:
-        raise ConfigError("--fsdp-wrap block: the network has no repeated blocks. Use size:1e6, or auto.")
+    if wrap == "block":
+        _require_blocks(blocks, arch)
     called = called_parts(net, forward)
     if blocks:
         return {name: block for name, block in blocks.items() if name in called}
