@@ -12,10 +12,11 @@ import pytest
 from forked import run_cli
 from private_slurm import PrivateSlurm
 from small_runs import assert_bit_equal, last, rows
+from started_together import end, start_two
 
 from litscope.claims import trainer_of
 from litscope.ledger.journal.actions import entries
-from litscope.live.records import epoch_rows
+from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines
 
 pytestmark = pytest.mark.slow
@@ -26,18 +27,18 @@ FIT = (
 )
 
 SCRIPT = """#!/bin/bash
-#SBATCH --ntasks=1 --cpus-per-task=2 --requeue --open-mode=append --output={folder}/log
-{before} {python} -m litscope {fit} {words} --run-dir {folder}/run
+#SBATCH --nodes={nodes} --ntasks-per-node=1 --cpus-per-task=2 --requeue --open-mode=append --output={folder}/log
+srun --kill-on-bad-exit=1 {python} -m litscope {fit} {words} --run-dir {folder}/run
 """
 
 
 class Job:
-    """A job of one task that trains in a folder."""
+    """A job of one task on each node, which train in a folder."""
 
-    def __init__(self, slurm: PrivateSlurm, folder: Path, before: str, words: str) -> None:
+    def __init__(self, slurm: PrivateSlurm, folder: Path, nodes: int, words: str) -> None:
         folder.mkdir()
         script = folder / "job.sbatch"
-        script.write_text(SCRIPT.format(folder=folder, before=before, python=sys.executable, fit=FIT, words=words))
+        script.write_text(SCRIPT.format(folder=folder, nodes=nodes, python=sys.executable, fit=FIT, words=words))
         self.slurm, self.folder, self.run = slurm, folder, RunDir(folder / "run")
         self.number = slurm.run("sbatch", "--parsable", str(script)).strip()
 
@@ -67,13 +68,13 @@ class Job:
         self.slurm.start_now(self.number)
 
 
-def test_a_run_loses_its_machine_twice_and_ends_as_if_it_had_not(slurm: PrivateSlurm, tmp_path: Path) -> None:
-    """Two processes of one task. A signal that all of them get, then the death of their node."""
-    words = "--devices 2 --epochs 30"
-    job = Job(slurm, tmp_path / "job", "exec", words)
-    whole = Job(slurm, tmp_path / "whole", "exec", words)
+def test_a_run_loses_a_machine_twice_and_ends_as_if_it_had_not(slurm: PrivateSlurm, tmp_path: Path) -> None:
+    """Two tasks on two nodes: a signal that both of them get, then the death of the second one's node, which Slurm
+    hears of last."""
+    words = "--epochs 40 --checkpoint-every 20steps --rank-timeout 10"
+    job = Job(slurm, tmp_path / "job", 2, words)
     job.wait_for_step(20)
-    slurm.run("scancel", "--full", "--signal=USR1", job.number)
+    slurm.run("scancel", "--signal=USR1", job.number)
     job.wait_for("PENDING")
     step = last(job.run.path)["global_step"]
     assert (
@@ -81,33 +82,38 @@ def test_a_run_loses_its_machine_twice_and_ends_as_if_it_had_not(slurm: PrivateS
     )
     assert job.log.count("SIGUSR1: finishing this step") == 1, "the other process is quiet"
     assert "Traceback" not in job.log
+    assert slurm.shown(job.number)["Restarts"] == "1", "asked for once"
 
     job.start_again()
     job.wait_for_step(step + 40)
     assert f"job {job.number}, restart 1: going on with {job.run.path}" in job.log
-    node = slurm.shown(job.number)["NodeList"]
-    slurm.fail_node(node)
+    slurm.cut_off("n1")
+    slurm.wait_until(lambda: slurm.shown(job.number)["Restarts"] == "2", f"it did not go back\n{job.log}")
+    assert " on n1) was silent for 10 s (--rank-timeout)" in job.log
+    slurm.fail_node("n1")
+    job.wait_for("PENDING")
+    slurm.revive_node("n1")
     job.start_again()
+    whole = start_two(tmp_path, *words.split(), "--run-dir", "whole", num_nodes=2, words=FIT.split())
     job.wait_for("COMPLETED")
-    whole.wait_for("COMPLETED")
-    slurm.revive_node(node)
+    assert end(whole) == [0, 0], whole[0].stderr
+
     starts = [line["start_step"] for line in read_lines(job.run.attempts)]
     assert starts[:2] == [0, step]
-    assert starts[2] >= step, "from the last checkpoint, not from the beginning"
-    assert_bit_equal(last(job.run.path), last(whole.run.path))
-    assert rows(job.run.path).equals(rows(whole.run.path))
-    assert [row["step"] for row in epoch_rows(job.run)] == [row["step"] for row in epoch_rows(whole.run)]
-
-    slurm.run("scontrol", "requeue", job.number)
-    job.start_again()
-    job.wait_for("COMPLETED")
-    assert "is already finished" in job.log
+    assert step < starts[2], "from the last checkpoint, not from the beginning"
+    assert len(starts) == 3
+    assert read_summary(job.run)["num_devices"] == 2
+    assert_bit_equal(last(job.run.path), last(tmp_path / "whole"))
+    assert rows(job.run.path).equals(rows(tmp_path / "whole")), "no gap, and nothing twice"
+    assert [row["step"] for row in epoch_rows(job.run)] == [
+        row["step"] for row in epoch_rows(RunDir(tmp_path / "whole"))
+    ]
 
 
 def test_a_job_is_steered_through_its_folder_and_stays_away_once_it_is_cancelled(
     slurm: PrivateSlurm, tmp_path: Path
 ) -> None:
-    job = Job(slurm, tmp_path / "job", "srun", "--epochs 9000 --steps-per-call 1")
+    job = Job(slurm, tmp_path / "job", 1, "--epochs 9000 --steps-per-call 1")
     job.wait_for_step(20)
     assert listening_ports(trainer_of(job.run)["pid"]) == []
     run = str(job.run.path)

@@ -161,6 +161,13 @@ class PrivateSlurm:
         if self.state(job) == "PENDING":
             self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
+    def cut_off(self, name: str) -> None:
+        """Nothing is heard of the node any more: its daemon and all that runs there stand still. Slurm does not know
+        that it will not come back."""
+        for pid in (*self._steps(name), self._daemons[name].pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
     def fail_node(self, name: str) -> None:
         """The node dies, with all that runs on it."""
         victims = self._steps(name)
@@ -176,7 +183,7 @@ class PrivateSlurm:
         """A node that died comes back."""
         self._start_node(name)
         self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
-        self.wait_until(lambda: self._idle(name), f"{name} did not come back", UP_S)
+        self.wait_until(lambda: self._is_up(name), f"{name} did not come back", UP_S)
 
     def clear(self) -> None:
         """Cancel every job, wait until they are gone, and revive dead nodes."""
@@ -225,7 +232,7 @@ class PrivateSlurm:
         self._start("slurmctld", "-D", "-c")
         for name in self.nodes:
             self._start_node(name)
-        self.wait_until(lambda: all(map(self._idle, self.nodes)), "Slurm did not come up", UP_S)
+        self.wait_until(lambda: all(map(self._is_up, self.nodes)), "Slurm did not come up", UP_S)
 
     def stop(self) -> None:
         """Cancel what runs, and stop the daemons."""
@@ -266,10 +273,11 @@ class PrivateSlurm:
             *(f"--{flag}={self.folder}/munge.{suffix}" for flag, suffix in files.items()),
         ]
 
-    def _idle(self, name: str) -> bool:
+    def _is_up(self, name: str) -> bool:
+        """Whether a node answers; a job that waited for it may run there at once."""
         words = ("sinfo", "-h", "-N", "-n", name, "-o", "%t")
         done = subprocess.run(words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60)
-        return done.stdout.strip() == "idle"
+        return done.stdout.strip() in ("idle", "mix", "alloc")
 
     def _steps(self, name: str) -> list[int]:
         """The processes of a node's jobs, those first that would tell the controller how the others ended."""
