@@ -122,13 +122,30 @@ def evaluate(argv: list[str]) -> int:
         action="store_true",
         help="as the source has them, without the decisions of the run's journal",
     )
+    parser.add_argument(
+        "--calibrate", metavar="HOW", help="scale the logits first, by the validation split: temperature or vector"
+    )
+    parser.add_argument(
+        "--coverage", type=float, metavar="P", help="sets of classes that hold the true one so often, such as 0.9"
+    )
+    parser.add_argument("--conformal", metavar="HOW", help="how these sets are made: lac (default), aps or raps")
+    parser.add_argument("--by-class", action="store_true", help="hold the promise of these sets in every class")
+    parser.add_argument(
+        "--threshold", metavar="AIM", help="of two classes: f1, youden, precision:0.9, recall:0.95 or fpr:0.001"
+    )
+    parser.add_argument("--figures", metavar="DIR", help="a reliability diagram and a risk-coverage curve, as PNG")
     add_now(parser)
     given, as_json = parse(parser, argv)
     if (now := take_now(parser, given)) is not None:
         return evaluate_now(now, as_json)
     trained_run(given)
+    if given["coverage"] is None and (given["conformal"] is not None or given["by_class"]):
+        flag = "--by-class" if given["by_class"] else f"--conformal {given['conformal']}"
+        raise ConfigError(f"{flag} tells how conformal sets are made; --coverage 0.9 asks for them.")
+    given["conformal"] = given["conformal"] or "lac"
     with stdout_for_result() as out:
         from litscope.evaluation.evaluate import evaluate as run_evaluate
+        from litscope.evaluation.quality_lines import quality_lines
 
         found = run_evaluate(given.pop("run"), **given)
     if as_json:
@@ -137,6 +154,10 @@ def evaluate(argv: list[str]) -> int:
     say(f"{found['run']}: {found['num_samples']} samples of {found['split']}, {found['checkpoint']}")
     rows = [(name, f"{value:.4f}") for name, value in found["metrics"].items()]
     write_lines(table_lines(["metric", "value"], rows, right=["value"]), out)
+    if "quality" in found:
+        write_lines(["", *quality_lines(found["quality"])], out)
+    if "figures" in found:
+        say(f"drawn: {', '.join(found['figures'])}")
     return 0
 
 

@@ -1,6 +1,9 @@
 """A trained network on old and new samples.
 
     evaluate                metrics of a run on one split
+    quality                 what its probabilities are worth, and what samples kept aside can set right
+    quality_lines           that in words
+    collect_answers         keeps what a network says in Lightning's Trainer
     predict                 predictions for files that the run has never seen, or for samples of its own
     model                   a network in memory, for as many predictions as one likes
     opened_run              a run, with its recipe, its data, and the network of one checkpoint
@@ -16,7 +19,7 @@
     evaluation_data         samples in the form in which the run's network expects them
     evaluation_data_module  the same for Lightning's Trainer
 
-Who may come in: `experiments`, `delivery` and the commands. Nothing here writes into a run's folder. `evaluate` and
-`evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and `suspects`, which prepare a
-training; predictions do not.
+Who may come in: `experiments`, `delivery` and the commands. Nothing here writes into a run's folder. `evaluate`,
+`collect_answers` and `evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and
+`suspects`, which prepare a training; predictions do not.
 """

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as L
+import numpy as np
 from lightning.fabric.plugins.environments import LightningEnvironment
+from numpy.typing import NDArray
 from torchmetrics import Metric
 
 from litscope.console import say
 from litscope.data.manifest import SPLITS
 from litscope.data.reading.bands import Axis
-from litscope.errors import DataError, did_you_mean
-from litscope.evaluation.evaluation_data import warn_of_unreadable
+from litscope.errors import ConfigError, DataError, did_you_mean
+from litscope.evaluation.collect_answers import CollectAnswers
+from litscope.evaluation.evaluation_data import EvaluationData, warn_of_unreadable
 from litscope.evaluation.evaluation_data_module import EvaluationDataModule
 from litscope.evaluation.known_data import KnownData, with_decisions
 from litscope.evaluation.opened_run import open_run
+from litscope.evaluation.quality import Answers, Asked, Calibrate, draw, quality
 from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.training.hardware import Plan
 from litscope.training.quiet import quiet_lightning
 from litscope.training.threads import torch_threads
+from litscope.uncertainty.conformal import Method
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -47,6 +53,12 @@ def evaluate(
     precision: str | None = None,
     source_labels: bool = False,
     metrics: Mapping[str, Metric] | None = None,
+    calibrate: Calibrate | None = None,
+    coverage: float | None = None,
+    conformal: Method = "lac",
+    by_class: bool = False,
+    threshold: str | None = None,
+    figures: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Measure a run on one split.
 
@@ -62,13 +74,23 @@ def evaluate(
         batch_size, num_workers, accelerator, precision: default: as in training.
         metrics: torchmetrics of your own, by name, as `litscope.fit` takes them.
         source_labels: labels and samples as the source has them, without what was decided in the run's journal.
+        calibrate: scale the logits by what is best on the validation split: a temperature, or a vector.
+        coverage: make conformal sets that hold the true class as often, with a limit set on the validation split.
+        conformal: how: lac, aps or raps; see `uncertainty.conformal`.
+        by_class: hold that promise in every class.
+        threshold: of two classes, chosen on the validation split for an aim: f1, youden, precision:0.9, recall:0.95,
+            fpr:0.001.
+        figures: a folder for a reliability diagram and a risk-coverage curve, as PNG.
 
     Returns:
         run, checkpoint, split, num_samples, metrics ({"test/accuracy": ...}), classes,
         confusion_matrix, whose rows are labels and columns predictions; num_decisions, by which these samples differ
-        from the source's (or would); and data: what is not as in the run.
+        from the source's (or would); data: what is not as in the run; and quality: what the probabilities are worth,
+        see `quality.quality`.
 
     Raises:
+        ConfigError: for a wrong `calibrate`, `coverage`, `conformal` or `threshold`; or one of them for the validation
+            split, by which it would be set.
         RunError: no such run or checkpoint.
         DataError: no such split, no samples in it, data not found, or other classes than the run's.
     """
@@ -76,7 +98,10 @@ def evaluate(
         raise DataError(
             f"--split {split}: unknown. Known: {', '.join(get_args(Split))}." + did_you_mean(split, get_args(Split))
         )
+    asked = Asked(calibrate, coverage, conformal, by_class, threshold)
     opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision, kind=Classifier)
+    if threshold is not None and len(opened.classes) != 2:
+        raise ConfigError(f"--threshold {threshold}: it is for two classes, and the run has {len(opened.classes)}.")
     classifier = opened.predictor
     assert isinstance(classifier, Classifier)
     classifier.given = given = GivenMetrics(metrics)
@@ -88,14 +113,37 @@ def evaluate(
     if len(ids) == 0:
         counts = ", ".join(f"{name} {len(data_now.ids(name))}" for name in (*SPLITS, "all"))
         raise DataError(f"--split {split}: {source.name} has no labelled sample there. Labelled samples: {counts}.")
-    data = opened.data_of(source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache)
-    with quiet_lightning(), torch_threads(None):
-        trainer = one_device_trainer(opened.plan)
-        measured = trainer.test(classifier, datamodule=EvaluationDataModule(data), verbose=False)[0]
+    if asked.needs_others and split in ("val", "all"):
+        raise ConfigError(
+            f"--split {split}: --calibrate, --coverage and --threshold are set by the validation split, so nothing is "
+            "learned from measuring them there. Measure another split, or leave them out."
+        )
+
+    def measure(known: KnownData, ids: NDArray[np.int64]) -> tuple[EvaluationData, dict[str, float], Answers]:
+        data = opened.data_of(
+            known.source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache
+        )
+        collected = CollectAnswers()
+        with quiet_lightning(), torch_threads(None):
+            trainer = one_device_trainer(opened.plan, collected)
+            measured = trainer.test(classifier, datamodule=EvaluationDataModule(data), verbose=False)[0]
+        return data, dict(measured), collected.answers(known.source.manifest)
+
+    kept_aside = None
+    if asked.needs_others:
+        others, then = (data_now, data_then) if not data_now.is_stranger else opened.find_data()
+        others, other_ids, _ = with_decisions(others, then, others.ids("val"), not source_labels, is_told=False)
+        if len(other_ids) == 0:
+            raise ConfigError(
+                f"{opened.run.path} has no labelled validation sample, by which --calibrate, --coverage and "
+                "--threshold are set. Leave them out, or train with --val-split."
+            )
+        kept_aside = measure(others, other_ids)[2]
+    data, measured, answers = measure(data_now, ids)
     confusion = classifier.confusion("test")
     assert confusion is not None
     warn_of_unreadable(data.unreadable)
-    return {
+    found = {
         "run": str(opened.run.path),
         "checkpoint": str(opened.checkpoint),
         "split": split,
@@ -107,6 +155,11 @@ def evaluate(
         "data": data_now.facts,
         "unreadable": [{"key": key, "reason": reason} for key, reason in data.unreadable],
     }
+    if len(answers.label):
+        found["quality"] = quality(answers, asked, kept_aside, opened.classes)
+    if figures is not None and len(answers.label):
+        found["figures"] = draw(answers, found["quality"], Path(figures), title=f"{opened.run.path.name}, {split}")
+    return found
 
 
 def _usual_split(data: KnownData) -> str:
@@ -119,9 +172,10 @@ def _usual_split(data: KnownData) -> str:
     return "test"
 
 
-def one_device_trainer(plan: Plan) -> L.Trainer:
+def one_device_trainer(plan: Plan, *callbacks: L.Callback) -> L.Trainer:
     """A Trainer for the first device of a plan, in its precision, that leaves no files behind."""
     return L.Trainer(
+        callbacks=list(callbacks),
         accelerator=plan.accelerator,
         devices=plan.devices[:1] if isinstance(plan.devices, list) else 1,
         precision=plan.precision,  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Charts: curves of a run, the confusion matrix, learning-rate sweeps. No torch.
+"""Charts: curves of a run, the confusion matrix, what probabilities are worth, learning-rate sweeps. No torch.
 
 matplotlib is imported inside, used through its object interface only, so that pyplot's state and the caller's settings
 stay as they are.
@@ -129,6 +129,67 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
         lines = [*wrapped(one_line(title), lambda line: len(line) <= 11 * width, 3), *lines]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
     _save(figure, path)
+
+
+def reliability_diagram(
+    confidence: Numbers, accuracy: Numbers, count: Sequence[int] | npt.NDArray[np.int64], path: Path, *, title: str = ""
+) -> None:
+    """How much of what is said with a confidence is right: a bar to the share for each bin, beside the diagonal.
+
+    Args:
+        confidence, accuracy: (B,) means of each bin, ascending confidences.
+        count: (B,) samples of each bin.
+        path: the PNG file.
+        title: of which run and which samples it is.
+    """
+    sure, right = np.asarray(confidence, np.float64), np.asarray(accuracy, np.float64)
+    low, high = _wilson(right, np.asarray(count))
+    figure = _figure(4.6, 4.6)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=FAINT, lw=1, zorder=1)
+    axes.vlines(sure, sure, right, color=ORANGE, lw=3, alpha=0.6, zorder=2)
+    axes.errorbar(sure, right, yerr=[right - low, high - right], fmt="o", color=BLUE, ms=4, lw=1, zorder=3)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.grid(color=GRID, lw=0.6)
+    axes.set_xlabel("confidence", color=INK)
+    axes.set_ylabel("share right, with 95 % of its scatter", color=INK)
+    _head(figure, title)
+    _save(figure, path)
+
+
+def _wilson(share: npt.NDArray[np.float64], count: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The range that holds 95 % of what a share of `count` could be (Wilson 1927); it stays between 0 and 1."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return np.minimum(share, middle - half), np.maximum(share, middle + half)
+
+
+def risk_coverage_curve(coverage: Numbers, risk: Numbers, area: float, path: Path, *, title: str = "") -> None:
+    """The error rate among the surest answers, by the share of answers that are given.
+
+    Args:
+        coverage, risk: (K,) each.
+        area: under the curve.
+        path: the PNG file.
+        title: of which run and which samples it is.
+    """
+    figure = _figure(4.6, 3.8)
+    axes = figure.add_subplot()
+    axes.plot(coverage, risk, color=BLUE, lw=1.6)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(bottom=0)
+    axes.grid(color=GRID, lw=0.6)
+    axes.set_xlabel(f"share of answers given, surest first (area {area:.4f})", color=INK)
+    axes.set_ylabel("error rate among them", color=INK)
+    _head(figure, title)
+    _save(figure, path)
+
+
+def _head(figure: Figure, title: str) -> None:
+    lines = wrapped(one_line(title), lambda line: len(line) <= 52, 2) if title else []
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
 
 
 def cell_colours(counts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -41,7 +41,7 @@ BASE = {
 
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation"}
-ROOMS |= {"delivery", "experiments", "cluster"}
+ROOMS |= {"delivery", "experiments", "cluster", "uncertainty"}
 ALLOWED = {
     "_torchvision": set(),
     "types": set(),
@@ -72,8 +72,9 @@ ALLOWED = {
     "features": BASE | {"data", "models", "ledger"},
     "launch": BASE,
     "cluster": BASE | {"config"},
+    "uncertainty": BASE,
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
-    "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training"},
+    "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training", "uncertainty"},
     "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
     "experiments": BASE | (ROOMS - {"delivery", "cluster"}),
     "watch": BASE | {"data", "ledger", "live"},
@@ -134,7 +135,7 @@ TORCH_FREE = {
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 
-TORCH_FREE_ROOMS = {"config", "curation", "ledger", "cluster"}
+TORCH_FREE_ROOMS = {"config", "curation", "ledger", "cluster", "uncertainty"}
 """All modules of these, but for the one of the ledger that computes signals on the device."""
 
 

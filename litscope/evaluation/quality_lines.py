@@ -1,0 +1,61 @@
+"""What `quality` found, in words and tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litscope.console import number_of, table_lines
+
+_WORDS = {"nll": "NLL", "brier": "Brier", "ece": "ECE", "aurc": "AURC", "tpr": "TPR", "fpr": "FPR", "auroc": "AUROC"}
+
+
+def quality_lines(found: dict[str, Any]) -> list[str]:
+    """Lines of the figures with their intervals, and of what was set on the validation split."""
+    rows = []
+    for name, each in found["figures"].items():
+        words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+        if each["value"] is None:
+            rows.append((words, "-", each["reason"]))
+        else:
+            span = "" if each["low"] is None else f"{each['low']:.4f} to {each['high']:.4f}"
+            rows.append((words, f"{each['value']:.4f}", span))
+    lines = table_lines(["of the probabilities", "value", "95 %"], rows, right=["value"])
+    for part, say in (("calibration", _calibration), ("conformal", _conformal), ("threshold", _threshold)):
+        if part in found:
+            lines += ["", *say(found[part], found)]
+    return lines
+
+
+def _calibration(part: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    what = "a vector" if part["temperature"] is None else f"a temperature of {part['temperature']:.3f}"
+    before, after = part["before"], found["figures"]
+    changes = [f"{_WORDS[name]} {before[name]:.4f} -> {after[name]['value']:.4f}" for name in ("nll", "ece")]
+    return [f"scaled by {what}, from {number_of(part['num_samples'], 'validation sample')}: {', '.join(changes)}"]
+
+
+def _conformal(part: dict[str, Any], found: dict[str, Any]) -> list[str]:  # noqa: ARG001 - as the others
+    held, kind = part["coverage"], part["method"] + (" by class" if part["by_class"] else "")
+    span = "" if held["low"] is None else f" ({held['low']:.3f} to {held['high']:.3f})"
+    lines = [
+        f"sets ({kind}, from {number_of(part['num_samples'], 'validation sample')}): the true class is in "
+        f"{held['value']:.3f}{span} of them, {part['asked']:g} was asked; {part['mean_set_size']:.2f} classes a set, "
+        f"{part['empty']:,} empty"
+    ]
+    if part["classes_without_limit"]:
+        names = ", ".join(part["classes_without_limit"][:5])
+        lines.append(f"too few validation samples for a limit, so in every set: {names}")
+    return lines
+
+
+def _threshold(part: dict[str, Any], found: dict[str, Any]) -> list[str]:  # noqa: ARG001 - as the others
+    count = number_of(part["num_samples"], "validation sample")
+    if part["threshold"] is None:
+        return [f"no threshold reaches {part['aim']} on {count}"]
+    shares = [
+        f"{name} {'-' if part[name] is None else format(part[name], '.4f')}" for name in ("precision", "recall", "fpr")
+    ]
+    return [
+        f"threshold {part['threshold']:.4f} for {part['aim']}, chosen on {count}: {', '.join(shares)} "
+        f"({part['true_positives']:,} of {part['true_positives'] + part['false_negatives']:,} found, "
+        f"{number_of(part['false_positives'], 'false alarm')})"
+    ]
