@@ -113,7 +113,7 @@ def evaluate(
     if len(ids) == 0:
         counts = ", ".join(f"{name} {len(data_now.ids(name))}" for name in (*SPLITS, "all"))
         raise DataError(f"--split {split}: {source.name} has no labelled sample there. Labelled samples: {counts}.")
-    if asked.needs_others and split in ("val", "all"):
+    if asked.needs_others and split in ("val", "all") and not data_now.is_stranger:
         raise ConfigError(
             f"--split {split}: --calibrate, --coverage and --threshold are set by the validation split, so nothing is "
             "learned from measuring them there. Measure another split, or leave them out."

@@ -46,7 +46,7 @@ class Scaling:
 
     def logits(self, logits: npt.ArrayLike) -> Floats:
         """(..., C) logits, scaled."""
-        return _centred(logits) * self.scale + self.shift
+        return np.asarray(_centred(logits) * self.scale + self.shift)
 
     def probabilities(self, logits: npt.ArrayLike) -> Floats:
         """(..., C) softmax of the scaled logits."""
@@ -104,7 +104,7 @@ def _checked(logits: npt.ArrayLike, label: Labels) -> Floats:
 
 def _centred(logits: npt.ArrayLike) -> Floats:
     z = np.asarray(logits, np.float64)
-    return z - z.mean(-1, keepdims=True)
+    return np.asarray(z - z.mean(-1, keepdims=True))
 
 
 def _nll(logits: Floats, label: Labels) -> float:
