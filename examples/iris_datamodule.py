@@ -85,13 +85,13 @@ class PrintLoss(L.Callback):
 
 
 class TimeEpochs(L.Callback):
-    """Logs the seconds of each epoch like any metric."""
+    """Logs the seconds of each epoch like any metric: of several processes their mean."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        pl_module.log("epoch_s_by_callback", time.perf_counter() - self.began, rank_zero_only=True)
+        pl_module.log("epoch_s_by_callback", time.perf_counter() - self.began, sync_dist=True)
 
 
 def main() -> None:

@@ -135,6 +135,10 @@ class RunDir:
             return named
         near = sorted(p.parent for p in Path("runs").glob("*/recipe.yaml"))
         hint = f" Runs here: {', '.join(map(str, near[-5:]))}." if near else ""
+        for waiting in (run, named):
+            if waiting.jobs.exists():
+                where = f"`litscope jobs {shell_word(waiting.path.parent)}` says where its job stands"
+                raise RunError(f"{waiting.path} holds no run yet: {where}, `litscope logs` what it has printed.")
         what = "has no recipe.yaml, so it is not a run" if run.path.exists() else "does not exist"
         raise RunError(f"{run.path} {what}.{hint}")
 

@@ -90,5 +90,5 @@ def cancel(record: JobRecord, index: int | None = None) -> Cancelled:
 
 
 def _states(record: JobRecord, index: int | None) -> tuple[str, ...]:
-    tasks: list[TaskState] = slurm.states([record]).get(record.job, [])
+    tasks: list[TaskState] = slurm.states([record])[record]
     return tuple(dict.fromkeys(task.state for task in tasks if index is None or task.has(index)))

@@ -56,8 +56,11 @@ class JobFacts:
 
     @property
     def start(self) -> str | None:
-        """When its first task began or is expected to begin, in the cluster's local time; None if nobody knows."""
-        return min((task.start for task in self.tasks if task.start), default=None)
+        """When its first task began or is expected to begin, in the cluster's local time; None if nobody knows.
+
+        Of a task that was cancelled before it had a node Slurm gives the time of its end; that is left out.
+        """
+        return min((task.start for task in self.tasks if task.start and not _never_began(task)), default=None)
 
     @property
     def nodes(self) -> str:
@@ -66,8 +69,8 @@ class JobFacts:
 
     @property
     def reasons(self) -> list[str]:
-        """Slurm's words for why it waits, or how it ended."""
-        return list(dict.fromkeys(task.reason for task in self.tasks if task.reason))
+        """Slurm's words for why it waits, or how it ended. One that was cancelled keeps there why it waited before."""
+        return list(dict.fromkeys(task.reason for task in self.tasks if task.reason and task.state != "CANCELLED"))
 
     def to_dict(self) -> dict[str, Any]:
         """The facts in plain values, for --json."""
@@ -101,7 +104,7 @@ def jobs_below(folder: Path) -> list[JobFacts]:
     newest = [found[-1] for place in places if (found := records(RunDir(place)))]
     states = slurm.states(newest)
     newest.sort(key=lambda record: record.submitted_at, reverse=True)
-    return [JobFacts(record, tuple(states.get(record.job, ()))) for record in newest]
+    return [JobFacts(record, tuple(states[record])) for record in newest]
 
 
 def lines(found: Iterable[JobFacts]) -> list[str]:
@@ -119,6 +122,10 @@ def lines(found: Iterable[JobFacts]) -> list[str]:
         for facts in found
     ]
     return table_lines(head, rows)
+
+
+def _never_began(task: TaskState) -> bool:
+    return task.state == "CANCELLED" and not task.nodes
 
 
 def _ending(run: RunDir) -> str | None:

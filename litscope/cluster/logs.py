@@ -132,7 +132,7 @@ def follow(record: JobRecord, index: int | None, write: Callable[[list[str]], No
 
 
 def _tasks(record: JobRecord, index: int | None) -> list[TaskState]:
-    tasks = slurm.states([record]).get(record.job, [])
+    tasks = slurm.states([record])[record]
     return tasks if index is None else [task for task in tasks if task.has(index)]
 
 

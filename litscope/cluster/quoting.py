@@ -70,6 +70,8 @@ def file_pattern(path: object) -> str:
         ConfigError: for a path with a backslash, which turns patterns off.
     """
     text = str(path)
+    if not text.isprintable():
+        raise ConfigError(f"{text!r}: a job's folder has no line break or control character in its path.")
     if "\\" in text:
         raise ConfigError(f"{text}: Slurm cannot log into a path with a backslash. Give another --run-dir.")
     return text.replace("%", "%%")

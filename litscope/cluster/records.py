@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from litscope.console import shell_word
+from litscope.console import shell_word, warn
 from litscope.errors import RunError
-from litscope.rundir import RunDir, append_line, read_lines
+from litscope.jsonlines import parse_line
+from litscope.rundir import RunDir, append_line
 from litscope.runs import RUNS
 
 
@@ -23,6 +26,7 @@ class JobRecord:
         cluster: its cluster, where a controller has several; else None.
         num_tasks: of a job array; else None.
         submitted_at: seconds since 1970.
+        script: the file that was given to sbatch, as an absolute path; None in lines of an older version.
         was_cancelled: whether `litscope cancel` ended it.
     """
 
@@ -31,15 +35,16 @@ class JobRecord:
     cluster: str | None
     num_tasks: int | None
     submitted_at: float
+    script: str | None = None
     was_cancelled: bool = False
 
 
 def add(run: RunDir, job: str, cluster: str | None, num_tasks: int | None) -> JobRecord:
-    """Note a job that was submitted."""
-    now = time.time()
-    line = {"job": job, "cluster": cluster, "num_tasks": num_tasks, "submitted_at": now, "user": getpass.getuser()}
-    append_line(run.jobs, line, durable=True)
-    return JobRecord(run, job, cluster, num_tasks, now)
+    """Note a job that was submitted, with the run's `job.sbatch`."""
+    record = JobRecord(run, job, cluster, num_tasks, time.time(), str(run.job_script.absolute()))
+    line = {name: getattr(record, name) for name in ("job", "cluster", "num_tasks", "submitted_at", "script")}
+    append_line(run.jobs, line | {"user": getpass.getuser()}, durable=True)
+    return record
 
 
 def note_cancelled(record: JobRecord) -> None:
@@ -48,16 +53,41 @@ def note_cancelled(record: JobRecord) -> None:
 
 
 def records(run: RunDir) -> list[JobRecord]:
-    """The jobs of a run, the oldest first. A line that somebody else wrote there and that says too little is none."""
-    lines = [line for line in read_lines(run.jobs) if "job" in line]
-    cancelled = {line["job"] for line in lines if "cancelled_at" in line}
+    """The jobs of a run, the oldest first. Of a line that cannot be read a warning tells, unless it is half written."""
+    if not run.jobs.exists():
+        return []
+    *raw, _ = run.jobs.read_bytes().split(b"\n")  # behind the last line end is nothing, or half a line
+    lines = {number: parse_line(line) for number, line in enumerate(raw, 1) if line.strip()}
+    broken = [str(number) for number, line in lines.items() if line is None or not _is_sound(line)]
+    if broken:
+        warn(
+            f"{run.jobs}: line {', '.join(broken)} cannot be read, so a job of this run may be missing here. "
+            "`squeue --me` lists yours."
+        )
+    sound = [line for line in lines.values() if line is not None and _is_sound(line)]
+    cancelled = {line["job"] for line in sound if "cancelled_at" in line}
     return [
         JobRecord(
-            run, line["job"], line.get("cluster"), line.get("num_tasks"), line["submitted_at"], line["job"] in cancelled
+            *(run, line["job"], line.get("cluster"), line.get("num_tasks"), line["submitted_at"], line.get("script")),
+            line["job"] in cancelled,
         )
-        for line in lines
+        for line in sound
         if "submitted_at" in line
     ]
+
+
+def _is_sound(line: dict[str, Any]) -> bool:
+    """Whether a line can be what `add` or `note_cancelled` wrote."""
+    times = [line[name] for name in ("submitted_at", "cancelled_at") if name in line]
+    texts = [line[name] for name in ("cluster", "script") if line.get(name) is not None]
+    return (
+        re.fullmatch("[0-9]+", str(line.get("job", ""))) is not None
+        and isinstance(line["job"], str)
+        and len(times) == 1
+        and all(isinstance(value, int | float) for value in times)
+        and all(isinstance(value, str) for value in texts)
+        and isinstance(line.get("num_tasks"), int | None)
+    )
 
 
 def last_job(named: str) -> JobRecord:
@@ -74,6 +104,8 @@ def last_job(named: str) -> JobRecord:
         if found:
             return found[-1]
     places = [path for path in (Path(named), RUNS / named) if path.is_dir()]
+    if places and (places[0] / "jobs.jsonl").exists():
+        raise RunError(f"{places[0]}: none of its jobs is known any more. `squeue --me` lists yours, by their numbers.")
     if places:
         again = f"litscope launch slurm -- fit --resume {shell_word(places[0])}"
         raise RunError(f"{places[0]} has had no job of a cluster. `{again}` gives it one.")

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from litscope.cluster import timelimit
 from litscope.cluster.program import Program, Shape
 from litscope.cluster.quoting import command_lines, directive, expanding, file_pattern, quoted
 from litscope.cluster.site import Site
 from litscope.console import one_line
 
 SIGNAL_S = 120
-"""How many seconds before its time is over a training of ours is told by a signal. Without a `B:` the signal goes to
-the tasks, not to the shell that runs the script."""
+"""How many seconds before its time is over a training of ours is told by a signal; of a short job a quarter of its
+time. Without a `B:` the signal goes to the tasks, not to the shell that runs the script."""
 
 WANTS_REQUEUE = 75
 """By this exit code a training says that its job should go back into the queue, where it cannot ask itself."""
@@ -77,7 +78,7 @@ def job_script(
 
 
 def _directives(program: Program, shape: Shape, site: Site, here: Path, array: Array | None) -> list[str]:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", (here / program.run.path).name)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", (here / program.run.path).name).lstrip("-") or "job"
     log = here / program.run.job_logs / ("%A_%a.out" if array else "%j.out")
     options: dict[str, object] = {
         "job-name": name,
@@ -94,11 +95,18 @@ def _directives(program: Program, shape: Shape, site: Site, here: Path, array: A
         **(_gpus(shape, site) if program.uses_gpus else {}),
         "mem": site.mem,
         "time": site.time,
-        "signal": f"{program.signal}@{SIGNAL_S}" if program.signal and "signal" not in site.sbatch else None,
+        "signal": _signal(program, site),
     }
     lines = [directive(option, value) for option, value in options.items() if value is not None]
     lines.append(directive("requeue" if site.requeue else "no-requeue"))
     return lines + [directive(option, value) for option, value in site.sbatch.items()]
+
+
+def _signal(program: Program, site: Site) -> str | None:
+    if program.signal is None or "signal" in site.sbatch:
+        return None
+    length = None if site.time is None else timelimit.seconds_of(site.time)
+    return f"{program.signal}@{SIGNAL_S if length is None else min(SIGNAL_S, length // 4)}"
 
 
 def _gpus(shape: Shape, site: Site) -> dict[str, object]:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from litscope.errors import ConfigError, LitscopeError
 PATIENCE_S = 60
 """How long a busy controller may take to answer."""
 
-_COLUMNS = "%F|%K|%T|%r|%S|%N"
-"""Of squeue: the job, the index in its array, state, reason, start or expected start, nodes."""
+_COLUMNS = "%F|%K|%T|%r|%S|%N|%o"
+"""Of squeue: the job, the index in its array, state, reason, start or expected start, nodes, script."""
 
 
 @dataclass(frozen=True)
@@ -74,31 +74,40 @@ def submit(script: Path) -> tuple[str, str | None]:
     Raises:
         ConfigError: if sbatch refuses it, with its words.
     """
-    done = _asked("sbatch", "--parsable", str(script))
+    done = _asked("sbatch", "--parsable", str(script.absolute()))
     found = re.match(r"(\d+)(?:;(\S+))?\s*$", done.stdout.strip().rpartition("\n")[2])
     if done.returncode != 0 or found is None:
         raise ConfigError(f"sbatch refused the job: {_words_of(done, 'sbatch')}")
     return found[1], found[2]
 
 
-def states(jobs: Collection[JobRecord]) -> dict[str, list[TaskState]]:
-    """Where jobs stand, by their numbers. Slurm forgets a job some minutes after its end; then it is not there.
+def states(jobs: Collection[JobRecord]) -> dict[JobRecord, list[TaskState]]:
+    """Where jobs stand. Slurm forgets a job some minutes after its end; then its list is empty.
+
+    A number is not a job for ever: another cluster, to which the run was copied, or one that was set up anew, gives it
+    to somebody else's. That one has another script, and is left out.
 
     Raises:
         LitscopeError: if Slurm does not answer.
     """
-    found: dict[str, list[TaskState]] = defaultdict(list)
-    for cluster, numbers in _by_cluster(jobs).items():
+    found: dict[JobRecord, list[TaskState]] = {}
+    for cluster, records in _by_cluster(jobs).items():
         words = ["squeue", *_of(cluster), "--noheader", "--states=all", f"--format={_COLUMNS}"]
-        done = _asked(*words, f"--jobs={','.join(numbers)}")
+        done = _asked(*words, f"--jobs={','.join(dict.fromkeys(record.job for record in records))}")
         if done.returncode != 0 and "Invalid job id" not in done.stderr:
             raise LitscopeError(f"squeue does not say where the jobs stand: {_words_of(done, 'squeue')}")
-        for line in done.stdout.splitlines():
-            parts = line.strip().split("|")
-            if len(parts) == 6:
-                state = TaskState(*("" if part in ("N/A", "None", "(null)") else part for part in parts))
-                found[state.job].append(state)
+        rows = [line.strip().split("|", 6) for line in done.stdout.splitlines()]
+        tasks = [(_task_state(row[:6]), "".join(row[6:])) for row in rows if len(row) >= 6]
+        for record in records:
+            own = ("", "(null)", record.script)
+            found[record] = [
+                task for task, script in tasks if task.job == record.job and (record.script is None or script in own)
+            ]
     return found
+
+
+def _task_state(row: Sequence[str]) -> TaskState:
+    return TaskState(*("" if part in ("N/A", "None", "(null)") else part for part in row))
 
 
 def cancel(record: JobRecord, index: int | None = None) -> None:
@@ -113,10 +122,10 @@ def cancel(record: JobRecord, index: int | None = None) -> None:
         raise ConfigError(f"scancel refused to end job {task}: {_words_of(done, 'scancel')}")
 
 
-def _by_cluster(jobs: Iterable[JobRecord]) -> dict[str | None, list[str]]:
-    grouped: dict[str | None, list[str]] = defaultdict(list)
+def _by_cluster(jobs: Iterable[JobRecord]) -> dict[str | None, list[JobRecord]]:
+    grouped: dict[str | None, list[JobRecord]] = defaultdict(list)
     for record in jobs:
-        grouped[record.cluster].append(record.job)
+        grouped[record.cluster].append(record)
     return grouped
 
 

@@ -127,7 +127,7 @@ def require_idle(run: RunDir, advice: str) -> None:
     """
     earlier = records.records(run)[-1:]
     for record in earlier:
-        for task in slurm.states(earlier).get(record.job, []):
+        for task in slurm.states(earlier)[record]:
             if task.state not in OVER:
                 raise RunError(
                     f"{run.path} has job {record.job}, which is {task.state}. {advice}: "

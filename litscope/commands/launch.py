@@ -149,6 +149,10 @@ def _asked(parser: Parser, how: str, argv: list[str]) -> _Asked:
     options, words = argv[:place], argv[place + 1 :]
     if is_shell_asking() and place < len(argv):
         _offer_program(words)
+    first = next((place for place, word in enumerate(options) if word in ("fit", "tune")), None)
+    if first is not None and not words and not is_shell_asking() and not {"-h", "--help"} & set(options):
+        right = shlex.join(["litscope", "launch", how, *options[:first], "--", *options[first:]])
+        raise ConfigError(f"launch {how}: -- stands before what each process runs: {right}")
     given, as_json = parse(parser, options)
     if not words:
         raise ConfigError(
@@ -163,7 +167,20 @@ def _asked(parser: Parser, how: str, argv: list[str]) -> _Asked:
 
         if words[:1] and words[0] in COMMANDS:
             raise ConfigError(f"launch {how} -- {words[0]}: of litscope's commands only fit and tune are launched.")
+        if not given["unchecked_data"]:
+            _require_script(words)
     return _Asked(tuple(options), tuple(words), given, as_json, line)
+
+
+def _require_script(words: Sequence[str]) -> None:
+    """Refuse a script that is not there: `python train.py`, where Python has no option of its own before it.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    is_script = len(words) > 1 and Path(words[0]).name.startswith("python") and words[1].endswith(".py")
+    if is_script and not Path(words[1]).exists():
+        raise ConfigError(f"{words[1]} is not here. Where it is on the machines of the job only: --unchecked-data.")
 
 
 def launch_search(launcher: str, argv: list[str]) -> int:

@@ -95,6 +95,9 @@ def test_the_signal_is_the_one_that_the_training_waits_for() -> None:
     words = ["digits", "--run-dir", "x", "--signal", "USR2"]
     program = fit_program(parse(words), words, Shape(1, 1), has_gpus=False, is_dry=True)
     assert "#SBATCH --signal=USR2@120\n" in job_script(program, Shape(1, 1), Site(), ["litscope"], HERE)
+    for time, lead in (("4:00:00", 120), ("2", 30), ("UNLIMITED", 120)):  # in a short job time to train is left
+        script = job_script(program, Shape(1, 1), Site(time=time), ["litscope"], HERE)
+        assert f"#SBATCH --signal=USR2@{lead}\n" in script
 
 
 @pytest.mark.parametrize(("code", "is_requeued"), [(75, True), (0, False), (3, False)])

@@ -54,6 +54,73 @@ def test_jobs_say_where_they_stand_and_why(fake: FakeSlurm, capsys: pytest.Captu
     assert found["4"]["state"] == "OVER"
 
 
+def test_a_job_that_was_cancelled_waits_for_nothing(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    """Slurm keeps why it waited, and gives the time of its end as that of its beginning."""
+    a_job("first", "1")
+    fake.say("squeue", "1||CANCELLED|BeginTime|2026-11-30T14:00:00||/x/job.sbatch\n".replace("/x", str(here("first"))))
+    assert main(["jobs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["runs/first", "1", "was", "cancelled"]
+
+
+def here(name: str) -> Path:
+    return (Path("runs") / name).absolute()
+
+
+def test_a_number_that_is_another_jobs_now_is_left_alone(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was copied from another cluster, beside one of this cluster that has the same number."""
+    a_job("copied", "7")
+    line = (here("copied") / "jobs.jsonl").read_text().replace(str(here("copied")), "/there/runs/copied")
+    (here("copied") / "jobs.jsonl").write_text(line)
+    a_job("ours", "7")
+    fake.say("squeue", f"7||RUNNING|None|2026-11-30T14:00:00|n1|{here('ours')}/job.sbatch\n")
+    assert main(["jobs"]) == 0
+    rows = {row.split()[0]: " ".join(row.split()) for row in capsys.readouterr().out.splitlines()}
+    assert rows["runs/ours"] == "runs/ours 7 runs 2026-11-30 14:00:00 n1"
+    assert "is over: the run has no summary" in rows["runs/copied"]
+    assert main(["cancel", "copied"]) == 0
+    assert "there is nothing to cancel" in capsys.readouterr().out
+    assert fake.asked("scancel") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"job": 9, "submitted_at": 1.0}',
+        b'{"job": "9; x", "submitted_at": 1.0}',
+        b'{"job": ["9"], "cancelled_at": 1.0}',
+        b'{"job": "9", "submitted_at": "x"}',
+        b'{"job": "9", "submitted_at": 1.0, "cluster": 3}',
+        b'{"job": "9", "submitted_at": 1.0, "num_tasks": "x"}',
+        b"\x00\xff",
+        b"[]",
+    ],
+)
+def test_a_damaged_line_is_told_and_the_others_count(
+    line: bytes, fake: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_job("mine", "5")
+    whole = run.jobs.read_bytes()
+    run.jobs.write_bytes(whole + line + b"\n" + whole[:9])  # the last one is half written, which is no damage
+    fake.say("squeue", "5||RUNNING|None|2026-11-30T14:00:00|n1\n")
+    assert main(["jobs"]) == 0
+    said = capsys.readouterr()
+    assert "runs/mine/jobs.jsonl: line 2 cannot be read" in said.err
+    assert said.out.splitlines()[-1].startswith("runs/mine  5")
+    run.jobs.write_bytes(line + b"\n")
+    assert main(["cancel", "mine"]) == 2
+    said = capsys.readouterr()
+    assert "line 1 cannot be read" in said.err
+    assert "none of its jobs is known any more" in said.err
+
+
+def test_a_run_that_has_not_begun_is_known_by_its_job(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    a_job("mine", "5")
+    for command in (["worst", "mine"], ["set", "runs/mine", "lr_scale=0.5"], ["stop", "mine"]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "runs/mine holds no run yet: `litscope jobs runs` says where its job stands" in said
+
+
 def test_a_folder_without_jobs_is_no_error(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs").mkdir()
     assert main(["jobs"]) == 0

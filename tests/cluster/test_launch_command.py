@@ -33,7 +33,7 @@ def test_a_job_is_submitted_from_the_folder_of_its_run(
     assert main(["launch", "slurm", "--time", "4:00", "--nodes", "2", "--", "fit", "digits", "--lr", "0.1"]) == 0
     run = RunDir("runs/digits-fit-1")
     assert run.job_logs.is_dir()
-    assert fake.asked("sbatch") == [f"--parsable {run.job_script}"]
+    assert fake.asked("sbatch") == [f"--parsable {run.job_script.absolute()}"]
     assert "fit" in run.job_script.read_text()
     assert [(record.job, record.cluster) for record in records(run)] == [("4711", None)]
     said = capsys.readouterr().out
@@ -95,6 +95,9 @@ def make_job(folder: str) -> None:
     [
         ("slurm", ["say after --"]),
         ("slurm --", ["say after --"]),
+        ("slurm --time 30 fit digits --lr 1", ["litscope launch slurm --time 30 -- fit digits --lr 1"]),
+        ("slurm -- python nowhere.py --lr 1", ["nowhere.py is not here", "--unchecked-data"]),
+        ("torchrun -- python nowhere.py", ["nowhere.py is not here"]),
         ("slurm -- fit", ["No data given"]),
         ("slurm -- fit nowhere", ["'nowhere' is neither a file or folder"]),
         ("slurm -- fit digits --lrr 1", ["--lrr is not a flag", "--lr"]),
@@ -146,6 +149,17 @@ def test_what_cannot_work_is_told_before_it_waits(
         assert word in said
     assert fake.asked("sbatch") == []
     assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_a_folder_whose_name_looks_like_an_option_is_a_folder(fake: FakeSlurm, in_tmp: Path) -> None:
+    assert main(["launch", "slurm", "--", "fit", "digits", "--run-dir=./-lead"]) == 0
+    assert fake.asked("sbatch") == [f"--parsable {in_tmp}/-lead/job.sbatch"]
+    assert "#SBATCH --job-name=lead\n" in Path("./-lead/job.sbatch").read_text()
+
+
+def test_a_line_break_is_refused_by_the_folder_that_has_it(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch", "slurm", "--", "fit", "digits", "--run-dir", "runs/a\nb"]) == 2
+    assert "a job's folder has no line break" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_in_its_folder_in_a_second_job(fake: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
