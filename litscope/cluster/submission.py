@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ class Submission:
         except LitscopeError:
             if self.program.is_claimed:
                 run.path.rmdir()
+                with suppress(OSError):  # others lie there
+                    run.path.parent.rmdir()
             raise
         return Submitted(self, records.add(run, job, cluster, self.array.count if self.array else None))
 

@@ -59,7 +59,10 @@ def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing(
     assert main(["launch", "slurm", "--", "fit", "digits"]) == 2
     said = capsys.readouterr().err
     assert "sbatch refused the job: Batch job submission failed: Invalid account or account" in said
-    assert list(Path("runs").iterdir()) == []
+    assert not Path("runs").exists()
+    make_run(Path("runs/mine"))
+    assert main(["launch", "slurm", "--", "fit", "digits"]) == 2
+    assert [path.name for path in Path("runs").iterdir()] == ["mine"]
 
 
 def test_a_dry_run_makes_nothing(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +81,7 @@ def test_without_slurm_a_sentence_offers_the_dry_run(
     said = capsys.readouterr().err
     assert "sbatch is not here" in said
     assert "--dry-run" in said
-    assert list(Path("runs").iterdir()) == []
+    assert not Path("runs").exists()
     for command in (["jobs"], ["logs", "x", "-f"], ["cancel", "x"]):
         make_job("runs/x")
         assert main(command) == 2
