@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from litscope.config.flags import recipe_from_keywords
@@ -13,7 +14,7 @@ from litscope.errors import ConfigError
 from litscope.experiments import shared_search
 from litscope.experiments.shared_search import join
 from litscope.experiments.trials import TuneResult
-from litscope.experiments.tune import tune
+from litscope.experiments.tune import MEDIAN_OF, tune
 from litscope.rundir import read_lines
 
 SPACE = ["lr=1e-3..1e-1", "batch_size=16,32"]
@@ -53,6 +54,25 @@ def test_each_process_trains_the_next_trial(tmp_path: Path, capsys: pytest.Captu
     assert alone.trials == second.trials, "the command without --join shows what they found"
     with pytest.raises(ConfigError, match="2 of 3 trials are over"):
         tune(recipe(tmp_path), SPACE, 3)
+
+
+@pytest.mark.slow
+def test_a_trial_is_stopped_that_is_behind_those_of_other_processes(tmp_path: Path) -> None:
+    """A rate of 1e-8 learns nothing, and five others are over by then: the median is theirs."""
+
+    def join_in() -> TuneResult:
+        given = recipe_from_keywords(
+            dataset="iris", epochs=5, logger=["none"], accelerator="cpu", run_dir=str(tmp_path)
+        )
+        return join(given, ["lr=1e-2,1e-8"], MEDIAN_OF + 1, "median")
+
+    join_in()
+    study = optuna.load_study(study_name=None, storage=shared_search._storage(tmp_path))
+    for lr in [1e-2] * (MEDIAN_OF - 1) + [1e-8]:
+        study.enqueue_trial({"lr": lr})
+        found = join_in()
+    assert [trial.stopped_after for trial in found.trials] == [None] * MEDIAN_OF + [2]
+    assert found.trials[-1].settings["lr"] == 1e-8
 
 
 @pytest.mark.slow

@@ -45,6 +45,16 @@ def numbers(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_a_scaled_rate_is_what_both_train_with(tmp_path: Path) -> None:
+    """A rate of one device, doubled for two, trains as the doubled one on a device with twice the batch."""
+    two = fit_on(2, tmp_path / "two", **{**IRIS, "lr": 0.005}, scale_lr="linear", batch_size=8)
+    one = fit_on(1, tmp_path / "one", **IRIS, batch_size=16)
+    for line, of_one in zip(epoch_rows(two), epoch_rows(one), strict=True):
+        assert numbers(line) == pytest.approx(numbers(of_one), abs=1e-4)
+    summary = read_summary(two)
+    assert (summary["global_batch_size"], summary["peak_lr"]) == (16, pytest.approx(0.01))
+
+
 @pytest.mark.parametrize("case", AS_ONE)
 def test_works_as_in_one_process(case: str, tmp_path: Path) -> None:
     flags = {**IRIS, **AS_ONE[case]}
