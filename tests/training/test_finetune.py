@@ -14,6 +14,7 @@ from small_runs import assert_bit_equal, last, rows
 
 from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, RunError
+from litscope.evaluation.predict import predict
 from litscope.models.classifier import Classifier
 from litscope.training.fit import RunResult, fit
 
@@ -131,6 +132,27 @@ def test_lp_ft_begins_with_a_fitted_head(folder: Path, weights: Path, tmp_path: 
     kept = [name for name in after if "running" in name]
     assert kept
     assert all(torch.equal(after[name], before[name]) for name in kept), "norms keep their statistics"
+
+
+@pytest.mark.slow
+def test_a_balanced_head_does_not_lean_to_the_class_that_is_frequent(weights: Path, tmp_path: Path) -> None:
+    """Where a fit has converged, what it misses of the classes is the same, as it counts them: in sum for as many
+    samples as there are, in the mean where the rare ones count as much as all others."""
+    few = save_sides(tmp_path / "few", each=24)
+    for path in sorted((few / "left").iterdir())[8:]:
+        path.unlink()
+    missed: dict[str, float] = {}
+    for sampler in ("uniform", "balanced"):
+        run = tmp_path / sampler
+        tuned(few, weights, run, finetune="lp-ft", epochs=1, lr=1e-12, body_lr_scale=0.1, sampler=sampler)
+        table = predict(run, split="train").table.to_pydict()
+        label = np.array([Path(key).parent.name for key in table["key"]])
+        means = {name: np.mean(1 - np.array(table[f"p_{name}"])[label == name]) for name in ("left", "right")}
+        missed[sampler] = float(means["left"] / means["right"])
+    ratio = float(np.mean(label == "right") / np.mean(label == "left"))
+    assert missed["balanced"] == pytest.approx(1, rel=0.15)
+    assert missed["uniform"] == pytest.approx(ratio, rel=0.15)
+    assert ratio > 2
 
 
 @pytest.mark.slow
