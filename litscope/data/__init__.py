@@ -11,6 +11,7 @@
     content           which sample of a run a row is: by its content, then by its key
     stored            at which size pixels are kept, and where: in memory, in the cache, or decoded anew
     groups            groups of samples, and what splits of whole groups came out as
+    looks             what reading images, or a part of each, says of them
     preflight         what is wrong with a data set, before the first step
     opened            all of this for one data set
     datamodule        the LightningDataModule: splits, epochs and the position in them
@@ -29,6 +30,6 @@
     transforms        augmentation, of whole batches
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
-only. `manifest`, `sample_facts`, `content`, `groups`, `preflight`, `sampler`, `pieces`, `draws`, `redrawn`, `stored`,
-`sources/` and, but for `decoding`, `reading/` import no torch: `curation` opens data where there is none.
+only. `manifest`, `sample_facts`, `content`, `groups`, `looks`, `preflight`, `sampler`, `pieces`, `draws`, `redrawn`,
+`stored`, `sources/` and, but for `decoding`, `reading/` import no torch: `curation` opens data where there is none.
 """

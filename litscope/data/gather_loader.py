@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from litscope.data.loader import Loader
-from litscope.data.overlay import Overlay
+from litscope.data.overlay import Overlay, as_tensor
 from litscope.data.sampler import EpochOrder, Ids
 from litscope.types import Batch
 
@@ -90,10 +89,3 @@ def _runs(batches: list[Ids]) -> list[int]:
         if len(batches[i]) == len(batches[i + 1]):
             runs[i] += runs[i + 1]
     return runs
-
-
-def as_tensor(data: np.ndarray[Any, Any]) -> Tensor:
-    """A tensor over the array's memory. Nothing writes to it, so torch's warning about read-only arrays is void."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(data)

@@ -9,7 +9,8 @@ the `encoding` (what is needed to read never-seen data in the same way) in the s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,18 +78,26 @@ class Manifest:
 
     @cached_property
     def keys(self) -> npt.NDArray[np.object_]:
-        """(N,) str objects."""
-        return self._strings("key")
+        """(N,) str objects: of ten million samples, a gigabyte."""
+        return np.asarray(self.table["key"].to_numpy(zero_copy_only=False), dtype=object)
 
     @cached_property
     def splits(self) -> npt.NDArray[np.object_]:
         """(N,) str objects: train, val, test or ""."""
-        return self._strings("split")
+        return shared_strings(self.table["split"])
 
     @cached_property
     def groups(self) -> npt.NDArray[np.object_] | None:
         """(N,) str objects (None: the row is a group of its own), or None where no groups are known."""
-        return self._strings("group") if "group" in self.table.column_names else None
+        return shared_strings(self.table["group"]) if "group" in self.table.column_names else None
+
+    def key(self, sample_id: int) -> str:
+        """Of one sample; `keys` makes an object of each."""
+        return str(self.table["key"][sample_id])
+
+    def split(self, sample_id: int) -> str:
+        """Of one sample."""
+        return str(self.table["split"][sample_id])
 
     @property
     def extra_columns(self) -> list[str]:
@@ -154,10 +163,11 @@ class Manifest:
         """Write everything to one Parquet file, whole or not at all."""
         facts = {"format_version": FORMAT_VERSION, "classes": list(self.classes), "encoding": self.encoding}
         metadata = {_METADATA_KEY: json.dumps(facts, ensure_ascii=False, allow_nan=False).encode()}
-        content = pa.BufferOutputStream()
-        pq.write_table(self.table.replace_schema_metadata(metadata), content, compression="zstd")
-        with whole_file(Path(path)) as file:
-            file.writelines(sealed_parquet(content.getvalue()))
+        with memory_given_back():
+            content = pa.BufferOutputStream()
+            pq.write_table(self.table.replace_schema_metadata(metadata), content, compression="zstd")
+            with whole_file(Path(path)) as file:
+                file.writelines(sealed_parquet(content.getvalue()))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -189,12 +199,35 @@ class Manifest:
     def _numbers(self, column: str) -> Ids:
         return np.ascontiguousarray(self.table[column].to_numpy(), dtype=np.int64)
 
-    def _strings(self, column: str) -> npt.NDArray[np.object_]:
-        return np.asarray(self.table[column].to_numpy(zero_copy_only=False), dtype=object)
+
+def shared_strings(values: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """(N,) str objects, None for null: one object for each distinct value, however often it comes."""
+    encoded = in_one_piece(values).dictionary_encode()
+    names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    found: npt.NDArray[np.object_] = names[encoded.indices.fill_null(len(names) - 1).to_numpy()]
+    return found
+
+
+@contextmanager
+def memory_given_back() -> Iterator[None]:
+    """Inside, Arrow's memory is the system's, which gets back what is freed; Arrow's own pool would keep much of it."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+def in_one_piece(values: pa.ChunkedArray) -> pa.Array:
+    """(N,) a column as one block of memory; it is not copied if it is that already."""
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
 def key_array(keys: pa.Array | Sequence[str]) -> pa.Array:
     """(N,) keys in one block of memory. Raises DataError for a file name that is not UTF-8."""
+    if isinstance(keys, pa.Array) and keys.type == pa.string():
+        return keys
     try:
         return pa.array(keys, pa.string())
     except UnicodeEncodeError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from litscope.console import one_line
 from litscope.data.batch_transform import BatchTransform
-from litscope.data.manifest import Manifest
+from litscope.data.manifest import Manifest, memory_given_back
 from litscope.data.pieces import WINDOW, Pieces, pieces_of
 from litscope.data.preflight import Report, inspect
 from litscope.data.reading.readers import FileReader
@@ -46,7 +46,7 @@ class Opened:
 
     def readable(self, ids: Ids) -> Ids:
         """The `ids` whose files can be read, ascending."""
-        return np.setdiff1d(ids, self.report.unreadable_ids)
+        return np.setdiff1d(ids, self.report.unreadable_ids) if len(self.report.unreadable_ids) else ids
 
     @property
     def flips(self) -> bool:
@@ -82,6 +82,11 @@ def open_data(settings: DataSettings, progress: bool = False) -> Opened:
         ConfigError: for something that only images have, where the data are a table.
         DataError: if the data cannot be used.
     """
+    with memory_given_back():  # there may be millions of rows
+        return _open(settings, progress)
+
+
+def _open(settings: DataSettings, progress: bool) -> Opened:
     source = settings.open_source()
     if source.kind == "table" and settings.cutmix:
         raise ConfigError("--cutmix cuts patches out of images; for a table use --mixup.")

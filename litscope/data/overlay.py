@@ -7,7 +7,9 @@ reaches the very next batch, even one that was decoded before.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ class Overlay:
     """
 
     def __init__(self, labels: Ids, are_drawn_by_weight: bool = False) -> None:
-        self._original = torch.tensor(labels)
+        self._original = as_tensor(labels)
         self.labels: Tensor = self._original.clone()
         self.weights: Tensor | None = None
         self.are_drawn_by_weight = are_drawn_by_weight
@@ -85,3 +87,10 @@ class Overlay:
     def active(self, ids: Ids) -> Ids:
         """The `ids` that have a label and are not discarded."""
         return ids[(self.labels.numpy()[ids] >= 0) & ~self.is_discarded[ids]]
+
+
+def as_tensor(data: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor over the array's memory. Nothing writes to it, so torch's warning about read-only arrays is void."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(data)

@@ -75,10 +75,14 @@ class Pieces:
         turns = np.empty(self.count, np.int64)
         turns[np.argsort(hash_ids(np.arange(self.count), key))] = np.arange(self.count)
         end = self.count << _FRACTION
-        place = (turns[self.of[ids]] << _FRACTION) + ((1 - self.window) << (_FRACTION - 1))
-        place += (hashes >> np.uint64(64 - _FRACTION)).astype(np.int64) * self.window
+        place = (hashes >> np.uint64(64 - _FRACTION)).view(np.int64)  # in place, for there may be millions
+        place *= self.window
+        place += (turns << _FRACTION)[self.of[ids]]
+        place += (1 - self.window) << (_FRACTION - 1)
         np.abs(place, out=place)
-        np.minimum(place, 2 * end - place, out=place)
+        place -= end
+        np.abs(place, out=place)
+        np.subtract(end, place, out=place)
         return np.argsort(place, kind="stable")
 
     def homes(self, ids: Ids) -> Hashes:

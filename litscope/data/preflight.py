@@ -5,14 +5,13 @@ end marker is decoded to make sure), and takes the digest of every file and of e
 same is the same, and the run's manifest keeps them (`content`). It does not decode every JPEG, PNG and WebP: damage
 that only decoding shows (flipped bits inside a file) is found when the cache is built, and can be handed in as
 `broken`. Files of other kinds, which have no end marker, and may hold numbers that have no scale, are decoded.
+Of shards the index knows the digests; some samples, spread over all, are read to see whether they are what it says.
 """
 
 from __future__ import annotations
 
-import os
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from litscope.console import track
 from litscope.data.groups import Groups, groups_of
+from litscope.data.looks import brightest, look_at_files, look_at_shards
 from litscope.data.manifest import SPLITS, UNLABELLED, Manifest
-from litscope.data.reading import bands, images
-from litscope.data.reading.digests import DIGEST_TYPE, array_digests, bytes_digest, file_digest
-from litscope.data.reading.findings import FILE, Findings, kept
+from litscope.data.reading import images
+from litscope.data.reading.digests import DIGEST_TYPE, array_digests
+from litscope.data.reading.findings import FILE, kept
 from litscope.data.reading.readers import FileReader
-from litscope.data.reading.regular import check_regular
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.source import Source
 from litscope.data.sources.tables import infinite_line
-from litscope.errors import DataError
 from litscope.limits import num_cores
 
 _SHOWN = 5  # examples of each finding that are printed
-_PIECE = 65_536  # bytes read at each end of a large file
-_CHUNK = 256  # files per task of the thread pool
 _IMBALANCE = 20  # largest class over smallest, from which on it is worth a line
-_LOOKED_AT = 16  # files of 16 bits whose values are looked at
 _LEVELS = 64  # levels of gray, below which it is worth a line that images of 16 bits lose the others
 _FEW = 5  # training samples of a class, below which it is worth a line
 
@@ -187,25 +183,29 @@ def inspect(
         broken: sample_id -> reason, for files that decoding has already found broken; added to the report.
         num_threads: threads that read files; default one per core, at most 4 (small files are bound by the GIL).
         progress: draw a bar.
-        kept_in: the folder of the files' pixel cache, where the findings are kept for the next time.
+        kept_in: the folder of the pixel cache, where there is one: all images have been decoded then, and the findings
+            about files are kept there for the next time.
     """
     manifest = source.manifest
-    reasons = dict(broken or {})
-    digests: dict[int, bytes] = {}
+    reader, reasons, notes = source.reader, dict(broken or {}), list(source.notes)
+    digests: pa.Array | None = None
     traits: dict[str, int] = {}
-    is_known = source.digests is not None or source.reader.array is not None  # not of shards that others wrote
-    is_compared = check_files and (is_known or isinstance(source.reader, FileReader))
-    if check_files:
-        if isinstance(source.reader, FileReader):
-            reader, threads = source.reader, num_threads or min(4, num_cores())
-            found = kept(
-                None if kept_in is None else kept_in / FILE,
-                lambda: _look_at_files(reader, set(reasons), threads, progress),
-            )
-            reasons, digests, traits = {**found.reasons, **reasons}, found.digests, found.traits
-        elif is_compared:
-            rows = source.digests if source.digests is not None else _digests_in_memory(source)
-            digests = dict(enumerate(rows.to_pylist()))
+    if check_files and isinstance(reader, FileReader):
+        threads = num_threads or min(4, num_cores())
+        found = kept(
+            None if kept_in is None else kept_in / FILE, lambda: look_at_files(reader, set(reasons), threads, progress)
+        )
+        reasons, traits = {**found.reasons, **reasons}, found.traits
+        digests = pa.array([found.digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
+    elif check_files:
+        digests = source.digests
+        if digests is None and reader.array is not None:
+            digests = _digests_in_memory(source)
+        if isinstance(reader, ShardReader) and kept_in is None:
+            more, said = look_at_shards(reader)
+            reasons, notes = {**more, **reasons}, [*notes, *said]
+        if digests is not None:  # not of shards that others wrote
+            digests = _without(digests, reasons)
     bad = np.array(sorted(reasons), dtype=np.int64)
     report = Report(
         name=source.name,
@@ -216,19 +216,19 @@ def inspect(
         num_unlabelled=int((manifest.labels == UNLABELLED).sum()),
         unreadable=[
             *source.unreadable.items(),
-            *((str(manifest.keys[i]), _short(reasons[i], source.reader, i)) for i in bad.tolist()),
+            *((manifest.key(i), _short(reasons[i], source.reader, i)) for i in bad.tolist()),
         ],
         unreadable_ids=bad,
         groups=groups_of(manifest, source.group_column, source.wanted),
-        notes=[*source.notes, *(f"{traits[name]:,} {rule}" for name, rule in images.TRAITS.items() if name in traits)],
+        notes=[*notes, *(f"{traits[name]:,} {rule}" for name, rule in images.TRAITS.items() if name in traits)],
         infinite=dict(source.infinite),
     )
     report.empty_classes = [name for name, n in zip(report.classes, report.counts["train"], strict=True) if n == 0]
-    _compare(report, manifest, digests)
-    if "deep" in traits and isinstance(source.reader, FileReader):
-        report.brightest = _brightest(source.reader, reasons)
-    if is_compared:
-        report.digests = pa.array([digests.get(i) for i in range(len(manifest))], DIGEST_TYPE)
+    if digests is not None:
+        _compare(report, manifest, digests)
+    if "deep" in traits and isinstance(reader, FileReader):
+        report.brightest = brightest(reader, reasons)
+    report.digests = digests
     report.warnings = _warnings(report)
     return report
 
@@ -253,18 +253,27 @@ def _short(reason: str, reader: Any, sample_id: int) -> str:
     return reason.removeprefix(prefix).rstrip(".")
 
 
-def _compare(report: Report, manifest: Manifest, digests: dict[int, bytes]) -> None:
+def _without(digests: pa.Array, broken: Mapping[int, str]) -> pa.Array:
+    """The digests, but of what cannot be read."""
+    if not broken:
+        return digests
+    is_broken = np.zeros(len(digests), bool)
+    is_broken[list(broken)] = True
+    return pc.if_else(pa.array(is_broken), pa.scalar(None, DIGEST_TYPE), digests)
+
+
+def _compare(report: Report, manifest: Manifest, digests: pa.Array) -> None:
     """Fill in the findings about equal contents."""
     same: dict[bytes, list[int]] = defaultdict(list)
-    for sample_id, digest in sorted(digests.items()):
+    for sample_id, digest in _perhaps_equal(digests):
         same[digest].append(sample_id)
     for ids in same.values():
         if len(ids) < 2:
             continue
-        splits = [str(manifest.splits[i]) for i in ids]
+        splits = [manifest.split(i) for i in ids]
         labels = [int(manifest.labels[i]) for i in ids]
         group = Duplicates(
-            tuple(str(manifest.keys[i]) for i in ids),
+            tuple(manifest.key(i) for i in ids),
             tuple(splits),
             tuple("" if label == UNLABELLED else manifest.classes[label] for label in labels),
         )
@@ -274,6 +283,22 @@ def _compare(report: Report, manifest: Manifest, digests: dict[int, bytes]) -> N
             report.conflicts.append(group)
         if "train" in splits:
             report.num_test_seen_in_training += splits.count("test")
+
+
+def _perhaps_equal(digests: pa.Array) -> Iterator[tuple[int, bytes]]:
+    """sample_id and digest of those of which another begins alike: of millions, those that are worth a look."""
+    ids = np.flatnonzero(digests.is_valid().to_numpy(zero_copy_only=False))
+    known = digests if len(ids) == len(digests) else digests.take(pa.array(ids))
+    if not len(known):
+        return
+    _, data = known.buffers()
+    begin = np.frombuffer(data, "<u8").reshape(-1, 2)[known.offset :, 0][: len(known)]
+    in_order = np.sort(begin)
+    several = in_order[1:][in_order[1:] == in_order[:-1]]
+    if not len(several):
+        return
+    found = several[np.searchsorted(several, begin).clip(max=len(several) - 1)] == begin
+    yield from zip(ids[found].tolist(), known.filter(pa.array(found)).to_pylist(), strict=True)
 
 
 def _warnings(report: Report) -> list[str]:
@@ -317,64 +342,6 @@ def _warnings(report: Report) -> list[str]:
             "and watch val/f1 or val/ap rather than accuracy"
         )
     return warnings
-
-
-def _brightest(reader: FileReader, broken: Mapping[int, str]) -> int | None:
-    """The largest value of a few files spread evenly over all, of those that are gray images of 16 bits."""
-    ids = np.unique(np.linspace(0, len(reader) - 1, _LOOKED_AT).astype(np.int64)).tolist()
-    found = (images.brightest(reader.path(i)) for i in ids if i not in broken)
-    return max((value for value in found if value is not None), default=None)
-
-
-def _look_at_files(reader: FileReader, known: set[int], num_threads: int, progress: bool) -> Findings:
-    """Look at all files but the `known` ones."""
-    chunks = [range(start, min(start + _CHUNK, len(reader))) for start in range(0, len(reader), _CHUNK)]
-    found = Findings({}, {})
-    traits: Counter[str] = Counter()
-    with ThreadPoolExecutor(num_threads) as pool:
-        done = pool.map(lambda ids: [(i, _look(reader, i)) for i in ids if i not in known], chunks)
-        for looks in track(done, "looking at the files", total=len(chunks), show=progress):
-            for sample_id, look in looks:
-                if isinstance(look, str):
-                    found.reasons[sample_id] = look
-                else:
-                    found.digests[sample_id], of_file = look
-                    traits.update(of_file)
-    found.traits.update(traits)
-    return found
-
-
-def _look(reader: FileReader, sample_id: int) -> str | tuple[bytes, tuple[str, ...]]:
-    """Why a file cannot be read; or else its digest and its traits."""
-    path = reader.path(sample_id)
-    try:
-        if path.suffix.lower() == bands.SUFFIX:
-            reader.read(sample_id)
-            return file_digest(path), ()
-        check_regular(path)
-        with path.open("rb", buffering=0) as file:
-            head = file.read(_PIECE)
-            size = os.fstat(file.fileno()).st_size
-            tail = head if size <= len(head) else os.pread(file.fileno(), _PIECE, size - _PIECE)
-        header = images.read_header(head if size == len(head) else path)
-        if not _has_end(head, tail, size):
-            reader.read(sample_id)
-        return bytes_digest(head) if size == len(head) else file_digest(path), header.traits
-    except DataError as error:
-        return str(error)
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-
-
-def _has_end(head: bytes, tail: bytes, size: int) -> bool:
-    """Whether the file's end is where its format says; False for formats without an end marker."""
-    if head[:2] == b"\xff\xd8":
-        return b"\xff\xd9" in tail
-    if head[:4] == b"\x89PNG":
-        return b"IEND" in tail
-    if head[:4] == b"RIFF":
-        return int.from_bytes(head[4:8], "little") + 8 <= size
-    return False
 
 
 def _describe(group: Duplicates) -> str:

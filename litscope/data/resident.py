@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litscope.data.gather_loader import as_tensor
+from litscope.data.overlay import as_tensor
 
 LARGEST_SHARE = 0.125
 """Rows that would take more than this share of the GPU's free memory stay on the host."""

@@ -12,14 +12,17 @@ Images are stored as squares of one side, by rules that the data decide:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from litscope.console import say
+from litscope.data.looks import spread
 from litscope.data.reading.cache import PixelCache, open_cache, pays
 from litscope.data.reading.images import resize_crop
 from litscope.data.reading.readers import Reader
@@ -28,6 +31,9 @@ from litscope.errors import DataError
 from litscope.types import Interpolation
 
 HEADERS = 256  # headers read to learn the usual size
+_READS = 16  # at a time
+
+Found = TypeVar("Found")
 
 Ids = NDArray[np.int64]
 Sizes = NDArray[np.int64]
@@ -117,11 +123,11 @@ def sample_sizes(reader: Reader, sample_ids: Ids) -> Sizes:
         DataError: if not one of them can be read; the message is that of the last one.
     """
     sizes, last_error = [], None
-    for sample_id in _spread(sample_ids, HEADERS).tolist():
-        try:
-            sizes.append(reader.size(sample_id))
-        except DataError as error:
-            last_error = error
+    for found in _read_some(reader.size, spread(sample_ids, HEADERS)):
+        if isinstance(found, DataError):
+            last_error = found
+        else:
+            sizes.append(found)
     if not sizes:
         raise DataError(f"No image can be read. {last_error}") from last_error
     return np.array(sizes, np.int64)
@@ -182,9 +188,8 @@ def measure(stored: Stored, source: Source, train_ids: Ids) -> tuple[Normalizati
 
 def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float], list[float]]:
     if stored.rows is None:
-        values = _decode_some(source.reader, _spread(train_ids, 200), stored)
-    else:
-        values = stored.rows[train_ids if source.kind == "table" else _spread(train_ids, 2000)]
+        return _moments_of_some(source.reader, spread(train_ids, 200), stored)
+    values = stored.rows[train_ids if source.kind == "table" else spread(train_ids, 2000)]
     axes = tuple(range(values.ndim - 1))
     scale = 255.0 if values.dtype == np.uint8 else 1.0
     mean = values.mean(axes, dtype=np.float64) / scale
@@ -192,20 +197,40 @@ def _moments(stored: Stored, source: Source, train_ids: Ids) -> tuple[list[float
     return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
 
 
-def _decode_some(reader: Reader, sample_ids: Ids, stored: Stored) -> NDArray[Any]:
-    """(n, S, S, K): those of the images that can be read; the loader reports the others."""
-    rows, last_error = [], None
-    for sample_id in sample_ids.tolist():
-        try:
-            pixels = reader.read(sample_id, min_side=stored.side)
-            rows.append(resize_crop(pixels, stored.side, stored.interpolation))
-        except DataError as error:
-            last_error = error
-    if not rows:
+def _moments_of_some(reader: Reader, sample_ids: Ids, stored: Stored) -> tuple[list[float], list[float]]:
+    """As `_moments`, of those of the images that can be read; the loader reports the others."""
+
+    def sums(sample_id: int) -> tuple[int, NDArray[Any], NDArray[Any]]:
+        """Pixels, and of each channel the sums of values and of squares: of uint8 they are exact."""
+        pixels = reader.read(sample_id, min_side=stored.side)
+        pixels = resize_crop(pixels, stored.side, stored.interpolation)
+        values = pixels.astype(np.int64 if pixels.dtype == np.uint8 else np.float64)
+        return pixels.shape[0] * pixels.shape[1], values.sum((0, 1)), (values**2).sum((0, 1))
+
+    found, last_error = [], None
+    for one in _read_some(sums, sample_ids):
+        if isinstance(one, DataError):
+            last_error = one
+        else:
+            found.append(one)
+    if not found:
         raise DataError(f"No training image can be read. {last_error}") from last_error
-    return np.stack(rows)
+    count = sum(pixels for pixels, _, _ in found)
+    total, squared = np.sum([part for _, part, _ in found], axis=0), np.sum([part for _, _, part in found], axis=0)
+    scale = 255.0 if reader.dtype == np.uint8 else 1.0
+    mean = total / count
+    std = np.sqrt(np.maximum(squared / count - mean**2, 0.0)) / scale
+    return list((mean / scale).tolist()), np.where(std > 1e-8, std, 1.0).tolist()
 
 
-def _spread(sample_ids: Ids, count: int) -> Ids:
-    """At most `count` of the ids, evenly spaced."""
-    return sample_ids[:: max(1, -(-len(sample_ids) // count))]
+def _read_some(read: Callable[[int], Found], sample_ids: Ids) -> Iterator[Found | DataError]:
+    """What is read of each sample, or why it cannot be; several at a time, for storage may be far away."""
+
+    def attempt(sample_id: int) -> Found | DataError:
+        try:
+            return read(sample_id)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(_READS) as pool:
+        yield from pool.map(attempt, sample_ids.tolist())

@@ -91,8 +91,8 @@ class EvaluationData:
         broken = dict(self._stored.broken)
         if isinstance(self._loader, StreamLoader):
             broken |= self._loader.broken
-        keys = self._source.manifest.keys
-        return [(str(keys[i]), broken[i]) for i in self._asked.tolist() if i in broken]
+        manifest = self._source.manifest
+        return [(manifest.key(i), broken[i]) for i in self._asked.tolist() if i in broken]
 
     def batches(self) -> Loader:
         """The samples that were asked for, once and in order, as they are stored."""

@@ -138,7 +138,7 @@ def _image(opened: OpenedRun, sample_id: int, dataset: str | None) -> tuple[str,
     if not batches:
         raise DataError(loaded.unreadable[0][1])
     label = int(data.manifest.labels[sample_id])
-    return str(data.manifest.keys[sample_id]), opened.classes[label] if label >= 0 else None, batches[0]["image"]
+    return data.manifest.key(sample_id), opened.classes[label] if label >= 0 else None, batches[0]["image"]
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -114,8 +114,8 @@ class NearDuplicates:
         label = int(self.manifest.labels[sample_id])
         return {
             "sample_id": sample_id,
-            "key": str(self.manifest.keys[sample_id]),
-            "split": str(self.manifest.splits[sample_id]) or None,
+            "key": self.manifest.key(sample_id),
+            "split": self.manifest.split(sample_id) or None,
             "label_name": None if label == UNLABELLED else self.manifest.classes[label],
         }
 

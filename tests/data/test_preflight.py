@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from litscope.data import preflight
+from litscope.data import looks
 from litscope.data.datamodule import ClassificationData
 from litscope.data.preflight import inspect
 from litscope.data.reading.findings import FILE, Findings, kept
@@ -264,7 +264,7 @@ class TestKeptFindings:
         def looked(*_):
             raise AssertionError("a file was looked at")
 
-        monkeypatch.setattr(preflight, "_look", looked)
+        monkeypatch.setattr(looks, "_look", looked)
         assert self.opened(spoiled, tmp_path).report.to_dict() == first.to_dict()
 
     def test_a_changed_file_is_looked_at_again(self, spoiled, tmp_path):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from litscope.data.manifest import shared_strings
 from litscope.defaults import SHARD_INDEX
 from litscope.errors import DataError
 from litscope.rundir import whole_file
@@ -102,9 +103,7 @@ class Index:
     @property
     def groups(self) -> npt.NDArray[np.object_] | None:
         """(N,) names, None for a row of its own; None where no groups are known."""
-        if "group" not in self.table.column_names:
-            return None
-        return np.asarray(self.table["group"].to_numpy(zero_copy_only=False), dtype=object)
+        return shared_strings(self.table["group"]) if "group" in self.table.column_names else None
 
     @property
     def has_digests(self) -> bool:
@@ -140,7 +139,7 @@ class Index:
         """
         try:
             check(file, may_remember=True)
-            table = pq.read_table(file, partitioning=None)
+            table = _in_one_piece(file)
         except (OSError, DamagedError, pa.ArrowInvalid) as error:
             raise DataError(f"The index {file} cannot be read: {error}.") from error
         raw = (table.schema.metadata or {}).get(_METADATA_KEY)
@@ -156,6 +155,17 @@ class Index:
         return cls(
             table.replace_schema_metadata(None), tuple(facts["classes"]), shards, facts["encoding"], facts["made_from"]
         )
+
+
+def _in_one_piece(file: Path) -> pa.Table:
+    """A Parquet file, each column one block of memory: whoever needs it so, needs no copy of it.
+
+    Of the columns one at a time is there twice.
+    """
+    with pq.ParquetFile(file, pre_buffer=False) as opened:
+        schema = opened.schema_arrow
+        columns = [opened.read(columns=[name]).column(0).combine_chunks() for name in schema.names]
+    return pa.table(columns, schema=schema)
 
 
 def index_of(path: Path) -> Path | None:

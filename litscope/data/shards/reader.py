@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.addresses import is_url
+from litscope.data.manifest import in_one_piece
 from litscope.data.reading import bands, images
-from litscope.data.reading.digests import bytes_digest
+from litscope.data.reading.digests import DIGEST_BYTES, bytes_digest
 from litscope.data.shards.index import Index
 from litscope.data.storage.store import Store
 from litscope.data.storage.urls import place_of
@@ -45,8 +46,10 @@ class ShardReader:
         self._files = [place_of(folder, shard.name) for shard in index.shards]
         self._store = Store()
         self.places = index.places
-        self._suffixes = index.table["suffix"].combine_chunks().dictionary_encode()
-        self._digest: pa.Array = index.table["digest"].combine_chunks()
+        suffixes = in_one_piece(index.table["suffix"]).dictionary_encode()
+        self._suffixes: list[str] = suffixes.dictionary.to_pylist()
+        self._suffix_of = suffixes.indices.to_numpy().astype(np.int16)
+        self._digest: pa.Array = in_one_piece(index.table["digest"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -111,25 +114,31 @@ class ShardReader:
 
     def suffix(self, sample_id: int) -> str:
         """Of the sample's member, such as .jpg."""
-        return str(self._suffixes[sample_id])
+        return self._suffixes[int(self._suffix_of[sample_id])]
 
     def take(self, order: npt.NDArray[np.int64]) -> ShardReader:
         """The same samples in another order."""
         taken = object.__new__(ShardReader)
         taken.__dict__.update(self.__dict__)
         taken.places = self.places.take(order)
-        taken._suffixes, taken._digest = self._suffixes.take(pa.array(order)), self._digest.take(pa.array(order))
+        taken._suffix_of, taken._digest = self._suffix_of[order], self._digest.take(pa.array(order))
         return taken
 
     def fingerprint(self) -> str:
         """A hash of the samples' digests, and of how they are read."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
+        if not self._digest.null_count:
+            _, contents = self._digest.buffers()
+            start = self._digest.offset * DIGEST_BYTES
+            digest.update(memoryview(contents)[start : start + len(self._digest) * DIGEST_BYTES])
+            return digest.hexdigest()
         for content in self._digest.drop_null().to_pylist():
             digest.update(content)
-        if self._digest.null_count:  # of shards whose bytes nobody has read: where they lie, and how long they are
-            digest.update("\n".join(self._files).encode())
-            for column in self.places:
-                digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update(
+            "\n".join(self._files).encode()
+        )  # nobody has read their bytes: where they lie, and how long they are
+        for column in self.places:
+            digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:

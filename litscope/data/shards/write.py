@@ -310,7 +310,7 @@ class _Tar:
         """Write a sample's members; or remember why it has none."""
         self._end = sample.end
         if sample.why:
-            self._broken[str(self._plan.manifest.keys[sample.sample_id])] = sample.why
+            self._broken[self._plan.manifest.key(sample.sample_id)] = sample.why
             return
         name = f"{self._first + len(self._rows):06d}"
         part, at = member(f"{name}{sample.suffix}", sample.content)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
+from litscope.data.manifest import UNLABELLED, Manifest, build_manifest, in_one_piece
 from litscope.data.reading.bands import Axis
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
@@ -57,7 +57,7 @@ def open_again(
     place = Path(data_dir).expanduser()
     rows = read_rows(os.fspath(dataset), place, asked, download, is_trained_on=False, cache_dir=cache_dir)
     check_axis(rows, asked.channels)
-    if not rows.keys:
+    if not len(rows.keys):
         raise DataError(f"{rows.name} has no rows.")
     kind, wanted = "image" if rows.features is None else "table", like.encoding["kind"]
     if kind != wanted:
@@ -76,7 +76,7 @@ def open_again(
     )
     if rows.features is None:
         shards = rows.shards
-        digests = shards.table["digest"].combine_chunks() if shards is not None and shards.has_digests else None
+        digests = in_one_piece(shards.table["digest"]) if shards is not None and shards.has_digests else None
         reader = _reader(rows, like.encoding, asked.channels)
         return Source(manifest, reader, "image", rows.name, rows.notes, digests=digests)
     columns = like.encoding["columns"]

@@ -54,7 +54,7 @@ class Listing:
     """
 
     name: str
-    keys: list[str]
+    keys: list[str] | pa.Array
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     splits: npt.NDArray[np.object_]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from litscope.data.manifest import in_one_piece, shared_strings
 from litscope.data.shards.index import Index
 from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.addressed import find_shards
@@ -54,10 +55,10 @@ def _listing(name: str, index: Index, root: str, is_trained_on: bool, notes: Seq
     table = index.table
     return Listing(
         name,
-        table["key"].to_pylist(),
+        in_one_piece(table["key"]),
         np.asarray(table["label"].to_numpy(), np.int64),
         index.classes,
-        np.asarray(table["split"].to_numpy(zero_copy_only=False), dtype=object),
+        shared_strings(table["split"]),
         index.groups,
         "group" if index.groups is not None else "",
         index.extra,

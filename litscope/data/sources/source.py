@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
+from litscope.data.manifest import UNLABELLED, Manifest, build_manifest, in_one_piece
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
@@ -126,7 +126,7 @@ def open_source(
     asked = Asked(target, group_column, image_column, image_root, channels)
     rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download, cache_dir=cache_dir)
     check_axis(rows, channels)
-    if not rows.keys:
+    if not len(rows.keys):
         raise DataError(f"{rows.name} has no rows.")
     wanted = splits.drawn(rows.labels, rows.splits, val_split=val_split, test_split=test_split, folds=folds)
     rows.splits, notes = splits.assign(
@@ -208,7 +208,8 @@ def read_rows(
 
 def check_axis(rows: Listing, asked: bands.Axis | None) -> None:
     """Refuse --channels for rows that are no arrays of images. Raises ConfigError."""
-    is_npy = rows.root is not None and rows.keys[:1] != [] and rows.keys[0].lower().endswith(bands.SUFFIX)
+    has_files = rows.root is not None and rows.shards is None and len(rows.keys) > 0
+    is_npy = has_files and str(rows.keys[0]).lower().endswith(bands.SUFFIX)
     if asked is not None and not is_npy and "channel_axis" not in rows.encoding:
         raise ConfigError(f"--channels {asked} is for the arrays of .npz and .npy files; {rows.name} has none.")
 
@@ -274,7 +275,7 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
 def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     """What identifies the rows of a table: the cells that become features, as they were read. Shards bring theirs."""
     if rows.shards is not None:
-        return rows.shards.table["digest"].combine_chunks() if rows.shards.has_digests else None
+        return in_one_piece(rows.shards.table["digest"]) if rows.shards.has_digests else None
     if rows.features is None:
         return None
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
+import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from litscope.errors import NonFiniteLossError
@@ -23,7 +22,7 @@ class LossWatch:
         keys: sample_id -> key, to name samples in an error.
     """
 
-    def __init__(self, keys: Sequence[str] | NDArray[np.object_] = ()) -> None:
+    def __init__(self, keys: Sequence[str] | pa.ChunkedArray = ()) -> None:
         self._keys = keys
         self._losses: list[Tensor] = []
         self._batches: list[tuple[int, int, Tensor]] = []
