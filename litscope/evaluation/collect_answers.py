@@ -6,27 +6,26 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+from torch import Tensor
 
 from litscope.data.manifest import Manifest
 from litscope.evaluation.quality import Answers
-from litscope.types import StepOutput
 
 
 class CollectAnswers(L.Callback):
     """Keeps logits, labels and ids of all samples, on the CPU."""
 
     def __init__(self) -> None:
-        self._kept: list[StepOutput] = []
+        self._kept: list[dict[str, Tensor]] = []
 
     def on_test_batch_end(self, _: L.Trainer, __: L.LightningModule, outputs: Any, *___: Any) -> None:
         """Keep a batch."""
-        self._kept.append({name: outputs[name].detach().cpu() for name in ("logits", "label", "sample_id")})  # type: ignore[typeddict-item]
+        self._kept.append({name: outputs[name].detach().cpu() for name in ("logits", "label", "sample_id")})
 
     def answers(self, manifest: Manifest) -> Answers:
         """What was kept, without rows that are padding or have no label; with the groups of the manifest."""
         logits, label, ids = (
-            np.concatenate([batch[name].numpy() for batch in self._kept])  # type: ignore[literal-required]
-            for name in ("logits", "label", "sample_id")
+            np.concatenate([batch[name].numpy() for batch in self._kept]) for name in ("logits", "label", "sample_id")
         )
         counts = (label >= 0) & (ids >= 0)
         ids, groups = ids[counts], manifest.groups

@@ -143,7 +143,7 @@ def evaluate(
     confusion = classifier.confusion("test")
     assert confusion is not None
     warn_of_unreadable(data.unreadable)
-    found = {
+    found: dict[str, Any] = {
         "run": str(opened.run.path),
         "checkpoint": str(opened.checkpoint),
         "split": split,

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from litscope.data.sampler import fold, hash_ids
 from litscope.errors import ConfigError
 from litscope.pictures import charts
-from litscope.uncertainty.bootstrap import Interval, interval
+from litscope.uncertainty.bootstrap import Interval, intervals
 from litscope.uncertainty.calibration import classwise_error, reliability_of
 from litscope.uncertainty.conformal import Method, fit
-from litscope.uncertainty.operating import Aim, Operating, operating_points
+from litscope.uncertainty.operating import Aim, operating_points
 from litscope.uncertainty.proper import brier_scores, log_losses
 from litscope.uncertainty.selective import risk_coverage
 from litscope.uncertainty.temperature import Scaling, fit_temperature, fit_vector
@@ -183,39 +183,48 @@ def figures(probs: Floats, answers: Answers, with_intervals: bool = True) -> dic
 
     No interval is given for calibration errors: in a bootstrap draw many samples come twice, which adds to them.
     """
-    label, groups = answers.label, answers.groups
+    label = answers.label
     is_right = probs.argmax(1) == label
-    of_each = {"accuracy": is_right.astype(float), "nll": log_losses(probs, label), "brier": brier_scores(probs, label)}
+    of_each = np.stack([is_right, log_losses(probs, label), brier_scores(probs, label)], 1)
 
-    def of(figure: Callable[[Ids], float], is_ranged: bool = True) -> Interval:
-        if with_intervals and is_ranged:
-            return interval(figure, len(label), groups)
-        return Interval(figure(np.arange(len(label))), None, None, len(label))
+    def ranged(names: Sequence[str], figure: Callable[[Ids], Sequence[float]]) -> dict[str, Interval]:
+        if with_intervals:
+            return dict(zip(names, intervals(figure, len(label), answers.groups), strict=True))
+        return {name: _plainly(value) for name, value in zip(names, figure(np.arange(len(label))), strict=True)}
 
     bins, curve = reliability_of(probs, label), risk_coverage(probs.max(1), is_right)
-    found = {name: of(partial(_mean_of, values)) for name, values in of_each.items()}
+    found = ranged(("accuracy", "nll", "brier"), lambda ids: of_each[ids].mean(0).tolist())
     found |= {
-        "ece": of(lambda _: bins.error, False),
-        "ece_corrected": of(lambda _: bins.corrected_error, False),
-        "ece_classwise": of(lambda _: classwise_error(probs, label), False),
-        "aurc": of(lambda _: curve.area, False),
-        "aurc_excess": of(lambda _: curve.excess_area, False),
+        "ece": _plainly(bins.error),
+        "ece_corrected": _plainly(bins.corrected_error),
+        "ece_classwise": _plainly(classwise_error(probs, label)),
+        "aurc": _plainly(curve.area),
+        "aurc_excess": _plainly(curve.excess_area),
     }
-    return found | _of_two(probs, label, of) if probs.shape[1] == 2 else found
+    if probs.shape[1] != 2:
+        return found
+    order = np.argsort(-probs[:, 1], kind="stable")
+    names = [f"tpr_at_{count}_false_positives" for count in ALARMS]
+    names += [f"tpr_at_fpr_{RATE:g}", f"partial_auroc_to_fpr_{PARTIAL:g}"]
+    return found | ranged(names, partial(_rare_hits, probs[order, 1], label[order] == 1, order))
 
 
-def _of_two(probs: Floats, label: Ids, of: Callable[[Callable[[Ids], float]], Interval]) -> dict[str, Interval]:
-    score, truth = probs[:, 1], label == 1
+def _plainly(value: float) -> Interval:
+    return Interval(value, None, None, 0)
 
-    def at(what: Callable[[Operating], float], ids: Ids) -> float:
-        return what(operating_points(score[ids], truth[ids]))
 
-    found = {
-        f"tpr_at_{count}_false_positives": of(partial(at, lambda points, n=count: points.tpr_at_alarms(n)))
-        for count in ALARMS
-    }
-    found[f"partial_auroc_to_fpr_{PARTIAL:g}"] = of(partial(at, lambda points: points.auroc(PARTIAL)))
-    return {**found, f"tpr_at_fpr_{RATE:g}": of(partial(at, lambda points: _or_nan(points.tpr_at_rate(RATE))))}
+def _rare_hits(score: Floats, truth: npt.NDArray[np.bool_], order: Ids, ids: Ids) -> list[float]:
+    """What is found of the positives with few false ones; nan where the samples do not allow it.
+
+    Args:
+        score, truth: (N,) in descending order of the scores.
+        order: (N,) the samples in that order.
+        ids: (n,) the samples that count, each as often as it comes.
+    """
+    points = operating_points(score, truth, np.bincount(ids, minlength=len(order))[order])
+    rate = points.tpr_at_rate(RATE)
+    at_alarms = [points.tpr_at_alarms(count) for count in ALARMS]
+    return [*at_alarms, float("nan") if rate is None else rate, points.auroc(PARTIAL)]
 
 
 def _conformal(
@@ -235,7 +244,7 @@ def _conformal(
         "method": asked.conformal,
         "by_class": asked.by_class,
         "asked": coverage,
-        "coverage": asdict(interval(partial(_mean_of, is_in.astype(float)), len(is_in), answers.groups)),
+        "coverage": asdict(intervals(lambda ids: [is_in[ids].mean()], len(is_in), answers.groups)[0]),
         "mean_set_size": float(size.mean()),
         "empty": int((size == 0).sum()),
         "coverage_of_class": {
@@ -276,14 +285,6 @@ def _plain(each: Interval, answers: Answers) -> dict[str, Any]:
     of_few = f"{negatives:,} negatives are too few for one false positive at this rate"
     reason = of_few if positives and negatives else f"{positives:,} positives and {negatives:,} negatives"
     return {"value": None, "low": None, "high": None, "reason": reason}
-
-
-def _mean_of(values: Floats, ids: Ids) -> float:
-    return float(values[ids].mean())
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -94,19 +94,24 @@ class Operating:
         return float(self.threshold[int(np.argmax(np.where(allowed, merit, -np.inf)))])
 
 
-def operating_points(score: npt.ArrayLike, is_positive: npt.ArrayLike) -> Operating:
-    """All operating points of (N,) scores and (N,) bools."""
+def operating_points(score: npt.ArrayLike, is_positive: npt.ArrayLike, times: npt.ArrayLike | None = None) -> Operating:
+    """All operating points of (N,) scores and (N,) bools.
+
+    Args:
+        times: (N,) int, how often each sample counts; None: once.
+    """
     value, truth = np.asarray(score, np.float64), np.asarray(is_positive, bool)
-    order = np.argsort(-value, kind="stable")
-    value, truth = value[order], truth[order]
+    count = np.ones(len(value), np.int64) if times is None else np.asarray(times, np.int64)
+    order = np.argsort(-value, kind="stable")  # in linear time where they are sorted already
+    value, positive, negative = value[order], (truth * count)[order], (~truth * count)[order]
     last = np.flatnonzero(np.append(value[1:] != value[:-1], True)) if len(value) else np.empty(0, np.int64)
-    hits, alarms = np.cumsum(truth), np.cumsum(~truth)
+    hits, alarms = np.cumsum(positive), np.cumsum(negative)
     return Operating(
         np.append(np.inf, value[last]),
         np.append(0, hits[last]).astype(np.int64),
         np.append(0, alarms[last]).astype(np.int64),
-        int(truth.sum()),
-        int((~truth).sum()),
+        int(positive.sum()),
+        int(negative.sum()),
     )
 
 

@@ -50,7 +50,7 @@ class Scaling:
 
     def probabilities(self, logits: npt.ArrayLike) -> Floats:
         """(..., C) softmax of the scaled logits."""
-        return np.exp(log_softmax(self.logits(logits), axis=-1))
+        return np.asarray(np.exp(log_softmax(self.logits(logits), axis=-1)))
 
 
 def fit_temperature(logits: npt.ArrayLike, label: Labels) -> Scaling:

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from litscope.uncertainty import conformal
-from litscope.uncertainty.bootstrap import interval
+from litscope.uncertainty.bootstrap import intervals
 from litscope.uncertainty.calibration import Reliability, classwise_error, reliability, reliability_of
 from litscope.uncertainty.entropies import expected_entropy, mutual_information, predictive_entropy
 from litscope.uncertainty.operating import operating_points
@@ -212,6 +212,14 @@ def test_operating_points_are_those_of_scikit_learn():
         assert (points.hits[i], points.alarms[i]) == ((called & truth).sum(), (called & ~truth).sum())
 
 
+def test_a_sample_that_counts_twice_is_two_samples():
+    score, truth, times = np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, False, True, False]), np.array([2, 0, 3, 1])
+    once = operating_points(np.repeat(score, times), np.repeat(truth, times))
+    found = operating_points(score, truth, times)
+    assert (found.hits.tolist(), found.alarms.tolist()) == (once.hits.tolist(), once.alarms.tolist())
+    assert found.auroc() == once.auroc()
+
+
 def test_hits_without_a_false_alarm():
     points = operating_points([0.9, 0.8, 0.7, 0.6, 0.5], [True, True, False, True, False])
     assert points.tpr_at_alarms(0) == pytest.approx(2 / 3)
@@ -252,7 +260,7 @@ def test_an_aim_that_nothing_fulfils():
 
 def test_a_bootstrap_interval_is_as_wide_as_the_error_of_the_mean():
     values = np.random.default_rng(0).random(400)
-    found = interval(lambda ids: float(values[ids].mean()), 400)
+    found = intervals(lambda ids: [values[ids].mean()], 400)[0]
     assert found.low < found.value < found.high
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
@@ -261,13 +269,13 @@ def test_groups_are_drawn_whole():
     """Ten copies of each sample tell no more than one."""
     values = np.repeat(np.random.default_rng(0).random(40), 10)
     groups = np.repeat([f"field {i}" for i in range(40)], 10)
-    apart = interval(lambda ids: float(values[ids].mean()), 400)
-    together = interval(lambda ids: float(values[ids].mean()), 400, groups)
+    apart = intervals(lambda ids: [values[ids].mean()], 400)[0]
+    together = intervals(lambda ids: [values[ids].mean()], 400, groups)[0]
     assert together.num_units == 40
     assert together.high - together.low == pytest.approx((apart.high - apart.low) * np.sqrt(10), rel=0.15)
 
 
 def test_a_figure_that_few_draws_have_has_no_interval():
     is_rare = np.arange(100) == 0
-    found = interval(lambda ids: 1.0 if is_rare[ids].any() else float("nan"), 100)
+    found = intervals(lambda ids: [1.0 if is_rare[ids].any() else float("nan")], 100)[0]
     assert (found.value, found.low, found.high) == (1.0, None, None)
