@@ -108,12 +108,30 @@ def _of_srun(environment: Mapping[str, str]) -> Place | None:
     _, _, num_tasks, num_nodes, node, local_rank = numbers
     shares = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
     num_local, left_over = divmod(num_tasks, num_nodes)
+    if _is_of_another_job(environment, shares, num_nodes):
+        return None
     if left_over or "," in shares:
         raise ConfigError(
             f"srun started {num_tasks} tasks on {num_nodes} machines, unequally many on each ({shares}): give each as "
             "many (--ntasks-per-node)."
         )
     return Place("srun", node, num_nodes, local_rank, num_local, _number(environment, "SLURM_RESTART_COUNT") or 0)
+
+
+def _is_of_another_job(environment: Mapping[str, str], shares: str, num_nodes: int) -> bool:
+    """Whether what is told of a step was told in another job, in a step of which this one was submitted.
+
+    sbatch hands on the whole environment, and Slurm overwrites in it what each job has, but not what only a step has.
+
+    Args:
+        shares: how many tasks the step has on each machine, as Slurm writes it (`2(x3),1`).
+        num_nodes: machines of the step.
+    """
+    here = environment.get("SLURM_GTIDS", "")  # the numbers of the tasks on this machine, of a batch script "0"
+    counts = re.findall(r"(?<![\dx])\d+", shares)
+    is_other = bool(here and counts) and str(len(here.split(","))) not in counts
+    job_nodes = _number(environment, "SLURM_JOB_NUM_NODES")
+    return is_other or (job_nodes is not None and job_nodes < num_nodes)
 
 
 def _numbers(environment: Mapping[str, str], names: tuple[str, ...]) -> list[int] | None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,10 @@ PATIENCE_S = 60
 
 _COLUMNS = "%F|%K|%T|%r|%S|%N|%o"
 """Of squeue: the job, the index in its array, state, reason, start or expected start, nodes, script."""
+
+
+_OF_A_JOB = re.compile("SLURM_|SRUN_|PMI_|PMIX_")
+"""How the names of variables begin in which Slurm tells a job what it has. Those for sbatch begin with SBATCH_."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,24 @@ def require(program: str, instead: str = "") -> None:
 def submit(script: Path) -> tuple[str, str | None]:
     """Give Slurm a job script; returns the job's number and, of several clusters, its own.
 
+    sbatch hands on what it finds in the environment. Inside a job that is also how many cores the job has, which of
+    them its processes may use and where each stands, as if it were said of the new one.
+
     Raises:
         ConfigError: if sbatch refuses it, with its words.
     """
-    done = _asked("sbatch", "--parsable", str(script.absolute()))
+    done = _asked("sbatch", "--parsable", str(script.absolute()), place=without_job(os.environ))
     found = re.match(r"(\d+)(?:;(\S+))?\s*$", done.stdout.strip().rpartition("\n")[2])
     if done.returncode != 0 or found is None:
         raise ConfigError(f"sbatch refused the job: {_words_of(done, 'sbatch')}")
     return found[1], found[2]
+
+
+def without_job(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what Slurm has told the job, or the step of one, that it is of; else as it is."""
+    if "SLURM_JOB_ID" not in environment:
+        return dict(environment)
+    return {name: value for name, value in environment.items() if name == "SLURM_CONF" or not _OF_A_JOB.match(name)}
 
 
 def states(jobs: Collection[JobRecord]) -> dict[JobRecord, list[TaskState]]:
@@ -133,11 +147,11 @@ def _of(cluster: str | None) -> list[str]:
     return [] if cluster is None else [f"--clusters={cluster}"]
 
 
-def _asked(*words: str) -> subprocess.CompletedProcess[str]:
+def _asked(*words: str, place: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
     require(words[0])
     try:
         # Else squeue shortens long lists of an array's tasks.
-        place = {**os.environ, "SLURM_BITSTR_LEN": "0"}
+        place = {**place, "SLURM_BITSTR_LEN": "0"}
         return subprocess.run(words, env=place, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
         raise LitscopeError(f"{words[0]} did not answer within {PATIENCE_S} s; Slurm is busy or down.") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 from litscope.cluster.program import Shape
@@ -56,11 +57,26 @@ def torchrun_words(words: Sequence[str], is_ours: bool, shape: Shape, meeting: R
     ]
 
 
-def replace_process(words: Sequence[str]) -> NoReturn:
-    """Go on as this command: its exit code is that of this process, and signals reach it."""
+def passes_on(signal: str) -> dict[str, str]:
+    """The environment in which torchrun passes a scheduler's signal on to the processes of a run, which save then. It
+    would die of it, and they with it. (torch 2.9 and later; what a person has set stays.)
+
+    Args:
+        signal: as `--signal` of `fit` (`USR1`).
+    """
+    names = dict.fromkeys(["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", f"SIG{signal.removeprefix('SIG')}"])
+    return {"PET_SIGNALS_TO_HANDLE": os.environ.get("PET_SIGNALS_TO_HANDLE", ",".join(names))}
+
+
+def replace_process(words: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> NoReturn:
+    """Go on as this command: its exit code is that of this process, and signals reach it.
+
+    Args:
+        more: variables of its environment, beside those of this process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(words[0], list(words))
+    os.execve(words[0], list(words), {**os.environ, **more})
 
 
 def _script(words: Sequence[str]) -> list[str]:

@@ -93,7 +93,7 @@ def torchrun(argv: list[str]) -> int:
     """Start `fit`, or a Python script of your own, by torch's launcher: the same command on each machine."""
     asked = _asked(_torchrun_parser(), "torchrun", argv)
     from litscope.cluster.program import fit_shape, of_shape, own_shape
-    from litscope.cluster.torchrun import Rendezvous, replace_process, torchrun_words
+    from litscope.cluster.torchrun import Rendezvous, passes_on, replace_process, torchrun_words
 
     given, words = asked.given, asked.words
     if asked.line is not None:
@@ -109,7 +109,7 @@ def torchrun(argv: list[str]) -> int:
     meeting = Rendezvous(given["rdzv_endpoint"], given["rdzv_id"], given["max_restarts"])
     command = torchrun_words(words, asked.line is not None, shape, meeting)
     if not given["dry_run"]:
-        replace_process(command)
+        replace_process(command, passes_on(asked.line.recipe.hardware.signal) if asked.line is not None else {})
     if asked.as_json:
         show_json({"command": command}, sys.stdout)
     else:

@@ -253,6 +253,7 @@ def make_recorder(job: Job, stop_requests: StopRequests, preemption: Preemption)
         has_canaries=bool(training.canaries),
         canaries=make_canaries(job) if job.is_first else None,
         stride=job.stride,
+        has_guests=bool(job.callbacks),
         on_epoch=job.on_epoch,
     )
 

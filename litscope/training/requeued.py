@@ -97,14 +97,22 @@ def _going_on(run: RunDir, recipe: Recipe) -> Recipe:
 
 
 def _differences(recipe: Recipe, then: Recipe) -> list[str]:
-    """What `recipe` asks for and the run was not begun with, in words. What it leaves open was chosen for the run."""
+    """What `recipe` asks for and the run was not begun with, or the other way round, in words.
+
+    What it leaves open may have been chosen for the run; a value that was given then must be given now.
+    """
     asked = copy.deepcopy(recipe)
     make_absolute(asked)
     found = []
     for field in fields():
         now, before = (getattr(getattr(each, field.group), field.name) for each in (asked, then))
-        is_open = field.group == "hardware" or field.key in OF_THE_RUN or now in (field.default, "auto")
-        if not is_open and now != before:
+        is_left = now in (field.default, "auto")
+        is_open = field.group == "hardware" or field.key in OF_THE_RUN or (is_left and field.key in then.chosen)
+        if is_open or now == before:
+            continue
+        if is_left and now in (None, "auto", []):
+            found.append(f"{field.flag} {_shown(before)} is missing")
+        else:
             found.append(f"{field.flag} {_shown(now)} instead of {_shown(before)}")
     return found
 

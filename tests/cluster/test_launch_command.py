@@ -42,6 +42,22 @@ def test_a_job_is_submitted_from_the_folder_of_its_run(
     assert "litscope launch slurm --time 4:00 --nodes 2 -- fit --resume runs/digits-fit-1" in said
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_job_learns_nothing_of_the_job_in_which_it_was_submitted(
+    inside: bool, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM_CPU_BIND would have each process on the cores of that other one, SLURM_CPUS_PER_TASK end srun."""
+    of_a_job = {"SLURM_CPU_BIND": "mask_cpu:0x3", "SRUN_CPUS_PER_TASK": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    asked_for = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "ab1234"}
+    for name, value in {**of_a_job, **asked_for, **({"SLURM_JOB_ID": "7"} if inside else {})}.items():
+        monkeypatch.setenv(name, value)
+    fake.then("sbatch", "env > {folder}/place")
+    assert main(["launch", "slurm", "--", "fit", "digits"]) == 0
+    found = dict(line.split("=", 1) for line in (fake.folder / "place").read_text().splitlines() if "=" in line)
+    assert found.items() >= asked_for.items()
+    assert of_a_job.keys() & found.keys() == (set() if inside else of_a_job.keys())
+
+
 def test_of_several_clusters_the_jobs_own_is_kept(fake: FakeSlurm) -> None:
     fake.say("sbatch", "12;east\n")
     assert main(["launch", "slurm", "--", "fit", "digits", "--run-dir", "runs/x"]) == 0

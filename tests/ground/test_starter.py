@@ -32,6 +32,9 @@ TASK = {
     "SLURM_LOCALID": "1",
 }
 
+ELSEWHERE = {"SLURM_JOB_ID": "9", "SLURM_GTIDS": "0", "SLURM_JOB_NUM_NODES": "1", "SLURM_LOCALID": "0"}
+"""What Slurm overwrites in TASK for the batch script of a job that was submitted there."""
+
 ELASTIC = {
     "TORCHELASTIC_RUN_ID": "none",
     "TORCHELASTIC_RESTART_COUNT": "0",
@@ -56,6 +59,9 @@ ELASTIC = {
         ({**TASK, "SLURM_RESTART_COUNT": "3"}, Place("srun", 1, 2, 1, 2, start=3)),
         ({**TASK, "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({**TASK, "SLURM_STEP_ID": ""}, None),
+        ({**TASK, "SLURM_GTIDS": "2,3"}, Place("srun", 1, 2, 1, 2)),
+        ({**TASK, **ELSEWHERE}, None),
+        ({**TASK, **ELSEWHERE, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_STEP_NUM_TASKS": "2"}, None),
         (ELASTIC, Place("torchrun", 1, 2, 0, 2)),
         (
             {**ELASTIC, "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "3"},

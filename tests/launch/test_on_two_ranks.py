@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 from forked import run_cli
 from many_ranks import DEADLINE_S, fit_on, refused_on
 from small_bodies import ARCH, save_sides, save_weights
 from small_runs import rows
+from torchmetrics.classification import MulticlassAveragePrecision
 
 from litscope.ledger.journal.actions import canaries
 from litscope.live.records import epoch_rows, read_summary
@@ -74,6 +76,36 @@ def test_works_as_in_one_process(case: str, tmp_path: Path) -> None:
         "limits": found[-1]["step"] == 7,
     }
     assert happened.get(case, True)
+
+
+class EndsOnOne(L.Callback):
+    """A caller's own, which ends the run and has only the first rank do so, as many do."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        trainer.should_stop |= trainer.is_global_zero and self.when == "step" and trainer.global_step == 3
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        trainer.should_stop |= trainer.is_global_zero and self.when == "epoch"
+
+
+@pytest.mark.parametrize("when", ["step", "epoch"])
+def test_a_callback_that_ends_the_run_on_one_rank_ends_it_on_all(when: str, tmp_path: Path) -> None:
+    flags = {**IRIS, "epochs": 3, "callbacks": [EndsOnOne(when)]}
+    two, one = fit_on(2, tmp_path / "two", **flags, batch_size=8), fit_on(1, tmp_path / "one", **flags, batch_size=16)
+    assert read_summary(two)["global_step"] == read_summary(one)["global_step"] < 10
+    assert len(rows(two.path)) == len(rows(one.path))
+
+
+def test_a_metric_that_keeps_rows_where_a_rank_has_none(tmp_path: Path) -> None:
+    flags = {**IRIS, "val_split": 0.008, "metrics": {"mine": MulticlassAveragePrecision(3, average="weighted")}}
+    two, one = fit_on(2, tmp_path / "two", **flags, batch_size=8), fit_on(1, tmp_path / "one", **flags, batch_size=16)
+    assert read_summary(two)["num_samples"]["val"] == 1
+    for line, of_one in zip(epoch_rows(two), epoch_rows(one), strict=True):
+        assert line["val/mine"] == pytest.approx(of_one["val/mine"], abs=1e-5)
+    assert epoch_rows(two)[-1]["val/mine"] == pytest.approx(1, abs=1e-5)  # of one row, whatever is predicted
 
 
 @pytest.mark.parametrize("how", ["mixup", "cutmix"])

@@ -226,3 +226,24 @@ def test_without_a_name_the_run_of_the_job_is_found(
     assert fit(**{**DIGITS, "epochs": 1}).run.path == fit(**{**DIGITS, "epochs": 1}).run.path
     assert fit(**DIGITS).run.path == Path("runs/digits-convnet-2")
     assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_a_job_that_trains_twice_goes_on_with_the_right_one(
+    scontrol: FakeScontrol, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one line of its script gives and another leaves out, or gives as it would be anyway, tells them apart."""
+    given = fit("iris", epochs=1, seed=43, lr=0.1).run.path
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    left_out = fit("iris", epochs=1, seed=43).run.path
+    as_ever = fit("iris", epochs=1, seed=42, lr=0.1).run.path
+    assert len({given, left_out, as_ever}) == 3
+    assert fit("iris", epochs=1, seed=43, lr=0.1).run.path == given
+
+
+def test_what_the_folder_of_the_job_has_and_its_next_start_does_not_is_named(
+    scontrol: FakeScontrol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit("iris", epochs=1, lr=0.1, run_dir=tmp_path / "run")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(RunError, match=r"with another recipe: --lr 0\.1 is missing\. Give another --run-dir"):
+        fit("iris", epochs=1, run_dir=tmp_path / "run")

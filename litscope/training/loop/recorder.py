@@ -64,6 +64,7 @@ class Recorder(Checkpoint):
         asked: the recipe as the run was asked for, to which a setting returns when it is undone.
         ledger: record signals of every sample.
         stride: for a run that takes several steps in one call.
+        has_guests: whether callbacks of the caller's take part, which may end the run.
         last_checkpoint: path of last.ckpt; also written when the run is interrupted.
         saves_last: also write it at each epoch's end.
         save_every: and so often in the middle of one.
@@ -107,6 +108,7 @@ class Recorder(Checkpoint):
         has_canaries: bool = False,
         canaries: Canaries | None = None,
         stride: Stride | None = None,
+        has_guests: bool = False,
         on_epoch: OnEpoch | None = None,
     ) -> None:
         self.pace = Pace(stop_requests, save_every_s=save_every.seconds, max_time_s=max_time_s)
@@ -122,7 +124,7 @@ class Recorder(Checkpoint):
         self._monitor = monitor
         self._shows_bar = shows_bar
         self._has_canaries, self._canaries = has_canaries, canaries
-        self._stride = stride
+        self._stride, self._has_guests = stride, has_guests
         self._on_epoch = on_epoch
         self._is_set_up = False
         self._is_ending = False
@@ -227,6 +229,7 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock and bar."""
+        self._agree_to_end(trainer)
         self._steering.epoch_starts()
         self._fit.epoch_starts()
 
@@ -238,6 +241,7 @@ class Recorder(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Record the batch; at an optimizer step's end also log, save and stop where that is due."""
+        self._agree_to_end(trainer)
         has_stepped = self._fit.add(outputs, batch)
         if batch_idx + num_stacked(batch) >= trainer.num_training_batches:
             self._fit.training_ends()
@@ -259,6 +263,11 @@ class Recorder(Checkpoint):
             fit.training_ends()
         is_save_due = self._save_every_steps is not None and fit.step % self._save_every_steps == 0
         self._save_or_stop(trainer, due._replace(save=due.save or is_save_due))
+
+    def _agree_to_end(self, trainer: L.Trainer) -> None:
+        """Where a callback of the caller's ends the run on one rank, it ends on all; else they wait for each other."""
+        if self._has_guests:
+            (trainer.should_stop,) = self._recording.ranks.any(trainer.should_stop)
 
     def _end(self, trainer: L.Trainer) -> None:
         """End the run once the validation and all that belongs to an epoch's end are done, in this attempt or later."""
@@ -351,6 +360,7 @@ class Recorder(Checkpoint):
         line has all its rows. (Earlier versions wrote the line though the pass was cut.)
         """
         fit, recording = self._fit, self._recording
+        self._agree_to_end(trainer)
         if fit.is_clean_pass_due:
             fit.clean_pass()
         if fit.is_clean_pass_due:
