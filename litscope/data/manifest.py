@@ -8,6 +8,7 @@ the `encoding` (what is needed to read never-seen data in the same way) in the s
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,19 @@ class Manifest:
     def counts(self, split: str) -> Ids:
         """(C,) number of labelled samples of each class in one split."""
         return np.bincount(self.labels[self.ids(split)], minlength=self.num_classes).astype(np.int64)
+
+    def fingerprint(self) -> str:
+        """The same for the same samples in the same order: classes, labels, splits, and contents (else keys).
+
+        When and where files were written does not count.
+        """
+        found = hashlib.sha256(json.dumps([self.classes, len(self), self.has_content]).encode())
+        found.update(self.labels.tobytes())
+        found.update("\0".join(map(str, self.splits)).encode())
+        column = self.table["digest" if self.has_content else "key"]
+        parts = (part if isinstance(part, bytes) else str(part).encode() for part in column.to_pylist())
+        found.update(b"\0".join(parts))
+        return found.hexdigest()
 
     def with_splits(self, splits: Sequence[str] | npt.NDArray[np.object_]) -> Manifest:
         """The same samples, with other splits (N names)."""

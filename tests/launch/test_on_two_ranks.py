@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 from forked import run_cli
-from many_ranks import DEADLINE_S, fit_on, refused_on
+from many_ranks import DEADLINE_S, fit_apart, fit_on, refused_on
 from small_bodies import ARCH, save_sides, save_weights
 from small_runs import rows
 from torchmetrics.classification import MulticlassAveragePrecision
@@ -97,6 +97,20 @@ def test_a_callback_that_ends_the_run_on_one_rank_ends_it_on_all(when: str, tmp_
     two, one = fit_on(2, tmp_path / "two", **flags, batch_size=8), fit_on(1, tmp_path / "one", **flags, batch_size=16)
     assert read_summary(two)["global_step"] == read_summary(one)["global_step"] < 10
     assert len(rows(two.path)) == len(rows(one.path))
+
+
+@pytest.mark.parametrize("what", ["a row more", "another order"])
+def test_machines_with_different_copies_of_the_data_are_refused(what: str, tmp_path: Path) -> None:
+    rows_of = [f"{i},{i % 3},{'abc'[i % 3]},{'val' if i % 5 == 0 else 'train'}" for i in range(40)]
+    other = [*rows_of, rows_of[1]] if what == "a row more" else rows_of[::-1]
+    for name, lines in (("one", rows_of), ("two", other)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "points.csv").write_text("\n".join(["x,y,label,split", *lines]) + "\n")
+    flags = [{"dataset": str(tmp_path / name / "points.csv"), "epochs": 1} for name in ("one", "two")]
+    codes, said = fit_apart(tmp_path / "run", flags)
+    assert codes == [2, 2], said
+    assert "have not read the same data: rank 1 on" in said
+    assert ("has 41 samples, rank 0 on" in said) == (what == "a row more")
 
 
 def test_a_metric_that_keeps_rows_where_a_rank_has_none(tmp_path: Path) -> None:

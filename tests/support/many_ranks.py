@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -49,6 +50,16 @@ def refused_on(world: int, folder: Path, **flags: Any) -> str:
     assert codes == [2] * world, words
     assert not folder.exists()
     return words
+
+
+def fit_apart(folder: Path, flags: list[dict[str, Any]]) -> tuple[list[int], str]:
+    """Ranks that were started with different flags, each as on its own machine: exit codes, and what was said."""
+    given = [{**each, "devices": "1", "num_nodes": len(flags)} for each in flags]
+    return ended(in_ranks(len(flags), _fit_with, folder, given))
+
+
+def _fit_with(run: Path, flags: list[dict[str, Any]]) -> int:
+    return _fit(run, flags[int(os.environ["NODE_RANK"])])
 
 
 def _fit(run: Path, flags: dict[str, Any]) -> int:

@@ -44,6 +44,7 @@ from litscope.training.loop.early_stopping import TO_TRAIN_ON
 from litscope.training.loop.fit_record import FitRecord, num_test_batches, num_val_batches
 from litscope.training.loop.planting import plant_or_take_out
 from litscope.training.loop.recording import Recording
+from litscope.training.loop.same_data import check_same_data
 from litscope.training.loop.steered_fit import LiveRun
 from litscope.training.loop.stride import Stride
 from litscope.training.loop.trainer_parts import data_of
@@ -127,7 +128,7 @@ class Recorder(Checkpoint):
         self._stride, self._has_guests = stride, has_guests
         self._on_epoch = on_epoch
         self._is_set_up = False
-        self._is_ending = False
+        self._is_ending = self._is_asked_to_end = False
         self._limits: tuple[int | None, int] | None = None
         self._restored: dict[str, Any] | None = None
         self._common_batches = 0
@@ -146,6 +147,7 @@ class Recorder(Checkpoint):
             shows_bar=self._shows_bar,
             monitor=self._monitor,
         )
+        check_same_data(self._recording.ranks, data_of(trainer).manifest)
         guard_checkpoints(trainer, self._recording.claim.check)
         self._is_set_up = True
 
@@ -247,6 +249,8 @@ class Recorder(Checkpoint):
             self._fit.training_ends()
         elif has_stepped:
             self._step_ends(trainer)
+        elif self._is_asked_to_end:
+            trainer.should_stop = False  # until the accumulated step is done
 
     def _step_ends(self, trainer: L.Trainer) -> None:
         """An optimizer step is done and the epoch goes on: a point where the run can stop."""
@@ -258,7 +262,7 @@ class Recorder(Checkpoint):
             fit.training_ends()
             return
         due = self._look(fit.step)
-        if due.end:
+        if due.end or self._is_asked_to_end:
             self._end(trainer)
             fit.training_ends()
         is_save_due = self._save_every_steps is not None and fit.step % self._save_every_steps == 0
@@ -267,7 +271,8 @@ class Recorder(Checkpoint):
     def _agree_to_end(self, trainer: L.Trainer) -> None:
         """Where a callback of the caller's ends the run on one rank, it ends on all; else they wait for each other."""
         if self._has_guests:
-            (trainer.should_stop,) = self._recording.ranks.any(trainer.should_stop)
+            (self._is_asked_to_end,) = self._recording.ranks.any(self._is_asked_to_end or trainer.should_stop)
+            trainer.should_stop = self._is_asked_to_end
 
     def _end(self, trainer: L.Trainer) -> None:
         """End the run once the validation and all that belongs to an epoch's end are done, in this attempt or later."""
