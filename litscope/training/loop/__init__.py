@@ -3,6 +3,7 @@
     recorder        the one callback at each batch's end: it records, saves, steers and stops the run
     fit_record      what has been recorded of the present fit, and where it stands
     recording       what a process records with, once the ranks have met
+    same_data       whether all ranks have read the same samples
     trainer_parts   from a trainer to our own data module, classifier and metrics, typed
     loss_watch      the losses on the device: their mean, and the first that is not a number
     clean_pass      samples shown as in an evaluation, in the middle of training
