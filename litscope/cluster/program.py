@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from litscope.addresses import BETWEEN
+from litscope.addresses import BETWEEN, scrubbed
 from litscope.config.recipe import Recipe
 from litscope.config.resume import asked_for, run_settings
 from litscope.console import shell_word
@@ -111,6 +111,7 @@ def fit_program(recipe: Recipe, words: Sequence[str], shape: Shape, *, has_gpus:
         ConfigError: for a training on a GPU in a job without.
         RunError: for a folder that is taken, or a run that is not there.
     """
+    _refuse_secrets(words)
     accelerator = recipe.hardware.accelerator
     uses_gpus = has_gpus and accelerator != "cpu"
     if accelerator not in ("auto", "cpu") and not has_gpus:
@@ -125,6 +126,16 @@ def fit_program(recipe: Recipe, words: Sequence[str], shape: Shape, *, has_gpus:
     return Program(
         tuple(words), tuple(added), "fit", RunDir(path), folder is None, uses_gpus, goes_on, recipe.hardware.signal
     )
+
+
+def _refuse_secrets(words: Sequence[str]) -> None:
+    """The script of a job is a file, and its command line is what every user of the cluster may list."""
+    for word in words:
+        if scrubbed(word) != word:
+            raise ConfigError(
+                f"{scrubbed(word)}: a part of the address may be a secret, and the job's script would hold it. Give an "
+                "s3:// or gs:// address, and the job its credentials in the environment."
+            )
 
 
 def of_shape(recipe: Recipe, shape: Shape) -> list[str]:

@@ -44,6 +44,7 @@ def trained_run(given: dict[str, Any]) -> Path | None:
     """
     from litscope.config.resume import checkpoint_of, find_checkpoint
     from litscope.data.sources.names import require_dataset, require_paths
+    from litscope.data.sources.shard_names import is_addressed, require_there
 
     if Path(given["run"]).is_file():
         folder = find_checkpoint(given["run"])[1]
@@ -52,5 +53,8 @@ def trained_run(given: dict[str, Any]) -> Path | None:
         checkpoint_of(RunDir(folder), given["checkpoint"])
     if given["dataset"] is not None:
         require_dataset(given["dataset"])
-    require_paths(given.get("paths", ()))
+    paths = [path for path in given.get("paths", ()) if not is_addressed(path)]
+    require_paths(paths)
+    for path in set(given.get("paths", ())).difference(paths):
+        require_there(path)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from litscope.config.recipe import Recipe
-from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.source import Source, open_source, require_shards
 from litscope.data.sources.splits import Folds
 from litscope.data.storage.store import use_endpoint
 from litscope.errors import ConfigError
@@ -22,7 +22,7 @@ def make_source(recipe: Recipe) -> Source:
     if data.origin is None:
         raise ConfigError("No data set is given. Say which: `litscope fit digits`, or `litscope fit PATH`.")
     use_endpoint(data.endpoint_url)
-    return open_source(
+    source = open_source(
         data.origin,
         data_dir=data.data_dir,
         download=data.download,
@@ -37,6 +37,9 @@ def make_source(recipe: Recipe) -> Source:
         seed=recipe.training.seed if data.split_seed is None else data.split_seed,
         cache_dir=None if data.cache_dir is None else Path(data.cache_dir),
     )
+    if data.use_webdataset:
+        require_shards(source)
+    return source
 
 
 def folds_of(recipe: Recipe) -> Folds | None:

@@ -34,8 +34,8 @@ _NONE = -1
 _CHUNK = 256  # files per task of the thread pool
 
 UNCHECKED = (
-    "this run was written by a litscope that kept no contents of samples: they are found by their keys, and whether "
-    "their content is still the same cannot be checked"
+    "nobody has kept the contents of its samples (an old litscope, or shards without checksums: litscope index "
+    "--checksums): they are found by their keys, and whether their content is still the same cannot be checked"
 )
 
 Codes = npt.NDArray[np.int64]
@@ -114,7 +114,8 @@ def with_content(source: Source, known: Manifest | None = None, progress: bool =
     if source.digests is not None:
         return manifest.with_content(source.digests)
     if not isinstance(source.reader, FileReader):
-        assert source.reader.array is not None
+        if source.reader.array is None:  # shards that others wrote: nobody has read their bytes
+            return manifest
         return manifest.with_content(array_digests(source.reader.array))
     sizes, times = source.reader.stats().T
     digests: list[bytes | None] = [None] * len(manifest)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from litscope.addresses import BETWEEN, hidden
 from litscope.console import warn
 from litscope.data.draws import Sampler
-from litscope.data.sources.source import Source, open_source
+from litscope.data.sources.source import Source, open_source, require_shards
 from litscope.data.sources.splits import Folds
 from litscope.data.storage.store import use_endpoint
 from litscope.data.transforms import Policy
@@ -173,7 +173,7 @@ class DataSettings:
         use_endpoint(self.endpoint_url)
         urls = ((name.removesuffix("_urls"), getattr(self, name)) for name in _URLS)
         shards = BETWEEN.join(f"{split}={texts}" for split, texts in urls if texts) if self.train_urls else None
-        return open_source(
+        source = open_source(
             self.dataset or shards or folder.absolute(),  # absolute: `digits` would be the named data set
             data_dir=folder,
             download=self.download,
@@ -188,6 +188,9 @@ class DataSettings:
             folds=self.folds,
             cache_dir=self.cache_folder,
         )
+        if self.use_webdataset:
+            require_shards(source)
+        return source
 
 
 _URLS = ("train_urls", "val_urls", "test_urls")

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_foreign import image, write
+from foreign_tars import image, write
 
 from litscope.config.flags import recipe_from_keywords
+from litscope.curation.indexing import How, make_index
 from litscope.curation.recipe_source import make_source
+from litscope.data.content import match, with_content
 from litscope.data.datamodule import ClassificationData
 from litscope.data.shards.index import FILE, Index
 from litscope.data.sources import addressed, shard_names
 from litscope.data.sources.addressed import Found, find_shards
+from litscope.data.sources.again import open_again
 from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, DataError
 
@@ -109,6 +112,31 @@ def test_another_server_is_asked_in_this_process_and_those_that_it_starts(monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")  # so that it is taken back
     make_source(recipe_from_keywords(dataset="one", endpoint_url="http://127.0.0.1:9000"))
     assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.usefixtures("folder")
+def test_samples_without_a_known_content_are_found_by_their_keys() -> None:
+    source = open_source("one")
+    again = open_again("one/train-1.tar", like=source.manifest)
+    found = match(with_content(again, source.manifest), source.manifest)
+    assert (found.sample_id.tolist(), found.is_checked) == (list(range(8, 16)), False)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_shard_that_is_missing_or_another_is_told_before_anything_is_read() -> None:
+    found = make_index(["one"], How())
+    Path("one/train-1.tar").write_bytes(b"another")
+    with pytest.raises(DataError, match=r"train-1.tar has 7 bytes, and [\d,]+ by its index"):
+        find_shards("train=one/train-{0..1}.tar", progress=False)
+    Path("one/train-1.tar").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 shards are not there: .*train-1.tar"):
+        find_shards(found.index, progress=False)
+
+
+@pytest.mark.usefixtures("folder")
+def test_other_data_are_no_shards() -> None:
+    with pytest.raises(ConfigError, match="--use-webdataset is for shards, and digits is none"):
+        make_source(recipe_from_keywords(dataset="digits", use_webdataset=True))
 
 
 @pytest.mark.usefixtures("folder")

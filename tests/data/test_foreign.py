@@ -5,13 +5,11 @@ from __future__ import annotations
 import doctest
 import io
 import json
-import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from foreign_tars import image, write
 from PIL import Image
 
 from litscope.data.reading.digests import bytes_digest
@@ -19,25 +17,6 @@ from litscope.data.shards.scan import Asked
 from litscope.data.sources import foreign
 from litscope.data.sources.foreign import Indexed, Tar, index_tars
 from litscope.errors import DataError
-
-Members = Sequence[tuple[str, bytes]]
-
-
-def image(seed: int, kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    shape = (8, 8, 3) if mode == "RGB" else (8, 8)
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def write(path: Path, members: Members) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def opened(path: Path, split: str = "train") -> Tar:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from litscope.addresses import CUT, hidden, is_url, shown
+from litscope.addresses import CUT, absolute, hidden, is_url, shown
 from litscope.data.reading.cache import default_folder
 from litscope.data.shards.index import FILE, Index, Shard
 from litscope.data.shards.scan import Asked
@@ -88,9 +88,42 @@ def find_shards(dataset: str, cache_dir: Path | None = None, progress: bool = Tr
     parts = [*folders, *finder.of_tars(tars)]
     first = next(url for urls in named.values() for url in urls)
     root = first.rstrip("/") if not name_of(first).lower().endswith((_TAR, ".parquet")) else folder_of(first)
-    path = local_path(root)
-    root = root if path is None else str(path.resolve())
-    return Found(name_of(root) or root, *_joined(parts, root), tuple(finder.notes))
+    root = absolute(root)
+    found = Found(name_of(root) or root, *_joined(parts, root), tuple(finder.notes))
+    _require_there(finder.store, found)
+    return found
+
+
+def _require_there(store: Store, found: Found) -> None:
+    """Refuse a set of which a shard is missing, or is another, as far as its storage can be listed.
+
+    Raises:
+        DataError: naming the first.
+    """
+    sizes = {place_of(found.root, shard.name): shard.num_bytes for shard in found.index.shards}
+    there: dict[str, int] = {}
+    for folder in dict.fromkeys(map(folder_of, sizes)):
+        mine = [url for url in sizes if folder_of(url) == folder]
+        if local_path(folder) is not None:
+            there |= {url: path.stat().st_size for url in mine if (path := local_path(url)) and path.is_file()}
+        elif folder.startswith("http"):
+            there |= {url: sizes[url] for url in mine}  # who reads them will tell
+        else:
+            try:
+                there |= patiently(partial(store.list, f"{folder}/"))
+            except Unanswered:
+                raise
+            except DataError:  # it may not be listed, and may be read all the same
+                there |= {url: sizes[url] for url in mine}
+    missing = [url for url in sizes if url not in there]
+    if missing:
+        raise DataError(f"{len(missing):,} of {len(sizes):,} shards are not there: {missing[0]}. Bring them all there.")
+    other = next((url for url, size in sizes.items() if there[url] != size), None)
+    if other is not None:
+        raise DataError(
+            f"{other} has {there[other]:,} bytes, and {sizes[other]:,} by its index: it is another file, or was cut. "
+            "Bring it there once more, or make the index anew: litscope index."
+        )
 
 
 @dataclass(frozen=True)
@@ -279,7 +312,7 @@ def _of_shards(index: Index, chosen: Mapping[int, str]) -> Index:
 def _joined(parts: Sequence[_Part], root: str) -> tuple[Index, str]:
     """One index of several, and what the names of its shards start from."""
     if len(parts) == 1 and (parts[0].root or not parts[0].index.shards):
-        return parts[0].index, parts[0].root
+        return parts[0].index, absolute(parts[0].root)
     classes = parts[0].index.classes
     if any(part.index.classes != classes for part in parts):
         classes = order_classes(name for part in parts for name in part.index.classes)
@@ -300,10 +333,7 @@ def _joined(parts: Sequence[_Part], root: str) -> tuple[Index, str]:
             keys = pc.binary_join_element_wise(name, table["key"], "/")
             table = table.set_column(table.column_names.index("key"), "key", keys)
         tables.append(table)
-        shards += [
-            Shard(join(part.root, one.name) if part.root else one.name, one.num_bytes, one.digest)
-            for one in index.shards
-        ]
+        shards += [Shard(absolute(place_of(part.root, one.name)), one.num_bytes, one.digest) for one in index.shards]
     table = pa.concat_tables(tables, promote_options="default")
     encoding = {**parts[0].index.encoding, "channels": channels}
     return Index(table, classes, tuple(shards), encoding), root

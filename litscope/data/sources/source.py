@@ -29,6 +29,7 @@ from litscope.data.reading import bands, images
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.shards.index import index_of
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources import splits
 from litscope.data.sources.arrays import npz_rows
 from litscope.data.sources.columns import NONE, Asked
@@ -167,6 +168,12 @@ def open_source(
         group_column=rows.group_column,
         wanted=wanted,
     )
+
+
+def require_shards(source: Source) -> None:
+    """Refuse data of another kind, where --use-webdataset was asked for. Raises ConfigError."""
+    if not isinstance(source.reader, ShardReader):
+        raise ConfigError(f"--use-webdataset is for shards, and {source.name} is none. Leave it out.")
 
 
 def read_rows(
