@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -47,7 +46,6 @@ class GivenMetrics:
         for copies in self._of_phase.values():
             for metric in copies.values():
                 metric.reset()
-        self._no_rows: dict[str, list[dict[str, list[Tensor]]]] = {}
 
     def __iter__(self) -> Iterator[str]:
         """Their names."""
@@ -75,7 +73,6 @@ class GivenMetrics:
                 warnings.simplefilter("ignore")  # of so few rows it may have something to say
                 try:
                     metric.update(p, label)
-                    self._no_rows[name] = [_without_rows(part) for part in _parts(metric)]
                     value = metric.compute()
                 except Exception as error:  # whatever a metric raises
                     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -113,39 +110,14 @@ class GivenMetrics:
         if not self._given or phase not in self._of_phase:
             return {}
         copies = self._of_phase[phase]
-        for name, metric in copies.items():
-            self._take_part(name, metric)
         values = {f"{phase}/{name}": float(metric.compute()) for name, metric in copies.items()}
         self.reset(phase)
         return values
-
-    def _take_part(self, name: str, metric: Metric) -> None:
-        """Let a rank that saw no row, as where there are fewer than ranks, gather rows with the others.
-
-        torchmetrics would have it send another shape and type than theirs, of which all die, or wait for ever.
-        """
-        if not dist.is_available() or not dist.is_initialized():
-            return
-        for part, states in zip(_parts(metric), self._no_rows.get(name, []), strict=False):
-            for state, rows in states.items():
-                if not getattr(part, state):
-                    setattr(part, state, [each.to(part.device) for each in rows])
 
     def reset(self, phase: str) -> None:
         """Forget the rows since the last `take`."""
         for metric in self._of_phase.get(phase, {}).values():
             metric.reset()
-
-
-def _parts(metric: Metric) -> list[Metric]:
-    """A metric, and those inside it, each of which gathers what is its own."""
-    return [part for part in metric.modules() if isinstance(part, Metric)]
-
-
-def _without_rows(metric: Metric) -> dict[str, list[Tensor]]:
-    """What of a metric's state is a list of rows: name -> the same, (0, ...), of their shape and type."""
-    states = {name: getattr(metric, name) for name, start in metric._defaults.items() if isinstance(start, list)}
-    return {name: [rows[0][:0]] for name, rows in states.items() if rows and rows[0].ndim}
 
 
 def _checked(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
