@@ -7,6 +7,7 @@
     │   ├── ModelError           an architecture or weights file
     │   ├── RunError             a run folder or a checkpoint that is missing, taken or damaged
     │   └── MissingExtra         an optional dependency is not installed
+    ├── StorageError         1   an object store or a web server does not answer
     ├── LedgerError          1   signals could not be recorded or read
     ├── NonFiniteLossError   1   the loss became NaN or infinite
     ├── Superseded           1   another process has taken the run over
@@ -63,6 +64,10 @@ class MissingExtra(UserError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed. Install it with: pip install 'litscope[{extra}]'"
         )
+
+
+class StorageError(LitscopeError):
+    """An object store or a web server gave no answer for so long that the run ends."""
 
 
 class LedgerError(LitscopeError):

@@ -10,7 +10,7 @@ from typing import Literal
 from litscope.addresses import BETWEEN
 from litscope.config.section import Section, is_folder, refuse
 from litscope.errors import ConfigError
-from litscope.settings import COUNT, PART, SEED, SHARE, Range, setting
+from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, Range, setting
 from litscope.sizes import is_size
 from litscope.types import Interpolation
 
@@ -89,8 +89,16 @@ class DataConfig(Section, group="data"):
     """Decode images once into a memory-mapped cache. Default: when it fits in memory and on the disk."""
     cache_dir: str | None = setting(None, check=is_folder, takes=(os.PathLike,))
     """Folder of the caches. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    cache_size: str | None = setting(None, check=is_size, is_for_images=True)
+    """Shards elsewhere: bytes of them that are kept on this machine's disk, such as 200G. Default: with --cache-dir a
+    quarter of its disk, else none."""
+    storage_timeout: float = setting(600.0, check=NOT_NEGATIVE, is_for_images=True)
+    """Shards elsewhere: seconds for which a server that does not answer is asked again, before the run ends."""
     strict_data: bool = False
     """Stop at the first unreadable file, instead of setting it aside and reporting it."""
+    on_bad_data: Literal["skip", "stop"] = "skip"
+    """What becomes of samples that cannot be read: skip (each is told and left out; more than 1 % while it trains, or
+    of shards, end the run) or stop (at the first, as --strict-data)."""
     actions: str | None = setting(None, takes=(os.PathLike,))
     """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that
     `litscope export --to actions` wrote."""

@@ -179,10 +179,20 @@ class FitKeywords(TypedDict, total=False):
     """The other way of `cache`."""
     cache_dir: str | os.PathLike[str] | None
     """Folder of the caches. Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    cache_size: str | None
+    """Shards elsewhere: bytes of them that are kept on this machine's disk, such as 200G. Default: with --cache-dir
+    a quarter of its disk, else none.
+    """
+    storage_timeout: float
+    """Shards elsewhere: seconds for which a server that does not answer is asked again, before the run ends."""
     strict_data: bool
     """Stop at the first unreadable file, instead of setting it aside and reporting it."""
     no_strict_data: bool
     """The other way of `strict_data`."""
+    on_bad_data: Literal["skip", "stop"]
+    """What becomes of samples that cannot be read: skip (each is told and left out; more than 1 % while it trains,
+    or of shards, end the run) or stop (at the first, as --strict-data). One of: skip, stop.
+    """
     actions: str | os.PathLike[str] | None
     """Decisions to start with (discards, labels, weights, tags): those of a run, or a file that `litscope export
     --to actions` wrote.

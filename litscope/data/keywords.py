@@ -80,8 +80,14 @@ class DataKeywords(TypedDict, total=False):
     """Decode once into a memory map. Default: when it fits in memory and on the disk."""
     cache_dir: str | os.PathLike[str] | None
     """Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    cache_size: str | None
+    """Bytes of shards elsewhere kept on the disk. Default: with `cache_dir` a quarter of its disk, else none."""
+    storage_timeout: float
+    """Seconds for which a server that does not answer is asked again."""
     strict_data: bool
     """Raise for the first unreadable file, instead of setting it aside."""
+    on_bad_data: Literal["skip", "stop"]
+    """Leave samples out that cannot be read, up to 1 % of those of a pass; or raise for the first, as `strict_data`."""
     mixup: float
     """Alpha of mixup; 0 is off."""
     cutmix: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,21 @@ from litscope.data.batch_transform import BatchTransform
 from litscope.data.manifest import Manifest, memory_given_back
 from litscope.data.pieces import WINDOW, Pieces, pieces_of
 from litscope.data.preflight import Report, inspect
+from litscope.data.reading.cache import default_folder, disk_bytes
 from litscope.data.reading.readers import FileReader
 from litscope.data.sampler import Ids
 from litscope.data.settings import DataSettings
+from litscope.data.shards.fetch import Fetch
 from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.source import Source
+from litscope.data.storage.cache import BlockCache
+from litscope.data.storage.retries import Retries
 from litscope.data.stored import Normalization, Stored, measure, store
 from litscope.data.transforms import Augmentation
 from litscope.errors import ConfigError, DataError
 from litscope.sizes import num_bytes
+
+_SHOWN = 5  # samples that a message names
 
 NEVER_FLIPPED = ("digits", "mnist", "svhn")
 """Named data sets of characters: mirrored they are others."""
@@ -95,6 +102,14 @@ def _open(settings: DataSettings, progress: bool) -> Opened:
             f"--shuffle-window {settings.shuffle_window} is for shards; {source.name} is none, and is shuffled as a "
             "whole. Leave it out."
         )
+    reader = source.reader
+    if isinstance(reader, ShardReader) and reader.is_elsewhere:
+        reader.fetch = Fetch(retries=Retries(settings.storage_timeout), cache=_kept_on_disk(settings))
+    elif settings.cache_size is not None:
+        raise ConfigError(
+            f"--cache-size {settings.cache_size} is for shards that lie elsewhere; {source.name} is on this machine. "
+            "Leave it out."
+        )
     stored = store(
         source,
         image_size=settings.image_size,
@@ -111,11 +126,20 @@ def _open(settings: DataSettings, progress: bool) -> Opened:
         progress=progress,
         kept_in=None if stored.cache is None else stored.cache.folder,
     )
-    if report.unreadable and settings.strict_data:
+    if isinstance(reader, ShardReader) and len(report.unreadable_ids) > max(1, len(reader) // 100):
+        if stored.cache is not None:  # what can be read tomorrow, must not be missing in it
+            shutil.rmtree(stored.cache.folder, ignore_errors=True)
+        files = "".join(f"\n  {one_line(key)}: {one_line(reason)}" for key, reason in report.unreadable[:_SHOWN])
+        raise DataError(
+            f"{len(report.unreadable_ids):,} of {len(reader):,} samples cannot be read; at most 1 % may be left out. "
+            f"`litscope verify` names what is wrong with shards. The first:{files}"
+        )
+    if report.unreadable and settings.stops_at_bad_data:
+        asked = "--strict-data" if settings.strict_data else "--on-bad-data stop"
         files = "".join(f"\n  {one_line(key)}: {one_line(reason)}" for key, reason in report.unreadable)
         raise DataError(
-            f"{len(report.unreadable):,} files cannot be read, and --strict-data is on. Mend or remove them, "
-            f"or leave --strict-data out to set them aside:{files}"
+            f"{len(report.unreadable):,} files cannot be read, and {asked} is on. Mend or remove them, "
+            f"or leave {asked} out to set them aside:{files}"
         )
     manifest = source.manifest
     if source.kind == "image":
@@ -137,6 +161,16 @@ def _open(settings: DataSettings, progress: bool) -> Opened:
     if not len(opened.readable(manifest.ids("train"))):
         raise DataError(f"{source.name} has no labelled, readable training sample.")
     return opened
+
+
+def _kept_on_disk(settings: DataSettings) -> BlockCache | None:
+    """Where parts of shards elsewhere are kept; None where nobody asks for it."""
+    if settings.cache_size is None and settings.cache_dir is None:
+        return None
+    folder = (settings.cache_folder or default_folder()) / "shards"
+    if settings.cache_size is not None:
+        return BlockCache(folder, num_bytes(settings.cache_size))
+    return BlockCache(folder, disk_bytes(folder) // 4)
 
 
 def _pieces(source: Source, window: str) -> Pieces | None:

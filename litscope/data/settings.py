@@ -102,8 +102,14 @@ class DataSettings:
     """Decode once into a memory map. Default: when it fits in memory and on the disk."""
     cache_dir: str | os.PathLike[str] | None = None
     """Default: $LITSCOPE_CACHE, else ~/.cache/litscope."""
+    cache_size: str | None = setting(None, check=is_size)
+    """Bytes of shards elsewhere kept on the disk. Default: with `cache_dir` a quarter of its disk, else none."""
+    storage_timeout: float = setting(600.0, check=NOT_NEGATIVE)
+    """Seconds for which a server that does not answer is asked again."""
     strict_data: bool = False
     """Raise for the first unreadable file, instead of setting it aside."""
+    on_bad_data: Literal["skip", "stop"] = "skip"
+    """Leave samples out that cannot be read, up to 1 % of those of a pass; or raise for the first, as `strict_data`."""
     mixup: float = setting(0.0, check=NOT_NEGATIVE)
     """Alpha of mixup; 0 is off."""
     cutmix: float = setting(0.0, check=NOT_NEGATIVE)
@@ -160,6 +166,11 @@ class DataSettings:
     def cache_folder(self) -> Path | None:
         """Where caches lie; None for the usual place."""
         return None if self.cache_dir is None else Path(self.cache_dir)
+
+    @property
+    def stops_at_bad_data(self) -> bool:
+        """Whether the first sample that cannot be read is an error."""
+        return self.strict_data or self.on_bad_data == "stop"
 
     def open_source(self) -> Source:
         """The source that was given, or that of the data set.

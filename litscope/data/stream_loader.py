@@ -27,6 +27,7 @@ class StreamLoader(Loader):
         size: S, side of the square that is handed over: (B, K, S, S) in channels-last memory.
         num_workers: threads; 0 decodes in the calling one, when the batch is asked for.
         strict: raise for the first image that cannot be read.
+        most_broken: samples that may be left out before it raises; None: any number.
         skips_empty: pass over a batch of which no image can be read, instead of raising.
         interpolation: how images come to that size.
 
@@ -44,6 +45,7 @@ class StreamLoader(Loader):
         num_workers: int = 0,
         pin_memory: bool = False,
         strict: bool = False,
+        most_broken: int | None = None,
         skips_empty: bool = False,
         interpolation: Interpolation = "bilinear",
         epoch: int = 0,
@@ -51,7 +53,7 @@ class StreamLoader(Loader):
     ) -> None:
         super().__init__(order, overlay, pin_memory=pin_memory, epoch=epoch, limit=limit)
         self.broken: dict[int, str] = {}
-        self._strict = strict
+        self._strict, self._most_broken = strict, most_broken
         self._skips_empty = skips_empty
         self._decoder = BatchDecoder(reader, size, num_workers, pin_memory, interpolation)
         weakref.finalize(self, self._decoder.close)  # also at exit
@@ -76,3 +78,9 @@ class StreamLoader(Loader):
             if id_ not in self.broken:
                 warn(f"left out: {reason}")
         self.broken.update(broken)
+        if self._most_broken is not None and len(self.broken) > self._most_broken:
+            raise DataError(
+                f"{len(self.broken):,} samples cannot be read, and at most 1 % may be left out ({self._most_broken:,} "
+                f"here). The last: {next(reversed(self.broken.values()))} Mend the data, or discard these samples "
+                "(litscope discard)."
+            )

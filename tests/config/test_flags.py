@@ -303,6 +303,9 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's
         "model.member_lr": st.just([]),  # as many as members
         "model.member_weight_decay": st.just([]),
+        "data.cache_size": st.sampled_from(["5000000", "256M", "1.5G", None]),
+        "data.storage_timeout": st.floats(0, 1e6),
+        "data.on_bad_data": st.sampled_from(["skip", "stop"]),
         "data.shuffle_window": st.sampled_from(["5000000", "256M", "1.5G", None]),
         **dict.fromkeys(("data.train_urls", "data.val_urls", "data.test_urls"), st.none()),  # not with a dataset
         "data.use_webdataset": st.just(False),  # not without one

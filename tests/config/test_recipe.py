@@ -40,6 +40,8 @@ def test_defaults_pass() -> None:
         ("data.num_workers", [0, 4], [-1]),
         ("data.image_size", [32], [0]),
         ("data.crop_padding", [0, 4], [-1]),
+        ("data.cache_size", ["5000000", "4g", "1.5 GB"], ["much", "-1", ""]),
+        ("data.storage_timeout", [0, 1.5], [-1]),
         ("data.shuffle_window", ["5000000", "4g", "1.5 GB"], ["much", "-1", ""]),
         ("data.augment", ["none", "autoaugment"], ["loud"]),
         ("training.epochs", [1], [0]),

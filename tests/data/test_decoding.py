@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,9 @@ from litscope.errors import DataError
 
 def files(read, channels=3):
     """A reader of images of 8 pixels."""
-    return SimpleNamespace(read=read, channels=channels, dtype=np.dtype(np.uint8))
+    reader = SimpleNamespace(read=read, channels=channels, dtype=np.dtype(np.uint8))
+    reader.foreseeing = lambda ids: nullcontext(reader)
+    return reader
 
 
 def numbered(id_, min_side=0):

@@ -36,6 +36,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,13 @@ def room_bytes(folder: Path) -> int:
     return max(0, int(shutil.disk_usage(folder).free * 0.95) - 64 * 2**20)
 
 
+def disk_bytes(folder: Path) -> int:
+    """Bytes of the disk on which `folder` is, or would be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).total
+
+
 def _num_rows(sample_ids: NDArray[np.int64]) -> int:
     return int(sample_ids.max()) + 1 if len(sample_ids) else 0
 
@@ -343,11 +351,11 @@ def _decode_all(
     descriptor = os.open(path, os.O_WRONLY)
     pool = open_pool(num_threads)
 
-    def decode(ids: NDArray[np.int64]) -> dict[int, str]:
+    def decode(ids: NDArray[np.int64], near: Reader) -> dict[int, str]:
         broken = {}
         for id_ in ids.tolist():
             try:
-                pixels = resize(reader.read(id_, min_side=size), size, interpolation)
+                pixels = resize(near.read(id_, min_side=size), size, interpolation)
             except DataError as error:
                 broken[id_] = str(error)
                 continue
@@ -359,8 +367,10 @@ def _decode_all(
 
     try:
         chunks = [sample_ids[start : start + _CHUNK] for start in range(0, len(sample_ids), _CHUNK)]
-        found = track(pool.map(decode, chunks), "decoding images once", total=len(chunks), show=progress)
-        broken = {id_: reason for part in found for id_, reason in part.items()}
+        with reader.foreseeing(sample_ids) as near:
+            parts = pool.map(partial(decode, near=near), chunks)
+            found = track(parts, "decoding images once", total=len(chunks), show=progress)
+            broken = {id_: reason for part in found for id_, reason in part.items()}
         os.fsync(descriptor)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

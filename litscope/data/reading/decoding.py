@@ -109,18 +109,22 @@ class BatchDecoder:
 
     def batches(self, batches: list[Ids]) -> Iterator[Decoded]:
         """Each batch in turn. When the iterator is closed, what was decoded ahead is thrown away."""
-        if not self._num_threads:
+        with self._reader.foreseeing(np.concatenate([*batches, np.empty(0, np.int64)])) as reader:
+            if self._num_threads:
+                yield from self._in_threads(batches, reader)
+                return
             for ids in batches:
                 work = _Work(ids, self._empty(len(ids)), self._interpolation)
-                work.decode(self._reader, self._size, 0, len(ids))
+                work.decode(reader, self._size, 0, len(ids))
                 yield work.result(self._pin_memory)
-            return
+
+    def _in_threads(self, batches: list[Ids], reader: Reader) -> Iterator[Decoded]:
         if self._pool is None:
             self._pool = open_pool(self._num_threads)
         under_way: deque[tuple[_Work, list[Future[None]]]] = deque()
         try:
             for ids in batches:
-                under_way.append(self._start(ids, self._pool))
+                under_way.append(self._start(ids, self._pool, reader))
                 if len(under_way) > self._num_ahead(len(ids)):
                     yield self._finish(*under_way.popleft())
             while under_way:
@@ -136,11 +140,11 @@ class BatchDecoder:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def _start(self, ids: Ids, pool: ThreadPoolExecutor) -> tuple[_Work, list[Future[None]]]:
+    def _start(self, ids: Ids, pool: ThreadPoolExecutor, reader: Reader) -> tuple[_Work, list[Future[None]]]:
         work = _Work(ids, self._empty(len(ids)), self._interpolation)
         chunk = max(1, min(_CHUNK, -(-len(ids) // self._num_threads)))
         starts = range(0, len(ids), chunk)
-        return work, [pool.submit(work.decode, self._reader, self._size, at, at + chunk) for at in starts]
+        return work, [pool.submit(work.decode, reader, self._size, at, at + chunk) for at in starts]
 
     def _finish(self, work: _Work, parts: list[Future[None]]) -> Decoded:
         for part in parts:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -50,6 +51,9 @@ class Reader(Protocol):
         """(H, W, K) or (F,). A large JPEG may come smaller, with its shorter side at least `min_side` if that is
         not 0. Raises DataError with path and reason.
         """
+
+    def foreseeing(self, ids: npt.NDArray[np.int64]) -> AbstractContextManager[Reader]:
+        """A reader for as long as these samples are read, about in this order: what is far away is read ahead."""
 
     def take(self, order: npt.NDArray[np.int64]) -> Reader:
         """The same samples in another order: sample i of it is `order[i]` here."""
@@ -102,6 +106,10 @@ class ArrayReader:
             raise DataError(f"no sample {sample_id} among {len(self._array):,}")
         row: npt.NDArray[Any] = self._array[sample_id]
         return row
+
+    def foreseeing(self, ids: npt.NDArray[np.int64]) -> AbstractContextManager[ArrayReader]:  # noqa: ARG002 all is near
+        """The reader itself."""
+        return nullcontext(self)
 
     def take(self, order: npt.NDArray[np.int64]) -> ArrayReader:
         """A copy in another order."""
@@ -188,6 +196,10 @@ class FileReader:
                 f"{array.shape[2]} bands of {array.dtype}; the data set has {self._channels} of {self._dtype}"
             )
         return array
+
+    def foreseeing(self, ids: npt.NDArray[np.int64]) -> AbstractContextManager[FileReader]:  # noqa: ARG002 all is near
+        """The reader itself."""
+        return nullcontext(self)
 
     def take(self, order: npt.NDArray[np.int64]) -> FileReader:
         """The same files in another order."""

@@ -9,6 +9,8 @@ torch.
     scan      their members -> samples: images with labels
     upload    shards -> a bucket
     verify    whether shards still are what was written
+    fetch     parts of shards elsewhere, asked for again, and kept on the disk
+    ahead     the bytes of samples that will be asked for, read before they are
     reader    sample_id -> pixels, by the place of its bytes
 
 Who may come in: `data`, and rooms that may import it. This room imports the ground floor, and of `data` the manifest

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +19,15 @@ from litscope.addresses import is_url
 from litscope.data.manifest import in_one_piece
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import DIGEST_BYTES, bytes_digest
+from litscope.data.shards.ahead import Ahead
+from litscope.data.shards.fetch import Fetch
 from litscope.data.shards.index import Index
-from litscope.data.storage.store import Store
 from litscope.data.storage.urls import place_of
 from litscope.errors import DataError
 from litscope.seals import DIFFERENT
 
 _HEAD_BYTES = 65_536
+_READS = 3  # of a sample elsewhere whose bytes are not those that were written: a network may turn a bit
 
 
 class ShardReader:
@@ -33,6 +38,9 @@ class ShardReader:
         index: of them; row i is sample_id i.
         channels: 1 or 3 of images, the number of bands of arrays; None: as the index says.
         dtype: uint8, or float32 of arrays of other types; None: as the index says.
+
+    Attributes:
+        fetch: how shards that lie elsewhere are read.
     """
 
     kind: Literal["image", "table"] = "image"
@@ -44,7 +52,10 @@ class ShardReader:
         self._channels = int(index.encoding["channels"]) if channels is None else channels
         self._dtype: np.dtype[Any] = np.dtype(index.encoding["dtype"] if dtype is None else dtype)
         self._files = [place_of(folder, shard.name) for shard in index.shards]
-        self._store = Store()
+        self._shards = index.shards
+        self._keys = index.table["key"]
+        self.fetch = Fetch()
+        self._ahead: Ahead | None = None
         self.places = index.places
         suffixes = in_one_piece(index.table["suffix"]).dictionary_encode()
         self._suffixes: list[str] = suffixes.dictionary.to_pylist()
@@ -67,7 +78,27 @@ class ShardReader:
     def place(self, sample_id: int) -> str:
         """Where a sample lies, for people."""
         shard, offset, _ = self.places.of(sample_id)
-        return f"{self._files[shard]} at byte {offset:,}"
+        return f"{self._files[shard]} at byte {offset:,} ({self._keys[sample_id]})"
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether shards are read from a server."""
+        return any(map(is_url, self._files))
+
+    @contextmanager
+    def foreseeing(self, ids: npt.NDArray[np.int64]) -> Iterator[ShardReader]:
+        """The same reader for as long as these samples are read, about in this order: it reads ahead from a server."""
+        if not self.is_elsewhere:
+            yield self
+            return
+        reader = copy.copy(self)
+        reader._ahead = ahead = Ahead(
+            lambda *place: self._read(*place, is_cancelled=lambda: ahead.is_closed), self.places, ids
+        )
+        try:
+            yield reader
+        finally:
+            ahead.close()
 
     def size(self, sample_id: int) -> tuple[int, int]:
         """(height, width) after EXIF rotation, from the beginning of the image's bytes."""
@@ -104,13 +135,19 @@ class ShardReader:
             DataError: without the place, if they cannot be read, or are not those that were written.
         """
         shard, offset, size = self.places.of(sample_id)
-        content = self._read(shard, offset, size)
-        if len(content) < size:
-            raise DataError(f"the shard ends {size - len(content):,} bytes too early")
-        expected = self._digest[sample_id].as_py()
-        if expected is not None and bytes_digest(content) != expected:
-            raise DataError(DIFFERENT)
-        return content
+        expected, problem = self._digest[sample_id].as_py(), ""
+        content = None if self._ahead is None else self._ahead.content(sample_id)
+        for number in range(_READS if is_url(self._files[shard]) else 1):
+            if content is None:
+                content = self._read(shard, offset, size, anew=number > 0)
+            if len(content) < size:
+                problem = f"the shard ends {size - len(content):,} bytes too early"
+            elif expected is not None and bytes_digest(content) != expected:
+                problem = DIFFERENT
+            else:
+                return content
+            content = None
+        raise DataError(problem)
 
     def suffix(self, sample_id: int) -> str:
         """Of the sample's member, such as .jpg."""
@@ -120,7 +157,7 @@ class ShardReader:
         """The same samples in another order."""
         taken = object.__new__(ShardReader)
         taken.__dict__.update(self.__dict__)
-        taken.places = self.places.take(order)
+        taken.places, taken._keys = self.places.take(order), self._keys.take(pa.array(order))
         taken._suffix_of, taken._digest = self._suffix_of[order], self._digest.take(pa.array(order))
         return taken
 
@@ -141,9 +178,19 @@ class ShardReader:
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
+    def _read(
+        self,
+        shard: int,
+        offset: int,
+        size: int,
+        *,
+        anew: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> bytes:
         file = self._files[shard]
-        return self._store.read(file, offset, size) if is_url(file) else _read(Path(file), offset, size)
+        if not is_url(file):
+            return _read(Path(file), offset, size)
+        return self.fetch.read(file, self._shards[shard], offset, size, anew=anew, is_cancelled=is_cancelled)
 
     def _array(self, content: bytes) -> npt.NDArray[Any]:
         try:
