@@ -77,6 +77,23 @@ def place_of(environment: Mapping[str, str] = os.environ) -> Place | None:
     return _of_torchrun(environment) or _of_srun(environment)
 
 
+def share_of_cores(cores: int, num_local: int, environment: Mapping[str, str] = os.environ) -> int:
+    """How many of the cores that this process may use are its own, at least 1.
+
+    Processes that nobody placed share them. A task of srun may be bound to its own already: it has what it asked for
+    (--cpus-per-task), or its part of what the job has on the machine.
+
+    Args:
+        cores: that this process may use, by `limits.num_cores`.
+        num_local: processes of the run on this machine.
+    """
+    place = _of_srun(environment)
+    if place is None:
+        return max(1, cores // num_local)
+    asked, on_node = (_number(environment, f"SLURM_CPUS_{name}") for name in ("PER_TASK", "ON_NODE"))
+    return max(1, min(cores, asked or (on_node or cores) // place.num_local))
+
+
 def _of_torchrun(environment: Mapping[str, str]) -> Place | None:
     names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "LOCAL_RANK")
     numbers = _numbers(environment, names)

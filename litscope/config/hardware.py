@@ -98,8 +98,8 @@ class HardwareConfig(Section, group="hardware"):
     """Keep images and weights in channels-last memory. Default: if the network takes it, and is not clearly slower
     with it on a CPU."""
     num_threads: int | None = setting(None, check=COUNT)
-    """torch's threads in each process on a CPU. Default: one per core, or a single one if a small network is clearly
-    faster that way."""
+    """torch's threads in each process on a CPU. Default: one per core, which the processes of a machine share, or a
+    single one if a small network is clearly faster that way."""
     sync_batchnorm: bool = False
     """Batch-norm statistics over all devices (GPUs only)."""
     use_distributed_sampler: bool = True

@@ -364,8 +364,8 @@ class FitKeywords(TypedDict, total=False):
     no_channels_last: bool
     """The other way of `channels_last`."""
     num_threads: int | None
-    """torch's threads in each process on a CPU. Default: one per core, or a single one if a small network is clearly
-    faster that way.
+    """torch's threads in each process on a CPU. Default: one per core, which the processes of a machine share, or a
+    single one if a small network is clearly faster that way.
     """
     sync_batchnorm: bool
     """Batch-norm statistics over all devices (GPUs only)."""

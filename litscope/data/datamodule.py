@@ -41,6 +41,7 @@ from litscope.data.stream_loader import StreamLoader
 from litscope.errors import DataError
 from litscope.lightning_internals import is_overfitting
 from litscope.limits import num_cores
+from litscope.starter import share_of_cores
 from litscope.types import Batch
 
 
@@ -367,7 +368,7 @@ class ClassificationData(L.LightningDataModule):
     def _workers(self) -> int:
         if self.settings.num_workers is not None:
             return self.settings.num_workers
-        return max(1, num_cores() // (1 if self.trainer is None else self.trainer.num_devices))
+        return share_of_cores(num_cores(), 1 if self.trainer is None else self.trainer.num_devices)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None or not self.settings.use_distributed_sampler:

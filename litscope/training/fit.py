@@ -183,7 +183,7 @@ def _run(
                 claim = lock.enter_context(held(run))
                 run.check_free()  # another process may have been faster
             claim, preemption.run = claim or Claim(run, token=""), run
-            lock.enter_context(torch_threads(threads_of_steps(start.recipe)))
+            lock.enter_context(torch_threads(threads_of_steps(start.recipe), plan.num_devices))
             lock.enter_context(stop_requests.deferred(quiet=not is_first))
         loggers: list[Logger] = []
         if is_first:

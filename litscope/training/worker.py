@@ -81,7 +81,7 @@ def _take_part(start: Prepared, run: RunDir, stop_requests: StopRequests) -> Non
 
     classifier = seeded_classifier(start)
     begin_tuning(start, classifier)
-    with torch_threads(threads_of_steps(start.recipe)):
+    with torch_threads(threads_of_steps(start.recipe), start.plan.num_devices):
         job = start.job(start.plan, classifier, Claim(run, token=""), attempt=0, loggers=[])
         train(job, stop_requests, Preemption(start.recipe.hardware.signal))
 

@@ -7,7 +7,17 @@ from forked import run_cli
 
 from litscope import starter
 from litscope.errors import ConfigError
-from litscope.starter import Place, first_host, idle_tasks, is_first, is_silent, meeting_place, place_of, step_port
+from litscope.starter import (
+    Place,
+    first_host,
+    idle_tasks,
+    is_first,
+    is_silent,
+    meeting_place,
+    place_of,
+    share_of_cores,
+    step_port,
+)
 
 BATCH = {
     "SLURM_JOB_ID": "41",
@@ -190,3 +200,20 @@ def test_what_is_no_rank_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     starter.forget_empty_ranks()
     assert [name for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in starter.os.environ] == ["SLURM_PROCID"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores", "own"),
+    [
+        ({}, 8, 4),
+        ({}, 1, 1),
+        (BATCH, 8, 4),  # of a batch script, whose processes nobody placed
+        (TASK, 8, 4),  # nothing is known but how many tasks there are
+        ({**TASK, "SLURM_CPUS_ON_NODE": "8"}, 8, 4),  # not bound
+        ({**TASK, "SLURM_CPUS_ON_NODE": "8"}, 4, 4),  # bound to its own
+        ({**TASK, "SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "3"}, 8, 3),
+        ({**TASK, "SLURM_CPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "4"}, 2, 2),
+    ],
+)
+def test_two_processes_share_what_is_not_their_own(environment, cores, own):
+    assert share_of_cores(cores, 2, environment) == own
