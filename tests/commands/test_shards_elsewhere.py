@@ -106,7 +106,7 @@ def test_two_ranks_see_each_sample_once_in_every_epoch(run: Path, capsys: pytest
         ["worst", "run", "-n", "3", "--sheet", "sheet.png"],
         ["sample", "run", "3"],
         ["export", "run", "--to", "csv", "-o", "curated.csv"],
-        ["export", "run", "--to", "imagefolder", "-o", "curated"],
+        ["export", "run", "--to", "folder", "-o", "curated"],
         ["prepare", "run", "-o", "curated"],
         ["verify", "s3://photos/"],
         ["cv", "s3://photos/", "--folds", "2", "--arch", "convnet", *SHORT],
