@@ -267,7 +267,8 @@ def _meaning(error: Exception, address: str) -> DataError:
         return DataError(f"{name}: {_NO_CREDENTIALS[scheme]}.")
     if kind in ("ProfileNotFound", "InvalidConfigError", "ParamValidationError", "InvalidRegionError"):
         return DataError(f"{name}: {_plain(error)}.")
-    status = str(getattr(error, "status", getattr(error, "code", "")))
+    # Of aiohttp's errors `code` is deprecated: it is asked for only where there is no `status`.
+    status = str(error.status if hasattr(error, "status") else getattr(error, "code", ""))
     if status == "416" or (isinstance(error, OSError) and error.errno == errno.EINVAL):
         return _Beyond(f"{name}: it ends before the part that was asked for.")
     if isinstance(error, PermissionError) or status in ("401", "403"):
