@@ -45,7 +45,7 @@ def test_ten_million_samples_open_in_seconds_and_two_gigabytes(tmp_path: Path) -
     assert any("256 of 10,000,000 images were looked at" in line for line in found["notes"])
     assert any("order: an epoch draws from about" in line for line in found["notes"])
     assert found["peak"] < 2 * 2**30
-    assert found["cpu_s"] < 60  # 16 on an idle machine
+    assert found["cpu_s"] < 60  # thrice what it takes
 
 
 def test_a_damaged_sample_that_is_looked_at_is_set_aside(tmp_path: Path) -> None:
