@@ -103,12 +103,19 @@ class Preempted(Interrupted):
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """A sentence with the closest known names, or an empty string when none is close.
+    """A sentence with the closest known names, or an empty string when none is close. A name that differs by nothing but
+    case, hyphens and underscores is the only one.
 
     >>> did_you_mean("resnet81", ["resnet18", "resnet34", "vit_b_16"], limit=1)
     " Did you mean 'resnet18'?"
     """
-    close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    names = list(known)
+    close = [other for other in names if _bare(other) == _bare(name)]
+    close = close or difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
     if not close:
         return ""
     return " Did you mean " + " or ".join(repr(c) for c in close) + "?"
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
