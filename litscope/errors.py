@@ -103,8 +103,8 @@ class Preempted(Interrupted):
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """A sentence with the closest known names, or an empty string when none is close. A name that differs by nothing but
-    case, hyphens and underscores is the only one.
+    """A sentence with the closest known names, or an empty string when none is close. A name that differs by nothing
+    but case, hyphens and underscores is the only one.
 
     >>> did_you_mean("resnet81", ["resnet18", "resnet34", "vit_b_16"], limit=1)
     " Did you mean 'resnet18'?"
