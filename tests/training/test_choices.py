@@ -46,7 +46,7 @@ MAY_STAY_NONE = {
     "max_time", "gradient_clip_val", "patience", "checkpoint_dir", "resume", "limit_train_batches",
     "limit_val_batches", "limit_test_batches", "overfit_batches", "image_size", "in_channels", "prune_ratio",
     "num_folds", "fold", "crop_padding", "image_column", "image_root", "channels", "crop_pct", "interpolation",
-    "scale_lr_devices", "shuffle_window", "cache_size",
+    "scale_lr_devices", "shuffle_window", "cache_size", "train_urls", "val_urls", "test_urls", "endpoint_url",
 }  # fmt: skip
 
 
