@@ -312,7 +312,7 @@ def test_evaluate(digits_run: tuple[Path, dict[str, Any]], capsys: pytest.Captur
     found = json.loads(done.stdout)["result"]
     assert found["metrics"]["val/accuracy"] == pytest.approx(summary["metrics"]["best"]["val/accuracy"])
     assert main(["evaluate", str(folder / "runs/one"), "--split", "val"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = [line.split() for line in capsys.readouterr().out.partition("\n\n")[0].splitlines()]
     assert rows == [["metric", "value"], *([name, f"{value:.4f}"] for name, value in found["metrics"].items())]
     assert main(["evaluate", str(folder / "runs/one"), "--split", "vla"]) == 2
     assert "Did you mean 'val'" in capsys.readouterr().err
