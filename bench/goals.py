@@ -16,6 +16,7 @@ import members
 import prune
 import recording
 import scale
+import shards
 import small_mlp
 import startup
 import tasks
@@ -115,6 +116,24 @@ ON_A_GPU = (
          "runs_per_hour", "bare loop"),
 )  # fmt: skip
 
+FROM_SHARDS = (
+    *(
+        Goal(f"shards-{pixels}-{name.split(',')[0].split(' ')[-1]}", f"{pixels} pixels, local shards, {text}",
+             f"shards_{pixels}", OURS, against=name, at_least=bound)
+        for pixels in shards.SIDES
+        for name, text, bound in (
+            (shards.DECODER, "share of what the decoder alone does", 0.9),
+            *((name, f"over {name}", 1) for name in (shards.WEBDATASET, shards.LITDATA, shards.FOLDER)),
+        )
+    ),
+    *(
+        Goal(f"shards-s3-{pixels}-{name}", f"{pixels} pixels, S3 20 ms away, over {name}", f"shards_s3_{pixels}", OURS,
+             against=name, at_least=1)
+        for pixels in shards.SIDES
+        for name in (shards.WEBDATASET, shards.LITDATA)
+    ),
+)  # fmt: skip
+
 FEWER = (
     Goal("prune", "InfoBatch beside a shorter schedule of the same cost, points of accuracy", "prune",
          prune.AGAINST_SHORTER, "accuracy_gain"),
@@ -163,6 +182,7 @@ RANKS = (
 SECTIONS = {
     "Small models, where Python is the cost": SMALL,
     "Images": IMAGES,
+    "Images in shards": FROM_SHARDS,
     "On a GPU": ON_A_GPU,
     "Fewer samples": FEWER,
     "Cost of watching": WATCHING,

@@ -47,6 +47,10 @@ BENCHES = {
     "transfer": "transfer:BENCH",
     "scale": "scale:BENCH",
     "scaling": "scale:SCALING",
+    "shards_32": "shards:LOCAL_32",
+    "shards_224": "shards:LOCAL_224",
+    "shards_s3_32": "shards:S3_32",
+    "shards_s3_224": "shards:S3_224",
 }
 """Name -> module and the name of the `Bench` in it. `gpu.py` has an entry of its own."""
 
