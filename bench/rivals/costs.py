@@ -18,7 +18,7 @@ from typing import Any
 
 from turns import Turns, say
 
-_PERIOD_S = 0.2
+_PERIOD_S = 0.5
 
 
 def tree() -> list[int]:
@@ -55,18 +55,20 @@ def _of(pid: int, file: str, field: str) -> int:
 
 
 class MemoryWatch:
-    """Looks at the tree's memory again and again, in a thread.
+    """Looks at the tree's memory again and again, in a thread, while `is_on`: it should not disturb others' turns.
 
     Attributes:
+        is_on: set during a pass.
         peak_mib: the most there was so far.
     """
 
     def __init__(self) -> None:
         self.peak_mib = 0.0
+        self.is_on = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
-        while True:
+        while self.is_on.wait():
             self.peak_mib = max(self.peak_mib, memory_mib())
             time.sleep(_PERIOD_S)
 
@@ -85,8 +87,10 @@ def take_turns(epochs: int, a_pass: Callable[[], Iterable[int]], server: str | N
         batches = a_pass()
         before, read = _server_costs(server), bytes_read()
         began = time.perf_counter()
+        memory.is_on.set()
         count = sum(batches)
         wall_s = time.perf_counter() - began
+        memory.is_on.clear()
         read, after = bytes_read() - read, _server_costs(server)
         figures = {"kb_per_sample": read / count / 1e3}
         if server is not None:
