@@ -100,6 +100,9 @@ class FaultProxy:
             time.sleep(value)
         server.sendall(head + body)
         answer = _head(told)
+        if not answer:  # it was killed meanwhile
+            _reset(client)
+            raise ConnectionError
         content = b"" if method == b"HEAD" else _body(answer, told)
         if kind == "cut" and len(content) > value:
             client.sendall(answer + content[: int(value)])

@@ -113,7 +113,7 @@ class ShardReader:
             except DataError:  # of some formats the size stands at the end
                 header = images.read_header(self.content(sample_id))
         except DataError as error:
-            raise DataError(f"{self.place(sample_id)}: {error}.") from error
+            raise DataError(f"{self.place(sample_id)}: {str(error).rstrip('.')}.") from error
         return header.height, header.width
 
     def read(self, sample_id: int, min_side: int = 0) -> npt.NDArray[Any]:
@@ -126,7 +126,7 @@ class ShardReader:
                 raise DataError(f"an image file among arrays of {self._channels} bands of {self._dtype}")
             return images.decode(content, self._channels, min_side)
         except DataError as error:
-            raise DataError(f"{self.place(sample_id)}: {error}.") from error
+            raise DataError(f"{self.place(sample_id)}: {str(error).rstrip('.')}.") from error
 
     def content(self, sample_id: int) -> bytes:
         """The bytes that are stored of a sample.

@@ -116,6 +116,7 @@ class Store:
         """`size` bytes from `offset` on; fewer where the file ends before.
 
         Raises:
+            ConfigError: for a server that sends the whole file instead: no sample can be read there.
             DataError: see the module.
         """
         if size <= 0:
@@ -127,9 +128,10 @@ class Store:
         except _Beyond:
             return b""
         if len(content) > size:
-            raise DataError(
+            raise ConfigError(
                 f"{shown(address)}: the server answers a request for {size:,} bytes with {len(content):,}. It "
-                "must know range requests, as object stores and most web servers do."
+                "must know range requests, as object stores and most web servers do. Or copy the shards to this "
+                "machine, and give their folder."
             )
         return bytes(content)
 
