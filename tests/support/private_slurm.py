@@ -156,9 +156,12 @@ class PrivateSlurm:
             time.sleep(0.1)
 
     def start_now(self, job: int | str) -> None:
-        """Let a requeued job start: Slurm holds it back for two minutes."""
+        """Let a requeued job start: Slurm holds it back for two minutes, in which its earlier start has ended. An srun
+        that is left of it would end the new one, whose step has the same number.
+        """
         self.wait_for(job, "PENDING", "RUNNING", *OVER)
         if self.state(job) == "PENDING":
+            self.wait_until(lambda: not self._processes(f"SLURM_JOB_ID={job}"), f"something is left of job {job}")
             self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def cut_off(self, name: str) -> None:
@@ -281,14 +284,19 @@ class PrivateSlurm:
 
     def _steps(self, name: str) -> list[int]:
         """The processes of a node's jobs, those first that would tell the controller how the others ended."""
-        found: list[int] = []
+        found = self._processes(f"SLURMD_NODENAME={name}")
+        parents = {parent for pid in found if (parent := _parent(pid, "slurmstepd")) is not None}
+        return [*parents, *found]
+
+    def _processes(self, variable: str) -> list[int]:
+        """Those of this Slurm's jobs that were started with a variable."""
+        found = []
         for place in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
                 variables = place.read_bytes().split(b"\0")
-                if f"SLURMD_NODENAME={name}".encode() in variables and self._is_ours(variables):
+                if variable.encode() in variables and self._is_ours(variables):
                     found.append(int(place.parent.name))
-        parents = {parent for pid in found if (parent := _parent(pid, "slurmstepd")) is not None}
-        return [*parents, *found]
+        return found
 
     def _is_ours(self, variables: list[bytes]) -> bool:
         return f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in variables
