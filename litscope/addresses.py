@@ -83,8 +83,16 @@ def absolute(text: str) -> str:
     parts = []
     for part in text.split(BETWEEN):
         split, path = _SPLIT.fullmatch(part.strip()).groups("")  # type: ignore[union-attr]  # it matches any text
-        parts.append(split + (path if is_url(path) else str(Path(path).expanduser().resolve())))
+        parts.append(split + (path if is_url(path) else _whole(path)))
     return BETWEEN.join(parts)
+
+
+def _whole(path: str) -> str:
+    """A path from the root; one that no system has stays, for its reader to refuse."""
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (ValueError, RuntimeError, OSError):  # a null byte; a home of nobody; links in a circle
+        return path
 
 
 def hidden(text: str) -> str:

@@ -33,6 +33,9 @@ import litscope  # noqa: F401 - before lightning and torchvision, whose operator
 
 ROOT = Path(__file__).resolve().parents[1]
 
+MEETING = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK")
+"""Variables that Lightning sets where several processes train, and leaves."""
+
 _test_number = itertools.count()
 _known: set[str] = set()
 _is_further_case = pytest.StashKey[bool]()
@@ -82,11 +85,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An image cache that is this test's own, and the working directory given back afterwards."""
+    """An image cache that is this test's own; working directory and environment as before afterwards."""
     before = Path.cwd()
     monkeypatch.setenv("LITSCOPE_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(_test_number)}"))
+    told = {name: os.environ.get(name) for name in MEETING}
     yield
     os.chdir(before)
+    leave_group()
+    for name, value in told.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def leave_group() -> None:
+    """End the process group that a training in this process left: processes of other tests must not meet in it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @pytest.fixture(autouse=True)

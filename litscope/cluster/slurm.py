@@ -24,6 +24,9 @@ _COLUMNS = "%F|%K|%T|%r|%S|%N|%o"
 _OF_A_JOB = re.compile("SLURM_|SRUN_|PMI_|PMIX_")
 """How the names of variables begin in which Slurm tells a job what it has. Those for sbatch begin with SBATCH_."""
 
+_OF_PROCESSES = {"MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"}
+"""What Lightning and torchrun leave in the environment of a process in which several trained: where those met."""
+
 
 @dataclass(frozen=True)
 class TaskState:
@@ -89,10 +92,13 @@ def submit(script: Path) -> tuple[str, str | None]:
 
 
 def without_job(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without what Slurm has told the job, or the step of one, that it is of; else as it is."""
+    """An environment without what processes of a training here were told of each other, and without what Slurm has told
+    the job, or the step of one, that it is of.
+    """
+    kept = {name: value for name, value in environment.items() if name not in _OF_PROCESSES}
     if "SLURM_JOB_ID" not in environment:
-        return dict(environment)
-    return {name: value for name, value in environment.items() if name == "SLURM_CONF" or not _OF_A_JOB.match(name)}
+        return kept
+    return {name: value for name, value in kept.items() if name == "SLURM_CONF" or not _OF_A_JOB.match(name)}
 
 
 def states(jobs: Collection[JobRecord]) -> dict[JobRecord, list[TaskState]]:

@@ -20,7 +20,8 @@ class CollectAnswers(L.Callback):
 
     def on_test_batch_end(self, _: L.Trainer, __: L.LightningModule, outputs: Any, *___: Any) -> None:
         """Keep a batch."""
-        self._kept.append({name: outputs[name].detach().cpu() for name in ("logits", "label", "sample_id")})
+        kept = {name: outputs[name].detach().cpu() for name in ("logits", "label", "sample_id")}
+        self._kept.append({**kept, "logits": kept["logits"].float()})  # numpy knows no bfloat16
 
     def answers(self, manifest: Manifest) -> Answers:
         """What was kept, without rows that are padding or have no label; with the groups of the manifest."""

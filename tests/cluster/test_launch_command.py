@@ -58,6 +58,16 @@ def test_a_job_learns_nothing_of_the_job_in_which_it_was_submitted(
     assert of_a_job.keys() & found.keys() == (set() if inside else of_a_job.keys())
 
 
+def test_a_job_does_not_meet_where_a_training_of_the_submitting_process_met(
+    fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning leaves it in the environment: of a notebook, say, that trained on two devices and now submits a job."""
+    monkeypatch.setenv("MASTER_PORT", "37247")
+    fake.then("sbatch", "env > {folder}/place")
+    assert main(["launch", "slurm", "--", "fit", "digits"]) == 0
+    assert "MASTER_PORT" not in (fake.folder / "place").read_text()
+
+
 def test_of_several_clusters_the_jobs_own_is_kept(fake: FakeSlurm) -> None:
     fake.say("sbatch", "12;east\n")
     assert main(["launch", "slurm", "--", "fit", "digits", "--run-dir", "runs/x"]) == 0

@@ -31,7 +31,10 @@ def is_addressed(dataset: str) -> bool:
         return True
     if any(is_url(part) or part.lower().endswith(_TAR) for part in dataset.split(BETWEEN)):
         return True
-    path = Path(dataset).expanduser()
+    try:
+        path = Path(dataset).expanduser()
+    except RuntimeError:  # a home of nobody, which its reader tells
+        return False
     return path.is_dir() and not (path / SHARD_INDEX).exists() and _holds_only_tars(path)
 
 
