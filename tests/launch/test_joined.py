@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.slow
 
 HOST = host_name()
 
+TORCHS_WARNING = re.compile(r"\[W\d{4} [^\n]*TCPStore\.cpp.*?\n\n", re.DOTALL)
+"""What torch itself writes, with frames of C++, where the process that keeps the store was a moment faster to leave."""
+
 ENDLESS = ("--epochs", "4000", "--log-every-n-steps", "1", "--run-dir", "run", "--rank-timeout", "5")
 
 
@@ -36,6 +40,11 @@ def assert_whole(run: Path, epochs: int) -> None:
     counts = Counter(rows(run, split="train")["sample_id"].to_pylist())
     assert len(counts) == summary["num_samples"]["train"]
     assert set(counts.values()) == {epochs}
+
+
+def said_by(text: str) -> str:
+    """What we said, of what a process wrote."""
+    return TORCHS_WARNING.sub("", text)
 
 
 def test_torchrun_starts_one_run(tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path: Path) -> None:
     processes[1].send_signal(signal.SIGTERM)
     assert end(processes, 60) == [130, 130], [process.stderr for process in processes]
     assert "To go on: litscope fit --resume run" in processes[0].stderr
-    assert processes[1].stderr == ""
+    assert said_by(processes[1].stderr) == ""
     assert read_summary(RunDir(tmp_path / "run"))["status"] == "interrupted"
 
 
@@ -135,5 +144,5 @@ def test_what_one_process_cannot_do_ends_all_and_is_said_once(tmp_path: Path) ->
     processes = start_two(tmp_path, "--val-split", "0.2", "--monitor", "val/nonsense")
     assert end(processes, 60) == [2, 2]
     assert processes[0].stderr.count("error:") == 1
-    assert processes[1].stderr == ""
+    assert said_by(processes[1].stderr) == ""
     assert not (tmp_path / "runs").exists()
