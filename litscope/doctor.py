@@ -26,6 +26,7 @@ DEPENDENCIES = (
     "pyarrow",
     "duckdb",
     "scikit-learn",
+    "scipy",
     "pillow",
     "simplejpeg",
     "matplotlib",
