@@ -40,17 +40,11 @@ def is_addressed(dataset: str) -> bool:
 
 def _holds_only_tars(folder: Path) -> bool:
     """Whether there are tar files in it, and no folders; not of one that cannot be read, which its reader tells."""
-    has_tars = False
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    if entry.is_dir():
-                        return False
-                    has_tars = has_tars or entry.name.lower().endswith(_TAR)
+        found = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError:
         return False
-    return has_tars
+    return any(entry.name.lower().endswith(_TAR) for entry in found) and not any(entry.is_dir() for entry in found)
 
 
 def by_split(dataset: str) -> dict[str, list[str]]:
