@@ -20,20 +20,23 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
             span = "" if each["low"] is None else f"{each['low']:.4f} to {each['high']:.4f}"
             rows.append((words, f"{each['value']:.4f}", span))
     lines = table_lines(["of the probabilities", "value", "95 %"], rows, right=["value"])
-    for part, say in (("calibration", _calibration), ("conformal", _conformal), ("threshold", _threshold)):
-        if part in found:
-            lines += ["", *say(found[part], found)]
+    if "calibration" in found:
+        lines += ["", _calibration(found["calibration"], found["figures"])]
+    if "conformal" in found:
+        lines += ["", *_conformal(found["conformal"])]
+    if "threshold" in found:
+        lines += ["", _threshold(found["threshold"])]
     return lines
 
 
-def _calibration(part: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def _calibration(part: dict[str, Any], after: dict[str, Any]) -> str:
     what = "a vector" if part["temperature"] is None else f"a temperature of {part['temperature']:.3f}"
-    before, after = part["before"], found["figures"]
+    before = part["before"]
     changes = [f"{_WORDS[name]} {before[name]:.4f} -> {after[name]['value']:.4f}" for name in ("nll", "ece")]
-    return [f"scaled by {what}, from {number_of(part['num_samples'], 'validation sample')}: {', '.join(changes)}"]
+    return f"scaled by {what}, from {number_of(part['num_samples'], 'validation sample')}: {', '.join(changes)}"
 
 
-def _conformal(part: dict[str, Any], found: dict[str, Any]) -> list[str]:  # noqa: ARG001 - as the others
+def _conformal(part: dict[str, Any]) -> list[str]:
     held, kind = part["coverage"], part["method"] + (" by class" if part["by_class"] else "")
     span = "" if held["low"] is None else f" ({held['low']:.3f} to {held['high']:.3f})"
     lines = [
@@ -47,15 +50,15 @@ def _conformal(part: dict[str, Any], found: dict[str, Any]) -> list[str]:  # noq
     return lines
 
 
-def _threshold(part: dict[str, Any], found: dict[str, Any]) -> list[str]:  # noqa: ARG001 - as the others
+def _threshold(part: dict[str, Any]) -> str:
     count = number_of(part["num_samples"], "validation sample")
     if part["threshold"] is None:
-        return [f"no threshold reaches {part['aim']} on {count}"]
+        return f"no threshold reaches {part['aim']} on {count}"
     shares = [
         f"{name} {'-' if part[name] is None else format(part[name], '.4f')}" for name in ("precision", "recall", "fpr")
     ]
-    return [
+    return (
         f"threshold {part['threshold']:.4f} for {part['aim']}, chosen on {count}: {', '.join(shares)} "
         f"({part['true_positives']:,} of {part['true_positives'] + part['false_negatives']:,} found, "
         f"{number_of(part['false_positives'], 'false alarm')})"
-    ]
+    )

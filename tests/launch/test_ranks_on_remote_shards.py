@@ -9,7 +9,8 @@ import pytest
 from fault_proxy import FaultProxy
 from forked import run_cli
 from noise_shards import each_once, visits, write_noise
-from s3_server import ACCESS, S3Server
+from proxied_server import proxied
+from s3_server import S3Server
 
 _TWO_RANKS = (
     "--arch convnet --batch-size 8 --no-cache --num-workers 1 --devices 2 --strategy ddp --accelerator cpu "
@@ -32,11 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultProxy]:
-    found = FaultProxy(server.port)
-    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": found.url, "LITSCOPE_CACHE": str(tmp_path / "kept")}.items():
-        monkeypatch.setenv(name, value)
-    yield found
-    found.close()
+    with proxied(server, monkeypatch, tmp_path / "kept") as found:
+        yield found
 
 
 @pytest.mark.parametrize(("name", "num", "num_shards"), [("three", 91, 3), ("one", 23, 1)])

@@ -17,8 +17,9 @@ import pytest
 from fault_proxy import FaultProxy
 from forked import run_cli
 from noise_shards import each_once, visits, write_noise
+from proxied_server import proxied
 from range_server import web_server
-from s3_server import ACCESS, S3Server
+from s3_server import S3Server
 from small_runs import At, ask, assert_bit_equal, last, rows, send, small_fit
 from steered_runs import only, steered
 
@@ -58,11 +59,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultProxy]:
-    found = FaultProxy(server.port)
-    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": found.url, "LITSCOPE_CACHE": str(tmp_path / "kept")}.items():
-        monkeypatch.setenv(name, value)
-    yield found
-    found.close()
+    with proxied(server, monkeypatch, tmp_path / "kept") as found:
+        yield found
 
 
 def wait_until(is_so: Callable[[], object], process: subprocess.Popen[str]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fault_proxy import FaultProxy
-from s3_server import ACCESS, S3Server
+from proxied_server import proxied
+from s3_server import S3Server
 
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import build_manifest
@@ -47,11 +48,8 @@ def server(buckets: Path) -> Iterator[S3Server]:
 
 @pytest.fixture
 def proxy(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultProxy]:
-    found = FaultProxy(server.port)
-    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": found.url, "LITSCOPE_CACHE": str(tmp_path / "kept")}.items():
-        monkeypatch.setenv(name, value)
-    yield found
-    found.close()
+    with proxied(server, monkeypatch, tmp_path / "kept") as found:
+        yield found
 
 
 def opened(**given: object) -> ClassificationData:
