@@ -125,7 +125,7 @@ def install_steps(rounds: Rounds, traffic: Traffic) -> None:
         traffic.num_steps += traffic.is_counting
         traffic.is_counting = False
         if rounds.arm == "acting" and trainer.is_global_zero and trainer.global_step % ACT_EVERY == 0:
-            submit(self._run, request("reweight", sample_id=[trainer.global_step], weight=1.0))
+            submit(self._claim.run, request("reweight", sample_id=[trainer.global_step], weight=1.0))
 
     Recorder.on_train_batch_start, Recorder.on_train_batch_end = on_train_batch_start, on_train_batch_end  # type: ignore[method-assign]
 
