@@ -8,6 +8,7 @@
     conformal       sets of classes that hold the true one as often as was asked
     operating       of two classes: thresholds for an aim, and hits at a given rate of false alarms
     bootstrap       intervals, by groups where samples belong together
+    fusion          what the fusion of several networks learns, and whether it beats the best of them
 
 Probabilities are (N, C) float64, rows sum to 1; labels (N,) int64 in [0, C). Rows without a label are the caller's to
 leave out. Who may come in: `evaluation`, `experiments`, `delivery` and the commands. This room imports the ground floor
