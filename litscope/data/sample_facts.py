@@ -25,7 +25,7 @@ _MOST_PIXELS = 2**14
 
 IMAGES = {"crop": "centre square", "antialias": True}
 """How an image of any shape becomes a square of `stored_size` (`reading.images.resize_crop`), and that one of
-`image_size` (`transforms.evaluation`): for programs that read a checkpoint without litscope. The interpolation is that
+`image_size` (`shown.evaluation`): for programs that read a checkpoint without litscope. The interpolation is that
 of the encoding."""
 
 

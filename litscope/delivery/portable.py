@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from litscope.data.sources.numbers import fill
-from litscope.data.transforms import evaluation
 from litscope.evaluation.network import Network
 from litscope.models.forward import Forward
+from litscope.shown import evaluation
 
 
 class ImageNetwork(nn.Module):

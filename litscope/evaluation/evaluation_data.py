@@ -22,7 +22,7 @@ from litscope.data.sampler import EpochOrder
 from litscope.data.sources.source import Source
 from litscope.data.stored import store
 from litscope.data.stream_loader import StreamLoader
-from litscope.data.transforms import evaluation
+from litscope.shown import evaluation
 from litscope.types import Batch, Interpolation
 
 

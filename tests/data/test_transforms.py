@@ -9,12 +9,11 @@ from litscope.data.transforms import (
     OPERATIONS,
     Augmentation,
     crop_and_flip,
-    evaluation,
     is_mirrored,
     mix_batch,
-    to_float,
     uniforms,
 )
+from litscope.shown import evaluation, to_float
 
 POLICIES = ("none", "default", "strong", "autoaugment")
 
