@@ -28,6 +28,7 @@
     resident          rows in a GPU's memory
     batch_transform   from the bytes of a batch on its device to the network's input
     transforms        augmentation, of whole batches
+    mixing            mixup and CutMix
 
 Who may come in: every room but `config`, `models`, `ledger`, `live` and `launch`. This room imports the ground floor
 only. `manifest`, `sample_facts`, `content`, `groups`, `looks`, `preflight`, `sampler`, `pieces`, `draws`, `redrawn`,

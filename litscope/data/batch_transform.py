@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from litscope.data.transforms import Augmentation, mix_batch
+from litscope.data.mixing import mix_batch
+from litscope.data.transforms import Augmentation
 from litscope.types import Batch
 
 VISIT_BITS = 40

@@ -10,7 +10,6 @@ from litscope.data.transforms import (
     Augmentation,
     crop_and_flip,
     is_mirrored,
-    mix_batch,
     uniforms,
 )
 from litscope.shown import evaluation, to_float
@@ -74,7 +73,6 @@ def test_the_global_generator_is_left_alone(policy):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     Augmentation(policy, 32, seed=7, flip=True)(images(8, 3, 32), torch.arange(8), epoch=0)
-    mix_batch(torch.ones(4, 3), torch.zeros(4, dtype=torch.long), 2, mixup=1.0, cutmix=0.0, key=(0, 0, 0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -83,11 +81,7 @@ def test_the_global_generator_is_left_alone(policy):
 def test_nothing_is_read_back_from_the_device(policy, stored):
     """Tensors of the meta device have no values: whoever looks at one raises."""
     image, ids = images(8, 3, stored).to("meta"), torch.arange(8, device="meta")
-    out = Augmentation(policy, stored, seed=1, flip=True)(image, ids, epoch=0)
-    for mixup, cutmix in ((1.0, 0.0), (0.0, 1.0)):
-        mixed, soft = mix_batch(out, ids, 8, mixup=mixup, cutmix=cutmix, key=(0, 0, 0))
-        assert mixed.shape == out.shape
-        assert soft.shape == (8, 8)
+    assert Augmentation(policy, stored, seed=1, flip=True)(image, ids, epoch=0).shape == image.shape
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -222,26 +216,3 @@ def test_evaluation_crops_the_centre_or_enlarges():
     assert torch.allclose(evaluation(image, 28), image[:, :, 2:30, 2:30] / 255)
     assert evaluation(image, 48).shape == (2, 3, 48, 48)
     assert torch.equal(evaluation(image.float(), 32), image.float())
-
-
-@pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
-@pytest.mark.flag("mixup", "cutmix")
-def test_mixing_gives_labels_in_the_share_of_the_pixels(mixup, cutmix):
-    label = torch.arange(6)
-    image = label.float()[:, None, None, None].expand(6, 3, 16, 16)
-    seen = set()
-    for number in range(30):
-        mixed, soft = mix_batch(image, label, 6, mixup=mixup, cutmix=cutmix, key=(1, 0, number))
-        assert soft.shape == (6, 6)
-        assert torch.allclose(soft.sum(1), torch.ones(6))
-        assert torch.allclose(mixed.mean((1, 2, 3)), soft @ label.float(), atol=1e-5)
-        seen.add("mixup" if len(mixed[1].unique()) == 1 and soft[1].max() < 1 else "cutmix")
-        again = mix_batch(image, label, 6, mixup=mixup, cutmix=cutmix, key=(1, 0, number))
-        assert torch.equal(again[0], mixed)
-        assert torch.equal(again[1], soft)
-    assert seen == ({"mixup"} if not cutmix else {"cutmix"} if not mixup else {"mixup", "cutmix"})
-
-
-def test_mixing_works_on_tables():
-    features, soft = mix_batch(torch.eye(4), torch.arange(4), 4, mixup=1.0, cutmix=0.0, key=(0, 1, 2))
-    assert torch.allclose(features, soft)
