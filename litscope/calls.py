@@ -15,7 +15,8 @@ from litscope.config.keywords import FitKeywords
 from litscope.config.recipe import Recipe
 from litscope.config.signature import names_flags
 from litscope.errors import ConfigError
-from litscope.experiments.cv import CvResult, cross_validate
+from litscope.experiments.cv import cross_validate
+from litscope.experiments.cv_result import CvResult
 from litscope.experiments.trials import TuneResult
 from litscope.experiments.tune import tune as search_settings
 from litscope.training.probes.lr_curve import LrResult

@@ -25,6 +25,9 @@ TRIALS = "trials.jsonl"
 STUDY = "study.log"
 """In that of a search which several processes share: what they tell each other."""
 
+OUT_OF_FOLD = "out-of-fold.parquet"
+"""In the folder of a cross-validation: what its networks say of samples that they have not seen."""
+
 WAIT_S = 5.0
 """How long a request waits for an answer, if nobody says otherwise: a trainer looks every second or so."""
 
@@ -97,6 +100,12 @@ def claimed_folder(stem: str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
+
+
+def find_folds(word: str) -> Path | None:
+    """The folder of a cross-validation that a person names, by its path or its name below runs/; None: it is none."""
+    path = Path(word).expanduser()
+    return next((folder for folder in (path, RUNS / word) if (folder / OUT_OF_FOLD).is_file()), None)
 
 
 def list_runs(parent: Path = RUNS) -> list[RunDir]:

@@ -1,4 +1,4 @@
-"""`litscope suspects`: labels that are probably wrong, of a run, or of data on which nobody has trained.
+"""`litscope suspects`: labels that are probably wrong, of a run, a cross-validation, or data on which nobody trained.
 
 Of a run it needs no torch; `--validate` trains, and data without a run are looked at by a network.
 """
@@ -6,7 +6,7 @@ Of a run it needs no torch; `--validate` trains, and data without a run are look
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from litscope.commands.line import (
     check_n,
@@ -23,26 +23,33 @@ from litscope.commands.text import LONGEST, SUSPICION, sparkline, table
 from litscope.console import say, say_prose, shell_word, warn
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
+from litscope.runs import find_folds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from litscope.evaluation.fold_suspects import FoldSuspects
+    from litscope.evaluation.suspects import SourceSuspects
     from litscope.ledger.suspects import Suspects
 
 _SPLITS = ("train", "val", "test")
 _NUM_SHOWN = 20
 _CURVE = "by epoch"
+OF_RUN = ("all", "validate", "share", "keep")
+"""Flags that only make sense of a run."""
 
 
 def suspects(argv: list[str]) -> int:
-    """The samples of RUN or SOURCE whose label is probably wrong, most suspicious first."""
+    """The samples of RUN, CV or SOURCE whose label is probably wrong, most suspicious first."""
     parser = make_parser(suspects)
-    parser.add_argument("what", metavar="RUN|SOURCE", help="a run's folder, or images as for `litscope fit`")
+    parser.add_argument(
+        "what", metavar="RUN|CV|SOURCE", help="the folder of a run or of `litscope cv`, or images as for `litscope fit`"
+    )
     parser.add_argument("-n", type=int, help=f"how many (default: {_NUM_SHOWN}; with --json or --csv all)")
     parser.add_argument("--split", choices=_SPLITS, help="default: of RUN train, of SOURCE all")
     parser.add_argument("--csv", metavar="FILE", help="write the ranking as CSV")
     parser.add_argument(
-        "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in RUN's figures/; of SOURCE none)"
+        "--sheet", metavar="PNG", default=True, help="the contact sheet (default: in RUN's figures/; else none)"
     )
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help="no contact sheet")
     of_run = parser.add_argument_group("for RUN")
@@ -55,9 +62,14 @@ def suspects(argv: list[str]) -> int:
     add_source_flags(parser)
     given, as_json = parse(parser, argv)
     check_n(given["n"])
-    what = run_or_source(given.pop("what"))
+    word = given.pop("what")
+    if (folds := find_folds(word)) is not None:
+        refuse(given, (*OF_RUN, "split"), f"is not for {folds}, a cross-validation")
+        refuse_given(given, ABOUT_DATA, "is for a data set, and the cross-validation has decided it")
+        return _of_folds(folds, given, as_json)
+    what = run_or_source(word)
     if isinstance(what, str):
-        refuse(given, ("all", "validate", "share", "keep"), f"is for a run, and {what} is a data set")
+        refuse(given, OF_RUN, f"is for a run, and {what} is a data set")
         return _of_source(what, given, as_json)
     refuse_given(given, ABOUT_DATA, "is for a data set, and a run has decided it")
     if given["validate"]:
@@ -96,12 +108,44 @@ def _of_run(run: RunDir, given: dict[str, Any], as_json: bool) -> int:
 
 def _of_source(source: str, given: dict[str, Any], as_json: bool) -> int:
     recipe = source_recipe(source, {"val_split": "0", **given})
-    is_listed = as_json or given["csv"] is not None
     with stdout_for_result() as out:
         from litscope.evaluation.suspects import suspects_of_source
-        from litscope.ledger.encode import json_rows
 
-        found = suspects_of_source(recipe, given["n"] or (None if is_listed else _NUM_SHOWN), given["split"])
+        found = suspects_of_source(recipe, _how_many(given, as_json), given["split"])
+        return _tell(found, given, as_json, out, {}, f"next: litscope fit {shell_word(source)} --canaries 0.02")
+
+
+def _of_folds(folder: Path, given: dict[str, Any], as_json: bool) -> int:
+    with stdout_for_result() as out:
+        from litscope.evaluation.fold_suspects import suspects_of_folds
+
+        found = suspects_of_folds(folder, _how_many(given, as_json))
+        return _tell(found, given, as_json, out, {"fold": "fold", "is_doubted": "doubted"}, None)
+
+
+def _how_many(given: dict[str, Any], as_json: bool) -> int | None:
+    """Rows of the ranking: as asked, else what fits a terminal; all where a program reads them."""
+    n: int | None = given["n"]
+    return n or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
+
+
+def _tell(
+    found: SourceSuspects | FoldSuspects,
+    given: dict[str, Any],
+    as_json: bool,
+    out: TextIO,
+    more: dict[str, str],
+    then: str | None,
+) -> int:
+    """Show a ranking that belongs to no run.
+
+    Args:
+        more: further columns for people, by name.
+        then: what to type next.
+    """
+    from litscope.ledger.encode import json_rows
+
+    is_listed = as_json or given["csv"] is not None
     if given["csv"] is not None:
         save_csv(found.table, Path(given["csv"]))
     if isinstance(given["sheet"], str):
@@ -112,12 +156,12 @@ def _of_source(source: str, given: dict[str, Any], as_json: bool) -> int:
     elif not is_listed:
         columns = {"rank": "rank", "key": "key", "label_name": "label", "believed_name": "believed"}
         numbers = {"suspicion": SUSPICION, "p_label": "p(label)"}
-        lines = table(found.table.to_pylist(), {**columns, **numbers})
+        lines = table(found.table.to_pylist(), {**columns, **numbers, **more})
         left = found.num_ranked - found.table.num_rows
         write_lines([*lines, f"... and {left:,} less suspicious"] if left else lines, out)
     say_prose(*found.sentences())
-    if not is_listed:
-        say(f"next: litscope fit {shell_word(source)} --canaries 0.02")
+    if then is not None and not is_listed:
+        say(then)
     return 0
 
 

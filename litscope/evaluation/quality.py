@@ -205,7 +205,7 @@ def figures(probs: Floats, answers: Answers, with_intervals: bool = True) -> dic
         return found
     order = np.argsort(-probs[:, 1], kind="stable")
     names = [f"tpr_at_{count}_false_positives" for count in ALARMS]
-    names += [f"tpr_at_fpr_{RATE:g}", f"partial_auroc_to_fpr_{PARTIAL:g}"]
+    names += [f"tpr_at_fpr_{RATE:g}", f"partial_auroc_to_fpr_{PARTIAL:g}", "auroc"]
     return found | ranged(names, partial(_rare_hits, probs[order, 1], label[order] == 1, order))
 
 
@@ -224,7 +224,7 @@ def _rare_hits(score: Floats, truth: npt.NDArray[np.bool_], order: Ids, ids: Ids
     points = operating_points(score, truth, np.bincount(ids, minlength=len(order))[order])
     rate = points.tpr_at_rate(RATE)
     at_alarms = [points.tpr_at_alarms(count) for count in ALARMS]
-    return [*at_alarms, float("nan") if rate is None else rate, points.auroc(PARTIAL)]
+    return [*at_alarms, float("nan") if rate is None else rate, points.auroc(PARTIAL), points.auroc()]
 
 
 def _conformal(

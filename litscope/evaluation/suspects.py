@@ -16,7 +16,7 @@ from litscope.config.recipe import Recipe
 from litscope.curation.sheet import SHEET_LIMIT
 from litscope.data.manifest import UNLABELLED
 from litscope.data.sources.source import Source
-from litscope.errors import DataError
+from litscope.errors import ConfigError, DataError
 from litscope.evaluation.featured import features_of_source
 from litscope.features.label_errors import EPOCHS, LAST_EPOCHS, find_label_errors
 from litscope.pictures.contact_sheet import contact_sheet
@@ -63,19 +63,36 @@ class SourceSuspects:
 
     def draw(self, path: Path) -> int:
         """Write a contact sheet of the first of the table that can be read; how many there are on it."""
-        shown = list(self._images())
-        if shown:
-            title = f"{self.source.name}: suspected label errors, {len(shown):,} of {self.num_ranked:,}"
-            captions = [_caption(row) for _, row in shown]
-            contact_sheet([image for image, _ in shown], captions, path, title=f"{title}, most suspicious first")
-        return len(shown)
+        return draw_suspects(self.source, self.table, self.num_ranked, path)
 
-    def _images(self) -> Iterator[tuple[NDArray[Any], dict[str, Any]]]:
-        for row in self.table.slice(0, SHEET_LIMIT).to_pylist():
-            try:
-                yield self.source.reader.read(row["sample_id"]), row
-            except DataError:  # it went since its features were computed
-                continue
+
+def draw_suspects(source: Source, table: pa.Table, num_ranked: int, path: Path) -> int:
+    """Write a contact sheet of the first suspects that can be read; how many there are on it.
+
+    Args:
+        source: images.
+        table: most suspicious first: sample_id, key, label_name, believed_name, suspicion, p_label.
+        num_ranked: in the whole ranking.
+
+    Raises:
+        ConfigError: for a table.
+    """
+    if source.kind != "image":
+        raise ConfigError(f"--sheet {path}: {source.name} has no images to draw. Leave it out.")
+    shown = list(_images(source, table))
+    if shown:
+        title = f"{source.name}: suspected label errors, {len(shown):,} of {num_ranked:,}"
+        captions = [_caption(row) for _, row in shown]
+        contact_sheet([image for image, _ in shown], captions, path, title=f"{title}, most suspicious first")
+    return len(shown)
+
+
+def _images(source: Source, table: pa.Table) -> Iterator[tuple[NDArray[Any], dict[str, Any]]]:
+    for row in table.slice(0, SHEET_LIMIT).to_pylist():
+        try:
+            yield source.reader.read(row["sample_id"]), row
+        except DataError:  # it went since it was ranked
+            continue
 
 
 def _caption(row: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@
     tune             which settings are best?
     shared_search    the same, asked by several processes that share a folder
     cv               how good is a network on samples that it has not seen?
+    cv_result        its answer: metrics of each fold and of all predictions
     prune            is training on fewer samples worth more than training for less time?
 
 Who may come in: the commands.

@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import copy
 import shutil
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import say, shell_word, table_lines
+from litscope.console import number_of, say, shell_word, warn
 from litscope.curation.recipe_source import make_source
 from litscope.data.manifest import Manifest
 from litscope.data.sources.source import Source
@@ -33,111 +27,19 @@ from litscope.defaults import METRICS
 from litscope.errors import ConfigError, Interrupted
 from litscope.evaluation.featured import known_features
 from litscope.evaluation.opened_run import OpenedRun, open_run
-from litscope.evaluation.predict import table_of
+from litscope.evaluation.out_of_fold import RECIPE, OutOfFold, calibration, out_of_fold, write_out_of_fold
+from litscope.evaluation.quality import Asked, quality
+from litscope.experiments.cv_result import CvResult, Figures
 from litscope.experiments.fresh import check_fresh
 from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
 from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
-from litscope.rundir import RunDir, whole_file, write_json, write_text
+from litscope.rundir import RunDir, write_json, write_text
 from litscope.starter import refuse_company
 
-RECIPE = "cv.yaml"
 LEAST_FOLDS = 2
-NUM_DIGITS = 4
-NUM_NAMES = 5
-
-
-Figures = dict[str, float | None]
-"""Metrics by name; None where one is undefined."""
-
-
-@dataclass(frozen=True)
-class CvResult:
-    """What `cross_validate` found.
-
-    Attributes:
-        folds: num_samples and the metrics of each fold, by name; None where a metric is undefined.
-        pooled: the metrics of all out-of-fold predictions together.
-        absent: the classes that each fold holds no sample of.
-        table: the file of the out-of-fold predictions.
-        is_at_once: whether the networks trained in one run.
-    """
-
-    dataset: str
-    folds: tuple[Figures, ...]
-    pooled: Figures
-    table: Path
-    is_at_once: bool
-    wall_s: float
-    absent: tuple[tuple[str, ...], ...] = ()
-
-    def __repr__(self) -> str:
-        accuracy = _shown(self.pooled["accuracy"])
-        return f"CvResult({self.dataset!r}: {len(self.folds)} folds, accuracy {accuracy} pooled, {str(self.table)!r})"
-
-    def lines(self) -> list[str]:
-        """The result in lines for a terminal."""
-        names = list(METRICS)
-        rows = [
-            [str(number), f"{int(fold['num_samples'] or 0):,}", *(_shown(fold[name]) for name in names)]
-            for number, fold in enumerate(self.folds)
-        ]
-        mean, deviation = self._over_folds(statistics.fmean), self._over_folds(statistics.stdev)
-        rows.append(["mean", "", *(_shown(mean[name]) for name in names)])
-        rows.append(["sd", "", *(_shown(deviation[name]) for name in names)])
-        num_pooled = int(self.pooled["num_samples"] or 0)
-        rows.append(["pooled", f"{num_pooled:,}", *(_shown(self.pooled[name]) for name in names)])
-        how = "in one run" if self.is_at_once else "one after the other"
-        return [
-            f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
-            *table_lines(["fold", "samples", *names], rows, right=["samples", *names]),
-            *self._notes(),
-            f"out-of-fold predictions: {self.table}",
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result in plain values, for --json."""
-        return {
-            "dataset": self.dataset,
-            "num_folds": len(self.folds),
-            "folds": list(self.folds),
-            "mean": self._over_folds(statistics.fmean),
-            "sd": self._over_folds(statistics.stdev),
-            "pooled": self.pooled,
-            "absent": [list(names) for names in self.absent],
-            "predictions": str(self.table),
-            "is_at_once": self.is_at_once,
-            "wall_s": self.wall_s,
-        }
-
-    def _over_folds(self, statistic: Callable[[list[float]], float]) -> Figures:
-        """A statistic of the folds in which a metric is defined; None for fewer than two of them."""
-        found = {name: [value for fold in self.folds if (value := fold[name]) is not None] for name in METRICS}
-        return {name: float(statistic(values)) if len(values) > 1 else None for name, values in found.items()}
-
-    def _notes(self) -> list[str]:
-        """Why the mean over the folds and the figure of all predictions can differ much."""
-        lacking = [number for number, names in enumerate(self.absent) if names]
-        if not lacking:
-            return []
-        names = sorted({name for absent in self.absent for name in absent})
-        some = ", ".join(names[:NUM_NAMES]) + (f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else "")
-        which = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
-        why = (
-            f"{which}: no sample of {some}. Metrics that are means over classes (precision, recall, f1, auroc, ap) "
-            "are there over other classes than in the rest, so their mean over the folds is not that of the whole. "
-            "Pooled is over all classes, and compares probabilities of different networks."
-        )
-        return [
-            why,
-            *(["A metric is - where it is undefined; its mean is over the other folds."] if self._is_gappy else []),
-        ]
-
-    @property
-    def _is_gappy(self) -> bool:
-        return any(value is None for fold in self.folds for value in fold.values())
 
 
 def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
@@ -172,11 +74,31 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
     chosen = prepared(recipe).recipe
     together = _together(recipe, chosen, num_folds)
-    reason = why_apart(chosen) or ("--mixup would blend a fold into the others" if training.mixup else None)
+    reason = why_apart(chosen) or _why_leaky(chosen, together)
     with folder_for(recipe, "cv", RECIPE) as folder:
         _keep_recipe(recipe, folder)
         say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
         return _cross_validate(recipe, None if reason else together, num_folds, folder, began)
+
+
+def _why_leaky(chosen: Recipe, together: Recipe) -> str | None:
+    """What of a fold would reach the network that leaves it out, if they trained in one run; None: nothing.
+
+    Args:
+        chosen: the recipe of one fold, resolved.
+        together: of the one run.
+    """
+    if chosen.training.mixup or chosen.training.cutmix:
+        return f"--{'mixup' if chosen.training.mixup else 'cutmix'} would blend a fold into the others"
+    if chosen.training.class_weights != "none":
+        return "--class-weights would count the fold"
+    if chosen.data.sampler == "balanced":
+        return "--sampler balanced would count the fold"
+    if chosen.training.prune != "none":
+        return "--prune would ask networks about samples that they leave out"
+    if uneven := make_source(together).uneven if chosen.model.finetune != "head" else ():
+        return f"the column {uneven[0]!r} is other features without one of the folds"
+    return None
 
 
 def _together(recipe: Recipe, chosen: Recipe, num_folds: int) -> Recipe:
@@ -201,30 +123,31 @@ def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, fol
     try:
         with catch_stop_requests():
             if together is not None:
-                source, fold, probs = _train_at_once(together, folder)
+                source, fold, probs, num_asked = _train_at_once(together, folder)
             else:
-                source, fold, probs = _train_in_turn(recipe, num_folds, folder)
+                source, fold, probs, num_asked = _train_in_turn(recipe, num_folds, folder)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(f"Interrupted. To go on: the same command with --run-dir {shell_word(folder)}") from None
-    names = source.manifest.classes
-    ids = np.flatnonzero(fold >= 0)
-    label = source.manifest.labels[ids]
-    table = table_of(source, names, ids, probs[ids])
-    log_p = np.log(np.maximum(probs[ids], np.finfo(np.float32).tiny))
-    loss = -log_p[np.arange(len(ids)), label]
-    table = table.add_column(0, "sample_id", pa.array(ids)).add_column(2, "fold", pa.array(fold[ids]))
-    table = table.append_column("loss", pa.array(loss, pa.float32()))
-    file = folder / "out-of-fold.parquet"
-    with whole_file(file) as out:
-        pq.write_table(table, out)
-    folds = tuple(
-        _metrics(log_p[is_in], label[is_in], loss[is_in]) for is_in in (fold[ids] == k for k in range(num_folds))
+    found = out_of_fold(source, source.manifest.classes, fold, probs)
+    file = write_out_of_fold(found, source, folder)
+    answers, is_in = found.answers(), [found.fold == number for number in range(num_folds)]
+    result = CvResult(
+        dataset=str(recipe.data.origin),
+        folds=tuple(_metrics(found, rows) for rows in is_in),
+        pooled=_metrics(found, np.ones(len(found.label), bool)),
+        table=file,
+        is_at_once=together is not None,
+        wall_s=round(time.monotonic() - began, 3),
+        absent=tuple(
+            tuple(name for index, name in enumerate(found.classes) if index not in found.label[rows]) for rows in is_in
+        ),
+        quality=quality(answers, Asked(), None, found.classes),
+        calibration=calibration(found),
+        num_groups=None if answers.groups is None else len(np.unique(answers.groups.astype(str))),
+        num_unreadable=num_asked - len(found.label),
     )
-    absent = tuple(
-        tuple(name for index, name in enumerate(names) if index not in label[fold[ids] == k]) for k in range(num_folds)
-    )
-    wall_s, pooled = round(time.monotonic() - began, 3), _metrics(log_p, label, loss)
-    result = CvResult(str(recipe.data.origin), folds, pooled, file, together is not None, wall_s, absent)
+    if result.num_unreadable:
+        warn(f"{number_of(result.num_unreadable, 'sample')} cannot be read, and nobody predicts them.")
     write_json(folder / "cv.json", result.to_dict())
     return result
 
@@ -251,11 +174,15 @@ def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
     return train_aside(recipe, folder, keeps_last=True, on_epoch=lines)
 
 
-def _train_in_turn(
-    recipe: Recipe, num_folds: int, folder: Path
-) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
-    """The data, the fold of each sample, (N,), and the probabilities that its network gives it, (N, C)."""
+Predicted = tuple[Source, NDArray[np.int64], NDArray[np.float32], int]
+"""The data; the fold of each sample, (N,), -1 for those that nobody predicts; the probabilities that its network gives
+it, (N, C); and how many samples the folds have, those that cannot be read among them."""
+
+
+def _train_in_turn(recipe: Recipe, num_folds: int, folder: Path) -> Predicted:
+    """A network for each fold, one after the other."""
     found: tuple[Source, NDArray[np.int64], NDArray[np.float32]] | None = None
+    num_asked = 0
     for number in range(num_folds):
         began = time.monotonic()
         own = copy.deepcopy(recipe)
@@ -263,28 +190,31 @@ def _train_in_turn(
         opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
         data, then = opened.find_data()
         source = data.source
-        ids, probs = _probabilities(opened, source, then.manifest, data.ids("val"))
+        asked = data.ids("val")
+        ids, probs = _probabilities(opened, source, then.manifest, asked)
+        num_asked += len(asked)
         if found is None:
             count = len(source.manifest)
             found = source, np.full(count, -1, np.int64), np.zeros((count, probs.shape[1]), np.float32)
         _, fold, all_probs = found
         fold[ids], all_probs[ids] = number, probs
-        right = float((probs.argmax(1) == source.manifest.labels[ids]).mean())
-        say(f"fold {number}: {len(ids):,} samples, accuracy {right:.4f} ({time.monotonic() - began:.1f} s)")
+        right = f"accuracy {(probs.argmax(1) == source.manifest.labels[ids]).mean():.4f}" if len(ids) else "unreadable"
+        say(f"fold {number}: {len(ids):,} samples, {right} ({time.monotonic() - began:.1f} s)")
     assert found is not None
-    return found
+    return *found, num_asked
 
 
-def _train_at_once(together: Recipe, folder: Path) -> tuple[Source, NDArray[np.int64], NDArray[np.float32]]:
+def _train_at_once(together: Recipe, folder: Path) -> Predicted:
     """Do the same as `_train_in_turn`, with the networks as members of one run."""
     opened = _open(_trained(together, folder / "folds", "cv"), together)
     data, then = opened.find_data()
     source, fold = data.source, make_source(opened.recipe).folds
     assert fold is not None
-    ids, probs = _probabilities(opened, source, then.manifest, np.flatnonzero(fold >= 0), fold)
-    all_probs = np.zeros((len(source.manifest), probs.shape[1]), np.float32)
-    all_probs[ids] = probs
-    return source, fold, all_probs
+    asked = np.flatnonzero(fold >= 0)
+    ids, probs = _probabilities(opened, source, then.manifest, asked, fold)
+    all_probs, own = np.zeros((len(fold), probs.shape[1]), np.float32), np.full(len(fold), -1, np.int64)
+    all_probs[ids], own[ids] = probs, fold[ids]
+    return source, own, all_probs, len(asked)
 
 
 def _open(run: RunDir, recipe: Recipe) -> OpenedRun:
@@ -333,12 +263,12 @@ def _of_features(
         return ids, logits.float().softmax(1).numpy()
 
 
-def _metrics(log_p: NDArray[np.float32], label: NDArray[np.int64], loss: NDArray[np.float32]) -> Figures:
+def _metrics(found: OutOfFold, rows: NDArray[np.bool_]) -> Figures:
+    """Metrics of some of the predictions, by a mask (N,)."""
+    log_p, label, loss = found.log_probs[rows], found.label[rows], found.loss[rows]
+    if not len(label):  # not one sample of the fold can be read
+        return {"num_samples": 0, **dict.fromkeys(METRICS)}
     scores = PhaseCounts(log_p.shape[1], exact=True, device=torch.device("cpu"))
     scores.update(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (log_p, label, loss)))
-    found = scores.compute()
-    return {"num_samples": len(label), **{name: defined(float(found[name])) for name in METRICS}}
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.{NUM_DIGITS}f}"
+    measured = scores.compute()
+    return {"num_samples": len(label), **{name: defined(float(measured[name])) for name in METRICS}}

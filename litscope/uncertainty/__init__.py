@@ -7,6 +7,7 @@
     selective       what is gained where the least sure answers are withheld
     conformal       sets of classes that hold the true one as often as was asked
     operating       of two classes: thresholds for an aim, and hits at a given rate of false alarms
+    confident       labels that probabilities of networks that have not seen the samples speak against
     bootstrap       intervals, by groups where samples belong together
     fusion          what the fusion of several networks learns, and whether it beats the best of them
 

@@ -16,7 +16,8 @@ from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
 from litscope.errors import ConfigError, DataError
 from litscope.experiments import reruns as experiment
-from litscope.experiments.cv import CvResult, cross_validate
+from litscope.experiments.cv import cross_validate
+from litscope.experiments.cv_result import CvResult
 
 
 def validated(folder: Path, count: int = 3, **flags: object) -> CvResult:
@@ -159,3 +160,93 @@ def test_folds_that_lack_a_class_are_named_and_their_metrics_left_out(tmp_path: 
     assert " - " in said
     assert "nan" not in said
     assert json.loads((tmp_path / "cv" / "cv.json").read_text()) == kept
+
+
+def save_survey(folder: Path, gap: bool = False, num_groups: int = 12) -> Path:
+    """Few positives among many negatives, in groups of five rows; the column y has gaps in one group alone."""
+    random = np.random.default_rng(2)
+    lines = ["x,y,label,field"]
+    for i in range(5 * num_groups):
+        is_lens = i % 7 == 0
+        y = "" if gap and i < 5 else f"{random.normal():.3f}"
+        lines.append(f"{random.normal(1.5 * is_lens):.3f},{y},{'lens' if is_lens else 'a galaxy'},f{i // 5}")
+    (folder / "survey.csv").write_text("\n".join(lines) + "\n")
+    return folder / "survey.csv"
+
+
+def test_pooled_figures_are_those_of_the_file_and_groups_stay_together(tmp_path: Path) -> None:
+    survey = save_survey(tmp_path)
+    found = validated(tmp_path / "cv", 3, dataset=str(survey), group_column="field", epochs=5)
+    rows = pq.read_table(found.table).to_pydict()
+    assert sorted(rows["sample_id"]) == list(range(60))
+    fold_of_group = {(group, fold) for group, fold in zip(rows["group"], rows["fold"], strict=True)}
+    assert len(fold_of_group) == found.num_groups == 12
+    truth, p = np.array(rows["label"]) == "lens", np.array(rows["p_lens"], np.float64)
+    assert all((truth[np.array(rows["fold"]) == k]).any() for k in range(3)), "stratified as well"
+    figures = found.quality["figures"]
+    both = np.stack([1 - p, p], 1)
+    assert figures["nll"]["value"] == pytest.approx(log_loss(truth, both), rel=1e-5)
+    assert figures["brier"]["value"] == pytest.approx(2 * np.mean((p - truth) ** 2), rel=1e-5)
+    assert figures["auroc"]["value"] == pytest.approx(roc_auc_score(truth, p), abs=1e-9)
+    assert figures["auroc"]["value"] == pytest.approx(found.pooled["auroc"], abs=1e-6)
+    assert figures["tpr_at_0_false_positives"]["value"] == np.mean(p[truth] > p[~truth].max())
+    assert figures["auroc"]["low"] < figures["auroc"]["value"] < figures["auroc"]["high"]
+    assert figures["tpr_at_fpr_0.001"]["value"] is None
+    said = "\n".join(found.lines())
+    assert "from draws of 12 groups, drawn whole" in said
+    assert "scaled by that of the other folds: NLL" in said
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("flags", "gap", "reason"),
+    [
+        ({}, True, "the column 'y' is other features without one of the folds"),
+        ({"class_weights": "balanced"}, False, "--class-weights would count the fold"),
+        ({"sampler": "balanced"}, False, "--sampler balanced would count the fold"),
+        ({"prune": "random", "prune_ratio": 0.5}, False, "--prune would ask networks about samples that they leave"),
+        ({}, False, None),
+    ],
+)
+def test_what_would_tell_a_network_of_its_fold_trains_it_alone(
+    flags: dict[str, object], gap: bool, reason: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey = save_survey(tmp_path, gap)
+    found = validated(tmp_path / "cv", 2, dataset=str(survey), epochs=3, **flags)
+    assert found.is_at_once == (reason is None)
+    assert (reason or "in one run") in capsys.readouterr().err
+
+
+def test_a_fold_cannot_change_the_network_that_predicts_it(tmp_path: Path) -> None:
+    """Whatever stands in some rows of a fold, what was learned without the fold stays to the bit."""
+    survey, tables = save_survey(tmp_path), []
+    tables.append(pq.read_table(validated(tmp_path / "before", 2, dataset=str(survey), epochs=2).table))
+    fold = np.array(tables[0]["fold"])
+    changed, lines = np.flatnonzero(fold == 0)[:6], survey.read_text().splitlines()
+    for row in changed:
+        lines[row + 1] = f"7.5,-4,{lines[row + 1].split(',', 2)[2]}"
+    survey.write_text("\n".join(lines) + "\n")
+    found = validated(tmp_path / "after", 2, dataset=str(survey), epochs=2)
+    assert found.is_at_once
+    tables.append(pq.read_table(found.table))
+    before, after = (np.array(table["p_lens"]) for table in tables)
+    kept = np.isin(np.arange(60), changed, invert=True)
+    np.testing.assert_array_equal(before[kept & (fold == 0)], after[kept & (fold == 0)])
+    assert (before[fold == 1] != after[fold == 1]).all(), "the other network did learn from them"
+
+
+def test_a_class_with_fewer_samples_than_folds_is_predicted_all_the_same(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 7},{('rare', 'often', 'usual')[0 if i < 2 else 1 + i % 2]}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("x,y,label\n" + "\n".join(rows) + "\n")
+    found = validated(tmp_path / "cv", 4, dataset=str(tmp_path / "t.csv"), epochs=1)
+    table = pq.read_table(found.table)
+    assert table.num_rows == 40
+    assert sorted(row["fold"] for row in table.to_pylist() if row["label"] == "rare") in (
+        [0, 1],
+        [0, 2],
+        [0, 3],
+        [1, 2],
+        [1, 3],
+        [2, 3],
+    )
+    assert found.quality["figures"]["nll"]["value"] == pytest.approx(np.mean(table["loss"]), rel=1e-4)

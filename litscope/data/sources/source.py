@@ -50,6 +50,8 @@ from litscope.data.sources.tables import (
 from litscope.errors import ConfigError, DataError
 
 _HEADERS = 256  # files that are looked at to learn the number of channels
+_PLAIN = {"name", "type", "values", "median", "indicator"}
+"""What is known of a column of numbers whose rows teach nothing but a median."""
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Source:
         infinite: columns of a table with infinite cells, which are read as gaps -> how many they are.
         group_column: what names the groups, where there are any.
         wanted: split -> the share of the labelled samples that was asked for, of those that were drawn.
+        uneven: columns of a table that become other features if they are learned without one of the `folds`.
     """
 
     manifest: Manifest
@@ -81,6 +84,7 @@ class Source:
     infinite: dict[str, int] = field(default_factory=dict)
     group_column: str = ""
     wanted: dict[str, float] = field(default_factory=dict)
+    uneven: tuple[str, ...] = ()
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -150,9 +154,10 @@ def open_source(
         extra=rows.extra,
         encoding=encoding,
     )
-    numbers = None
+    numbers, uneven = None, tuple[str, ...]()
     if folds is not None and folds.number is None:
         numbers = splits.fold_of(rows.labels, rows.splits, rows.groups, folds.count, seed)
+        uneven = _uneven(rows, numbers, encoding)
     infinite = {} if rows.features is None else infinite_cells(rows.features, encoding["columns"])
     digests = _digests(rows, encoding)
     return Source(
@@ -167,6 +172,7 @@ def open_source(
         infinite=infinite,
         group_column=rows.group_column,
         wanted=wanted,
+        uneven=uneven,
     )
 
 
@@ -277,6 +283,28 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
         rows.notes += notes
         reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis)
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name, **rows.encoding}
+
+
+def _uneven(rows: Listing, fold: npt.NDArray[np.int64], encoding: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns of a table of which the rows outside of each fold (N,) do not all teach the same as those of all folds.
+
+    A median fills gaps; where there are none it may differ.
+    """
+    if rows.features is None:
+        return ()
+
+    def learned(columns: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        return {c["name"]: c if c.get("indicator", True) else {**c, "median": None} for c in columns}
+
+    of_all = learned(encoding["columns"])
+    if all(c["type"] == "number" and not c["indicator"] and c.keys() <= _PLAIN for c in of_all.values()):
+        return ()
+    found: set[str] = set()
+    for number in range(fold.max() + 1):
+        kept = (fold >= 0) & (fold != number)
+        own = learned(fit_encoding(rows.features, kept, rows.separator, rows.categories)[0])
+        found |= {name for name in of_all.keys() | own.keys() if of_all.get(name) != own.get(name)}
+    return tuple(sorted(found))
 
 
 def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
