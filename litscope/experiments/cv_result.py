@@ -69,8 +69,6 @@ class CvResult:
             f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
             *table_lines(["fold", "samples", *names], rows, right=["samples", *names]),
             *self._notes(),
-            "",
-            *quality_lines(self.quality),
             *self._about_quality(),
             f"out-of-fold predictions: {self.table}",
         ]
@@ -118,10 +116,14 @@ class CvResult:
         ]
 
     def _about_quality(self) -> list[str]:
+        if not self.quality:  # nothing was asked of the predictions
+            return []
         units = "samples" if self.num_groups is None else f"{number_of(self.num_groups, 'group')}, drawn whole"
         of = self.calibration
         before, after = of["before"], of["after"]
         return [
+            "",
+            *quality_lines(self.quality),
             f"intervals: of all out-of-fold predictions, from draws of {units}; they hold for these networks, and tell "
             "nothing of how other training data would have changed them",
             f"a temperature of {of['temperature']:.3f} fits them all; scaled by that of the other folds: NLL "

@@ -26,7 +26,7 @@ from litscope.cli import main
 from litscope.commands.line import show, write_lines
 from litscope.console import table_lines
 from litscope.evaluation.predict import Predictions
-from litscope.experiments.cv import CvResult
+from litscope.experiments.cv_result import CvResult
 from litscope.experiments.tune import Trial, TuneResult
 from litscope.rundir import RunDir, append_line
 from litscope.training.loop.progress import Progress
