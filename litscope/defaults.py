@@ -41,6 +41,22 @@ Family = Literal["sgd", "lion", "adam", "adamw"]
 _WEIGHT_DECAY: dict[Family, float] = {"sgd": 5e-4, "lion": 0.25, "adam": 0.0, "adamw": 0.05}
 
 
+def network_name(arch: str | None, archs: Sequence[str] | None) -> str | None:
+    """What a network is called, in messages and the names of folders.
+
+    Args:
+        arch: of one network.
+        archs: of each of several whole ones, which are then what is called.
+
+    >>> network_name("mlp", None), network_name(None, ["resnet18", "vit_b_16"]), network_name(None, ["convnet"] * 3)
+    ('mlp', 'resnet18+vit_b_16', 'convnet-x3')
+    """
+    if not archs:
+        return arch
+    counts = {name: list(archs).count(name) for name in archs}
+    return "+".join(name if count == 1 else f"{name}-x{count}" for name, count in counts.items())
+
+
 def direction(metric: str) -> Direction:
     """Whether a metric should fall or rise.
 

@@ -197,7 +197,7 @@ _MAKERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     int: (_whole, "a whole number"),
     float: (float, "a number"),
     Sequence[int]: (_wholes, "a list of whole numbers"),
-    Sequence[str]: (list, "a text, or a list of texts"),
+    Sequence[str]: (lambda words: [words] if isinstance(words, str) else list(words), "a text, or a list of texts"),
     Sequence: (_floats, "a list of numbers"),
 }
 """Type of a field -> what makes a plain value of it, and what it is called."""

@@ -50,7 +50,7 @@ def describe(network: Network, name: str) -> dict[str, Any]:
         "format": FORMAT_VERSION,
         "litscope": litscope.__version__,
         "name": name,
-        "arch": predictor.settings.arch,
+        "arch": predictor.settings.name,
         "classes": list(facts.classes),
         **(_cells(facts.encoding) if facts.encoding["kind"] == "table" else _images(network)),
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(facts.classes)]},

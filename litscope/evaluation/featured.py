@@ -160,7 +160,7 @@ def features_of_run(
     rows = known_features(opened, now.source, then.manifest, known, batch_size=batch_size, num_workers=num_workers)
     decided, ids, _ = with_decisions(now, then, known, holds=True, is_told=False)
     is_readable = (rows[ids] != 0).any(1)
-    by = f"{opened.predictor.settings.arch} of {opened.checkpoint} at {opened.facts.encoding['image_size']} pixels"
+    by = f"{opened.predictor.settings.name} of {opened.checkpoint} at {opened.facts.encoding['image_size']} pixels"
     found = Featured(decided.source, decided.source.manifest, rows, ids[is_readable], by)
     _tell(found, time.monotonic() - began)
     return found

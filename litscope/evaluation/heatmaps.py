@@ -62,7 +62,7 @@ def heatmap(predictor: Forward, image: Tensor, label: int) -> Heatmap:
             return Heatmap(_scaled(rolled - rolled.min()), "attention roll-out")  # a part of it comes from everywhere
         if not maps:
             raise ModelError(
-                f"{predictor.settings.arch} has neither convolutions nor attention, so nothing in it tells where in an "
+                f"{predictor.settings.name} has neither convolutions nor attention, so nothing in it tells where in an "
                 "image something is. Use convnet, or another network."
             )
         features = maps[-1]

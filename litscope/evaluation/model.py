@@ -65,7 +65,7 @@ class Model:
         self.classes = list(network.classes)
 
     def __repr__(self) -> str:
-        arch = self._network.predictor.settings.arch
+        arch = self._network.predictor.settings.name
         return f"Model({arch}, {len(self.classes)} classes, {str(self._network.checkpoint)!r})"
 
     def predict(self, x: Any, *, batch_size: int | None = None, num_workers: int | None = None) -> Predicted:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from litscope.errors import ModelError
-from litscope.models.forward import SAMPLE_FACTS, inputs_of
+from litscope.models.forward import FUSION, SAMPLE_FACTS, inputs_of
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
 from litscope.models.learning.losses import IGNORED, ClassificationLoss, Loss, Target
@@ -25,7 +25,7 @@ from litscope.models.learning.scheduled import Scheduled
 from litscope.models.learning.steps import Steps
 from litscope.models.networks import architectures, heads
 from litscope.models.networks.blocks import blocks_of, in_words
-from litscope.models.networks.members import fuse, member_losses
+from litscope.models.networks.members import member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.networks.recomputed import recompute
 from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks, same_statistics
@@ -76,8 +76,9 @@ class Classifier(Scheduled):
         self.given = GivenMetrics(metrics)
         words = {**given, **({} if arch is None else {"arch": arch})}
         settings = ClassifierSettings(**by_own_names(ClassifierSettings, words, "Classifier"))
-        if settings.arch is not None:
-            architectures.resolve(settings.arch)
+        for name in (settings.arch, *(settings.archs or ())):
+            if name is not None:
+                architectures.resolve(name)
         if settings.num_classes is not None:
             self.given.try_out(settings.num_classes)
         self._remember(**vars(settings))
@@ -122,10 +123,16 @@ class Classifier(Scheduled):
         self.divide(self.net, self.device_mesh["data_parallel"])
 
     def _whiten(self, data: Any) -> None:
-        """Let a network whose first layer is made of the training images see some of them."""
-        if isinstance(self.net, WhiteNet) and hasattr(data, "example_images"):
-            images = data.example_images(WHITENING_IMAGES).to(self.mean.device)
-            self.net.whiten((images - self.mean) / self.std)
+        """Let networks whose first layer is made of the training images see some of them."""
+        whole = self.whole_members
+        nets = [self.net] if whole is None else list(whole.nets)
+        if not hasattr(data, "example_images") or not any(isinstance(net, WhiteNet) for net in nets):
+            return
+        images = data.example_images(WHITENING_IMAGES).to(self.mean.device)
+        seen = (images - self.mean) / self.std
+        for net, view in zip(nets, [seen] if whole is None else whole.views(seen), strict=True):
+            if isinstance(net, WhiteNet):
+                net.whiten(view)
 
     def _compile(self) -> None:
         assert self.net is not None
@@ -161,8 +168,8 @@ class Classifier(Scheduled):
         settings, head = self.settings, self.head
         if settings.finetune != "full" and head is None:
             raise ModelError(
-                f"finetune={settings.finetune!r}: it trains the last linear layer first, and {settings.arch} ends in "
-                "another. Use 'full', or another network."
+                f"finetune={settings.finetune!r}: it trains the last linear layer first, and {settings.name} "
+                f"{'are several networks' if settings.archs else 'ends in another'}. Use 'full', or another network."
             )
         if settings.finetune == "head" and head is not None:
             heads.freeze_body(self.net, head)
@@ -173,10 +180,10 @@ class Classifier(Scheduled):
             self._compile()
 
     def _recompute_blocks(self, net: nn.Module) -> None:
-        blocks = blocks_of(net)
+        blocks = {} if self.whole_members is not None else blocks_of(net)
         if not blocks:
             raise ModelError(
-                f"activation_checkpointing: {self.settings.arch} has no repeated blocks, whose inside could be "
+                f"activation_checkpointing: {self.settings.name} has no repeated blocks, whose inside could be "
                 "computed again. Leave it out."
             )
         recompute(blocks.values())
@@ -194,6 +201,11 @@ class Classifier(Scheduled):
         return self
 
     # ---- steps -------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Plan the schedule; a fusion that learned from answers of earlier weights is its mere rule again."""
+        super().on_train_start()
+        self.fusion = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Leave the optimizer step of a plain batch to Lightning; for a stack of batches, `steps` takes them."""
@@ -267,8 +279,8 @@ class Classifier(Scheduled):
     ) -> tuple[Tensor, Tensor, Loss]:
         """As `losses`, from what the network itself returned."""
         if self.members is not None:
-            fused = fuse(logits.detach())
-            return fused, fused, member_losses(self.objective, logits, target, over_ranks)
+            fused = self._fused(logits.detach())
+            return fused, fused, member_losses(self.objective, logits, target, over_ranks, fused)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
         return logits, log_p, self.objective(log_p, target.label, target.soft_label, target.weight, over_ranks)
 
@@ -294,6 +306,8 @@ class Classifier(Scheduled):
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         of_training = {"pretrained": False, "weights": None, "compile": False, "activation_checkpointing": False}
         checkpoint[key] = {**checkpoint[key], **of_training}
+        if self.fusion is not None:
+            checkpoint[FUSION] = self.fusion.plain()
         if self.sample_facts is not None:
             checkpoint[SAMPLE_FACTS] = {
                 **self.sample_facts,

@@ -14,8 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError
+from litscope.fusions import Fusion
 from litscope.models.networks import backbones, heads
-from litscope.models.networks.members import MemberHeads, Members, MemberSettings, fuse, members_of
+from litscope.models.networks.ensembles import Norm, build_ensemble
+from litscope.models.networks.fusion import fuse_by
+from litscope.models.networks.members import MemberHeads, Members, MemberSettings, members_of
+from litscope.models.networks.net_members import NetMembers
 from litscope.models.networks.sources import SAMPLES
 from litscope.models.settings import ClassifierSettings
 from litscope.models.tta import views
@@ -27,6 +31,12 @@ HYPER_PARAMETERS = "hyper_parameters"
 SAMPLE_FACTS = SAMPLES
 """Where a checkpoint holds what it takes to predict, beside the weights and the settings."""
 
+STEMS = ("stem", "member_stem")
+"""Settings that say how a network begins, and so which weights it has."""
+
+FUSION = "litscope_fusion"
+"""Where a checkpoint of several members holds what their fusion has learned; see `fusions.Fusion.plain`."""
+
 
 class Forward(nn.Module):
     """A network, and what stands around it. Subclasses say where the settings are kept.
@@ -37,6 +47,8 @@ class Forward(nn.Module):
         notes: lines to tell the person, about weights and changes to the network.
         sample_facts: what the data say of their samples, as plain values: class names, and how bytes become input. A
             checkpoint holds them under `SAMPLE_FACTS`, with the precision. None where the data say nothing.
+        fusion: how the answers of members become one, with what the rule has learned; None: the rule of the settings,
+            which has learned nothing. A checkpoint holds it under `FUSION`.
     """
 
     mean: Tensor
@@ -48,7 +60,9 @@ class Forward(nn.Module):
         self._heads: list[nn.Linear | MemberHeads] = []  # in a list: it is a part of `net` already
         self.notes: list[str] = []
         self.sample_facts: dict[str, Any] | None = None
+        self.fusion: Fusion | None = None
         self._classes_of_head: tuple[str, ...] | None = None
+        self._norms: list[Norm | None] = []
         self._memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.zeros(1), persistent=False)
         self.register_buffer("std", torch.ones(1), persistent=False)
@@ -68,9 +82,14 @@ class Forward(nn.Module):
         return self._heads[0] if self._heads else None
 
     @property
-    def members(self) -> Members | MemberHeads | None:
+    def members(self) -> Members | MemberHeads | NetMembers | None:
         """The part of the network that is several, trained at once; None where it is one."""
-        return members_of(self.net, self.head)
+        return self.net if isinstance(self.net, NetMembers) else members_of(self.net, self.head)
+
+    @property
+    def whole_members(self) -> NetMembers | None:
+        """The whole networks of an ensemble; None where it is one network, or several in the layers of one."""
+        return self.net if isinstance(self.net, NetMembers) else None
 
     # ---- the network -------------------------------------------------------------------------
 
@@ -93,6 +112,9 @@ class Forward(nn.Module):
                 "The number of classes is not known: pass Classifier(num_classes=...), or train with a "
                 "datamodule that has the attribute num_classes."
             )
+        if settings.archs is not None:
+            self._build_ensemble(settings, settings.num_classes, from_scratch=from_scratch)
+            return
         usual = "mlp" if settings.num_features is not None else "resnet18"
         made = backbones.build(
             settings.arch or (usual if from_scratch or settings.weights is None else None),
@@ -109,6 +131,7 @@ class Forward(nn.Module):
             num_members=settings.num_members,
             member_settings=MemberSettings(settings.member_lr, settings.member_weight_decay),
             same_start=settings.same_start,
+            seeds=settings.member_seed,
         )
         self.net = made.net
         self._memory_format = made.memory_format
@@ -122,6 +145,43 @@ class Forward(nn.Module):
         self._remember(**facts)
         self._set_normalization()
 
+    def _build_ensemble(self, settings: ClassifierSettings, num_classes: int, *, from_scratch: bool) -> None:
+        assert settings.archs is not None
+        if settings.num_features is not None:
+            raise ModelError(
+                f"archs={settings.archs}: they take images, and the data are a table. Several MLPs are arch='mlp' with "
+                "num_members."
+            )
+        made = build_ensemble(
+            settings.archs,
+            num_classes,
+            in_channels=settings.in_channels or 3,
+            image_sizes=settings.member_image_size or [settings.image_size] * len(settings.archs),
+            seeds=settings.member_seed,
+            pretrained=False if from_scratch else settings.pretrained,
+            weights=None if from_scratch else settings.weights,
+            dropout_rate=settings.dropout_rate,
+            hidden=settings.hidden,
+            stems=settings.member_stem,  # type: ignore[arg-type]  # `build` checks each
+            channels_last=settings.channels_last,
+            settings=MemberSettings(settings.member_lr, settings.member_weight_decay),
+        )
+        self.net, self._heads, self._norms = made.net, [], made.norms
+        self.notes += made.notes
+        self._remember(member_stem=made.stems)
+        if settings.mean is None and None not in made.norms:
+            self._take_norms(None)
+        self._set_normalization()
+
+    def _take_norms(self, of_data: Norm | None) -> None:
+        """Settle the normalisation of each of several networks: that of its weights, else of the data, else none."""
+        channels = self.settings.in_channels or 3
+        usual = of_data or ([0.0] * channels, [1.0] * channels)
+        norms = [usual if norm is None else norm for norm in self._norms]
+        mean, std = ([list(part) for part in parts] for parts in zip(*norms, strict=True))
+        are_same = all(norm == norms[0] for norm in norms)
+        self._remember(mean=mean[0] if are_same else mean, std=std[0] if are_same else std)
+
     def meet(self, data: Any) -> None:
         """Settle what depends on both the weights and the data, once the network is built: images are normalised as the
         weights expect it, else as the data are; and a head that came with the weights stays if it knows their classes.
@@ -130,8 +190,12 @@ class Forward(nn.Module):
             data: a datamodule; its `normalization` and `classes` count, where it has them.
         """
         if self.settings.mean is None:
-            mean, std = getattr(data, "normalization", None) or (None, None)
-            self._remember(mean=mean, std=std)
+            found = getattr(data, "normalization", None)
+            if any(self._norms):
+                self._take_norms(found)
+            else:
+                mean, std = found or (None, None)
+                self._remember(mean=mean, std=std)
         self._set_normalization()
         classes: Sequence[str] | None = getattr(data, "classes", None)
         if self._classes_of_head is None or classes is None or not isinstance(self.head, nn.Linear):
@@ -143,24 +207,30 @@ class Forward(nn.Module):
         """Take from a checkpoint what belongs to its weights, and build the network that they fit: the normalisation,
         the stem, and what the data said of their samples."""
         saved = checkpoint.get(HYPER_PARAMETERS, {})
-        facts = {name: saved[name] for name in ("mean", "std", "stem") if saved.get(name) is not None}
-        has_other_stem = facts.get("stem", self.settings.stem) != self.settings.stem
+        facts = {name: saved[name] for name in ("mean", "std", *STEMS) if saved.get(name) is not None}
+        has_other_stem = any(facts.get(name, now) != now for name in STEMS for now in [getattr(self.settings, name)])
         self._remember(**facts)
         self._set_normalization()
         self.sample_facts = checkpoint.get(SAMPLE_FACTS, self.sample_facts)
+        self.fusion = Fusion.of(checkpoint[FUSION]) if FUSION in checkpoint else None
         if self.net is None or has_other_stem:
             self._build(from_scratch=True)
 
     @property
     def is_channels_last(self) -> bool:
         """Whether images and weights are in channels-last memory."""
-        return self._memory_format == torch.channels_last
+        whole = self.whole_members
+        return self._memory_format == torch.channels_last if whole is None else whole.is_channels_last
 
     def use_channels_last(self, wanted: bool) -> None:
         """Bring weights, and from now on images, into channels-last memory or out of it. The values stay."""
         assert self.net is not None
-        self._memory_format = torch.channels_last if wanted else torch.contiguous_format
-        self.net.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        whole = self.whole_members
+        if whole is not None:
+            whole.use_channels_last(wanted)
+        else:
+            self._memory_format = torch.channels_last if wanted else torch.contiguous_format
+            self.net.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self._remember(channels_last=wanted)
 
     def _set_normalization(self) -> None:
@@ -194,7 +264,9 @@ class Forward(nn.Module):
         return torch.softmax(self._fused(self.tested_logits(inputs_of(batch))).float(), 1)
 
     def _fused(self, logits: Tensor) -> Tensor:
-        return logits if self.members is None else fuse(logits)
+        if self.members is None:
+            return logits
+        return fuse_by(self.fusion or Fusion(self.settings.ensemble_strategy), logits)
 
     def tested_logits(self, x: Tensor) -> Tensor:
         """`own_logits` of a test batch, averaged over the views of test-time augmentation where it was asked for."""

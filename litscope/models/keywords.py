@@ -44,14 +44,26 @@ class ClassifierKeywords(TypedDict, total=False):
     """The same as `compile`."""
     hidden: Sequence[int] | None
     """Widths of the hidden layers of an `mlp`. Default: 256, 256."""
+    archs: Sequence[str] | None
+    """The M architectures of an ensemble of whole networks, instead of `arch` (see `networks.net_members`)."""
+    architectures: Sequence[str] | None
+    """The same as `archs`."""
+    ensemble_strategy: Literal["mean", "median", "vote", "weighted", "uncertainty_weighted", "stacked"]
+    """How the answers of several members become one, see `networks.fusion`. What a rule learns, it learns at the end
+    of a run.
+    """
     num_members: int
-    """M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and predicted is
-    their mean probability (see `members`).
+    """M above 1 trains M networks at once, each with weights of its own: those of `archs`, else M MLPs (see
+    `members`); what is recorded, measured and predicted is their common answer.
     """
     member_lr: Sequence[float] | None
     """A rate for each of the M members; `lr` is then the largest of them. Default: `lr` for all."""
     member_weight_decay: Sequence[float] | None
     """A weight decay for each of the M members; `weight_decay` is then the largest. Default: `weight_decay` for all."""
+    member_image_size: Sequence[int] | None
+    """The side at which each of M whole networks sees its images, in pixels. Default: `image_size` for all."""
+    member_seed: Sequence[int] | None
+    """The seed of the first weights of each member. Default: the seed of the process, and the numbers after it."""
     same_start: bool
     """All members start from the same weights, instead of each from its own."""
     tta: Literal["none", "flip", "shift"]
@@ -98,3 +110,5 @@ class ClassifierKeywords(TypedDict, total=False):
     """
     std: Sequence[float] | Sequence[Sequence[float]] | None
     """The deviation, in the same form as `mean`."""
+    member_stem: Sequence[str] | None
+    """The stem of each of M whole networks. Default: chosen by its image size."""

@@ -24,8 +24,9 @@ class Predictor(Forward):
         super().__init__()
         words = {**given, **({} if arch is None else {"arch": arch})}
         self._settings = ClassifierSettings(**by_own_names(ClassifierSettings, words, "Classifier"))
-        if self._settings.arch is not None:
-            architectures.resolve(self._settings.arch)
+        for name in (self._settings.arch, *(self._settings.archs or ())):
+            if name is not None:
+                architectures.resolve(name)
         if self.has_shape:
             self._build(from_scratch=False)
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
+from litscope.defaults import network_name
 from litscope.errors import ConfigError
+from litscope.fusions import Rule
 from litscope.settings import COUNT, NOT_NEGATIVE, SHARE, Range, setting, settle
 
 Kind = Literal["cosine", "onecycle", "step", "plateau", "constant"]
@@ -62,13 +64,22 @@ class ClassifierSettings:
     """Compile the network when training starts."""
     hidden: Sequence[int] | None = setting(None, check=COUNT)
     """Widths of the hidden layers of an `mlp`. Default: 256, 256."""
+    archs: Sequence[str] | None = setting(None, "architectures")
+    """The M architectures of an ensemble of whole networks, instead of `arch` (see `networks.net_members`)."""
+    ensemble_strategy: Rule = "mean"
+    """How the answers of several members become one, see `networks.fusion`. What a rule learns, it learns at the end of
+    a run."""
     num_members: int = setting(1, check=COUNT)
-    """M above 1 trains M MLPs at once, each with weights of its own; what is recorded, measured and predicted is their
-    mean probability (see `members`)."""
+    """M above 1 trains M networks at once, each with weights of its own: those of `archs`, else M MLPs (see `members`);
+    what is recorded, measured and predicted is their common answer."""
     member_lr: Sequence[float] | None = setting(None, check=Range(above=0))
     """A rate for each of the M members; `lr` is then the largest of them. Default: `lr` for all."""
     member_weight_decay: Sequence[float] | None = setting(None, check=NOT_NEGATIVE)
     """A weight decay for each of the M members; `weight_decay` is then the largest. Default: `weight_decay` for all."""
+    member_image_size: Sequence[int] | None = setting(None, check=COUNT)
+    """The side at which each of M whole networks sees its images, in pixels. Default: `image_size` for all."""
+    member_seed: Sequence[int] | None = setting(None, check=NOT_NEGATIVE)
+    """The seed of the first weights of each member. Default: the seed of the process, and the numbers after it."""
     same_start: bool = False
     """All members start from the same weights, instead of each from its own."""
     tta: Tta = setting("none", "test-time-augmentation")
@@ -112,12 +123,31 @@ class ClassifierSettings:
     the network sees (x - mean) / std. Weights default to the normalisation that they were trained with."""
     std: Sequence[float] | Sequence[Sequence[float]] | None = None
     """The deviation, in the same form as `mean`."""
+    member_stem: Sequence[str] | None = None
+    """The stem of each of M whole networks. Default: chosen by its image size."""
 
     def __post_init__(self) -> None:
         settle(self)
-        for name in ("member_lr", "member_weight_decay"):
+        if self.archs and self.num_members == 1:
+            object.__setattr__(self, "num_members", len(self.archs))
+        if self.archs is not None and (len(self.archs) != self.num_members or self.num_members < 2):
+            raise ConfigError(
+                f"archs={self.archs}: it is one architecture for each member, two or more, and num_members is "
+                f"{self.num_members}."
+            )
+        for name in ("member_lr", "member_weight_decay", "member_image_size", "member_seed", "member_stem"):
             values = getattr(self, name)
             if values is not None and len(values) != self.num_members:
                 raise ConfigError(
                     f"{name}={values}: it is one number for each member, and num_members is {self.num_members}."
                 )
+        if self.member_image_size is not None and self.archs is None:
+            raise ConfigError(
+                f"member_image_size={self.member_image_size}: it is for whole networks, named by archs; members of "
+                "one network see the same images."
+            )
+
+    @property
+    def name(self) -> str | None:
+        """The network by name, or the several by theirs; None where it is not known yet."""
+        return network_name(self.arch, self.archs)

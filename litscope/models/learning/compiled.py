@@ -56,6 +56,8 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
         return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"
     if trainer.accumulate_grad_batches > MOST_WINDOW:
         return f"gradients are accumulated over more than {MOST_WINDOW} batches"
+    if module.whole_members is not None:
+        return "the members are whole networks"
     for part in _stepped(module).modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             return "the network has batch norm, whose statistics change in a step"

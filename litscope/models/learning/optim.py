@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from litscope.defaults import OPTIMIZERS_OF_TORCH, default_weight_decay
 from litscope.errors import ConfigError, did_you_mean
+from litscope.models.networks.net_members import NetMembers
 from litscope.models.shards import is_divided
 
 
@@ -57,9 +58,31 @@ def param_groups(
             "weight_decay": weight_decay if is_decayed else 0.0,
             "is_decayed": is_decayed,
             "lr_share": share,
+            "decay_share": 1.0,
         }
         for share, is_decayed in sorted(groups, reverse=True)
     ]
+
+
+def member_groups(
+    members: NetMembers, weight_decay: float, has_heads: bool, body_lr_scale: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """The groups of each of several networks, as it would have them alone; with the member's share of the rate and of
+    the weight decay.
+
+    Args:
+        has_heads: whether the heads are trained at the full rate of their member, and the rest as the next two say.
+        body_lr_scale, layer_decay: as of `param_groups`.
+    """
+    found: list[dict[str, Any]] = []
+    for number, net in enumerate(members.nets):
+        head = (members.heads[number] or nn.Identity()) if has_heads else None
+        own = param_groups(net, weight_decay, head, body_lr_scale, layer_decay)
+        for group in own:
+            group["lr_share"] *= members.lr_shares[number]
+            group["decay_share"] = members.decay_shares[number]
+        found += own
+    return found
 
 
 def _depth_shares(net: nn.Module, layer_decay: float) -> dict[nn.Parameter, float]:
@@ -81,7 +104,7 @@ def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
     """Change the weight decay of an optimizer over `param_groups`; parameters that are not decayed stay so."""
     for group in optimizer.param_groups:
         if group["is_decayed"]:
-            group["weight_decay"] = weight_decay
+            group["weight_decay"] = weight_decay * group.get("decay_share", 1.0)  # older checkpoints have none
 
 
 def build_optimizer(
@@ -117,11 +140,15 @@ def build_optimizer(
         raise ConfigError(f"weight_decay is {decay}; it must be at least 0.")
     if not 0.0 <= momentum < 1.0:
         raise ConfigError(f"momentum is {momentum}; it must lie in [0, 1).")
-    groups = param_groups(net, decay, head, body_lr_scale, layer_decay)
+    if isinstance(net, NetMembers):
+        groups = member_groups(net, decay, head is not None, body_lr_scale, layer_decay)
+    else:
+        groups = param_groups(net, decay, head, body_lr_scale, layer_decay)
     if not groups:
         raise ConfigError("The network has no trainable parameter, so there is nothing to optimize.")
     for group in groups:
         group["lr"] = lr * group["lr_share"]
+        group["weight_decay"] *= group["decay_share"]
     fused = fused and _can_fuse(groups)
     match name:
         case "adamw":

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.optim import Optimizer
 
 from litscope.defaults import METRICS, NO_DIRECTION, best_of
 from litscope.errors import ConfigError
@@ -17,7 +18,7 @@ from litscope.models.learning.optim import build_optimizer
 from litscope.models.learning.schedule import Schedule
 from litscope.models.learning.step_plan import StepPlan
 from litscope.models.measured import Measured
-from litscope.models.networks.members import scale_steps
+from litscope.models.networks.members import MemberHeads, Members, scale_steps
 from litscope.models.settings import ClassifierSettings
 
 
@@ -61,13 +62,27 @@ class Scheduled(Forward, Measured):
             body_lr_scale=settings.body_lr_scale,
             layer_decay=settings.layer_decay,
         )
-        if self.members is not None:
+        if isinstance(self.members, Members | MemberHeads):
             scale_steps(optimizer, self.members)
         mode = settings.mode or best_of(settings.monitor or "loss", self.given.directions())
         if mode is None and settings.scheduler_type == "plateau":
             raise ConfigError(f"monitor={settings.monitor!r}: {NO_DIRECTION}")
         self.schedule = Schedule(optimizer, settings.scheduler_type, mode or "min")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002  Lightning's; ours is always the norm
+    ) -> None:
+        """Clip the norm of the gradients: of each of several networks by itself, as it would be alone."""
+        whole, precision = self.whole_members, self.trainer.precision_plugin
+        if whole is None or not gradient_clip_val:
+            precision.clip_gradients(optimizer, gradient_clip_val or 0.0)
+            return
+        for parameters in whole.groups():
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_train_start(self) -> None:
         """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""

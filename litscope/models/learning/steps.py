@@ -119,7 +119,7 @@ class Steps:
             with torch.autocast(inputs.device.type, enabled=False):  # Lightning calls backward outside its autocast
                 mean.backward()  # type: ignore[no-untyped-call]
             outputs.append((mean.detach(), logits.detach(), log_p.detach(), loss.rows, loss.sample_loss))
-        trainer.precision_plugin.clip_gradients(optimizer, trainer.gradient_clip_val or 0.0)
+        module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val)
         optimizer.step()
         torch.clear_autocast_cache()  # it holds casts of the weights as they were
         return outputs

@@ -6,6 +6,8 @@
     zoos           what timm and torchvision build
     nets           our own: mlp, convnet, whitenet
     members        several MLPs trained as one
+    net_members    several whole networks in one module
+    ensembles      the same, ready to train
     fusion         the answers of several networks made one: mean, median, vote, weighted, by variance, stacked
     stems          how a network of photographs begins on small images
     blocks         the repeated blocks of a network, and its large parts

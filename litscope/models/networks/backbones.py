@@ -76,6 +76,8 @@ def build(
     num_members: int = 1,
     member_settings: MemberSettings | None = None,
     same_start: bool = False,
+    seeds: Sequence[int] | None = None,
+    keeps_head: bool = True,
 ) -> Backbone:
     """Build a classifier.
 
@@ -94,7 +96,8 @@ def build(
         channels_last: memory format; None takes channels last where the network does.
         num_members: above 1: that many MLPs in one (`members.Members`); of any other network that many heads over the
             features of one body (`members.MemberHeads`). The output is then (M, B, C).
-        member_settings, same_start: see `members.make_members` and `members.make_heads`.
+        member_settings, same_start, seeds: see `members.make_members` and `members.make_heads`.
+        keeps_head: whether the head that weights bring may stay; else the caller starts it anew.
 
     Raises:
         ModelError: for an unknown name, weights that cannot be had or used, or an input size that does not fit.
@@ -133,7 +136,7 @@ def build(
         zero_head(made.net, num_classes)
         made.notes.append(load_state(made.net, read.state, f"{weights}, {read.part}" if read.part else str(weights)))
         head = head_of(made.net, num_classes)
-        if source.classes is None and num_members == 1 and head is not None and head.weight.any():
+        if source.classes is None and num_members == 1 and keeps_head and head is not None and head.weight.any():
             made.notes.append(
                 f"the head is kept: {weights} does not say what it tells apart, which is taken to be these classes in "
                 "this order"
@@ -155,12 +158,17 @@ def build(
         head = head_of(made.net, num_classes)
         if head is None:
             raise ModelError(f"num_members is {num_members}: {arch} ends in no linear layer, which could be several.")
-        put_heads(made.net, head, make_heads(head, num_members, settings=member_settings, same_start=same_start))
+        several = make_heads(head, num_members, settings=member_settings, same_start=same_start, seeds=seeds)
+        put_heads(made.net, head, several)
         made.classes = None
         _try_out(made, arch, num_classes, (in_channels, image_size), num_features, num_members)
     elif num_members > 1:
         made.net = make_members(
-            lambda: cast(Mlp, _make(*shape, None).net), num_members, settings=member_settings, same_start=same_start
+            lambda: cast(Mlp, _make(*shape, None).net),
+            num_members,
+            settings=member_settings,
+            same_start=same_start,
+            seeds=seeds,
         )
     return made
 

@@ -132,7 +132,12 @@ class MemberHeads(MemberLinear):
 
 
 def make_heads(
-    head: nn.Linear, count: int, *, settings: MemberSettings | None = None, same_start: bool = False
+    head: nn.Linear,
+    count: int,
+    *,
+    settings: MemberSettings | None = None,
+    same_start: bool = False,
+    seeds: Sequence[int] | None = None,
 ) -> MemberHeads:
     """`count` heads of the shape of one; number i starts from the weights that the seed of this process plus i gives.
 
@@ -141,12 +146,13 @@ def make_heads(
     Args:
         settings: what they differ in.
         same_start: all start at zero.
+        seeds: (M,) of the weights of each; None: as above.
     """
     seed = torch.initial_seed()
     with torch.random.fork_rng([]):
         layers = []
         for number in range(count):
-            torch.manual_seed(seed + number)
+            torch.manual_seed(seed + number if seeds is None else seeds[number])
             layer = nn.Linear(head.in_features, head.out_features, device=head.weight.device)
             if same_start:
                 nn.init.zeros_(layer.weight)
@@ -169,7 +175,12 @@ def _shares(values: Sequence[float] | None) -> Tensor | None:
 
 
 def make_members(
-    make: Callable[[], Mlp], count: int, *, settings: MemberSettings | None = None, same_start: bool = False
+    make: Callable[[], Mlp],
+    count: int,
+    *,
+    settings: MemberSettings | None = None,
+    same_start: bool = False,
+    seeds: Sequence[int] | None = None,
 ) -> Members:
     """`count` networks; number i starts from the weights that the seed of this process plus i gives.
 
@@ -179,12 +190,14 @@ def make_members(
         make: makes one network.
         settings: what they differ in.
         same_start: all start from the weights that the seed itself gives.
+        seeds: (M,) of the weights of each; None: as above.
     """
     seed = torch.initial_seed()
     with torch.random.fork_rng([]):
         nets = []
         for number in range(count):
-            torch.manual_seed(seed if same_start else seed + number)
+            own_seed = seed + number if seeds is None else seeds[number]
+            torch.manual_seed(seed if same_start else own_seed)
             nets.append(make())
     return Members(nets, settings)
 
@@ -233,6 +246,7 @@ def member_losses(
     logits: Tensor,
     target: Target,
     over_ranks: OverRanks | None = None,
+    fused: Tensor | None = None,
 ) -> Loss:
     """The loss of all members on one batch.
 
@@ -240,11 +254,11 @@ def member_losses(
         logits: (M, B, C).
         target: of the batch.
         over_ranks: as of `ClassificationLoss`.
+        fused: (B, C) log-probabilities of all together; None: of their mean probability.
 
     Returns:
         mean: the members' mean in value, and their sum in its gradient, so that each trains as it would alone, on
-        the rows that are its own; rows: (B,) the members' mean; sample_loss: (B,) cross-entropy of the mean
-        probability.
+        the rows that are its own; rows: (B,) the members' mean; sample_loss: (B,) cross-entropy of `fused`.
     """
     count, size, _ = logits.shape
     label, soft_label, weight, left_out = target
@@ -267,7 +281,8 @@ def member_losses(
         over_ranks,
     )
     mean = own.mean.detach() + count * (own.mean - own.mean.detach())
-    fused = log_p.detach().logsumexp(0) - math.log(count)
+    if fused is None:
+        fused = log_p.detach().logsumexp(0) - math.log(count)
     sample_loss = nn.functional.nll_loss(fused, label, reduction="none", ignore_index=-1)
     return Loss(mean, own.rows.view(count, size).mean(0), sample_loss)
 

@@ -37,6 +37,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.models.classifier import Classifier
 from litscope.models.learning.optim import build_optimizer
 from litscope.models.networks.heads import in_evaluation
+from litscope.models.networks.net_members import NetMembers
 from litscope.training.hardware import Plan, may_choose_bf16, may_probe
 from litscope.training.probes.speed_memory import SpeedMemory
 from litscope.training.threads import default_threads, torch_threads
@@ -210,12 +211,16 @@ class Trial:
         """Seconds of one forward and backward pass."""
         torch.set_num_threads(setup.num_threads)
         form = torch.channels_last if setup.channels_last else torch.contiguous_format
-        self._net.to(memory_format=form)  # type: ignore[call-overload]
+        if isinstance(self._net, NetMembers):
+            self._net.use_channels_last(setup.channels_last)
+        else:
+            self._net.to(memory_format=form)  # type: ignore[call-overload]
         images, labels = self._images[: self.count].contiguous(memory_format=form), self._labels[: self.count]
         self._net.zero_grad(set_to_none=True)
         start = perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=setup.precision == "bf16-mixed"):
-            loss = F.cross_entropy(self._net(images).float(), labels)
+            logits = self._net(images).float().flatten(0, -2)  # of M members (M B, C)
+            loss = F.cross_entropy(logits, labels.repeat(len(logits) // len(labels)))
         loss.backward()  # type: ignore[no-untyped-call]
         return perf_counter() - start
 
