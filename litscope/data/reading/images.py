@@ -69,6 +69,7 @@ TRAITS = {
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112
 _HEAD_BYTES = 65_536
+_SMALL_FILE = 8_192  # bytes
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -245,8 +246,10 @@ def _jpeg_orientation(data: bytes) -> int:
 
 def _may_be_turned(data: bytes) -> bool:
     """Whether a segment before the pixels may tell an orientation (APP1, as EXIF or XMP), in whatever order they come.
-    It walks over the segments, which are few; searching their bytes would take longer.
+    It walks over the segments, which are few; searching their bytes would take longer, but for a small file.
     """
+    if len(data) <= _SMALL_FILE and b"\xff\xe1" not in data:
+        return False
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from litscope.data.reading.digests import DIGEST_BYTES, bytes_digest
 from litscope.data.shards.ahead import Ahead
 from litscope.data.shards.fetch import Fetch
 from litscope.data.shards.index import Index
+from litscope.data.shards.local_files import LocalFiles
 from litscope.data.storage.urls import place_of
 from litscope.errors import DataError
 from litscope.seals import DIFFERENT
@@ -52,6 +52,8 @@ class ShardReader:
         self._channels = int(index.encoding["channels"]) if channels is None else channels
         self._dtype: np.dtype[Any] = np.dtype(index.encoding["dtype"] if dtype is None else dtype)
         self._files = [place_of(folder, shard.name) for shard in index.shards]
+        self._is_elsewhere = list(map(is_url, self._files))
+        self._local_files = LocalFiles()
         self._shards = index.shards
         self._keys = index.table["key"]
         self.fetch = Fetch()
@@ -83,7 +85,7 @@ class ShardReader:
     @property
     def is_elsewhere(self) -> bool:
         """Whether shards are read from a server."""
-        return any(map(is_url, self._files))
+        return any(self._is_elsewhere)
 
     @contextmanager
     def foreseeing(self, ids: npt.NDArray[np.int64]) -> Iterator[ShardReader]:
@@ -137,7 +139,7 @@ class ShardReader:
         shard, offset, size = self.places.of(sample_id)
         expected, problem = self._digest[sample_id].as_py(), ""
         content = None if self._ahead is None else self._ahead.content(sample_id)
-        for number in range(_READS if is_url(self._files[shard]) else 1):
+        for number in range(_READS if self._is_elsewhere[shard] else 1):
             if content is None:
                 content = self._read(shard, offset, size, anew=number > 0)
             if len(content) < size:
@@ -188,8 +190,8 @@ class ShardReader:
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> bytes:
         file = self._files[shard]
-        if not is_url(file):
-            return _read(Path(file), offset, size)
+        if not self._is_elsewhere[shard]:
+            return self._local_files.read(file, offset, size)
         return self.fetch.read(file, self._shards[shard], offset, size, anew=anew, is_cancelled=is_cancelled)
 
     def _array(self, content: bytes) -> npt.NDArray[Any]:
@@ -202,15 +204,3 @@ class ShardReader:
                 f"an array {array.shape} of {array.dtype}; the data set has {self._channels} bands of {self._dtype}"
             )
         return np.asarray(array)
-
-
-def _read(path: Path, offset: int, size: int) -> bytes:
-    """At most `size` bytes; fewer where the file ends before."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, size, offset)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DataError(error.strerror or str(error)) from error
