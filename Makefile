@@ -13,17 +13,28 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 # that what a module trains for all its tests is trained once, and takes from others when it has none left.
 T ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help install demo test test-slow lint format bench bench-full docs clean
+# The page of `litscope studio`, from our TypeScript and the libraries that its lock file names. Without npm's registry
+# everything else works.
+PAGE := litscope/studio/page
+BUILT := $(PAGE)/dist/stamp.txt
+
+.PHONY: help install page demo test test-slow lint format bench bench-full docs clean
 
 help:
 	@echo "make demo       train a small model on real images, and look at the run (installs first)"
 	@echo "make install    .venv with litscope (editable) and the test tools, the exact tested set"
 	@echo "make test       the fast tests        make test-slow   the ones that take minutes"
-	@echo "make lint       ruff, mypy            make format      let ruff rewrite"
+	@echo "make lint       ruff, mypy, tsc, biome   make format   let ruff and biome rewrite"
+	@echo "make page       the page of litscope studio, from its sources"
 	@echo "make bench      speed beside others, in minutes   make bench-full   all of it, within an hour"
 	@echo "make docs       the site, into site/  make clean       remove .venv, caches, site/, dist/"
 
-install: $(STAMP)
+install: $(STAMP) page
+
+page: $(BUILT)
+
+$(BUILT): $(STAMP) $(shell find $(PAGE)/src -type f) $(wildcard $(PAGE)/*.json $(PAGE)/*.mjs)
+	@$(BIN)/python scripts/page.py build && touch $@ || echo "litscope studio has no page until: make page"
 
 # The .pth line lets scripts and notebooks of this environment import lightning or timm before
 # litscope although torchvision's C extension does not fit a CPU torch (litscope/_torchvision.py).
@@ -50,11 +61,13 @@ test-slow: install
 lint: install
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python scripts/page.py lint
 	@$(BIN)/mypy
 
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/python scripts/page.py format
 
 # Names of benches: `make bench B="small_mlp help"`; `python bench/run.py --list` tells them.
 bench: install
@@ -67,5 +80,6 @@ docs: install
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html is ready"
 
 clean:
+	rm -rf $(PAGE)/dist $(PAGE)/node_modules
 	rm -rf .venv site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find litscope tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
