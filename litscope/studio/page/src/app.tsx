@@ -12,9 +12,15 @@ import { useKeys } from "./state/keys.ts";
 import { follow, href, openView, route } from "./state/navigation.ts";
 import type { View } from "./state/route.ts";
 import { detail, detailProblem, isConnected, loadDetail, session } from "./state/store.ts";
+import { CalibrationView } from "./views/calibration.tsx";
+import { ClassesView } from "./views/classes.tsx";
 import { CompareView } from "./views/compare.tsx";
+import { ConfusionView } from "./views/confusion.tsx";
 import { CurvesView } from "./views/curves.tsx";
+import { MapView } from "./views/map.tsx";
+import { ReviewView } from "./views/review.tsx";
 import { RunsView } from "./views/runs.tsx";
+import { SamplesView } from "./views/samples.tsx";
 
 interface Tab {
   view: View;
@@ -22,7 +28,15 @@ interface Tab {
   show: (run: string, known: RunDetail) => JSX.Element;
 }
 
-const TABS: Tab[] = [{ view: "curves", name: "Run", show: (run, known) => <CurvesView run={run} known={known} /> }];
+const TABS: Tab[] = [
+  { view: "curves", name: "Run", show: (run, known) => <CurvesView run={run} known={known} /> },
+  { view: "samples", name: "Samples", show: (run, known) => <SamplesView run={run} known={known} /> },
+  { view: "review", name: "Review", show: (run, known) => <ReviewView run={run} known={known} /> },
+  { view: "map", name: "Map", show: (run, known) => <MapView run={run} known={known} /> },
+  { view: "confusion", name: "Confusion", show: (run, known) => <ConfusionView run={run} known={known} /> },
+  { view: "classes", name: "Classes", show: (run, known) => <ClassesView run={run} known={known} /> },
+  { view: "calibration", name: "Calibration", show: (run, known) => <CalibrationView run={run} known={known} /> },
+];
 
 export function App(): JSX.Element {
   const { run, compare } = route.value;

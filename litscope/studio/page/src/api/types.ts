@@ -219,7 +219,7 @@ export interface Sample {
   visits: Visits;
   custom: Record<string, { epoch: number[]; step: number[]; value: (number | null)[] }>;
   scores: Score[];
-  changes: { epoch: number; from: string | null; to: string | null }[];
+  changes: { epoch: number; step: number; was: string | null; now: string | null }[];
   actions: Action[];
   neighbours: { sample_id: number; key: string; label_name: string | null; distance: number }[] | null;
 }
@@ -317,7 +317,7 @@ export interface MapFacts {
 /** Which samples are meant by an action. */
 export type Chosen =
   | { ids: number[] }
-  | { view: string; ranges: [number, number][]; except?: number[]; ids?: number[] }
+  | { view: string; ranges: [number, number][]; without?: number[]; ids?: number[] }
   | { filter: string };
 
 export interface Wish {

@@ -12,6 +12,12 @@ export function number(value: number | null | undefined, digits = 4): string {
   return value.toFixed(Math.min(places, digits)).replace("-", "−");
 }
 
+/** A number on an axis, without the zeros that a table keeps. */
+export function tick(value: number): string {
+  const text = number(value, 6);
+  return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
+}
+
 export function count(value: number): string {
   return value.toLocaleString("en-US").replace("-", "−");
 }

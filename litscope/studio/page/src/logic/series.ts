@@ -24,6 +24,8 @@ export function joined(lines: readonly Line[]): { x: number[]; y: (number | null
   return { x, y };
 }
 
+const PHASES = ["train", "val", "test"];
+
 /** Names that measure the same share a plot: `train/loss` and `val/loss`. The losses come first. */
 export function grouped(names: readonly string[]): { title: string; names: string[] }[] {
   const groups = new Map<string, string[]>();
@@ -35,10 +37,11 @@ export function grouped(names: readonly string[]): { title: string; names: strin
   const rank = (title: string) => {
     const first = ["loss", "accuracy"].indexOf(title);
     if (first >= 0) return first;
-    return ["lr", "samples_per_s"].includes(title) ? 3 : 2;
+    return groups.get(title)?.some((name) => name.includes("/")) ? 2 : 3;
   };
+  const phase = (name: string) => (PHASES.indexOf(name.split("/")[0] ?? "") + PHASES.length + 1) % (PHASES.length + 1);
   return [...groups]
-    .map(([title, members]) => ({ title, names: members }))
+    .map(([title, members]) => ({ title, names: members.sort((a, b) => phase(a) - phase(b) || a.localeCompare(b)) }))
     .sort((a, b) => rank(a.title) - rank(b.title) || a.title.localeCompare(b.title));
 }
 

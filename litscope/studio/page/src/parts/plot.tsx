@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { number } from "../logic/format.ts";
+import { number, tick } from "../logic/format.ts";
 import { joined, type Line, summary, tabled } from "../logic/series.ts";
 import { colour, DASHES, isDark, seriesColour } from "./colours.ts";
 
@@ -195,8 +195,8 @@ function options(
       y: isLog ? { distr: 3 } : yRange ? { range: yRange } : {},
     },
     axes: [
-      { ...axis, size: 28, values: (_, splits) => splits.map((value) => number(value)) },
-      { ...axis, size: 56, values: (_, splits) => splits.map((value) => (value === null ? "" : number(value))) },
+      { ...axis, size: 28, values: (_, splits) => splits.map((value) => tick(value)) },
+      { ...axis, size: 56, values: (_, splits) => splits.map((value) => (value === null ? "" : tick(value))) },
     ],
     series: [
       {},
