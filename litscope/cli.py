@@ -7,7 +7,6 @@ failed, 130 for one that was interrupted, 75 if a scheduler asked for it.
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import textwrap
@@ -35,13 +34,8 @@ from litscope.commands import (
 from litscope.commands.envelope import answering, leave_stdout
 from litscope.commands.line import Command, is_shell_asking, name_of, write
 from litscope.console import say, screen_width
-from litscope.errors import ConfigError, LitscopeError, did_you_mean
+from litscope.errors import ConfigError, LitscopeError, did_you_mean, exit_code_of, words_of
 from litscope.starter import forget_empty_ranks, is_silent, quiet_torch, refuse_company
-
-UNUSABLE_PATH = {
-    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
-}  # fmt: skip
-"""What the system says about a path that cannot be used: the user can give another. A full disk is another matter."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,21 +77,18 @@ def _answer(words: list[str]) -> int:
 
 def _failure(error: LitscopeError | KeyboardInterrupt | OSError) -> tuple[str, int]:
     """Say what went wrong, and return that with the exit code."""
-    if isinstance(error, LitscopeError):
-        message = scrubbed(str(error))
-        first, *more = message.split("\n")
-        if not (error.is_said or is_silent()):
-            say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
-        return message, error.exit_code
+    words, code = words_of(error), exit_code_of(error)
+    if words is None:
+        raise error
+    message = scrubbed(words)
+    is_said = isinstance(error, LitscopeError) and (error.is_said or is_silent())
     if isinstance(error, KeyboardInterrupt):
         if not is_silent():
-            say("interrupted")
-        return "interrupted", 130
-    if error.errno is None:  # not of the system: a defect
-        raise error
-    message = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"  # a full disk, a share that is gone
-    say(f"error: {message}")
-    return message, 2 if error.errno in UNUSABLE_PATH else 1
+            say(message)
+    elif not is_said:
+        first, *more = message.split("\n")
+        say(f"error: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
+    return message, code
 
 
 def _run(words: list[str]) -> int:

@@ -20,7 +20,13 @@ A message says what was wrong, with the value; what is allowed; and what to do n
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_UNUSABLE_PATH = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
+}  # fmt: skip
+"""What the system says about a path that cannot be used: the user can give another. A full disk is another matter."""
 
 
 class LitscopeError(Exception):
@@ -100,6 +106,30 @@ class Preempted(Interrupted):
     def __init__(self, message: str, is_requeued: bool = False) -> None:
         super().__init__(message)
         self.is_requeued = is_requeued
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a command that ends with this error."""
+    if isinstance(error, LitscopeError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.exit_code
+    return UserError.exit_code if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH else 1
+
+
+def words_of(error: BaseException) -> str | None:
+    """What a command says that ends with this error, which is no defect of its own; None for one that is.
+
+    >>> words_of(OSError(28, "No space left on device", "last.ckpt")), words_of(TypeError("x"))
+    ('No space left on device: last.ckpt', None)
+    """
+    if isinstance(error, LitscopeError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.errno is not None:  # of the system: a full disk, a share that is gone
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:

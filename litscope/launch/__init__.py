@@ -2,6 +2,7 @@
 
     places     where a process stands, and where they meet, as the environment says
     peers      the other processes: whether they live, and what they tell each other
+    farewells  a process that leaves says why, and the others end with its reason
     held_back  signals that wait until a process can hear them
     requeue    puts the batch job back into the queue
     lookout    says which process is silent, and ends a run that cannot end itself

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
-from litscope.errors import ConfigError, Interrupted, LitscopeError
-from litscope.launch.lookout import SILENT_S, STOPPING_S, Lookout, Signs, echoes_told
+from litscope.errors import ConfigError, exit_code_of
+from litscope.launch.farewells import echoes_told, leaving_after_first
+from litscope.launch.lookout import SILENT_S, Lookout, Signs
 from litscope.launch.peers import Peers
 from litscope.launch.places import environment, free_port, variables, why_not_free
 from litscope.rundir import RunDir
@@ -144,24 +145,13 @@ class Joined:
             signs, timeout_s: as of `led`.
         """
         self.peers.begin()
-        with Lookout(self.peers, signs, timeout_s, self._end, speaks=self.speaks):
-            try:
-                with echoes_told(self.peers):
-                    yield
-            except KeyboardInterrupt as error:
-                self._leave_after_first(130, "interrupted")
-                raise _said(Interrupted("interrupted")) from error
-            except LitscopeError as error:
-                self._leave_after_first(error.exit_code, str(error))
-                if (first := self.peers.farewell(0)) is not None:
-                    error.exit_code = first.code
-                if not self.peers.is_lost or not self.speaks:
-                    _said(error)
-                raise
-            except Exception as error:
-                self._leave_after_first(1, f"{type(error).__name__}: {error}")
-                raise
-            self.peers.conclude()
+        try:
+            with (
+                Lookout(self.peers, signs, timeout_s, self._end, speaks=self.speaks),
+                leaving_after_first(self.peers, speaks=self.speaks),
+            ):
+                yield
+        finally:
             self.peers.rest()
 
     def invitation(self) -> Invitation | None:
@@ -181,13 +171,6 @@ class Joined:
         """
         folder, summary = self._wait_for("result")
         return RunDir(folder), summary
-
-    def _leave_after_first(self, code: int, message: str) -> None:
-        """Tell that this process leaves, and wait until the first one has: it may be writing the end of the run, and
-        srun and torchrun end all processes as soon as one ends with an error."""
-        self.peers.leave(code, message)
-        self.peers.wait_until_first_left(STOPPING_S)
-        self.peers.rest()
 
     # ---- all ---------------------------------------------------------------------------------
 
@@ -235,15 +218,3 @@ def join() -> Joined | None:
         _joined.peers.start()
         atexit.register(_joined.peers.close)
     return _joined
-
-
-def exit_code_of(error: BaseException) -> int:
-    """The exit code of a command that ends with this error."""
-    if isinstance(error, LitscopeError):
-        return error.exit_code
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
-
-
-def _said(error: LitscopeError) -> LitscopeError:
-    error.is_said = True
-    return error

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from litscope.console import say
-from litscope.errors import LitscopeError
+from litscope.launch.farewells import code_of, listed, why_it_ended
 from litscope.launch.peers import Peer, Peers
 from litscope.starter import host_name
 
@@ -36,9 +35,6 @@ SILENT_S = 3.0
 SAY_S = 10.0
 """After so long it is said which process is silent."""
 
-BLAME_S = 2.5
-"""How long to look for who is gone, after a collective has failed."""
-
 GRACE_S = 10.0
 """How long the run may take to notice by itself that a process has left (gloo does at once), before it is ended."""
 
@@ -47,6 +43,19 @@ MEETING_S = 300.0
 
 Status = Literal["failed", "interrupted", "lost"]
 """How a run ends that cannot end itself. Lost: another machine is silent, and on others the run could go on."""
+
+
+class Ending(NamedTuple):
+    """How a run ends that cannot end itself.
+
+    Attributes:
+        status, why: as `Signs.on_end` is told.
+        code: of the process that left first; None: what `Signs.on_end` returns.
+    """
+
+    status: Status
+    why: str
+    code: int | None = None
 
 
 class Signs(NamedTuple):
@@ -120,8 +129,8 @@ class Lookout:
             self._take_signals()
             found = self._why_it_cannot_go_on()
             if found is not None and not self._is_over.is_set():
-                status, why = found
-                self._end_process(self._signs.on_end(status, why))
+                code = self._signs.on_end(found.status, found.why)
+                self._end_process(code if found.code is None else found.code)
                 return
 
     def _take_signals(self) -> None:
@@ -132,20 +141,22 @@ class Lookout:
         names = {int(number): number.name for number in self._signs.signals}
         self._signals += [(names[number], self._now) for number in numbers if number in names]
 
-    def _why_it_cannot_go_on(self) -> tuple[Status, str] | None:
+    def _why_it_cannot_go_on(self) -> Ending | None:
         silent = self._peers.silent(SILENT_S)
         if self._signals and (why := self._why_no_signal_ends_it(silent)) is not None:
-            return "interrupted", why
+            return Ending("interrupted", why)
         if self._peers.is_lost or self._peers.failed():
             self._left_s += LOOK_S
             if self._left_s > GRACE_S:
-                return "failed", why_it_ended(self._peers.failed() or self._peers.others)
+                gone = self._peers.failed() or self._peers.others
+                return Ending("failed", why_it_ended(gone), code_of(gone))
         if late := self._peers.silent(min(SAY_S, self._timeout_s / 2)):
             self._say(f"{listed(late)} {_is(late)} silent, and the run waits.{_how_to_let_go_on(late)}")
         if gone := self._peers.silent(self._timeout_s):
-            return "failed" if all(peer.host == host_name() for peer in gone) else "lost", (
+            return Ending(
+                "failed" if all(peer.host == host_name() for peer in gone) else "lost",
                 f"{listed(gone)} {_was(gone)} silent for {self._timeout_s:g} s (--rank-timeout), and the run could not "
-                "go on without it."
+                "go on without it.",
             )
         return self._why_they_do_not_meet()
 
@@ -167,16 +178,17 @@ class Lookout:
         address, port = self._peers.place
         return f"{listed(self._peers.missing()) or 'the other processes'} at {address}:{port}"
 
-    def _why_they_do_not_meet(self) -> tuple[Status, str] | None:
+    def _why_they_do_not_meet(self) -> Ending | None:
         missing = [] if self._signs.has_met() else self._peers.missing()
         self._waited_s = self._waited_s + LOOK_S if missing else 0.0
         address, port = self._peers.place
         if self._waited_s > 6 * SAY_S:
             self._say(f"waiting for {listed(missing)} at {address}:{port}")
         if self._were_started_together and self._waited_s > MEETING_S:
-            return "failed", (
+            return Ending(
+                "failed",
                 f"{listed(missing)} did not come to {address}:{port} within {MEETING_S:g} s, though the processes were "
-                "started together. Can the machines reach each other there (on one: ip link show lo)?"
+                "started together. Can the machines reach each other there (on one: ip link show lo)?",
             )
         return None
 
@@ -184,35 +196,6 @@ class Lookout:
         if self._speaks and line not in self._said:
             self._said.add(line)
             say(line)
-
-
-@contextmanager
-def echoes_told(peers: Peers) -> Iterator[None]:
-    """An error inside that is the echo of another process's end is told as that.
-
-    Raises:
-        LitscopeError: naming the process.
-    """
-    try:
-        yield
-    except LitscopeError:
-        raise
-    except Exception as error:
-        if gone := peers.blame(BLAME_S):
-            raise LitscopeError(why_it_ended(gone)) from error
-        raise
-
-
-def why_it_ended(gone: Sequence[Peer]) -> str:
-    """What to say of a run of which these processes have left, or are no more."""
-    told = [f"{peer}: {peer.left.message}" for peer in gone if peer.left is not None and peer.left.message]
-    return " ".join(told) or f"{listed(gone)} ended, and the run could not go on without it."
-
-
-def listed(peers: Sequence[Peer], most: int = 3) -> str:
-    """`rank 1 (process 7 on node2) and rank 2 (process 8 on node2)`."""
-    more = [f"{len(peers) - most} more"] if len(peers) > most else []
-    return " and ".join([*map(str, peers[:most]), *more])
 
 
 def is_stopped(pid: int) -> bool:

@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +38,9 @@ ANSWER_S = 3.0
 FAREWELL_S = 5.0
 """How long a process that ends waits until the others know."""
 
+LEAVING_S = 120.0
+"""How long a process that said that it ends may take to write what it has to."""
+
 COMING_S = 60.0
 """How long the first waits with that for processes that still start: they would look for it in vain."""
 
@@ -48,11 +52,13 @@ class Farewell(NamedTuple):
         call: number of the fit that it left.
         code: its exit code.
         message: why, a sentence; "" if it has been said.
+        is_echo: whether the message names another process, whose end this one followed.
     """
 
     call: int
     code: int
     message: str
+    is_echo: bool = False
 
 
 @dataclass
@@ -66,7 +72,9 @@ class Peer:
         silent_s: since its count last changed, by `Peers.look`.
         done: number of the last fit whose end it knows.
         rests: whether it is between two fits, and need not be heard.
+        ends: whether it is about to leave; it may have something to write first.
         left: how it left.
+        is_gone: whether it is known to be no more, so that nobody waits for it.
     """
 
     rank: int
@@ -76,7 +84,9 @@ class Peer:
     silent_s: float = 0.0
     done: int = 0
     rests: bool = False
+    ends: bool = False
     left: Farewell | None = None
+    is_gone: bool = False
 
     @property
     def has_come(self) -> bool:
@@ -112,7 +122,7 @@ class Peers:
         self._keeps_store, self._name = keeps_store, name
         self._left: Farewell | None = None
         self._done = self._told_done = self._count = 0
-        self._rests = self._is_paused = False
+        self._rests = self._ends = self._is_paused = False
         self._outbox: dict[str, str] = {}
         self._wanted: set[str] = set()
         self._found: dict[str, bytes] = {}
@@ -136,7 +146,7 @@ class Peers:
         """The next fit begins here."""
         with self._news:
             self.call += 1
-            self._rests = self._is_paused = False
+            self._rests = self._ends = self._is_paused = False
             self._news.notify_all()
 
     def rest(self) -> None:
@@ -152,28 +162,49 @@ class Peers:
             self._outbox[key] = value
             self._news.notify_all()
 
-    def leave(self, code: int, message: str) -> None:
-        """Tell the others that this process leaves the fit under way, and wait until those that live know."""
+    def ends(self) -> None:
+        """This process is about to leave the fit under way."""
         with self._news:
-            self._left = Farewell(self.call, code, message)
-        self.conclude()
+            self._ends = True
 
-    def conclude(self) -> None:
+    def leave(self, code: int, message: str, *, is_echo: bool = False, coming_s: float = COMING_S) -> None:
+        """Tell the others that this process leaves the fit under way, and wait until those that live know.
+
+        Args:
+            code, message, is_echo: as of `Farewell`.
+            coming_s: as of `conclude`.
+        """
+        with self._news:
+            self._left = Farewell(self.call, code, message, is_echo)
+        self.conclude(coming_s)
+
+    def conclude(self, coming_s: float = COMING_S) -> None:
         """The fit under way is over here: wait until the others know how it ended, as long as they live.
 
         They end soon after: the store goes with the process that keeps it.
+
+        Args:
+            coming_s: how long the first process waits for those that have not come yet.
         """
         with self._news:
             self._done, self._rests, self._is_hurried = self.call, self.rank > 0, True
             self._news.notify_all()
-            self._news.wait_for(lambda: self.is_lost or not self.missing(), COMING_S if self.rank == 0 else 0)
+            self._news.wait_for(lambda: self.is_lost or not self.missing(), coming_s if self.rank == 0 else 0)
             self._news.wait_for(lambda: self.is_lost or (self._told_done >= self.call and self._all_know()), FAREWELL_S)
             self._is_hurried = False
 
     def _all_know(self) -> bool:
         return self.rank > 0 or all(
-            other.done >= self.call or self.farewell(other.rank) is not None for other in self.others if other.has_come
+            other.done >= self.call or self.farewell(other.rank) is not None
+            for other in self.others
+            if other.has_come and not other.is_gone
         )
+
+    def give_up(self, ranks: Container[int]) -> None:
+        """These are known to be no more: nobody waits for them."""
+        with self._news:
+            for other in self.others:
+                other.is_gone |= other.rank in ranks
 
     def wait_until_first_left(self, patience_s: float) -> None:
         """Wait until the first process has left the fit under way too, or nobody keeps the store any more."""
@@ -236,19 +267,27 @@ class Peers:
         """After a collective has failed: those that left, or are gone.
 
         Args:
-            patience_s: how long to wait for a sign. Whoever lives tells in that time that it does.
+            patience_s: how long to wait for a sign. Whoever lives tells in that time that it does; one that is about to
+                leave is waited for.
         """
 
         def is_known() -> bool:
             return self.is_lost or bool(self.failed())
 
+        def is_near() -> bool:
+            return is_known() or any(other.ends for other in self.others)
+
         with self._news:
-            self._news.wait_for(is_known, 2 * BEAT_S)  # for the last lines of those that are gone
+            self._news.wait_for(is_near, 2 * BEAT_S)  # for the last lines of those that are gone
             before = {other.rank: other.count for other in self.others}
-            self._news.wait_for(is_known, patience_s)
+            self._news.wait_for(is_near, patience_s)
+            if any(other.ends for other in self.others):
+                self._news.wait_for(is_known, LEAVING_S)
             if self.failed():
                 return self.failed()
-            return [other for other in self.others if other.has_come and other.count == before[other.rank]]
+            gone = [other for other in self.others if other.has_come and other.count == before[other.rank]]
+        self.give_up({other.rank for other in gone})
+        return gone
 
     # ---- the thread --------------------------------------------------------------------------
 
@@ -307,7 +346,7 @@ class Peers:
 
     def _line(self) -> str:
         facts = {"count": self._count, "host": host_name(), "pid": os.getpid(), "done": self._done}
-        return json.dumps({**facts, "rests": self._rests, "left": self._left})
+        return json.dumps({**facts, "rests": self._rests, "ends": self._ends, "left": self._left})
 
     @staticmethod
     def _hear(other: Peer, facts: dict[str, object]) -> None:

@@ -30,8 +30,9 @@ from typing import NoReturn
 
 from litscope.errors import LitscopeError
 from litscope.launch import places
+from litscope.launch.farewells import farewell_said, leaving_after_first
 from litscope.launch.held_back import ENDING, held_back
-from litscope.launch.lookout import Lookout, Signs, echoes_told, is_stopped
+from litscope.launch.lookout import Lookout, Signs, is_stopped
 from litscope.launch.peers import Peers
 from litscope.launch.places import environment, free_port, node_rank, rank_of_process, variables
 from litscope.starter import host_name
@@ -51,10 +52,12 @@ class Workers:
 
     Attributes:
         death: says which worker died and how, once one has.
+        dead: its rank.
     """
 
     def __init__(self, first_rank: int = 0) -> None:
         self.death: str | None = None
+        self.dead: int | None = None
         self._first_rank = first_rank
         self._processes: list[subprocess.Popen[bytes]] = []
         self._is_over = False
@@ -80,8 +83,8 @@ class Workers:
                 code = process.poll()
                 if code not in (None, 0) and self.death is None:
                     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-                    who = f"rank {self._first_rank + local_rank} (process {process.pid} on {host_name()})"
-                    self.death = f"{who} ended {how}."
+                    self.dead = self._first_rank + local_rank
+                    self.death = f"rank {self.dead} (process {process.pid} on {host_name()}) ended {how}."
             time.sleep(0.1)
         deadline = time.monotonic() + GRACE_S
         while not self._is_over and time.monotonic() < deadline:
@@ -163,20 +166,18 @@ def start_workers(
             recipe.with_name(name).write_bytes(content)
         command = [sys.executable, "-m", module, str(recipe), str(run_dir)]
         peers.start()
+        peers.begin()
         workers.start(command, num_devices, around)
         workers.watch(lambda death: signs.on_end("failed", death))
         try:
-            is_alone = num_nodes == 1
             with (
-                ExitStack() if is_alone else echoes_told(peers),
-                Lookout(peers, signs, timeout_s, workers.end_all, were_started_together=is_alone),
+                farewell_said(peers),
+                _deaths_told(workers, peers),
+                Lookout(peers, signs, timeout_s, workers.end_all, were_started_together=num_nodes == 1),
             ):
                 yield workers
             workers.join()
         except Exception as error:
-            time.sleep(0.3)  # the error may be the echo of a death that the watcher is about to see
-            if workers.death is not None and not isinstance(error, LitscopeError):
-                raise LitscopeError(workers.death) from error
             is_of_meeting = type(error).__name__ == "DistNetworkError"  # torch's, which is not imported here
             if is_of_meeting and not signs.has_met():
                 reason = str(error).partition("\n")[0]
@@ -189,27 +190,52 @@ def start_workers(
             peers.close()
 
 
+@contextmanager
+def _deaths_told(workers: Workers, peers: Peers) -> Iterator[None]:
+    """An error inside that is the echo of a worker's death is told as that: how it died is known here alone.
+
+    Raises:
+        LitscopeError: naming the worker.
+    """
+    try:
+        yield
+    except LitscopeError:
+        raise
+    except Exception as error:
+        time.sleep(0.3)  # until the watcher has seen it
+        if workers.death is None:
+            raise
+        peers.give_up({workers.dead})
+        raise LitscopeError(workers.death) from error
+
+
 def _peers(rank: int, world_size: int, place: tuple[str, int]) -> Peers:
     return Peers(rank, world_size, place, keeps_store=rank == 0, name="run")
 
 
 @contextmanager
 def watched(signs: Signs, timeout_s: float) -> Iterator[None]:
-    """A worker works inside: where the first process of the run is silent, this one ends.
+    """A worker works inside: where the first process of the run is silent, this one ends. What goes wrong here is told
+    the first, which says it.
 
     Args:
         signs: of this process.
         timeout_s: how long a process may be silent.
+
+    Raises:
+        LitscopeError: as `leaving_after_first`.
     """
     rank, place = rank_of_process(None), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     peers = _peers(rank, int(os.environ["WORLD_SIZE"]), place)
     peers.start()
+    peers.begin()
     try:
         with ExitStack() as stack:
             if (
                 int(os.environ["NODE_RANK"]) == 0
             ):  # on another machine than the first, the process that started this one looks out
                 stack.enter_context(Lookout(peers, signs, timeout_s, _end_with_parent, speaks=rank == 1))
+            stack.enter_context(leaving_after_first(peers, speaks=False))
             yield
     finally:
         peers.close()

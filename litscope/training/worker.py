@@ -45,7 +45,8 @@ def main() -> int:
     except (Interrupted, KeyboardInterrupt):
         return Interrupted.exit_code  # the first process says it, once
     except LitscopeError as error:
-        say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
+        if not error.is_said:
+            say(f"local rank {os.environ['LOCAL_RANK']}: {error}")
         return error.exit_code
     return 0
 
