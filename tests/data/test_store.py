@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import fsspec
 import pytest
 from s3_server import ACCESS, S3Server
 
+from litscope.data.storage.retries import Retries
 from litscope.data.storage.store import Store, Unanswered
-from litscope.errors import ConfigError, DataError, MissingExtra
+from litscope.errors import ConfigError, DataError, MissingExtra, StorageError
 
 
 def fill(folder: Path) -> dict[str, bytes]:
@@ -91,3 +95,44 @@ def test_what_cannot_be_asked_says_what_can(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingExtra, match=r"pip install 'litscope\[gcs\]'"):
         Store().size("gs://b/x")
+
+
+class Client(fsspec.AbstractFileSystem):
+    """A client of a store; it raises the same each time, and counts how often it was asked."""
+
+    cachable = False
+    asked = 0
+    error: Exception
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+        type(self).asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes", "is_asked_again"),
+    [
+        (TypeError("cat_file() got an unexpected keyword argument"), TypeError, False),
+        (AttributeError("'NoneType' object has no attribute 'read'"), AttributeError, False),
+        (ValueError("Invalid endpoint: http//"), DataError, False),
+        (FileNotFoundError("x"), DataError, False),
+        (json.JSONDecodeError("Expecting value", "{", 1), StorageError, True),  # an answer that was cut
+        (EOFError("16 bytes read on a total of 64"), StorageError, True),
+        (TimeoutError("timed out"), StorageError, True),
+        (OSError(5, "Input/output error"), StorageError, True),
+    ],
+)
+def test_only_what_says_something_of_a_server_is_asked_again(
+    error: Exception, becomes: type[Exception], is_asked_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of this program is none of a server: it was retried for as long as patience lasts."""
+    monkeypatch.setattr(Client, "asked", 0)
+    monkeypatch.setattr(Client, "error", error, raising=False)
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "s3", Client)
+    store = Store()
+    with pytest.raises(becomes) as told:
+        Retries(0.5, "give the command again").ask(lambda: store.read("s3://bucket/x", 0, 9))
+    assert (Client.asked > 1) == is_asked_again
+    assert not isinstance(told.value, Unanswered)
+    if is_asked_again:
+        assert "When it does, give the command again." in str(told.value)

@@ -16,7 +16,7 @@ from typing import Any
 from litscope.console import number_of, track
 from litscope.data.reading.digests import file_digest, new_digest
 from litscope.data.shards.index import FILE, Index
-from litscope.data.storage.patience import patiently
+from litscope.data.storage.retries import looking
 from litscope.data.storage.store import Store, Unanswered
 from litscope.data.storage.urls import join
 from litscope.errors import ConfigError, DataError
@@ -65,7 +65,7 @@ def upload(folder: Path, url: str, *, overwrite: bool = False, progress: bool = 
         DataError: if a shard is not here, or did not arrive.
     """
     index, store = Index.read(folder / FILE), Store()
-    there = {address.rpartition("/")[2]: size for address, size in patiently(lambda: _listed(store, url)).items()}
+    there = {address.rpartition("/")[2]: size for address, size in looking.ask(lambda: _listed(store, url)).items()}
     is_known = _is_same_index(store, folder, url, there)
     if FILE in there and not is_known and not overwrite:
         raise ConfigError(
@@ -79,7 +79,7 @@ def upload(folder: Path, url: str, *, overwrite: bool = False, progress: bool = 
             raise DataError(f"{file} is not what was written; `litscope verify {folder}` looks at all of them.")
         if there.get(shard.name) == shard.num_bytes and (is_known or _is_same(store, file, address)):
             return 0
-        patiently(lambda: store.put(file, address))
+        looking.ask(lambda: store.put(file, address))
         _require_arrived(store, file, address)
         return shard.num_bytes
 
@@ -87,7 +87,7 @@ def upload(folder: Path, url: str, *, overwrite: bool = False, progress: bool = 
         sizes = pool.map(send, range(len(index.shards)))
         sent = list(track(sizes, "uploading shards", len(index.shards), progress))
     if not is_known:
-        patiently(lambda: store.put(folder / FILE, join(url, FILE)))
+        looking.ask(lambda: store.put(folder / FILE, join(url, FILE)))
         _require_arrived(store, folder / FILE, join(url, FILE))
     num_bytes = sum(shard.num_bytes for shard in index.shards)
     return Uploaded(url, len(index.shards), num_bytes, sum(size > 0 for size in sent), sum(sent))
@@ -115,16 +115,16 @@ def _require_arrived(store: Store, file: Path, address: str) -> None:
 
 def _is_same(store: Store, file: Path, address: str) -> bool:
     """Whether an object has the bytes of a file."""
-    if patiently(lambda: store.size(address)) != file.stat().st_size:
+    if looking.ask(lambda: store.size(address)) != file.stat().st_size:
         return False
-    tags = patiently(lambda: store.version(address)).split(" ")
+    tags = looking.ask(lambda: store.version(address)).split(" ")
     with file.open("rb") as content:
         md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
     if md5.hexdigest() in [tag.strip('"') for tag in tags] or base64.b64encode(md5.digest()).decode() in tags:
         return True
     digest, size, at = new_digest(), file.stat().st_size, 0
     while at < size:
-        piece = patiently(lambda: store.read(address, at, _PIECE))  # noqa: B023 - called at once
+        piece = looking.ask(lambda: store.read(address, at, _PIECE))  # noqa: B023 - called at once
         if not piece:
             return False
         digest.update(piece)

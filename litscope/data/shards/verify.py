@@ -18,7 +18,7 @@ from litscope.console import number_of, track
 from litscope.data.reading.digests import bytes_digest, new_digest
 from litscope.data.shards.index import Index, Shard
 from litscope.data.shards.scan import Asked, scan
-from litscope.data.storage.patience import patiently
+from litscope.data.storage.retries import looking
 from litscope.data.storage.store import Store, Unanswered
 from litscope.data.storage.urls import place_of
 from litscope.errors import DataError
@@ -120,7 +120,7 @@ def verify(root: str | Path, index: Index, *, num_threads: int, progress: bool =
 
 def _why_not(store: Store, file: str, shard: Shard) -> str | None:
     """Why a file is not the one that was written; None if it is."""
-    size = patiently(lambda: store.size(file))
+    size = looking.ask(lambda: store.size(file))
     if size != shard.num_bytes:
         return f"it has {size:,} bytes, and {shard.num_bytes:,} were written"
     if not shard.digest:
@@ -132,4 +132,4 @@ def _why_not(store: Store, file: str, shard: Shard) -> str | None:
 
 
 def _read(store: Store, file: str, offset: int, size: int) -> bytes:
-    return patiently(lambda: store.read(file, offset, size))
+    return looking.ask(lambda: store.read(file, offset, size))

@@ -29,7 +29,7 @@ from litscope.data.sources.foreign import Tar, index_tars, unique_names
 from litscope.data.sources.listing import order_classes
 from litscope.data.sources.shard_names import by_split
 from litscope.data.sources.splits import canonical_split
-from litscope.data.storage.patience import patiently
+from litscope.data.storage.retries import looking
 from litscope.data.storage.store import Store, Unanswered
 from litscope.data.storage.urls import folder_of, join, local_path, name_of, place_of
 from litscope.errors import ConfigError, DataError
@@ -110,7 +110,7 @@ def _require_there(store: Store, found: Found) -> None:
             there |= {url: sizes[url] for url in mine}  # who reads them will tell
         else:
             try:
-                there |= patiently(partial(store.list, f"{folder}/"))
+                there |= looking.ask(partial(store.list, f"{folder}/"))
             except Unanswered:
                 raise
             except DataError:  # it may not be listed, and may be read all the same
@@ -147,7 +147,7 @@ class _Finder:
         file = url if name_of(url).endswith(".parquet") else join(url, FILE)
         folder = folder_of(file)
         if folder not in self._of_folders:
-            self._of_folders[folder] = self._read(file) if patiently(lambda: self.store.exists(file)) else None
+            self._of_folders[folder] = self._read(file) if looking.ask(lambda: self.store.exists(file)) else None
             if self._of_folders[folder] is None and file == url:
                 raise DataError(f"{url} does not exist.")
         part = self._of_folders[folder]
@@ -187,10 +187,10 @@ class _Finder:
         path = local_path(file)
         if path is not None:
             return _Part(Index.read(path), folder_of(file))
-        copy = self._kept / _key([shown(file), *patiently(lambda: (self.store.size(file), self.store.version(file)))])
+        copy = self._kept / _key([shown(file), *looking.ask(lambda: (self.store.size(file), self.store.version(file)))])
         if not (copy / FILE).exists():
             copy.mkdir(parents=True, exist_ok=True)
-            _write_whole(copy / FILE, patiently(lambda: self.store.read_all(file)))
+            _write_whole(copy / FILE, looking.ask(lambda: self.store.read_all(file)))
         return _Part(Index.read(copy / FILE), folder_of(file))
 
     def _made(self, tars: Mapping[str, str]) -> Index:
@@ -223,7 +223,7 @@ def tars_in(store: Store, folder: str) -> list[str]:
     """
     place = folder if folder.endswith("/") or local_path(folder) is not None else f"{folder}/"
     try:
-        listed = patiently(lambda: store.list(place))
+        listed = looking.ask(lambda: store.list(place))
     except ConfigError as error:
         raise ConfigError(f"{error} Or put {FILE} there: `litscope index` writes it.") from None
     found = [hidden(one) for one in listed if one.lower().endswith(_TAR)]
@@ -257,7 +257,7 @@ def open_tars(store: Store, tars: Mapping[str, str], has_checksums: bool = False
 
 
 def _read(store: Store, url: str, offset: int, size: int) -> bytes:
-    return patiently(lambda: store.read(url, offset, size))
+    return looking.ask(lambda: store.read(url, offset, size))
 
 
 def split_of(name: str) -> str:
@@ -272,7 +272,7 @@ def split_of(name: str) -> str:
 
 def _at_once(ask: Callable[[T], U], what: Iterable[T]) -> list[U]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda one: patiently(lambda: ask(one)), what))
+        return list(pool.map(lambda one: looking.ask(lambda: ask(one)), what))
 
 
 def _key(facts: Sequence[object]) -> str:

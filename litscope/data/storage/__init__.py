@@ -5,7 +5,6 @@
     listed    what lies in a bucket, and whose credentials are asked for
     retries   reads that wait for a server, and say so
     cache     parts of remote files on this machine's disk, within a limit
-    patience  asking a server again that did not answer
 
 Who may come in: `data`, and rooms that may import it. This room imports the ground floor, and of
 `data` the digests.

@@ -21,7 +21,10 @@ from litscope.errors import DataError, StorageError
 T = TypeVar("T")
 
 PATIENCE_S = 600.0
-"""How long a server is asked again that does not answer."""
+"""How long a server is asked again that does not answer, while a run trains."""
+
+LOOKING_S = 60.0
+"""The same for commands that look, copy and check, and before a training: nothing is lost with them."""
 
 _FIRST_WAIT_S, _MOST_WAIT_S = 0.2, 10.0
 _SAID_AFTER_S = 3.0
@@ -63,14 +66,15 @@ class Retries:
 
     Args:
         patience_s: how long.
+        then: what to do when the server answers again.
     """
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        self.patience_s = patience_s
+    def __init__(self, patience_s: float = PATIENCE_S, then: str = "go on with `litscope resume`") -> None:
+        self.patience_s, self.then = patience_s, then
         self._outage = Outage()
 
-    def __reduce__(self) -> tuple[type[Retries], tuple[float]]:
-        return Retries, (self.patience_s,)
+    def __reduce__(self) -> tuple[type[Retries], tuple[float, str]]:
+        return Retries, (self.patience_s, self.then)
 
     def ask(self, request: Callable[[], T], is_cancelled: Callable[[], bool] = lambda: False) -> T:
         """What a server answers.
@@ -81,7 +85,7 @@ class Retries:
 
         Raises:
             StorageError: if there was no answer to any request for as long as patience lasts.
-            DataError: if asking again is no use, or only this request had none.
+            DataError: if asking again is no use; `Unanswered` if only this request had no answer.
         """
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
         while True:
@@ -105,10 +109,12 @@ class Retries:
         """Others were answered in the meantime: this one is dead. Nobody was: so is the server."""
         told = str(error).rstrip(".")
         if self._outage.answered_at > began:
-            return DataError(f"{told}; it was asked again for {waited_s:.0f} s")
-        return StorageError(
-            f"{told}. The storage gave no answer for {waited_s:.0f} s. When it does, go on with `litscope resume`."
-        )
+            return Unanswered(f"{told}; it was asked again for {waited_s:.0f} s")
+        return StorageError(f"{told}. The storage gave no answer for {waited_s:.0f} s. When it does, {self.then}.")
+
+
+looking = Retries(LOOKING_S, "give the command again")
+"""Of this process, for all that is asked before a training, and by commands that do not train."""
 
 
 def _speaks() -> bool:

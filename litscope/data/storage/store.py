@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
 _VERSION = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "LastModified", "updated", "Last-Modified")
+_CLIENTS = ("fsspec", "s3fs", "gcsfs", "aiohttp", "botocore", "aiobotocore", "google", "requests", "urllib3", "http")
+"""Packages whose errors say something about a server or an answer."""
 _CONNECT_S, _READ_S = 10, 60  # seconds that a connection, and the next bytes of an answer, may take
 
 _NO_CREDENTIALS = {
@@ -195,7 +197,9 @@ class Store:
         client = self._client(_scheme(address))
         try:
             return request(client, revealed(address))
-        except Exception as error:  # clients raise what their libraries do
+        except Exception as error:
+            if not _is_of_a_client(error):  # a defect, which asking again does not mend
+                raise
             raise _meaning(error, address) from error
 
     def _client(self, scheme: str) -> Any:
@@ -256,6 +260,16 @@ def _open(scheme: str, endpoint_url: str | None) -> Any:
         raise MissingExtra(package, extra, f"Reading {scheme}:// addresses") from error
 
 
+def _is_of_a_client(error: Exception) -> bool:
+    """Whether it says something about an address, a server or an answer, and nothing about this program.
+
+    What the system and the libraries of clients define; a value that they do not like; an answer that broke off.
+    """
+    if isinstance(error, OSError | EOFError | ValueError):
+        return True
+    return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
+
+
 def _meaning(error: Exception, address: str) -> DataError:
     """What an error of a client says to a person, and to who asks again."""
     name, scheme = shown(address), _scheme(address)
@@ -265,6 +279,8 @@ def _meaning(error: Exception, address: str) -> DataError:
     if isinstance(error, FileNotFoundError):
         return _Missing(f"{name}: there is no such object, or no such bucket.")
     kind = type(error).__name__
+    if isinstance(error, ValueError) and (type(error).__module__ == "builtins" or kind == "InvalidURL"):
+        return DataError(f"{name}: {_plain(error)}.")  # of the address or the settings, not of an answer that was cut
     if kind in ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"):
         return DataError(f"{name}: {_NO_CREDENTIALS[scheme]}.")
     if kind in ("ProfileNotFound", "InvalidConfigError", "ParamValidationError", "InvalidRegionError"):
