@@ -10,6 +10,7 @@ there, `previous.ckpt` keeps its own parts, and a folder that no checkpoint name
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -169,13 +170,21 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def remove_unnamed(folder: Path) -> None:
-    """Remove parts that no checkpoint of a folder names any more. Nobody may write one there meanwhile."""
+    """Remove parts that no checkpoint of a folder names any more. Nobody may write one there meanwhile.
+
+    As long as one of the checkpoints cannot be read, all parts stay: it may name them.
+    """
     if not (folder / FOLDER).is_dir():
         return
     named: set[Path] = set()
-    for path in folder.glob("*.ckpt"):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        named.update(file.parent for file in parts_of(checkpoint, path))
+    try:
+        for path in folder.glob("*.ckpt"):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            named.update(file.parent for file in parts_of(checkpoint, path))
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        return
     for part in (folder / FOLDER).iterdir():
         if part not in named:
             shutil.rmtree(part)
+    if not named:
+        (folder / FOLDER).rmdir()

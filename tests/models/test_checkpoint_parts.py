@@ -9,6 +9,7 @@ from litscope.errors import RunError
 from litscope.models.checkpoint_file import load_checkpoint, map_checkpoint
 from litscope.models.checkpoint_parts import PARTS, Divided, copy_checkpoint, remove_unnamed, save_file
 from litscope.models.networks.weights import load_file
+from litscope.training.loop.checkpoints import AtomicCheckpointIO
 
 WHOLE = torch.arange(15.0).reshape(5, 3)
 """Divided over four processes: two rows, two, one and none."""
@@ -76,3 +77,17 @@ def test_a_copy_has_its_parts_and_others_go_when_nobody_names_them(checkpoint: P
     remove_unnamed(checkpoint.parent)
     assert {path.name for path in (checkpoint.parent / "parts").iterdir()} == {"step00000004-cc", "step00000002-bb"}
     assert torch.equal(load_checkpoint(checkpoint)["state_dict"]["weight"], WHOLE)
+
+
+def test_parts_go_once_a_run_that_writes_whole_checkpoints_has_replaced_them(checkpoint: Path):
+    """It went on under another strategy: the parts of its earlier checkpoints lay there for ever."""
+    io, parts = AtomicCheckpointIO(), checkpoint.parent / "parts"
+    whole = {"state_dict": {"weight": WHOLE}, "epoch": 4}
+    io.save_checkpoint(whole, checkpoint)
+    assert torch.equal(load_checkpoint(checkpoint.with_name("previous.ckpt"))["state_dict"]["weight"], WHOLE)
+    (checkpoint.parent / "mine.ckpt").write_bytes(b"half a file")
+    io.save_checkpoint(whole, checkpoint)
+    assert parts.is_dir()  # the stranger's may name them
+    (checkpoint.parent / "mine.ckpt").unlink()
+    io.save_checkpoint(whole, checkpoint)
+    assert not parts.exists()

@@ -37,7 +37,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from litscope.claims import Guard
 from litscope.lightning_internals import LoopStage, write_loop_counters
 from litscope.models.checkpoint_file import load_checkpoint, map_checkpoint
-from litscope.models.checkpoint_parts import save_file
+from litscope.models.checkpoint_parts import remove_unnamed, save_file
 from litscope.rundir import BEST, LAST, PREVIOUS, name_also
 
 KEY = "litscope"
@@ -81,6 +81,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`, whole or not at all; the earlier file stays until then, a last one for longer.
+        Parts go that belong to none any more, also those of a run whose checkpoints are whole now.
 
         Raises:
             OSError: if the disk is full or fails.
@@ -89,6 +90,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         former = path.with_name(PREVIOUS) if path.name == LAST else None
         save_file(checkpoint, path, former, self.guard)
+        remove_unnamed(path.parent)
 
     def load_checkpoint(
         self,

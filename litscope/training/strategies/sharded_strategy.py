@@ -18,7 +18,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from litscope.lightning_internals import optimizer_states
-from litscope.models.checkpoint_parts import FOLDER, remove_unnamed, save_part
+from litscope.models.checkpoint_parts import FOLDER, save_part
 from litscope.models.shards import gathered, load_optimizer, load_weights
 
 
@@ -81,7 +81,6 @@ class ShardedStrategy(ModelParallelStrategy):
             whole = gathered(checkpoint, keep=self.is_global_zero)
         if self.is_global_zero:
             self.checkpoint_io.save_checkpoint(whole, path, storage_options)
-            remove_unnamed(path.parent)
 
     def _save_part(self, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         name = f"step{checkpoint['global_step']:08d}-{secrets.token_hex(4)}"
