@@ -148,7 +148,8 @@ def carry(brought: Brought, manifest: Manifest) -> tuple[list[Action], str]:
 
 def _by_key(named: set[str], manifest: Manifest) -> tuple[dict[Any, int], list[str]]:
     """Samples that a file names -> ids, and what is to be said."""
-    place = {key: i for i, key in enumerate(manifest.keys.tolist()) if key in named}
+    keys = sorted(named)
+    place = {key: row for key, row in zip(keys, manifest.ids_of(keys), strict=True) if row is not None}
     num_missing = len(named) - len(place)
     told = [f"{num_missing:,} of the samples are not in these data"] if num_missing else []
     return place, [*told, "a file names samples by key, so whether their content is the same cannot be checked"]

@@ -11,7 +11,6 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.console import number_of, say, shell_word, warn
@@ -97,12 +96,12 @@ def choose(run: RunDir, where: str | None, keys: Sequence[str], ids: Sequence[in
 
 
 def _ids_of(run: RunDir, manifest: Manifest, keys: Sequence[str]) -> Ids:
-    """(n,) the samples of exactly these keys."""
-    at = pc.index_in(pa.array(keys, pa.string()), value_set=manifest.table["key"])
-    for key, place in zip(keys, at.to_pylist(), strict=True):
-        if place is None:
+    """(n,) the samples of these keys."""
+    found = manifest.ids_of(keys)
+    for key, row in zip(keys, found, strict=True):
+        if row is None:
             raise ConfigError(f"There is no sample {key!r} in this run.{_near(run, manifest, key)}")
-    return np.asarray(at.to_pylist(), np.int64)
+    return np.asarray(found, np.int64)
 
 
 def _near(run: RunDir, manifest: Manifest, key: str) -> str:

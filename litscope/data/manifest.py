@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +93,28 @@ class Manifest:
     def groups(self) -> npt.NDArray[np.object_] | None:
         """(N,) str objects (None: the row is a group of its own), or None where no groups are known."""
         return shared_strings(self.table["group"]) if "group" in self.table.column_names else None
+
+    def ids_of(self, keys: Sequence[str]) -> list[int | None]:
+        """The samples of these keys; None for a key that names none, or several.
+
+        One that is not there as it is written may be there in another Unicode form: macOS writes the accents of names
+        apart from their letters, and what people type has them in one.
+        """
+        column = self.table["key"]
+        exact: list[int | None] = pc.index_in(pa.array(keys, pa.string()), value_set=column).to_pylist()
+        missing = [key for key, row in zip(keys, exact, strict=True) if row is None and not key.isascii()]
+        if not missing:
+            return exact
+        wanted = pa.array({unicodedata.normalize("NFC", key) for key in missing}, pa.string())
+        one_form = pc.utf8_normalize(column, form="NFC")
+        found = pc.indices_nonzero(pc.is_in(one_form, value_set=wanted))
+        names = one_form.take(found).to_pylist()
+        counts = Counter(names)
+        rows = {name: int(row) for name, row in zip(names, found.to_pylist(), strict=True) if counts[name] == 1}
+        return [
+            rows.get(unicodedata.normalize("NFC", key)) if row is None else row
+            for key, row in zip(keys, exact, strict=True)
+        ]
 
     def key(self, sample_id: int) -> str:
         """Of one sample; `keys` makes an object of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import normalize
 
 import duckdb
 import pyarrow as pa
@@ -28,6 +29,9 @@ def find_sample(run: RunDir, name: str) -> int:
     """
     keys = pq.read_table(run.whole_manifest(), columns=["sample_id", "key"], partitioning=None)
     found = keys.filter(pc.field("key") == name)
+    if not found.num_rows and not name.isascii():  # an accent may be written in two ways
+        name, keys = normalize("NFC", name), keys.set_column(1, "key", pc.utf8_normalize(keys["key"], form="NFC"))
+        found = keys.filter(pc.field("key") == name)
     if not found.num_rows:
         found = keys.filter(pc.ends_with(keys["key"], f"/{name}"))
     if found.num_rows == 1:

@@ -140,3 +140,11 @@ def test_a_long_list_is_looked_through_once(survey):
     assert set(_pixels(source)) == set(range(6))
     gone = [f"/elsewhere/images/{i}.png" for i in range(3000)]
     assert sum(key.startswith("/") for key in _open(survey, gone).manifest.keys) == 2994
+
+
+def test_names_in_the_other_unicode_form_are_found(survey):
+    """An archive that macOS packed has them so; the list was written by hand. Most others are there as they stand."""
+    (survey / "cafe\u0301").mkdir()
+    (survey / "images" / "0.png").rename(survey / "cafe\u0301" / "e\u0301t\u00e9.png")
+    source = _open(survey, ["caf\u00e9/\u00e9t\u00e9.png", *(f"images/{i}.png" for i in range(1, 6))])
+    assert _pixels(source) == [0, 1, 2, 3, 4, 5]

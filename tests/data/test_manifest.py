@@ -90,3 +90,13 @@ def test_other_splits_leave_the_rest(manifest):
     assert other.ids("val").tolist() == [0, 2, 3]
     assert other.extra_columns == manifest.extra_columns
     assert manifest.ids("val").tolist() == []
+
+
+def test_a_key_is_found_in_the_other_unicode_form_where_it_is_the_only_one():
+    """macOS writes names with their accents apart; what a person types has them in one."""
+    one, apart = "caf\u00e9.png", "cafe\u0301.png"
+    found = build_manifest(["a.png", apart, f"x/{one}", f"x/{apart}"], [0, 1, 0, 1], ("a", "b"))
+    assert found.ids_of(["a.png", one, apart]) == [0, 1, 1]
+    assert found.ids_of([f"x/{one}", f"x/{apart}"]) == [2, 3]  # both are there: each is itself
+    twice = build_manifest(["\u1ec7", "e\u0302\u0323"], [0, 1], ("a", "b"))  # three ways to write one letter
+    assert twice.ids_of(["e\u0323\u0302", "\u00e9", "b.png"]) == [None, None, None]

@@ -2,7 +2,7 @@
 
     ~/a.jpg, file:///data/a.jpg                  the file they mean
     images/a.jpg                                 below the root, which is the list's folder or --image-root
-    images/a, images/a.JPG                       `a` with an image's suffix, in any case
+    images/a, images/a.JPG                       `a` with an image's suffix, in any case, in either Unicode form
     C:\\data\\images\\a.jpg, https://host/a.jpg,   written on another machine: below the root, without the folders
     /home/somebody/data/images/a.jpg             that are not there
     a.jpg, where the root holds images/a.jpg     one folder below the root, if it is the only one that has it
@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -120,8 +122,17 @@ def _find(root: Path, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _probes(keys: Sequence[str]) -> list[str]:
-    """Some of the paths, spread evenly over them."""
-    return [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _PROBES).astype(np.int64))]
+    """Some of the paths, spread evenly over them, and some with letters that may be written in two ways."""
+    accented = list(islice((key for key in keys if not key.isascii()), _PROBES))
+    return [*(keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _PROBES).astype(np.int64))), *accented]
+
+
+def _one_form(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _alike(name: str) -> str:
+    return _one_form(name).casefold()
 
 
 class _Search:
@@ -180,13 +191,28 @@ class _Folders:
     known: dict[str, tuple[set[str], dict[str, list[str]]]] = field(default_factory=dict)
 
     def find(self, path: str) -> str | None:
-        """A file that is there: of this path, else the only one that differs in case or in an image's suffix."""
-        folder, name = os.path.split(path)
+        """A file that is there: of this path, else the only one that differs in case, in an image's suffix, or in the
+        Unicode form of its letters (macOS writes accents apart from them)."""
+        asked, name = os.path.split(path)
+        folder = self._folder(asked)
         names, alike = self._list(folder)
         if name in names:
-            return path
-        found = alike.get(name.casefold(), [])
+            return path if folder == asked else os.path.join(folder, name)  # noqa: PTH118 as above
+        found = alike.get(_alike(name), [])
         return os.path.join(folder, found[0]) if len(found) == 1 else None  # noqa: PTH118 as above
+
+    def _folder(self, path: str) -> str:
+        """A folder that is there: of this path, else the only one that differs in the Unicode form of its letters."""
+        if path.isascii() or (self.root / path).is_dir():
+            return path
+        parent, name = os.path.split(path)
+        parent = self._folder(parent)
+        try:
+            entries = [entry.name for entry in os.scandir(self.root / parent) if entry.is_dir()]
+        except OSError:
+            return path
+        found = [entry for entry in entries if _one_form(entry) == _one_form(name)]
+        return os.path.join(parent, found[0]) if len(found) == 1 else path  # noqa: PTH118 as above
 
     def below(self) -> list[str]:
         """Folders directly below the root."""
@@ -205,7 +231,7 @@ class _Folders:
                 names = set()
             for name in names:
                 stem, suffix = os.path.splitext(name)  # noqa: PTH122 once per file
-                for key in {name.casefold(), stem.casefold() if suffix.lower() in IMAGE_SUFFIXES else name.casefold()}:
+                for key in {_alike(name), _alike(stem if suffix.lower() in IMAGE_SUFFIXES else name)}:
                     alike[key].append(name)
             self.known[folder] = names, alike
         return self.known[folder]
