@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from litscope.attempts import valid_lines
 from litscope.claims import held
 from litscope.config.resume import run_settings
@@ -29,8 +31,7 @@ class RunFacts:
         state: training; finished, interrupted or failed, as summary.json says; killed, where there is no summary and
             no process; elsewhere, if another machine started it and has not ended it; empty, if it never began;
             unreadable.
-        data: its data set.
-        arch: its network; None for a watched run.
+        data, arch: its data set and its network; of a watched run the classes of them, None where the script gave none.
         epochs: complete epochs.
         metric, value: the monitored metric, and its best value so far.
         monitored: that metric, and the same on validation and test samples, in the best epoch so far.
@@ -61,10 +62,9 @@ def run_facts(run: RunDir) -> RunFacts:
     size = _size(run.path)
     try:
         summary = json.loads(run.summary.read_text(encoding="utf-8")) if run.summary.exists() else {}
-        given = {} if is_watched(run) else run_settings(run.path).sections
-        settings: dict[str, Any] = {key: setting.value for key, setting in given.items()}
+        settings = _told_by_script(run) if is_watched(run) else _settings(run)
         rows = valid_lines(read_lines(run.epoch_metrics), attempts)
-    except (UserError, OSError, ValueError, KeyError, TypeError):  # of a stranger, or half copied
+    except (UserError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # of a stranger, or half copied
         return RunFacts(str(run.path), "unreadable", None, None, 0, None, None, {}, started, size)
     metric = str(settings.get("training.monitor") or "")
     measured = [row for row in rows if isinstance(row.get(metric), int | float)] if metric else []
@@ -83,6 +83,16 @@ def run_facts(run: RunDir) -> RunFacts:
         started=started,
         size_bytes=size,
     )
+
+
+def _settings(run: RunDir) -> dict[str, Any]:
+    return {key: setting.value for key, setting in run_settings(run.path).sections.items()}
+
+
+def _told_by_script(run: RunDir) -> dict[str, Any]:
+    """What the script of a watched run told about itself, under the names of settings."""
+    told = dict(yaml.safe_load(run.recipe.read_text(encoding="utf-8"))["watch"] or {})
+    return {"model.arch": told.get("network"), "data.dataset": told.get("data")}
 
 
 def in_short(run: RunDir, summary: dict[str, Any]) -> str:
@@ -134,7 +144,7 @@ def lines(found: list[RunFacts]) -> list[str]:
         [
             Path(facts.run).name,
             facts.state,
-            from_here(facts.data),
+            "" if facts.data is None else from_here(facts.data),
             facts.arch,
             facts.epochs,
             ", ".join(f"{name} {value:.4g}" for name, value in facts.monitored.items()),

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 import yaml
+from torch.utils.data import Subset
 
 from litscope.errors import RunError
 from litscope.live import environment
 from litscope.live.records import epoch_rows, read_summary
 from litscope.rundir import RunDir, read_lines, write_json, write_text
 from litscope.runs import claim_folder, is_watched
+from litscope.watch.samples.ids import WithIds
 
 HEAD = """\
 # A run that litscope.watch recorded. Its model, data and training are those of the script below, so commands that
@@ -69,6 +71,14 @@ def ended_unclosed(run: RunDir, step: int) -> bool:
     """Whether all epochs of a watched run were over by this step, and no summary says that it finished."""
     is_over = is_watched(run) and all(row["step"] <= step for row in epoch_rows(run))
     return is_over and (read_summary(run) or {}).get("status") != "finished"
+
+
+def in_short(network: object, dataset: object) -> dict[str, str]:
+    """The classes of a network and a data set, as `litscope runs` shows them; of one that is None nothing."""
+    while isinstance(dataset, WithIds | Subset):
+        dataset = dataset.dataset
+    given = {"network": network, "data": dataset}
+    return {name: type(value).__name__ for name, value in given.items() if value is not None}
 
 
 def describe(run: RunDir, facts: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from litscope.console import warn
 from litscope.errors import ConfigError, LitscopeError
 from litscope.live.records import Status
 from litscope.watch import active
+from litscope.watch.folder import in_short
 from litscope.watch.samplers import Loader
 from litscope.watch.samples.ids import WithIds, with_ids
 from litscope.watch.session import Session
@@ -184,6 +185,7 @@ def run(
         session.register(part, split)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
     session.rates.watch(optimizers)
+    session.facts |= in_short(model, dataset)
     session.open(start_step)
     session.goes_on(session.num_epochs if start_epoch is None else start_epoch)
     parts: dict[str, Any] = {"model": model} if model is not None else {}

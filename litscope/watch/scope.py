@@ -27,6 +27,7 @@ from litscope.lightning_internals import (
 from litscope.live.records import Status
 from litscope.watch import active
 from litscope.watch.both_trees import CallbackOfBothTrees
+from litscope.watch.folder import in_short
 from litscope.watch.outputs import read_outputs, refusal
 from litscope.watch.samplers import drawn_by, steered
 from litscope.watch.samples.drawn import Drawn, drawn_from
@@ -109,6 +110,8 @@ class Scope(CallbackOfBothTrees):
         if trainer.global_step < session.place.step:
             raise ConfigError("This Scope has recorded another training already: make one for each.")
         session.place.step = trainer.global_step
+        loaders = _flat(trainer.train_dataloader)
+        session.facts |= in_short(pl_module, getattr(loaders[0], "dataset", None) if len(loaders) == 1 else None)
         session.rates.watch(trainer.optimizers)
         session.reopen()
         session.open(trainer.global_step)

@@ -16,9 +16,10 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorD
 from torchvision.datasets import ImageFolder
 from watched import BATCH, NUM_TRAIN, NUM_VAL, TRAIN, VAL, Asks, answers, network, rows, visits, weights
 
+from litscope.curation.run_list import lines, run_facts
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError, RunError
-from litscope.rundir import read_lines
+from litscope.rundir import RunDir, read_lines
 from litscope.watch import Loader, record, run, with_ids
 from litscope.watch.samplers import SteeredBatchSampler, steered
 from litscope.watch.samples.drawn import drawn_from
@@ -70,6 +71,7 @@ def test_signals_of_ones_own_without_logits_are_not_lost_where_a_loop_is_left_in
             break
     table = pq.read_table(tmp_path / "run" / "custom")
     assert table.num_rows == BATCH
+    assert "None" not in lines([run_facts(RunDir(tmp_path / "run"))])[1]  # no model was given
 
 
 def test_a_plain_loop_is_on_record_and_trains_to_the_same_weights(tmp_path: Path) -> None:

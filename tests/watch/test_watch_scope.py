@@ -36,6 +36,7 @@ from watched import (
 )
 
 from litscope.cli import main
+from litscope.curation.run_list import run_facts
 from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, RunError
 from litscope.ledger.reader import LedgerReader
@@ -70,6 +71,7 @@ def test_every_visit_is_recorded_once_and_the_folder_is_a_run(tmp_path: Path) ->
     assert lines[-1]["train_loss"] > 0
     assert (ends(run)["status"], ends(run)["epochs"], ends(run)["global_step"]) == ("finished", 3, 30)
     assert (run / "scores" / "scores.parquet").exists()
+    assert (run_facts(RunDir(run)).arch, run_facts(RunDir(run)).data) == ("Module", "TensorDataset")
 
 
 def test_the_logits_recorded_are_the_step_s_own(tmp_path: Path) -> None:
