@@ -57,12 +57,18 @@ def check(argv: list[str]) -> int:
 
     more = (
         Option(("--features",), "Also look for near-duplicates, by the features of a pretrained network.", bool, False),
+        Option(
+            ("--fetch-weights",),
+            "Download the pretrained weights too, into the cache in which a job without internet finds them.",
+            bool,
+            False,
+        ),
     )
 
     def find(line: Line) -> Any:
         from litscope.training.checkup import check_up
 
-        found = check_up(line.recipe)
+        found = check_up(line.recipe, fetch_weights=line.options["fetch_weights"])
         if not line.options["features"]:
             return found
         from litscope.evaluation.featured import near_duplicates_of

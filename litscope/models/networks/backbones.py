@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -47,14 +48,14 @@ def why_never_weights(arch: str) -> str | None:
     return pretrained_problem(*resolve(arch), ask=False)
 
 
-def download_of(arch: str) -> str | None:
-    """The URL from which pretrained weights of `arch` would be fetched; None if they are here, or there are none.
+def place_of_weights(arch: str) -> Path | str | None:
+    """Where pretrained weights of `arch` are: a file that is here, else the URL from which they would be fetched; None
+    where there are none.
 
     Raises:
         ModelError: for an unknown name.
     """
-    place = weights_place(*resolve(arch))
-    return place if isinstance(place, str) else None
+    return weights_place(*resolve(arch))
 
 
 # ---- building --------------------------------------------------------------------------------
