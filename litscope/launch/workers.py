@@ -203,7 +203,7 @@ def _deaths_told(workers: Workers, peers: Peers) -> Iterator[None]:
         raise
     except Exception as error:
         time.sleep(0.3)  # until the watcher has seen it
-        if workers.death is None:
+        if workers.death is None or workers.dead is None:
             raise
         peers.give_up({workers.dead})
         raise LitscopeError(workers.death) from error
