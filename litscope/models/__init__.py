@@ -4,6 +4,7 @@
     keywords          the same for type checkers, written by scripts/keywords.py
     networks/         the networks themselves, and weights to start from
     forward           from a batch to logits and probabilities: the network, and what stands around it
+    readout           how logits are read, learned once they are trained: a scaling, a threshold, a limit of sets
     predictor         that alone, which predicts without Lightning
     classifier        the LightningModule: forward, and from a batch to a step of training
     measured          its hooks at the ends of an epoch, which log metrics
@@ -19,6 +20,6 @@
     archive           a look at a file of torch.save before it is read
 
 Who may come in: `features`, `training`, `evaluation`, `experiments` and the commands. This room imports the ground
-floor only: it knows neither where samples come from nor what a run is. `settings` imports no torch, `forward` and
-`predictor` no Lightning.
+floor only: it knows neither where samples come from nor what a run is. `settings` and `readout` import no torch,
+`forward` and `predictor` no Lightning.
 """

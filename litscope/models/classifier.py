@@ -29,6 +29,7 @@ from litscope.models.networks.members import member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.networks.recomputed import recompute
 from litscope.models.over_ranks import OverRanks, mean_over_ranks, num_ranks, same_statistics
+from litscope.models.readout import READOUT
 from litscope.models.settings import ClassifierSettings
 from litscope.models.shards import has_shares
 from litscope.settings import by_own_names
@@ -203,9 +204,15 @@ class Classifier(Scheduled):
     # ---- steps -------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
+<<<<<<< HEAD
         """Plan the schedule; a fusion that learned from answers of earlier weights is its mere rule again."""
         super().on_train_start()
         self.fusion = None
+=======
+        """Drop what was learned of how these weights' logits are read: other weights say other things."""
+        super().on_train_start()
+        self.readout = None
+>>>>>>> eb8825b (How logits are read, kept under one key of a checkpoint: a scaling, a threshold, a limit of sets)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Leave the optimizer step of a plain batch to Lightning; for a stack of batches, `steps` takes them."""
@@ -313,6 +320,8 @@ class Classifier(Scheduled):
                 **self.sample_facts,
                 "precision": self.asked_precision or str(self.trainer.precision),
             }
+        if self.readout is not None:
+            checkpoint[READOUT] = self.readout.to_dict()
 
 
 # For `help` and notebooks.

@@ -8,7 +8,7 @@ it follows from settings and weights, which is why a checkpoint is enough for it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from litscope.errors import ModelError
 from litscope.fusions import Fusion
 from litscope.models.networks import backbones, heads
+from litscope.models.networks.dropout import dropout_on, dropouts_of
 from litscope.models.networks.ensembles import Norm, build_ensemble
 from litscope.models.networks.fusion import fuse_by
-from litscope.models.networks.members import MemberHeads, Members, MemberSettings, members_of
+from litscope.models.networks.members import MemberHeads, Members, MemberSettings, fuse, members_of
 from litscope.models.networks.net_members import NetMembers
 from litscope.models.networks.sources import SAMPLES
+from litscope.models.readout import READOUT, Readout
 from litscope.models.settings import ClassifierSettings
 from litscope.models.tta import views
 from litscope.types import Batch
@@ -38,6 +40,18 @@ FUSION = "litscope_fusion"
 """Where a checkpoint of several members holds what their fusion has learned; see `fusions.Fusion.plain`."""
 
 
+class Said(NamedTuple):
+    """What a network says of a batch.
+
+    Attributes:
+        logits: (B, C) of all its parts together; those of several are log-probabilities.
+        parts: (P, B, C) logits of each part: members, passes of dropout, or both; None where it is one.
+    """
+
+    logits: Tensor
+    parts: Tensor | None
+
+
 class Forward(nn.Module):
     """A network, and what stands around it. Subclasses say where the settings are kept.
 
@@ -49,6 +63,7 @@ class Forward(nn.Module):
             checkpoint holds them under `SAMPLE_FACTS`, with the precision. None where the data say nothing.
         fusion: how the answers of members become one, with what the rule has learned; None: the rule of the settings,
             which has learned nothing. A checkpoint holds it under `FUSION`.
+        readout: how logits are read, where that was learned for these weights; training on drops it.
     """
 
     mean: Tensor
@@ -61,6 +76,7 @@ class Forward(nn.Module):
         self.notes: list[str] = []
         self.sample_facts: dict[str, Any] | None = None
         self.fusion: Fusion | None = None
+        self.readout: Readout | None = None
         self._classes_of_head: tuple[str, ...] | None = None
         self._norms: list[Norm | None] = []
         self._memory_format = torch.contiguous_format
@@ -205,7 +221,11 @@ class Forward(nn.Module):
 
     def take_from(self, checkpoint: dict[str, Any]) -> None:
         """Take from a checkpoint what belongs to its weights, and build the network that they fit: the normalisation,
-        the stem, and what the data said of their samples."""
+        the stem, what the data said of their samples, and how its logits are read.
+
+        Raises:
+            ModelError: for a readout that does not fit.
+        """
         saved = checkpoint.get(HYPER_PARAMETERS, {})
         facts = {name: saved[name] for name in ("mean", "std", *STEMS) if saved.get(name) is not None}
         has_other_stem = any(facts.get(name, now) != now for name in STEMS for now in [getattr(self.settings, name)])
@@ -213,6 +233,11 @@ class Forward(nn.Module):
         self._set_normalization()
         self.sample_facts = checkpoint.get(SAMPLE_FACTS, self.sample_facts)
         self.fusion = Fusion.of(checkpoint[FUSION]) if FUSION in checkpoint else None
+        kept = checkpoint.get(READOUT)
+        try:
+            self.readout = None if kept is None else Readout.from_dict(kept, self.settings.num_classes)
+        except ValueError as error:
+            raise ModelError(f"The checkpoint cannot be used: {error}.") from error
         if self.net is None or has_other_stem:
             self._build(from_scratch=True)
 
@@ -247,7 +272,8 @@ class Forward(nn.Module):
     # ---- from input to probabilities ---------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F)."""
+        """Logits (B, C) of images (B, K, H, W), uint8 or float in [0, 1], or of features (B, F); as they are, whatever
+        `readout` says."""
         return self._fused(self.own_logits(x))
 
     def show_nothing(self) -> None:
@@ -260,8 +286,36 @@ class Forward(nn.Module):
             self.own_logits(torch.zeros(1, settings.in_channels or 3, side, side, device=place))
 
     def probabilities(self, batch: Batch) -> Tensor:
-        """(B, C) float32, of all members together, over the views of test-time augmentation where it was asked for."""
-        return torch.softmax(self._fused(self.tested_logits(inputs_of(batch))).float(), 1)
+        """(B, C) float32, of all members together, over the views of test-time augmentation where it was asked for,
+        scaled as `readout` says."""
+        return torch.softmax(self.read(self.said(inputs_of(batch)).logits), 1)
+
+    def read(self, logits: Tensor) -> Tensor:
+        """(B, C) float32 logits whose softmax are the probabilities."""
+        return logits.float() if self.readout is None else self.readout.scaled(logits)
+
+    def said(self, x: Tensor, num_passes: int = 0) -> Said:
+        """What the network says of the input of a test batch, and what each of its parts does.
+
+        Args:
+            num_passes: T above 0: the mean of T passes with dropout on, and all else as in evaluation.
+
+        Raises:
+            ModelError: if T passes are asked for, and the network has no dropout.
+        """
+        if not num_passes:
+            own = self.tested_logits(x)
+            return Said(self._fused(own), None if self.members is None else own)
+        if self.net is None or not dropouts_of(self.net):
+            raise ModelError(
+                "MC dropout needs a network with dropout, and this one has none: every pass would say the same. Train "
+                "one with --dropout-rate 0.2."
+            )
+        with dropout_on(self.net):
+            each = torch.stack([self.tested_logits(x) for _ in range(num_passes)])
+        if self.members is None:
+            return Said(fuse(each), each)
+        return Said(self._fused(each), each.flatten(0, 1))
 
     def _fused(self, logits: Tensor) -> Tensor:
         if self.members is None:

@@ -12,6 +12,7 @@
     stems          how a network of photographs begins on small images
     blocks         the repeated blocks of a network, and its large parts
     recomputed     blocks that are computed again in the backward pass
+    dropout        dropout that stays on while a network predicts
     heads          the last layer, and the features that it is given
     sources        what a name of weights means: a file, a checkpoint, weights of timm, torchvision or a hub
     preprocessing  how images were brought to a network while its weights were trained
