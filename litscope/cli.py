@@ -115,7 +115,7 @@ IN_COMPANY = ("fit", "doctor")
 COMMANDS: dict[str, Command] = {
     name_of(command): command
     for command in (
-        *(train.fit, train.check, train.evaluate, train.predict),
+        *(train.fit, train.check, train.calibrate, train.evaluate, train.predict),
         *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
         *(launch.launch, jobs.jobs, jobs.logs, jobs.cancel),
         *(runs.runs, runs.rename, runs.delete),

@@ -52,6 +52,7 @@ class RunDir:
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
         thumbnails: of a watched run whose data are images: small PNG files of the samples that are ranked first.
         neighbours: of a run with features: the samples that are most alike.
+        uncertainties: how sure the network was of samples that somebody measured so.
         figures: PNG files.
         exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
@@ -87,6 +88,7 @@ class RunDir:
         self.validation = self.path / "validation"
         self.thumbnails = self.path / "thumbnails.parquet"
         self.neighbours = self.path / "neighbours.parquet"
+        self.uncertainties = self.path / "uncertainties.parquet"
         self.figures = self.path / "figures"
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"

@@ -4,7 +4,7 @@
     envelope      the one JSON document that --json prints
     places        whether what is given is there, asked before anything large is imported
     text          results as tables and curves for people
-    train         fit, check, lr-find, batch-size-find, evaluate, predict, models, doctor, demo
+    train         fit, check, lr-find, batch-size-find, calibrate, evaluate, predict, models, doctor, demo
     search        tune, cv
     experiment    replay, whatif
     bench         bench prune

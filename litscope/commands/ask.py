@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 _SPLITS = ("train", "val", "test")
-_BY = ("loss", "margin", "p_label", "neighbour_distance", "neighbour_agreement")
+_BY = (
+    *("loss", "margin", "p_label", "entropy", "neighbour_distance", "neighbour_agreement"),
+    *("predictive_entropy", "expected_entropy", "mutual_information", "set_size"),
+)
 _NUM_SHOWN = 20
 
 
@@ -43,7 +46,8 @@ def worst(argv: list[str]) -> int:
         choices=_BY,
         default="loss",
         metavar="SCORE",
-        help=f"{', '.join(_BY)}; default: loss. Those of neighbours need `litscope neighbours RUN`",
+        help=f"{', '.join(_BY)}; default: loss. Those of neighbours need `litscope neighbours RUN`, the last four "
+        "`litscope evaluate RUN --record`",
     )
     parser.add_argument("--last-epochs", type=int, default=5, metavar="N", help="epochs in the mean (default: 5)")
     parser.add_argument(
@@ -99,12 +103,16 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
     from litscope.ledger.neighbours import NEIGHBOUR_SCORES
     from litscope.ledger.queries import why_nothing
     from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
+    from litscope.ledger.uncertainties import UNCERTAINTIES
     from litscope.ledger.views import sql as ask
 
     if has_only_custom(run):
         raise RunError(why_nothing(run, "has no scores yet"))
     name = sort.removeprefix("-")
-    more = NEIGHBOUR_SCORES if run.neighbours.exists() else ()
+    more = [
+        *(NEIGHBOUR_SCORES if run.neighbours.exists() else ()),
+        *(UNCERTAINTIES if run.uncertainties.exists() else ()),
+    ]
     known = [*SCORE_SCHEMA.names, *more, "p_label", "key"]
     if name not in known:
         raise ConfigError(f"--sort {sort}: no such score.{did_you_mean(name, known)} There are {', '.join(known)}.")

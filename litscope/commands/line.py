@@ -96,6 +96,12 @@ def add_trained_run(parser: Parser, or_checkpoint: bool = False) -> None:
     parser.add_argument("--precision", help="default: as in training")
 
 
+def add_raw(parser: Parser) -> None:
+    """How `evaluate` and `predict` read what the network says."""
+    parser.add_argument("--raw", action="store_true", help="as it is, whatever `litscope calibrate` has kept")
+    parser.add_argument("--mc-dropout", type=int, metavar="T", help="the mean of T passes with dropout on")
+
+
 def parse(parser: Parser, argv: list[str]) -> tuple[dict[str, Any], bool]:
     """The arguments by name, and whether --json was given. Positional words may come before or after options.
 

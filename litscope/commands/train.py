@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litscope.commands.line import (
+    Parser,
+    add_raw,
     add_trained_run,
     answer,
     make_parser,
@@ -131,27 +133,23 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument(
         "--calibrate", metavar="HOW", help="scale the logits first, by the validation split: temperature or vector"
     )
+    _add_learned(parser)
+    add_raw(parser)
     parser.add_argument(
-        "--coverage", type=float, metavar="P", help="sets of classes that hold the true one so often, such as 0.9"
+        "--ood", nargs="+", default=[], metavar="PATH", help="data of no class of the run's, beside these"
     )
-    parser.add_argument("--conformal", metavar="HOW", help="how these sets are made: lac (default), aps or raps")
-    parser.add_argument("--by-class", action="store_true", help="hold the promise of these sets in every class")
-    parser.add_argument(
-        "--threshold", metavar="AIM", help="of two classes: f1, youden, precision:0.9, recall:0.95 or fpr:0.001"
-    )
+    parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: what is said of each sample")
+    parser.add_argument("--record", action="store_true", help="keep how sure it is of each sample, for worst and sql")
     parser.add_argument("--figures", metavar="DIR", help="a reliability diagram and a risk-coverage curve, as PNG")
     add_now(parser)
     given, as_json = parse(parser, argv)
     if (now := take_now(parser, given)) is not None:
         return evaluate_now(now, as_json)
     trained_run(given)
-    if given["coverage"] is None and (given["conformal"] is not None or given["by_class"]):
-        flag = "--by-class" if given["by_class"] else f"--conformal {given['conformal']}"
-        raise ConfigError(f"{flag} tells how conformal sets are made; --coverage 0.9 asks for them.")
-    given["conformal"] = given["conformal"] or "lac"
+    _check_sets(given)
     with stdout_for_result() as out:
         from litscope.evaluation.evaluate import evaluate as run_evaluate
-        from litscope.evaluation.quality_lines import quality_lines
+        from litscope.evaluation.quality_lines import ood_lines, quality_lines
 
         found = run_evaluate(given.pop("run"), **given)
     if as_json:
@@ -162,9 +160,62 @@ def evaluate(argv: list[str]) -> int:
     write_lines(table_lines(["metric", "value"], rows, right=["value"]), out)
     if "quality" in found:
         write_lines(["", *quality_lines(found["quality"])], out)
+    if "ood" in found:
+        write_lines(["", *ood_lines(found["ood"])], out)
+    if "recorded" in found:
+        say(f"recorded: {found['recorded']:,} samples (litscope worst {found['run']} --by predictive_entropy)")
+    if "output" in found:
+        say(f"written: {found['output']}")
     if "figures" in found:
         say(f"drawn: {', '.join(found['figures'])}")
     return 0
+
+
+def calibrate(argv: list[str]) -> int:
+    """Learn on a run's validation split what its probabilities mean, and keep it with its weights."""
+    parser = make_parser(calibrate)
+    add_trained_run(parser)
+    method = parser.add_argument("--method", default="temperature", help="temperature (default), vector or none")
+    takes(method, "temperature", "vector", "none")
+    _add_learned(parser)
+    parser.add_argument(
+        "--source-labels",
+        action="store_true",
+        help="as the source has them, without the decisions of the run's journal",
+    )
+    parser.add_argument("--remove", action="store_true", help="take out what is kept, and learn nothing")
+    given, as_json = parse(parser, argv)
+    run = trained_run(given)
+    _check_sets(given)
+    asked = [name for name in ("threshold", "coverage") if given[name] is not None]
+    if given["remove"] and asked:
+        raise ConfigError(f"--remove takes out what is kept, and --{asked[0]} learns it anew. Give one of the two.")
+    with stdout_for_result() as out:
+        from litscope.evaluation.calibrate import calibrate as run_calibrate
+
+        found = run_calibrate(given.pop("run"), **given)
+    show(found, as_json, out, run)
+    return 0
+
+
+def _add_learned(parser: Parser) -> None:
+    """What `evaluate` and `calibrate` may learn besides a scaling."""
+    parser.add_argument(
+        "--coverage", type=float, metavar="P", help="sets of classes that hold the true one so often, such as 0.9"
+    )
+    parser.add_argument("--conformal", metavar="HOW", help="how these sets are made: lac (default), aps or raps")
+    parser.add_argument("--by-class", action="store_true", help="hold the promise of these sets in every class")
+    parser.add_argument(
+        "--threshold", metavar="AIM", help="of two classes: f1, youden, precision:0.9, recall:0.95 or fpr:0.001"
+    )
+
+
+def _check_sets(given: dict[str, Any]) -> None:
+    """Refuse words about sets that nobody asked for, and say how they are made by default."""
+    if given["coverage"] is None and (given["conformal"] is not None or given["by_class"]):
+        flag = "--by-class" if given["by_class"] else f"--conformal {given['conformal']}"
+        raise ConfigError(f"{flag} tells how conformal sets are made; --coverage 0.9 asks for them.")
+    given["conformal"] = given["conformal"] or "lac"
 
 
 def predict(argv: list[str]) -> int:
@@ -178,6 +229,7 @@ def predict(argv: list[str]) -> int:
     takes(split, "unlabelled", "train", "val", "test", "all")
     parser.add_argument("--image-column", metavar="NAME", help="the column of image paths, in a list of images")
     parser.add_argument("--output", "-o", metavar="FILE", help="CSV or Parquet: key, prediction, probabilities")
+    add_raw(parser)
     parser.add_argument("--top-k", type=int, metavar="K", help="the K most probable classes, instead of all")
     given, as_json = parse(parser, argv)
     run = trained_run(given)

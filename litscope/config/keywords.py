@@ -269,6 +269,18 @@ class FitKeywords(TypedDict, total=False):
     """
     save_top_k: int
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
+    calibrate: Literal["none", "temperature", "vector"]
+    """How the logits of the best weights are scaled, learned on the validation split at the end and kept with them:
+    none, temperature or vector; see `litscope calibrate`. One of: none, temperature, vector.
+    """
+    threshold: str | None
+    """Of two classes: the aim of a threshold, learned and kept likewise: f1, youden, precision:0.9, recall:0.95 or
+    fpr:0.001. Default: the more probable class is predicted.
+    """
+    coverage: float | None
+    """How often a set of classes is to hold the true one (0.9), with a limit that is learned and kept likewise.
+    Default: no sets.
+    """
     save_last: bool
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
     no_save_last: bool

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from litscope.config.calibration import AIMS, aim_of
 from litscope.config.section import Section, flag_of, is_folder, refuse
 from litscope.defaults import METRICS, NO_DIRECTION, Direction, best_of
 from litscope.errors import ConfigError, did_you_mean
@@ -135,6 +136,10 @@ def _steps_per_call(value: int | str) -> str | None:
     return None if value == "auto" else COUNT(value)
 
 
+def _aim(value: str) -> str | None:
+    return None if aim_of(value) is not None else f"it is {AIMS}."
+
+
 def _canary_share(value: float) -> str | None:
     wrong = Range(least=0, below=0.5)(value)
     return wrong and f"{wrong} 0.02 is usual."
@@ -203,6 +208,15 @@ class TrainingConfig(Section, group="training"):
     """Under fsdp: full (one file, gathered on the first process) or sharded (a file of each process beside it)."""
     save_top_k: int = setting(1, check=Range(least=-1))
     """How many of the best checkpoints are kept; -1 keeps all, 0 none."""
+    calibrate: Literal["none", "temperature", "vector"] = "none"
+    """How the logits of the best weights are scaled, learned on the validation split at the end and kept with them:
+    none, temperature or vector; see `litscope calibrate`."""
+    threshold: str | None = setting(None, check=_aim)
+    """Of two classes: the aim of a threshold, learned and kept likewise: f1, youden, precision:0.9, recall:0.95 or
+    fpr:0.001. Default: the more probable class is predicted."""
+    coverage: float | None = setting(None, check=Range(above=0, below=1))
+    """How often a set of classes is to hold the true one (0.9), by a limit that is learned and kept likewise. Default:
+    no sets are made."""
     save_last: bool = True
     """Keep last.ckpt, from which an interrupted run resumes exactly."""
     checkpoint_every: str = setting("2m", check=_how_often)
@@ -248,6 +262,11 @@ class TrainingConfig(Section, group="training"):
         if not self.save_last and self.checkpoint_every != type(self).checkpoint_every:
             allowed = "--no-save-last leaves last.ckpt out, which this writes. Give one of the two."
             raise refuse("checkpoint_every", self.checkpoint_every, allowed)
+        learned = {"calibrate": self.calibrate if self.calibrate != "none" else None}
+        learned |= {"threshold": self.threshold, "coverage": self.coverage}
+        for name, value in learned.items():
+            if value is not None and self.save_top_k == 0:
+                raise refuse(name, value, "--save-top-k 0 keeps no best weights, to which it belongs. Leave one out.")
         if self.prune != "none":
             self._check_pruning()
         elif self.prune_ratio is not None:

@@ -12,7 +12,11 @@ from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.queries import By, worst
+from litscope.ledger.uncertainties import UNCERTAINTIES
 from litscope.rundir import RunDir
+
+ONE_NUMBER = (*NEIGHBOUR_SCORES, *UNCERTAINTIES)
+"""What is no mean over visits."""
 
 
 @dataclass
@@ -50,8 +54,8 @@ class WorstSamples:
 
 
 def by_in_words(by: str) -> str:
-    """What samples are ranked by: signals by their mean over epochs, what follows from features as it is."""
-    return by if by in NEIGHBOUR_SCORES else f"mean {by}"
+    """What samples are ranked by: signals by their mean over epochs, what stands beside them as it is."""
+    return by if by in ONE_NUMBER else f"mean {by}"
 
 
 def worst_samples(
@@ -87,7 +91,7 @@ def worst_samples(
         return f"{row['label_name']} → {row['pred_name']}\n{split}, {by_in_words(by)} {row['mean']:.3g}\n{row['key']}"
 
     def title(num_shown: int) -> str:
-        over = "" if by in NEIGHBOUR_SCORES else f" over the last {number_of(last_epochs, 'epoch')}"
+        over = "" if by in ONE_NUMBER else f" over the last {number_of(last_epochs, 'epoch')}"
         return f"{run.path.name}: the {num_shown:,} hardest samples of {split}, by their {by_in_words(by)}{over}"
 
     found.sheet, found.notes = draw_samples(run, found.rows, caption, title, path, is_asked=sheet is not True)

@@ -1,9 +1,16 @@
 """A trained network on old and new samples.
 
     evaluate                metrics of a run on one split
-    quality                 what its probabilities are worth, and what samples kept aside can set right
+    calibrate               learns how a run's logits are read, and keeps it with its weights
+    judged                  a classifier whose test reads them so
+    quality                 what its probabilities are worth
+    ood                     how well samples of no known class are told from those of the run
+    asides                  what `evaluate` does besides: strangers, a record of each sample
     quality_lines           that in words
-    collect_answers         keeps what a network says in Lightning's Trainer
+    collected               keeps what a network says, batch by batch
+    collect_answers         the same in Lightning's Trainer
+    passes                  how often it is asked with dropout on
+    tables                  what it says of each sample, as a table
     predict                 predictions for files that the run has never seen, or for samples of its own
     model                   a network in memory, for as many predictions as one likes
     opened_run              a run, with its recipe, its data, and the network of one checkpoint
@@ -21,7 +28,8 @@
     evaluation_data         samples in the form in which the run's network expects them
     evaluation_data_module  the same for Lightning's Trainer
 
-Who may come in: `experiments`, `delivery` and the commands. Nothing here writes into a run's folder. `evaluate`,
-`collect_answers` and `evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and
-`suspects`, which prepare a training; predictions do not.
+Who may come in: `experiments`, `delivery` and the commands. Nothing here writes into a run's folder, but what
+`calibrate` and `evaluate --record` are asked for. `evaluate`, `calibrate`, `judged`, `collect_answers` and
+`evaluation_data_module`, which need a Trainer, import Lightning, and so do `featured` and `suspects`, which prepare a
+training; predictions do not.
 """

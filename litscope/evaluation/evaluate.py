@@ -1,14 +1,14 @@
-"""Evaluate a finished (or interrupted) run on one split of its data. Nothing is recorded.
+"""Evaluate a finished (or interrupted) run on one split of its data. Nothing is recorded, unless it is asked for.
 
 The run's folder has all it takes: the recipe names the data, the checkpoint holds the network, the
-manifest says which sample is in which split. The numbers equal those of the run's own evaluation,
-because the same `test_step` computes them in the same precision.
+manifest says which sample is in which split. The numbers equal those of the run's own evaluation, in
+the same precision, but for what `litscope calibrate` has learned since of how the logits are read.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,22 +18,29 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torchmetrics import Metric
 
+from litscope.config.calibration import Asked, Calibrate, Sets
 from litscope.console import say
+from litscope.curation.run_data import RunData
 from litscope.data.manifest import SPLITS
 from litscope.data.reading.bands import Axis
 from litscope.errors import ConfigError, DataError, did_you_mean
+from litscope.evaluation.asides import keep_record, measure_ood, told_of
 from litscope.evaluation.collect_answers import CollectAnswers
 from litscope.evaluation.evaluation_data import EvaluationData, warn_of_unreadable
 from litscope.evaluation.evaluation_data_module import EvaluationDataModule
+from litscope.evaluation.judged import Judged
 from litscope.evaluation.known_data import KnownData, with_decisions
-from litscope.evaluation.opened_run import open_run
-from litscope.evaluation.quality import Answers, Asked, Calibrate, draw, quality
-from litscope.models.classifier import Classifier
+from litscope.evaluation.network import drawn_alike
+from litscope.evaluation.opened_run import OpenedRun, open_run
+from litscope.evaluation.passes import passes
+from litscope.evaluation.quality import draw, quality
+from litscope.evaluation.tables import output_path, table_of, uncertainty_columns, write_table
+from litscope.ledger.journal.actions import decisions
 from litscope.models.given_metrics import GivenMetrics
 from litscope.training.hardware import Plan
 from litscope.training.quiet import quiet_lightning
+from litscope.training.readouts import VERIFIED, Answers, learn, scaling_of
 from litscope.training.threads import torch_threads
-from litscope.uncertainty.conformal import Method
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -55,9 +62,14 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     calibrate: Calibrate | None = None,
     coverage: float | None = None,
-    conformal: Method = "lac",
+    conformal: Sets = "lac",
     by_class: bool = False,
     threshold: str | None = None,
+    raw: bool = False,
+    mc_dropout: int | None = None,
+    ood: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    output: str | os.PathLike[str] | None = None,
+    record: bool = False,
     figures: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Measure a run on one split.
@@ -74,23 +86,30 @@ def evaluate(
         batch_size, num_workers, accelerator, precision: default: as in training.
         metrics: torchmetrics of your own, by name, as `litscope.fit` takes them.
         source_labels: labels and samples as the source has them, without what was decided in the run's journal.
-        calibrate: scale the logits by what is best on the validation split: a temperature, or a vector.
+        calibrate: scale the logits by what is best on the validation split: a temperature, or a vector; in place of all
+            that is kept with the weights.
         coverage: make conformal sets that hold the true class as often, with a limit set on the validation split.
         conformal: how: lac, aps or raps; see `uncertainty.conformal`.
         by_class: hold that promise in every class.
         threshold: of two classes, chosen on the validation split for an aim: f1, youden, precision:0.9, recall:0.95,
             fpr:0.001.
+        raw: logits as they are, whatever `litscope calibrate` has kept with the weights.
+        mc_dropout: passes with dropout on, 2 or more; what is measured is their mean.
+        ood: data of no class of the run's, as `litscope.predict` takes paths: how well they are told from the samples.
+        output: a .csv or .parquet file of what is said of each sample.
+        record: keep how sure the network is of each sample with the run's scores, for `worst` and SQL.
         figures: a folder for a reliability diagram and a risk-coverage curve, as PNG.
 
     Returns:
         run, checkpoint, split, num_samples, metrics ({"test/accuracy": ...}), classes,
         confusion_matrix, whose rows are labels and columns predictions; num_decisions, by which these samples differ
-        from the source's (or would); data: what is not as in the run; and quality: what the probabilities are worth,
-        see `quality.quality`.
+        from the source's (or would); data: what is not as in the run; readout: how the logits were read; quality: what
+        the probabilities are worth, see `quality.quality`; and ood, see `ood.ood`.
 
     Raises:
-        ConfigError: for a wrong `calibrate`, `coverage`, `conformal` or `threshold`; or one of them for the validation
-            split, by which it would be set.
+        ConfigError: for a wrong `calibrate`, `coverage`, `conformal`, `threshold` or `mc_dropout`; or one of the first
+            for the validation split, by which it would be set.
+        ModelError: for `mc_dropout` of a network without dropout.
         RunError: no such run or checkpoint.
         DataError: no such split, no samples in it, data not found, or other classes than the run's.
     """
@@ -98,14 +117,18 @@ def evaluate(
         raise DataError(
             f"--split {split}: unknown. Known: {', '.join(get_args(Split))}." + did_you_mean(split, get_args(Split))
         )
-    asked = Asked(calibrate, coverage, conformal, by_class, threshold)
-    opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision, kind=Classifier)
-    if threshold is not None and len(opened.classes) != 2:
-        raise ConfigError(f"--threshold {threshold}: it is for two classes, and the run has {len(opened.classes)}.")
-    classifier = opened.predictor
-    assert isinstance(classifier, Classifier)
-    classifier.given = given = GivenMetrics(metrics)
+    asked, num_passes = Asked(calibrate, coverage, conformal, by_class, threshold), passes(mc_dropout)
+    target = output_path(output)
+    if raw and calibrate is not None:
+        raise ConfigError(f"--raw reads logits as they are, --calibrate {calibrate} scales them. Give one of the two.")
+    opened = open_run(run_dir, checkpoint, accelerator=accelerator, precision=precision, kind=Judged)
+    asked.check_classes(len(opened.classes))
+    judged = opened.predictor
+    assert isinstance(judged, Judged)
+    judged.given = given = GivenMetrics(metrics)
     given.try_out(len(opened.classes))
+    judged.num_passes = num_passes
+    readout = None if raw else judged.readout
     data_now, data_then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
     split = split or _usual_split(data_now)
     data_now, ids, num_decisions = with_decisions(data_now, data_then, data_now.ids(split), not source_labels)
@@ -113,34 +136,24 @@ def evaluate(
     if len(ids) == 0:
         counts = ", ".join(f"{name} {len(data_now.ids(name))}" for name in (*SPLITS, "all"))
         raise DataError(f"--split {split}: {source.name} has no labelled sample there. Labelled samples: {counts}.")
-    if asked.needs_others and split in ("val", "all") and not data_now.is_stranger:
+    if asked and split in ("val", "all") and not data_now.is_stranger:
         raise ConfigError(
             f"--split {split}: --calibrate, --coverage and --threshold are set by the validation split, so nothing is "
             "learned from measuring them there. Measure another split, or leave them out."
         )
-
-    def measure(known: KnownData, ids: NDArray[np.int64]) -> tuple[EvaluationData, dict[str, float], Answers]:
-        data = opened.data_of(
-            known.source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache
-        )
-        collected = CollectAnswers()
-        with quiet_lightning(), torch_threads(None):
-            trainer = one_device_trainer(opened.plan, collected)
-            measured = trainer.test(classifier, datamodule=EvaluationDataModule(data), verbose=False)[0]
-        return data, dict(measured), collected.answers(known.source.manifest)
-
-    kept_aside = None
-    if asked.needs_others:
-        others, then = (data_now, data_then) if not data_now.is_stranger else opened.find_data()
-        others, other_ids, _ = with_decisions(others, then, others.ids("val"), not source_labels, is_told=False)
-        if len(other_ids) == 0:
-            raise ConfigError(
-                f"{opened.run.path} has no labelled validation sample, by which --calibrate, --coverage and "
-                "--threshold are set. Leave them out, or train with --val-split."
-            )
-        kept_aside = measure(others, other_ids)[2]
-    data, measured, answers = measure(data_now, ids)
-    confusion = classifier.confusion("test")
+    if record and data_now.is_stranger:
+        raise ConfigError(f"--record keeps what is said of the run's own samples, and {source.name} has none of them.")
+    unreached = None
+    if asked:
+        others = kept_aside(opened, data_now, data_then, source_labels, batch_size, num_workers)
+        verified = decisions(opened.run).tags.get(VERIFIED, set())
+        learned = learn(others, asked, base=readout, verified=verified, is_kept=False)
+        readout, unreached = learned.readout, learned.unreached
+    elif readout is not None:
+        say(told_of(readout, None if data_now.is_stranger else split, opened.classes))
+    judged.readout = readout
+    data, measured, answers = measure(opened, data_now, ids, batch_size, num_workers)
+    confusion = judged.confusion("test")
     assert confusion is not None
     warn_of_unreadable(data.unreadable)
     found: dict[str, Any] = {
@@ -154,12 +167,66 @@ def evaluate(
         "num_decisions": num_decisions,
         "data": data_now.facts,
         "unreadable": [{"key": key, "reason": reason} for key, reason in data.unreadable],
+        "readout": None if readout is None else readout.to_dict(),
     }
     if len(answers.label):
-        found["quality"] = quality(answers, asked, kept_aside, opened.classes)
+        found["quality"] = quality(answers, readout, opened.classes, unreached)
+    if ood:
+        found["ood"] = measure_ood(opened, ood, answers, readout, batch_size, num_workers, num_passes)
+    if target is not None:
+        more = uncertainty_columns(answers, readout, opened.classes)
+        probs = scaling_of(readout, len(opened.classes)).probabilities(answers.logits)
+        write_table(table_of(source, opened.classes, answers.sample_id, probs, readout=readout, more=more), target)
+        found["output"] = str(target)
+    if record:
+        found["recorded"] = keep_record(opened.run, data_now, answers, readout, opened.classes)
     if figures is not None and len(answers.label):
-        found["figures"] = draw(answers, found["quality"], Path(figures), title=f"{opened.run.path.name}, {split}")
+        title = f"{opened.run.path.name}, {split}"
+        found["figures"] = draw(answers, readout, found["quality"], Path(figures), title=title)
     return found
+
+
+def measure(
+    opened: OpenedRun, known: KnownData, ids: NDArray[np.int64], batch_size: int | None, num_workers: int | None
+) -> tuple[EvaluationData, dict[str, float], Answers]:
+    """Test the network of a run, opened as `Judged`, on some samples: their data, metrics, and what it says of each."""
+    data = opened.data_of(
+        known.source, ids, batch_size=batch_size, num_workers=num_workers, cache=opened.recipe.data.cache
+    )
+    assert isinstance(opened.predictor, Judged)
+    collected = CollectAnswers()
+    with quiet_lightning(), torch_threads(None), drawn_alike(opened.device):
+        trainer = one_device_trainer(opened.plan, collected)
+        measured = trainer.test(opened.predictor, datamodule=EvaluationDataModule(data), verbose=False)[0]
+    return data, dict(measured), collected.answers(known.source.manifest)
+
+
+def kept_aside(
+    opened: OpenedRun,
+    data_now: KnownData,
+    data_then: RunData,
+    source_labels: bool,
+    batch_size: int | None,
+    num_workers: int | None,
+) -> Answers:
+    """What the network says of the run's own validation samples, by which it is calibrated.
+
+    Args:
+        data_now, data_then: of `OpenedRun.find_data`; of another data set, the run's own are looked for.
+        source_labels: as of `evaluate`.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    others, then = (data_now, data_then) if not data_now.is_stranger else opened.find_data()
+    others, ids, _ = with_decisions(others, then, others.ids("val"), not source_labels, is_told=False)
+    answers = None if len(ids) == 0 else measure(opened, others, ids, batch_size, num_workers)[2]
+    if answers is None or not len(answers.label):
+        raise ConfigError(
+            f"{opened.run.path} has no labelled validation sample, by which --calibrate, --coverage and "
+            "--threshold are set. Leave them out, or train with --val-split."
+        )
+    return answers
 
 
 def _usual_split(data: KnownData) -> str:

@@ -15,7 +15,8 @@ from litscope.data.sources.new import open_arrays, open_paths
 from litscope.errors import DataError
 from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import open_network
-from litscope.evaluation.predict import in_short, most_probable, predict_source
+from litscope.evaluation.predict import in_short, predict_source
+from litscope.evaluation.tables import most_probable
 
 
 class Predicted(NamedTuple):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +24,16 @@ from litscope.console import shell_word
 from litscope.data.sample_facts import SampleFacts
 from litscope.data.sources.source import Source
 from litscope.errors import ConfigError, RunError
+from litscope.evaluation.collected import CollectedAnswers
 from litscope.evaluation.evaluation_data import EvaluationData, on_device
 from litscope.evaluation.precision import Precision
 from litscope.evaluation.trained import predictor_in
 from litscope.evaluation.weights_file import is_weights_file, read_weights_file
 from litscope.limits import num_cores
 from litscope.models.checkpoint_file import load_checkpoint
-from litscope.models.forward import SAMPLE_FACTS, Forward
+from litscope.models.forward import SAMPLE_FACTS, Forward, inputs_of
 from litscope.training.hardware import Plan, plan
+from litscope.training.readouts import Answers, scaling_of
 from litscope.training.threads import torch_threads
 
 BATCH_SIZE = 64
@@ -107,22 +111,41 @@ class Network:
 
     def probabilities(self, data: EvaluationData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """What the network says of samples: ids (n,) of those that can be read, probabilities (n, C)."""
+        answers = self.answers(data)
+        probs = scaling_of(self.predictor.readout, len(self.classes)).probabilities(answers.logits)
+        return answers.sample_id, probs.astype(np.float32)
+
+    def answers(self, data: EvaluationData, num_passes: int = 0) -> Answers:
+        """What the network says of the samples that can be read, before it is scaled; without labels.
+
+        Args:
+            num_passes: passes with dropout on, see `Forward.said`; 0: one without.
+
+        Raises:
+            ModelError: for passes of a network without dropout.
+        """
         precision, device = Precision(self.plan.precision, self.plan.device_type), self.device
         precision.convert(self.predictor)
         predictor = self.predictor.to(device).eval()
-        ids = [torch.zeros(0, dtype=torch.int64)]
-        probs = [torch.zeros(0, len(self.classes))]
+        kept = CollectedAnswers()
         try:
-            with torch_threads(None), torch.inference_mode():
+            with torch_threads(None), torch.inference_mode(), drawn_alike(device):
                 for batch in data.batches():
                     seen = precision.converted(data.seen(on_device(batch, device)))
                     with precision.forward():
-                        found = predictor.probabilities(seen)
-                    ids.append(seen["sample_id"].cpu())
-                    probs.append(found.float().cpu())
+                        said = predictor.said(inputs_of(seen), num_passes)
+                    kept.add(said.logits, seen["sample_id"], None, said.parts)
         finally:
             data.close()
-        return torch.cat(ids).numpy(), torch.cat(probs).numpy()
+        return kept.answers(len(self.classes))
+
+
+@contextmanager
+def drawn_alike(device: torch.device) -> Iterator[None]:
+    """In the block, what dropout draws is the same each time; afterwards torch's generators are as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
 
 
 def plan_for(hardware: HardwareConfig, accelerator: str | None, precision: str | None) -> Plan:

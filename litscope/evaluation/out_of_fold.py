@@ -30,10 +30,10 @@ from scipy.special import log_softmax
 
 from litscope.data.sources.source import Source
 from litscope.errors import DataError, RunError
-from litscope.evaluation.predict import table_of
-from litscope.evaluation.quality import Answers
+from litscope.evaluation.tables import table_of
 from litscope.rundir import whole_file
 from litscope.runs import OUT_OF_FOLD
+from litscope.training.readouts import Answers
 from litscope.uncertainty.calibration import reliability_of
 from litscope.uncertainty.proper import log_losses
 from litscope.uncertainty.temperature import fit_temperature

@@ -12,16 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from litscope.console import number_of, table_lines, warn
-from litscope.data.manifest import UNLABELLED
 from litscope.data.reading.bands import Axis
 from litscope.data.sources.new import open_paths
 from litscope.data.sources.source import Source
@@ -29,8 +26,9 @@ from litscope.errors import ConfigError, DataError, did_you_mean
 from litscope.evaluation.evaluation_data import warn_of_unreadable
 from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import open_network, open_run
-from litscope.rundir import whole_file
-from litscope.spreadsheets import write_csv
+from litscope.evaluation.passes import passes
+from litscope.evaluation.tables import output_path, table_of, uncertainty_columns, write_table
+from litscope.training.readouts import drawn_by_key, scaling_of
 
 PredictSplit = Literal["unlabelled", "train", "val", "test", "all"]
 
@@ -40,8 +38,6 @@ _NUM_NAMES = 3
 _NUM_SHOWN = 20
 """Rows of a table for people: samples, or where there are more of them, classes."""
 
-OUTPUT_SUFFIXES = (".csv", ".parquet")
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -49,17 +45,20 @@ class Predictions:
 
     Attributes:
         table: in the order of the input: key string; label string, for the run's own data;
-            prediction string; p_max float32; then p_<class> float32 for each class, or, of the `top_k` most probable
-            classes, class_1 string, p_1 float32, class_2, p_2 and so on.
+            prediction string; p_max float32, the highest probability; columns of `tables.uncertainty_columns`; then
+            p_<class> float32 for each class, or, of the `top_k` most probable classes, class_1 string, p_1 float32,
+            class_2, p_2 and so on.
         unreadable: (key, reason) of each sample that was left out.
         output: the file that was written, or None.
         top_k: how many classes of each sample the table has; None: all.
+        threshold: of two classes, from which probability on the second one was predicted; None: the more probable one.
     """
 
     table: pa.Table
     unreadable: list[tuple[str, str]]
     output: str | None = None
     top_k: int | None = None
+    threshold: float | None = None
 
     def __repr__(self) -> str:
         where = "" if self.output is None else f", {self.output!r}"
@@ -72,8 +71,7 @@ class Predictions:
         if count <= _NUM_SHOWN and self.top_k is not None:
             lines += table_lines(["key", *map(str, range(1, self.top_k + 1))], self._ranked(self.top_k))
         elif count <= _NUM_SHOWN:
-            columns = (self.table[name].to_pylist() for name in ("key", "prediction", "p_max"))
-            lines += table_lines(["key", "prediction", "probability"], zip(*columns, strict=True))
+            lines += table_lines(*self._each())
         else:
             counted = self.table["prediction"].value_counts().to_pylist()
             counted.sort(key=lambda item: -item["counts"])
@@ -82,6 +80,19 @@ class Predictions:
             if len(counted) > _NUM_SHOWN:
                 lines.append(f"... and {len(counted) - _NUM_SHOWN:,} more classes: --output FILE.csv has all")
         return lines
+
+    def _each(self) -> tuple[list[str], list[list[Any]]]:
+        """Titles and a row for each sample: its prediction with that one's probability, and the classes of its set."""
+        chance = self.table["p_max"].to_pylist()
+        if self.threshold is not None:
+            first, second = (self.table.column(self.table.num_columns - back).to_pylist() for back in (2, 1))
+            chance = [b if b >= self.threshold else a for a, b in zip(first, second, strict=True)]
+        columns = [self.table["key"].to_pylist(), self.table["prediction"].to_pylist(), chance]
+        titles = ["key", "prediction", "probability"]
+        if "set" in self.table.column_names:
+            titles.append("may be")
+            columns.append([", ".join(names) or "-" for names in self.table["set"].to_pylist()])
+        return titles, [list(row) for row in zip(*columns, strict=True)]
 
     def _ranked(self, top_k: int) -> list[list[str]]:
         """The key of each sample, and its most probable classes in words."""
@@ -128,6 +139,8 @@ def predict(
     accelerator: str | None = None,
     precision: str | None = None,
     top_k: int | None = None,
+    raw: bool = False,
+    mc_dropout: int | None = None,
 ) -> Predictions:
     """Predictions and probabilities of a run's network.
 
@@ -144,14 +157,18 @@ def predict(
         channels: the axis of .npz and .npy files that is the channels; default: as in training.
         batch_size, num_workers, accelerator, precision: default: as in training.
         top_k: the most probable classes of each sample, at most all, in place of the probability of every class.
+        raw: logits as they are, whatever `litscope calibrate` has kept with the weights.
+        mc_dropout: passes with dropout on, 2 or more; what is told is their mean, and how far they disagree.
 
     Raises:
-        ConfigError: both or neither of paths and split, an output of another kind, or a `top_k` below 1.
+        ConfigError: both or neither of paths and split, an output of another kind, a `top_k` below 1, or fewer than two
+            passes.
+        ModelError: for `mc_dropout` of a network without dropout.
         RunError: no such run or checkpoint.
         DataError: there is nothing to predict, or no sample can be read.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    target = _output_path(output)
+    target, num_passes = output_path(output), passes(mc_dropout)
     _check_asked(paths, split)
     if top_k is not None and top_k < 1:
         raise ConfigError(f"--top-k {top_k}: it is 1 or more.")
@@ -174,14 +191,16 @@ def predict(
         raise DataError(f"{source.name} has no {split or 'samples'} to predict.")
     for note in source.notes if split is None else ():
         warn(note)
+    if raw:
+        network.predictor.readout = None
     num_classes = len(network.classes)
     if top_k is not None and top_k > num_classes:
         warn(f"--top-k {top_k}: the network knows {num_classes} classes, so each sample has {num_classes}.")
         top_k = num_classes
-    found = predict_source(network, source, ids, batch_size, num_workers, top_k)
+    found = predict_source(network, source, ids, batch_size, num_workers, top_k, num_passes, are_own=split is not None)
     if target is None:
         return found
-    _write(found.table, target)
+    write_table(found.table, target)
     return replace(found, output=str(target))
 
 
@@ -203,6 +222,9 @@ def predict_source(
     batch_size: int | None,
     num_workers: int | None,
     top_k: int | None = None,
+    num_passes: int = 0,
+    *,
+    are_own: bool = False,
 ) -> Predictions:
     """Run the network over some samples of a source.
 
@@ -210,73 +232,22 @@ def predict_source(
         ids: (n,) ids of the source.
         batch_size, num_workers: None: as in training.
         top_k: see `Predictions`.
+        num_passes: with dropout on; 0: one pass without.
+        are_own: the ids are those of the run; what is drawn for a sample is drawn by it, else by its key.
 
     Raises:
         DataError: if not one of them can be read.
     """
     data = network.data_of(source, ids, batch_size=batch_size, num_workers=num_workers)
-    sample_id, probs = network.probabilities(data)
+    answers = network.answers(data, num_passes)
     unreadable = data.unreadable
-    if not len(sample_id):
+    if not len(answers.sample_id):
         raise DataError(f"Not one of {len(ids)} samples can be read. The first: {unreadable[0][1]}")
     warn_of_unreadable(unreadable)
-    return Predictions(table_of(source, network.classes, sample_id, probs, top_k), unreadable, top_k=top_k)
-
-
-def table_of(
-    source: Source,
-    names: Sequence[str],
-    sample_id: NDArray[np.int64],
-    probs: NDArray[np.float32],
-    top_k: int | None = None,
-) -> pa.Table:
-    """One row per sample: key, label where known, prediction, probabilities.
-
-    Args:
-        names: those of the C classes.
-        sample_id: (n,) ids of the source.
-        probs: (n, C).
-        top_k: at most C; see `Predictions`.
-    """
-    classes = np.array(names, dtype=object)
-    prediction = probs.argmax(1)
-    columns: dict[str, Any] = {"key": pa.array(source.manifest.keys[sample_id], pa.string())}
-    label = source.manifest.labels[sample_id]
-    if (label != UNLABELLED).any():
-        columns["label"] = pa.array([classes[k] if k != UNLABELLED else None for k in label], pa.string())
-    columns["prediction"] = pa.array(classes[prediction], pa.string())
-    columns["p_max"] = pa.array(probs.max(1), pa.float32())
-    if top_k is not None:
-        best = most_probable(probs, top_k)
-        for k in range(top_k):
-            columns[f"class_{k + 1}"] = pa.array(classes[best[:, k]], pa.string())
-            columns[f"p_{k + 1}"] = pa.array(np.take_along_axis(probs, best[:, k : k + 1], 1)[:, 0], pa.float32())
-        return pa.table(columns)
-    for k, name in enumerate(classes):
-        column = f"p_{name}" if f"p_{name}" not in columns else f"p_{name}_class"  # a class may be called max
-        columns[column] = pa.array(probs[:, k], pa.float32())
-    return pa.table(columns)
-
-
-def most_probable(probs: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """(n, count) the classes of each row of probs (n, C), the most probable first, equal ones in order."""
-    return np.argsort(-probs, axis=1, kind="stable")[:, :count]
-
-
-def _output_path(output: str | os.PathLike[str] | None) -> Path | None:
-    """The output's path, if it is of a kind that can be written."""
-    if output is None:
-        return None
-    path = Path(output)
-    if path.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise ConfigError(f"--output {path}: the name must end in {' or '.join(OUTPUT_SUFFIXES)}.")
-    return path
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    """Write CSV or Parquet, as the file's ending says, whole or not at all."""
-    with whole_file(path) as file:
-        if path.suffix.lower() == ".csv":
-            write_csv(table, file)
-        else:
-            pq.write_table(table, file)
+    names, readout = network.classes, network.predictor.readout
+    if not are_own and readout is not None and readout.sets is not None:
+        answers = replace(answers, draws=drawn_by_key(source.manifest.keys[answers.sample_id].tolist()))
+    probs = scaling_of(readout, len(names)).probabilities(answers.logits)
+    more = uncertainty_columns(answers, readout, names)
+    table = table_of(source, names, answers.sample_id, probs, top_k, readout, more)
+    return Predictions(table, unreadable, top_k=top_k, threshold=None if readout is None else readout.threshold)

@@ -1,33 +1,29 @@
-"""What a network's probabilities are worth on labelled samples: figures with their intervals, and what can be set by
-samples kept aside (a temperature, the limit of conformal sets, a threshold). No Lightning.
+"""What a network's probabilities are worth on labelled samples: figures with their intervals, and what came of what was
+learned on samples kept aside (a scaling, the limit of conformal sets, a threshold). No Lightning.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litscope.data.sampler import fold, hash_ids
-from litscope.errors import ConfigError
+from litscope.models.readout import Readout, SetLimit
 from litscope.pictures import charts
+from litscope.training.readouts import Answers, limit_of, scaling_of
 from litscope.uncertainty.bootstrap import Interval, intervals
 from litscope.uncertainty.calibration import classwise_error, reliability_of
-from litscope.uncertainty.conformal import Method, fit
-from litscope.uncertainty.operating import Aim, operating_points
+from litscope.uncertainty.operating import operating_points
 from litscope.uncertainty.proper import brier_scores, log_losses
 from litscope.uncertainty.selective import risk_coverage
-from litscope.uncertainty.temperature import Scaling, fit_temperature, fit_vector
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
-Calibrate = Literal["temperature", "vector"]
 
 ALARMS = (0, 10)
 """False positives at which the true positive rate is told; TPR_0 and TPR_10 of the lens-finding challenge."""
@@ -38,128 +34,55 @@ RATE = 0.001
 PARTIAL = 0.1
 """The false positive rate up to which the partial AUROC goes."""
 
-_LOT = 0x6C6F74
-_AIM = re.compile(r"(f1|youden)|(precision|recall|fpr):(\d*\.?\d+)")
 
-
-@dataclass(frozen=True)
-class Answers:
-    """What a network says of N labelled samples.
-
-    Attributes:
-        sample_id: (N,) in the run.
-        logits: (N, C); log-probabilities will do.
-        label: (N,).
-        groups: (N,) what belongs together; None where nothing is known of it.
-    """
-
-    sample_id: Ids
-    logits: Floats
-    label: Ids
-    groups: npt.NDArray[np.object_] | None = None
-
-    @property
-    def lot(self) -> Floats:
-        """(N,) in [0, 1), a number drawn for each sample by its id, the same each time."""
-        return np.asarray((hash_ids(self.sample_id, fold(_LOT)) >> np.uint64(11)) * 2.0**-53)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be set by samples kept aside.
-
-    Attributes:
-        calibrate: scale the logits first.
-        coverage: of conformal sets; None: none are made.
-        conformal: the kind of these sets.
-        by_class: hold their promise in every class.
-        threshold: an aim for two classes: f1, youden, precision:0.9, recall:0.95, fpr:0.001.
-    """
-
-    calibrate: Calibrate | None = None
-    coverage: float | None = None
-    conformal: Method = "lac"
-    by_class: bool = False
-    threshold: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.calibrate is not None and self.calibrate not in get_args(Calibrate):
-            raise ConfigError(f"--calibrate {self.calibrate}: it is temperature or vector.")
-        if self.conformal not in get_args(Method):
-            raise ConfigError(f"--conformal {self.conformal}: it is {', '.join(get_args(Method))}.")
-        if self.coverage is not None and not 0.0 < self.coverage < 1.0:
-            raise ConfigError(f"--coverage {self.coverage:g}: it is a share between 0 and 1, such as 0.9.")
-        if self.threshold is not None:
-            aim_of(self.threshold)
-
-    @property
-    def needs_others(self) -> bool:
-        """Whether anything is set by other samples."""
-        return self.calibrate is not None or self.coverage is not None or self.threshold is not None
-
-
-def aim_of(text: str) -> tuple[Aim, float | None]:
-    """What `--threshold` asks for.
-
-    Raises:
-        ConfigError: for anything that is no aim.
-    """
-    found = _AIM.fullmatch(text)
-    value = None if found is None or found[3] is None else float(found[3])
-    if found is None or (value is not None and not 0.0 <= value <= 1.0):
-        raise ConfigError(
-            f"--threshold {text}: it is f1, youden, or precision, recall or fpr with a share, such as precision:0.9, "
-            "recall:0.95 or fpr:0.001."
-        )
-    return cast(Aim, found[1] or found[2]), value
-
-
-def quality(answers: Answers, asked: Asked, kept_aside: Answers | None, classes: Sequence[str]) -> dict[str, Any]:
+def quality(
+    answers: Answers, readout: Readout | None, classes: Sequence[str], unreached: str | None = None
+) -> dict[str, Any]:
     """All figures, as plain values for JSON.
 
     Args:
-        answers: at least one.
-        asked: what is to be set by `kept_aside`.
-        kept_aside: other samples that the network was not trained on; needed where something is asked.
-        classes: names of the C classes; of two, the second is the positive one, and only then a threshold is asked.
+        answers: at least one, labelled; of other samples than the readout was learned on, to mean something.
+        readout: how the logits are read; None: as they are.
+        classes: names of the C classes; of two, the second is the positive one.
+        unreached: the aim of a threshold that no threshold reaches.
 
     Returns:
         figures: {name: {value, low, high}}; low and high are None where no interval is to be had, and where the samples
             do not allow the figure itself, value is, with the `reason`.
-        calibration, conformal, threshold: what was set and what came of it, where it was asked.
-
+        calibration, conformal, threshold: what was learned and what came of it, where there is one.
     """
     found: dict[str, Any] = {}
-    scaling = unit = _scaling(None, answers)
-    if kept_aside is not None and asked.calibrate is not None:
-        learn = fit_temperature if asked.calibrate == "temperature" else fit_vector
-        scaling = learn(kept_aside.logits, kept_aside.label)
+    num_classes = answers.logits.shape[1]
+    probs = scaling_of(readout, num_classes).probabilities(answers.logits)
+    if readout is not None and readout.method != "none":
+        plain = scaling_of(None, num_classes).probabilities(answers.logits)
         found["calibration"] = {
-            "method": asked.calibrate,
-            "temperature": scaling.temperature,
-            "scale": scaling.scale.tolist(),
-            "shift": scaling.shift.tolist(),
-            "num_samples": len(kept_aside.label),
+            "method": readout.method,
+            "temperature": readout.temperature,
+            "scale": list(readout.scale),
+            "shift": list(readout.shift),
+            "num_samples": readout.fitted_on.num_samples,
             "before": {
                 name: _plain(each, answers)["value"]
-                for name, each in figures(unit.probabilities(answers.logits), answers, with_intervals=False).items()
+                for name, each in figures(plain, answers, with_intervals=False).items()
             },
         }
-    probs = scaling.probabilities(answers.logits)
     found["figures"] = {name: _plain(each, answers) for name, each in figures(probs, answers).items()}
-    if kept_aside is not None and asked.coverage is not None:
-        others = scaling.probabilities(kept_aside.logits)
-        found["conformal"] = _conformal(asked, asked.coverage, probs, answers, others, kept_aside, classes)
-    if kept_aside is not None and asked.threshold is not None:
-        others = scaling.probabilities(kept_aside.logits)
-        found["threshold"] = _threshold(asked.threshold, probs, answers, others, kept_aside)
+    if readout is not None and readout.sets is not None:
+        found["conformal"] = _conformal(readout.sets, readout, probs, answers, classes)
+    if readout is not None and (readout.threshold is not None or unreached is not None):
+        found["threshold"] = {
+            "aim": unreached or readout.aim,
+            "threshold": readout.threshold,
+            "num_samples": readout.fitted_on.num_samples,
+            **({} if readout.threshold is None else _counted(readout.threshold, probs, answers)),
+        }
     return found
 
 
-def draw(answers: Answers, found: dict[str, Any], folder: Path, *, title: str) -> list[str]:
+def draw(answers: Answers, readout: Readout | None, found: dict[str, Any], folder: Path, *, title: str) -> list[str]:
     """Draw what `quality` found, as reliability.png and risk_coverage.png in a folder; returns their paths."""
-    scaling = _scaling(found.get("calibration"), answers)
-    probs = scaling.probabilities(answers.logits)
+    probs = scaling_of(readout, answers.logits.shape[1]).probabilities(answers.logits)
     bins, curve = reliability_of(probs, answers.label), risk_coverage(probs.max(1), probs.argmax(1) == answers.label)
     folder.mkdir(parents=True, exist_ok=True)
     files = folder / "reliability.png", folder / "risk_coverage.png"
@@ -169,13 +92,6 @@ def draw(answers: Answers, found: dict[str, Any], folder: Path, *, title: str) -
     )
     charts.risk_coverage_curve(curve.coverage, curve.risk, curve.area, files[1], title=title)
     return [str(file) for file in files]
-
-
-def _scaling(calibration: dict[str, Any] | None, answers: Answers) -> Scaling:
-    if calibration is not None:
-        return Scaling(np.array(calibration["scale"]), np.array(calibration["shift"]))
-    num_classes = answers.logits.shape[1]
-    return Scaling(np.ones(num_classes), np.zeros(num_classes))
 
 
 def figures(probs: Floats, answers: Answers, with_intervals: bool = True) -> dict[str, Interval]:
@@ -228,22 +144,16 @@ def _rare_hits(score: Floats, truth: npt.NDArray[np.bool_], order: Ids, ids: Ids
 
 
 def _conformal(
-    asked: Asked,
-    coverage: float,
-    probs: Floats,
-    answers: Answers,
-    others: Floats,
-    kept_aside: Answers,
-    classes: Sequence[str],
+    sets: SetLimit, readout: Readout, probs: Floats, answers: Answers, classes: Sequence[str]
 ) -> dict[str, Any]:
-    limit = fit(others, kept_aside.label, kept_aside.lot, coverage, asked.conformal, asked.by_class)
-    sets = limit.sets(probs, answers.lot)
-    is_in = sets[np.arange(len(probs)), answers.label]
-    size = sets.sum(1)
+    limit = limit_of(sets)
+    made = limit.sets(probs, answers.lot)
+    is_in = made[np.arange(len(probs)), answers.label]
+    size = made.sum(1)
     return {
-        "method": asked.conformal,
-        "by_class": asked.by_class,
-        "asked": coverage,
+        "method": sets.method,
+        "by_class": sets.by_class,
+        "asked": sets.coverage,
         "coverage": asdict(intervals(lambda ids: [is_in[ids].mean()], len(is_in), answers.groups)[0]),
         "mean_set_size": float(size.mean()),
         "empty": int((size == 0).sum()),
@@ -251,21 +161,16 @@ def _conformal(
             name: float(is_in[answers.label == c].mean()) if (answers.label == c).any() else None
             for c, name in enumerate(classes)
         },
-        "num_samples": len(kept_aside.label),
+        "num_samples": readout.fitted_on.num_samples,
         "classes_without_limit": [name for c, name in enumerate(classes) if np.isinf(limit.limit[c])],
     }
 
 
-def _threshold(text: str, probs: Floats, answers: Answers, others: Floats, kept_aside: Answers) -> dict[str, Any]:
-    aim, value = aim_of(text)
-    chosen = operating_points(others[:, 1], kept_aside.label == 1).best(aim, value)
-    found: dict[str, Any] = {"aim": text, "threshold": chosen, "num_samples": len(kept_aside.label)}
-    if chosen is None:
-        return found
-    called, truth = probs[:, 1] >= chosen, answers.label == 1
+def _counted(threshold: float, probs: Floats, answers: Answers) -> dict[str, Any]:
+    called, truth = probs[:, 1] >= threshold, answers.label == 1
     hits, alarms, missed = int((called & truth).sum()), int((called & ~truth).sum()), int((~called & truth).sum())
     quiet = int((~called & ~truth).sum())
-    return found | {
+    return {
         "true_positives": hits,
         "false_positives": alarms,
         "false_negatives": missed,

@@ -62,3 +62,13 @@ def _threshold(part: dict[str, Any]) -> str:
         f"({part['true_positives']:,} of {part['true_positives'] + part['false_negatives']:,} found, "
         f"{number_of(part['false_positives'], 'false alarm')})"
     )
+
+
+def ood_lines(found: dict[str, Any]) -> list[str]:
+    """How well strangers are told from the run's samples, as a table."""
+    rows = [
+        (name, f"{each['value']:.4f}", "" if each["low"] is None else f"{each['low']:.4f} to {each['high']:.4f}")
+        for name, each in found["auroc"].items()
+    ]
+    title = f"AUROC of {number_of(found['num_strangers'], 'stranger')}, {found['source']}"
+    return table_lines([title, "value", "95 %"], rows, right=["value"])

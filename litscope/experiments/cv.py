@@ -28,7 +28,7 @@ from litscope.errors import ConfigError, Interrupted
 from litscope.evaluation.featured import known_features
 from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.evaluation.out_of_fold import RECIPE, OutOfFold, calibration, out_of_fold, write_out_of_fold
-from litscope.evaluation.quality import Asked, quality
+from litscope.evaluation.quality import quality
 from litscope.experiments.cv_result import CvResult, Figures
 from litscope.experiments.fresh import check_fresh
 from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
@@ -40,6 +40,11 @@ from litscope.rundir import RunDir, write_json, write_text
 from litscope.starter import refuse_company
 
 LEAST_FOLDS = 2
+
+_LEARNS = (
+    "it is learned on validation samples, and those are the fold to be predicted. Leave it out; `litscope calibrate` "
+    "learns it for a run that is kept."
+)
 
 
 def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
@@ -70,6 +75,11 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
     if training.early_stopping or training.scheduler_type == "plateau":
         flag = "--early-stopping" if training.early_stopping else "--scheduler plateau"
         raise ConfigError(f"{flag}: it looks at the validation data, and those are the fold to be predicted.")
+    for flag, value in (("calibrate", training.calibrate), ("threshold", training.threshold)):
+        if value not in (None, "none"):
+            raise ConfigError(f"--{flag} {value}: {_LEARNS}")
+    if training.coverage is not None:
+        raise ConfigError(f"--coverage {training.coverage:g}: {_LEARNS}")
     recipe = copy.deepcopy(recipe)
     recipe.data.num_folds, recipe.data.fold = num_folds, 0
     chosen = prepared(recipe).recipe
@@ -141,7 +151,7 @@ def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, fol
         absent=tuple(
             tuple(name for index, name in enumerate(found.classes) if index not in found.label[rows]) for rows in is_in
         ),
-        quality=quality(answers, Asked(), None, found.classes),
+        quality=quality(answers, None, found.classes),
         calibration=calibration(found),
         num_groups=None if answers.groups is None else len(np.unique(answers.groups.astype(str))),
         num_unreadable=num_asked - len(found.label),

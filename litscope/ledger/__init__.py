@@ -18,6 +18,7 @@
     queries          the questions that people ask about a run
     lookup           one sample, by key or id
     neighbours       which samples a network finds most alike
+    uncertainties    how sure a network was of samples that somebody measured
     suspects         the queue of suspected label errors
     compare          two runs side by side
     encode           Arrow tables as CSV and JSON text

@@ -23,17 +23,31 @@ from litscope.ledger.database import open_database
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Phase
+from litscope.ledger.uncertainties import UNCERTAINTIES, read_uncertainties
 from litscope.rundir import RunDir
 from litscope.runs import is_watched
 
-By = Literal["loss", "margin", "p_label", "neighbour_distance", "neighbour_agreement"]
+By = Literal[
+    "loss",
+    "margin",
+    "p_label",
+    "entropy",
+    "neighbour_distance",
+    "neighbour_agreement",
+    "predictive_entropy",
+    "expected_entropy",
+    "mutual_information",
+    "set_size",
+]
 
 _WORST_FIRST: dict[str, str] = {
     "loss": "DESC",
     "margin": "ASC",
     "p_label": "ASC",
+    "entropy": "DESC",
     "neighbour_distance": "DESC",
     "neighbour_agreement": "ASC",
+    **dict.fromkeys(UNCERTAINTIES, "DESC"),
 }
 
 Counts = npt.NDArray[np.int64]
@@ -66,8 +80,9 @@ def worst(
         run: an open run, which may still be going on.
         n: how many samples.
         split: train, val, test.
-        by: highest `loss`, lowest `margin` or lowest `p_label`; of a run with neighbours the highest
-            `neighbour_distance` or the lowest `neighbour_agreement`, which are no means but one number each.
+        by: highest `loss`, lowest `margin`, lowest `p_label` or highest `entropy`; or one number of each sample, no
+            mean: of a run with neighbours the highest `neighbour_distance` or the lowest `neighbour_agreement`, of one
+            that was recorded so the highest of `UNCERTAINTIES`.
         last_epochs: epochs that count, up to the last one in which this split was recorded.
         phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default those of training
             where there are any, because an evaluation of a training split may cover a few samples only.
@@ -79,27 +94,22 @@ def worst(
 
     Raises:
         ConfigError: if `by` is unknown.
-        RunError: if the split was never recorded, or the run has no neighbours.
+        RunError: if the split was never recorded, or the run has no neighbours or uncertainties.
     """
     if by not in _WORST_FIRST:
         raise ConfigError(f"Samples cannot be ranked by {by!r}; choose {', '.join(_WORST_FIRST)}.")
-    neighbours = read_neighbours(run) if by in NEIGHBOUR_SCORES else None
-    if by in NEIGHBOUR_SCORES and neighbours is None:
-        word = shell_word(run.path)
-        raise RunError(f"{run.path} has no neighbours yet. To look for them: litscope neighbours {word}")
+    beside = _beside(run, by)
     reader = LedgerReader(run)
     last = reader.last_epoch(split)
     if last is None:
         raise RunError(_nothing(run, split))
-    signal = "loss" if neighbours is not None else by
+    signal = "loss" if beside is not None else by
     columns = ["sample_id", "step", "epoch", "phase", "label", "pred", signal]
     visits = reader.table(columns, split=split, phase=phase, min_epoch=last - last_epochs + 1)
     if phase is None:
         visits = _prefer_training(visits)
-    if neighbours is not None:
-        visits = visits.drop_columns([signal]).join(
-            neighbours.table.select(["sample_id", by]), "sample_id", join_type="inner"
-        )
+    if beside is not None:
+        visits = visits.drop_columns([signal]).join(beside.select(["sample_id", by]), "sample_id", join_type="inner")
     ranked = _query(
         f"""
         SELECT sample_id,
@@ -118,6 +128,28 @@ def worst(
         n=n,
     ).to_pylist()
     return _named(run, ranked)
+
+
+def _beside(run: RunDir, by: str) -> pa.Table | None:
+    """The table of a number that stands beside the scores; None for a signal, which is recorded at each visit.
+
+    Raises:
+        RunError: if nobody has asked for these numbers yet.
+    """
+    word = shell_word(run.path)
+    if by in NEIGHBOUR_SCORES:
+        neighbours = read_neighbours(run)
+        if neighbours is None:
+            raise RunError(f"{run.path} has no neighbours yet. To look for them: litscope neighbours {word}")
+        return neighbours.table
+    if by not in UNCERTAINTIES:
+        return None
+    table = read_uncertainties(run)
+    if table is None or table[by].null_count == len(table):
+        flags = {"set_size": " after litscope calibrate --coverage 0.9", "predictive_entropy": ""}
+        how = flags.get(by, ", with --mc-dropout 20 where the network has no members")
+        raise RunError(f"{run.path} has no {by} yet. To keep it: litscope evaluate {word} --record{how}")
+    return table
 
 
 def history(run: RunDir, sample_id: int) -> pa.Table:

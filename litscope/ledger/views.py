@@ -33,6 +33,7 @@ from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.recent import RECENT, RecentWhenAsked
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
+from litscope.ledger.uncertainties import with_uncertainties
 from litscope.rundir import RunDir
 
 VIEWS: dict[str, str] = {
@@ -212,7 +213,7 @@ class _Maker:
         makers: dict[str, Callable[[], None]] = {
             "signals": lambda: self._parts("signals", LedgerReader(self._run), PART_SCHEMA),
             "custom": lambda: self._parts("custom", LedgerReader(self._run, self._run.custom), CUSTOM_SCHEMA),
-            "scores": lambda: self._register("scores", with_neighbours(self._run, refresh(self._run).table)),
+            "scores": lambda: self._register("scores", self._scores()),
             "manifest": self._manifest,
             "classes": self._classes,
             "samples": self._samples,
@@ -242,6 +243,9 @@ class _Maker:
         columns = ", ".join(schema.names)
         selects = [f"SELECT {columns} FROM {self._scan(files)} WHERE {rows.sql()}" for files, rows in parts]
         self._view(name, " UNION ALL ".join(selects))
+
+    def _scores(self) -> pa.Table:
+        return with_uncertainties(self._run, with_neighbours(self._run, refresh(self._run).table))
 
     @cached_property
     def _manifest_columns(self) -> list[str]:

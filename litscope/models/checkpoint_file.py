@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from litscope.errors import RunError
 from litscope.models.archive import check_archive
-from litscope.models.checkpoint_parts import FOLDER, joined, with_parts
+from litscope.models.checkpoint_parts import FOLDER, joined, save_file, with_parts
 from litscope.seals import DamagedError, why_damaged
 
 
@@ -39,11 +40,34 @@ def map_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(path, "cpu", mmap=True, reads_parts=True)
 
 
-def _read(path: str | os.PathLike[str], map_location: Any, mmap: bool, reads_parts: bool) -> dict[str, Any]:
+def put_into(path: Path, name: str, value: Any, guard: Callable[[], object] | None = None) -> None:
+    """Put a plain value into the file of a checkpoint under a name, or take it out; whole or not at all, and sealed.
+
+    Args:
+        value: None takes out what has the name.
+        guard: see `checkpoint_parts.save_file`.
+
+    Raises:
+        RunError: as `load_checkpoint`; a damaged file stays as it is.
+        OSError: if it cannot be written.
+    """
+    checkpoint = _read(path, "cpu", mmap=False, reads_parts=None)
+    checkpoint.pop(name, None)
+    save_file(checkpoint if value is None else {**checkpoint, name: value}, path, guard=guard)
+
+
+def _read(path: str | os.PathLike[str], map_location: Any, mmap: bool, reads_parts: bool | None) -> dict[str, Any]:
+    """The contents of a file.
+
+    Args:
+        reads_parts: of a checkpoint in parts: put their tensors, or tensors without contents, in their places; None
+            leaves it as it is.
+    """
     try:
         check_archive(path, may_remember=mmap)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-        checkpoint = with_parts(checkpoint, Path(path), read=reads_parts)
+        if reads_parts is not None:
+            checkpoint = with_parts(checkpoint, Path(path), read=reads_parts)
     except FileNotFoundError as error:
         if Path(path).exists():
             raise RunError(

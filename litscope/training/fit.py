@@ -1,7 +1,7 @@
 """The story of one run, top to bottom.
 
     recipe -> prepare: checks, data, choices -> the network -> run folder -> training on all devices
-           -> evaluation with the best weights -> figures, summary.json
+           -> evaluation with the best weights, their calibration -> figures, summary.json
 
 `fit` is the public function, `run_recipe` what `litscope fit` calls. With several devices every
 process goes through `train`; only the first one speaks and writes what is not the ledger's.
@@ -49,6 +49,7 @@ from litscope.models.given_metrics import GivenMetrics
 from litscope.models.shards import load_weights
 from litscope.rundir import LAST, RunDir
 from litscope.training import build, summary
+from litscope.training.calibrating import calibrate_at_end
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
@@ -261,7 +262,9 @@ def _train_with_others(
 
 
 def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outcome:
-    """What every process of a run does: train, then evaluate the best weights. Stop requests are deferred meanwhile."""
+    """What every process of a run does: train, evaluate the best weights, and calibrate them where that was asked. Stop
+    requests are deferred meanwhile.
+    """
     recipe, data, classifier = job.recipe, job.data, job.classifier
     classifier.asked_precision = recipe.hardware.precision
     data.stride, data.pruning, data.regroups = job.stride, build.make_pruning(recipe, data), True
@@ -273,7 +276,9 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], list(job.loggers))
             watch(job.loggers, classifier, recipe)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
-            return _evaluate(trainer, classifier, data, recorder)
+            outcome = _evaluate(trainer, classifier, data, recorder)
+            calibrate_at_end(trainer, job, outcome)
+            return outcome
     finally:
         recorder.close()
         if torch.distributed.is_initialized():

@@ -47,6 +47,7 @@ from litscope.models.networks.backbones import why_never_weights, why_no_weights
 from litscope.rundir import RunDir
 from litscope.starter import place_of
 from litscope.training import build
+from litscope.training.calibrating import check_calibration
 from litscope.training.choosing import choices
 from litscope.training.choosing.facts import look
 from litscope.training.hardware import Plan, check_hardware
@@ -367,6 +368,7 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
     if data.kind == "image":
         _check_count("--in-channels", recipe.model.in_channels, data.in_channels, "channels")
         _check_views(recipe, data)
+    check_calibration(recipe, data)
     if recipe.model.finetune == "head" and recipe.training.cutmix:
         raise ConfigError("--cutmix cuts patches out of images, and --finetune head trains on features: use --mixup.")
     _check_monitor(recipe, data)

@@ -298,6 +298,8 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "training.warmup_epochs": st.floats(0, 1),
         "training.steps_per_call": st.just("auto") | st.integers(1, 64),
         "training.resume": st.none(),
+        "training.calibrate": st.just("none"),  # not without the best checkpoint
+        **dict.fromkeys(("training.threshold", "training.coverage"), st.none()),  # the same
         "model.model_type": st.just("single"),
         "model.hidden": st.just([]),  # for an mlp
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's

@@ -83,6 +83,7 @@ def test_a_lightning_module_predicts_with_it_and_saves_it_again(trained, tmp_pat
         assert torch.equal(classifier.predict_step(batch, 0)["probs"], expected)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", default_root_dir=tmp_path)
     trainer.strategy.connect(classifier)
+    classifier.trainer = trainer
     trainer.save_checkpoint(tmp_path / "again.ckpt")
     assert torch.load(tmp_path / "again.ckpt", weights_only=True)[READOUT] == PLAIN
 

@@ -22,6 +22,7 @@ def clean_pass(
     module: L.LightningModule,
     ids: NDArray[np.int64],
     record: Callable[[StepOutput], None],
+    says: Callable[[Tensor], Tensor] | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Show samples to the model as an evaluation does, and record what it says; training goes on unchanged.
@@ -32,9 +33,10 @@ def clean_pass(
 
     Args:
         trainer: the fit's, with our data module.
-        module: maps a batch's input to logits (B, C).
+        module: the network.
         ids: (n,) int64 the samples of all ranks.
         record: takes each batch's output.
+        says: maps a batch's input to logits (B, C); None: the module itself.
         is_stopped: asked before each batch.
 
     Returns:
@@ -54,7 +56,7 @@ def clean_pass(
             batch = data.transfer_batch_to_device(batch, module.device, 0)
             batch = trainer.precision_plugin.convert_input(data.evaluation_batch(batch))
             with trainer.precision_plugin.val_step_context():
-                logits = module(batch["image"] if "image" in batch else batch["features"])
+                logits = (says or module)(batch["image"] if "image" in batch else batch["features"])
             record(_output(logits, batch))
     finally:
         for part, mode in modes:

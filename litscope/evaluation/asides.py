@@ -1,0 +1,86 @@
+"""What `evaluate` does besides: strangers beside the run's samples, a record of each, words about how it reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from litscope.console import number_of, warn
+from litscope.data.sources.new import open_paths
+from litscope.errors import DataError
+from litscope.evaluation.evaluation_data import warn_of_unreadable
+from litscope.evaluation.known_data import KnownData
+from litscope.evaluation.network import Network
+from litscope.evaluation.ood import ood
+from litscope.evaluation.tables import uncertainty_columns
+from litscope.ledger.uncertainties import UNCERTAINTIES, write_uncertainties
+from litscope.models.readout import Readout
+from litscope.rundir import RunDir
+from litscope.training.kept_readout import in_words
+from litscope.training.readouts import Answers
+
+Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
+
+
+def measure_ood(
+    network: Network,
+    paths: Paths,
+    answers: Answers,
+    readout: Readout | None,
+    batch_size: int | None,
+    num_workers: int | None,
+    num_passes: int,
+) -> dict[str, Any]:
+    """How well samples of no class of the run's are told from `answers`; see `ood.ood`.
+
+    Args:
+        paths: of the strangers, as `predict` takes them.
+        num_passes: as for `answers`.
+
+    Raises:
+        DataError: if they cannot be read as the run's samples were.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    source = open_paths(given, like=network.facts.encoding)
+    for note in source.notes:
+        warn(note)
+    data = network.data_of(source, source.manifest.sample_ids, batch_size=batch_size, num_workers=num_workers)
+    strangers = network.answers(data, num_passes)
+    if not len(strangers.sample_id):
+        raise DataError(f"Not one sample of {source.name} can be read. The first: {data.unreadable[0][1]}")
+    warn_of_unreadable(data.unreadable)
+    return {"source": source.name, **ood(answers, strangers, readout)}
+
+
+def keep_record(run: RunDir, data: KnownData, answers: Answers, readout: Readout | None, names: Sequence[str]) -> int:
+    """Keep how sure the network is of the run's samples with its scores; of how many."""
+    ids = data.sample_id[answers.sample_id]
+    columns = uncertainty_columns(answers, readout, names)
+    columns["predictive_entropy"] = columns.pop("entropy")
+    is_own = ids >= 0
+    kept = {name: _numbers(values)[is_own] for name, values in columns.items() if name in UNCERTAINTIES}
+    write_uncertainties(run, ids[is_own], kept)
+    return int(is_own.sum())
+
+
+def _numbers(values: pa.Array) -> Any:
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+
+
+def told_of(readout: Readout, split: str | None, names: Sequence[str]) -> str:
+    """A line about a readout that is kept with the weights and counts.
+
+    Args:
+        split: of the run, that is measured; None for other samples.
+    """
+    on = readout.fitted_on
+    kind = "verified validation sample" if on.are_verified else "validation sample"
+    flattered = " They are among what is measured here, which flatters it." if split in (on.split, "all") else ""
+    return (
+        f"read as kept with the weights: {in_words(readout, names)}, learned on {number_of(on.num_samples, kind)} "
+        f"(--raw: as they are).{flattered}"
+    )

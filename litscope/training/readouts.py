@@ -1,0 +1,244 @@
+"""What is learned on samples that a network was not trained on of how its logits are read: a scaling of the logits, a
+threshold, a limit of conformal sets. By numbers alone; `models.readout` is what comes out.
+
+A scaling that is fitted on few samples may make probabilities worse than none, and it always looks better on the
+samples that it was fitted on. So one that is to be kept must have a lower NLL on samples that it was not fitted on,
+each fifth of them judged by one fitted on the others. Where all samples are right, the surest would always be the best,
+so nothing can be learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from litscope.config.calibration import Asked, aim_of
+from litscope.console import number_of
+from litscope.data.manifest import Manifest
+from litscope.data.sampler import fold, hash_ids
+from litscope.models.readout import FittedOn, Readout, Scaled, SetLimit
+from litscope.uncertainty import conformal
+from litscope.uncertainty.operating import operating_points
+from litscope.uncertainty.proper import log_losses
+from litscope.uncertainty.temperature import Scaling, fit_temperature, fit_vector
+
+Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
+
+VERIFIED = "verified"
+"""The tag of samples whose label somebody has verified."""
+
+LEAST_VERIFIED = 200
+"""With fewer of them all labels count: a temperature of fewer is worse than one of some wrong labels."""
+
+NUM_FOLDS = 5
+
+_LOT, _FOLD = 0x6C6F74, 0x666F6C64
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of N samples.
+
+    Attributes:
+        sample_id: (N,) in the run, or in the source that they came from.
+        logits: (N, C) as they are, not scaled; log-probabilities will do.
+        label: (N,); negative where there is none.
+        groups: (N,) what belongs together; None where nothing is known of it.
+        expected_entropy, mutual_information: (N,) of what the parts of the network say, in nats; None where it is one.
+        draws: (N,) in [0, 1), a number drawn for each sample; None: by its id.
+    """
+
+    sample_id: Ids
+    logits: Floats
+    label: Ids
+    groups: npt.NDArray[np.object_] | None = None
+    expected_entropy: Floats | None = None
+    mutual_information: Floats | None = None
+    draws: Floats | None = None
+
+    @property
+    def lot(self) -> Floats:
+        """(N,) in [0, 1), a number drawn for each sample, the same each time."""
+        return drawn_by(self.sample_id) if self.draws is None else self.draws
+
+    def of(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Answers:
+        """The same of some of the samples, by their positions or a mask."""
+        return Answers(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+
+
+def drawn_by(ids: Ids) -> Floats:
+    """(N,) in [0, 1), a number drawn for each id."""
+    return np.asarray((hash_ids(ids, fold(_LOT)) >> np.uint64(11)) * 2.0**-53)
+
+
+def drawn_by_key(keys: Sequence[str]) -> Floats:
+    """The same for samples of no run, by their keys."""
+    digests = (hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest() for key in keys)
+    return drawn_by(np.frombuffer(b"".join(digests), np.int64))
+
+
+def groups_of(manifest: Manifest, ids: Ids) -> npt.NDArray[np.object_] | None:
+    """(n,) what each sample belongs to, itself where that is not known; None where the manifest knows of no groups."""
+    if manifest.groups is None:
+        return None
+    named = zip(ids, manifest.groups[ids], strict=True)
+    return np.array([f"row {i}" if group is None else f"group {group}" for i, group in named], dtype=object)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of it.
+
+    Attributes:
+        readout: to be kept, or measured with.
+        notes: lines for people.
+        unreached: the aim of a threshold that no threshold reaches.
+        before, after: the NLL without the scaling that was asked for and with it, on samples that it was not fitted on;
+            None where none was, or there are too few samples to tell.
+    """
+
+    readout: Readout
+    notes: list[str] = field(default_factory=list)
+    unreached: str | None = None
+    before: float | None = None
+    after: float | None = None
+
+
+def learn(
+    answers: Answers,
+    asked: Asked,
+    *,
+    base: Readout | None = None,
+    verified: Collection[int] = (),
+    split: str = "val",
+    is_kept: bool = True,
+) -> Learned:
+    """Learn what is asked for.
+
+    Args:
+        answers: at least one, all labelled.
+        asked: of a threshold only where there are two classes.
+        base: what is known already and counts where nothing else is asked for. A new scaling leaves nothing of it.
+        verified: ids of samples whose label somebody has verified.
+        split: that the samples are from.
+        is_kept: it will be used on other samples later: a scaling that does not help there is left out.
+    """
+    base = None if asked.calibrate is not None else base
+    used, are_verified = _verified(answers, verified)
+    notes = [] if are_verified else [_unverified(answers, verified)]
+    num_classes = answers.logits.shape[1]
+    method: Scaled = "none" if base is None else base.method
+    scaling = Scaling(np.ones(num_classes), np.zeros(num_classes)) if base is None else scaling_of(base)
+    before = after = None
+    if asked.calibrate is not None:
+        before, after = _cross_fitted(asked, used)
+        no_help = _no_help(asked, used, before, after) if is_kept else None
+        if no_help is not None:
+            notes.append(f"{no_help}: logits are read as they are")
+        else:
+            method, scaling = asked.calibrate, _fit(asked, used)
+    probs = scaling.probabilities(used.logits)
+    aim, threshold = (None, None) if base is None else (base.aim, base.threshold)
+    if asked.threshold is not None:
+        aim, threshold = asked.threshold, _threshold(asked.threshold, probs, used.label)
+    sets = None if base is None else base.sets
+    if asked.coverage is not None:
+        limit = conformal.fit(probs, used.label, used.lot, asked.coverage, asked.conformal, asked.by_class).limit
+        sets = SetLimit(asked.conformal, asked.coverage, asked.by_class, tuple(limit.tolist()))
+    readout = Readout(
+        method=method,
+        scale=tuple(scaling.scale.tolist()),
+        shift=tuple(scaling.shift.tolist()),
+        aim=None if threshold is None else aim,
+        threshold=threshold,
+        sets=sets,
+        fitted_on=FittedOn(split, len(used.label), are_verified, digest_of(used)),
+    )
+    return Learned(readout, notes, aim if threshold is None else None, before, after)
+
+
+def scaling_of(readout: Readout | None, num_classes: int = 0) -> Scaling:
+    """The scaling of a readout, for numbers of numpy; of none, that which changes nothing but the zero of logits."""
+    if readout is None:
+        return Scaling(np.ones(num_classes), np.zeros(num_classes))
+    return Scaling(np.array(readout.scale), np.array(readout.shift))
+
+
+def limit_of(sets: SetLimit) -> conformal.Conformal:
+    """The limit of conformal sets, which makes them of numbers of numpy."""
+    return conformal.Conformal(sets.method, sets.coverage, np.array(sets.limit))
+
+
+def digest_of(answers: Answers) -> str:
+    """Of ids and labels, 16 hexadecimal digits."""
+    order = np.argsort(answers.sample_id)
+    content = np.stack([answers.sample_id[order], answers.label[order]]).astype("<i8").tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _verified(answers: Answers, verified: Collection[int]) -> tuple[Answers, bool]:
+    """The samples that count, and whether they are those whose label somebody has verified."""
+    is_verified = np.isin(answers.sample_id, np.fromiter(verified, np.int64))
+    are_enough = bool(is_verified.all()) or int(is_verified.sum()) >= LEAST_VERIFIED
+    return (answers.of(is_verified), True) if are_enough else (answers, False)
+
+
+def _unverified(answers: Answers, verified: Collection[int]) -> str:
+    count, total = int(np.isin(answers.sample_id, np.fromiter(verified, np.int64)).sum()), len(answers.label)
+    known = f"only {count:,} of {total:,} validation labels are" if count else f"none of {total:,} validation labels is"
+    return f"{known} tagged '{VERIFIED}', so all count: wrong ones make probabilities less sure than they should be"
+
+
+def _fit(asked: Asked, answers: Answers) -> Scaling:
+    fit = fit_temperature if asked.calibrate == "temperature" else fit_vector
+    return fit(answers.logits, answers.label)
+
+
+def _cross_fitted(asked: Asked, answers: Answers) -> tuple[float | None, float | None]:
+    """The NLL of logits as they are, and scaled by what was fitted on samples of other folds; None for fewer samples,
+    or groups, than folds."""
+    units = answers.sample_id if answers.groups is None else np.unique(answers.groups, return_inverse=True)[1]
+    hashes = hash_ids(units.astype(np.int64), fold(_FOLD))
+    order = np.unique(hashes, return_inverse=True)[1]
+    if order.max() + 1 < NUM_FOLDS:
+        return None, None
+    probs = np.empty_like(answers.logits)
+    for number in range(NUM_FOLDS):
+        is_out = order % NUM_FOLDS == number
+        probs[is_out] = _fit(asked, answers.of(~is_out)).probabilities(answers.logits[is_out])
+    plain = scaling_of(None, answers.logits.shape[1]).probabilities(answers.logits)
+    return (
+        float(log_losses(plain, answers.label).mean()),
+        float(log_losses(probs, answers.label).mean()),
+    )
+
+
+def _no_help(asked: Asked, answers: Answers, before: float | None, after: float | None) -> str | None:
+    """Why a scaling is better left out; None where it is not."""
+    what, of = f"a {asked.calibrate}", number_of(len(answers.label), "validation sample")
+    if (answers.logits.argmax(1) == answers.label).all():
+        return f"all of {of} are right, so they do not tell how sure to be"
+    if before is None or after is None:
+        return f"{of} are too few to learn {what} from"
+    if after < before:
+        return None
+    return f"{what} from {of} does not help on others (NLL {before:.4f} without, {after:.4f} with it)"
+
+
+def _threshold(text: str, probs: Floats, label: Ids) -> float | None:
+    """The threshold for an aim, halfway to the next lower score, so that no rounding changes what is called positive;
+    None where none fulfils it."""
+    found = aim_of(text)
+    assert found is not None
+    score = probs[:, 1]
+    chosen = operating_points(score, label == 1).best(*found)
+    if chosen is None or math.isinf(chosen):
+        return None
+    lower = score[score < chosen]
+    return float((chosen + (lower.max() if len(lower) else 0.0)) / 2)
