@@ -5,6 +5,7 @@
     model        which network
     data         which samples
     training     how long, how fast, against which loss
+    calibration  what is to be learned of how logits are read, once they are trained
     hardware     where it computes
     strategies   how several devices share the work, under all names of it
     logging      what is recorded, and where

@@ -278,8 +278,8 @@ class FitKeywords(TypedDict, total=False):
     fpr:0.001. Default: the more probable class is predicted.
     """
     coverage: float | None
-    """How often a set of classes is to hold the true one (0.9), with a limit that is learned and kept likewise.
-    Default: no sets.
+    """How often a set of classes is to hold the true one (0.9), by a limit that is learned and kept likewise.
+    Default: no sets are made.
     """
     save_last: bool
     """Keep last.ckpt, from which an interrupted run resumes exactly."""

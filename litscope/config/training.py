@@ -262,10 +262,9 @@ class TrainingConfig(Section, group="training"):
         if not self.save_last and self.checkpoint_every != type(self).checkpoint_every:
             allowed = "--no-save-last leaves last.ckpt out, which this writes. Give one of the two."
             raise refuse("checkpoint_every", self.checkpoint_every, allowed)
-        learned = {"calibrate": self.calibrate if self.calibrate != "none" else None}
-        learned |= {"threshold": self.threshold, "coverage": self.coverage}
-        for name, value in learned.items():
-            if value is not None and self.save_top_k == 0:
+        for name in ("calibrate", "threshold", "coverage"):
+            value = getattr(self, name)
+            if value not in (None, "none") and self.save_top_k == 0:
                 raise refuse(name, value, "--save-top-k 0 keeps no best weights, to which it belongs. Leave one out.")
         if self.prune != "none":
             self._check_pruning()

@@ -68,7 +68,7 @@ def table_of(
 def decided(probs: NDArray[np.floating[Any]], readout: Readout | None) -> NDArray[np.int64]:
     """(n,) the predicted class of probabilities (n, C): the most probable one, or of two what the threshold says."""
     if readout is None or readout.threshold is None:
-        return probs.argmax(1)
+        return np.asarray(probs.argmax(1), np.int64)
     return (probs[:, 1] >= readout.threshold).astype(np.int64)
 
 

@@ -204,15 +204,12 @@ class Classifier(Scheduled):
     # ---- steps -------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-<<<<<<< HEAD
-        """Plan the schedule; a fusion that learned from answers of earlier weights is its mere rule again."""
+        """Plan the schedule, and forget what was learned from answers of earlier weights: a fusion is its mere rule
+        again, and logits are read as they are.
+        """
         super().on_train_start()
         self.fusion = None
-=======
-        """Drop what was learned of how these weights' logits are read: other weights say other things."""
-        super().on_train_start()
         self.readout = None
->>>>>>> eb8825b (How logits are read, kept under one key of a checkpoint: a scaling, a threshold, a limit of sets)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Leave the optimizer step of a plain batch to Lightning; for a stack of batches, `steps` takes them."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,11 +111,11 @@ class Readout:
         """
         if not isinstance(found, Mapping):
             raise ValueError("its readout is no mapping")
-        method, aim = found.get("method"), found.get("aim")
+        method: Any = found.get("method")
+        aim, threshold = found.get("aim"), found.get("threshold")
         if method not in get_args(Scaled):
             raise ValueError(f"its readout scales by {method!r}")
         scale, shift = (_numbers(found.get(name), num_classes, name) for name in ("scale", "shift"))
-        threshold = found.get("threshold")
         is_aimed = isinstance(aim, str) and _is_number(threshold) and 0.0 <= threshold <= 1.0 and len(scale) == 2
         if not is_aimed and (aim, threshold) != (None, None):
             raise ValueError(f"its readout has the threshold {threshold!r} for {aim!r}")
@@ -134,7 +134,7 @@ def _sets(found: Any, num_classes: int) -> SetLimit:
     if not isinstance(found, Mapping) or found.get("method") not in get_args(Sets):
         raise ValueError("its readout makes sets in a way that is not known")
     coverage, by_class, limit = found.get("coverage"), found.get("by_class"), found.get("limit")
-    if not _is_number(coverage) or not 0.0 < coverage < 1.0 or not isinstance(by_class, bool):
+    if not isinstance(by_class, bool) or not _is_number(coverage) or not 0.0 < coverage < 1.0:
         raise ValueError(f"its readout makes sets of the coverage {coverage!r}")
     if isinstance(limit, Sequence):
         limit = [math.inf if value is None else value for value in limit]
@@ -155,5 +155,5 @@ def _numbers(found: Any, num_classes: int | None, name: str, is_finite: bool = T
     return tuple(map(float, found))
 
 
-def _is_number(value: Any, is_finite: bool = True) -> bool:
+def _is_number(value: Any, is_finite: bool = True) -> TypeGuard[float]:
     return type(value) in (int, float) and not math.isnan(value) and (not is_finite or math.isfinite(value))

@@ -11,6 +11,9 @@
     run_folder       the folder of a run: made for a new one, checked for one that goes on
     preemption       what ends a run that a scheduler, or a person, asks to stop
     requeued         a job's next start goes on with the run of the one before
+    calibrating      at its end, learns how its best weights' logits are read
+    readouts         what is learned of that from samples, by numbers alone
+    kept_readout     what was learned, in a checkpoint
     job              the records that every process of a run has, and the result
     passed_on        the caller's own metrics and callbacks, on the way to the other processes
     worker           one of several processes

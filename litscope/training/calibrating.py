@@ -78,7 +78,7 @@ def _answers(trainer: L.Trainer, classifier: Classifier, data: ClassificationDat
         kept.append(tuple(array.cpu().numpy() for array in arrays))
 
     classifier.to(trainer.strategy.root_device)  # after an evaluation, Lightning leaves it on the CPU
-    clean_pass(trainer, classifier, data.active_ids("val"), record, lambda x: classifier.said(x).logits)
+    clean_pass(trainer, classifier, data.active_ids("val"), record, says=lambda x: classifier.said(x).logits)
     shares = [kept]
     if torch.distributed.is_initialized():
         shares = [[] for _ in range(torch.distributed.get_world_size())]

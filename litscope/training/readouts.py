@@ -13,6 +13,7 @@ import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,8 @@ class Answers:
 
     def of(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Answers:
         """The same of some of the samples, by their positions or a mask."""
-        return Answers(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+        taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in vars(self).items()}
+        return Answers(**taken)
 
 
 def drawn_by(ids: Ids) -> Floats:

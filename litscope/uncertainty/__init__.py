@@ -12,6 +12,6 @@
     fusion          what the fusion of several networks learns, and whether it beats the best of them
 
 Probabilities are (N, C) float64, rows sum to 1; labels (N,) int64 in [0, C). Rows without a label are the caller's to
-leave out. Who may come in: `evaluation`, `experiments`, `delivery` and the commands. This room imports the ground floor
-only. No torch.
+leave out. Who may come in: `training`, `evaluation`, `experiments`, `delivery` and the commands. This room imports the
+ground floor only. No torch.
 """

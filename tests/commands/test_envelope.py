@@ -35,6 +35,7 @@ ONE, ACTED, ALIVE, OF_IMAGES = "runs/one", "runs/acted", "runs/alive", "runs/ima
 CASES: dict[str, list[str]] = {
     "fit": [*IRIS, "--epochs", "2", "--run-dir", "runs/fit"],
     "check": IRIS,
+    "calibrate": [ONE, "--coverage", "0.8"],
     "evaluate": [ONE, "--split", "val"],
     "predict": [ONE, "--split", "val"],
     "tune": [*SHORT, "--trials", "2"],

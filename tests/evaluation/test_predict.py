@@ -128,7 +128,7 @@ def test_the_output_holds_everything(image_run, tmp_path, suffix):
     found = predict(run, [data / "test"], tmp_path / "out" / f"found{suffix}")
     assert found.output == str(tmp_path / "out" / f"found{suffix}")
     table = (pyarrow.csv.read_csv if suffix == ".csv" else pq.read_table)(found.output)
-    assert table.column_names == ["key", "prediction", "p_max", "p_dark", "p_light"]
+    assert table.column_names == ["key", "prediction", "p_max", "entropy", "p_dark", "p_light"]
     p = columns(table, "p_dark", "p_light")
     assert p.sum(1) == pytest.approx(np.ones(18), abs=1e-5)
     assert table["p_max"].to_numpy() == pytest.approx(p.max(1))
@@ -193,7 +193,7 @@ def test_a_class_called_max_keeps_its_column(tmp_path):
     data = write_images(tmp_path / "data", {"max": 10, "min": 10})
     small_fit(tmp_path / "run", IMAGES, dataset=str(data), epochs=1, cache_dir=str(tmp_path / "cache"))
     table = predict(tmp_path / "run", data).table
-    assert table.column_names == ["key", "prediction", "p_max", "p_max_class", "p_min"]
+    assert table.column_names == ["key", "prediction", "p_max", "entropy", "p_max_class", "p_min"]
     assert columns(table, "p_max_class", "p_min").sum(1) == pytest.approx(np.ones(20), abs=1e-5)
 
 
@@ -203,7 +203,8 @@ def test_the_most_probable_classes_in_place_of_all(iris_run, tmp_path, capsys):
     assert main(["predict", str(iris_run), "--split", "test", "--top-k", "2", "--output", str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["output"] == str(target)
     top = pyarrow.csv.read_csv(target)
-    assert top.column_names == ["key", "label", "prediction", "p_max", "class_1", "p_1", "class_2", "p_2"]
+    best = ["class_1", "p_1", "class_2", "p_2"]
+    assert top.column_names == ["key", "label", "prediction", "p_max", "entropy", *best]
     names = [name.removeprefix("p_") for name in whole.column_names[-3:]]
     p = columns(whole, *(f"p_{name}" for name in names))
     order = np.argsort(-p, 1)

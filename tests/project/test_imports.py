@@ -77,7 +77,7 @@ ALLOWED = {
     "launch": BASE,
     "cluster": BASE | {"config"},
     "uncertainty": BASE,
-    "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch"},
+    "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch", "uncertainty"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training", "uncertainty"},
     "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
     "experiments": BASE | (ROOMS - {"delivery", "cluster"}),

@@ -22,8 +22,8 @@ def clean_pass(
     module: L.LightningModule,
     ids: NDArray[np.int64],
     record: Callable[[StepOutput], None],
-    says: Callable[[Tensor], Tensor] | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
+    says: Callable[[Tensor], Tensor] | None = None,
 ) -> bool:
     """Show samples to the model as an evaluation does, and record what it says; training goes on unchanged.
 
@@ -36,8 +36,8 @@ def clean_pass(
         module: the network.
         ids: (n,) int64 the samples of all ranks.
         record: takes each batch's output.
-        says: maps a batch's input to logits (B, C); None: the module itself.
         is_stopped: asked before each batch.
+        says: maps a batch's input to logits (B, C); None: the module itself.
 
     Returns:
         Whether the pass was completed.
