@@ -28,6 +28,7 @@ from litscope.commands import (
     search,
     shards,
     steer,
+    studio,
     suspects,
     train,
 )
@@ -118,7 +119,7 @@ COMMANDS: dict[str, Command] = {
         *(train.fit, train.check, train.calibrate, train.evaluate, train.predict),
         *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
         *(launch.launch, jobs.jobs, jobs.logs, jobs.cancel),
-        *(runs.runs, runs.rename, runs.delete),
+        *(studio.studio, runs.runs, runs.rename, runs.delete),
         *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),
         *(extract.sql, extract.compare, extract.export),
         *(features.features, features.neighbours),

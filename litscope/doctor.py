@@ -35,6 +35,8 @@ DEPENDENCIES = (
     "jsonargparse",
     "argcomplete",
     "fsspec",
+    "fastapi",
+    "uvicorn",
 )
 
 EXTRAS = {

@@ -10,6 +10,7 @@
     bench         bench prune
     launch        launch slurm, launch torchrun
     jobs          jobs, logs, cancel
+    studio        studio
     runs          runs, rename, delete
     ask           worst, scores, sample, confusions
     suspects      suspects

@@ -7,8 +7,8 @@ import math
 from typing import Any, TextIO
 
 from litscope.commands.line import Parser, show_json, stdout_for_result, write
-from litscope.console import say, shell_word
-from litscope.rundir import RunDir, read_lines
+from litscope.console import say
+from litscope.rundir import RunDir
 
 Action = dict[str, Any]
 
@@ -78,6 +78,7 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
         out: where results go.
         detail: more about it, in words, for people.
     """
+    from litscope.curation.expected import without_answer
     from litscope.ledger.journal.actions import submit, wait_for_answer
     from litscope.ledger.journal.describe import describe, describe_answer
     from litscope.runs import WAIT_S, is_training
@@ -94,27 +95,5 @@ def send(run: RunDir, action: Action, wait_s: float | None, as_json: bool, out: 
     elif answer is not None:
         write("\n".join(describe_answer(answer)), out)
     if answer is None:
-        say(_no_answer(run, action, is_alive, wait_s))
+        say(without_answer(run, action, is_alive, wait_s))
     return 2 if answer is not None and answer["status"] == "refused" else 0
-
-
-def _no_answer(run: RunDir, action: Action, is_alive: bool | None, wait_s: float) -> str:
-    if is_alive is False:
-        what = action["what"]
-        if what in ("tag", "untag"):
-            return "No trainer is running, and none is needed for a tag: it counts from now on."
-        from litscope.runs import is_finished, is_watched, what_goes_on
-
-        more = " with more --epochs" if is_finished(run) and not is_watched(run) else ""
-        is_about_samples = "sample_id" in action or what == "undo"
-        counts = " What it says about samples already counts in litscope export." if is_about_samples else ""
-        return (
-            "No trainer is running: recorded. It takes effect when the run goes on "
-            f"({what_goes_on(run).rstrip(',')}{more}).{counts}"
-        )
-    where = ""
-    if is_alive is None:
-        host = read_lines(run.attempts)[-1].get("host")
-        where = f" The run was last started on {host}, which cannot be asked from here."
-    waited = f" within {wait_s:g} s" if wait_s else ""
-    return f"Recorded; no answer yet{waited}.{where} `litscope actions {shell_word(run.path)}` shows what comes of it."

@@ -10,8 +10,9 @@
     export          the curated data set, for other programs and for the next run
     export_files    its formats that are folders of images
     chosen          samples that an action is about
+    expected        what becomes of a request that nobody has answered yet
     carry           decisions of one run for the next
 
-Who may come in: `training`, `experiments` and the commands. This room imports the ground floor, `config`, `ledger`, and
-of `data` what needs no torch.
+Who may come in: `training`, `experiments`, `studio` and the commands. This room imports the ground floor, `config`,
+`ledger`, and of `data` what needs no torch.
 """

@@ -44,7 +44,8 @@ class Chosen:
     @property
     def arguments(self) -> dict[str, Any]:
         """How a request names its samples."""
-        chosen = {"sample_id": self.ids.tolist(), "key": self.manifest.keys[self.ids].tolist()}
+        keys = self.manifest.table["key"].take(pa.array(self.ids))  # a few of a million become objects
+        chosen = {"sample_id": self.ids.tolist(), "key": keys.to_pylist()}
         return chosen if self.where is None else {**chosen, "where": self.where}
 
     def counts(self) -> dict[str, int]:
@@ -187,12 +188,19 @@ def label_argument(labels: Sequence[str]) -> str | list[str]:
     return labels[0] if len(set(labels)) == 1 else list(labels)
 
 
-def warn_of_evaluation(chosen: Chosen) -> None:
-    """Warn that after an edit of validation or test samples the metrics describe another set."""
+def evaluation_warning(chosen: Chosen) -> str | None:
+    """What to say where validation or test samples are edited: metrics then describe another set. None: none are."""
     counts = chosen.counts()
     edited = [f"{count_of(counts[name])} of {name}" for name in ("val", "test") if name in counts]
-    if edited:
-        warn(
-            f"{' and '.join(edited)}: metrics before and after this edit cannot be compared. "
-            "They are kept apart from there on."
-        )
+    if not edited:
+        return None
+    return (
+        f"{' and '.join(edited)}: metrics before and after this edit cannot be compared. "
+        "They are kept apart from there on."
+    )
+
+
+def warn_of_evaluation(chosen: Chosen) -> None:
+    """Warn that after an edit of validation or test samples the metrics describe another set."""
+    if (warning := evaluation_warning(chosen)) is not None:
+        warn(warning)

@@ -109,7 +109,7 @@ def _difference(one: float | None, two: float | None) -> float | None:
 
 def _recipes(first: RunDir, second: RunDir) -> dict[str, dict[str, Any]]:
     """The fields of the recipes whose values differ, by section and name."""
-    one, two = _fields(first), _fields(second)
+    one, two = recipe_fields(first), recipe_fields(second)
     return {
         name: {"first": one.get(name), "second": two.get(name)}
         for name in dict.fromkeys([*one, *two])
@@ -117,7 +117,12 @@ def _recipes(first: RunDir, second: RunDir) -> dict[str, dict[str, Any]]:
     }
 
 
-def _fields(run: RunDir) -> dict[str, Any]:
+def recipe_fields(run: RunDir) -> dict[str, Any]:
+    """What a run's recipe says, by section and name.
+
+    Raises:
+        RunError: if it cannot be read.
+    """
     try:
         recipe = yaml.safe_load(run.recipe.read_text())
     except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:

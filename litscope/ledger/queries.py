@@ -168,7 +168,7 @@ def confusion(run: RunDir, split: str = "val") -> Counts:
     """
     pairs = _query(
         "SELECT label, pred, count(*) AS num_samples FROM visits GROUP BY label, pred",
-        visits=_last_evaluation(run, split),
+        visits=last_evaluation(run, split),
     )
     matrix = np.zeros((len(classes(run)),) * 2, np.int64)
     matrix[pairs["label"].to_numpy(), pairs["pred"].to_numpy()] = pairs["num_samples"].to_numpy()
@@ -192,7 +192,7 @@ def most_confused(matrix: Counts, names: Sequence[str], n: int = 10) -> list[Con
 
 def confused_keys(run: RunDir, cells: Sequence[Confusion], split: str = "val", n: int = 10) -> list[list[str]]:
     """For each cell of `confusion`, the keys of at most `n` of its samples, by id."""
-    visits = _last_evaluation(run, split)
+    visits = last_evaluation(run, split)
     ids = [
         visits.filter((pc.field("label") == cell.label) & (pc.field("pred") == cell.pred))["sample_id"]
         .unique()
@@ -218,8 +218,8 @@ def classes(run: RunDir) -> list[str]:
         raise RunError(f"{run.manifest} is missing or is not a manifest: {error!r}. Is {run.path} complete?") from error
 
 
-def _last_evaluation(run: RunDir, split: str) -> pa.Table:
-    """The labelled visits (sample_id, label, pred) that `confusion` counts.
+def last_evaluation(run: RunDir, split: str) -> pa.Table:
+    """The labelled visits (sample_id, label, pred, p_max) that `confusion` counts.
 
     Somebody may have evaluated a few tagged samples since the last evaluation of the split: one with fewer than half as
     many rows as the fullest is ignored. Evaluations after the training have its last step, and epochs of their own.
@@ -231,13 +231,13 @@ def _last_evaluation(run: RunDir, split: str) -> pa.Table:
     last = reader.last_epoch(split)
     if last is None:
         raise RunError(_nothing(run, split))
-    columns = ["sample_id", "step", "epoch", "phase", "label", "pred"]
+    columns = ["sample_id", "step", "epoch", "phase", "label", "pred", "p_max"]
     return _query(
         """
         WITH evaluations AS (
             SELECT (epoch, step) AS moment, count(*) AS num FROM visits WHERE phase = 'eval' GROUP BY epoch, step
         )
-        SELECT sample_id, label, pred FROM visits
+        SELECT sample_id, label, pred, p_max FROM visits
         WHERE label >= 0 AND (
             phase = 'train'
             OR (epoch, step) = (SELECT max(moment) FROM evaluations WHERE 2 * num >= (SELECT max(num) FROM evaluations))

@@ -48,6 +48,7 @@ CASES: dict[str, list[str]] = {
     "jobs": [],
     "logs": [ACTED],
     "cancel": [ACTED],
+    "studio": ["runs", "--port", "0", "--idle-timeout", "0.2"],
     "runs": [],
     "rename": ["acted", "renamed"],
     "delete": ["acted", "--yes"],

@@ -43,7 +43,7 @@ BASE = {
 
 COMMANDS = {"cli", "commands", "demo", "doctor"}
 ROOMS = {"config", "data", "models", "ledger", "live", "curation", "features", "training", "evaluation"}
-ROOMS |= {"delivery", "experiments", "cluster", "uncertainty"}
+ROOMS |= {"delivery", "experiments", "cluster", "uncertainty", "studio"}
 ALLOWED = {
     "_torchvision": set(),
     "types": set(),
@@ -80,7 +80,8 @@ ALLOWED = {
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch", "uncertainty"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training", "uncertainty"},
     "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
-    "experiments": BASE | (ROOMS - {"delivery", "cluster"}),
+    "experiments": BASE | (ROOMS - {"delivery", "cluster", "studio"}),
+    "studio": BASE | {"config", "data", "ledger", "curation", "uncertainty"},
     "watch": BASE | {"data", "ledger", "live"},
     "calls": BASE | {"config", "training", "experiments"},
     "opened": BASE | {"curation", "delivery", "evaluation", "ledger"},
@@ -140,7 +141,7 @@ TORCH_FREE = {
 }
 """Modules that start fast, and open a run on a machine without torch; so does all that they import."""
 
-TORCH_FREE_ROOMS = {"config", "curation", "ledger", "cluster", "uncertainty"}
+TORCH_FREE_ROOMS = {"config", "curation", "ledger", "cluster", "uncertainty", "studio"}
 """All modules of these, but for the one of the ledger that computes signals on the device."""
 
 
@@ -261,7 +262,7 @@ PLATES = [
     "training/probes",
 ]
 PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/learning", "models/networks"]
-PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
+PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch", "studio"]
 
 
 @pytest.mark.parametrize("place", PLATES)

@@ -37,11 +37,16 @@ def undo_target(run: RunDir, action_id: str | None) -> dict[str, Any]:
             else f"No action has the id {action_id!r}."
         )
         raise ConfigError(f"{problem} `litscope actions {shell_word(run.path)}` lists them.")
-    _require_undoable(found[0].action, found[0].status)
+    require_undoable(found[0].action, found[0].status)
     return found[0].action
 
 
-def _require_undoable(action: dict[str, Any], status: str) -> None:
+def require_undoable(action: dict[str, Any], status: str) -> None:
+    """Refuse an action that cannot be taken back.
+
+    Raises:
+        ConfigError: saying why.
+    """
     verb = VERBS.get(action["what"])
     if status in ("undone", "refused"):
         why = f"it was {status} already"

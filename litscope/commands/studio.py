@@ -1,0 +1,82 @@
+"""`litscope studio`: the page over run folders, served here until somebody ends it. No torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litscope.commands.line import make_parser, parse, show_json, stdout_for_result, write
+from litscope.console import say
+from litscope.errors import ConfigError
+
+if TYPE_CHECKING:
+    from litscope.studio.serving import Server
+
+
+def studio(argv: list[str]) -> int:
+    """Open a page over runs: look at curves and samples, and act, while they train and long after."""
+    parser = make_parser(studio)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or folders that hold runs (default: runs/)")
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on; 0: any")
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address only")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    parser.add_argument("--token", help="what opens it, 16 characters or more (default: a random one)")
+    parser.add_argument("--read-only", action="store_true", help="look, and refuse all actions")
+    parser.add_argument(
+        "--allow-origin",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ORIGIN",
+        help="of a proxy before it, such as https://hub.example",
+    )
+    parser.add_argument("--certfile", type=Path, metavar="PEM", help="certificate, for https")
+    parser.add_argument("--keyfile", type=Path, metavar="PEM", help="its key")
+    parser.add_argument(
+        "--idle-timeout", type=float, metavar="S", help="end when nobody has asked for S seconds (default: never)"
+    )
+    given, as_json = parse(parser, argv)
+    with stdout_for_result() as out:
+        server = _server(given)
+        facts = {"address": server.address, "port": server.bound.port, "runs": given["runs"] or ["runs"]}
+    if as_json:
+        show_json(facts, out)
+    else:
+        write(f"litscope studio: {server.address}", out)
+        say("Ctrl-C ends it; runs go on.")
+    out.flush()
+    if given["browser"] and not as_json and _has_screen():
+        webbrowser.open(server.address)
+    with suppress(KeyboardInterrupt):  # that is how it ends
+        server.serve()
+    return 0
+
+
+def _server(given: dict[str, Any]) -> Server:
+    from litscope.studio.service import Studio
+    from litscope.studio.serving import Served, Server
+
+    if given["idle_timeout"] is not None and not given["idle_timeout"] > 0:
+        raise ConfigError(f"--idle-timeout {given['idle_timeout']:g}: it is more than 0 seconds.")
+    served = Served(
+        given["host"],
+        given["port"],
+        given["token"],
+        tuple(given["allow_origin"]),
+        given["certfile"],
+        given["keyfile"],
+        given["idle_timeout"],
+    )
+    served.check()
+    return Server(Studio(given["runs"], given["read_only"]), served)
+
+
+def _has_screen() -> bool:
+    """Whether a browser can be opened for the person: at a terminal that is not on another machine."""
+    if not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
+        return False
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,403 @@
+"""Studio: every question about runs and every action on them, as a plain typed method. The only door to the logic.
+
+HTTP (`http`), gRPC (`rpc`) and the console (`console`) stand on it and add nothing. Answers are dataclasses of plain
+values; numbers in bulk are a `Block`. Methods may be called from many threads. Nothing here talks to a trainer: both
+meet in the run's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import litscope
+from litscope.errors import LitscopeError
+from litscope.ledger.journal.verbs import this_user
+from litscope.ledger.query import Limits
+from litscope.ledger.views import sql
+from litscope.rundir import RunDir
+from litscope.studio.acting import Asked, Requested, act
+from litscope.studio.blocks import Block
+from litscope.studio.comparison import MOST_RUNS, Comparison, comparison
+from litscope.studio.curves import Curves, Logged, Metrics, X, curves
+from litscope.studio.grid import (
+    Facets,
+    Histogram,
+    Row,
+    Selection,
+    Window,
+    chosen,
+    facets,
+    histogram,
+    named,
+    rows,
+    value_columns,
+)
+from litscope.studio.journal import JournalPage, journal_page
+from litscope.studio.lines import Lines, RunLine
+from litscope.studio.maps import Looked, Near, map_block, near
+from litscope.studio.orders import View, Views
+from litscope.studio.pages import RunPage, run_page
+from litscope.studio.pictures import Picture, Pictures, Thumbnails, has_pictures
+from litscope.studio.places import Places
+from litscope.studio.refusals import AskedWrong, NotThere, ReadOnly
+from litscope.studio.review import Review, review, typical
+from litscope.studio.sample import SamplePage, require_sample, sample_page
+from litscope.studio.shelf import MOST_OPEN, Shelf
+from litscope.studio.sparklines import Sparklines
+from litscope.studio.table import Samples
+from litscope.studio.tables import Calibration, ClassTable, ConfusionTable, calibration, class_table, confusion_table
+from litscope.studio.values import Ids
+
+SQL_LIMITS = Limits(seconds=20.0, memory_bytes=200_000_000)
+MOST_SQL_ROWS = 1000
+
+_UNREADABLE = (LitscopeError, OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
+"""What reading a broken or foreign run may raise: its page says so, and shows the rest."""
+
+
+@dataclass(frozen=True)
+class RunList:
+    """The runs of a studio, the newest first, and the folders that it looks into."""
+
+    runs: list[RunLine]
+    folders: list[str]
+
+
+@dataclass(frozen=True)
+class SqlAnswer:
+    """The answer to a query: columns with name and type, and at most `MOST_SQL_ROWS` rows."""
+
+    columns: list[dict[str, str]]
+    rows: list[list[Any]]
+    num_rows: int
+    is_cut: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """Who acts here, and whether acting is allowed."""
+
+    version: str
+    user: str
+    is_read_only: bool
+
+
+class _Kept:
+    """What is kept of one run besides its samples."""
+
+    def __init__(self, run: RunDir, cache: Thumbnails) -> None:
+        self.metrics, self.pictures = Metrics(run), Pictures(run, cache)
+        self.curves: Sparklines | None = None
+
+
+class Studio:
+    """A studio over some runs.
+
+    Args:
+        given: runs, or folders that hold runs; none: runs/.
+        is_read_only: refuse all actions.
+        cache: folder of the caches; None: the usual one.
+
+    Raises:
+        RunError: if one of `given` is not there.
+    """
+
+    def __init__(
+        self, given: Sequence[str | os.PathLike[str]] = (), is_read_only: bool = False, cache: Path | None = None
+    ) -> None:
+        self.places, self.is_read_only = Places(given), is_read_only
+        self._lines, self._shelf, self._views, self._thumbnails = Lines(), Shelf(), Views(), Thumbnails(cache)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Path, _Kept] = OrderedDict()
+
+    # ---- runs ----------------------------------------------------------------------------------
+
+    def session(self) -> Session:
+        """Who acts here."""
+        return Session(litscope.__version__, this_user(), self.is_read_only)
+
+    def runs(self) -> RunList:
+        """All runs, whatever state their folders are in."""
+        found = [self._lines.line(run, name) for name, run in self.places.runs().items()]
+        found.sort(key=lambda line: (-(line.started_at or 0.0), line.name))
+        return RunList(found, [str(folder) for folder in self.places.folders])
+
+    def line(self, run: str) -> RunLine:
+        """One run in a line."""
+        return self._lines.line(self.places.run(run), run)
+
+    def page(self, run: str) -> RunPage:
+        """What a run's page begins with; of a broken run, what of it can be read."""
+        folder, line = self.places.run(run), self.line(run)
+        notes = [line.state_detail] if line.state == "unreadable" else []
+        logged = Logged([], [])
+        try:
+            logged = self._of(folder).metrics.logged()
+        except _UNREADABLE as error:
+            notes.append(f"The metrics cannot be read: {error}")
+        samples = None
+        try:
+            samples = self._shelf.samples(folder)
+        except _UNREADABLE as error:
+            notes.append(f"The samples cannot be read: {error}")
+        return run_page(folder, line, logged, samples, notes, self.is_read_only)
+
+    def curves(self, run: str, names: Sequence[str] = (), x: X = "step", max_points: int = 2000) -> Curves:
+        """What was logged, by step, epoch or time; arguments as `curves.curves`."""
+        folder = self.places.run(run)
+        return curves(folder, self._of(folder).metrics.logged(), names, x, max_points)
+
+    def journal(self, run: str, limit: int = 200, before: str | None = None) -> JournalPage:
+        """What was asked of a run, the newest first."""
+        return journal_page(self.places.run(run), limit, before)
+
+    def compare(self, runs: Sequence[str]) -> Comparison:
+        """Two or more runs side by side."""
+        if not 2 <= len(runs) <= MOST_RUNS:
+            raise AskedWrong(f"Give 2 to {MOST_RUNS} runs to compare.", "runs")
+        folders = [self.places.run(run) for run in runs]
+        logged = [self._of(folder).metrics.logged() for folder in folders]
+        samples = [self._samples_or_none(folder) for folder in folders]
+        return comparison(folders, [self.line(run) for run in runs], logged, samples)
+
+    # ---- samples -------------------------------------------------------------------------------
+
+    def samples(
+        self,
+        run: str,
+        filter: str = "",
+        sort: str = "",
+        start: int = 0,
+        count: int = 100,
+        columns: Sequence[str] = (),
+        sparklines: bool = False,
+        view: str | None = None,
+    ) -> Window:
+        """A window of the samples that meet a filter, in an order.
+
+        Args:
+            run: its id.
+            filter: as `filters`; empty: all.
+            sort: columns, a minus before one that descends; empty: the most suspicious first.
+            start: position of the first row.
+            count: rows, at most `grid.MOST_ROWS`.
+            columns: for `values`; none: what it is sorted by and a few.
+            sparklines: also p_label by epoch.
+            view: the id of an earlier answer: its order, whatever changed since.
+
+        Raises:
+            AskedWrong: if filter, sort or columns are not valid.
+            ViewExpired: if the view is not kept any more.
+        """
+        folder = self.places.run(run)
+        now = self._shelf.samples(folder)
+        shown = self._views.kept(view, folder.path) if view else self._views.made(now, filter, sort)
+        ids = shown.ids[start : start + count].astype(np.int64)
+        names = value_columns(now, shown, columns)
+        found = rows(now, ids, names, self._has_pictures(now), start, shown.added)
+        if sparklines:
+            found = [replace(r, sparkline=c) for r, c in zip(found, self._curves(now, ids), strict=True)]
+        is_current = shown.revision == now.revision
+        total_all = int(now.shown.sum())
+        words = (shown.filter, shown.sort, shown.uses)
+        return Window(shown.id, now.revision, is_current, len(shown.ids), total_all, start, *words, found)
+
+    def sample_ids(self, run: str, view: str, start: int = 0, count: int = 100_000) -> Block:
+        """The ids of a stretch of a view; errors as `samples`."""
+        shown = self._views.kept(view, self.places.run(run).path)
+        return Block({"sample_id": shown.ids[start : start + count].astype(np.float64)}, {"total": len(shown.ids)})
+
+    def position(self, run: str, view: str, sample_id: int) -> int | None:
+        """Where a sample stands in a view; None: it is not in it."""
+        at = np.flatnonzero(self._views.kept(view, self.places.run(run).path).ids == sample_id)
+        return int(at[0]) if len(at) else None
+
+    def count(self, run: str, filter: str = "") -> int:
+        """How many samples meet a filter."""
+        return int(chosen(self._now(run), filter).sum())
+
+    def sparklines(self, run: str, sample_ids: Sequence[int]) -> dict[int, list[float | None]]:
+        """p_label by epoch of some samples."""
+        now = self._now(run)
+        known = [i for i in sample_ids if 0 <= i < now.count and now.shown[i]]
+        return dict(zip(known, self._curves(now, np.array(known, np.int64)), strict=True))
+
+    def facets(self, run: str, by: str, filter: str = "") -> Facets:
+        """How many of the samples that meet a filter have which value of a column."""
+        return facets(self._now(run), filter, by)
+
+    def histogram(self, run: str, column: str, filter: str = "", bins: int = 40) -> Histogram:
+        """How the numbers of a column are spread among the samples that meet a filter."""
+        return histogram(self._now(run), filter, column, bins)
+
+    def sample(self, run: str, sample_id: int) -> SamplePage:
+        """Everything about one sample."""
+        now = self._now(run)
+        require_sample(now, sample_id)
+        kept = self._of(now.run)
+
+        def curve() -> list[float | None]:
+            return self._curves(now, np.array([sample_id]))[0]
+
+        return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve)
+
+    def image(self, run: str, sample_id: int, side: int | None = None) -> Picture:
+        """A sample as a picture, its longer side at most `side` pixels.
+
+        Raises:
+            NoImage: saying why there is none.
+        """
+        now = self._now(run)
+        require_sample(now, sample_id)
+        return self._of(now.run).pictures.picture(sample_id, side)
+
+    # ---- review, maps, tables ------------------------------------------------------------------
+
+    def review(self, run: str, split: str = "train", count: int = 20, skip: Sequence[int] = ()) -> Review:
+        """The suspected label errors to look at next."""
+        now = self._now(run)
+
+        def rows_of(ids: Ids, names: Sequence[str]) -> list[Row]:
+            found = rows(now, ids, named(now, names), self._has_pictures(now))
+            return [replace(r, sparkline=c) for r, c in zip(found, self._curves(now, ids), strict=True)]
+
+        return review(now, split, count, frozenset(skip), rows_of)
+
+    def typical(self, run: str, label: str, split: str = "train", count: int = 6) -> list[int]:
+        """The samples of a class that the network knows best."""
+        return typical(self._now(run), label, split, count)
+
+    def map(self, run: str, look: Looked) -> Block:
+        """Samples by two of their numbers."""
+        return map_block(self._now(run), look)
+
+    def near(
+        self, run: str, look: Looked, at: tuple[float, float], radius: tuple[float, float], count: int = 6
+    ) -> Near:
+        """The samples nearest to a place of a map."""
+        return near(self._now(run), look, at, radius, count)
+
+    def confusion(self, run: str, split: str = "val") -> ConfusionTable:
+        """Which classes are taken for which."""
+        return confusion_table(self._now(run), split)
+
+    def classes(self, run: str, split: str = "val") -> ClassTable:
+        """Each class in a row."""
+        return class_table(self._now(run), split)
+
+    def calibration(self, run: str, split: str = "val", bins: int = 15) -> Calibration:
+        """Whether probabilities mean what they say."""
+        return calibration(self._now(run), split, bins)
+
+    def sql(self, run: str, query: str) -> SqlAnswer:
+        """The answer to one SELECT over the run's views, within limits of time and memory.
+
+        Raises:
+            ConfigError: if it is no SELECT, or takes too much.
+        """
+        found = sql(self.places.run(run), query, SQL_LIMITS)
+        columns = [{"name": field.name, "type": str(field.type)} for field in found.schema]
+        listed = [[_plain(value) for value in row.values()] for row in _unique(found[:MOST_SQL_ROWS]).to_pylist()]
+        return SqlAnswer(columns, listed, found.num_rows, found.num_rows > MOST_SQL_ROWS)
+
+    # ---- acting --------------------------------------------------------------------------------
+
+    def act(self, run: str, asked: Asked) -> Requested:
+        """Write a request into the run's journal; the trainer applies it, or says why not.
+
+        Raises:
+            ReadOnly: if the studio was started with --read-only.
+            ConfigError, RunError, LedgerError: as `acting.act`.
+        """
+        folder = self.places.run(run)
+        if self.is_read_only and not asked.dry_run:
+            raise ReadOnly("The studio was started with --read-only: nothing can be changed here.")
+        ids, where = self._selected(folder, asked.samples) if asked.samples is not None else ([], None)
+        return act(folder, asked, ids, where)
+
+    def _selected(self, run: RunDir, selection: Selection) -> tuple[list[int], str | None]:
+        """The ids that a selection names; and the filter that chose them, where nobody looked at each."""
+        now = self._shelf.samples(run)
+        parts, where = [np.array(selection.ids, np.int64)], None
+        if selection.filter is not None:
+            parts.append(np.flatnonzero(chosen(now, selection.filter)))
+            where = selection.filter or "all samples"
+        if selection.ranges:
+            if selection.view is None:
+                raise AskedWrong("Ranges are positions of a view: give `view`, too.", "samples")
+            view = self._views.kept(selection.view, run.path)
+            parts += [view.ids[start:end].astype(np.int64) for start, end in selection.ranges]
+            if sum(end - start for start, end in selection.ranges) >= len(view.ids) > 1:
+                where = view.filter or "all samples"
+        ids = np.setdiff1d(np.concatenate(parts), np.array(selection.without, np.int64))
+        for sample_id in ids[(ids < 0) | (ids >= now.count)][:1].tolist():
+            raise NotThere(f"There is no sample {sample_id}; the run has {now.count:,}, from 0.")
+        return ids[now.shown[ids]].tolist(), where
+
+    # ---- what is kept --------------------------------------------------------------------------
+
+    def revision(self, run: str) -> int:
+        """Counts up whenever values of the run's samples changed."""
+        return self._now(run).revision
+
+    def now(self, run: str) -> Samples:
+        """The samples of a run as they are."""
+        return self._now(run)
+
+    def view(self, run: str, filter: str, sort: str) -> View:
+        """All samples that meet a filter, in an order."""
+        return self._views.made(self._now(run), filter, sort)
+
+    def _now(self, run: str) -> Samples:
+        return self._shelf.samples(self.places.run(run))
+
+    def _samples_or_none(self, run: RunDir) -> Samples | None:
+        try:
+            return self._shelf.samples(run)
+        except LitscopeError:
+            return None
+
+    def _of(self, run: RunDir) -> _Kept:
+        with self._lock:
+            kept = self._kept.pop(run.path, None) or _Kept(run, self._thumbnails)
+            self._kept[run.path] = kept
+            while len(self._kept) > MOST_OPEN:
+                self._kept.popitem(last=False)
+            return kept
+
+    def _curves(self, now: Samples, ids: Ids) -> list[list[float | None]]:
+        kept = self._of(now.run)
+        if kept.curves is None or kept.curves.count != now.count:
+            kept.curves = Sparklines(now.run, now.count)
+        return kept.curves.at(ids)
+
+    @staticmethod
+    def _has_pictures(now: Samples) -> bool:
+        return has_pictures(now.run, now.base.encoding.get("kind"))
+
+
+def _unique(table: pa.Table) -> pa.Table:
+    """With a name of its own for each column, as rows of objects need it."""
+    return table.rename_columns([f"{i}" for i in range(table.num_columns)])
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, bool | int | str | None):
+        return value if not isinstance(value, int) or abs(value) < 2**53 else str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    return str(value)

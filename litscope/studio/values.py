@@ -1,0 +1,188 @@
+"""The columns of a run's samples, as they lie in memory: one value for each sample_id, (N,)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers. `values` (N,) float32 or float64, NaN where there is none."""
+
+    values: NDArray[Any]
+
+    @property
+    def known(self) -> Mask:
+        """(N,) where there is a value."""
+        found: Mask = ~np.isnan(self.values)
+        return found
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by, NaN where there is none."""
+        return self.values
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The values of n samples; None where there is none."""
+        found = self.values[ids].astype(np.float64)
+        return [None if value != value else value for value in found.tolist()]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts of which there are few different ones. `codes` (N,) int32: position in `names`, -1 where there is none."""
+
+    codes: NDArray[np.int32]
+    names: tuple[str, ...]
+
+    @property
+    def known(self) -> Mask:
+        """(N,) where there is a value."""
+        return self.codes >= 0
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by, alphabetically, NaN where there is none."""
+        place = np.empty(len(self.names) + 1, np.float32)
+        place[-1] = np.nan
+        place[sorted(range(len(self.names)), key=lambda i: self.names[i])] = np.arange(len(self.names))
+        found: NDArray[Any] = place[self.codes]
+        return found
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The values of n samples; None where there is none."""
+        return [self.names[code] if code >= 0 else None for code in self.codes[ids].tolist()]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Yes or no. `values`, `known` (N,) bool."""
+
+    values: Mask
+    known: Mask
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by, NaN where there is none."""
+        return np.where(self.known, self.values, np.nan).astype(np.float32)
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The values of n samples; None where there is none."""
+        pairs = zip(self.values[ids].tolist(), self.known[ids].tolist(), strict=True)
+        return [value if is_known else None for value, is_known in pairs]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that are nearly all different, or values that are only shown. `values`: an Arrow column of N rows."""
+
+    values: pa.ChunkedArray
+
+    @property
+    def known(self) -> Mask:
+        """(N,) where there is a value."""
+        return np.asarray(pc.is_valid(self.values).to_numpy(zero_copy_only=False), bool)
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by, NaN where there is none."""
+        order = pc.array_sort_indices(self.values.combine_chunks(), null_placement="at_end").to_numpy()
+        place = np.empty(len(order), np.float64)
+        place[order] = np.arange(len(order))
+        place[~self.known] = np.nan
+        return place
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The values of n samples; None where there is none."""
+        found: list[Any] = self.values.take(pa.array(ids)).to_pylist()
+        return found
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Any number of names each. `ids`: name -> (n,) ascending sample_ids; `count`: N."""
+
+    ids: Mapping[str, Ids]
+    count: int
+
+    def mask(self, name: str) -> Mask:
+        """(N,) which have that tag."""
+        found = np.zeros(self.count, bool)
+        found[self.ids.get(name, np.empty(0, np.int64))] = True
+        return found
+
+    @property
+    def known(self) -> Mask:
+        """(N,) which have any."""
+        found = np.zeros(self.count, bool)
+        for ids in self.ids.values():
+            found[ids] = True
+        return found
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by: the number of tags, NaN where there is none."""
+        found = np.zeros(self.count, np.float32)
+        for ids in self.ids.values():
+            found[ids] += 1
+        found[found == 0] = np.nan
+        return found
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The tags of n samples, in alphabetical order."""
+        found: list[list[str]] = [[] for _ in ids]
+        for name in sorted(self.ids):
+            tagged = self.ids[name]
+            for i in np.flatnonzero(np.isin(ids, tagged)):
+                found[i].append(name)
+        return found
+
+
+Values = Numbers | Words | Flags | Texts | Tags
+
+Kind = Literal["number", "integer", "flag", "class", "text", "tags"]
+Group = Literal["score", "signal", "label", "sample", "decision", "custom", "source"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column is.
+
+    Attributes:
+        name: as filters and sorts name it.
+        title: for people.
+        kind: of its values.
+        meaning: a sentence.
+        unit: empty where there is none.
+        group: where it comes from.
+        is_high_bad: whether high values deserve a look first; None: neither end does.
+        is_sortable: whether an order by it means something.
+        values: the different values, where they are few.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    meaning: str
+    unit: str
+    group: Group
+    is_high_bad: bool | None = None
+    is_sortable: bool = True
+    values: list[str] | None = field(default=None)
+
+
+def few(values: Values) -> list[str] | None:
+    """The names that a column of words has."""
+    return list(values.names) if isinstance(values, Words) else None
+
+
+def encoded(column: pa.ChunkedArray) -> Words:
+    """A column of texts as words."""
+    found = column.combine_chunks().dictionary_encode()
+    codes = np.asarray(found.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
+    return Words(codes, tuple(map(str, found.dictionary.to_pylist())))
