@@ -236,7 +236,7 @@ def _stem(recipe: Recipe) -> str:
     """How the folder of a new run begins: the data set, and the network if it is given."""
     data = (recipe.data.origin or "run").partition(BETWEEN)[0].rstrip("/")
     name = re.sub(r"[^\w.-]+", "-", Path(data).stem).strip("-")
-    return "-".join([name or "shards", recipe.model.arch or "fit"])
+    return "-".join([name or "shards", recipe.model.name or "fit"])
 
 
 def _new_folder(stem: str, is_dry: bool) -> Path:

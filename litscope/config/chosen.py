@@ -22,21 +22,28 @@ _DATA = (
     "data.num_folds",
     "data.fold",
 )
-_START = ("model.arch", "model.pretrained", "model.weights")
+_START = ("model.arch", "model.archs", "model.pretrained", "model.weights")
+_KIND = ("model.model_type", "model.num_members")
 _DEVICES = ("hardware.accelerator", "hardware.devices", "hardware.num_nodes")
 _BATCH = ("data.batch_size", "training.accumulate_grad_batches")
 _SPEED = (*_DEVICES, "model.arch", "data.image_size", "data.batch_size")
 
 RESTS_ON: dict[str, tuple[str, ...]] = {
     "model.arch": (*_DATA, "model.hidden", "model.num_members", "model.pretrained", "model.weights"),
+    "model.model_type": (*_DATA, *_START, "model.num_members", "model.finetune"),
+    "model.archs": (*_DATA, *_KIND, "model.arch", "model.weights", "model.finetune"),
+    "model.num_members": (*_DATA, *_DEVICES, "model.model_type", "model.archs"),
+    "model.member_image_size": (*_DATA, *_START, *_KIND, "data.image_size"),
+    "model.member_lr": (*_START, *_KIND, *_BATCH, "training.lr", "training.optimizer"),
+    "model.dropout_rate": ("model.ensemble_strategy",),
     "model.num_classes": _DATA,
     "model.in_channels": _DATA,
     "model.pretrained": (*_DATA, "model.arch", "model.weights"),
-    "model.finetune": (*_DATA, *_START, *_DEVICES, "data.image_size"),
+    "model.finetune": (*_DATA, *_START, *_KIND, *_DEVICES, "data.image_size"),
     "model.body_lr_scale": (*_START, "model.finetune", "training.lr"),
     "model.layer_decay": (*_START, "model.finetune", "training.lr"),
     "model.freeze_norms": (*_START, *_BATCH, "model.finetune"),
-    "data.image_size": (*_DATA, *_START),
+    "data.image_size": (*_DATA, *_START, "model.member_image_size"),
     "data.crop_pct": (*_DATA, *_START),
     "data.interpolation": (*_DATA, *_START),
     "data.batch_size": (*_DATA, "data.image_size"),
@@ -79,6 +86,10 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
 
 IN_A_RUN: dict[str, tuple[str, ...]] = {
     "model.arch": (),
+    "model.model_type": ("model.archs",),
+    "model.archs": ("model.arch", *_KIND),
+    "model.num_members": ("model.model_type", "model.archs"),
+    "model.member_image_size": ("model.archs", *_KIND),
     "model.pretrained": (),
     "model.finetune": (),
     "model.freeze_norms": (),

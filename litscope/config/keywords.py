@@ -23,8 +23,22 @@ class FitKeywords(TypedDict, total=False):
     """
     model: str | None
     """The same as `arch`."""
-    model_type: str
-    """single: one network is trained."""
+    model_type: str | None
+    """single trains one network; ensemble several whole ones at once, each with weights of its own, whose answers
+    become one. Default: single, but ensemble with --archs, and where --num-members are whole networks.
+    """
+    archs: Sequence[str] | str
+    """Architectures of an ensemble, one for each member (resnet18,resnet34,vit_b_16); of more --num-members they
+    take turns. Default: what one network would be.
+    """
+    architectures: Sequence[str] | str
+    """The same as `archs`."""
+    ensemble_strategy: Literal["mean", "median", "vote", "weighted", "uncertainty_weighted", "stacked"]
+    """How the answers of the members become one: mean, median or vote; or a rule that learns on validation data, at
+    the end of a run: weighted, stacked (a temperature each, then weights, then a temperature) or
+    uncertainty_weighted (by the scatter of passes with dropout). One of: mean, median, vote, weighted,
+    uncertainty_weighted, stacked.
+    """
     hidden: Sequence[int] | str
     """Widths of the hidden layers of an mlp, from its input on (256,256). Default: 256,256."""
     num_classes: int | None
@@ -61,20 +75,28 @@ class FitKeywords(TypedDict, total=False):
     """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
     with. 0 trains on the images as they are.
     """
-    dropout_rate: float
-    """Dropout before the classifier head, in [0, 1)."""
+    dropout_rate: float | None
+    """Dropout before the classifier head, in [0, 1). Default: 0; with --ensemble-strategy uncertainty_weighted 0.2."""
     in_channels: int | None
     """Number of image bands; checked against the data. Default: what the data hold."""
     num_members: int
-    """Train this many networks at once, each from weights of its own; what is recorded and predicted is their mean
-    probability. For mlp, and for --finetune head: as many heads over the same features.
+    """Train this many networks at once, each from weights of its own; what is recorded and predicted is their common
+    answer, see --ensemble-strategy. With --finetune head: as many heads over the same features.
     """
     member_lr: Sequence[float] | str
-    """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""
-    member_weight_decay: Sequence[float] | str
-    """A weight decay for each of --num-members, which then start from the same weights; for adamw. Default: one for
-    all.
+    """A learning rate for each member; those of an mlp, and heads, then start from the same weights. Default: one
+    for all, or of several architectures that of each alone.
     """
+    member_weight_decay: Sequence[float] | str
+    """A weight decay for each member; those of an mlp, and heads, then start from the same weights. For adamw.
+    Default: one for all.
+    """
+    member_image_size: Sequence[int] | str
+    """Side of the square that each of several whole networks sees, in pixels; resized on the device from
+    --image-size, by default the largest of them. Default: what each would see alone.
+    """
+    member_seed: Sequence[int] | str
+    """The seed of the first weights of each member. Default: --seed, and the numbers after it."""
     compile: bool
     """Compile the network with torch.compile (needs a C++ compiler)."""
     compile_model: bool

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from litscope.config.section import Section, refuse
-from litscope.settings import COUNT, SHARE, Range, setting
+from litscope.defaults import network_name
+from litscope.fusions import NEEDS_DROPOUT, Rule
+from litscope.settings import COUNT, SEED, SHARE, Range, setting
+
+TYPES = ("single", "ensemble")
 
 
 def _model_type(word: str) -> str | None:
-    if word == "single":
+    if word in TYPES:
         return None
-    if word == "ensemble":
-        return "ensembles of whole networks cannot be trained yet; --num-members 5 trains five MLPs at once."
-    return f"it is single. An architecture is named by --arch: --arch {word}."
+    return f"it is one of {', '.join(TYPES)}. An architecture is named by --arch: --arch {word}."
 
 
 @dataclass
@@ -25,8 +27,16 @@ class ModelConfig(Section, group="model"):
     arch: str | None = setting(None, "model")
     """Architecture: any timm or torchvision classifier, `convnet` or `whitenet` (small images) or `mlp`. Default:
     chosen from the data."""
-    model_type: str = setting("single", check=_model_type)
-    """single: one network is trained."""
+    model_type: str | None = setting(None, check=_model_type)
+    """single trains one network; ensemble several whole ones at once, each with weights of its own, whose answers
+    become one. Default: single, but ensemble with --archs, and where --num-members are whole networks."""
+    archs: list[str] = setting([], "architectures", is_for_images=True)
+    """Architectures of an ensemble, one for each member (resnet18,resnet34,vit_b_16); of more --num-members they take
+    turns. Default: what one network would be."""
+    ensemble_strategy: Rule = "mean"
+    """How the answers of the members become one: mean, median or vote; or a rule that learns on validation data, at the
+    end of a run: weighted, stacked (a temperature each, then weights, then a temperature) or uncertainty_weighted (by
+    the scatter of passes with dropout)."""
     hidden: list[int] = setting([], check=COUNT)
     """Widths of the hidden layers of an mlp, from its input on (256,256). Default: 256,256."""
     num_classes: int | None = setting(None, check=Range(least=2))
@@ -52,18 +62,24 @@ class ModelConfig(Section, group="model"):
     feature_views: int = setting(0, check=Range(least=0), is_for_images=True)
     """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
     with. 0 trains on the images as they are."""
-    dropout_rate: float = setting(0.0, check=SHARE)
-    """Dropout before the classifier head, in [0, 1)."""
+    dropout_rate: float | None = setting(None, check=SHARE)
+    """Dropout before the classifier head, in [0, 1). Default: 0; with --ensemble-strategy uncertainty_weighted 0.2."""
     in_channels: int | None = setting(None, check=COUNT, is_for_images=True)
     """Number of image bands; checked against the data. Default: what the data hold."""
     num_members: int = setting(1, check=COUNT)
-    """Train this many networks at once, each from weights of its own; what is recorded and predicted is their mean
-    probability. For mlp, and for --finetune head: as many heads over the same features."""
+    """Train this many networks at once, each from weights of its own; what is recorded and predicted is their common
+    answer, see --ensemble-strategy. With --finetune head: as many heads over the same features."""
     member_lr: list[float] = setting([], check=Range(above=0))
-    """A learning rate for each of --num-members, which then start from the same weights. Default: one for all."""
+    """A learning rate for each member; those of an mlp, and heads, then start from the same weights. Default: one for
+    all, or of several architectures that of each alone."""
     member_weight_decay: list[float] = setting([], check=Range(least=0))
-    """A weight decay for each of --num-members, which then start from the same weights; for adamw. Default: one for
-    all."""
+    """A weight decay for each member; those of an mlp, and heads, then start from the same weights. For adamw. Default:
+    one for all."""
+    member_image_size: list[int] = setting([], check=COUNT, is_for_images=True)
+    """Side of the square that each of several whole networks sees, in pixels; resized on the device from --image-size,
+    by default the largest of them. Default: what each would see alone."""
+    member_seed: list[int] = setting([], check=SEED)
+    """The seed of the first weights of each member. Default: --seed, and the numbers after it."""
     compile: bool = setting(False, "compile-model")
     """Compile the network with torch.compile (needs a C++ compiler)."""
 
@@ -72,20 +88,74 @@ class ModelConfig(Section, group="model"):
         super().check()
         if self.weights is not None and self.pretrained:
             raise refuse("weights", self.weights, "--pretrained asks for other weights. Give one of the two.")
-        for name in ("member_lr", "member_weight_decay"):
+        self._check_archs()
+        count = self.count
+        for name in ("member_lr", "member_weight_decay", "member_image_size", "member_seed"):
             values = getattr(self, name)
-            if values and len(values) != self.num_members:
-                raise refuse(
-                    name, values, f"it is one number for each member, and --num-members is {self.num_members}."
-                )
+            if values and len(values) != count:
+                said = f"--num-members is {count}" if not self.archs else f"there are {count} of them"
+                raise refuse(name, values, f"it is one number for each member, and {said}.")
+        if self.ensemble_strategy in NEEDS_DROPOUT and self.dropout_rate == 0:
+            allowed = (
+                f"--ensemble-strategy {self.ensemble_strategy} weights members by how their answers scatter under "
+            )
+            allowed += "dropout, and without it none does. Leave it out for 0.2, or take another strategy."
+            raise refuse("dropout_rate", 0, allowed)
         is_mlp = self.arch is not None and self.arch.lower() == "mlp"
-        if self.hidden and self.arch is not None and not is_mlp:
-            raise refuse("hidden", self.hidden, f"it is for --arch mlp, not {self.arch}. Leave one out.")
-        if self.num_members == 1:
+        named = self.archs or ([] if self.arch is None else [self.arch])
+        if self.hidden and named and "mlp" not in [arch.lower() for arch in named]:
+            raise refuse("hidden", self.hidden, f"it is for --arch mlp, not {self.name}. Leave one out.")
+        if count == 1:
             return
-        if self.arch is not None and not is_mlp and self.finetune in ("lp-ft", "full"):
-            allowed = "whole networks are not trained at once, only their heads (--finetune head). Leave one out."
-            raise refuse("num_members", self.num_members, allowed)
         if is_mlp and self.weights is not None:
             allowed = "each mlp starts from weights of its own. Leave --weights out."
-            raise refuse("num_members", self.num_members, allowed)
+            raise refuse("num_members", count, allowed)
+        if self.is_surely_stacked and self.member_image_size:
+            what = "mlps" if is_mlp else "heads"
+            raise refuse(
+                "member_image_size", self.member_image_size, f"several {what} see the same images. Leave it out."
+            )
+
+    def _check_archs(self) -> None:
+        """What a list of architectures and the kind of model allow."""
+        if not self.archs:
+            return
+        if self.model_type == "single":
+            raise refuse("model_type", "single", f"--archs {','.join(self.archs)} are several. Leave one of them out.")
+        if self.arch is not None and set(self.archs) != {self.arch}:
+            raise refuse("archs", self.archs, f"--arch {self.arch} names one network. Leave one of them out.")
+        if {arch.lower() for arch in self.archs} == {"mlp"}:
+            allowed = f"mlps are trained in one stack. Give --arch mlp --num-members {max(self.count, 2)}."
+            raise refuse("archs", self.archs, allowed)
+        if self.count == 1:
+            allowed = f"it is one network. Give --num-members 5 for five of it, or --arch {self.archs[0]} for one."
+            raise refuse("archs", self.archs, allowed)
+        if self.num_members != 1 and self.num_members < len(self.archs):
+            raise refuse("num_members", self.num_members, f"--archs names {len(self.archs)}. Leave one of them out.")
+        if self.finetune in ("lp-ft", "head") and len(set(self.archs)) > 1:
+            allowed = "the networks of --archs are trained whole. Give --finetune full, or leave it out."
+            raise refuse("finetune", self.finetune, allowed)
+        if self.weights is not None and len(set(self.archs)) > 1:
+            allowed = f"they are of one network, and --archs names {len(set(self.archs))}. Leave one of them out."
+            raise refuse("weights", self.weights, allowed)
+
+    @property
+    def count(self) -> int:
+        """How many networks are trained, as far as it is given; 1 too where an ensemble's number is still to choose."""
+        return max(self.num_members, len(self.archs))
+
+    @property
+    def member_archs(self) -> list[str]:
+        """The architecture of each member of an ensemble of whole networks; empty where it is none."""
+        return [self.archs[number % len(self.archs)] for number in range(self.count)] if self.archs else []
+
+    @property
+    def name(self) -> str | None:
+        """The network by name, or the several by theirs; None where it is not chosen yet."""
+        return network_name(self.arch, self.member_archs)
+
+    @property
+    def is_surely_stacked(self) -> bool:
+        """Whether several members, as far as is given, are layers or heads of one network, and no whole ones."""
+        is_mlp = (self.arch or "").lower() == "mlp"
+        return not self.archs and (is_mlp or self.finetune == "head")

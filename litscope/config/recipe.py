@@ -103,10 +103,11 @@ class Recipe:
 
     def note_chosen(self, before: Recipe) -> None:
         """Note as chosen what has a value here and was open (None, auto) before."""
-        left_open = (None, "auto")
-        self.chosen |= {
-            key for key in RESTS_ON if before._value(key) in left_open and self._value(key) not in left_open
-        }
+        self.chosen |= {key for key in RESTS_ON if before._is_open(key) and not self._is_open(key)}
+
+    def _is_open(self, key: str) -> bool:
+        """Whether a setting that may be chosen is not."""
+        return self._value(key) in ((1,) if key == "model.num_members" else (None, "auto", []))
 
     def _value(self, key: str) -> Any:
         group, name = key.split(".")
@@ -120,14 +121,24 @@ class Recipe:
         if Path(weights).suffix.lower() in WEIGHTS_SUFFIXES or weights.startswith((".", "~", "/")):
             raise refuse("weights", weights, "there is no such file.")
 
+    def check_members(self) -> None:
+        """Once it is chosen what the members are: refuse what does not leave each as it would be alone.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        self._check_members()
+        self._check_member_settings()
+        self._check_folds()
+
     def _check_members(self) -> None:
-        count, optimizer = self.model.num_members, self.training.optimizer
+        count, optimizer = self.model.count, self.training.optimizer
         if count == 1:
             return
         if optimizer.lower() not in OPTIMIZERS_OF_TORCH:
             alone = f"each member must be changed as it would be alone, which {', '.join(OPTIMIZERS_OF_TORCH)} do."
             raise refuse("num_members", count, f"{alone} Leave --optimizer {optimizer} out.")
-        if self.training.gradient_clip_val is not None:
+        if self.training.gradient_clip_val is not None and self.model.is_surely_stacked:
             one_norm = "--gradient-clip-val clips one norm over all of them, so a member would depend on the others."
             raise refuse("num_members", count, f"{one_norm} Leave one out.")
 
@@ -148,6 +159,9 @@ class Recipe:
         count = self.data.num_folds
         if count is None or self.data.fold is not None:
             return
+        if self.model.archs:
+            allowed = "the batch norms of whole networks see the samples that a member is to leave out."
+            raise refuse("num_folds", count, f"{allowed} Give --fold, or `litscope cv --folds {count}`.")
         if self.model.num_members != count:
             allowed = "without --fold each of as many --num-members leaves one out."
             raise refuse("num_folds", count, f"{allowed} Give --fold, or `litscope cv --folds {count}`.")

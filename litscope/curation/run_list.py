@@ -14,6 +14,7 @@ import yaml
 
 from litscope.attempts import valid_lines
 from litscope.claims import held
+from litscope.config.model import ModelConfig
 from litscope.config.resume import run_settings
 from litscope.console import from_here, moment, one_line, shell_word, table_lines
 from litscope.defaults import monitored
@@ -75,7 +76,7 @@ def run_facts(run: RunDir) -> RunFacts:
         run=str(run.path),
         state=summary.get("status") or _state(run, bool(attempts)),
         data=settings.get("data.dataset") or settings.get("data.train_urls") or settings.get("data.data_dir"),
-        arch=settings.get("model.arch"),
+        arch=_network(settings),
         epochs=len({row["epoch"] for row in rows}),
         metric=metric or None,
         value=best.get(metric),
@@ -93,6 +94,13 @@ def _told_by_script(run: RunDir) -> dict[str, Any]:
     """What the script of a watched run told about itself, under the names of settings."""
     told = dict(yaml.safe_load(run.recipe.read_text(encoding="utf-8"))["watch"] or {})
     return {"model.arch": told.get("network"), "data.dataset": told.get("data")}
+
+
+def _network(settings: dict[str, Any]) -> str | None:
+    """What the network of a run is called; None where its settings do not say so."""
+    archs, count = settings.get("model.archs") or [], settings.get("model.num_members") or 1
+    model = ModelConfig(arch=settings.get("model.arch"), archs=archs, num_members=count)
+    return model.name
 
 
 def in_short(run: RunDir, summary: dict[str, Any]) -> str:

@@ -32,7 +32,10 @@ _FEW = 50
 """With fewer training samples a class is named among the limits."""
 
 _RECIPE = {
-    "model": ("arch", "num_members", "dropout_rate", "finetune", "freeze_norms", "body_lr_scale"),
+    "model": (
+        *("arch", "archs", "num_members", "ensemble_strategy", "member_image_size", "member_lr"),
+        *("dropout_rate", "finetune", "freeze_norms", "body_lr_scale"),
+    ),
     "data": ("image_size", "augment", "batch_size", "tta"),
     "training": (
         *("lr", "optimizer", "weight_decay", "scheduler_type", "loss", "label_smoothing", "mixup", "cutmix"),
@@ -42,7 +45,7 @@ _RECIPE = {
 }
 """Settings that the card names, by section."""
 
-_OFF: tuple[Any, ...] = (None, False, 0, 0.0, "none", [], "full")
+_OFF: tuple[Any, ...] = (None, False, 0, 0.0, "none", [], "full", "mean")
 """Values of settings that change nothing."""
 
 

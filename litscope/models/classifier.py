@@ -123,6 +123,17 @@ class Classifier(Scheduled):
         assert self.net is not None
         self.divide(self.net, self.device_mesh["data_parallel"])
 
+    def lost_members(self) -> list[str]:
+        """The members of an ensemble of whole networks that have weights which are not finite; none where all are, or
+        none is different. Waits for the device.
+        """
+        whole, archs = self.whole_members, self.settings.archs
+        if whole is None or archs is None:
+            return []
+        is_lost = [not all(bool(p.isfinite().all()) for p in net.parameters()) for net in whole.nets]
+        names = [f"{number} ({arch})" for number, arch in enumerate(archs) if is_lost[number]]
+        return names if len(names) < len(archs) else []
+
     def _whiten(self, data: Any) -> None:
         """Let networks whose first layer is made of the training images see some of them."""
         whole = self.whole_members

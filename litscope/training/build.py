@@ -71,6 +71,8 @@ def make_classifier(
     model, is_image = recipe.model, data.kind == "image"
     given = _of_same_name(recipe, ClassifierSettings)
     given["num_classes"] = data.num_classes
+    if model.archs:
+        given |= {"archs": model.member_archs, "num_members": model.count}
     if is_image:
         given |= {"in_channels": data.in_channels, "image_size": data.image_size}
     else:
@@ -78,7 +80,8 @@ def make_classifier(
     factor = rate_factor(recipe)
     given |= {name: _scaled(given[name], factor) for name in ("lr", "member_lr") if factor != 1 and name in given}
     given["class_weights"] = class_weights(recipe.training.class_weights, data)
-    given["same_start"] = bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds)
+    has_settings = bool(model.member_lr or model.member_weight_decay or recipe.data.num_folds)
+    given["same_start"] = has_settings and not model.archs and not model.member_seed
     given["pretrained"] = bool(model.pretrained) and checkpoint is None
     if checkpoint is not None:
         state = load_checkpoint(checkpoint, mmap=True)
@@ -96,7 +99,7 @@ def _scaled(rate: float | list[float], factor: float) -> float | list[float]:
     return [one * factor for one in rate] if isinstance(rate, list) else rate * factor
 
 
-_SHAPES = ("arch", "hidden", "num_members", "image_size")
+_SHAPES = ("arch", "archs", "hidden", "num_members", "image_size", "member_image_size")
 """Settings that decide which weights a network has."""
 
 
@@ -285,7 +288,7 @@ def describe(job: Job) -> list[str]:
     length = f"{training.max_steps} steps" if training.max_steps else number_of(training.epochs or 0, "epoch")
     device = plan.device_type + (f" x {plan.world_size}" if plan.world_size > 1 else "")
     lines = [
-        f"{recipe.model.arch}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
+        f"{recipe.model.name}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
         f"{device}, {plan.precision}"
     ]
     if plan.world_size > 1:

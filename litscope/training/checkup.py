@@ -114,16 +114,18 @@ def _weights_place(start: Prepared) -> Path | str | None:
     """Where the weights are that this run starts from: a file, else the URL from which `fit` would fetch them; None for
     a random start, and for a run that goes on."""
     model = start.recipe.model
-    if start.checkpoint is not None or model.arch is None:
+    archs = list(dict.fromkeys(model.archs)) or [name for name in [model.arch] if name is not None]
+    if start.checkpoint is not None or not archs:
         return None
     if model.weights is not None:
-        return find_weights(model.weights, model.arch, ask=False).place
-    return place_of_weights(model.arch) if model.pretrained else None
+        return find_weights(model.weights, archs[0], ask=False).place
+    places = [place_of_weights(arch) for arch in archs] if model.pretrained else []
+    return next((place for place in places if isinstance(place, str)), places[0] if places else None)
 
 
 def _require_reachable(start: Prepared, place: Path | str | None) -> None:
     if place is None:
-        arch = start.recipe.model.arch
+        arch = start.recipe.model.arch or next(iter(start.recipe.model.archs), None)
         why = why_never_weights(arch) if arch is not None and start.checkpoint is None else "it goes on with its own"
         raise ModelError(
             f"--fetch-weights: this run starts from no pretrained weights ({why or '--pretrained is off'}). Name some, "

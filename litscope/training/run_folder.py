@@ -147,7 +147,7 @@ def open_run(start: Prepared, is_first: bool) -> RunDir:
         return RunDir.open(folder)
     if path is not None:
         return RunDir.create(path)
-    return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.arch}", numbers_first=True))
+    return RunDir.create(claim_folder(f"{data.source.name}-{recipe.model.name}", numbers_first=True))
 
 
 def abandon(run: RunDir, start: Prepared) -> None:

@@ -53,7 +53,7 @@ def write_summary(
         },
         facts={
             "dataset": recipe.data.origin,
-            "arch": recipe.model.arch,
+            "arch": recipe.model.name,
             "num_parameters": outcome.num_parameters if outcome else None,
             "device": plan.device_type,
             "global_batch_size": global_batch(recipe, plan.world_size),

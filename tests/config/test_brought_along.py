@@ -164,8 +164,8 @@ def test_a_tpu_is_not_offered_where_it_is_refused(here: Path, capsys: pytest.Cap
 def test_model_type_is_a_setting_of_its_own() -> None:
     recipe = parse(["--model-type", "single", "--arch", "resnet18"])
     assert values(recipe, "model.model_type", "model.arch") == ["single", "resnet18"]
-    with pytest.raises(ConfigError, match="--model-type ensemble: ensembles of whole networks cannot be trained yet"):
-        parse(["--model-type", "ensemble"])
+    with pytest.raises(ConfigError, match="--model-type single: --archs convnet,resnet18 are several"):
+        parse(["--model-type", "single", "--archs", "convnet,resnet18"])
     with pytest.raises(ConfigError, match=r"--model-type vit_b_16: .*--arch vit_b_16"):
         recipe_from_keywords(model_type="vit_b_16")
 

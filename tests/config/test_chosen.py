@@ -15,7 +15,9 @@ from litscope.config.yamlfile import dump
 from litscope.errors import ConfigError
 
 CHOSEN: dict[str, Any] = {
-    "model.arch": "convnet", "model.num_classes": 10, "model.in_channels": 3, "model.pretrained": False,
+    "model.arch": "convnet", "model.model_type": "ensemble", "model.archs": ["convnet"], "model.num_members": 3,
+    "model.member_image_size": [32, 16, 32], "model.member_lr": [0.003, 0.001, 0.003], "model.dropout_rate": 0.2,
+    "model.num_classes": 10, "model.in_channels": 3, "model.pretrained": False,
     "model.finetune": "full", "model.body_lr_scale": 1.0, "model.layer_decay": 1.0,
     "model.freeze_norms": False,
     "data.image_size": 32, "data.crop_pct": 0.875, "data.interpolation": "bicubic", "data.batch_size": 64,

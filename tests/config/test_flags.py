@@ -300,11 +300,14 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "training.resume": st.none(),
         "training.calibrate": st.just("none"),  # not without the best checkpoint
         **dict.fromkeys(("training.threshold", "training.coverage"), st.none()),  # the same
-        "model.model_type": st.just("single"),
+        "model.model_type": st.sampled_from(["single", "ensemble", None]),
         "model.hidden": st.just([]),  # for an mlp
         "model.num_members": st.just(1),  # not with --weights, or another optimizer than torch's
         "model.member_lr": st.just([]),  # as many as members
         "model.member_weight_decay": st.just([]),
+        "model.member_image_size": st.just([]),
+        "model.member_seed": st.just([]),
+        "model.archs": st.just([]),  # not with another --arch
         "data.cache_size": st.sampled_from(["5000000", "256M", "1.5G", None]),
         "data.storage_timeout": st.floats(0, 1e6),
         "data.on_bad_data": st.sampled_from(["skip", "stop"]),

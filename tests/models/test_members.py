@@ -159,9 +159,9 @@ def test_members_resume_to_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--arch", "convnet", "--finetune", "full"], "whole networks are not trained at once, only their heads"),
         (["--arch", "mlp", "--weights", "mlp.pt"], "each mlp starts from weights of its own"),
-        (["--gradient-clip-val", "1"], "one norm over all of them"),
+        (["--arch", "mlp", "--gradient-clip-val", "1"], "one norm over all of them"),
+        (["--arch", "mlp", "--member-image-size", "8,8,8,8"], "several mlps see the same images"),
         (["--optimizer", "lamb"], "changed as it would be alone"),
         (["--num-members", "0"], "it is 1 or more"),
     ],

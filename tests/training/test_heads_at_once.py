@@ -150,10 +150,10 @@ def test_a_fitted_head_follows_what_was_decided(folder: Path, weights: Path, tmp
 
 
 def test_what_is_refused(folder: Path, weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="whole networks are not trained at once, only their heads"):
-        head(folder, weights, tmp_path / "run", num_members=2, finetune="full")
-    with pytest.raises(ConfigError, match=r"convnet starts from scratch.*Give --weights, or --arch mlp"):
-        fit(str(folder), arch="convnet", num_members=2, run_dir=str(tmp_path / "run"), accelerator="cpu")
+    with pytest.raises(ConfigError, match=r"--num-members 2: whole networks of .* are an ensemble"):
+        head(folder, weights, tmp_path / "run", num_members=2, finetune="full", model_type="single")
+    with pytest.raises(ConfigError, match="--num-members 2: whole networks of convnet are an ensemble"):
+        fit(str(folder), arch="convnet", num_members=2, run_dir=str(tmp_path / "run"), model_type="single")
 
 
 @pytest.mark.slow

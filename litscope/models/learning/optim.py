@@ -67,8 +67,8 @@ def param_groups(
 def member_groups(
     members: NetMembers, weight_decay: float, has_heads: bool, body_lr_scale: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """The groups of each of several networks, as it would have them alone; with the member's share of the rate and of
-    the weight decay.
+    """The groups of each of several networks, as it would have them alone; with the member's number, and its share of
+    the rate and of the weight decay.
 
     Args:
         has_heads: whether the heads are trained at the full rate of their member, and the rest as the next two say.
@@ -80,7 +80,7 @@ def member_groups(
         own = param_groups(net, weight_decay, head, body_lr_scale, layer_decay)
         for group in own:
             group["lr_share"] *= members.lr_shares[number]
-            group["decay_share"] = members.decay_shares[number]
+            group["decay_share"], group["member"] = members.decay_shares[number], number
         found += own
     return found
 

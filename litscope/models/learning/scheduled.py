@@ -81,8 +81,9 @@ class Scheduled(Forward, Measured):
         if whole is None or not gradient_clip_val:
             precision.clip_gradients(optimizer, gradient_clip_val or 0.0)
             return
-        for parameters in whole.groups():
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        for number in range(whole.num_members):
+            own = [p for group in optimizer.param_groups if group["member"] == number for p in group["params"]]
+            nn.utils.clip_grad_norm_(own, gradient_clip_val)
 
     def on_train_start(self) -> None:
         """Plan the schedule, now that the loaders are there (before, asking for them would disturb a resumed one)."""

@@ -102,10 +102,6 @@ class NetMembers(nn.Module):
                 seen[key] = resized(x[number] if x.ndim == 5 else x, size).contiguous(memory_format=form)
             yield seen[key]
 
-    def groups(self) -> list[list[nn.Parameter]]:
-        """The parameters of each member that are trained."""
-        return [[p for p in net.parameters() if p.requires_grad] for net in self.nets]
-
 
 def resized(images: Tensor, side: int | None) -> Tensor:
     """Square images of another side: (B, K, H, H) -> (B, K, side, side).

@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from typing import TYPE_CHECKING
 
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
 from litscope.config.training import LEAST_CANARY_EPOCHS
 from litscope.defaults import DEFAULT_PATIENCE, Family, best_of, default_weight_decay, optimizer_family
+from litscope.training.choosing.ensemble_choices import (
+    check_finetune,
+    choose_networks,
+    each_alone,
+    settle_ensemble,
+)
 from litscope.training.choosing.facts import SMALL_PIXELS, DataFacts
+from litscope.training.choosing.image_choices import choose_images, choose_member_images, fixed_image_size
 from litscope.training.choosing.network_choices import (
     LEAST_TUNING_EPOCHS,
     TUNING_CPU_S,
     FindStart,
     HasWeights,
-    affordable_size,
     choose_finetune,
     choose_model,
     is_tuned,
@@ -33,16 +38,13 @@ from litscope.training.choosing.network_choices import (
 )
 
 if TYPE_CHECKING:
-    from litscope.models.networks.preprocessing import Preprocessing
+    pass
 
 FEW_VALIDATION = 1_000
 """Below this many validation samples accuracy takes few values, and its first best epoch is found by luck."""
 
 MOST_FITTED_EPOCHS = 10
 """Of all of a network whose head was fitted first: more add little."""
-
-LEAST_CPU_PIXELS, CPU_PIXELS = 128, 160
-"""Where weights saw larger images, a CPU shows them a size between these, near the shorter side."""
 
 RARE = 0.1
 """A binary problem whose rarer class has a smaller share than this is judged by average precision."""
@@ -66,85 +68,25 @@ def resolve(
     chosen = copy.deepcopy(recipe)
     lines: list[str] = []
     named = find_start(recipe) if find_start is not None and recipe.model.weights is not None else None
-    choose_model(chosen, facts, has_weights, lines, named)
-    if facts.kind == "image":
-        start = find_start(chosen) if find_start is not None and is_tuned(chosen) else None
-        seen = None if start is None else start.preprocessing
-        _choose_image_size(chosen, facts, None if seen is None else seen.image_size, lines)
-        if start is not None:
-            _choose_preprocessing(chosen, seen, lines)
+    if chosen.model.archs:
+        choose_networks(chosen, facts, has_weights, lines)
+    else:
+        choose_model(chosen, facts, has_weights, lines, named)
+    settle_ensemble(chosen, facts, lines)
+    if chosen.model.archs:
+        check_finetune(chosen)
+        choose_member_images(chosen, facts, find_start, lines)
+    elif facts.kind == "image":
+        choose_images(chosen, facts, find_start, lines)
     _choose_batch_size(chosen, facts, lines)
     choose_finetune(chosen, facts, lines)
     _choose_epochs(chosen, facts, lines)
     _choose_optimizer(chosen, facts, lines)
     _choose_loading(chosen, facts)
     _choose_monitor(chosen, facts, lines)
+    chosen.check_members()
     chosen.note_chosen(recipe)
     return chosen, lines
-
-
-def _choose_preprocessing(recipe: Recipe, seen: Preprocessing | None, lines: list[str]) -> None:
-    """Show images to a network as its weights saw them, and say so; what a person gave stays, and that is said too."""
-    data, channels = recipe.data, recipe.model.in_channels or 3
-    if seen is None:
-        lines.append(f"images as usual: {recipe.model.weights} does not say how its own were prepared")
-        return
-    other = [
-        f"--{name.replace('_', '-')} {given:g}" if isinstance(given, float) else f"--{name} {given}"
-        for name in ("crop_pct", "interpolation")
-        if (given := getattr(data, name)) not in (None, getattr(seen, name))
-    ]
-    if data.crop_pct is None:
-        data.crop_pct = seen.crop_pct
-    if data.interpolation is None:
-        data.interpolation = seen.interpolation
-    own = seen.mean is not None and seen.normalization(channels)[0] is None
-    notes = [f"here {' and '.join(other)}"] if other else []
-    notes += [f"of {channels} bands the data's own mean and deviation"] if own else []
-    lines.append("; ".join([seen.line(), *notes]))
-
-
-def _choose_image_size(recipe: Recipe, facts: DataFacts, seen: int | None, lines: list[str]) -> None:
-    """The side of the square that the network sees.
-
-    Args:
-        seen: the side that its weights saw, where they say so.
-    """
-    if recipe.data.image_size is not None:
-        return
-    fixed = _fixed_image_size(recipe.model.arch or "")
-    tuned = is_tuned(recipe)
-    if fixed is not None:
-        size, why = seen or fixed, f"{recipe.model.arch} is built for it"
-    elif facts.is_thumbnail and not tuned:
-        size, why = max(facts.height or 1, facts.width or 1), "the images' own size"
-    elif tuned and seen is not None:
-        size, why = seen, "what the weights saw"
-        if facts.device == "cpu":
-            usual = min(seen, CPU_PIXELS, max(LEAST_CPU_PIXELS, _round_up(facts.short_side, 32)))
-            size = affordable_size(recipe, facts, usual, seen)
-        if size < seen:
-            why = f"less than the {seen} that the weights saw, for speed on a CPU; --image-size {seen} is theirs"
-    elif tuned:
-        full = 224 if facts.device != "cpu" else 160
-        size = min(full, max(128, _round_up(facts.short_side, 32)))
-        why = "near what the pretrained network saw" if size < 224 else "what the pretrained network saw"
-    else:
-        full = 96 if facts.device == "cpu" else 128 if facts.num_train < 50_000 else 224
-        size = min(full, _round_up(facts.short_side, 32))
-        why = f"enough for {facts.num_train:,} images from scratch" if size == full else "the images' own size"
-    recipe.data.image_size = size
-    lines.append(f"image size {size}: {why}")
-
-
-def _fixed_image_size(arch: str) -> int | None:
-    """The input size of architectures that accept one size only, else None. A size in the name counts."""
-    if not re.match(
-        r"(vit|deit|beit|eva|swin|cait|xcit|maxvit|maxxvit|coat|mvit|twins|pit|tnt|volo|mixer|gmlp|resmlp)", arch
-    ):
-        return None
-    named = [int(n) for n in re.findall(r"_(\d{3})(?=_|\.|$)", arch) if int(n) % 14 == 0 or int(n) % 16 == 0]
-    return named[-1] if named else (256 if arch.startswith("swinv2") else 224)
 
 
 def _choose_batch_size(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
@@ -251,12 +193,24 @@ def _choose_optimizer(recipe: Recipe, facts: DataFacts, lines: list[str]) -> Non
         training.weight_decay = max(recipe.model.member_weight_decay)
     if training.scale_lr != "none" and training.scale_lr_devices is None:
         training.scale_lr_devices = _sharing_devices(recipe, facts)
+    if training.lr is None and len(set(recipe.model.archs)) > 1:
+        _choose_member_lr(recipe, facts, family, lines)
     if training.lr is None:
         training.lr, why = _learning_rate(recipe, facts, family)
         lines.append(f"learning rate {training.lr:g}: {why}")
     if training.weight_decay is None:
         training.weight_decay = default_weight_decay(training.optimizer)
         lines.append(f"weight decay {training.weight_decay:g}: usual for {training.optimizer}")
+
+
+def _choose_member_lr(recipe: Recipe, facts: DataFacts, family: Family, lines: list[str]) -> None:
+    """Learning rates of several architectures: what each would have alone."""
+    rates = [_learning_rate(own, facts, family)[0] for own in each_alone(recipe)]
+    if len(set(rates)) == 1:
+        return  # the usual line says which
+    recipe.model.member_lr, recipe.training.lr = rates, max(rates)
+    named = dict.fromkeys(f"{arch} {rate:g}" for arch, rate in zip(recipe.model.member_archs, rates, strict=True))
+    lines.append(f"learning rates {', '.join(named)}: what each would have alone")
 
 
 # Peak learning rate at a reference batch: (lr, batch).
@@ -289,11 +243,12 @@ def _learning_rate(recipe: Recipe, facts: DataFacts, family: Family) -> tuple[fl
     else:
         what = "from scratch"
     base, reference = _BASE_LR[family][what]
-    if what == "from scratch" and _fixed_image_size(model.arch or "") is not None:
+    arch = model.arch or next(iter(model.archs), "")
+    if what == "from scratch" and fixed_image_size(arch) is not None:
         base /= 2  # transformers from scratch diverge where convolutions do not (DeiT: 5e-4)
     if is_tuned(recipe) and model.body_lr_scale:  # the body's rate is what the weights bear
         base = min(base, usual_body_lr_scale(recipe) * base / model.body_lr_scale)
-    if model.arch == "convnet" and family != "sgd":
+    if arch == "convnet" and family != "sgd":
         base *= 3  # small, with batch norm throughout: measured on digits and 2,000 images of CIFAR-10
     is_of_one = recipe.training.scale_lr != "none"
     ratio = (_device_batch(recipe) if is_of_one else _effective_batch(recipe, facts)) / reference
@@ -348,10 +303,6 @@ def _power_of_two(x: float, down: bool = False) -> int:
     """The nearest power of two (in the logarithm), or the next one below."""
     exponent = math.log2(max(x, 1.0))
     return int(2 ** (math.floor(exponent) if down else round(exponent)))
-
-
-def _round_up(x: int, step: int) -> int:
-    return max(step, math.ceil(x / step) * step)
 
 
 def _clamp(x: int, least: int, most: int) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from litscope.config.recipe import Recipe
-from litscope.config.section import refuse
 from litscope.config.strategies import SHARDED, strategy_meant
 from litscope.errors import ConfigError
 from litscope.training.choosing.facts import DataFacts
@@ -181,7 +180,11 @@ def _architecture(tuned: str | None, facts: DataFacts) -> tuple[str, str]:
 def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     """What is trained of a network that starts from weights, and how fast."""
     model, given = recipe.model, recipe.training.lr
-    if model.num_members > 1 and facts.kind == "image" and model.arch != "mlp":
+    if model.archs:
+        if model.finetune == "auto" and is_tuned(recipe):
+            lines.append("finetune full: the members are whole networks; --finetune head trains heads over one body")
+        model.finetune = "full"
+    elif model.num_members > 1 and facts.kind == "image" and model.arch != "mlp":
         _choose_heads(recipe, lines)
     if not is_tuned(recipe):
         if model.finetune in ("head", "lp-ft"):
@@ -203,7 +206,8 @@ def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
     if model.finetune == "lp-ft":
         lines.append("epoch 1 is that of the fitted head: the weights stand still while the optimizer's moments settle")
     if model.layer_decay is None:
-        is_deep = given is None and model.finetune != "head" and is_timm_transformer(model.arch or "")
+        archs = model.archs or [model.arch or ""]
+        is_deep = given is None and model.finetune != "head" and all(map(is_timm_transformer, archs))
         model.layer_decay = LAYER_DECAY if is_deep else 1.0
         if is_deep:
             lines.append(f"layer decay {model.layer_decay:g}: early layers of transformers fit all images")
@@ -216,13 +220,6 @@ def choose_finetune(recipe: Recipe, facts: DataFacts, lines: list[str]) -> None:
 def _choose_heads(recipe: Recipe, lines: list[str]) -> None:
     """Several members of a network that is no mlp are heads over the features of one body."""
     model = recipe.model
-    if not is_tuned(recipe):
-        allowed = f"{model.arch} starts from scratch, and whole networks are not trained at once, only an mlp or heads "
-        allowed += "over the features of weights. Give --weights, or --arch mlp, or leave it out."
-        raise refuse("num_members", model.num_members, allowed)
-    if model.finetune in ("lp-ft", "full"):
-        allowed = f"whole networks are not trained at once, only their heads. Leave --finetune {model.finetune} out."
-        raise refuse("num_members", model.num_members, allowed)
     if model.finetune == "auto":
         model.finetune = "head"
         lines.append(f"finetune head: {model.num_members} heads train at once on the same features")

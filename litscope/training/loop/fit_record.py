@@ -59,7 +59,7 @@ class FitRecord:
         self._is_blended = bool(self.data.settings.mixup or self.data.settings.cutmix)
         self._has_clean_passes = self._is_blended and ledger
         self.use = DeviceUse(trainer.strategy.root_device)
-        self._losses = LossWatch(self.data.manifest.table["key"])
+        self._losses = LossWatch(self.data.manifest.table["key"], self.module.lost_members)
         pruning, device = self.data.pruning, trainer.strategy.root_device
         self._last_losses = None if pruning is None else LastLosses(pruning, device, recording.ranks)
         self._rate = 0.0

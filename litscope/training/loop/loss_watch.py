@@ -6,7 +6,7 @@ The losses stay on the device, and are read only where a number is written down 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import torch
@@ -20,10 +20,14 @@ class LossWatch:
 
     Args:
         keys: sample_id -> key, to name samples in an error.
+        lost_members: names the members of an ensemble whose weights are no numbers any more; asked for an error.
     """
 
-    def __init__(self, keys: Sequence[str] | pa.ChunkedArray = ()) -> None:
+    def __init__(
+        self, keys: Sequence[str] | pa.ChunkedArray = (), lost_members: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self._keys = keys
+        self._lost_members = lost_members
         self._losses: list[Tensor] = []
         self._batches: list[tuple[int, int, Tensor]] = []
         self._sum = 0.0
@@ -64,8 +68,11 @@ class LossWatch:
 
     def _describe(self, loss: float, step: int, epoch: int, ids: list[int]) -> str:
         named = [f"{i} ({self._keys[i]})" for i in ids[:5] if 0 <= i < len(self._keys)]
+        lost = self._lost_members()
+        whose = f" Its members that went wrong: {', '.join(lost)}; the others are as they should be." if lost else ""
         return (
-            f"The loss became {loss} at step {step} (epoch {epoch + 1}). Sample ids of that batch: "
+            f"The loss became {loss} at step {step} (epoch {epoch + 1}).{whose} Sample ids of that batch: "
             f"{', '.join(map(str, ids))}. The first of them: {', '.join(named)}. Checkpoints from before it stay. "
-            "Look at these samples, or try a lower --lr, --gradient-clip-val 1 or --precision 32."
+            f"Look at these samples, or try a lower {'--member-lr for these' if lost else '--lr'}, "
+            "--gradient-clip-val 1 or --precision 32."
         )

@@ -62,8 +62,8 @@ def _check_sharded(recipe: Recipe, plan: Plan) -> None:
         raise _not_under(
             given, "--finetune head", f"give --finetune full (of a head there is nothing to divide), {ddp}"
         )
-    if model.num_members > 1:
-        raise _not_under(given, f"--num-members {model.num_members}", f"leave it out, {ddp}")
+    if (several := _several(recipe)) is not None:
+        raise _not_under(given, several, f"leave it out, {ddp}")
     if training.optimizer.lower() not in OPTIMIZERS_OF_TORCH:
         names = ", ".join(OPTIMIZERS_OF_TORCH)
         raise refuse(
@@ -80,10 +80,20 @@ def _check_recomputed(recipe: Recipe) -> None:
     for flag, is_given in (
         ("--compile-model", recipe.model.compile),
         ("--finetune head", recipe.model.finetune == "head"),
-        ("--num-members", recipe.model.num_members > 1),
+        (_several(recipe) or "", _several(recipe) is not None),
     ):
         if is_given:
             raise ConfigError(f"--activation-checkpointing does not go together with {flag}. Leave one of the two out.")
+
+
+def _several(recipe: Recipe) -> str | None:
+    """The flag that asks for several networks; None where one is trained."""
+    model = recipe.model
+    if model.archs:
+        return f"--archs {','.join(model.archs)}"
+    if model.num_members > 1:
+        return f"--num-members {model.num_members}"
+    return "--model-type ensemble" if model.model_type == "ensemble" else None
 
 
 def _not_under(strategy: str, flag: str, instead: str) -> ConfigError:

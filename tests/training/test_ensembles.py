@@ -1,0 +1,106 @@
+"""`--model-type ensemble`: whole networks trained in one run, from the first step to what is predicted and exported."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import DIGITS, At, last, rows, send, small_fit
+from torch import Tensor
+
+import litscope
+from litscope.config.flags import recipe_from_keywords
+from litscope.errors import ConfigError, Interrupted, NonFiniteLossError
+from litscope.evaluation.evaluate import evaluate
+from litscope.live.records import epoch_rows
+from litscope.models.classifier import Classifier
+from litscope.rundir import RunDir
+from litscope.training.fit import run_recipe
+
+ALONE = {**DIGITS, "dropout_rate": 0.0, "num_threads": 1, "precision": "32", "channels_last": False}
+PAIR = {name: value for name, value in ALONE.items() if name != "arch"}
+PAIR |= {"archs": ["convnet", "mlp"], "member_image_size": [8, 12], "image_size": 8}
+
+
+def weights(run: RunDir, number: int | None = None) -> dict[str, Tensor]:
+    state = last(run.path)["state_dict"]
+    start = "net." if number is None else f"net.nets.{number}."
+    return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return small_fit(tmp_path_factory.mktemp("pair") / "run", PAIR, test_split=0.1, limit_val_batches=None).run
+
+
+@pytest.mark.flag("--archs")
+@pytest.mark.flag("--member-image-size")
+def test_an_ensemble_is_one_network_for_whoever_loads_it(pair: RunDir) -> None:
+    line = epoch_rows(pair)[-1]
+    assert {"val/loss_member_0", "val/accuracy_member_1"} <= line.keys()
+    assert evaluate(pair.path, "val", "last")["metrics"]["val/loss"] == pytest.approx(line["val/loss"], rel=1e-4)
+    model = Classifier.load_from_checkpoint(pair.checkpoints / "best.ckpt").eval()
+    x = torch.rand(5, 1, 8, 8)
+    p = model.own_logits(x).softmax(2).mean(0)
+    torch.testing.assert_close(model.probabilities({"image": x}), p)
+    found = litscope.load(pair.path).predict((x[:, 0].numpy() * 255).astype(np.uint8))
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-5)
+    assert len(rows(pair.path)) >= 2 * 6 * 32, "every visit is on record, of all together"
+
+
+@pytest.mark.flag("--member-seed")
+@pytest.mark.parametrize("clip", [{}, {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2}])
+def test_a_member_becomes_what_it_would_alone(clip: dict[str, Any], tmp_path: Path) -> None:
+    """Bit by bit: the same batches, seed, rate, decay and clipping, and no member knows of another."""
+    pairs = {"member_lr": [3e-3, 1e-3], "member_weight_decay": [0.1, 0.05], "member_seed": [7, 42], "lr": None}
+    together = small_fit(tmp_path / "two", PAIR, **{**pairs, **clip}).run
+    alone = small_fit(tmp_path / "one", ALONE, arch="mlp", lr=1e-3, weight_decay=0.05, image_size=12, **clip).run
+    own = weights(together, 1)
+    assert own.keys() == weights(alone).keys()
+    # Images of 12 pixels come from the loader there, and are made of 8 on the device here.
+    same = small_fit(tmp_path / "same", PAIR, **{**pairs, **clip, "member_image_size": [8, 8]}).run
+    alone = small_fit(tmp_path / "eight", ALONE, arch="mlp", lr=1e-3, weight_decay=0.05, image_size=8, **clip).run
+    for name, value in weights(alone).items():
+        assert torch.equal(weights(same, 1)[name], value), name
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(steps: int, tmp_path: Path) -> None:
+    flags = {**PAIR, "dropout_rate": 0.3, "ema_decay": 0.9, "steps_per_call": steps}
+    whole = small_fit(tmp_path / "whole", flags).run
+    with pytest.raises(Interrupted):
+        small_fit(tmp_path / "cut", flags, callbacks=[At(9, send(signal.SIGTERM))])
+    cut = small_fit(tmp_path / "cut", {}, resume=str(tmp_path / "cut")).run
+    for name, value in last(whole.path)["state_dict"].items():
+        assert torch.equal(last(cut.path)["state_dict"][name], value), name
+    assert epoch_rows(cut)[-1]["val/loss"] == epoch_rows(whole)[-1]["val/loss"]
+
+
+def test_a_member_that_diverges_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError) as caught:
+        small_fit(tmp_path / "run", PAIR, lr=None, member_lr=[1e-3, 1e30], optimizer="sgd", warmup_epochs=0.0)
+    assert "Its members that went wrong: 1 (mlp); the others are as they should be." in str(caught.value)
+    assert "--member-lr" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"strategy": "fsdp_full", "devices": "2"}, "--archs convnet,mlp does not work with --strategy fsdp_full"),
+        ({"activation_checkpointing": True}, "--activation-checkpointing does not go together with --archs"),
+    ],
+)
+def test_what_an_ensemble_does_not_go_with(flags: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        small_fit(tmp_path / "run", PAIR, **flags)
+
+
+def test_the_file_of_a_run_trains_the_same_ensemble(pair: RunDir, tmp_path: Path) -> None:
+    recipe = recipe_from_keywords(config=[str(pair.recipe)], run_dir=str(tmp_path / "again"))
+    again = run_recipe(recipe).run
+    for name, value in weights(pair).items():
+        assert torch.equal(weights(again)[name], value), name
