@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from litscope.evaluation.model import Model as Model
     from litscope.evaluation.model import load as load
     from litscope.evaluation.predict import predict as predict
+    from litscope.experiments.pruned import Pruning as Pruning
     from litscope.ledger.reader import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
     from litscope.opened import Run as Run
@@ -40,6 +41,7 @@ _HOME = {
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
     "Model": "litscope.evaluation.model",
+    "Pruning": "litscope.experiments.pruned",
     "Recipe": "litscope.config.recipe",
     "Run": "litscope.opened",
     "RunDir": "litscope.rundir",
@@ -63,6 +65,7 @@ __all__ = [
     "LitscopeError",
     "Manifest",
     "Model",
+    "Pruning",
     "Recipe",
     "Run",
     "RunDir",

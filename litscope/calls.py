@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 from litscope.config.flags import recipe_from_keywords
 from litscope.config.keywords import FitKeywords
@@ -17,6 +17,8 @@ from litscope.config.signature import names_flags
 from litscope.errors import ConfigError
 from litscope.experiments.cv import cross_validate
 from litscope.experiments.cv_result import CvResult
+from litscope.experiments.search_space import Pruner
+from litscope.experiments.shared_search import tune_in_workers
 from litscope.experiments.trials import TuneResult
 from litscope.experiments.tune import tune as search_settings
 from litscope.training.probes.lr_curve import LrResult
@@ -45,7 +47,8 @@ def tune(
     *,
     search: Mapping[str, str | Sequence[Any]] | Sequence[str] = (),
     trials: int = 16,
-    pruner: Literal["median", "none"] = "median",
+    pruner: Pruner = "median",
+    workers: int = 1,
     **flags: Unpack[FitKeywords],
 ) -> TuneResult:
     """Train with many settings, and say which are best.
@@ -54,7 +57,9 @@ def tune(
         dataset: as `litscope.fit`.
         search: ``{"lr": "1e-4..1e-1", "batch_size": [32, 64]}``, or words of --search; default: lr and weight_decay.
         trials: number of trainings in all.
-        pruner: "median" stops a trial that does worse than half of the earlier ones did by that epoch.
+        pruner: "median" stops a trial that does worse than half of the earlier ones did by that epoch; "halving" and
+            "hyperband" let the best third go on, again and again; "none" stops none.
+        workers: trials that train at the same time, each in a process of its own with a share of the cores.
         flags: of `litscope fit`; the settings that are not searched.
 
     Raises:
@@ -65,7 +70,10 @@ def tune(
     words = [f"{name}={_range(values)}" for name, values in search.items()] if isinstance(search, Mapping) else search
     if isinstance(words, str):
         raise ConfigError(f"search={words!r}: give a list of such words, or a mapping from names to ranges.")
-    return search_settings(_recipe(dataset, flags), list(words), trials, pruner)
+    recipe = _recipe(dataset, flags)
+    if workers != 1:
+        return tune_in_workers(recipe, list(words), trials, pruner, workers)
+    return search_settings(recipe, list(words), trials, pruner)
 
 
 @names_flags

@@ -214,8 +214,8 @@ def _checked(command: str, words: Sequence[str], is_data_elsewhere: bool) -> Lin
     from litscope.config.flags import parse_line
 
     line = parse_line(words, tune_options() if command == "tune" else ())
-    for option in ("join", "launcher"):
-        if line.options.get(option):
+    for option, usual in (("join", False), ("launcher", None), ("workers", 1)):
+        if line.options.get(option, usual) != usual:
             raise ConfigError(f"--{option}: `launch` sees to that; leave it out.")
     if command == "tune":
         from litscope.experiments.fresh import check_fresh

@@ -17,6 +17,9 @@ def tune(argv: list[str]) -> int:
     line = recipe_line(tune, argv, tune_options())
     if line is None:
         return 0
+    if line.options["workers"] != 1 and (line.options["join"] or line.options["launcher"] is not None):
+        other = "--join" if line.options["join"] else "--launcher"
+        raise ConfigError(f"--workers: with {other} each trial has a process of its own already; give one of the two.")
     if line.options["launcher"] is not None:
         if line.options["join"]:
             raise ConfigError("--launcher submits the tasks that --join; give one of the two.")
@@ -31,6 +34,10 @@ def tune(argv: list[str]) -> int:
             from litscope.experiments.shared_search import join
 
             found = join(*given)
+        elif line.options["workers"] != 1:
+            from litscope.experiments.shared_search import tune_in_workers
+
+            found = tune_in_workers(*given, line.options["workers"])
         else:
             from litscope.experiments.tune import tune as search
 
@@ -53,8 +60,15 @@ def tune_options() -> tuple[Option, ...]:
         Option(("--trials",), "Number of trials in all.", int, 16),
         Option(
             ("--pruner",),
-            "median: stop a trial that does worse than half of the earlier ones did by that epoch; none: stop none.",
+            "median: stop a trial that does worse than half of the earlier ones did by that epoch; halving, hyperband: "
+            "let the best third go on, again and again; none: stop none.",
             default="median",
+        ),
+        Option(
+            ("--workers",),
+            "Trials that train at the same time, each in a process of its own with a share of the cores.",
+            int,
+            1,
         ),
         Option(
             ("--launcher",),

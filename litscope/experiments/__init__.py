@@ -10,8 +10,12 @@
     many_runs        one recipe trained many times, in a single run where possible
     search_space     the settings that a search may vary
     trials           what a search found
+    study            what Optuna does for a search
     tune             which settings are best?
     shared_search    the same, asked by several processes that share a folder
+    search_workers   such processes on one machine, each with its share of the cores
+    pruned           a training inside an Optuna objective of one's own
+    search_report    the pictures and the page of a search
     cv               how good is a network on samples that it has not seen?
     cv_result        its answer: metrics of each fold and of all predictions
     prune            is training on fewer samples worth more than training for less time?

@@ -65,11 +65,11 @@ def as_members(recipe: Recipe, chosen: Recipe, count: int) -> None:
 
 
 @contextmanager
-def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Iterator[Path]:
+def folder_for(recipe: Recipe, command: str, *goes_on: str) -> Iterator[Path]:
     """The folder for everything that a command writes, --run-dir or runs/COMMAND-N, for this process alone.
 
     Args:
-        goes_on: a file whose presence means that an earlier call wrote the folder, and the command goes on there.
+        goes_on: files of which one means that an earlier call wrote the folder, and the command goes on there.
 
     Raises:
         ConfigError: if it holds something else.
@@ -80,7 +80,7 @@ def folder_for(recipe: Recipe, command: str, goes_on: str | None = None) -> Iter
     else:
         folder = Path(recipe.logging.run_dir)
         is_taken = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
-        if is_taken and not (goes_on is not None and (folder / goes_on).exists()):
+        if is_taken and not any((folder / name).exists() for name in goes_on):
             raise ConfigError(
                 f"--run-dir {folder}: the folder is not empty; `litscope {command}` needs a folder of its own."
             )

@@ -7,7 +7,7 @@ A range is `low..high`; rates and decays are drawn evenly on a logarithmic scale
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from litscope.config.fields import by_name, typed
 from litscope.config.recipe import Recipe
@@ -75,7 +75,8 @@ def parse_space(texts: list[str]) -> list[Dimension]:
     return space
 
 
-PRUNERS = ("median", "none")
+Pruner = Literal["median", "halving", "hyperband", "none"]
+PRUNERS = get_args(Pruner)
 
 
 def check_search(space: list[str], num_trials: int, pruner: str) -> None:
@@ -87,7 +88,7 @@ def check_search(space: list[str], num_trials: int, pruner: str) -> None:
     if num_trials < 1:
         raise ConfigError(f"--trials {num_trials}: it is 1 or more.")
     if pruner not in PRUNERS:
-        raise ConfigError(f"--pruner {pruner}: it is {' or '.join(PRUNERS)}.")
+        raise ConfigError(f"--pruner {pruner}: it is one of {', '.join(PRUNERS)}.{did_you_mean(pruner, PRUNERS)}")
     parse_space(space)
 
 

@@ -2,8 +2,9 @@
 
 If the settings are learning rate and weight decay of an MLP, or of a head on features, `AT_ONCE` of them train in one
 run as its members (`models.networks.members`), each as it would alone, on the same batches and from the same weights.
-That costs little more than one training. Everything else trains one after the other. A trial is judged by the monitored
-metric of its best epoch on the validation data; the test data stay unseen.
+That costs little more than one training. Everything else trains one after the other, or in several processes
+(`shared_search`). A trial is judged by the monitored metric of its best epoch on the validation data; the test data
+stay unseen.
 """
 
 from __future__ import annotations
@@ -12,21 +13,33 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from litscope.config.flags import build
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
-from litscope.console import say, shell_word
+from litscope.console import one_line, say, shell_word
 from litscope.defaults import optimizer_family
-from litscope.errors import ConfigError, Interrupted, MissingExtra, NonFiniteLossError
+from litscope.errors import (
+    ConfigError,
+    Interrupted,
+    LitscopeError,
+    MissingExtra,
+    NonFiniteLossError,
+    RunError,
+    Superseded,
+)
 from litscope.experiments.fresh import check_fresh
 from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
-from litscope.experiments.search_space import Dimension, check_search, default_space, parse_space, put
-from litscope.experiments.trials import Trial, TuneResult
+from litscope.experiments.search_report import report
+from litscope.experiments.search_space import Dimension, Pruner, check_search, default_space, parse_space, put
+from litscope.experiments.study import NUM_RANDOM, make_study, sampler, state_of, tell_again
+from litscope.experiments.trials import NO_VALUE, Trial, TuneResult
 from litscope.live.records import epoch_rows
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.rundir import RunDir, append_line, read_lines, write_text
@@ -37,19 +50,23 @@ from litscope.training.prepare import Prepared
 if TYPE_CHECKING:
     import optuna
 
-AT_ONCE = 8
+AT_ONCE = NUM_RANDOM
 """How many settings train as members of one run."""
 
-MEDIAN_OF = 5
-"""How many trials must be complete before one is stopped early."""
+LEAST_ALIVE = 3
+"""If so many trials fail by an error before any has a value, the search ends: others would fail as well."""
+
+RECIPE = "tune.yaml"
+"""In the folder of a search: what it searches around."""
+
+FAILURES = (LitscopeError, torch.OutOfMemoryError, MemoryError)
+"""What one trial may die of while the search goes on. Whatever else is raised is no matter of settings."""
 
 MEMBER_SETTINGS = ("lr", "weight_decay")
 MEMBER_METRICS = ("val/accuracy", "val/loss")
 
 
-def tune(
-    recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16, pruner: Literal["median", "none"] = "median"
-) -> TuneResult:
+def tune(recipe: Recipe, space: Sequence[str] = (), num_trials: int = 16, pruner: Pruner = "median") -> TuneResult:
     """Search for the settings with which a recipe trains best.
 
     Args:
@@ -58,7 +75,8 @@ def tune(
         space: `lr=1e-4..1e-1`, `batch_size=32,64` (see `search_space`); default: learning rate and weight decay.
         num_trials: number of trials in all.
         pruner: "median" stops a trial if its best metric so far is worse than the median that the completed
-            trials had after as many epochs. It only works for trials that train one by one and equally long.
+            trials had after as many epochs; "halving" and "hyperband" let the best third go on, again and again. They
+            only work for trials that train one by one and equally long.
 
     Raises:
         ConfigError: for an invalid space, or data without a validation set.
@@ -67,10 +85,10 @@ def tune(
         UserError: whatever `fit` would refuse.
     """
     asked = begin(recipe, space, num_trials, pruner)
-    study = optuna_study(asked, sampler(asked), None)
-    with folder_for(recipe, "tune", TRIALS) as folder:
+    with folder_for(recipe, "tune", RECIPE, TRIALS) as folder:
         require_alone(folder, num_trials)
-        search = Search(asked, folder, study)
+        keep_recipe(recipe, folder)
+        search = Search(asked, folder, make_study(asked.mode, pruner, asked.num_epochs))
         search.take_up()
         return search.search()
 
@@ -87,7 +105,7 @@ class Asked:
         reason: why settings cannot train as members of one run; None if they can.
         num_trials: number of trials in all.
         num_epochs: epochs of each trial; None if that is searched, or not known.
-        pruner: "median" or "none".
+        pruner: one of `search_space.PRUNERS`.
     """
 
     recipe: Recipe
@@ -124,31 +142,22 @@ def begin(recipe: Recipe, space: Sequence[str], num_trials: int, pruner: str) ->
     return Asked(recipe, start, dimensions, metric, mode, reason, num_trials, num_epochs, pruner)
 
 
-def sampler(asked: Asked, number: int = 0) -> optuna.samplers.BaseSampler:
-    """What proposes settings: the first ones by chance, the others by Optuna's TPE.
+def keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write down what is searched around; a later call in the folder must bring the same.
 
-    Args:
-        number: of the trial, where each has a sampler of its own, so that no two propose the same by chance.
+    Raises:
+        ConfigError: if the folder holds a search around another recipe.
     """
-    import optuna
-
-    return optuna.samplers.TPESampler(seed=asked.recipe.training.seed + number, n_startup_trials=AT_ONCE)
-
-
-def optuna_study(
-    asked: Asked, proposes: optuna.samplers.BaseSampler, storage: optuna.storages.BaseStorage | None
-) -> optuna.Study:
-    """Optuna's record of the trials, new or the one that a storage holds."""
-    import optuna
-
-    return optuna.create_study(
-        direction="maximize" if asked.mode == "max" else "minimize",
-        sampler=proposes,
-        pruner=_pruner(asked.pruner, asked.num_epochs),
-        storage=storage,
-        study_name=None if storage is None else "tune",
-        load_if_exists=storage is not None,
-    )
+    kept = copy.deepcopy(recipe)
+    kept.logging.run_dir = None
+    text, file = dump(kept), folder / RECIPE
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"--run-dir {folder} holds a search with other settings, which {file} has. Give the same flags but for "
+            "--trials, or another folder."
+        )
+    if not file.exists():
+        write_text(file, text)
 
 
 class Search:
@@ -170,6 +179,7 @@ class Search:
         self.is_at_once = asked.reason is None
         self.trials: list[Trial] = []
         self._reason = asked.reason
+        self._space = asked.dimensions
         self._distributions = {dimension.field.name: dimension.distribution for dimension in asked.dimensions}
         self._best: Callable[[list[float]], float] = max if self.mode == "max" else min
 
@@ -181,50 +191,72 @@ class Search:
             with catch_stop_requests():
                 while (left := self.num_trials - len(self.trials)) > 0:
                     self.round(min(left, AT_ONCE) if self.is_at_once else 1)
+                    self.require_alive()
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
                 f"Interrupted after {len(self.trials)} trials, which are in {self.folder / TRIALS}. "
                 f"To go on: the same command with --run-dir {shell_word(self.folder)}"
             ) from None
+        return self.finish()
+
+    def require_alive(self) -> None:
+        """End a search whose first trials all failed by an error.
+
+        Raises:
+            RunError: with the error of the last.
+        """
+        errors = [trial.reason for trial in self.trials if trial.reason is not None]
+        if len(self.trials) == len(errors) == LEAST_ALIVE:
+            raise RunError(
+                f"The first {LEAST_ALIVE} trials failed, so nothing more is tried. The last one: {errors[-1]}"
+            )
+
+    def finish(self) -> TuneResult:
+        """Write down the best, the pictures and the page.
+
+        Raises:
+            NonFiniteLossError: if no trial has a value.
+        """
         result = self.result()
         if not result.ranked:
+            reasons = [trial.reason for trial in self.trials if trial.reason is not None]
+            last = f" The last one failed: {reasons[-1]}" if reasons else ""
             raise NonFiniteLossError(
-                f"{self.metric} or the loss was NaN or infinite in all {self.num_trials} trials. Search smaller rates, "
-                "or give a --monitor that is defined."
+                f"{self.metric} or the loss was NaN or infinite in all {len(self.trials)} trials. Search smaller "
+                f"rates, or give a --monitor that is defined.{last}"
             )
         self.write_best(result)
-        return result
+        return report(result, self._space, self.recipe.training.seed)
 
     def result(self) -> TuneResult:
         """What is known by now."""
         return TuneResult(str(self.recipe.data.origin), self.metric, self.mode, tuple(self.trials), self.folder)
 
     def write_best(self, result: TuneResult) -> None:
-        """Write the recipe with the best settings."""
-        best = copy.deepcopy(self.recipe)
-        put(best, result.ranked[0].settings)
+        """Write the recipe with the best settings. Of a trial that trained alone, it also says how it was computed, so
+        that it repeats to the bit.
+        """
+        best, trial = copy.deepcopy(self.recipe), result.ranked[0]
+        put(best, trial.settings)
+        run = self._run_of(trial)
+        if run.is_run() and Counter(one.run for one in self.trials)[trial.run] == 1:
+            how = build({}, [run.recipe]).hardware
+            for name in ("precision", "channels_last", "num_threads"):
+                setattr(best.hardware, name, getattr(how, name))
         best.logging.run_dir = None
         write_text(result.config, dump(best))
 
+    def _run_of(self, trial: Trial) -> RunDir:
+        return RunDir(self.folder / Path(trial.run).name)  # the folder may have moved since
+
     def take_up(self) -> None:
         """Go on with the trials of an earlier search in the same folder."""
-        import optuna
-
         earlier = [Trial(**line) for line in read_lines(self.folder / TRIALS)]
         sharing = Counter(trial.run for trial in earlier)
         for trial in earlier:
-            run = RunDir(self.folder / Path(trial.run).name)  # the folder may have moved since
-            values = self._values(run, self.metric) if sharing[trial.run] == 1 else {}
+            values = self._values(self._run_of(trial), self.metric) if sharing[trial.run] == 1 else {}
             try:
-                self.study.add_trial(
-                    optuna.trial.create_trial(
-                        state=state_of(trial),
-                        params=trial.settings,
-                        distributions=self._distributions,
-                        value=None if trial.stopped_after is not None else trial.value,
-                        intermediate_values=values,
-                    )
-                )
+                tell_again(self.study, trial, values, self._space)
             except ValueError as error:
                 raise ConfigError(
                     f"--run-dir {self.folder} holds a search over another space ({error}). "
@@ -236,23 +268,17 @@ class Search:
 
     def round(self, count: int) -> None:
         """Train with the next settings."""
-        import optuna
-
+        self.study.sampler = sampler(self.recipe.training.seed, len(self.trials))
         asked = [self.study.ask(self._distributions) for _ in range(count)]
         for one, trial in zip(asked, self._train(asked), strict=True):
-            state = state_of(trial)
-            self.study.tell(one, trial.value if state == optuna.trial.TrialState.COMPLETE else None, state=state)
+            self.study.tell(one, trial.value if trial.state == "complete" else None, state=state_of(trial))
             append_line(self.folder / TRIALS, vars(trial), durable=True)
             self.trials.append(trial)
             self.tell(trial)
 
     def tell(self, trial: Trial) -> None:
         """Say how a trial ended."""
-        value = (
-            f"no value: {self.metric} or the loss is not a number"
-            if trial.value is None
-            else f"{self.metric} {trial.value:.4f}"
-        )
+        value = f"failed: {trial.reason or NO_VALUE}" if trial.value is None else f"{self.metric} {trial.value:.4f}"
         value += "" if trial.stopped_after is None else f", stopped after {trial.stopped_after} epochs"
         say(f"{self._title(trial.number)}: {trial.words}: {value} ({trial.wall_s:.1f} s)")
 
@@ -266,17 +292,18 @@ class Search:
                 return self._train_together([dict(one.params) for one in asked])
             except NonFiniteLossError:
                 say("tune: the loss of one of these settings is not a number; they train one by one")
+            except (Interrupted, Superseded):
+                raise
+            except FAILURES as error:
+                say(f"tune: {_words_of(error)}; they train one by one")
         return [self.train_one(number, one) for number, one in enumerate(asked, len(self.trials) + 1)]
 
     def train_one(self, number: int, asked: optuna.Trial) -> Trial:
         """Train with the settings of one trial."""
         began, settings = time.monotonic(), dict(asked.params)
-        recipe = copy.deepcopy(self.recipe)
-        put(recipe, settings)
-        recipe.check()
         folder = claim_folder(f"trial-{number:03d}", self.folder)
         lines = EpochLines(self._title(number), self.metric, settings.get("epochs", self.num_epochs))
-        value = stopped_after = None
+        value = stopped_after = reason = None
 
         def on_epoch(row: Mapping[str, Any]) -> bool:
             nonlocal stopped_after
@@ -289,9 +316,18 @@ class Search:
                 stopped_after = epoch + 1
             return stopped_after is not None
 
-        with suppress(NonFiniteLossError):  # this is a result too: the caller reports it, and tells the sampler
+        try:  # a failure is a result too: the caller reports it, and tells the sampler
+            recipe = copy.deepcopy(self.recipe)
+            put(recipe, settings)
+            recipe.check()
             value = self._value(train_aside(recipe, folder, self.start.actions, on_epoch=on_epoch), self.metric)
-        return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after)
+        except NonFiniteLossError:
+            pass
+        except (Interrupted, Superseded):
+            raise
+        except FAILURES as error:
+            reason = _words_of(error)
+        return Trial(number, settings, value, str(folder), round(time.monotonic() - began, 3), stopped_after, reason)
 
     def _train_together(self, settings: list[dict[str, Any]]) -> list[Trial]:
         began = time.monotonic()
@@ -330,26 +366,14 @@ def require_alone(folder: Path, num_trials: int) -> None:
     if (folder / STUDY).exists() and num_over < num_trials:
         raise ConfigError(
             f"--run-dir {folder}: several processes share this search; {num_over} of {num_trials} trials are over. "
-            "To train the next one beside the others: --join. To submit what is missing: --launcher slurm."
+            "To go on on this machine: --workers N. To train the next one beside the others: --join. To submit what is "
+            "missing: --launcher slurm."
         )
 
 
-def _pruner(name: str, num_epochs: int | None) -> optuna.pruners.BasePruner:
-    """The median rule of Golovin et al. 2017 ("Google Vizier", section 3.2.2) for trials of one length, or none."""
-    import optuna
-
-    if name == "none" or num_epochs is None:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(MEDIAN_OF, n_warmup_steps=max(1, num_epochs // 5))
-
-
-def state_of(trial: Trial) -> optuna.trial.TrialState:
-    """How a trial ended, in Optuna's terms."""
-    from optuna.trial import TrialState
-
-    if trial.value is None:
-        return TrialState.FAIL
-    return TrialState.COMPLETE if trial.stopped_after is None else TrialState.PRUNED
+def _words_of(error: Exception) -> str:
+    """An error in one line."""
+    return one_line(str(error).strip() or type(error).__name__)
 
 
 def _why_one_by_one(chosen: Recipe, dimensions: Sequence[Dimension]) -> str | None:

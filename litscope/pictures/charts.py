@@ -6,8 +6,6 @@ stay as they are.
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,26 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from litscope.console import one_line, say
+from litscope.console import one_line
+from litscope.pictures import canvas
+from litscope.pictures.canvas import Numbers
 from litscope.pictures.colours import BLUE, FAINT, GRID, INK, ORANGE, ORANGE_TEXT, rgb, text_on
 from litscope.pictures.lettering import shortened, wrapped
-from litscope.rundir import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-Numbers = Sequence[float] | npt.NDArray[np.float64]
-
-DPI = 130
 LONGEST_LINE = 24
 """Characters of a line of a class name on an axis."""
 FEW_CLASSES = 20
 """Up to so many, the name of a class may take two lines."""
 LONGEST_NAME = 32
 """Characters of a class name among more classes."""
-_MISSING_SIGN = re.compile(r"Glyph \d+ .*missing from")
-"""How matplotlib's warning about a sign begins that the font does not have."""
 _TITLES = {"f1": "F1", "auroc": "AUROC", "ap": "AP"}
 
 
@@ -61,11 +54,11 @@ def curves(
     panels = [(metric, f"train/{metric}", f"val/{metric}") for metric in modes]
     panels.append(("lr", "lr", ""))
     shown = [panel for panel in panels if any(_column(epoch_rows, name).size for name in panel[1:])]
-    figure = _figure(4.6 * max(1, len(shown)), 3.8 if title else 3.5)
+    figure = canvas.figure(4.6 * max(1, len(shown)), 3.8 if title else 3.5)
     epochs = np.array([row["epoch"] + 1 for row in epoch_rows])
     for number, (metric, first, second) in enumerate(shown, 1):
         axes = figure.add_subplot(1, len(shown), number)
-        _style(axes, "Learning rate" if metric == "lr" else _TITLES.get(metric, metric.capitalize()), "epoch")
+        canvas.style(axes, "Learning rate" if metric == "lr" else _TITLES.get(metric, metric.capitalize()), "epoch")
         _epoch_axis(axes, epochs)
         best_of = monitor if monitor in (first, second) else second
         for name, colour, text in ((first, BLUE, BLUE), (second, ORANGE, ORANGE_TEXT)):
@@ -84,7 +77,7 @@ def curves(
     if title:
         lines = wrapped(one_line(title), lambda line: len(line) <= 55 * max(1, len(shown)), 2)
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
-    _save(figure, path)
+    canvas.save(figure, path)
 
 
 def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Path, *, title: str = "") -> None:
@@ -104,7 +97,7 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
     margin = 0.35 + 0.075 * longest * (1.0 if num_classes <= FEW_CLASSES else 0.8)
     side = cell * num_classes
     width = max(side + margin + 0.9, 4.2)
-    figure = _figure(width, max(side + margin + (1.4 if title else 1.1), 3.6))
+    figure = canvas.figure(width, max(side + margin + (1.4 if title else 1.1), 3.6))
     axes = figure.add_subplot()
     colours = cell_colours(counts)
     axes.imshow(colours, aspect="equal", interpolation="nearest")
@@ -128,7 +121,7 @@ def confusion_matrix(matrix: npt.NDArray[Any], classes: Sequence[str], path: Pat
     if title:
         lines = [*wrapped(one_line(title), lambda line: len(line) <= 11 * width, 3), *lines]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
-    _save(figure, path)
+    canvas.save(figure, path)
 
 
 def reliability_diagram(
@@ -144,7 +137,7 @@ def reliability_diagram(
     """
     sure, right = np.asarray(confidence, np.float64), np.asarray(accuracy, np.float64)
     low, high = _wilson(right, np.asarray(count))
-    figure = _figure(4.6, 4.6)
+    figure = canvas.figure(4.6, 4.6)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1, zorder=1)
     axes.vlines(sure, sure, right, color=ORANGE, lw=3, alpha=0.6, zorder=2)
@@ -154,8 +147,8 @@ def reliability_diagram(
     axes.grid(color=GRID, lw=0.6)
     axes.set_xlabel("confidence", color=INK)
     axes.set_ylabel("share right, with 95 % of its scatter", color=INK)
-    _head(figure, title)
-    _save(figure, path)
+    canvas.head(figure, title)
+    canvas.save(figure, path)
 
 
 def _wilson(share: npt.NDArray[np.float64], count: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -175,7 +168,7 @@ def risk_coverage_curve(coverage: Numbers, risk: Numbers, area: float, path: Pat
         path: the PNG file.
         title: of which run and which samples it is.
     """
-    figure = _figure(4.6, 3.8)
+    figure = canvas.figure(4.6, 3.8)
     axes = figure.add_subplot()
     axes.plot(coverage, risk, color=BLUE, lw=1.6)
     axes.set_xlim(0, 1.02)
@@ -183,13 +176,8 @@ def risk_coverage_curve(coverage: Numbers, risk: Numbers, area: float, path: Pat
     axes.grid(color=GRID, lw=0.6)
     axes.set_xlabel(f"share of answers given, surest first (area {area:.4f})", color=INK)
     axes.set_ylabel("error rate among them", color=INK)
-    _head(figure, title)
-    _save(figure, path)
-
-
-def _head(figure: Figure, title: str) -> None:
-    lines = wrapped(one_line(title), lambda line: len(line) <= 52, 2) if title else []
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
+    canvas.head(figure, title)
+    canvas.save(figure, path)
 
 
 def cell_colours(counts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -225,17 +213,16 @@ def lr_curve(
         smooth: the smoothed losses; then the raw ones are drawn faintly.
         spread: the least and the greatest suggestion of the single sweeps.
     """
-    figure = _figure(6.4, 4.0)
+    figure = canvas.figure(6.4, 4.0)
     axes = figure.add_subplot()
-    _style(axes, "Learning-rate sweep", "learning rate")
+    canvas.style(axes, "Learning-rate sweep", "learning rate")
     axes.set_xscale("log")
     axes.set_ylabel("loss", color=INK)
     for lr, loss in zip(lrs, losses, strict=True):
-        axes.plot(
-            lr, _finite(loss), color=BLUE, lw=1.6 if smooth is None else 0.8, alpha=0.8 if smooth is None else 0.35
-        )
+        width, alpha = (1.6, 0.8) if smooth is None else (0.8, 0.35)
+        axes.plot(lr, canvas.finite(loss), color=BLUE, lw=width, alpha=alpha)
     for lr, loss in zip(lrs, smooth or [], strict=smooth is not None):
-        axes.plot(lr, _finite(loss), color=BLUE, lw=1.8)
+        axes.plot(lr, canvas.finite(loss), color=BLUE, lw=1.8)
     _limit_blow_up(axes, losses)
     if spread is not None:
         axes.axvspan(*spread, color=ORANGE, alpha=0.15, lw=0)
@@ -247,24 +234,7 @@ def lr_curve(
         )  # fmt: skip
     else:
         axes.set_title("no suggestion: the loss did not fall", loc="right", fontsize=9, color=ORANGE_TEXT)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
-
-
-def _style(axes: Axes, title: str, x_label: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.set_xlabel(x_label, color=INK)
-    axes.grid(axis="y", color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9, length=3, color=FAINT)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)
+    canvas.save(figure, path)
 
 
 def _epoch_axis(axes: Axes, epochs: npt.NDArray[Any]) -> None:
@@ -277,13 +247,8 @@ def _epoch_axis(axes: Axes, epochs: npt.NDArray[Any]) -> None:
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[np.float64]:
     """One value per row with NaN in the gaps; empty if no row has a finite value."""
-    values = _finite([np.nan if row.get(name) is None else row[name] for row in rows])
+    values = canvas.finite([np.nan if row.get(name) is None else row[name] for row in rows])
     return values if np.isfinite(values).any() else np.empty(0)
-
-
-def _finite(values: Numbers) -> npt.NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    return np.where(np.isfinite(array), array, np.nan)
 
 
 def _mark_best(
@@ -296,7 +261,7 @@ def _mark_best(
 
 def _limit_blow_up(axes: Axes, losses: Sequence[Numbers]) -> None:
     """Where a sweep diverges its losses dwarf everything: show up to twice the height at which it began."""
-    finite = [values[np.isfinite(values)] for values in map(_finite, losses)]
+    finite = [values[np.isfinite(values)] for values in map(canvas.finite, losses)]
     finite = [values for values in finite if values.size]
     if not finite:
         return
@@ -321,18 +286,3 @@ def _write_counts(axes: Axes, counts: npt.NDArray[np.float64], colours: npt.NDAr
             red, green, blue = colours[row, column].tolist()
             on = text_on((red, green, blue))
             axes.text(column, row, f"{int(count)}", ha="center", va="center", fontsize=size, color=on)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write the figure. Signs that the font lacks are drawn as boxes: one line says so, not a warning for each."""
-    with whole_file(path) as file, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        figure.savefig(file, format="png", dpi=DPI)
-    others = [warning for warning in caught if not _MISSING_SIGN.match(str(warning.message))]
-    for warning in others:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if len(others) < len(caught):
-        say(
-            f"{path}: the font has no signs for some of the names, so they are boxes there; "
-            "`font.family` in a matplotlibrc names another font"
-        )

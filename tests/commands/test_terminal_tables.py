@@ -27,7 +27,7 @@ from litscope.commands.line import show, write_lines
 from litscope.console import table_lines
 from litscope.evaluation.predict import Predictions
 from litscope.experiments.cv_result import CvResult
-from litscope.experiments.tune import Trial, TuneResult
+from litscope.experiments.trials import Trial, TuneResult
 from litscope.rundir import RunDir, append_line
 from litscope.training.loop.progress import Progress
 

@@ -13,8 +13,9 @@ from litscope.config.recipe import Recipe
 from litscope.errors import ConfigError
 from litscope.experiments import shared_search
 from litscope.experiments.shared_search import join
+from litscope.experiments.study import MEDIAN_OF
 from litscope.experiments.trials import TuneResult
-from litscope.experiments.tune import MEDIAN_OF, tune
+from litscope.experiments.tune import tune
 from litscope.rundir import read_lines
 
 SPACE = ["lr=1e-3..1e-1", "batch_size=16,32"]

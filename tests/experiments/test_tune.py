@@ -14,10 +14,12 @@ from forked import Forked, finished, started_cli
 
 from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
-from litscope.errors import ConfigError, NonFiniteLossError
+from litscope.errors import ConfigError, NonFiniteLossError, RunError
 from litscope.experiments import reruns as experiment
 from litscope.experiments.search_space import default_space, parse_space
-from litscope.experiments.tune import MEDIAN_OF, Trial, TuneResult, tune
+from litscope.experiments.study import MEDIAN_OF
+from litscope.experiments.trials import Trial, TuneResult
+from litscope.experiments.tune import tune
 from litscope.ledger.journal.actions import decisions, request
 from litscope.rundir import RunDir, read_lines
 from litscope.training.fit import fit
@@ -147,14 +149,14 @@ def test_a_loss_that_is_not_a_number_is_a_result(tmp_path: Path, capsys: pytest.
     found = search(tmp_path / "some", "lr=1e-3,1e38", trials=4)
     assert "the loss of one of these settings is not a number; they train one by one" in capsys.readouterr().err
     assert {trial.settings["lr"]: trial.value is None for trial in found.trials} == {1e-3: False, 1e38: True}
-    assert "ended with a loss that is not a number" in "\n".join(found.lines())
+    assert "failed, without val/loss: a loss or metric that is not a number" in "\n".join(found.lines())
     with pytest.raises(NonFiniteLossError, match="in all 2 trials"):
         search(tmp_path / "all", "lr=1e37,1e38", trials=2)
 
 
 def pruned(folder: Path, *more: str, trials: int = 10, **flags: object) -> list[Trial]:
     """A search of two rates, with a seed that `TestPruner` explains."""
-    return list(search(folder, "lr=1e-2,1e-8", *more, trials=trials, gradient_clip_val=1e6, seed=17, **flags).trials)
+    return list(search(folder, "lr=1e-2,1e-8", *more, trials=trials, gradient_clip_val=1e6, seed=29, **flags).trials)
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +211,28 @@ class TestPruner:
         assert [trial.stopped_after for trial in after[MEDIAN_OF:] if trial.settings["lr"] == 1e-8] == [2]
 
     def test_another_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="--pruner hyperband: it is median or none"):
-            pruned(tmp_path, pruner="hyperband")
+        with pytest.raises(ConfigError, match=r"--pruner medain: it is one of median, .*Did you mean 'median'"):
+            pruned(tmp_path, pruner="medain")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["halving", "hyperband"])
+def test_halving_lets_the_best_go_on_also_over_two_calls(pruner: str, tmp_path: Path) -> None:
+    """What an earlier call reported at each rung counts in the next, so that both come to what one call does."""
+
+    def search_to(folder: Path, trials: int) -> list[Trial]:
+        return pruned(folder, trials=trials, pruner=pruner, epochs=9)
+
+    whole = search_to(tmp_path / "whole", 9)
+    assert {trial.settings["lr"] for trial in whole if trial.state == "pruned"} >= {1e-8}
+    best = TuneResult("iris", "val/loss", "min", tuple(whole), tmp_path).ranked[0]
+    assert (best.settings["lr"], best.state) == (1e-2, "complete")
+    assert len(read_lines(Path(best.run) / "metrics" / "epochs.jsonl")) == 9
+    search_to(tmp_path / "parts", 5)
+    parts = search_to(tmp_path / "parts", 9)
+    assert [(t.settings, t.value, t.stopped_after) for t in parts] == [
+        (t.settings, t.value, t.stopped_after) for t in whole
+    ]
 
 
 def test_a_long_trial_is_heard_of(
@@ -285,13 +307,73 @@ def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
     assert done >= 2
 
 
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    """Finished trials are kept, what was killed trains anew, and no settings are proposed a second time."""
+    words = ["tune", "iris", "--search", "batch_size=8..64", "--trials", "5", "--epochs", "30", "--logger", "none"]
+    process = started_cli(*words, "--run-dir", str(tmp_path / "killed"))
+    process.wait_until_it_says("trial 2/")
+    process.kill()
+    process.wait(60)
+    kept = read_lines(tmp_path / "killed" / "trials.jsonl")
+    assert 2 <= len(kept) < 5
+    before = {line["run"]: (Path(line["run"]) / "summary.json").stat().st_mtime_ns for line in kept}
+    for folder in ("killed", "whole"):
+        assert main([*words, "--run-dir", str(tmp_path / folder)]) == 0
+    found, whole = (read_lines(tmp_path / folder / "trials.jsonl") for folder in ("killed", "whole"))
+    assert found[: len(kept)] == kept
+    assert {run: (Path(run) / "summary.json").stat().st_mtime_ns for run in before} == before
+    assert [(line["settings"], line["value"]) for line in found] == [
+        (line["settings"], line["value"]) for line in whole
+    ]
+
+
+def test_the_best_recipe_repeats_its_trial_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(tmp_path / "tune", "batch_size=16,32", "lr=1e-3..1e-1", trials=2)
+    command = found.to_dict()["command"].split()
+    assert command[:3] == ["litscope", "fit", "--config"]
+    assert command[3] in found.lines()[-1]
+    assert main([*command[1:], "--run-dir", str(tmp_path / "again")]) == 0
+    for mine, again in zip(
+        read_lines(Path(found.ranked[0].run) / "metrics" / "epochs.jsonl"),
+        read_lines(tmp_path / "again" / "metrics" / "epochs.jsonl"),
+        strict=True,
+    ):
+        measured = [name for name in mine if name.startswith(("train/", "val/"))]
+        assert len(measured) > 4
+        assert {name: mine[name] for name in measured} == {name: again[name] for name in measured}
+
+
+def test_a_trial_that_fails_is_told_apart_and_the_search_goes_on(tmp_path: Path) -> None:
+    found = search(tmp_path / "some", "arch=mlp,resnet18", trials=3, epochs=1, seed=1)
+    states = {trial.settings["arch"]: trial.state for trial in found.trials}
+    assert states == {"mlp": "complete", "resnet18": "failed"}
+    failed = next(trial for trial in found.trials if trial.state == "failed")
+    assert failed.reason is not None
+    assert "resnet18" in failed.reason
+    assert failed.reason in "\n".join(found.lines())
+    told = found.to_dict()
+    assert told["best"]["state"] == "complete"
+    assert {trial["state"] for trial in told["trials"]} == {"complete", "failed"}
+    assert {Path(picture).name for picture in told["pictures"]} == {"history.png", "slices.png", "parallel.png"}
+    with pytest.raises(RunError, match=r"The first 3 trials failed.*resnet"):
+        search(tmp_path / "all", "arch=resnet18,resnet34", trials=9, epochs=1)
+    assert len(read_lines(tmp_path / "all" / "trials.jsonl")) == 3
+
+
+def test_a_search_goes_on_with_the_same_recipe_alone(tmp_path: Path) -> None:
+    search(tmp_path, trials=1, epochs=1)
+    with pytest.raises(ConfigError, match=r"holds a search with other settings, which .*tune.yaml has"):
+        search(tmp_path, trials=2, epochs=2)
+
+
 def test_a_trial_whose_metric_is_undefined_has_no_value_and_comes_last(tmp_path: Path) -> None:
     trials = tuple(Trial(i, {"lr": 0.1 * i}, value, "run", 1.0) for i, value in ((1, None), (2, 0.5), (3, 0.7)))
     found = TuneResult("iris", "val/auroc", "max", trials, tmp_path)
     assert [trial.number for trial in found.ranked] == [3, 2]
     lines = found.lines()
-    assert [line.split()[:2] for line in lines[-4:-1]] == [["3", "0.7000"], ["2", "0.5000"], ["1", "-"]]
-    assert "1 of them ended with a loss that is not a number, or without val/auroc" in lines
+    assert [line.split()[:2] for line in lines[-4:-1]] == [["3", "0.7000"], ["2", "0.5000"], ["1", "failed"]]
+    assert "1 of them failed, without val/auroc: a loss or metric that is not a number" in lines
 
 
 def test_trials_without_a_value_end_in_a_sentence(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ ALLOWED = {
     "training": BASE | {"config", "data", "models", "ledger", "live", "curation", "features", "launch", "uncertainty"},
     "evaluation": BASE | {"config", "data", "models", "ledger", "curation", "features", "training", "uncertainty"},
     "delivery": BASE | {"config", "data", "models", "ledger", "curation", "training", "evaluation"},
-    "experiments": BASE | (ROOMS - {"delivery", "cluster", "studio"}),
+    "experiments": BASE | {"launch"} | (ROOMS - {"delivery", "cluster", "studio"}),
     "studio": BASE | {"config", "data", "ledger", "curation", "uncertainty"},
     "watch": BASE | {"data", "ledger", "live"},
     "calls": BASE | {"config", "training", "experiments"},
