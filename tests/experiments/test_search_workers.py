@@ -79,7 +79,7 @@ def test_a_process_is_known_by_its_start(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_worker_that_is_killed_loses_nothing_and_the_best_repeats_to_the_bit(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = started_cli(*LINE, "--epochs", "40", "--trials", "5", "--workers", "2", "--run-dir", "t", "--json")
+    process = started_cli(*LINE, "--epochs", "20", "--trials", "5", "--workers", "2", "--run-dir", "t", "--json")
     wait_for_trials(in_tmp / "t", 2)
     first, second = workers_of(process)
     affinities = [os.sched_getaffinity(pid) for pid in (first, second)]
@@ -105,9 +105,9 @@ def test_a_worker_that_is_killed_loses_nothing_and_the_best_repeats_to_the_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_search_whose_first_process_ends_goes_on(number: signal.Signals, in_tmp: Path) -> None:
-    words = [*LINE, "--epochs", "40", "--trials", "4", "--workers", "2", "--run-dir", "t"]
+    words = [*LINE, "--epochs", "20", "--trials", "4", "--workers", "2", "--run-dir", "t"]
     process = started_cli(*words)
-    process.wait_until_it_says("trial ", timeout=240)
+    process.wait_until_it_says("batch_size ", timeout=240)  # of a trial that is over
     workers = workers_of(process)
     process.send_signal(number)
     process.wait(120)
