@@ -34,7 +34,7 @@ class Batch(TypedDict, total=False):
     weight: Tensor
     """(B,) float32 factor of each sample's loss, present only where somebody reweighted a sample."""
     soft_label: Tensor
-    """(B, C) float32, present only when mixup or cutmix blended the batch."""
+    """(B, C) float32, present only when mixup or cutmix blended the batch, or the samples have grades."""
     visit: Tensor
     """(B,) int64, how often the epoch has drawn the sample before; present only where it may draw one several times."""
     left_out: Tensor

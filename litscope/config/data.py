@@ -57,6 +57,15 @@ class DataConfig(Section, group="data"):
     """Lists of images: the folder that relative paths start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
     """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says."""
+    positive_class: str | None = None
+    """The positive one of two classes, of which precision, recall, AUROC and thresholds tell; it becomes the second.
+    Default: the second as their names are ordered."""
+    soft_label_column: list[str] = setting([])
+    """CSV and Parquet files: the column with a grade of each row, which over the largest is how likely the positive
+    class is; or, for several classes, a column for each, named as it is (a,b,c). It is what training aims at; metrics
+    go by the label column, and where there is none (--target none) by a grade of 0.5."""
+    soft_label_max: float | None = setting(None, check=Range(above=0))
+    """The grade of --soft-label-column that is certain. Default: the largest, and 1 where none is above it."""
     sampler: Literal["uniform", "balanced", "weighted"] = "uniform"
     """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times."""
@@ -116,6 +125,9 @@ class DataConfig(Section, group="data"):
         super().check()
         self._check_shards()
         self._check_folds()
+        if self.soft_label_max is not None and len(self.soft_label_column) != 1:
+            allowed = "it is for one column of grades. Give --soft-label-column."
+            raise refuse("soft_label_max", self.soft_label_max, allowed)
         if self.crop_padding is not None and self.augment == "none":
             allowed = "--augment none crops nothing at random. Leave one out."
             raise refuse("crop_padding", self.crop_padding, allowed)

@@ -75,6 +75,10 @@ class FitKeywords(TypedDict, total=False):
     """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
     with. 0 trains on the images as they are.
     """
+    task: Literal["multiclass", "binary"]
+    """multiclass (a logit for each class) or binary: of two classes one logit, a sigmoid head; all else sees the two
+    logits (0, z). One of: multiclass, binary.
+    """
     dropout_rate: float | None
     """Dropout before the classifier head, in [0, 1). Default: 0; with --ensemble-strategy uncertainty_weighted 0.2."""
     in_channels: int | None
@@ -149,6 +153,17 @@ class FitKeywords(TypedDict, total=False):
     """Images in .npz and .npy files: the axis of each that is its channels. Default: as their shape says. One of:
     first, last.
     """
+    positive_class: str | None
+    """The positive one of two classes, of which precision, recall, AUROC and thresholds tell; it becomes the second.
+    Default: the second as their names are ordered.
+    """
+    soft_label_column: Sequence[str] | str
+    """CSV and Parquet files: the column with a grade of each row, which over the largest is how likely the positive
+    class is; or, for several classes, a column for each, named as it is (a,b,c). It is what training aims at;
+    metrics go by the label column, and where there is none (--target none) by a grade of 0.5.
+    """
+    soft_label_max: float | None
+    """The grade of --soft-label-column that is certain. Default: the largest, and 1 where none is above it."""
     sampler: Literal["uniform", "balanced", "weighted"]
     """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times.
@@ -260,7 +275,28 @@ class FitKeywords(TypedDict, total=False):
     class_weights: str | os.PathLike[str]
     """Weights of the classes in the loss: none, balanced (inverse frequency), or a JSON or CSV file of class,weight."""
     loss: Literal["cross_entropy", "focal"]
-    """cross_entropy, or focal with gamma 2 (Lin et al. 2017). One of: cross_entropy, focal."""
+    """cross_entropy, or focal (Lin et al. 2017). One of: cross_entropy, focal."""
+    focal_gamma: float | None
+    """How much less --loss focal counts samples that the network is already sure of; 0 is cross_entropy. Default: 2."""
+    logit_adjustment: float
+    """Tau of the logit-adjusted loss (Menon et al. 2021), 1 in the paper: training sees the logits plus tau log of
+    the classes' shares, and nothing else does, so that rare classes are predicted as if they were not; 0 is off.
+    """
+    robust: Literal["none", "gce", "elr", "small_loss"]
+    """What is done about wrong labels: none, gce (generalised cross-entropy; Zhang and Sabuncu 2018), elr
+    (early-learning regularisation; Liu et al. 2020) or small_loss (of each class, samples with large losses do not
+    count; Han et al. 2018). One of: none, gce, elr, small_loss.
+    """
+    gce_q: float | None
+    """q of --robust gce: near 0 it is cross-entropy, at 1 the mean absolute error. Default: 0.7."""
+    elr_lambda: float | None
+    """Strength of --robust elr. Default: 3."""
+    elr_beta: float | None
+    """Share of the past in the running targets of --robust elr. Default: 0.7."""
+    small_loss_share: float | None
+    """Share of each class that --robust small_loss passes over, about that of its wrong labels. Default: estimated
+    from the losses of each class before each epoch.
+    """
     ema_decay: float
     """Decay of an exponential moving average of the weights, used for validation and kept in checkpoints; 0 is off."""
     gradient_clip_val: float | None

@@ -62,6 +62,9 @@ class ModelConfig(Section, group="model"):
     feature_views: int = setting(0, check=Range(least=0), is_for_images=True)
     """With --finetune head: views of each training image, augmented as in as many epochs, that training takes turns
     with. 0 trains on the images as they are."""
+    task: Literal["multiclass", "binary"] = "multiclass"
+    """multiclass (a logit for each class) or binary: of two classes one logit, a sigmoid head; all else sees the two
+    logits (0, z)."""
     dropout_rate: float | None = setting(None, check=SHARE)
     """Dropout before the classifier head, in [0, 1). Default: 0; with --ensemble-strategy uncertainty_weighted 0.2."""
     in_channels: int | None = setting(None, check=COUNT, is_for_images=True)
@@ -105,6 +108,8 @@ class ModelConfig(Section, group="model"):
         named = self.archs or ([] if self.arch is None else [self.arch])
         if self.hidden and named and "mlp" not in [arch.lower() for arch in named]:
             raise refuse("hidden", self.hidden, f"it is for --arch mlp, not {self.name}. Leave one out.")
+        if self.task == "binary" and self.num_classes not in (None, 2):
+            raise refuse("task", self.task, f"it tells two classes apart, and --num-classes is {self.num_classes}.")
         if count == 1:
             return
         if is_mlp and self.weights is not None:

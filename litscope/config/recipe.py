@@ -138,6 +138,9 @@ class Recipe:
         if optimizer.lower() not in OPTIMIZERS_OF_TORCH:
             alone = f"each member must be changed as it would be alone, which {', '.join(OPTIMIZERS_OF_TORCH)} do."
             raise refuse("num_members", count, f"{alone} Leave --optimizer {optimizer} out.")
+        if self.training.robust in ("elr", "small_loss"):
+            alone = f"--robust {self.training.robust} follows what one network says of each sample."
+            raise refuse("num_members", count, f"{alone} Leave one out, or use --robust gce.")
         if self.training.gradient_clip_val is not None and self.model.is_surely_stacked:
             one_norm = "--gradient-clip-val clips one norm over all of them, so a member would depend on the others."
             raise refuse("num_members", count, f"{one_norm} Leave one out.")
@@ -181,6 +184,11 @@ class Recipe:
         elif sampler == "balanced" and training.class_weights != "none":
             counted = f"with --class-weights {training.class_weights} the loss would count rare classes a second time."
             allowed = f"{counted} Give one of the two."
+        elif sampler == "balanced" and training.logit_adjustment:
+            allowed = (
+                "--logit-adjustment makes up for classes of unequal size, and no class is drawn more often than "
+                "another. Give one of the two."
+            )
         else:
             return
         raise refuse("sampler", sampler, allowed)

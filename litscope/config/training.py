@@ -13,7 +13,7 @@ from litscope.config.calibration import AIMS, aim_of
 from litscope.config.section import Section, flag_of, is_folder, refuse
 from litscope.defaults import METRICS, NO_DIRECTION, Direction, best_of
 from litscope.errors import ConfigError, did_you_mean
-from litscope.settings import COUNT, SEED, SHARE, Range, setting
+from litscope.settings import COUNT, PART, SEED, SHARE, Range, setting
 
 LEAST_CANARY_EPOCHS = 5
 """With fewer epochs there is none between planting canaries and removing them."""
@@ -145,6 +145,10 @@ def _canary_share(value: float) -> str | None:
     return wrong and f"{wrong} 0.02 is usual."
 
 
+_OF_ROBUST = {"gce_q": "gce", "elr_lambda": "elr", "elr_beta": "elr", "small_loss_share": "small_loss"}
+"""Settings of one --robust alone."""
+
+
 @dataclass
 class TrainingConfig(Section, group="training"):
     """How long, how fast, against which loss, and what is kept."""
@@ -182,7 +186,25 @@ class TrainingConfig(Section, group="training"):
     class_weights: str = setting("none", check=_class_weights, takes=(os.PathLike,))
     """Weights of the classes in the loss: none, balanced (inverse frequency), or a JSON or CSV file of class,weight."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """cross_entropy, or focal with gamma 2 (Lin et al. 2017)."""
+    """cross_entropy, or focal (Lin et al. 2017)."""
+    focal_gamma: float | None = setting(None, check=Range(least=0))
+    """How much less --loss focal counts samples that the network is already sure of; 0 is cross_entropy. Default: 2."""
+    logit_adjustment: float = setting(0.0, check=Range(least=0))
+    """Tau of the logit-adjusted loss (Menon et al. 2021), 1 in the paper: training sees the logits plus tau log of the
+    classes' shares, and nothing else does, so that rare classes are predicted as if they were not; 0 is off."""
+    robust: Literal["none", "gce", "elr", "small_loss"] = "none"
+    """What is done about wrong labels: none, gce (generalised cross-entropy; Zhang and Sabuncu 2018), elr
+    (early-learning regularisation; Liu et al. 2020) or small_loss (of each class, samples with large losses do not
+    count; Han et al. 2018)."""
+    gce_q: float | None = setting(None, check=PART)
+    """q of --robust gce: near 0 it is cross-entropy, at 1 the mean absolute error. Default: 0.7."""
+    elr_lambda: float | None = setting(None, check=Range(least=0))
+    """Strength of --robust elr. Default: 3."""
+    elr_beta: float | None = setting(None, check=SHARE)
+    """Share of the past in the running targets of --robust elr. Default: 0.7."""
+    small_loss_share: float | None = setting(None, check=Range(above=0, most=0.5))
+    """Share of each class that --robust small_loss passes over, about that of its wrong labels. Default: estimated from
+    the losses of each class before each epoch."""
     ema_decay: float = setting(0.0, check=SHARE)
     """Decay of an exponential moving average of the weights, used for validation and kept in checkpoints; 0 is off."""
     gradient_clip_val: float | None = setting(None, check=Range(above=0))
@@ -270,6 +292,30 @@ class TrainingConfig(Section, group="training"):
             self._check_pruning()
         elif self.prune_ratio is not None:
             raise refuse("prune_ratio", self.prune_ratio, "nothing is pruned. Give --prune infobatch.")
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        """No value for a loss that is not the one, and no two losses."""
+        if self.focal_gamma is not None and self.loss != "focal":
+            raise refuse("focal_gamma", self.focal_gamma, f"--loss is {self.loss}. Give --loss focal.")
+        for name, how in _OF_ROBUST.items():
+            value = getattr(self, name)
+            if value is not None and self.robust != how:
+                raise refuse(name, value, f"--robust is {self.robust}. Give --robust {how}.")
+        if self.logit_adjustment and self.class_weights != "none":
+            counted = f"with --class-weights {self.class_weights} the loss would count rare classes a second time."
+            raise refuse("logit_adjustment", self.logit_adjustment, f"{counted} Give one of the two.")
+        if self.robust == "gce" and self.loss == "focal":
+            raise refuse("robust", self.robust, "it is a loss of its own, and so is --loss focal. Give one of the two.")
+        if self.robust in ("none", "gce"):
+            return
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name):
+                alone = f"with {flag_of(name)} images are blended, and no sample has an answer of its own."
+                raise refuse("robust", self.robust, f"{alone} Give one of the two, or --robust gce.")
+        if self.robust == "small_loss" and self.prune != "none":
+            allowed = f"--prune {self.prune} weights samples by their losses too. Give one of the two."
+            raise refuse("robust", self.robust, allowed)
 
     def check_monitor(self, given: Mapping[str, Direction | None]) -> None:
         """Check the monitor and its mode.

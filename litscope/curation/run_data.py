@@ -135,7 +135,8 @@ def _asked(
 ) -> Asked:
     """What the run's recipe says about its own file; of another one, as far as it applies there."""
     axis = channels or data.channels
-    asked = Asked(data.target, data.group_column, data.image_column, image_root or data.image_root, axis)
+    of_file = (data.target, data.group_column, data.image_column, image_root or data.image_root, axis)
+    asked = Asked(*of_file, tuple(data.soft_label_column), data.soft_label_max)
     if dataset is None:
         return asked
     path = Path(dataset).expanduser()
@@ -148,6 +149,7 @@ def _asked(
         image_column=data.image_column if data.image_column in there else None,
         image_root=image_root,
         channels=channels,
+        soft_labels=asked.soft_labels if set(asked.soft_labels) <= set(there) else (),
     )
 
 

@@ -22,6 +22,7 @@
     visits            how often an epoch had drawn the samples of a batch before
     overlay           what people decided about samples, laid over the manifest
     pruning           which training samples an epoch leaves out
+    small_loss        which training samples count in an epoch, by their losses
     loader            ids in, batches out, and the position in an epoch
     gather_loader     of data in memory
     stream_loader     of images that are decoded in every epoch

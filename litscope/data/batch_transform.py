@@ -46,9 +46,11 @@ class BatchTransform:
             return batch
         inputs, label = (batch[name], batch["label"]) if is_stack else (batch[name][None], batch["label"][None])
         mixing = {"mixup": self.mixup, "cutmix": self.cutmix}
+        soft = batch.get("soft_label")
+        softs = [None] * len(label) if soft is None else soft if is_stack else soft[None]
         pairs = [
-            mix_batch(x, y, self.num_classes, **mixing, key=(self.seed, epoch, number + i))
-            for i, (x, y) in enumerate(zip(inputs, label, strict=True))
+            mix_batch(x, y, self.num_classes, **mixing, key=(self.seed, epoch, number + i), soft_label=t)
+            for i, (x, y, t) in enumerate(zip(inputs, label, softs, strict=True))
         ]
         mixed = [torch.stack(parts) if is_stack else parts[0] for parts in zip(*pairs, strict=True)]
         batch[name], batch["soft_label"] = mixed

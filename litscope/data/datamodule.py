@@ -35,6 +35,7 @@ from litscope.data.resident import DeviceRows
 from litscope.data.sample_facts import SampleFacts
 from litscope.data.sampler import EpochOrder, Ids, num_steps
 from litscope.data.settings import DataSettings
+from litscope.data.small_loss import SmallLoss
 from litscope.data.sources.source import Source
 from litscope.data.stored import Normalization, squares
 from litscope.data.stream_loader import StreamLoader
@@ -54,6 +55,7 @@ class ClassificationData(L.LightningDataModule):
         settings: what was given.
         batch_size: samples per step and device, from the next epoch on.
         pruning: what training epochs leave out; None: nothing. Set by who tells it losses and plans its epochs.
+        selection: which training samples count in an epoch; None: all. Set and told as `pruning` is.
         stride: how many training batches to hand over as one stack, where they lie in memory (see
             `gather_loader.GatherLoader`); None hands over one at a time.
 
@@ -97,6 +99,7 @@ class ClassificationData(L.LightningDataModule):
         self.image_size = settings.image_size
         self.seed = settings.seed
         self.pruning: Pruning | None = None
+        self.selection: SmallLoss | None = None
         self._is_open = self.regroups = False
         self.stride: Callable[[int, int], int] | None = None
         self.left_out: Tensor | None = None
@@ -133,7 +136,7 @@ class ClassificationData(L.LightningDataModule):
         self.kind = self.source.kind
         self.classes = self.manifest.classes
         self.num_classes = len(self.classes)
-        self.overlay = Overlay(self.manifest.labels, are_drawn_by_weight=self.settings.sampler == "weighted")
+        self.overlay = Overlay(self.manifest.labels, self.settings.sampler == "weighted", self.source.soft_labels)
         self.train_ids, self.val_ids, self.test_ids = (
             self.readable(self.manifest.ids(split)) for split in ("train", "val", "test")
         )
@@ -208,6 +211,14 @@ class ClassificationData(L.LightningDataModule):
         if draws is not None:
             return ids[draws.shares(ids) > 0]
         return ids if self.pruning is None else self.pruning.kept(ids)
+
+    def class_shares(self) -> list[float]:
+        """(C,) how much of what training draws now is of each class, in samples."""
+        ids, draws = self.active_ids("train"), self.draws()
+        labels = self.overlay.labels.numpy()[ids]
+        shares = np.ones(len(ids)) if draws is None else draws.shares(ids)
+        found: list[float] = np.bincount(labels, shares / shares.mean(), minlength=self.num_classes).tolist()
+        return found
 
     def draws(self) -> Draws | None:
         """How an epoch that begins now draws its samples; None: each once."""

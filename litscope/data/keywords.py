@@ -46,6 +46,12 @@ class DataKeywords(TypedDict, total=False):
     """The folder that relative paths of a list start from. Default: that of the list."""
     channels: Literal["first", "last"] | None
     """The axis of images in .npz and .npy files that is the channels. Default: as their shape says."""
+    positive_class: str | None
+    """The positive one of two classes, which then is the second. Default: the second as their names are ordered."""
+    soft_label_column: str | Sequence[str] | None
+    """The column of a CSV or Parquet file with a grade of each row, or a column for each class; see `soft_labels`."""
+    soft_label_max: float | None
+    """The grade that is certain. Default: the largest, and 1 where none is above it."""
     folds: Folds | None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int

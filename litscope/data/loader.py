@@ -141,6 +141,9 @@ class Loader(ABC):
         weight = self._overlay.weight_of(ids)
         if weight is not None:
             batch["weight"] = weight.pin_memory() if self._pin_memory else weight
+        soft = self._overlay.soft_of(ids)
+        if soft is not None:
+            batch["soft_label"] = soft.pin_memory() if self._pin_memory else soft
         if self._pin_memory:
             batch["label"] = batch["label"].pin_memory()
         return batch

@@ -37,6 +37,9 @@ SPLITS = ("train", "val", "test")
 _RESERVED = ("sample_id", "key", "label", "split", "group", *CONTENT_COLUMNS)
 _METADATA_KEY = b"litscope"
 
+SOFT_LABEL = "soft_label"
+"""Column with the share of the second of two classes; of several classes `soft_label_<class>`."""
+
 Ids = npt.NDArray[np.int64]
 
 
@@ -162,10 +165,17 @@ class Manifest:
         found = hashlib.sha256(json.dumps([self.classes, len(self), self.has_content]).encode())
         found.update(self.labels.tobytes())
         found.update("\0".join(map(str, self.splits)).encode())
+        if self.grades.num_columns:
+            found.update(json.dumps(self.grades.to_pydict()).encode())
         column = self.table["digest" if self.has_content else "key"]
         parts = (part if isinstance(part, bytes) else str(part).encode() for part in column.to_pylist())
         found.update(b"\0".join(parts))
         return found.hexdigest()
+
+    @property
+    def grades(self) -> pa.Table:
+        """The columns of soft labels, named as `SOFT_LABEL` is; none where there are none."""
+        return self.table.select([name for name in self.table.column_names if name.startswith(SOFT_LABEL)])
 
     def with_splits(self, splits: Sequence[str] | npt.NDArray[np.object_]) -> Manifest:
         """The same samples, with other splits (N names)."""

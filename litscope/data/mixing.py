@@ -12,7 +12,14 @@ _MIX = 0x6D6978  # keeps these draws apart from those of augmentation
 
 
 def mix_batch(
-    inputs: Tensor, label: Tensor, num_classes: int, *, mixup: float, cutmix: float, key: tuple[int, int, int]
+    inputs: Tensor,
+    label: Tensor,
+    num_classes: int,
+    *,
+    mixup: float,
+    cutmix: float,
+    key: tuple[int, int, int],
+    soft_label: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Blend each sample with its neighbour in the (shuffled) batch: mixup or CutMix.
 
@@ -24,6 +31,7 @@ def mix_batch(
         mixup: alpha of mixup (Zhang et al. 2018), 0 for off.
         cutmix: alpha of CutMix (Yun et al. 2019), 0 for off; with both, each has half of the batches.
         key: (seed, epoch, number of the batch in the epoch).
+        soft_label: (B, C) float32, what is blended in place of the labels.
     Returns:
         The blended inputs, and soft labels (B, C) float32.
     """
@@ -43,5 +51,6 @@ def mix_batch(
         share = 1 - (bottom - top) * (right - left) / side**2
     else:
         inputs = torch.lerp(other, inputs, share)
-    target = (label[:, None] == torch.arange(num_classes, device=label.device)).to(torch.float32)  # (B, C)
-    return inputs, torch.lerp(target.roll(1, 0), target, share)
+    if soft_label is None:
+        soft_label = (label[:, None] == torch.arange(num_classes, device=label.device)).to(torch.float32)  # (B, C)
+    return inputs, torch.lerp(soft_label.roll(1, 0), soft_label, share)

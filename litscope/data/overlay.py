@@ -25,6 +25,7 @@ class Overlay:
     Args:
         labels: (N,) int64 class indices of the manifest, -1 where there is none.
         are_drawn_by_weight: see below.
+        soft_labels: (N, C) float32, what training aims at in place of the labels, NaN in rows without; None: nowhere.
 
     Attributes:
         labels: (N,) int64, as they are now. Changed in place.
@@ -34,9 +35,12 @@ class Overlay:
         is_discarded: (N,) bool.
     """
 
-    def __init__(self, labels: Ids, are_drawn_by_weight: bool = False) -> None:
+    def __init__(
+        self, labels: Ids, are_drawn_by_weight: bool = False, soft_labels: NDArray[np.float32] | None = None
+    ) -> None:
         self._original = as_tensor(labels)
         self.labels: Tensor = self._original.clone()
+        self._soft = None if soft_labels is None else as_tensor(soft_labels)
         self.weights: Tensor | None = None
         self.are_drawn_by_weight = are_drawn_by_weight
         self.factors: Tensor | None = None
@@ -64,6 +68,17 @@ class Overlay:
         weights = None if self.are_drawn_by_weight else self.weights
         parts = [values[ids] for values in (weights, self.factors) if values is not None]
         return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
+
+    def soft_of(self, ids: Tensor) -> Tensor | None:
+        """(B, C) float32: what training aims at for `ids` (B,), or None where that is the labels alone. A label that
+        somebody changed is certain, and so is one without a grade.
+        """
+        if self._soft is None:
+            return None
+        soft, labels = self._soft[ids], self.labels[ids]
+        is_graded = (labels == self._original[ids]) & ~soft.isnan().any(-1)
+        certain = torch.zeros_like(soft).scatter_(-1, labels.clamp(min=0).unsqueeze(-1), 1.0)
+        return torch.where(is_graded.unsqueeze(-1), soft, certain)
 
     def state(self) -> dict[str, Tensor]:
         """What differs from the manifest, for a checkpoint; empty where nothing does."""

@@ -22,7 +22,7 @@ from litscope.data.sources.splits import Folds
 from litscope.data.storage.store import use_endpoint
 from litscope.data.transforms import Policy
 from litscope.errors import ConfigError
-from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, by_own_names, setting, settle
+from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, Range, by_own_names, setting, settle
 from litscope.sizes import is_size
 from litscope.types import Interpolation
 
@@ -69,6 +69,12 @@ class DataSettings:
     """The folder that relative paths of a list start from. Default: that of the list."""
     channels: Literal["first", "last"] | None = None
     """The axis of images in .npz and .npy files that is the channels. Default: as their shape says."""
+    positive_class: str | None = None
+    """The positive one of two classes, which then is the second. Default: the second as their names are ordered."""
+    soft_label_column: str | Sequence[str] | None = None
+    """The column of a CSV or Parquet file with a grade of each row, or a column for each class; see `soft_labels`."""
+    soft_label_max: float | None = setting(None, check=Range(above=0))
+    """The grade that is certain. Default: the largest, and 1 where none is above it."""
     folds: Folds | None = None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int = setting(42, check=SEED)
@@ -195,6 +201,9 @@ class DataSettings:
             image_column=self.image_column,
             image_root=self.image_root,
             channels=self.channels,
+            positive_class=self.positive_class,
+            soft_label_column=[named] if isinstance(named := self.soft_label_column or [], str) else named,
+            soft_label_max=self.soft_label_max,
             seed=self.seed,
             folds=self.folds,
             cache_dir=self.cache_folder,

@@ -33,19 +33,20 @@ _FEW = 50
 
 _RECIPE = {
     "model": (
-        *("arch", "archs", "num_members", "ensemble_strategy", "member_image_size", "member_lr"),
+        *("arch", "task", "archs", "num_members", "ensemble_strategy", "member_image_size", "member_lr"),
         *("dropout_rate", "finetune", "freeze_norms", "body_lr_scale"),
     ),
     "data": ("image_size", "augment", "batch_size", "tta"),
     "training": (
         *("lr", "optimizer", "weight_decay", "scheduler_type", "loss", "label_smoothing", "mixup", "cutmix"),
+        *("focal_gamma", "logit_adjustment", "robust", "gce_q", "elr_lambda", "elr_beta", "small_loss_share"),
         *("class_weights", "ema_decay", "prune", "canaries", "seed"),
     ),
     "hardware": ("precision",),
 }
 """Settings that the card names, by section."""
 
-_OFF: tuple[Any, ...] = (None, False, 0, 0.0, "none", [], "full", "mean")
+_OFF: tuple[Any, ...] = (None, False, 0, 0.0, "none", [], "full", "mean", "multiclass")
 """Values of settings that change nothing."""
 
 

@@ -46,6 +46,12 @@ def fit_head(
         own = np.asarray(of_classes)[labels] * (1.0 if own is None else own)
     model.fit(x, labels, sample_weight=own)
     coefficients, intercept = model.coef_, model.intercept_
+    if head.out_features == 1:
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(coefficients))
+            if head.bias is not None:
+                head.bias.copy_(torch.from_numpy(intercept))
+        return float(model.score(x, labels))
     if len(model.classes_) == 2:
         coefficients, intercept = (np.concatenate([-part / 2, part / 2]) for part in (coefficients, intercept))
     at = torch.from_numpy(model.classes_)

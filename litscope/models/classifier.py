@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from litscope.errors import ModelError
+from litscope.errors import ConfigError, ModelError
 from litscope.models.forward import FUSION, SAMPLE_FACTS, inputs_of
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.keywords import ClassifierKeywords
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 WHITENING_IMAGES = 2_000
 """Training images from which `whitenet` computes its first layer: at 32 pixels almost two million patches."""
+
+OBJECTIVE = "litscope_objective"
+"""Where a checkpoint keeps what the loss has learned of classes and samples."""
 
 
 class Classifier(Scheduled):
@@ -83,7 +86,7 @@ class Classifier(Scheduled):
         if settings.num_classes is not None:
             self.given.try_out(settings.num_classes)
         self._remember(**vars(settings))
-        self.objective = ClassificationLoss(settings.loss, settings.label_smoothing, settings.class_weights)
+        self.objective = objective_of(settings)
         self.steps = Steps(self)
         self.asked_precision: str | None = None
         self.divide: Callable[[nn.Module, DeviceMesh], None] | None = None
@@ -113,8 +116,45 @@ class Classifier(Scheduled):
         settings = self.settings
         if stage == "fit" and trainer.ckpt_path is None and settings.weights is None:
             self._whiten(getattr(trainer, "datamodule", None))
+        if stage == "fit":
+            self._start_objective(getattr(trainer, "datamodule", None))
         if stage == "fit" and settings.compile and not self._is_compiled:
             self._compile()
+
+    def _start_objective(self, data: Any) -> None:
+        """Let the loss make room for what it keeps of classes and samples.
+
+        Raises:
+            ConfigError: if the data do not tell what it needs.
+        """
+        settings = self.settings
+        if not (settings.logit_adjustment or settings.robust == "elr"):
+            return
+        what = "robust='elr'" if settings.robust == "elr" else f"logit_adjustment={settings.logit_adjustment:g}"
+        if not hasattr(data, "class_shares"):
+            raise ConfigError(f"{what}: it needs a datamodule that knows its samples. Train on ClassificationData.")
+        given = data.settings
+        if settings.robust == "elr" and (given.mixup or given.cutmix):
+            raise ConfigError(f"{what}: with mixup or cutmix no sample has a prediction of its own. Leave them out.")
+        if settings.robust == "elr" and given.sampler != "uniform" and num_ranks() > 1:
+            raise ConfigError(
+                f"{what}: with --sampler {given.sampler} two devices may visit one sample in an epoch, and each would "
+                "have another target for it. Train on one device, or leave --sampler out."
+            )
+        assert settings.num_classes is not None
+        self.objective.start(len(data.manifest), settings.num_classes)
+        self._tell_shares()
+
+    def _tell_shares(self) -> None:
+        if self.objective.adjustment is not None:
+            data: Any = getattr(self.trainer, "datamodule", None)
+            self.objective.set_shares(data.class_shares())
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the loss how often each class comes, after what people decided since; within an epoch that stays."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.objective.adjustment is not None and not data.position()["batches_done"]:
+            self._tell_shares()
 
     def configure_model(self) -> None:
         """Divide the network, once: Lightning comes here before each fit, validation and test."""
@@ -297,7 +337,8 @@ class Classifier(Scheduled):
             fused = self._fused(logits.detach())
             return fused, fused, member_losses(self.objective, logits, target, over_ranks, fused)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
-        return logits, log_p, self.objective(log_p, target.label, target.soft_label, target.weight, over_ranks)
+        label, soft_label, weight, _, sample_id = target
+        return logits, log_p, self.objective(log_p, label, soft_label, weight, over_ranks, sample_id)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """probs (B, C) float32 and pred (B,) int64; sample_id (B,) and label (B,) where the batch has them."""
@@ -313,6 +354,7 @@ class Classifier(Scheduled):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take from the checkpoint what belongs to its weights; see `take_from`."""
         self.take_from(checkpoint)
+        self.objective.load_state(checkpoint.get(OBJECTIVE, {}))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint load without a download, a weights file or a compiler, and predict without its data: it
@@ -323,6 +365,8 @@ class Classifier(Scheduled):
         checkpoint[key] = {**checkpoint[key], **of_training}
         if self.fusion is not None:
             checkpoint[FUSION] = self.fusion.plain()
+        if kept := self.objective.state():
+            checkpoint[OBJECTIVE] = kept
         if self.sample_facts is not None:
             checkpoint[SAMPLE_FACTS] = {
                 **self.sample_facts,
@@ -330,6 +374,13 @@ class Classifier(Scheduled):
             }
         if self.readout is not None:
             checkpoint[READOUT] = self.readout.to_dict()
+
+
+def objective_of(settings: ClassifierSettings) -> ClassificationLoss:
+    """The loss that the settings ask for."""
+    named = ("focal_gamma", "logit_adjustment", "robust", "gce_q", "elr_lambda", "elr_beta")
+    given = {name: value for name in named if (value := getattr(settings, name)) is not None}
+    return ClassificationLoss(settings.loss, settings.label_smoothing, settings.class_weights, **given)
 
 
 # For `help` and notebooks.

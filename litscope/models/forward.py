@@ -135,6 +135,7 @@ class Forward(nn.Module):
         made = backbones.build(
             settings.arch or (usual if from_scratch or settings.weights is None else None),
             settings.num_classes,
+            has_one_logit=settings.task == "binary",
             in_channels=settings.in_channels or 3,
             image_size=settings.image_size,
             num_features=settings.num_features,
@@ -153,7 +154,7 @@ class Forward(nn.Module):
         self._memory_format = made.memory_format
         self._classes_of_head = made.classes
         self.notes += made.notes
-        head = heads.find_head(made.net, settings.num_classes)
+        head = heads.find_head(made.net, settings.num_outputs or settings.num_classes)
         self._heads = [] if head is None else [head]
         facts: dict[str, Any] = {"arch": made.arch, "hidden": made.hidden, "stem": made.stem}
         if settings.mean is None:
@@ -171,6 +172,7 @@ class Forward(nn.Module):
         made = build_ensemble(
             settings.archs,
             num_classes,
+            has_one_logit=settings.task == "binary",
             in_channels=settings.in_channels or 3,
             image_sizes=settings.member_image_size or [settings.image_size] * len(settings.archs),
             seeds=settings.member_seed,
@@ -335,15 +337,17 @@ class Forward(nn.Module):
         return x.float() / 255 if x.dtype == torch.uint8 else x
 
     def own_logits(self, x: Tensor) -> Tensor:
-        """What the network itself returns: (B, C), or (M, B, C) for M members."""
+        """What the network itself returns: (B, C), or (M, B, C) for M members. Of one that answers with the log-odds z
+        of the second of two classes: (0, z)."""
         if self.net is None:
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
         x = self._float(x)
         if x.ndim == 2 and self.settings.num_features is None and self.head is not None:
-            return self._of_features(x)
-        x = (x - self.mean) / self.std
-        logits: Tensor = self.net(x.contiguous(memory_format=self._memory_format))
-        return logits
+            logits = self._of_features(x)
+        else:
+            x = (x - self.mean) / self.std
+            logits = self.net(x.contiguous(memory_format=self._memory_format))
+        return torch.nn.functional.pad(logits, (1, 0)) if self.settings.task == "binary" else logits
 
     def _of_features(self, features: Tensor) -> Tensor:
         """(B, C) from what the head is given, (B, F): the same as from the images themselves."""

@@ -30,6 +30,11 @@ class ClassifierKeywords(TypedDict, total=False):
     """Each layer's share of the rate of the layer after it; see `optim.param_groups`."""
     freeze_norms: bool
     """Batch norms keep the running statistics of the weights that the network starts from."""
+    task: Literal["multiclass", "binary"]
+    """What the head answers with: a logit for each class, or for two classes one logit z, the log-odds of the
+    second. What is recorded, measured and returned then are the two logits (0, z), whose softmax is the sigmoid of
+    z.
+    """
     dropout_rate: float
     """Rate of the dropout before the head."""
     stem: Literal["standard", "small", "medium"] | None
@@ -92,6 +97,20 @@ class ClassifierKeywords(TypedDict, total=False):
     """One number per class."""
     loss: Literal["cross_entropy", "focal"]
     """The focal loss gives less weight to samples that the network is already sure of."""
+    focal_gamma: float | None
+    """How strongly it does so; 0 is cross-entropy. Default: 2."""
+    logit_adjustment: float
+    """Tau of the logit-adjusted loss; see `losses.ClassificationLoss`. 0 is off."""
+    robust: Literal["none", "gce", "elr", "small_loss"]
+    """What is done about labels that cannot be trusted: a generalised cross-entropy, or early-learning
+    regularisation (see `losses`). `small_loss` is the data's to do (`data.small_loss`) and changes no loss here.
+    """
+    gce_q: float | None
+    """q of the generalised cross-entropy: near 0 it is cross-entropy, at 1 the mean absolute error. Default: 0.7."""
+    elr_lambda: float | None
+    """Strength of early-learning regularisation. Default: 3."""
+    elr_beta: float | None
+    """Share of the past in its running targets. Default: 0.7."""
     monitor: str | None
     """The metric that the plateau schedule watches. Default: val/loss, or train/loss without validation."""
     mode: Literal["min", "max"] | None

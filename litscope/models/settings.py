@@ -16,12 +16,14 @@ from typing import Literal
 from litscope.defaults import network_name
 from litscope.errors import ConfigError
 from litscope.fusions import Rule
-from litscope.settings import COUNT, NOT_NEGATIVE, SHARE, Range, setting, settle
+from litscope.settings import COUNT, NOT_NEGATIVE, PART, SHARE, Range, setting, settle
 
 Kind = Literal["cosine", "onecycle", "step", "plateau", "constant"]
 Stem = Literal["standard", "small", "medium"]
 Tta = Literal["none", "flip", "shift"]
 Finetune = Literal["full", "lp-ft", "head"]
+Task = Literal["multiclass", "binary"]
+Robust = Literal["none", "gce", "elr", "small_loss"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class ClassifierSettings:
     """Each layer's share of the rate of the layer after it; see `optim.param_groups`."""
     freeze_norms: bool = False
     """Batch norms keep the running statistics of the weights that the network starts from."""
+    task: Task = "multiclass"
+    """What the head answers with: a logit for each class, or for two classes one logit z, the log-odds of the second.
+    What is recorded, measured and returned then are the two logits (0, z), whose softmax is the sigmoid of z."""
     dropout_rate: float = setting(0.0, check=SHARE)
     """Rate of the dropout before the head."""
     stem: Stem | None = None
@@ -104,6 +109,19 @@ class ClassifierSettings:
     """One number per class."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     """The focal loss gives less weight to samples that the network is already sure of."""
+    focal_gamma: float | None = setting(None, check=NOT_NEGATIVE)
+    """How strongly it does so; 0 is cross-entropy. Default: 2."""
+    logit_adjustment: float = setting(0.0, check=NOT_NEGATIVE)
+    """Tau of the logit-adjusted loss; see `losses.ClassificationLoss`. 0 is off."""
+    robust: Robust = "none"
+    """What is done about labels that cannot be trusted: a generalised cross-entropy, or early-learning regularisation
+    (see `losses`). `small_loss` is the data's to do (`data.small_loss`) and changes no loss here."""
+    gce_q: float | None = setting(None, check=PART)
+    """q of the generalised cross-entropy: near 0 it is cross-entropy, at 1 the mean absolute error. Default: 0.7."""
+    elr_lambda: float | None = setting(None, check=NOT_NEGATIVE)
+    """Strength of early-learning regularisation. Default: 3."""
+    elr_beta: float | None = setting(None, check=SHARE)
+    """Share of the past in its running targets. Default: 0.7."""
     monitor: str | None = None
     """The metric that the plateau schedule watches. Default: val/loss, or train/loss without validation."""
     mode: Literal["min", "max"] | None = None
@@ -135,6 +153,12 @@ class ClassifierSettings:
                 f"archs={self.archs}: it is one architecture for each member, two or more, and num_members is "
                 f"{self.num_members}."
             )
+        if self.task == "binary" and self.num_classes not in (None, 2):
+            raise ConfigError(f"task='binary': it tells two classes apart, and num_classes is {self.num_classes}.")
+        if self.robust == "elr" and self.num_members > 1:
+            raise ConfigError(
+                f"robust='elr': it keeps what one network says of each sample, and num_members is {self.num_members}."
+            )
         for name in ("member_lr", "member_weight_decay", "member_image_size", "member_seed", "member_stem"):
             values = getattr(self, name)
             if values is not None and len(values) != self.num_members:
@@ -151,3 +175,8 @@ class ClassifierSettings:
     def name(self) -> str | None:
         """The network by name, or the several by theirs; None where it is not known yet."""
         return network_name(self.arch, self.archs)
+
+    @property
+    def num_outputs(self) -> int | None:
+        """How many numbers the network itself answers with for a sample."""
+        return 1 if self.task == "binary" else self.num_classes

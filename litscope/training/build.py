@@ -21,6 +21,7 @@ from litscope.console import number_of
 from litscope.data.datamodule import ClassificationData
 from litscope.data.pruning import DEFAULT_RATIO, Pruning
 from litscope.data.settings import DataSettings
+from litscope.data.small_loss import SmallLoss
 from litscope.data.sources.source import Source
 from litscope.defaults import DEFAULT_PATIENCE
 from litscope.errors import ConfigError
@@ -278,6 +279,12 @@ def make_pruning(recipe: Recipe, data: ClassificationData) -> Pruning | None:
     return Pruning(training.prune, ratio, training.seed, data.overlay)
 
 
+def make_selection(recipe: Recipe, data: ClassificationData) -> SmallLoss | None:
+    """What counts in the epochs of a run, for opened data; None: everything."""
+    training = recipe.training
+    return SmallLoss(training.small_loss_share, data.overlay) if training.robust == "small_loss" else None
+
+
 def describe(job: Job) -> list[str]:
     """What trains, in a line; what several devices change, and what its ledger holds, where that is not obvious."""
     recipe, plan, data = job.recipe, job.plan, job.data
@@ -291,6 +298,9 @@ def describe(job: Job) -> list[str]:
         f"{recipe.model.name}: {_short(size)} parameters, {shape}, {batch}, lr {training.lr:g}, {length}, "
         f"{device}, {plan.precision}"
     ]
+    if recipe.model.task == "binary":
+        other, positive = data.classes
+        lines.append(f"one logit: the log-odds of {positive!r} against {other!r} (--positive-class turns them round)")
     if plan.world_size > 1:
         lines.append(global_batch_line(recipe, len(data.epoch_ids()), plan.world_size))
     if (training.mixup or training.cutmix) and plan.world_size > 1:

@@ -268,6 +268,7 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
     recipe, data, classifier = job.recipe, job.data, job.classifier
     classifier.asked_precision = recipe.hardware.precision
     data.stride, data.pruning, data.regroups = job.stride, build.make_pruning(recipe, data), True
+    data.selection = build.make_selection(recipe, data)
     recorder = build.make_recorder(job, stop_requests, preemption)
     if job.is_first:
         say(*classifier.notes, *build.describe(job))

@@ -314,6 +314,11 @@ def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
     if folder is None or not RunDir(folder).manifest.exists():
         return
     then = Manifest.read(RunDir(folder).manifest).classes
+    if set(then) == set(classes) and list(then) != list(classes):
+        raise RunError(
+            f"The run {folder} was trained on {_listed(then)}, in this order; now it is {_listed(classes)}. A run goes "
+            "on with the order that it began with: leave --positive-class out."
+        )
     came, went = ([name for name in one if name not in other] for one, other in ((classes, then), (then, classes)))
     if not came and not went:
         return
@@ -365,6 +370,10 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
         DataError: if there are fewer training samples than devices, of which each takes a part.
     """
     _check_count("--num-classes", recipe.model.num_classes, data.num_classes, "classes")
+    if recipe.model.task == "binary" and data.num_classes != 2:
+        raise ConfigError(
+            f"--task binary: it tells two classes apart, and the data have {data.num_classes}. Leave it out."
+        )
     if data.kind == "image":
         _check_count("--in-channels", recipe.model.in_channels, data.in_channels, "channels")
         _check_views(recipe, data)

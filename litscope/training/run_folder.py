@@ -171,11 +171,12 @@ def check_data(run: RunDir, now: Manifest, advice: str) -> None:
         return
     then = Manifest.read(run.manifest)
     found = match(now, then)
-    if found.is_same and then.classes == now.classes and np.array_equal(then.splits, now.splits):
+    is_graded_alike = then.grades.equals(now.grades)
+    if found.is_same and then.classes == now.classes and np.array_equal(then.splits, now.splits) and is_graded_alike:
         if not found.is_checked:
             say(f"{run.path}: {UNCHECKED}")
         return
-    what = found.differences() or "other labels or splits"
+    what = found.differences() or ("other labels or splits" if is_graded_alike else "other soft labels")
     raise RunError(
         f"The data are not those that {run.path} was trained on ({len(then)} samples then, {len(now)} now: {what}). "
         f"{advice}"

@@ -328,6 +328,14 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "hardware.signal": st.sampled_from(["USR1", "USR2"]),
         "data.sampler": st.just("uniform"),  # balanced: not with class weights
         "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
+        "model.task": st.just("multiclass"),  # binary: not with other num_classes
+        "data.soft_label_max": st.none(),  # not without a column of grades
+        "training.focal_gamma": st.none(),  # not without its loss
+        "training.logit_adjustment": st.just(0.0),  # not with class weights
+        "training.robust": st.just("none"),  # not with mixup
+        **dict.fromkeys(
+            [f"training.{name}" for name in ("gce_q", "elr_lambda", "elr_beta", "small_loss_share")], st.none()
+        ),
         "training.prune": st.just("none"),  # not with mixup, cutmix or overfit_batches
         "training.prune_ratio": st.none(),
         "training.canaries": st.just(0.0),  # not without the ledger

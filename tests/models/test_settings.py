@@ -145,6 +145,8 @@ def test_the_settings_follow_the_hyperparameters():
 SINCE = {"hidden": None, "finetune": "full", "body_lr_scale": 1.0, "layer_decay": 1.0, "freeze_norms": False}
 SINCE |= {"activation_checkpointing": False, "archs": None, "ensemble_strategy": "mean", "member_stem": None}
 SINCE |= {"member_image_size": None, "member_seed": None}
+SINCE |= {"task": "multiclass", "focal_gamma": None, "logit_adjustment": 0.0, "robust": "none"}
+SINCE |= {"gce_q": None, "elr_lambda": None, "elr_beta": None}
 """Settings that came later, with the value that means what was before them."""
 
 

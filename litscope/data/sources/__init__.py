@@ -11,6 +11,7 @@
     lists         CSV and Parquet files: lists of images, and tables
     columns       which column of a file is what: label, split, group, image paths, the index of rows
     image_files   image paths as people write them -> files that are there
+    soft_labels   grades of a file -> how likely each class is
     table_files   CSV and Parquet files as Arrow tables
     tables        how the columns of a table become features
     numbers       cells of a table -> numbers, without loss before they are centred

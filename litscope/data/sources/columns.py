@@ -61,6 +61,8 @@ class Asked:
         group_column: rows of one value stay in one split; "none".
         image_column: image paths; "none": the file is a table.
         image_root: the folder that relative image paths start from.
+        soft_labels: columns of grades; see `soft_labels`.
+        soft_label_max: the grade that is certain.
         channels: of `.npz` and `.npy` files: whether channels are the first or the last axis of an image.
     """
 
@@ -69,6 +71,8 @@ class Asked:
     image_column: str | None = None
     image_root: str | os.PathLike[str] | None = None
     channels: Literal["first", "last"] | None = None
+    soft_labels: tuple[str, ...] = ()
+    soft_label_max: float | None = None
 
 
 NOTHING = Asked()
@@ -97,6 +101,11 @@ def label_column(path: Path, names: Sequence[str], asked: str | None) -> str:
             f"its columns: {shown}."
         )
     return found
+
+
+def has_usual_label(names: Sequence[str]) -> bool:
+    """Whether a column has a usual name of one that holds the label."""
+    return _of_usual_name(names, LABEL_COLUMNS) is not None
 
 
 def one_hot_hint(table: pa.Table) -> str:

@@ -50,6 +50,7 @@ class Listing:
         features: columns that become features.
         separator: of the CSV file that the features are from.
         categories: names of features that are categories of whole numbers.
+        grades, grade_columns: (N, K) shares of the classes, and the columns that they are from; see `soft_labels`.
         encoding: what is needed besides to read new files alike: plain JSON values of the manifest's encoding.
     """
 
@@ -70,6 +71,8 @@ class Listing:
     features: pa.Table | None = None
     separator: str | None = None
     categories: frozenset[str] = frozenset()
+    grades: npt.NDArray[np.float64] | None = None
+    grade_columns: tuple[str, ...] = ()
     encoding: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from litscope.data.sources import columns
+from litscope.data.sources import columns, soft_labels
 from litscope.data.sources.arrays import table_keys
 from litscope.data.sources.columns import GROUP_COLUMN, NONE, Asked
 from litscope.data.sources.image_files import check_some, image_keys
@@ -42,10 +42,13 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
         DataError, ConfigError: if a column is missing, or its values cannot be used.
     """
     file = open_table(path)
-    try:
-        label = columns.label_column(path, file.names, asked.target)
-    except DataError as error:
-        raise DataError(f"{error}{_one_hot_hint(file)}") from None
+    label = None
+    if not soft_labels.has_no_label_column(asked, file.names, columns.has_usual_label(file.names)):
+        try:
+            label = columns.label_column(path, file.names, asked.target)
+        except DataError as error:
+            raise DataError(f"{error}{_one_hot_hint(file)}") from None
+    graded = soft_labels.named_columns(path, file.names, asked, label)
     group = columns.named_group(path, file.names, asked.group_column)
     split = columns.split_column([name for name in file.names if name not in (label, group)])
     special = [name for name in (label, group, split) if name]
@@ -56,12 +59,20 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     if image and group is None and asked.group_column is None and GROUP_COLUMN in table.column_names:
         group = GROUP_COLUMN
         notes.append(f"rows of one {group!r} stay in one split (--group-column none: they need not)")
-    labels, classes, more = index_labels(table[label], label, is_trained_on)
+    grades, more = soft_labels.grades_in(path, table, graded, asked.soft_label_max) if graded else (None, [])
+    notes += more
+    if label is None:
+        assert grades is not None
+        labels, classes, more = soft_labels.labels_of(grades, graded)
+    else:
+        labels, classes, more = index_labels(table[label], label, is_trained_on)
     splits = no_splits(table.num_rows)
     if split is not None:
         splits, split = _splits(path, table, split)
     notes += more
     others = table.drop_columns([name for name in (label, group, split, image) if name])
+    if image is None:
+        others = others.drop_columns(graded)
     others, more = _without_index(others, file.index)
     if image is None and more and not others.column_names:
         raise DataError(_nothing_left(path, table.column_names, special, more))
@@ -81,6 +92,8 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
         groups=group_names(table[group], group) if group else None,
         group_column=group or "",
         notes=[*file.notes, *notes, *more],
+        grades=grades,
+        grade_columns=tuple(graded),
     )
     if image is None:
         rows.features, rows.separator, rows.categories = others, file.separator, file.categories

@@ -41,6 +41,7 @@ from litscope.data.sources.named import named_in, open_named
 from litscope.data.sources.names import NAMES, TABLE_SUFFIXES, require_dataset
 from litscope.data.sources.shard_names import is_addressed
 from litscope.data.sources.sharded import list_addressed, list_shards, shard_reader
+from litscope.data.sources.soft_labels import put_second, soft_labels
 from litscope.data.sources.tables import (
     encode,
     feature_names,
@@ -69,6 +70,7 @@ class Source:
         unreadable: folder -> why it is set aside, with all that it holds.
         infinite: columns of a table with infinite cells, which are read as gaps -> how many they are.
         group_column: what names the groups, where there are any.
+        soft_labels: (N, C) float32, how likely each class is, NaN in rows without a grade; None where nobody asked.
         wanted: split -> the share of the labelled samples that was asked for, of those that were drawn.
         uneven: columns of a table that become other features if they are learned without one of the `folds`.
     """
@@ -83,6 +85,7 @@ class Source:
     unreadable: dict[str, str] = field(default_factory=dict)
     infinite: dict[str, int] = field(default_factory=dict)
     group_column: str = ""
+    soft_labels: npt.NDArray[np.float32] | None = None
     wanted: dict[str, float] = field(default_factory=dict)
     uneven: tuple[str, ...] = ()
 
@@ -103,6 +106,9 @@ def open_source(
     image_column: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
     channels: Literal["first", "last"] | None = None,
+    positive_class: str | None = None,
+    soft_label_column: Sequence[str] = (),
+    soft_label_max: float | None = None,
     seed: int = 42,
     download: bool = True,
     folds: splits.Folds | None = None,
@@ -119,6 +125,8 @@ def open_source(
         image_column: holds the paths of a list of images; "none": the file is a table. Default: by name and values.
         image_root: the folder that the relative paths of a list start from. Default: that of the list.
         channels: the axis of images in .npz and .npy files that is the channels. Default: as the shape says.
+        positive_class: the second of two classes, which is the positive one. Default: as their names are ordered.
+        soft_label_column, soft_label_max: grades of a CSV or Parquet file; see `soft_labels`.
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
         folds: of cross-validation, instead of `val_split`.
@@ -128,11 +136,15 @@ def open_source(
         DataError: if it does not exist, or cannot be trained on as it is.
         ConfigError: if a share is out of range, or a column is named that does not exist.
     """
-    asked = Asked(target, group_column, image_column, image_root, channels)
+    soft = tuple(soft_label_column)
+    asked = Asked(target, group_column, image_column, image_root, channels, soft, soft_label_max)
     rows = read_rows(os.fspath(dataset), Path(data_dir).expanduser(), asked, download, cache_dir=cache_dir)
     check_axis(rows, channels)
     if not len(rows.keys):
         raise DataError(f"{rows.name} has no rows.")
+    if positive_class is not None:
+        put_second(rows, positive_class)
+    graded = soft_labels(rows)
     wanted = splits.drawn(rows.labels, rows.splits, val_split=val_split, test_split=test_split, folds=folds)
     rows.splits, notes = splits.assign(
         rows.labels,
@@ -171,6 +183,7 @@ def open_source(
         unreadable=rows.unreadable,
         infinite=infinite,
         group_column=rows.group_column,
+        soft_labels=graded,
         wanted=wanted,
         uneven=uneven,
     )
@@ -233,6 +246,7 @@ def refuse_columns(asked: Asked, dataset: str) -> None:
         ("--target", asked.target),
         ("--group-column", None if asked.group_column == NONE else asked.group_column),
         ("--image-column", asked.image_column),
+        ("--soft-label-column", ",".join(asked.soft_labels) or None),
     ):
         if value is not None:
             raise ConfigError(f"{flag} {value!r} names a column of a CSV or Parquet file, and {dataset} is not one.")

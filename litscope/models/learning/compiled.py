@@ -51,6 +51,8 @@ def why_not_compiled(module: Classifier, optimizer: Optimizer) -> str | None:
     trainer: Any = module.trainer
     if type(optimizer) not in _STATE:
         return f"the update of {type(optimizer).__name__} is not written for it (adamw, adam and sgd are)"
+    if module.objective.early is not None:
+        return "early-learning regularisation (--robust elr) keeps a target for each sample"
     on_gpu = module.device.type == "cuda"
     if trainer.precision != "32-true" and not (on_gpu and trainer.precision == "bf16-mixed"):
         return f"it is written for --precision 32{' and bf16' if on_gpu else ''}, not {trainer.precision}"

@@ -65,6 +65,7 @@ def build(
     arch: str | None,
     num_classes: int,
     *,
+    has_one_logit: bool = False,
     in_channels: int = 3,
     image_size: int | None = None,
     num_features: int | None = None,
@@ -85,6 +86,7 @@ def build(
     Args:
         arch: see `architectures.list_models`; None: that of the weights.
         num_classes: C, at least 2.
+        has_one_logit: of two classes, answer with one number: the log-odds of the second.
         in_channels: K of images, any number.
         image_size: side of the square input in pixels; None for the architecture's own.
         num_features: F of a table; only `mlp` takes tables.
@@ -112,6 +114,7 @@ def build(
         raise ModelError(f"dropout_rate is {dropout_rate}; it must lie in [0, 1).")
     if num_classes < 2:
         raise ModelError(f"num_classes is {num_classes}; a classifier needs at least 2.")
+    num_outputs = 1 if has_one_logit else num_classes
     if num_features is not None and name != "mlp":
         raise ModelError(f"{arch} takes images, and the data are a table of {num_features} features. Use --arch mlp.")
     if num_members > 1 and name == "mlp" and weights is not None:
@@ -119,7 +122,7 @@ def build(
     if hidden is not None and name != "mlp":
         raise ModelError(f"hidden is {list(hidden)}: it is for an mlp, not for {arch}. Leave --hidden out.")
     widths = hidden or (source.settings.get("hidden") if source is not None else None)
-    shape = (origin, name, num_classes, in_channels, image_size, num_features, dropout_rate, widths or MLP_HIDDEN)
+    shape = (origin, name, num_outputs, in_channels, image_size, num_features, dropout_rate, widths or MLP_HIDDEN)
     made = _start(arch, shape, source, pretrained)
     made.arch, made.hidden = arch, None if widths is None else list(widths)
     is_tensors = source is not None and source.kind in ("file", "checkpoint")
@@ -134,9 +137,9 @@ def build(
         made.stem, note = fit_stem(made.net, made.stem, name, in_channels, image_size)
         made.notes += [note] if note and name not in OWN else []
     if read is not None and source is not None:
-        zero_head(made.net, num_classes)
+        zero_head(made.net, num_outputs)
         made.notes.append(load_state(made.net, read.state, f"{weights}, {read.part}" if read.part else str(weights)))
-        head = head_of(made.net, num_classes)
+        head = head_of(made.net, num_outputs)
         if source.classes is None and num_members == 1 and keeps_head and head is not None and head.weight.any():
             made.notes.append(
                 f"the head is kept: {weights} does not say what it tells apart, which is taken to be these classes in "
@@ -149,20 +152,20 @@ def build(
     if name != "mlp" and channels_last is not False:
         made.memory_format = torch.channels_last
     try:
-        _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
+        _try_out(made, arch, num_outputs, (in_channels, image_size), num_features)
     except ModelError:
         if made.memory_format == torch.contiguous_format or channels_last:
             raise
         made.memory_format = torch.contiguous_format
-        _try_out(made, arch, num_classes, (in_channels, image_size), num_features)
+        _try_out(made, arch, num_outputs, (in_channels, image_size), num_features)
     if num_members > 1 and name != "mlp":
-        head = head_of(made.net, num_classes)
+        head = head_of(made.net, num_outputs)
         if head is None:
             raise ModelError(f"num_members is {num_members}: {arch} ends in no linear layer, which could be several.")
         several = make_heads(head, num_members, settings=member_settings, same_start=same_start, seeds=seeds)
         put_heads(made.net, head, several)
         made.classes = None
-        _try_out(made, arch, num_classes, (in_channels, image_size), num_features, num_members)
+        _try_out(made, arch, num_outputs, (in_channels, image_size), num_features, num_members)
     elif num_members > 1:
         made.net = make_members(
             lambda: cast(Mlp, _make(*shape, None).net),
@@ -264,7 +267,7 @@ def _make(
 def _try_out(
     made: Backbone,
     arch: str,
-    num_classes: int,
+    num_outputs: int,
     image: tuple[int, int | None],
     num_features: int | None,
     num_members: int = 1,
@@ -288,6 +291,6 @@ def _try_out(
         raise ModelError(
             f"{arch} cannot take images of {size} pixels ({reason}). Try a larger --image-size."
         ) from error
-    expected = (1, num_classes) if num_members == 1 else (num_members, 1, num_classes)
+    expected = (1, num_outputs) if num_members == 1 else (num_members, 1, num_outputs)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         raise ModelError(f"{arch} is not a classifier: it does not answer with one number per class.")

@@ -40,6 +40,7 @@ def build_ensemble(
     archs: Sequence[str],
     num_classes: int,
     *,
+    has_one_logit: bool = False,
     in_channels: int = 3,
     image_sizes: Sequence[int | None],
     seeds: Sequence[int] | None = None,
@@ -58,6 +59,7 @@ def build_ensemble(
     Args:
         archs: M names, see `architectures.list_models`.
         num_classes: C, at least 2.
+        has_one_logit: as of `build`.
         in_channels: K of images, any number.
         image_sizes: (M,) the side at which each sees its images, in pixels; None for the architecture's own.
         seeds: (M,) of the weights of each; None: the seed of this process, and the numbers after it.
@@ -69,7 +71,7 @@ def build_ensemble(
     Raises:
         ModelError: as `build`.
     """
-    first = torch.initial_seed()
+    first, num_outputs = torch.initial_seed(), 1 if has_one_logit else num_classes
     made: list[Backbone] = []
     with torch.random.fork_rng([]):
         for number, (arch, size) in enumerate(zip(archs, image_sizes, strict=True)):
@@ -77,6 +79,7 @@ def build_ensemble(
             one = build(
                 arch,
                 num_classes,
+                has_one_logit=has_one_logit,
                 in_channels=in_channels,
                 image_size=size,
                 pretrained=pretrained,
@@ -87,13 +90,13 @@ def build_ensemble(
                 keeps_head=False,
                 channels_last=None if channels_last and arch.lower() == "mlp" else channels_last,
             )
-            head = head_of(one.net, num_classes)
+            head = head_of(one.net, num_outputs)
             if head is not None and (one.is_pretrained or weights is not None):
                 head.reset_parameters()  # members with the same weights and the same head would stay the same
                 one.notes.append("each member has a head of its own, which starts anew")
             made.append(one)
     members = [
-        NetMember(one.net, size, one.memory_format, head_of(one.net, num_classes))
+        NetMember(one.net, size, one.memory_format, head_of(one.net, num_outputs))
         for one, size in zip(made, image_sizes, strict=True)
     ]
     return Ensemble(

@@ -43,7 +43,7 @@ def find_head(net: nn.Module, num_classes: int) -> nn.Linear | MemberHeads | Non
 
 
 def head_of(net: nn.Module, num_classes: int) -> nn.Linear | None:
-    """The last layer of a network for C classes; None if that is not linear."""
+    """The last layer of a network with C outputs; None if that is not linear."""
     linears = [module for module in net.modules() if isinstance(module, nn.Linear)]
     return linears[-1] if linears and linears[-1].out_features == num_classes else None
 
@@ -69,6 +69,8 @@ def adopt(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) ->
     Returns:
         A line that says which.
     """
+    if head.out_features == 1:
+        return _adopt_odds(head, of_weights, classes)
     if set(of_weights) == set(classes):
         place = {name: index for index, name in enumerate(of_weights)}
         order = torch.tensor([place[name] for name in classes], device=head.weight.device)
@@ -76,6 +78,23 @@ def adopt(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) ->
             for parameter in head.parameters():
                 parameter.copy_(parameter[order])
         return "the head is kept: it tells the same classes apart"
+    return _forget(head, of_weights, classes)
+
+
+def _adopt_odds(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) -> str:
+    """As `adopt`, for a head of one logit: the log-odds of the second of two classes."""
+    if set(of_weights) != set(classes):
+        return _forget(head, of_weights, classes)
+    if not head.weight.any():
+        return "the head starts anew: that of the weights has a logit for each class, and this one has one"
+    if list(of_weights) != list(classes):
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.neg_()
+    return "the head is kept: it tells the same classes apart"
+
+
+def _forget(head: nn.Linear, of_weights: Sequence[str], classes: Sequence[str]) -> str:
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     other = [repr(name) for name in of_weights if name not in set(classes)][:1]

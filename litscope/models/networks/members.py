@@ -261,7 +261,7 @@ def member_losses(
         the rows that are its own; rows: (B,) the members' mean; sample_loss: (B,) cross-entropy of `fused`.
     """
     count, size, _ = logits.shape
-    label, soft_label, weight, left_out = target
+    label, soft_label, weight, left_out, _ = target
     log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 2)
     labels = label.repeat(count)
     weights = None if weight is None else weight.repeat(count)

@@ -7,7 +7,7 @@
     trainer_parts   from a trainer to our own data module, classifier and metrics, typed
     loss_watch      the losses on the device: their mean, and the first that is not a number
     clean_pass      samples shown as in an evaluation, in the middle of training
-    last_losses     what pruning learns about each sample
+    last_losses     what pruning and selection learn about each sample
     canaries        wrong labels that the run plants, and takes out again
     planting        their turn at an epoch's end, when the network is asked what tempts it
     steered_fit     how an action of a person reaches loops, data, schedule and optimizer

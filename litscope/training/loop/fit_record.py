@@ -60,8 +60,8 @@ class FitRecord:
         self._has_clean_passes = self._is_blended and ledger
         self.use = DeviceUse(trainer.strategy.root_device)
         self._losses = LossWatch(self.data.manifest.table["key"], self.module.lost_members)
-        pruning, device = self.data.pruning, trainer.strategy.root_device
-        self._last_losses = None if pruning is None else LastLosses(pruning, device, recording.ranks)
+        learner, device = self.data.pruning or self.data.selection, trainer.strategy.root_device
+        self._last_losses = None if learner is None else LastLosses(learner, device, recording.ranks)
         self._rate = 0.0
         self._cut_metrics: dict[str, float] | None = None
         self._random_before_validation = random_state()
@@ -124,7 +124,8 @@ class FitRecord:
         self._losses.look()
         self._recording.capture.flush(wait=True)
         self.merge_last_losses()
-        position, pruning, ranks = self.position(), self.data.pruning, self._recording.ranks
+        position, pruning, selection = self.position(), self.data.pruning, self.data.selection
+        ranks = self._recording.ranks
         random = self._random_before_validation if position.stage == "validate" else random_state()
         is_end_cut = self.is_line_due and not self.is_validation_due
         return {
@@ -136,6 +137,7 @@ class FitRecord:
             "is_clean_pass_due": self.is_clean_pass_due,
             "ended_with": self._epoch_metrics() if is_end_cut else None,
             "pruning": {} if pruning is None else pruning.state(),
+            "selection": {} if selection is None else selection.state(),
             "train_metrics": ranks.gather(self.module.metric_state()),
         }
 
@@ -193,7 +195,7 @@ class FitRecord:
             self._random_before_validation = random_state()
 
     def merge_last_losses(self) -> None:
-        """Tell the pruning of all ranks what each of them saw. Every rank comes here at the same moment."""
+        """Tell pruning or selection, on all ranks, what each of them saw. Every rank comes here at the same moment."""
         if self._last_losses is not None:
             self._last_losses.merge()
 

@@ -167,6 +167,8 @@ class Recorder(Checkpoint):
         self.num_epochs = position.epochs_done
         if pruning is not None:
             pruning.load_state(restored.get("pruning", {}), position.batches_done > 0)
+        if (selection := data_of(trainer).selection) is not None:
+            selection.load_state(restored.get("selection", {}))
 
     def _lift_limits(self, trainer: L.Trainer) -> None:
         """Where the run's limits are reached, Lightning would not start: what its last epoch lacks would stay lost."""

@@ -291,6 +291,7 @@ class LiveRun:
             ask_for_train_loader(self.trainer)
             self._is_layout_changed = True
         self._plan_pruning()
+        self._plan_selection()
 
     def _plan_pruning(self) -> None:
         """Decide what the next epoch leaves out. An epoch in whose middle training ended stays as it is."""
@@ -302,6 +303,12 @@ class LiveRun:
         pruning.plan(position["epoch"], num_epochs, ids, least=2 * self.trainer.world_size)
         ask_for_train_loader(self.trainer)
         self._is_layout_changed = True
+
+    def _plan_selection(self) -> None:
+        """Decide what counts in the next epoch. An epoch in whose middle training ended stays as it is."""
+        selection, position = self.data.selection, self.data.position()
+        if selection is not None and not position["batches_done"]:
+            selection.plan(position["epoch"], self.trainer.max_epochs, self.data.active_ids("train"))
 
     def _expected_batches(self, first: int, stop: int) -> list[int]:
         """Expected number of batches of each epoch from `first` to `stop`, as far as is known."""
