@@ -21,6 +21,9 @@ temperatures; its weights follow from each sample's own passes."""
 NEEDS_DROPOUT: tuple[Rule, ...] = ("uncertainty_weighted",)
 """Rules that look at how a member's answers scatter when its dropout is drawn several times."""
 
+NUM_PASSES = 20
+"""How often these draw it for each sample."""
+
 _OFF = 1e-3
 """Weights whose sum is further from 1 are none."""
 

@@ -25,6 +25,7 @@ from litscope.models.learning.scheduled import Scheduled
 from litscope.models.learning.steps import Steps
 from litscope.models.networks import architectures, heads
 from litscope.models.networks.blocks import blocks_of, in_words
+from litscope.models.networks.fusion import mean_of_passes
 from litscope.models.networks.members import member_losses
 from litscope.models.networks.nets import WhiteNet
 from litscope.models.networks.recomputed import recompute
@@ -307,11 +308,11 @@ class Classifier(Scheduled):
             sample_id = torch.full_like(label, -1)
         else:
             label = torch.where(sample_id < 0, IGNORED, label)
-        own = self.tested_logits(inputs_of(batch)) if phase == "test" else self.own_logits(inputs_of(batch))
+        own = self._answers(phase, inputs_of(batch))
         over_ranks = mean_over_ranks if phase == "train" and num_ranks() > 1 else None
         logits, log_p, loss = self._losses(own, target._replace(label=label), over_ranks)
         if phase != "train" and self.members is not None:
-            self.phases.add_members(phase, own, label)
+            self.phases.add_members(phase, own if own.ndim == 3 else mean_of_passes(own), label)
         self.given.add(phase, log_p.detach(), label)
         rows = loss.rows if phase == "train" else loss.sample_loss
         self.phase(phase).add(log_p.detach(), label, rows)
@@ -322,6 +323,14 @@ class Classifier(Scheduled):
             "label": label,
             "sample_id": sample_id,
         }
+
+    def _answers(self, phase: str, inputs: Tensor) -> Tensor:
+        """What the network says in a phase, (B, C) or (M, B, C); with passes of dropout (T, M, B, C), which only the
+        evaluation of a run's end can afford.
+        """
+        if phase == "test" or (phase == "val" and self.fusion is not None):
+            return self.parts(inputs)
+        return self.own_logits(inputs)
 
     def losses(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor, Loss]:
         """Logits and log-probabilities (B, C) of one batch, and its loss; see `ClassificationLoss` and
@@ -335,6 +344,7 @@ class Classifier(Scheduled):
         """As `losses`, from what the network itself returned."""
         if self.members is not None:
             fused = self._fused(logits.detach())
+            logits = logits if logits.ndim == 3 else mean_of_passes(logits)
             return fused, fused, member_losses(self.objective, logits, target, over_ranks, fused)
         log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
         label, soft_label, weight, _, sample_id = target

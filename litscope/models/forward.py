@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from litscope.errors import ModelError
-from litscope.fusions import Fusion
+from litscope.fusions import NEEDS_DROPOUT, NUM_PASSES, Fusion
 from litscope.models.networks import backbones, heads
 from litscope.models.networks.dropout import dropout_on, dropouts_of
 from litscope.models.networks.ensembles import Norm, build_ensemble
@@ -22,6 +22,7 @@ from litscope.models.networks.fusion import fuse_by
 from litscope.models.networks.members import MemberHeads, Members, MemberSettings, fuse, members_of
 from litscope.models.networks.net_members import NetMembers
 from litscope.models.networks.sources import SAMPLES
+from litscope.models.networks.thinned import thinned
 from litscope.models.readout import READOUT, Readout
 from litscope.models.settings import ClassifierSettings
 from litscope.models.tta import views
@@ -306,8 +307,8 @@ class Forward(nn.Module):
             ModelError: if T passes are asked for, and the network has no dropout.
         """
         if not num_passes:
-            own = self.tested_logits(x)
-            return Said(self._fused(own), None if self.members is None else own)
+            own = self.parts(x)
+            return Said(self._fused(own), None if self.members is None else own.flatten(0, -3))
         if self.net is None or not dropouts_of(self.net):
             raise ModelError(
                 "MC dropout needs a network with dropout, and this one has none: every pass would say the same. Train "
@@ -319,10 +320,27 @@ class Forward(nn.Module):
             return Said(fuse(each), each)
         return Said(self._fused(each), each.flatten(0, 1))
 
+    def parts(self, x: Tensor) -> Tensor:
+        """What the members say of the input of a test batch, before their answers become one: (M, B, C); (T, M, B, C)
+        of T passes with dropout, where the rule looks at how these scatter. Of one network (B, C).
+        """
+        if self.net is None or self.rule.rule not in NEEDS_DROPOUT or self.members is None:
+            return self.tested_logits(x)
+        passes = []
+        for number in range(NUM_PASSES):
+            with thinned(self.net, number):
+                passes.append(self.tested_logits(x))
+        return torch.stack(passes)
+
+    @property
+    def rule(self) -> Fusion:
+        """How the answers of members become one, with what that has learned."""
+        return self.fusion or Fusion(self.settings.ensemble_strategy)
+
     def _fused(self, logits: Tensor) -> Tensor:
         if self.members is None:
             return logits
-        return fuse_by(self.fusion or Fusion(self.settings.ensemble_strategy), logits)
+        return fuse_by(self.rule, logits)
 
     def tested_logits(self, x: Tensor) -> Tensor:
         """`own_logits` of a test batch, averaged over the views of test-time augmentation where it was asked for."""

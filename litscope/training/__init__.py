@@ -11,6 +11,7 @@
     run_folder       the folder of a run: made for a new one, checked for one that goes on
     preemption       what ends a run that a scheduler, or a person, asks to stop
     requeued         a job's next start goes on with the run of the one before
+    fusing           at its end, an ensemble learns how its members' answers become one
     calibrating      at its end, learns how its best weights' logits are read
     readouts         what is learned of that from samples, by numbers alone
     kept_readout     what was learned, in a checkpoint

@@ -33,7 +33,6 @@ from litscope.config.resume import resolve_resume
 from litscope.config.signature import names_flags
 from litscope.config.yamlfile import dump
 from litscope.console import say, shell_word, warn
-from litscope.data.datamodule import ClassificationData
 from litscope.errors import ConfigError, Interrupted, LitscopeError, Preempted, RunError, Superseded, UserError
 from litscope.launch import lookout
 from litscope.launch.joined import Joined, join
@@ -44,12 +43,12 @@ from litscope.lightning_internals import set_rank
 from litscope.live.records import Status
 from litscope.live.stop_requests import StopRequests, catch_stop_requests
 from litscope.models.checkpoint_file import map_checkpoint
-from litscope.models.classifier import Classifier
 from litscope.models.given_metrics import GivenMetrics
 from litscope.models.shards import load_weights
 from litscope.rundir import LAST, RunDir
 from litscope.training import build, summary
 from litscope.training.calibrating import calibrate_at_end
+from litscope.training.fusing import fuse_at_end
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
@@ -277,7 +276,7 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], list(job.loggers))
             watch(job.loggers, classifier, recipe)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
-            outcome = _evaluate(trainer, classifier, data, recorder)
+            outcome = _evaluate(trainer, job, recorder)
             calibrate_at_end(trainer, job, outcome)
             return outcome
     finally:
@@ -287,8 +286,11 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
         close_loggers(job.loggers)
 
 
-def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationData, recorder: Recorder) -> Outcome:
-    """Evaluate the best weights: on the test set, or where there is none on the validation set."""
+def _evaluate(trainer: L.Trainer, job: Job, recorder: Recorder) -> Outcome:
+    """Evaluate the best weights: on the test set, or where there is none on the validation set. An ensemble learns
+    before that how its members' answers become one.
+    """
+    classifier, data = job.classifier, job.data
     best = best_path(trainer.checkpoint_callbacks)
     outcome = Outcome(recorder.num_epochs, trainer.global_step, best, build.num_parameters(classifier))
     if best and Path(best).exists():
@@ -299,6 +301,7 @@ def _evaluate(trainer: L.Trainer, classifier: Classifier, data: ClassificationDa
                 last = f"litscope evaluate {shell_word(trainer.default_root_dir)} --checkpoint last"
                 warn(f"{error} So nothing was evaluated; the last weights can be: {last}")
             return replace(outcome, best="")
+    outcome = replace(outcome, ensemble=fuse_at_end(trainer, job, outcome.best))
     if len(data.test_ids):
         trainer.test(classifier, datamodule=data, verbose=False)
         counts = classifier.confusion("test")

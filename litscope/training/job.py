@@ -77,6 +77,7 @@ class Outcome:
         best: path of the best checkpoint, or "".
         evaluation: metrics of the evaluation with the best weights.
         confusion: (C, C) int64 of that evaluation, row = label.
+        ensemble: of an ensemble, what it learned and whether it beats its best member (`fusing.fuse_at_end`).
         near_duplicates: of a run on features, what was found (`surroundings.look_around`).
     """
 
@@ -86,6 +87,7 @@ class Outcome:
     num_parameters: int
     evaluation: dict[str, float] = field(default_factory=dict)
     confusion: np.ndarray[Any, Any] | None = None
+    ensemble: dict[str, Any] | None = None
     near_duplicates: dict[str, Any] | None = None
 
     @property

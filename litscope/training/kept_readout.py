@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from litscope.models.checkpoint_file import load_checkpoint, put_into
 from litscope.models.readout import READOUT, Readout
@@ -11,7 +12,12 @@ from litscope.rundir import BEST, LAST, PREVIOUS, name_also
 
 
 def keep(checkpoint: Path, readout: Readout | None, guard: Callable[[], object] | None = None) -> None:
-    """Keep a readout in a checkpoint; None takes one out. The file is whole at any moment.
+    """Keep a readout in a checkpoint; None takes one out. As `keep_value`."""
+    keep_value(checkpoint, READOUT, None if readout is None else readout.to_dict(), guard)
+
+
+def keep_value(checkpoint: Path, name: str, value: Any, guard: Callable[[], object] | None = None) -> None:
+    """Keep a plain value in a checkpoint under a name; None takes it out. The file is whole at any moment.
 
     The best checkpoint of a run has two names, of which the one that says epoch and value is written, and the other,
     best.ckpt, stands for the same file afterwards.
@@ -26,7 +32,7 @@ def keep(checkpoint: Path, readout: Readout | None, guard: Callable[[], object] 
     alias = checkpoint.with_name(BEST)
     is_named_so = alias != checkpoint and alias.is_file() and _is_same(checkpoint, alias)
     named = [path for path in checkpoint.parent.glob("*.ckpt") if _is_other_name(path, checkpoint)]
-    put_into(checkpoint, READOUT, None if readout is None else readout.to_dict(), guard)
+    put_into(checkpoint, name, value, guard)
     if is_named_so:
         name_also(checkpoint, alias)
     elif checkpoint.name == BEST:

@@ -50,6 +50,7 @@ from litscope.training import build
 from litscope.training.calibrating import check_calibration
 from litscope.training.choosing import choices
 from litscope.training.choosing.facts import look
+from litscope.training.fusing import check_fusion
 from litscope.training.hardware import Plan, check_hardware
 from litscope.training.job import Job, OnEpoch
 from litscope.training.loggers import check_loggers
@@ -378,6 +379,7 @@ def check_against_data(recipe: Recipe, plan: Plan, data: ClassificationData) -> 
         _check_count("--in-channels", recipe.model.in_channels, data.in_channels, "channels")
         _check_views(recipe, data)
     check_calibration(recipe, data)
+    check_fusion(recipe, data)
     if recipe.model.finetune == "head" and recipe.training.cutmix:
         raise ConfigError("--cutmix cuts patches out of images, and --finetune head trains on features: use --mixup.")
     _check_monitor(recipe, data)

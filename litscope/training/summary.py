@@ -15,6 +15,7 @@ from litscope.live import records
 from litscope.live.records import Ending, Status, best_row, epoch_rows
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
 from litscope.training.choosing.global_batch import global_batch, rate_factor
+from litscope.training.fusing import verdict_line
 from litscope.training.job import Job, Outcome
 from litscope.training.loop.checkpoints import epoch_of
 
@@ -62,6 +63,7 @@ def write_summary(
             "resume": f"litscope fit --resume {shell_word(run.path)}",
             "confused_pairs": confused_pairs(confusion, data.classes) if confusion is not None else [],
             "hardest": hardest_samples(run) if recipe.logging.ledger and rows else [],
+            "ensemble": outcome.ensemble if outcome else None,
             "near_duplicates": outcome.near_duplicates if outcome else None,
         },
     )
@@ -158,6 +160,8 @@ def closing_lines(summary: dict[str, Any]) -> list[str]:
     if summary["confused_pairs"]:
         pairs = [f"{p['label']} as {p['prediction']} ({p['count']})" for p in summary["confused_pairs"][:3]]
         lines.append(f"most confused: {', '.join(pairs)}")
+    if summary["ensemble"] is not None:
+        lines.append(verdict_line(summary["ensemble"]))
     if summary["near_duplicates"] is not None:
         lines += _near_duplicates(summary["near_duplicates"], best, monitor)
     if summary["checkpoints"]["best"]:

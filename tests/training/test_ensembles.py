@@ -14,10 +14,16 @@ from torch import Tensor
 
 import litscope
 from litscope.config.flags import recipe_from_keywords
+from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, Interrupted, NonFiniteLossError
 from litscope.evaluation.evaluate import evaluate
+from litscope.evaluation.trained import load_network
+from litscope.ledger.queries import worst
+from litscope.ledger.views import sql
 from litscope.live.records import epoch_rows
 from litscope.models.classifier import Classifier
+from litscope.models.forward import FUSION
+from litscope.models.predictor import Predictor
 from litscope.rundir import RunDir
 from litscope.training.fit import run_recipe
 
@@ -50,6 +56,48 @@ def test_an_ensemble_is_one_network_for_whoever_loads_it(pair: RunDir) -> None:
     found = litscope.load(pair.path).predict((x[:, 0].numpy() * 255).astype(np.uint8))
     np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-5)
     assert len(rows(pair.path)) >= 2 * 6 * 32, "every visit is on record, of all together"
+
+
+RULES = ["mean", "vote", "weighted", "uncertainty_weighted", "stacked"]
+
+
+@pytest.mark.flag("--ensemble-strategy")
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_learns_does_so_at_the_end_and_every_stage_follows_it(rule: str, tmp_path: Path) -> None:
+    flags = {**PAIR, "test_split": 0.1, "limit_val_batches": None, "ensemble_strategy": rule, "lr": 3e-2}
+    result = small_fit(tmp_path / "run", {**flags, "dropout_rate": None})
+    run, told = result.run, result.summary["ensemble"]
+    learns = rule in ("weighted", "uncertainty_weighted", "stacked")
+    states = [torch.load(run.checkpoints / name, weights_only=True) for name in ("best.ckpt", "last.ckpt")]
+    assert [state.get(FUSION) for state in states] == [told["fusion"] if learns else None] * 2
+    best = next(row for row in epoch_rows(run) if row["epoch"] == result.summary["best_epoch"])
+    if rule != "uncertainty_weighted":  # whose figures are those of passes with dropout
+        assert [member["nll"] for member in told["members"]] == pytest.approx(
+            [best["val/loss_member_0"], best["val/loss_member_1"]], rel=1e-4
+        )
+    again = evaluate(run.path, "test")["metrics"]
+    assert again["test/loss"] == pytest.approx(result.metrics["test/loss"], rel=1e-4), "the run itself says the same"
+    assert again["test/accuracy"] == result.metrics["test/accuracy"]
+    if rule == "weighted":
+        model, x = load_network(run.checkpoints / "best.ckpt", Predictor).eval(), torch.rand(5, 1, 8, 8)
+        expected = sum(w * p for w, p in zip(told["fusion"]["weights"], model.own_logits(x).softmax(2), strict=True))
+        torch.testing.assert_close(model.probabilities({"image": x}), expected)
+
+
+def test_what_each_member_says_is_on_record_and_how_far_they_disagree(pair: RunDir) -> None:
+    query = "SELECT split::VARCHAR s, name::VARCHAR n, count(*) c FROM custom GROUP BY ALL ORDER BY ALL"
+    of_members = ("p_label_member_0", "p_label_member_1")
+    counts = {"test": 180, "val": 180}
+    assert [tuple(row.values()) for row in sql(pair, query).to_pylist()] == [
+        (split, name, counts[split]) for split in ("test", "val") for name in of_members
+    ]
+    model = load_network(pair.checkpoints / "best.ckpt", Predictor).eval()
+    found = worst(pair, 3, split="val", by="mutual_information")
+    images = open_source("digits").reader.array[[row["sample_id"] for row in found]]
+    x = torch.from_numpy(np.asarray(images)).view(3, 1, 8, 8)
+    p = model.own_logits(x).double().softmax(2)
+    apart = torch.special.entr(p.mean(0)).sum(1) - torch.special.entr(p).sum(2).mean(0)
+    assert [row["mean"] for row in found] == pytest.approx(apart.tolist(), rel=1e-3)
 
 
 @pytest.mark.flag("--member-seed")

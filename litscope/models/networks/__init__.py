@@ -8,6 +8,7 @@
     members        several MLPs trained as one
     net_members    several whole networks in one module
     ensembles      the same, ready to train
+    thinned        a network with dropout that leaves out the same for every sample of a pass
     fusion         the answers of several networks made one: mean, median, vote, weighted, by variance, stacked
     stems          how a network of photographs begins on small images
     blocks         the repeated blocks of a network, and its large parts

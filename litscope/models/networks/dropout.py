@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from litscope.models.networks.heads import DropoutLinear
+from litscope.models.networks.net_members import NetMembers
 
 
 def dropouts_of(net: nn.Module) -> list[nn.Module]:
@@ -18,6 +19,8 @@ def dropouts_of(net: nn.Module) -> list[nn.Module]:
     Some networks of timm have no such part: they call the function in their own `forward`, at their `drop_rate`. The
     network alone is then that part, without its children.
     """
+    if isinstance(net, NetMembers):  # of each, as some may have such parts and others not
+        return [part for own in net.nets for part in dropouts_of(own)]
     found: list[nn.Module] = [
         part
         for part in net.modules()

@@ -56,7 +56,7 @@ def fuse_by(fusion: Fusion, logits: Tensor) -> Tensor:
         passes = passes / passes.new_tensor(fusion.temperatures)[:, None, None]
     if fusion.rule == "uncertainty_weighted":
         return _by_variance(passes)
-    log_p = _log_mean(torch.log_softmax(passes, -1))  # (M, B, C)
+    log_p = mean_of_passes(passes)  # (M, B, C)
     if fusion.rule == "median":
         return _log_median(log_p)
     if fusion.rule == "vote":
@@ -67,6 +67,11 @@ def fuse_by(fusion: Fusion, logits: Tensor) -> Tensor:
     used = [(weight, of_one) for weight, of_one in zip(fusion.weights, log_p, strict=True) if weight > 0.0]
     fused = torch.stack([of_one + math.log(weight) for weight, of_one in used]).logsumexp(0)
     return torch.log_softmax(fused / fusion.last_temperature, 1)
+
+
+def mean_of_passes(logits: Tensor) -> Tensor:
+    """The log-probabilities (M, B, C) of each of M members, of the mean probability of its passes (T, M, B, C)."""
+    return _log_mean(torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1))
 
 
 def _by_variance(z: Tensor) -> Tensor:
