@@ -22,6 +22,7 @@ from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import OpenedRun
 from litscope.ledger.journal.actions import decisions
 from litscope.ledger.scoring.recall import wilson
+from litscope.training.kept_readout import in_words
 
 CARD = "MODEL_CARD.md"
 
@@ -68,7 +69,13 @@ def card_text(network: Network, description: dict[str, Any], to: str, path: Path
     parts = [_front(network, description, files, facts), _title(description)]
     if facts is not None:
         parts += [*facts.data(), *facts.metrics(), *facts.training()]
-    parts += [*_limits(facts), *_use(description, files), "## Check", f"`{path.name}` was {checked.text()}."]
+    parts += [
+        *_calibration(network),
+        *_limits(facts, network),
+        *_use(description, files),
+        "## Check",
+        f"`{path.name}` was {checked.text()}.",
+    ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -100,6 +107,8 @@ def _digest(network: Network) -> str:
     for name, value in sorted(network.predictor.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
+    if network.predictor.readout is not None:
+        digest.update(json.dumps(network.predictor.readout.to_dict(), sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -266,10 +275,28 @@ class Facts:
         return float(self._recipe["training"].get("canaries") or 0.0)
 
 
-def _limits(facts: Facts | None) -> Iterator[str]:
+def _calibration(network: Network) -> Iterator[str]:
+    """What was learned on validation samples of how the logits are read."""
+    readout = network.predictor.readout
+    if readout is None:
+        return
+    on = readout.fitted_on
+    whose = "labels that somebody has verified" if on.are_verified else "labels as they were"
+    yield "## Calibration"
+    yield (
+        f"Learned on {number_of(on.num_samples, 'validation sample')}, {whose}: {in_words(readout, network.classes)}. "
+        "It holds for samples that are drawn like those."
+    )
+
+
+def _limits(facts: Facts | None, network: Network) -> Iterator[str]:
     yield "## Limits"
+    is_scaled = network.predictor.readout is not None and network.predictor.readout.method != "none"
     lines = [
-        "The probabilities are those of a softmax, and not calibrated: one of 0.9 need not be right nine times in ten.",
+        "The probabilities were calibrated on few samples beside those that will come: on others they may be off."
+        if is_scaled
+        else "The probabilities are those of a softmax, and not calibrated: one of 0.9 need not be right nine times in "
+        "ten.",
         "It names one of its classes for whatever it is shown, also for what belongs to none of them.",
     ]
     if facts is None:
@@ -307,9 +334,13 @@ def _use(description: dict[str, Any], files: dict[str, str]) -> Iterator[str]:
         f"{description['reading']['words']} {description['inside']}"
     )
     kind: Kind = "table" if not _is_image(description) else "image" if given["mode"] else "bands"
+    readout = description.get("readout")
+    has_threshold = readout is not None and readout["threshold"] is not None
+    if readout is not None:
+        yield readout["words"]
     for name, to in files.items():
         yield f"`{name}`:"
-        yield f"```python\n{snippet(to, kind, name)}```"
+        yield f"```python\n{snippet(to, kind, name, has_threshold)}```"
 
 
 def _row(*cells: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import litscope
 from litscope.data.sample_facts import IMAGES
 from litscope.evaluation.network import Network
+from litscope.models.readout import Readout
 
 FORMAT_VERSION = 1
 
@@ -38,13 +39,41 @@ READING_CELLS = (
 )
 
 
+SCALED = "softmax of the logits, less their mean, times `scale` plus `shift` of `readout`,"
+
+_SETS = {
+    "lac": "1 less its probability",
+    "aps": (
+        "the sum of all probabilities from the highest down to its own, less u times its own, with a number u between "
+        "0 and 1 drawn for each sample"
+    ),
+}
+_SETS["raps"] = f"{_SETS['aps']}, plus 0.01 for each rank beyond the fifth"
+
+
+def _readout_in_words(readout: Readout) -> str:
+    """How the probabilities of a file are meant to be used."""
+    parts = []
+    if readout.method != "none":
+        parts.append(f"The probabilities are calibrated ({readout.method} scaling): that is inside.")
+    if readout.threshold is not None:
+        parts.append("Predict the second class where its probability is at least `threshold`, else the first.")
+    if readout.sets is not None:
+        parts.append(
+            "The classes that a sample may be are those whose score is at most their `limit` in `sets`, null being no "
+            f"limit; the score of a class is {_SETS[readout.sets.method]}."
+        )
+    return " ".join(parts)
+
+
 def describe(network: Network, name: str) -> dict[str, Any]:
     """What a network says of itself.
 
     Args:
         name: of the run or the checkpoint that it came from.
     """
-    predictor, facts = network.predictor, network.facts
+    predictor, facts, readout = network.predictor, network.facts, network.predictor.readout
+    is_scaled = readout is not None and readout.method != "none"
     kept = {"pretrained": False, "weights": None, "compile": False, "channels_last": None}
     return {
         "format": FORMAT_VERSION,
@@ -53,23 +82,36 @@ def describe(network: Network, name: str) -> dict[str, Any]:
         "arch": predictor.settings.name,
         "classes": list(facts.classes),
         **(_cells(facts.encoding) if facts.encoding["kind"] == "table" else _images(network)),
+        "inside": f"{_inside(network)} {'softmax' if not is_scaled else SCALED} comes last.",
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(facts.classes)]},
+        **({} if readout is None else {"readout": {**readout.to_dict(), "words": _readout_in_words(readout)}}),
         "network": {**vars(predictor.settings), **kept},
         "samples": {**facts.to_dict(), "batch_size": network.batch_size, "precision": "32-true"},
     }
 
 
-def _images(network: Network) -> dict[str, Any]:
+def _inside(network: Network) -> str:
+    """What the network does with its input first, the beginning of a sentence."""
     encoding, settings = network.facts.encoding, network.predictor.settings
+    if encoding["kind"] == "table":
+        return "Gaps, levels and standardisation are the network's own;"
     stored, seen = encoding["stored_size"], encoding["image_size"]
     how = encoding.get("interpolation", "bilinear")
     room = seen if encoding.get("crop_pct") is None else math.floor(seen / encoding["crop_pct"])
     fitted = f"takes the middle {seen} of {max(stored, room)} pixels" if seen < max(stored, room) else ""
     if stored < room:
         fitted = f"enlarges to {room} pixels ({how}){', ' if fitted else ''}{fitted}"
-    is_picture = encoding["dtype"] == "uint8" and encoding["channels"] in _MODES
     scale = "divides by 255, " if encoding["dtype"] == "uint8" else ""
     views = "" if settings.tta == "none" else f" and averages the logits of its views (--tta {settings.tta})"
+    first = f"{fitted}, " if fitted else ""
+    return f"The network {first}{scale}subtracts the mean, divides by the deviation{views};"
+
+
+def _images(network: Network) -> dict[str, Any]:
+    encoding, settings = network.facts.encoding, network.predictor.settings
+    stored, seen = encoding["stored_size"], encoding["image_size"]
+    how = encoding.get("interpolation", "bilinear")
+    is_picture = encoding["dtype"] == "uint8" and encoding["channels"] in _MODES
     return {
         "input": {
             "name": "image",
@@ -83,10 +125,6 @@ def _images(network: Network) -> dict[str, Any]:
             "interpolation": how,
             "words": READING_IMAGES if is_picture else READING_BANDS,
         },
-        "inside": (
-            f"The network {f'{fitted}, ' if fitted else ''}{scale}subtracts the mean, divides by the deviation"
-            f"{views}; softmax comes last."
-        ),
         "normalization": {"size": seen, "mean": settings.mean, "std": settings.std},
     }
 
@@ -104,5 +142,4 @@ def _cells(encoding: dict[str, Any]) -> dict[str, Any]:
         "input": {"name": "cells", "dtype": "float64", "shape": ["batch", len(columns)]},
         "columns": columns,
         "reading": {"words": READING_CELLS},
-        "inside": "Gaps, levels and standardisation are the network's own; softmax comes last.",
     }

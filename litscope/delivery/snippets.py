@@ -60,6 +60,8 @@ with open("new.csv", newline="") as file:
 
 _TELL = 'best = p[0].argmax()\nprint(about["classes"][best], p[0, best])\n'
 
+_TELL_BY_THRESHOLD = 'best = int(p[0, 1] >= about["readout"]["threshold"])\nprint(about["classes"][best], p[0, best])\n'
+
 _ONNX = """\
 session = onnxruntime.InferenceSession("{file}")
 about = json.loads(session.get_modelmeta().custom_metadata_map["litscope"])
@@ -149,11 +151,13 @@ Kind = Literal["image", "bands", "table"]
 """What a sample is: a file that Pillow reads, an array of bands (`.npy`), or a row."""
 
 
-def snippet(to: str, kind: Kind, file: str) -> str:
+def snippet(to: str, kind: Kind, file: str, has_threshold: bool = False) -> str:
     """Lines that load a file, read a sample and print the class.
 
     Args:
         to: onnx, pt2 or safetensors.
         file: the name of the exported file.
+        has_threshold: of two classes the second is named from a threshold on; litscope does that itself.
     """
-    return _TEMPLATES[to, kind].format(file=file)
+    lines = _TEMPLATES[to, kind]
+    return (lines.replace(_TELL, _TELL_BY_THRESHOLD) if has_threshold else lines).format(file=file)

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from litscope.errors import RunError
 from litscope.models.forward import HYPER_PARAMETERS, SAMPLE_FACTS, Forward
 from litscope.models.networks.weights import HEADER
+from litscope.models.readout import READOUT
 
 _PLACE = "net."
 """Where a predictor has its network."""
@@ -27,7 +28,7 @@ def weights_bytes(predictor: Forward, description: Mapping[str, Any]) -> bytes:
 
     Args:
         predictor: on the CPU.
-        description: has `network`, its settings, and `samples`, as a checkpoint's `SAMPLE_FACTS`.
+        description: has `network`, its settings, `samples`, as a checkpoint's `SAMPLE_FACTS`, and perhaps `readout`.
     """
     state = {name.removeprefix(_PLACE): value.contiguous().clone() for name, value in predictor.state_dict().items()}
     return save(state, {HEADER: json.dumps(description, ensure_ascii=False)})
@@ -40,7 +41,7 @@ def is_weights_file(path: Path) -> bool:
 
 
 def read_weights_file(path: Path) -> dict[str, Any]:
-    """A checkpoint's `hyper_parameters`, `state_dict` and `SAMPLE_FACTS`; whoever opens it checks what they say.
+    """A checkpoint's `hyper_parameters`, `state_dict`, `SAMPLE_FACTS`, `READOUT`; who opens it checks what they say.
 
     Raises:
         RunError: if the file is damaged, or holds weights alone.
@@ -61,4 +62,5 @@ def read_weights_file(path: Path) -> dict[str, Any]:
         HYPER_PARAMETERS: found.get("network"),
         "state_dict": state,
         SAMPLE_FACTS: found.get("samples") or {},
+        **({} if found.get("readout") is None else {READOUT: found["readout"]}),
     }

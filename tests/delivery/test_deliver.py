@@ -29,6 +29,8 @@ from litscope.delivery.inputs import random_inputs
 from litscope.delivery.snippets import SQUARE, snippet
 from litscope.errors import LitscopeError, RunError
 from litscope.evaluation.opened_run import open_network
+from litscope.models.readout import FittedOn, Readout, SetLimit
+from litscope.training.kept_readout import keep
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 
@@ -362,3 +364,46 @@ def test_timm_builds_it_without_litscope(tmp_path: Path, cifar10_small: Path, mo
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)  # as they are stored
     wanted = litscope.load(tmp_path / "run").predict(images).probabilities
     assert names["judge"](torch.from_numpy(images).permute(0, 3, 1, 2)).numpy() == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def calibrated(table: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run on a table, with all that can be kept with its weights."""
+    run = tmp_path_factory.mktemp("calibrated") / "run"
+    shutil.copytree(table[0], run)
+    path = open_network(run).checkpoint
+    on = FittedOn("val", 8, False, "ab12")
+    sets = SetLimit("lac", 0.9, False, (0.6, 0.7))
+    keep(path, Readout("vector", (0.5, 3.0), (0.25, -0.5), "f1", 0.97, sets, on))
+    return run
+
+
+@pytest.mark.parametrize("to", ["safetensors", PT2, ONNX])
+def test_what_is_kept_with_the_weights_leaves_with_them(
+    calibrated: Path, table: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    found = export_model(calibrated, tmp_path / f"model.{to}")
+    assert found.checked.largest < 1e-5
+    shutil.copy(table[1], tmp_path / "new.csv")
+    said = litscope.load(calibrated).predict(tmp_path / "new.csv")
+    plain = litscope.load(table[0]).predict(tmp_path / "new.csv")
+    assert np.abs(said.probabilities - plain.probabilities).max() > 0.05
+    assert told_by(to, "table", f"model.{to}", tmp_path, monkeypatch) == pytest.approx(said.probabilities, abs=1e-5)
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert (
+        "Learned on 8 validation samples, labels as they were: logits scaled by a vector, a threshold of 0.97" in card
+    )
+    assert "and not calibrated" not in card
+    assert "Predict the second class where its probability is at least `threshold`" in card
+    assert ('best = int(p[0, 1] >= about["readout"]["threshold"])' in card) == (to != "safetensors")
+    if to == "safetensors":
+        about = json.loads((tmp_path / "model.json").read_text())
+        assert about["readout"]["sets"]["limit"] == [0.6, 0.7]
+        again = litscope.load(tmp_path / "model.safetensors").predict(tmp_path / "new.csv")
+        assert again.names == said.names != plain.names
+
+
+def test_another_calibration_is_another_network(calibrated: Path, table: tuple[Path, Path], tmp_path: Path) -> None:
+    """The card of one does not tell of the file of the other."""
+    export_model(calibrated, tmp_path / "one.safetensors")
+    assert main(["export", str(table[0]), "--to", "safetensors", "-o", str(tmp_path / "other.safetensors")]) == 2
