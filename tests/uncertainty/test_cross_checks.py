@@ -45,6 +45,9 @@ class Given(ClassifierMixin, BaseEstimator):
         self.classes_ = np.arange(CLASSES)
         self.is_fitted_ = True
 
+    def fit(self, x, y):
+        return self
+
     def predict_proba(self, x):
         return x
 
