@@ -26,19 +26,22 @@ from litscope.training.probes.lr_find import lr_find as sweep
 
 
 @names_flags
-def cv(dataset: str | os.PathLike[str] | None = None, *, folds: int = 5, **flags: Unpack[FitKeywords]) -> CvResult:
+def cv(
+    dataset: str | os.PathLike[str] | None = None, *, folds: int = 5, nested: bool = False, **flags: Unpack[FitKeywords]
+) -> CvResult:
     """Predict every sample with a network that was not trained on it.
 
     Args:
         dataset: as `litscope.fit`.
         folds: number of parts of the data; a network is trained for each.
+        nested: each network has validation data of its own, by which its best epoch is chosen.
         flags: of `litscope fit`.
 
     Raises:
         UserError: what the flags or the data do not allow.
         Interrupted: after Ctrl-C or SIGTERM; the folds so far are kept.
     """
-    return cross_validate(_recipe(dataset, flags), folds)
+    return cross_validate(_recipe(dataset, flags), folds, nested)
 
 
 @names_flags

@@ -83,11 +83,19 @@ def cv(argv: list[str]) -> int:
     """Cross-validate: predict every sample of SOURCE with a network that was not trained on it."""
     from litscope.config.options import Option
 
-    more = (Option(("--folds",), "Number of parts of the data; a network is trained for each.", int, 5),)
+    more = (
+        Option(("--folds",), "Number of parts of the data; a network is trained for each.", int, 5),
+        Option(
+            ("--nested",),
+            "Each network validates on --val-split of its folds, and predicts with the weights of its best epoch.",
+            bool,
+            False,
+        ),
+    )
 
     def find(line: Line) -> Any:
         from litscope.experiments.cv import cross_validate
 
-        return cross_validate(line.recipe, line.options["folds"])
+        return cross_validate(line.recipe, line.options["folds"], line.options["nested"])
 
     return answer(cv, argv, find, more)

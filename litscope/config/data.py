@@ -47,6 +47,8 @@ class DataConfig(Section, group="data"):
     """Cross-validation: divide the training and validation data into this many folds, instead of --val-split."""
     fold: int | None = setting(None, check=Range(least=0))
     """The fold that validates, from 0. Default: with as many --num-members as folds, each member leaves one out."""
+    fold_tests: bool = False
+    """The fold tests instead of validating, and --val-split is drawn from the others: the fold chooses nothing then."""
     split_seed: int | None = setting(None, check=SEED)
     """Seed of the splits alone. Default: the training seed."""
     group_column: str | None = None

@@ -141,6 +141,10 @@ class FitKeywords(TypedDict, total=False):
     """Cross-validation: divide the training and validation data into this many folds, instead of --val-split."""
     fold: int | None
     """The fold that validates, from 0. Default: with as many --num-members as folds, each member leaves one out."""
+    fold_tests: bool
+    """The fold tests instead of validating, and --val-split is drawn from the others: the fold chooses nothing then."""
+    no_fold_tests: bool
+    """The other way of `fold_tests`."""
     split_seed: int | None
     """Seed of the splits alone. Default: the training seed."""
     group_column: str | None

@@ -48,4 +48,4 @@ def make_source(recipe: Recipe) -> Source:
 def folds_of(recipe: Recipe) -> Folds | None:
     """The folds that a recipe asks for."""
     data = recipe.data
-    return None if data.num_folds is None else Folds(data.num_folds, data.fold)
+    return None if data.num_folds is None else Folds(data.num_folds, data.fold, data.fold_tests)

@@ -2,7 +2,8 @@
 
 The samples that are not for testing are divided into K folds, stratified by class, with groups kept together
 (`data.splits`). For each fold a network trains on the others, with the recipe's own seed, and predicts the fold with
-its last weights: choosing the best epoch by the fold would flatter the numbers. If the network is an MLP or a head
+its last weights: choosing the best epoch by the fold would flatter the numbers. With `is_nested` the others give a part
+to validate on, by which the best epoch, early stopping and the plateau may choose. If the network is an MLP or a head
 on features, the K networks train in one run as its members, each leaving its fold out (`models.networks.members`).
 """
 
@@ -42,18 +43,20 @@ from litscope.starter import refuse_company
 LEAST_FOLDS = 2
 
 _LEARNS = (
-    "it is learned on validation samples, and those are the fold to be predicted. Leave it out; `litscope calibrate` "
-    "learns it for a run that is kept."
+    "it is learned on validation samples, and those are the fold to be predicted. Leave it out, or give --nested; "
+    "`litscope calibrate` learns it for a run that is kept."
 )
 
 
-def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
+def cross_validate(recipe: Recipe, num_folds: int = 5, is_nested: bool = False) -> CvResult:
     """Train a network for each fold, and predict each sample with the network that has not seen it.
 
     Args:
         recipe: as for `fit`; its run_dir is the folder for everything (default: runs/cv-N). Given the folder of an
             interrupted cross-validation, that one goes on, and folds that are trained are kept.
         num_folds: at least 2.
+        is_nested: each network has validation data of its own, the recipe's share of the folds that it trains on, and
+            predicts its fold with the weights of its best epoch.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the folds so far are kept.
@@ -71,24 +74,39 @@ def cross_validate(recipe: Recipe, num_folds: int = 5) -> CvResult:
             "--actions: cross-validation predicts each sample as the source has it, so it follows no decisions. Write "
             "the data as they were decided, and cross-validate those: litscope export RUN --to parquet (or folder)."
         )
+    _check_validation(recipe, is_nested)
+    recipe = copy.deepcopy(recipe)
+    recipe.data.num_folds, recipe.data.fold, recipe.data.fold_tests = num_folds, 0, is_nested
+    chosen = prepared(recipe).recipe
+    together = _together(recipe, chosen, num_folds)
+    reason = "--nested: each network has validation data of its own" if is_nested else why_apart(chosen)
+    reason = reason or _why_leaky(chosen, together)
+    with folder_for(recipe, "cv", RECIPE) as folder:
+        _keep_recipe(recipe, folder)
+        say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
+        return _cross_validate(recipe, None if reason else together, num_folds, folder, began)
+
+
+def _check_validation(recipe: Recipe, is_nested: bool) -> None:
+    """Refuse what would look at a fold before it is predicted, or has nothing to look at."""
     training = recipe.training
+    if recipe.data.fold_tests:
+        raise ConfigError("--fold-tests: `litscope cv` takes it as --nested.")
+    if is_nested:
+        if recipe.data.val_split == 0.0:
+            raise ConfigError("--nested: each network validates on a part of its folds, so give a --val-split above 0.")
+        return
     if training.early_stopping or training.scheduler_type == "plateau":
         flag = "--early-stopping" if training.early_stopping else "--scheduler plateau"
-        raise ConfigError(f"{flag}: it looks at the validation data, and those are the fold to be predicted.")
+        raise ConfigError(
+            f"{flag}: it looks at the validation data, and those are the fold to be predicted. --nested sets others "
+            "aside."
+        )
     for flag, value in (("calibrate", training.calibrate), ("threshold", training.threshold)):
         if value not in (None, "none"):
             raise ConfigError(f"--{flag} {value}: {_LEARNS}")
     if training.coverage is not None:
         raise ConfigError(f"--coverage {training.coverage:g}: {_LEARNS}")
-    recipe = copy.deepcopy(recipe)
-    recipe.data.num_folds, recipe.data.fold = num_folds, 0
-    chosen = prepared(recipe).recipe
-    together = _together(recipe, chosen, num_folds)
-    reason = why_apart(chosen) or _why_leaky(chosen, together)
-    with folder_for(recipe, "cv", RECIPE) as folder:
-        _keep_recipe(recipe, folder)
-        say(f"cv: {num_folds} folds, {f'one after the other: {reason}' if reason else 'in one run'}")
-        return _cross_validate(recipe, None if reason else together, num_folds, folder, began)
 
 
 def _why_leaky(chosen: Recipe, together: Recipe) -> str | None:
@@ -119,7 +137,7 @@ def _together(recipe: Recipe, chosen: Recipe, num_folds: int) -> Recipe:
     """
     own = copy.deepcopy(recipe)
     as_members(own, chosen, num_folds)
-    own.data.fold = None
+    own.data.fold, own.data.fold_tests = None, False
     own.logging.ledger = False  # these would be about the mean of networks, most of which have seen the sample
     return own
 
@@ -155,6 +173,7 @@ def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, fol
         calibration=calibration(found),
         num_groups=None if answers.groups is None else len(np.unique(answers.groups.astype(str))),
         num_unreadable=num_asked - len(found.label),
+        is_nested=recipe.data.fold_tests,
     )
     if result.num_unreadable:
         warn(f"{number_of(result.num_unreadable, 'sample')} cannot be read, and nobody predicts them.")
@@ -181,7 +200,8 @@ def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
             return run
         shutil.rmtree(folder)
     lines = EpochLines(title, "train/loss", recipe.training.epochs)  # the fold is not looked at before it is predicted
-    return train_aside(recipe, folder, keeps_last=True, on_epoch=lines)
+    is_nested = recipe.data.fold_tests
+    return train_aside(recipe, folder, keeps_last=not is_nested, keeps_best=is_nested, on_epoch=lines)
 
 
 Predicted = tuple[Source, NDArray[np.int64], NDArray[np.float32], int]
@@ -193,6 +213,7 @@ def _train_in_turn(recipe: Recipe, num_folds: int, folder: Path) -> Predicted:
     """A network for each fold, one after the other."""
     found: tuple[Source, NDArray[np.int64], NDArray[np.float32]] | None = None
     num_asked = 0
+    fold_of = make_source(_without_fold(recipe)).folds if recipe.data.fold_tests else None
     for number in range(num_folds):
         began = time.monotonic()
         own = copy.deepcopy(recipe)
@@ -200,7 +221,7 @@ def _train_in_turn(recipe: Recipe, num_folds: int, folder: Path) -> Predicted:
         opened = _open(_trained(own, folder / f"fold-{number}", f"fold {number}"), recipe)
         data, then = opened.find_data()
         source = data.source
-        asked = data.ids("val")
+        asked = data.ids("val") if fold_of is None else np.flatnonzero(fold_of == number)
         ids, probs = _probabilities(opened, source, then.manifest, asked)
         num_asked += len(asked)
         if found is None:
@@ -227,8 +248,16 @@ def _train_at_once(together: Recipe, folder: Path) -> Predicted:
     return source, own, all_probs, len(asked)
 
 
+def _without_fold(recipe: Recipe) -> Recipe:
+    """The same data with no fold chosen: their folds are all known then."""
+    own = copy.deepcopy(recipe)
+    own.data.fold, own.data.fold_tests = None, False
+    return own
+
+
 def _open(run: RunDir, recipe: Recipe) -> OpenedRun:
-    return open_run(run.path, "last", accelerator=recipe.hardware.accelerator)
+    checkpoint = "best" if recipe.data.fold_tests else "last"
+    return open_run(run.path, checkpoint, accelerator=recipe.hardware.accelerator)
 
 
 def _probabilities(

@@ -31,6 +31,7 @@ class CvResult:
             from draws of whole groups, where there are any.
         calibration: what a temperature is worth, as `evaluation.out_of_fold.calibration` returns it.
         num_groups: groups that were kept together and are drawn together; None where nothing is known of any.
+        is_nested: whether each network had validation data of its own, by which its best epoch was chosen.
         num_unreadable: samples of the folds that could not be read, so that nobody predicts them.
         table: the file of the out-of-fold predictions.
         is_at_once: whether the networks trained in one run.
@@ -47,6 +48,7 @@ class CvResult:
     calibration: dict[str, Any] = field(default_factory=dict)
     num_groups: int | None = None
     num_unreadable: int = 0
+    is_nested: bool = False
 
     def __repr__(self) -> str:
         accuracy = _shown(self.pooled["accuracy"])
@@ -65,6 +67,7 @@ class CvResult:
         num_pooled = int(self.pooled["num_samples"] or 0)
         rows.append(["pooled", f"{num_pooled:,}", *(_shown(self.pooled[name]) for name in names)])
         how = "in one run" if self.is_at_once else "one after the other"
+        how += ", each with validation data of its own" if self.is_nested else ""
         return [
             f"{self.dataset}: {len(self.folds)} folds, trained {how}, {self.wall_s:.0f} s",
             *table_lines(["fold", "samples", *names], rows, right=["samples", *names]),
@@ -87,6 +90,7 @@ class CvResult:
             "calibration": self.calibration,
             "num_groups": self.num_groups,
             "num_unreadable": self.num_unreadable,
+            "is_nested": self.is_nested,
             "predictions": str(self.table),
             "is_at_once": self.is_at_once,
             "wall_s": self.wall_s,

@@ -99,6 +99,7 @@ def train_aside(
     folder: Path,
     actions: Sequence[Action] = (),
     keeps_last: bool = False,
+    keeps_best: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> RunDir:
     """Train silently, in a new folder.
@@ -107,7 +108,7 @@ def train_aside(
         recipe: from `recipe_of`; its run folder, best checkpoints, test set and progress are switched off here.
         folder: the new run's folder.
         actions: the actions with which its journal begins.
-        keeps_last: keep its last checkpoint.
+        keeps_last, keeps_best: keep its last checkpoint, that of its best epoch.
         on_epoch: called after each epoch; may end the training.
 
     Raises:
@@ -115,7 +116,8 @@ def train_aside(
         UserError, Interrupted: as `run_recipe`.
     """
     recipe.logging.run_dir, recipe.logging.progress = str(folder), False
-    recipe.training.save_last, recipe.training.save_top_k, recipe.training.limit_test_batches = keeps_last, 0, 0
+    recipe.training.save_last, recipe.training.save_top_k = keeps_last, int(keeps_best)
+    recipe.training.limit_test_batches = 0
     with contextlib.redirect_stderr(io.StringIO()):
         run = run_recipe(recipe, actions=actions, on_epoch=on_epoch).run
     for entry in entries(run):

@@ -317,6 +317,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "data.crop_padding": st.none(),  # not with --augment none
         "data.num_folds": st.none(),  # as many as members, or with a fold of them
         "data.fold": st.none(),
+        "data.fold_tests": st.just(False),  # with a fold
         "hardware.accelerator": st.sampled_from(["auto", "cpu", "gpu"]),
         "hardware.devices": st.sampled_from(["auto", "2", "0,1", "0,", "-1"]),
         "hardware.strategy": st.sampled_from(["auto", "ddp"]),

@@ -14,10 +14,13 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
+from litscope.data.manifest import Manifest
 from litscope.errors import ConfigError, DataError
+from litscope.evaluation.predict import predict
 from litscope.experiments import reruns as experiment
 from litscope.experiments.cv import cross_validate
 from litscope.experiments.cv_result import CvResult
+from litscope.rundir import RunDir, read_lines
 
 
 def validated(folder: Path, count: int = 3, **flags: object) -> CvResult:
@@ -127,6 +130,7 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"scheduler_type": "plateau"}, 3, ConfigError, "--scheduler plateau"),
         ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` takes their number as --folds 3"),
         ({"num_members": 3}, 3, ConfigError, "--num-members"),
+        ({"num_folds": 3, "fold": 0, "fold_tests": True}, 3, ConfigError, "as --folds 3"),
         (
             {"actions": "decided.jsonl"},
             3,
@@ -250,3 +254,30 @@ def test_a_class_with_fewer_samples_than_folds_is_predicted_all_the_same(tmp_pat
         [2, 3],
     )
     assert found.quality["figures"]["nll"]["value"] == pytest.approx(np.mean(table["loss"]), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.flag("--fold-tests")
+def test_with_nested_a_fold_is_predicted_by_an_epoch_that_others_chose(tmp_path: Path) -> None:
+    survey = save_survey(tmp_path)
+    flags = {"dataset": str(survey), "group_column": "field", "val_split": 0.25, "early_stopping": True, "patience": 2}
+    recipe = recipe_from_keywords(epochs=12, logger=["none"], run_dir=str(tmp_path / "cv"), accelerator="cpu", **flags)
+    found = cross_validate(recipe, 3, is_nested=True)
+    assert found.is_nested
+    assert not found.is_at_once
+    table = pq.read_table(found.table)
+    assert table["sample_id"].to_pylist() == list(range(60))
+    fold, group = np.array(table["fold"]), np.array(table["group"])
+    for number in range(3):
+        run = RunDir(tmp_path / "cv" / f"fold-{number}")
+        manifest = Manifest.read(run.manifest)
+        held = manifest.ids("test")
+        np.testing.assert_array_equal(held, np.flatnonzero(fold == number))
+        groups = [set(group[manifest.ids(split)]) for split in ("train", "val", "test")]
+        assert all(groups)
+        assert groups[0].isdisjoint(groups[1])
+        assert groups[2].isdisjoint(groups[0] | groups[1])
+        probs = predict(run.path, split="test").table["p_lens"].to_numpy()
+        np.testing.assert_array_equal(probs, np.array(table["p_lens"])[held])
+        rows = read_lines(run.path / "metrics" / "epochs.jsonl")
+        assert not any(name.startswith("test/") for row in rows for name in row), "nobody looked at the fold"

@@ -33,10 +33,12 @@ class Folds:
     Attributes:
         count: number of folds.
         number: the fold that validates, from 0; None: none does, and the trainer leaves each one out in turn.
+        is_apart: it tests instead, and validation data are drawn from the others.
     """
 
     count: int
     number: int | None = None
+    is_apart: bool = False
 
 
 _ALIASES = {
@@ -102,7 +104,8 @@ def assign(
         groups: (N,) names, or None; a None inside is a group of one row.
         val_split, test_split: shares in [0, 1); together below 1.
         seed: the draw is a pure function of it.
-        folds: instead of `val_split`; a validation set that the data bring joins the folds.
+        folds: instead of `val_split`, or with it where a fold is kept apart; a validation set that the data bring joins
+            the folds.
 
     Returns:
         (N,) names, and lines that say what was done.
@@ -127,7 +130,8 @@ def assign(
     if folds is not None:
         splits[labelled & (splits == "val")] = "train"
         notes.append(_use_fold(splits, labels, groups, folds, seed))
-    elif "val" in shares:
+        pool_size = int((labelled & (splits == "train")).sum())
+    if "val" in shares:
         # Both shares are of the same whole, so that 0.2 and 0.1 leave 0.7.
         rest = int((labelled & (splits == "train")).sum())
         share = min(val_split * pool_size / rest, 1.0) if rest else val_split
@@ -152,8 +156,10 @@ def drawn(
     A split that the data bring is left as it is. Arguments as `assign`.
     """
     labelled = labels != UNLABELLED
-    asked = {"test": test_split, "val": val_split if folds is None else 0.0}
-    return {split: share for split, share in asked.items() if share > 0 and not (labelled & (given == split)).any()}
+    is_apart = folds is not None and folds.is_apart
+    asked = {"test": test_split, "val": val_split if folds is None or is_apart else 0.0}
+    brought = {split for split in asked if (labelled & (given == split)).any()} - ({"val"} if is_apart else set())
+    return {split: share for split, share in asked.items() if share > 0 and split not in brought}
 
 
 def fold_of(labels: Labels, splits: Names, groups: Names | None, count: int, seed: int) -> Labels:
@@ -199,9 +205,10 @@ def _use_fold(splits: Names, labels: Labels, groups: Names | None, folds: Folds,
     numbers = fold_of(labels, splits, groups, folds.count, seed)
     if folds.number is None:
         return f"{folds.count} folds of {(numbers >= 0).sum():,} samples (seed {seed})"
-    chosen = numbers == folds.number
-    splits[chosen] = "val"
-    return f"validation: fold {folds.number} of {folds.count}, {chosen.sum():,} samples (seed {seed})"
+    chosen, role = numbers == folds.number, "test" if folds.is_apart else "val"
+    splits[chosen] = role
+    name = "test" if folds.is_apart else "validation"
+    return f"{name}: fold {folds.number} of {folds.count}, {chosen.sum():,} samples (seed {seed})"
 
 
 def hold_out(labels: Labels, groups: Names | None, share: float, seed: Any) -> Bools:
