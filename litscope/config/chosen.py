@@ -21,6 +21,7 @@ _DATA = (
     "data.test_split",
     "data.num_folds",
     "data.fold",
+    "data.fold_tests",
 )
 _START = ("model.arch", "model.archs", "model.pretrained", "model.weights")
 _KIND = ("model.model_type", "model.num_members")

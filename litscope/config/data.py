@@ -154,11 +154,16 @@ class DataConfig(Section, group="data"):
 
     def _check_folds(self) -> None:
         count, fold = self.num_folds, self.fold
+        if self.fold_tests and (count is None or fold is None):
+            raise ConfigError(
+                "--fold-tests: say which fold tests, by --num-folds and --fold. `litscope cv --nested` takes each in "
+                "turn."
+            )
         if count is None:
             if fold is not None:
                 raise refuse("fold", fold, "it is one of --num-folds, which is not given. Give --num-folds 5.")
             return
-        if self.val_split != DataConfig.val_split:
+        if self.val_split != DataConfig.val_split and not self.fold_tests:
             raise refuse("val_split", self.val_split, "with --num-folds a fold validates. Leave one out.")
         if fold is not None and fold >= count:
             raise refuse("fold", fold, f"with --num-folds {count} it is from 0 to {count - 1}.")

@@ -160,11 +160,6 @@ class Recipe:
     def _check_folds(self) -> None:
         """Without --fold each member leaves a fold out."""
         count = self.data.num_folds
-        if self.data.fold_tests and (count is None or self.data.fold is None):
-            raise ConfigError(
-                "--fold-tests: say which fold tests, by --num-folds and --fold. `litscope cv --nested` takes each in "
-                "turn."
-            )
         if count is None or self.data.fold is not None:
             return
         if self.model.archs:

@@ -161,7 +161,11 @@ def _name(run: RunDir, name: str | None) -> str:
 
 def _settings(run: RunDir) -> DataConfig:
     sections = run_settings(run.path).sections
-    folds = ("data.num_folds", "data.fold")  # they say which samples train, and may ask for as many members
+    folds = (
+        "data.num_folds",
+        "data.fold",
+        "data.fold_tests",
+    )  # they say which samples train, and may ask for as many members
     data = build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
     if data.group_column is None and run.manifest.exists():
         data.group_column = group_of_run(Manifest.read(run.manifest), data.origin, None)

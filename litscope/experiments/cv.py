@@ -34,6 +34,7 @@ from litscope.experiments.cv_result import CvResult, Figures
 from litscope.experiments.fresh import check_fresh
 from litscope.experiments.many_runs import as_members, folder_for, prepared, why_apart
 from litscope.experiments.reruns import EpochLines, train_aside
+from litscope.fusions import LEARNED
 from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
@@ -107,6 +108,8 @@ def _check_validation(recipe: Recipe, is_nested: bool) -> None:
             raise ConfigError(f"--{flag} {value}: {_LEARNS}")
     if training.coverage is not None:
         raise ConfigError(f"--coverage {training.coverage:g}: {_LEARNS}")
+    if recipe.model.ensemble_strategy in LEARNED:
+        raise ConfigError(f"--ensemble-strategy {recipe.model.ensemble_strategy}: {_LEARNS}")
 
 
 def _why_leaky(chosen: Recipe, together: Recipe) -> str | None:
@@ -122,6 +125,8 @@ def _why_leaky(chosen: Recipe, together: Recipe) -> str | None:
         return "--class-weights would count the fold"
     if chosen.data.sampler == "balanced":
         return "--sampler balanced would count the fold"
+    if chosen.training.logit_adjustment:
+        return "--logit-adjustment would count the fold"
     if chosen.training.prune != "none":
         return "--prune would ask networks about samples that they leave out"
     if uneven := make_source(together).uneven if chosen.model.finetune != "head" else ():
@@ -274,7 +279,8 @@ def _probabilities(
         member: (N,) the one of several networks that predicts each sample of the source.
     """
     settings = opened.predictor.settings
-    if settings.finetune == "head" and (settings.tta == "none" or member is not None):
+    is_plain = settings.tta == "none" and settings.num_members == 1 and opened.predictor.readout is None
+    if settings.finetune == "head" and (is_plain or member is not None):
         return _of_features(opened, source, then, ids, member)
     data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
     if member is None:

@@ -15,7 +15,7 @@ def check_fresh(recipe: Recipe, command: str) -> None:
     for flag, is_given in (
         ("--resume", recipe.training.resume is not None),
         ("--name", recipe.logging.name is not None),
-        ("--num-members", recipe.model.num_members > 1),
+        ("--num-members", recipe.model.num_members > 1 and not recipe.model.archs and recipe.model.model_type is None),
     ):
         if is_given:
             raise ConfigError(f"{flag}: `litscope {command}` makes its runs itself. Leave it out.")

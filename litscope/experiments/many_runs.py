@@ -35,6 +35,8 @@ def why_apart(chosen: Recipe) -> str | None:
     """What stands against training several networks of a resolved recipe as members of one run, or None."""
     training = chosen.training
     is_head = chosen.model.finetune == "head"
+    if chosen.model.count > 1:
+        return "each is several networks already"
     if chosen.model.arch != "mlp" and not is_head:
         return f"{chosen.model.arch} is no mlp, and all of it is trained"
     if strategy_meant(chosen.hardware.strategy)[0] in SHARDED:
@@ -47,6 +49,8 @@ def why_apart(chosen: Recipe) -> str | None:
         return "when to stop or to slow down is decided for each alone"
     if chosen.model.weights is not None and not is_head:
         return "the weights come from a file"
+    if training.robust in ("elr", "small_loss"):
+        return f"--robust {training.robust} follows what one network says of each sample"
     return None
 
 

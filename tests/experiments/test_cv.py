@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from forked import started_cli
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from small_bodies import ARCH, save_sides, save_weights
 
 from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
@@ -131,6 +132,7 @@ def test_the_command(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"num_folds": 3, "fold": 0}, 3, ConfigError, "--num-folds: `litscope cv` takes their number as --folds 3"),
         ({"num_members": 3}, 3, ConfigError, "--num-members"),
         ({"num_folds": 3, "fold": 0, "fold_tests": True}, 3, ConfigError, "as --folds 3"),
+        ({"archs": ["convnet", "convnet"], "ensemble_strategy": "stacked"}, 3, ConfigError, "learned on validation"),
         (
             {"actions": "decided.jsonl"},
             3,
@@ -281,3 +283,39 @@ def test_with_nested_a_fold_is_predicted_by_an_epoch_that_others_chose(tmp_path:
         np.testing.assert_array_equal(probs, np.array(table["p_lens"])[held])
         rows = read_lines(run.path / "metrics" / "epochs.jsonl")
         assert not any(name.startswith("test/") for row in rows for name in row), "nobody looked at the fold"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"archs": ["convnet", "resnet18"], "image_size": 16}, "each is several networks already"),
+        ({"arch": "mlp", "num_members": 3, "model_type": "ensemble"}, "each is several networks already"),
+        ({"arch": ARCH, "finetune": "lp-ft"}, f"{ARCH} is no mlp"),
+        ({"arch": ARCH, "finetune": "head"}, "in one run"),
+    ],
+)
+def test_every_architecture_is_validated_stratified_and_by_groups(
+    flags: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A probability is that of the network that `predict` opens, ensembles fused."""
+    folder = save_sides(tmp_path / "few", each=12)
+    keys = [f"{side.name}/{image.name}" for side in sorted(folder.iterdir()) for image in sorted(side.iterdir())]
+    rows = [f"few/{key},{key.split('/')[0]},{'ab'[i % 2]}{i % 12 // 3}" for i, key in enumerate(keys)]
+    (tmp_path / "list.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
+    if "finetune" in flags:
+        flags = {**flags, "weights": str(save_weights(tmp_path / "w.pt"))}
+    found = validated(
+        tmp_path / "cv", 2, dataset=str(tmp_path / "list.csv"), group_column="patient", epochs=2, batch_size=8, **flags
+    )
+    assert said in capsys.readouterr().err
+    table = pq.read_table(found.table).to_pydict()
+    assert sorted(table["key"]) == sorted(f"few/{key}" for key in keys)
+    assert len({(group, fold) for group, fold in zip(table["group"], table["fold"], strict=True)}) == found.num_groups
+    assert not any(found.absent)
+    if not found.is_at_once:
+        for number in range(2):
+            asked = predict(tmp_path / "cv" / f"fold-{number}", split="val", checkpoint="last").table
+            own = [i for i, fold in enumerate(table["fold"]) if fold == number]
+            assert asked["key"].to_pylist() == [table["key"][i] for i in own]
+            np.testing.assert_allclose(asked["p_left"].to_numpy(), [table["p_left"][i] for i in own], atol=1e-5)
