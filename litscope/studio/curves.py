@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -204,14 +205,14 @@ def thinned(y: np.ndarray, max_points: int) -> np.ndarray:
 
 
 def _marks(run: RunDir, logged: Logged, clock: _Clock, x: X) -> list[Mark]:
-    last = max([row["step"] for row in (*logged.steps[-1:], *logged.epochs[-1:])], default=0)
+    last: int = max([row["step"] for row in (*logged.steps[-1:], *logged.epochs[-1:])], default=0)
+    last_epoch: int = logged.epochs[-1]["epoch"] if logged.epochs else 0
     found = []
     for entry in entries(run):
         if entry.action.get("canary"):
             continue
-        answer: Row = entry.answer or {}
-        step = int(answer.get("step", last))
-        epoch = int(answer.get("epoch", logged.epochs[-1]["epoch"] if logged.epochs else 0))
+        answer = {"step": last, "epoch": last_epoch} | (entry.answer or {})
+        step, epoch = int(answer["step"]), int(answer["epoch"])
         words = (str(entry.action["what"]), describe(entry.action), str(entry.action.get("who", "")))
         found.append(Mark(str(entry.action["id"]), clock.at(step, x), step, epoch, *words, entry.status))
     return found
@@ -219,5 +220,5 @@ def _marks(run: RunDir, logged: Logged, clock: _Clock, x: X) -> list[Mark]:
 
 def _edits(logged: Logged, clock: _Clock, x: X) -> list[float]:
     rows = logged.epochs
-    pairs = zip([{"num_edits": 0, "step": 0}, *rows[:-1]], rows, strict=True)
+    pairs = pairwise([{"num_edits": 0, "step": 0}, *rows])
     return [clock.at(row["step"], x) for old, row in pairs if row.get("num_edits", 0) != old.get("num_edits", 0)]

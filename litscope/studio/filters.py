@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import NoReturn
 
+from litscope.jsonlines import is_unicode
 from litscope.studio.refusals import AskedWrong
 
 MOST_CHARACTERS = 20_000
@@ -162,6 +163,8 @@ def parse(text: str) -> Condition | None:
     """
     if len(text) > MOST_CHARACTERS:
         raise AskedWrong(f"The filter has {len(text):,} characters; it may have {MOST_CHARACTERS:,}.", "filter")
+    if not is_unicode(text):
+        raise AskedWrong("The filter holds half of a surrogate pair, which is no Unicode.", "filter")
     if not text.strip():
         return None
     parser = _Parser(text)

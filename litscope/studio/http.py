@@ -174,6 +174,7 @@ def make_app(studio: Studio, dist: Path = DIST) -> FastAPI:
     app.state.closing = asyncio.Event()
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(LitscopeError, _refused)
+    app.add_exception_handler(OSError, _out_of_reach)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _unexpected)
     app.include_router(_about_runs(studio))
@@ -210,6 +211,11 @@ async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG
     place = (error.field, error.position) if isinstance(error, AskedWrong) else (None, None)
     body = error_body(type(error).__name__, str(error), *place)
     return Response(body, status_of(error), media_type="application/json")
+
+
+async def _out_of_reach(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    body = error_body("LedgerError", f"A file of the run cannot be read at the moment: {error}.")
+    return Response(body, 503, media_type="application/json")
 
 
 async def _not_valid(request: Request, error: Exception) -> Response:  # noqa: ARG001

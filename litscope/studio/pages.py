@@ -92,7 +92,7 @@ def run_page(
         facts |= _of_samples(run, samples, notes)
     try:
         facts["settings"] = live_settings(run, [] if samples is None else samples.decided.entries)
-    except (LitscopeError, OSError, ValueError) as error:
+    except (LitscopeError, OSError, ValueError, KeyError, TypeError) as error:
         notes.append(f"The recipe cannot be read: {error}")
     return RunPage(
         line=line,

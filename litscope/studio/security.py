@@ -108,7 +108,9 @@ class Bound:
 
     def is_own_origin(self, origin: str, host: str) -> bool:
         """Whether an Origin header names the page that this server shows under that Host."""
-        return origin in self.origins or origin == f"{self.scheme}://{host}"
+        if any(host == urlsplit(one).netloc for one in self.origins):
+            return origin in self.origins
+        return origin == f"{self.scheme}://{host}"
 
 
 def is_everywhere(host: str) -> bool:

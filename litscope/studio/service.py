@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 import litscope
-from litscope.errors import LitscopeError
+from litscope.errors import LitscopeError, RunError
+from litscope.jsonlines import is_unicode
 from litscope.ledger.journal.verbs import this_user
 from litscope.ledger.query import Limits
 from litscope.ledger.views import sql
@@ -91,6 +93,28 @@ class Session:
     is_read_only: bool
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _about_a_run(method: Callable[Concatenate[Studio, str, P], T]) -> Callable[Concatenate[Studio, str, P], T]:
+    """A question about one run. Of a run that cannot be read, whatever reading it raises is told as what it is."""
+
+    @wraps(method)
+    def asked(self: Studio, run: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, run, *args, **kwargs)
+        except LitscopeError:
+            raise
+        except _UNREADABLE as error:
+            line = self.line(run)
+            if line.state != "unreadable":
+                raise
+            raise RunError(f"{line.path} cannot be read: {line.state_detail}") from error
+
+    return asked
+
+
 class _Kept:
     """What is kept of one run besides its samples."""
 
@@ -151,11 +175,13 @@ class Studio:
             notes.append(f"The samples cannot be read: {error}")
         return run_page(folder, line, logged, samples, notes, self.is_read_only)
 
+    @_about_a_run
     def curves(self, run: str, names: Sequence[str] = (), x: X = "step", max_points: int = 2000) -> Curves:
         """What was logged, by step, epoch or time; arguments as `curves.curves`."""
         folder = self.places.run(run)
         return curves(folder, self._of(folder).metrics.logged(), names, x, max_points)
 
+    @_about_a_run
     def journal(self, run: str, limit: int = 200, before: str | None = None) -> JournalPage:
         """What was asked of a run, the newest first."""
         return journal_page(self.places.run(run), limit, before)
@@ -171,6 +197,7 @@ class Studio:
 
     # ---- samples -------------------------------------------------------------------------------
 
+    @_about_a_run
     def samples(
         self,
         run: str,
@@ -211,34 +238,41 @@ class Studio:
         words = (shown.filter, shown.sort, shown.uses)
         return Window(shown.id, now.revision, is_current, len(shown.ids), total_all, start, *words, found)
 
+    @_about_a_run
     def sample_ids(self, run: str, view: str, start: int = 0, count: int = 100_000) -> Block:
         """The ids of a stretch of a view; errors as `samples`."""
         shown = self._views.kept(view, self.places.run(run).path)
         return Block({"sample_id": shown.ids[start : start + count].astype(np.float64)}, {"total": len(shown.ids)})
 
+    @_about_a_run
     def position(self, run: str, view: str, sample_id: int) -> int | None:
         """Where a sample stands in a view; None: it is not in it."""
         at = np.flatnonzero(self._views.kept(view, self.places.run(run).path).ids == sample_id)
         return int(at[0]) if len(at) else None
 
+    @_about_a_run
     def count(self, run: str, filter: str = "") -> int:
         """How many samples meet a filter."""
         return int(chosen(self._now(run), filter).sum())
 
+    @_about_a_run
     def sparklines(self, run: str, sample_ids: Sequence[int]) -> dict[int, list[float | None]]:
         """p_label by epoch of some samples."""
         now = self._now(run)
         known = [i for i in sample_ids if 0 <= i < now.count and now.shown[i]]
         return dict(zip(known, self._curves(now, np.array(known, np.int64)), strict=True))
 
+    @_about_a_run
     def facets(self, run: str, by: str, filter: str = "") -> Facets:
         """How many of the samples that meet a filter have which value of a column."""
         return facets(self._now(run), filter, by)
 
+    @_about_a_run
     def histogram(self, run: str, column: str, filter: str = "", bins: int = 40) -> Histogram:
         """How the numbers of a column are spread among the samples that meet a filter."""
         return histogram(self._now(run), filter, column, bins)
 
+    @_about_a_run
     def sample(self, run: str, sample_id: int) -> SamplePage:
         """Everything about one sample."""
         now = self._now(run)
@@ -250,6 +284,7 @@ class Studio:
 
         return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve)
 
+    @_about_a_run
     def image(self, run: str, sample_id: int, side: int | None = None) -> Picture:
         """A sample as a picture, its longer side at most `side` pixels.
 
@@ -262,6 +297,7 @@ class Studio:
 
     # ---- review, maps, tables ------------------------------------------------------------------
 
+    @_about_a_run
     def review(self, run: str, split: str = "train", count: int = 20, skip: Sequence[int] = ()) -> Review:
         """The suspected label errors to look at next."""
         now = self._now(run)
@@ -272,38 +308,47 @@ class Studio:
 
         return review(now, split, count, frozenset(skip), rows_of)
 
+    @_about_a_run
     def typical(self, run: str, label: str, split: str = "train", count: int = 6) -> list[int]:
         """The samples of a class that the network knows best."""
         return typical(self._now(run), label, split, count)
 
+    @_about_a_run
     def map(self, run: str, look: Looked) -> Block:
         """Samples by two of their numbers."""
         return map_block(self._now(run), look)
 
+    @_about_a_run
     def near(
         self, run: str, look: Looked, at: tuple[float, float], radius: tuple[float, float], count: int = 6
     ) -> Near:
         """The samples nearest to a place of a map."""
         return near(self._now(run), look, at, radius, count)
 
+    @_about_a_run
     def confusion(self, run: str, split: str = "val") -> ConfusionTable:
         """Which classes are taken for which."""
         return confusion_table(self._now(run), split)
 
+    @_about_a_run
     def classes(self, run: str, split: str = "val") -> ClassTable:
         """Each class in a row."""
         return class_table(self._now(run), split)
 
+    @_about_a_run
     def calibration(self, run: str, split: str = "val", bins: int = 15) -> Calibration:
         """Whether probabilities mean what they say."""
         return calibration(self._now(run), split, bins)
 
+    @_about_a_run
     def sql(self, run: str, query: str) -> SqlAnswer:
         """The answer to one SELECT over the run's views, within limits of time and memory.
 
         Raises:
             ConfigError: if it is no SELECT, or takes too much.
         """
+        if not is_unicode(query):
+            raise AskedWrong("The query holds half of a surrogate pair, which is no Unicode.", "query")
         found = sql(self.places.run(run), query, SQL_LIMITS)
         columns = [{"name": field.name, "type": str(field.type)} for field in found.schema]
         listed = [[_plain(value) for value in row.values()] for row in _unique(found[:MOST_SQL_ROWS]).to_pylist()]
@@ -311,6 +356,7 @@ class Studio:
 
     # ---- acting --------------------------------------------------------------------------------
 
+    @_about_a_run
     def act(self, run: str, asked: Asked) -> Requested:
         """Write a request into the run's journal; the trainer applies it, or says why not.
 
@@ -345,14 +391,17 @@ class Studio:
 
     # ---- what is kept --------------------------------------------------------------------------
 
+    @_about_a_run
     def revision(self, run: str) -> int:
         """Counts up whenever values of the run's samples changed."""
         return self._now(run).revision
 
+    @_about_a_run
     def now(self, run: str) -> Samples:
         """The samples of a run as they are."""
         return self._now(run)
 
+    @_about_a_run
     def view(self, run: str, filter: str, sort: str) -> View:
         """All samples that meet a filter, in an order."""
         return self._views.made(self._now(run), filter, sort)

@@ -172,6 +172,7 @@ def _bound_socket(served: Served) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((served.host, port))
+            found.listen(128)  # whoever asks before the server runs waits a moment
         except OSError as why:
             found.close()
             error = why
