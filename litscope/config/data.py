@@ -68,6 +68,11 @@ class DataConfig(Section, group="data"):
     go by the label column, and where there is none (--target none) by a grade of 0.5."""
     soft_label_max: float | None = setting(None, check=Range(above=0))
     """The grade of --soft-label-column that is certain. Default: the largest, and 1 where none is above it."""
+    fits_stretch: Literal["asinh", "zscale", "linear", "log"] | None = setting(None, is_for_images=True)
+    """FITS images: the curve by which values between the limits become numbers from 0 to 1. Default: asinh."""
+    fits_limits: list[float] = setting([], is_for_images=True)
+    """FITS images: the two values that become 0 and 1 (0,100). Default: each band's 0.5 and 99.5 percentile in each
+    image; of zscale IRAF's."""
     sampler: Literal["uniform", "balanced", "weighted"] = "uniform"
     """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times."""

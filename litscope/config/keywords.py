@@ -168,6 +168,14 @@ class FitKeywords(TypedDict, total=False):
     """
     soft_label_max: float | None
     """The grade of --soft-label-column that is certain. Default: the largest, and 1 where none is above it."""
+    fits_stretch: Literal["asinh", "zscale", "linear", "log"] | None
+    """FITS images: the curve by which values between the limits become numbers from 0 to 1. Default: asinh. One of:
+    asinh, zscale, linear, log.
+    """
+    fits_limits: Sequence[float] | str
+    """FITS images: the two values that become 0 and 1 (0,100). Default: each band's 0.5 and 99.5 percentile in each
+    image; of zscale IRAF's.
+    """
     sampler: Literal["uniform", "balanced", "weighted"]
     """How an epoch draws as many training samples as there are: uniform (each once), balanced (every class equally
     often) or weighted (in proportion to the weights of `litscope reweight`); a sample may then come several times.

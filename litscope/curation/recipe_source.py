@@ -36,6 +36,8 @@ def make_source(recipe: Recipe) -> Source:
         positive_class=data.positive_class,
         soft_label_column=data.soft_label_column,
         soft_label_max=data.soft_label_max,
+        fits_stretch=data.fits_stretch,
+        fits_limits=data.fits_limits,
         folds=folds_of(recipe),
         seed=recipe.training.seed if data.split_seed is None else data.split_seed,
         cache_dir=None if data.cache_dir is None else Path(data.cache_dir),

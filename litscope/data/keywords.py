@@ -52,6 +52,10 @@ class DataKeywords(TypedDict, total=False):
     """The column of a CSV or Parquet file with a grade of each row, or a column for each class; see `soft_labels`."""
     soft_label_max: float | None
     """The grade that is certain. Default: the largest, and 1 where none is above it."""
+    fits_stretch: Literal["asinh", "zscale", "linear", "log"] | None
+    """How FITS images become numbers from 0 to 1; see `reading.fits`. Default: asinh."""
+    fits_limits: Sequence[float] | None
+    """The values of FITS images that become 0 and 1. Default: of each band by itself."""
     folds: Folds | None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int

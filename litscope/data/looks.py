@@ -17,6 +17,7 @@ from litscope.console import track
 from litscope.data.reading import bands, images
 from litscope.data.reading.digests import bytes_digest, file_digest
 from litscope.data.reading.findings import Findings
+from litscope.data.reading.fits import is_fits
 from litscope.data.reading.readers import FileReader
 from litscope.data.reading.regular import check_regular
 from litscope.data.sampler import Ids
@@ -81,7 +82,7 @@ def _look(reader: FileReader, sample_id: int) -> str | tuple[bytes, tuple[str, .
     """Why a file cannot be read; or else its digest and its traits."""
     path = reader.path(sample_id)
     try:
-        if path.suffix.lower() == bands.SUFFIX:
+        if path.suffix.lower() == bands.SUFFIX or is_fits(path.name):
             reader.read(sample_id)
             return file_digest(path), ()
         check_regular(path)

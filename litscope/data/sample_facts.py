@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from litscope.data.manifest import Manifest
+from litscope.data.reading.fits import Rule
 from litscope.data.sources.tables import encode, feature_names
 from litscope.errors import DataError
 from litscope.types import Interpolation
@@ -98,6 +99,8 @@ def _check_images(encoding: Mapping[str, Any], in_channels: int | None, image_si
         raise ValueError(f"crop_pct is {share!r}, which is no share of an image's side")
     if encoding.get("channel_axis") not in (None, "first", "last"):
         raise ValueError(f"channel_axis is {encoding['channel_axis']!r}, neither first nor last")
+    if "fits" in encoding:
+        Rule.of_plain(encoding["fits"])
     if not isinstance(encoding.get("image_column"), str | None):
         raise ValueError("image_column is no name")
 

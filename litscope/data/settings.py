@@ -17,6 +17,7 @@ from typing import Any, Literal
 from litscope.addresses import BETWEEN, hidden
 from litscope.console import warn
 from litscope.data.draws import Sampler
+from litscope.data.reading.fits import Stretch
 from litscope.data.sources.source import Source, open_source, require_shards
 from litscope.data.sources.splits import Folds
 from litscope.data.storage.store import use_endpoint
@@ -75,6 +76,10 @@ class DataSettings:
     """The column of a CSV or Parquet file with a grade of each row, or a column for each class; see `soft_labels`."""
     soft_label_max: float | None = setting(None, check=Range(above=0))
     """The grade that is certain. Default: the largest, and 1 where none is above it."""
+    fits_stretch: Stretch | None = None
+    """How FITS images become numbers from 0 to 1; see `reading.fits`. Default: asinh."""
+    fits_limits: Sequence[float] | None = None
+    """The values of FITS images that become 0 and 1. Default: of each band by itself."""
     folds: Folds | None = None
     """The folds of a cross-validation, instead of `val_split`."""
     seed: int = setting(42, check=SEED)
@@ -204,6 +209,8 @@ class DataSettings:
             positive_class=self.positive_class,
             soft_label_column=[named] if isinstance(named := self.soft_label_column or [], str) else named,
             soft_label_max=self.soft_label_max,
+            fits_stretch=self.fits_stretch,
+            fits_limits=self.fits_limits or (),
             seed=self.seed,
             folds=self.folds,
             cache_dir=self.cache_folder,

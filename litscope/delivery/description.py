@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import litscope
+from litscope.data.reading.fits import Rule
 from litscope.data.sample_facts import IMAGES
 from litscope.evaluation.network import Network
 from litscope.models.readout import Readout
@@ -123,10 +124,16 @@ def _images(network: Network) -> dict[str, Any]:
         "reading": {
             **IMAGES,
             "interpolation": how,
-            "words": READING_IMAGES if is_picture else READING_BANDS,
+            "words": _reading(encoding, is_picture),
         },
         "normalization": {"size": seen, "mean": settings.mean, "std": settings.std},
     }
+
+
+def _reading(encoding: dict[str, Any], is_picture: bool) -> str:
+    """How an image becomes the input, in sentences."""
+    words = READING_IMAGES if is_picture else READING_BANDS
+    return words if "fits" not in encoding else f"{words} {Rule.of_plain(encoding['fits']).words}."
 
 
 def _cells(encoding: dict[str, Any]) -> dict[str, Any]:

@@ -331,6 +331,7 @@ def values_of(field: Any) -> st.SearchStrategy[Any]:
         "logging.wandb_log_model": st.just(False),  # not with wandb_mode offline
         "model.task": st.just("multiclass"),  # binary: not with other num_classes
         "data.soft_label_max": st.none(),  # not without a column of grades
+        "data.fits_limits": st.just([]),
         "training.focal_gamma": st.none(),  # not without its loss
         "training.logit_adjustment": st.just(0.0),  # not with class weights
         "training.robust": st.just("none"),  # not with mixup

@@ -3,6 +3,7 @@
     readers       what reads one sample: files, arrays
     images        the bytes of an image file -> (H, W, K), by one rule for each kind of file
     bands         `.npy` files as images of any number of bands
+    fits          FITS files as images of any number of bands, stretched
     npz           `.npz` files, after a look at what they would take in memory
     regular       whether a path may be opened at all
     decoding      whole batches of files, in threads; the only one with torch

@@ -1,6 +1,6 @@
 """Readers: sample_id -> pixels or a feature row. No torch.
 
-    FileReader    images and .npy files on the disk
+    FileReader    images, .npy and FITS files on the disk
     ArrayReader   everything is in memory already: idx files, digits, .npz, tables
 
 Both can be pickled (for worker processes), read from many threads at once, and identify the content
@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data.manifest import key_array
-from litscope.data.reading import bands, images
+from litscope.data.reading import bands, fits, images
 from litscope.errors import DataError
 
 
@@ -131,6 +131,7 @@ class FileReader:
         channels: 1 or 3 for image files, the number of bands for .npy files.
         dtype: uint8, or float32 for .npy files of other types.
         axis: of .npy files, that holds the bands; None: the smaller one of each.
+        rule: how FITS images are stretched; None: there are none.
     """
 
     def __init__(
@@ -140,12 +141,14 @@ class FileReader:
         channels: int,
         dtype: npt.DTypeLike = np.uint8,
         axis: bands.Axis | None = None,
+        rule: fits.Rule | None = None,
     ) -> None:
         self.root = Path(root)
         self._paths = key_array(paths)  # one block of memory: cheap to fork, pickle and keep
         self._channels = channels
         self._dtype: np.dtype[Any] = np.dtype(dtype)
         self._axis = axis
+        self._rule = rule
 
     kind: Literal["image", "table"] = "image"
     array = None
@@ -171,8 +174,13 @@ class FileReader:
         """(height, width) after EXIF rotation, from the header."""
         path = self.path(sample_id)
         try:
-            is_bands = path.suffix.lower() == bands.SUFFIX
-            header = bands.read_bands_header(path, self._axis) if is_bands else images.read_header(path)
+            header: bands.BandsHeader | images.Header
+            if fits.is_fits(path.name):
+                header = fits.read_fits_header(path)
+            elif path.suffix.lower() == bands.SUFFIX:
+                header = bands.read_bands_header(path, self._axis)
+            else:
+                header = images.read_header(path)
         except DataError as error:
             raise DataError(f"{path}: {error}.") from error
         return header.height, header.width
@@ -186,11 +194,18 @@ class FileReader:
             raise DataError(f"{path}: {error}.") from error
 
     def _read(self, path: Path, min_side: int) -> npt.NDArray[Any]:
-        if path.suffix.lower() != bands.SUFFIX:
-            if self._dtype != np.uint8:
-                raise DataError(f"an image file among .npy files of {self._channels} bands of {self._dtype}")
+        array: npt.NDArray[Any]
+        if fits.is_fits(path.name):
+            if self._rule is None:
+                raise DataError("a FITS image, and the data set has none, which would say how it is stretched")
+            array = fits.read_fits(path, self._rule)
+        elif path.suffix.lower() == bands.SUFFIX:
+            array = bands.read_bands(path, self._axis)
+        elif self._dtype != np.uint8:
+            others = "FITS images" if self._rule is not None else ".npy files"
+            raise DataError(f"an image file among {others} of {self._channels} bands of {self._dtype}")
+        else:
             return images.decode(path, self._channels, min_side)
-        array = bands.read_bands(path, self._axis)
         if array.shape[2] != self._channels or array.dtype != self._dtype:
             raise DataError(
                 f"{array.shape[2]} bands of {array.dtype}; the data set has {self._channels} of {self._dtype}"
@@ -203,12 +218,16 @@ class FileReader:
 
     def take(self, order: npt.NDArray[np.int64]) -> FileReader:
         """The same files in another order."""
-        return FileReader(self.root, self._paths.take(pa.array(order)), self._channels, self._dtype, self._axis)
+        return FileReader(
+            self.root, self._paths.take(pa.array(order)), self._channels, self._dtype, self._axis, self._rule
+        )
 
     def fingerprint(self) -> str:
         """A hash of each file's path, size and modification time, at about five microseconds per file."""
         digest = hashlib.blake2b(f"{self._channels} {self._dtype}".encode(), digest_size=16)
         digest.update((self._axis or "").encode())
+        if self._rule is not None:
+            digest.update(repr(self._rule).encode())
         stats = self.stats()
         for path in self._paths.to_pylist():
             digest.update(path.encode() + b"\0")

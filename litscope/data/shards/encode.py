@@ -1,6 +1,6 @@
 """An image -> the bytes that a shard stores of it.
 
-as it is            an image file: its bytes; pixels in memory: PNG; bands that are no colours: .npy, as read
+as it is            an image file: its bytes; pixels in memory: PNG; bands that are no colours, and FITS: .npy, as read
 at another size     JPEG, its shorter side as asked, never enlarged; bands that are no colours: .npy
 """
 
@@ -16,6 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from litscope.data.reading import bands
+from litscope.data.reading.fits import is_fits
 from litscope.data.reading.readers import FileReader, Reader
 from litscope.data.reading.regular import check_regular
 from litscope.errors import DataError
@@ -46,7 +47,7 @@ def encode(reader: Reader, sample_id: int, form: Form) -> tuple[str, bytes]:
     if form.side is None and isinstance(reader, FileReader):
         path = reader.path(sample_id)
         suffix = path.suffix.lower()
-        if suffix != bands.SUFFIX:
+        if suffix != bands.SUFFIX and not is_fits(path.name):
             return (".jpg" if suffix in _JPEG else suffix), _bytes(reader, sample_id)
     pixels = reader.read(sample_id, min_side=form.side or 0)
     if form.side is not None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest, in_one_piece
 from litscope.data.reading.bands import Axis
 from litscope.data.reading.digests import table_digests
+from litscope.data.reading.fits import Rule
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.sources.columns import NOTHING, Asked
 from litscope.data.sources.listing import Listing
@@ -114,7 +115,8 @@ def _reader(rows: Listing, encoding: dict[str, Any], axis: Axis | None) -> Reade
     if rows.pixels is not None:
         return ArrayReader(_pixels(rows, channels, dtype))
     assert rows.root is not None
-    return FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis or encoding.get("channel_axis"))
+    rule = None if "fits" not in encoding else Rule.of_plain(encoding["fits"])
+    return FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis or encoding.get("channel_axis"), rule)
 
 
 def _columns_of(

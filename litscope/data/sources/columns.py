@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.data.manifest import Manifest
-from litscope.data.reading import bands, images
+from litscope.data.reading import bands, fits, images
 from litscope.data.sources.numbers import is_text, trimmed
 from litscope.errors import ConfigError, DataError, did_you_mean
 
 NONE = "none"
 LABEL_COLUMNS = ("label", "target", "class")
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
-IMAGE_SUFFIXES = images.SUFFIXES | {bands.SUFFIX}
+IMAGE_SUFFIXES = images.SUFFIXES | {bands.SUFFIX} | fits.SUFFIXES
 
 _IMAGE_NAMES = (
     *("filepath", "path", "file", "filename", "image", "imagepath", "imagefile", "imagefilename", "imagefilepath"),
@@ -204,7 +204,7 @@ def holds_paths(values: pa.ChunkedArray, root: Path, is_sure: bool) -> bool:
     num_images = sum(_suffix(text) in IMAGE_SUFFIXES for text in texts)
     if not is_sure:
         return num_images >= 0.9 * len(texts)
-    num_paths = sum(re.fullmatch(r"\.[a-z][a-z0-9]{1,4}", _suffix(text)) is not None for text in texts)
+    num_paths = sum(re.fullmatch(r"\.[a-z][a-z0-9]{1,4}(\.gz)?", _suffix(text)) is not None for text in texts)
     return num_paths >= len(texts) / 2 or _lie_there(texts[:20], root)
 
 
@@ -236,7 +236,7 @@ def _of_usual_name(names: Sequence[str], usual: Sequence[str]) -> str | None:
 
 
 def _suffix(text: str) -> str:
-    return os.path.splitext(text.split("?")[0])[1].lower()  # noqa: PTH122 once per value
+    return fits.suffix_of(text.split("?")[0])
 
 
 def _lie_there(names: Sequence[str], root: Path) -> bool:

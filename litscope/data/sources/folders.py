@@ -26,10 +26,10 @@ OTHER_PICTURES = frozenset(
     f".{name}"
     for name in (
         *("heic", "heif", "avif", "jp2", "j2k", "jxl", "svg", "psd", "ico", "tga", "eps", "exr", "hdr", "dds", "qoi"),
-        *("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm", "nii", "fits", "fit", "fts"),
+        *("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "dcm", "nii"),
     )
 )
-"""Endings of pictures that litscope does not read: phones, cameras, telescopes and clinics write them."""
+"""Endings of pictures that litscope does not read: phones, cameras and clinics write them."""
 _CONVERT = ": convert them to JPEG, PNG or .npy"
 
 

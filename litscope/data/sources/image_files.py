@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from litscope.data.reading.fits import suffix_of
 from litscope.data.sources.columns import IMAGE_SUFFIXES
 from litscope.data.sources.numbers import trimmed
 from litscope.errors import DataError
@@ -230,8 +231,9 @@ class _Folders:
             except OSError:
                 names = set()
             for name in names:
-                stem, suffix = os.path.splitext(name)  # noqa: PTH122 once per file
-                for key in {_alike(name), _alike(stem if suffix.lower() in IMAGE_SUFFIXES else name)}:
+                suffix = suffix_of(name)
+                stem = name[: len(name) - len(suffix)]
+                for key in {_alike(name), _alike(stem if suffix in IMAGE_SUFFIXES else name)}:
                     alike[key].append(name)
             self.known[folder] = names, alike
         return self.known[folder]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from litscope.addresses import BETWEEN
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest
 from litscope.data.reading import bands
+from litscope.data.reading.fits import Rule, is_fits, require_astropy
 from litscope.data.reading.npz import read_npz
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.reading.regular import check_regular
@@ -165,7 +166,11 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
             keys.append(str(path))
     if asked.channels is not None and not any(key.lower().endswith(bands.SUFFIX) for key in keys):
         raise ConfigError(f"--channels {asked.channels} is for .npz and .npy files; there are none to be predicted.")
-    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis), extra, notes)
+    rule = None if "fits" not in encoding else Rule.of_plain(encoding["fits"])
+    if any(map(is_fits, keys)):
+        require_astropy()
+        notes += [] if rule is None else [f"{rule.words}, as in training"]
+    return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis, rule), extra, notes)
 
 
 def _new_shards(paths: Sequence[Path], index: Path | None, channels: int, dtype: np.dtype[Any]) -> _New:

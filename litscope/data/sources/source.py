@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest, in_one_piece
-from litscope.data.reading import bands, images
+from litscope.data.reading import bands, fits, images
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.shards.index import index_of
@@ -109,6 +109,8 @@ def open_source(
     positive_class: str | None = None,
     soft_label_column: Sequence[str] = (),
     soft_label_max: float | None = None,
+    fits_stretch: fits.Stretch | None = None,
+    fits_limits: Sequence[float] = (),
     seed: int = 42,
     download: bool = True,
     folds: splits.Folds | None = None,
@@ -127,6 +129,8 @@ def open_source(
         channels: the axis of images in .npz and .npy files that is the channels. Default: as the shape says.
         positive_class: the second of two classes, which is the positive one. Default: as their names are ordered.
         soft_label_column, soft_label_max: grades of a CSV or Parquet file; see `soft_labels`.
+        fits_stretch, fits_limits: how FITS images become numbers from 0 to 1; see `reading.fits`. Default: asinh, and
+            limits of each band's own.
         seed: of the splits.
         download: fetch a named data set that is not under `data_dir`.
         folds: of cross-validation, instead of `val_split`.
@@ -156,7 +160,8 @@ def open_source(
         folds=folds,
     )
     rows.notes += notes
-    reader, encoding = _reader(rows, channels)
+    rule = _rule(rows, fits_stretch, fits_limits)
+    reader, encoding = _reader(rows, channels, rule)
     manifest = build_manifest(
         rows.keys,
         rows.labels,
@@ -240,6 +245,29 @@ def check_axis(rows: Listing, asked: bands.Axis | None) -> None:
         raise ConfigError(f"--channels {asked} is for the arrays of .npz and .npy files; {rows.name} has none.")
 
 
+def _rule(rows: Listing, stretch: fits.Stretch | None, limits: Sequence[float]) -> fits.Rule | None:
+    """How FITS images are read; None where there are none. Adds a note.
+
+    Raises:
+        ConfigError: for a word about FITS images where there are none, or limits out of order.
+        MissingExtra: without astropy.
+    """
+    has_files = rows.root is not None and rows.shards is None and len(rows.keys) > 0
+    if not has_files or not fits.is_fits(str(rows.keys[0])):
+        for flag, value in (("--fits-stretch", stretch), ("--fits-limits", ",".join(f"{one:g}" for one in limits))):
+            if value:
+                raise ConfigError(f"{flag} {value} is for FITS images; {rows.name} has none. Leave it out.")
+        return None
+    fits.require_astropy()
+    if limits and not (len(limits) == 2 and limits[0] < limits[1]):
+        shown = ",".join(f"{one:g}" for one in limits)
+        raise ConfigError(f"--fits-limits {shown}: it is two numbers, the lower one first: --fits-limits 0,100.")
+    rule = fits.Rule(stretch or "asinh", (limits[0], limits[1]) if limits else None)
+    rows.notes.append(rule.words)
+    rows.encoding["fits"] = rule.plain()
+    return rule
+
+
 def refuse_columns(asked: Asked, dataset: str) -> None:
     """Refuse flags that are about the columns of a file. Raises ConfigError."""
     for flag, value in (
@@ -268,11 +296,12 @@ def _rows_of_folder(path: Path, is_trained_on: bool) -> Listing:
         raise
 
 
-def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, Any]]:
+def _reader(rows: Listing, axis: bands.Axis | None, rule: fits.Rule | None) -> tuple[Reader, dict[str, Any]]:
     """The reader for some rows, and the encoding for others like them; adds notes.
 
     Args:
         axis: of .npy files, that holds the bands; None: as their shapes say.
+        rule: of FITS images.
     """
     if rows.features is not None:
         train = (rows.splits == "train") & (rows.labels != UNLABELLED)
@@ -295,7 +324,7 @@ def _reader(rows: Listing, axis: bands.Axis | None) -> tuple[Reader, dict[str, A
         is_list = "image_column" in rows.encoding
         channels, dtype, notes = _look_at_headers(rows.root, rows.keys, is_list, axis)
         rows.notes += notes
-        reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis)
+        reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis, rule)
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name, **rows.encoding}
 
 
@@ -361,12 +390,13 @@ def _look_at_headers(
 ) -> tuple[int, np.dtype[Any], list[str]]:
     """Channels and dtype of a whole data set, from the headers of files spread evenly over it.
 
-    Image files are gray if every one of these is, else colour. `.npy` files have what most of them have.
+    Image files are gray if every one of these is, else colour. `.npy` and FITS files have what most of them have.
     """
-    is_bands = [key.lower().endswith(bands.SUFFIX) for key in keys]
-    if any(is_bands) and not all(is_bands):
-        odd = keys[is_bands.index(False)], keys[is_bands.index(True)]
-        raise DataError(f"{root} mixes image files and .npy files ({odd[0]}, {odd[1]}); keep one kind.")
+    forms = [_form(key) for key in keys]
+    if len(set(forms)) > 1:
+        one, other = [form for form in _FORMS if form in forms][:2]
+        odd = keys[forms.index(one)], keys[forms.index(other)]
+        raise DataError(f"{root} mixes {one} and {other} ({odd[0]}, {odd[1]}); keep one kind.")
     chosen = _spread(keys)
     kinds: Counter[tuple[int, np.dtype[Any]]] = Counter()
     problem = ""
@@ -378,10 +408,10 @@ def _look_at_headers(
             problem = problem or f"{root / key}: {error}.{advice}"
     if not kinds:
         raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}")
-    if any(is_bands):
+    if forms[0] != _IMAGE_FILES:
         (channels, dtype), count = kinds.most_common(1)[0]
         others = sum(kinds.values()) - count
-        notes = [f"{others} of {len(chosen)} .npy files are not of {channels} bands of {dtype}"] if others else []
+        notes = [f"{others} of {len(chosen)} {forms[0]} are not of {channels} bands of {dtype}"] if others else []
         return channels, dtype, notes
     channels, dtype = max(kinds, key=lambda kind: kind[0])
     num_gray = kinds[(1, dtype)]
@@ -389,8 +419,21 @@ def _look_at_headers(
     return channels, dtype, [mixed] if len(kinds) > 1 else []
 
 
+_IMAGE_FILES, _FITS, _NPY = _FORMS = ("image files", "FITS images", ".npy files")
+
+
+def _form(key: str) -> str:
+    """What kind of file this is, in words."""
+    if fits.is_fits(key):
+        return _FITS
+    return _NPY if key.lower().endswith(bands.SUFFIX) else _IMAGE_FILES
+
+
 def _kind(path: Path, axis: bands.Axis | None) -> tuple[int, np.dtype[Any]]:
     if path.suffix.lower() == bands.SUFFIX:
         header = bands.read_bands_header(path, axis)
+        return header.num_bands, header.dtype
+    if fits.is_fits(path.name):
+        header = fits.read_fits_header(path)
         return header.num_bands, header.dtype
     return (1 if images.read_header(path).gray else 3), np.dtype(np.uint8)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litscope.data.reading import bands, images
+from litscope.data.reading import bands, fits, images
 
-IMAGE_SUFFIXES = images.SUFFIXES | {bands.SUFFIX}
+IMAGE_SUFFIXES = images.SUFFIXES | {bands.SUFFIX} | fits.SUFFIXES
 
 _JUNK = frozenset({"__MACOSX", "__pycache__", ".git", ".ipynb_checkpoints"})
 """Hidden folders whose images nobody means."""
@@ -24,7 +24,7 @@ _SHOWN = 5  # names in a line for the person
 
 def is_image(name: str) -> bool:
     """Whether a name ends as an image's does."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 once per file
+    return fits.suffix_of(name) in IMAGE_SUFFIXES
 
 
 def some(names: list[str]) -> str:
