@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from litscope.delivery.deliver import export_model as export_model
     from litscope.errors import LitscopeError as LitscopeError
     from litscope.errors import UserError as UserError
+    from litscope.evaluation.ensemble import Ensemble as Ensemble
     from litscope.evaluation.evaluate import evaluate as evaluate
     from litscope.evaluation.model import Model as Model
     from litscope.evaluation.model import load as load
     from litscope.evaluation.predict import predict as predict
+    from litscope.experiments.ensemble import ensemble as ensemble
     from litscope.experiments.pruned import Pruning as Pruning
     from litscope.ledger.reader import LedgerReader as LedgerReader
     from litscope.models.classifier import Classifier as Classifier
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ClassificationData": "litscope.data.datamodule",
     "Classifier": "litscope.models.classifier",
+    "Ensemble": "litscope.evaluation.ensemble",
     "LedgerReader": "litscope.ledger.reader",
     "LitscopeError": "litscope.errors",
     "Manifest": "litscope.data.manifest",
@@ -47,6 +50,7 @@ _HOME = {
     "RunDir": "litscope.rundir",
     "UserError": "litscope.errors",
     "cv": "litscope.calls",
+    "ensemble": "litscope.experiments.ensemble",
     "evaluate": "litscope.evaluation.evaluate",
     "export_model": "litscope.delivery.deliver",
     "fit": "litscope.training.fit",
@@ -61,6 +65,7 @@ _HOME = {
 __all__ = [
     "ClassificationData",
     "Classifier",
+    "Ensemble",
     "LedgerReader",
     "LitscopeError",
     "Manifest",
@@ -72,6 +77,7 @@ __all__ = [
     "UserError",
     "__version__",
     "cv",
+    "ensemble",
     "evaluate",
     "export_model",
     "fit",

@@ -18,6 +18,7 @@ from litscope.commands import (
     ask,
     bench,
     completion,
+    ensembles,
     experiment,
     extract,
     features,
@@ -117,7 +118,7 @@ COMMANDS: dict[str, Command] = {
     name_of(command): command
     for command in (
         *(train.fit, train.check, train.calibrate, train.evaluate, train.predict),
-        *(search.tune, search.cv, train.lr_find, train.batch_size_find, train.models, bench.bench),
+        *(search.tune, search.cv, ensembles.ensemble, train.lr_find, train.batch_size_find, train.models, bench.bench),
         *(launch.launch, jobs.jobs, jobs.logs, jobs.cancel),
         *(studio.studio, runs.runs, runs.rename, runs.delete),
         *(ask.worst, suspects.suspects, ask.scores, ask.sample, ask.confusions),

@@ -47,6 +47,7 @@ class RunDir:
         scores: folder of `scores.parquet` (one row per sample) and the state that goes on from epoch to epoch.
         actions: journal of what people asked for and what became of it, JSON lines.
         summary: final and best metrics, how the run ended, JSON.
+        ensemble: of a run that `litscope ensemble` joined from others: which, and what came out, JSON.
         checkpoints: `last.ckpt` and `previous.ckpt`, the best k under names that say epoch and value, `best.ckpt`.
         whatif: folder of one JSON file for each `litscope whatif`, and of the trainings that were kept.
         validation: folder of one JSON file for each `litscope suspects --validate`, and of its trainings.
@@ -80,6 +81,7 @@ class RunDir:
         self.score_state = self.scores / "state.npz"
         self.actions = self.path / "actions.jsonl"
         self.summary = self.path / "summary.json"
+        self.ensemble = self.path / "ensemble.json"
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / LAST
         self.previous_checkpoint = self.checkpoints / PREVIOUS

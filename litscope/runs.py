@@ -136,6 +136,17 @@ def is_watched(run: RunDir) -> bool:
     return any(line.startswith("watch:") for line in run.recipe.read_text(encoding="utf-8").splitlines())
 
 
+def is_joined(run: RunDir) -> bool:
+    """Whether `litscope ensemble` made this run of others: nothing was trained in it."""
+    return run.ensemble.is_file()
+
+
+def joined_from(run: RunDir) -> list[str]:
+    """The networks that an ensemble was joined from, as they were named."""
+    members = json.loads(run.ensemble.read_text(encoding="utf-8"))["members"]
+    return [member["name"] for member in members]
+
+
 def is_finished(run: RunDir) -> bool:
     """Whether a run has ended by itself, in order."""
     return run.summary.exists() and json.loads(run.summary.read_text()).get("status") == "finished"

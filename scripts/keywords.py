@@ -106,6 +106,8 @@ def _written(hint: Any) -> str:
         return f"Sequence[{', '.join(map(_written, arguments))}]"
     if origin is os.PathLike or hint is os.PathLike:
         return "os.PathLike[str]"
+    if arguments:
+        return f"{hint.__name__}[{', '.join(map(_written, arguments))}]"
     return "None" if hint is types.NoneType else str(hint.__name__)
 
 
@@ -130,7 +132,8 @@ def module(name: str, about: str, doc: str, keywords: Iterable[Keyword], imports
     for keyword in keywords:
         body += [f"    {keyword.name}: {keyword.type}", *_docstring(keyword.doc)]
     text = "\n".join(body)
-    words = [word for word in ("Literal", "TypedDict") if word == "TypedDict" or f"{word}[" in text]
+    is_used = {"Any": ", Any]" in text, "Literal": "Literal[" in text, "TypedDict": True}
+    words = [word for word, used in is_used.items() if used]
     lines = [
         f'"""{about}',
         "",

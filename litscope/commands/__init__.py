@@ -6,6 +6,7 @@
     text          results as tables and curves for people
     train         fit, check, lr-find, batch-size-find, calibrate, evaluate, predict, models, doctor, demo
     search        tune, cv
+    ensembles     ensemble
     experiment    replay, whatif
     bench         bench prune
     launch        launch slurm, launch torchrun

@@ -26,7 +26,7 @@ from litscope.config.yamlfile import read
 from litscope.console import shell_word
 from litscope.errors import RunError, did_you_mean
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir
-from litscope.runs import RUNS, list_runs
+from litscope.runs import RUNS, is_joined, joined_from, list_runs
 from litscope.seals import why_damaged
 
 
@@ -53,6 +53,11 @@ def resolve_resume(recipe: Recipe) -> GoingOn:
     if recipe.training.resume is None:
         return GoingOn()
     checkpoint, source = asked_for(recipe.training.resume, recipe.logging.run_dir, recipe.logging.name)
+    if source is not None and is_joined(RunDir(source)):
+        raise RunError(
+            f"--resume {recipe.training.resume}: {source} is an ensemble that was joined from other runs, and nothing "
+            f"was trained in it. Go on with one of those: {', '.join(joined_from(RunDir(source)))}."
+        )
     asked, note = asked_folder(recipe), ""
     is_same = asked is None or (source is not None and asked.resolve() == source.resolve())
     folder = source if asked is None or is_same else asked if RunDir(asked).is_run() else None

@@ -87,6 +87,7 @@ def describe(network: Network, name: str) -> dict[str, Any]:
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(facts.classes)]},
         **({} if readout is None else {"readout": {**readout.to_dict(), "words": _readout_in_words(readout)}}),
         "network": {**vars(predictor.settings), **kept},
+        "learned": predictor.learned(),
         "samples": {**facts.to_dict(), "batch_size": network.batch_size, "precision": "32-true"},
     }
 

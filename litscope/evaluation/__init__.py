@@ -13,6 +13,7 @@
     tables                  what it says of each sample, as a table
     predict                 predictions for files that the run has never seen, or for samples of its own
     model                   a network in memory, for as many predictions as one likes
+    ensemble                the same for several networks, which also takes batches of a loader
     opened_run              a run, with its recipe, its data, and the network of one checkpoint
     network                 a network out of a checkpoint, and how samples reach it
     trained                 its weights and settings, which may be a stranger's

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from litscope.config.hardware import PRECISIONS, HardwareConfig
 from litscope.config.resume import find_checkpoint
@@ -35,6 +36,7 @@ from litscope.models.forward import SAMPLE_FACTS, Forward, inputs_of
 from litscope.training.hardware import Plan, plan
 from litscope.training.readouts import Answers, scaling_of
 from litscope.training.threads import torch_threads
+from litscope.types import Batch
 
 BATCH_SIZE = 64
 """Samples per step, where the training does not say how many."""
@@ -138,6 +140,49 @@ class Network:
         finally:
             data.close()
         return kept.answers(len(self.classes))
+
+    def parts(self, data: EvaluationData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What its members say: ids (n,), and logits (M, n, C), or (T, M, n, C); see `Forward.parts`."""
+        return self._told(data, lambda batch: self.predictor.parts(inputs_of(batch)))
+
+    def without_dropout(self, data: EvaluationData) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `parts`, always (M, n, C), of members as they are without dropout."""
+        return self._told(data, lambda batch: self.predictor.tested_logits(inputs_of(batch)))
+
+    def ask(self, batches: Iterable[Batch], ask: Callable[[Batch], Tensor]) -> NDArray[np.float32]:
+        """(..., n, C) what is told of batches, as the network is shown them.
+
+        Args:
+            ask: a batch -> (..., B, C).
+        """
+        precision, device = Precision(self.plan.precision, self.plan.device_type), self.device
+        precision.convert(self.predictor)
+        self.predictor.to(device).eval()
+        told: list[Tensor] = []
+        with torch_threads(None), torch.inference_mode():
+            for batch in batches:
+                shown = precision.converted(on_device(batch, device))
+                with precision.forward():
+                    told.append(ask(shown).float().cpu())
+        return (torch.cat(told, -2) if told else torch.zeros(0, len(self.classes))).numpy()
+
+    def _told(
+        self, data: EvaluationData, ask: Callable[[Batch], Tensor]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids (n,) of samples that can be read, and what is told of them, (..., n, C)."""
+        ids: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
+
+        def seen() -> Iterator[Batch]:
+            for batch in data.batches():
+                shown = data.seen(on_device(batch, self.device))
+                ids.append(shown["sample_id"].cpu())
+                yield shown
+
+        try:
+            found = self.ask(seen(), ask)
+        finally:
+            data.close()
+        return torch.cat(ids).numpy(), found
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from litscope.errors import RunError
-from litscope.models.forward import HYPER_PARAMETERS, SAMPLE_FACTS, Forward
+from litscope.models.forward import HYPER_PARAMETERS, LEARNED, SAMPLE_FACTS, Forward
 from litscope.models.networks.weights import HEADER
 from litscope.models.readout import READOUT
 
@@ -28,7 +28,8 @@ def weights_bytes(predictor: Forward, description: Mapping[str, Any]) -> bytes:
 
     Args:
         predictor: on the CPU.
-        description: has `network`, its settings, `samples`, as a checkpoint's `SAMPLE_FACTS`, and perhaps `readout`.
+        description: has `network`, its settings, and `samples`, as a checkpoint's `SAMPLE_FACTS`;
+            `learned`, as `Forward.learned` gives it.
     """
     state = {name.removeprefix(_PLACE): value.contiguous().clone() for name, value in predictor.state_dict().items()}
     return save(state, {HEADER: json.dumps(description, ensure_ascii=False)})
@@ -63,4 +64,5 @@ def read_weights_file(path: Path) -> dict[str, Any]:
         "state_dict": state,
         SAMPLE_FACTS: found.get("samples") or {},
         **({} if found.get("readout") is None else {READOUT: found["readout"]}),
+        **{key: value for key, value in (found.get("learned") or {}).items() if key in LEARNED},
     }

@@ -25,7 +25,7 @@ from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import Phase
 from litscope.ledger.uncertainties import UNCERTAINTIES, read_uncertainties
 from litscope.rundir import RunDir
-from litscope.runs import is_watched
+from litscope.runs import is_joined, is_watched, joined_from
 
 By = Literal[
     "loss",
@@ -300,6 +300,11 @@ def why_nothing(run: RunDir, yet: str) -> str:
     """
     if has_only_custom(run):
         return f"{run.path}: {NO_LOGITS} {how_to_ask(run)}"
+    if is_joined(run):
+        return (
+            f"{run.path} was joined from other runs, and no training recorded anything in it. Ask those: "
+            f"{', '.join(joined_from(run))}."
+        )
     return f"{run.path} {yet}." if is_watched(run) else f"{run.path} {yet}, or ran with --no-ledger."
 
 

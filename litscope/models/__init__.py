@@ -5,6 +5,7 @@
     networks/         the networks themselves, and weights to start from
     forward           from a batch to logits and probabilities: the network, and what stands around it
     readout           how logits are read, learned once they are trained: a scaling, a threshold, a limit of sets
+    joined            networks that were trained apart, side by side as the members of one ensemble
     predictor         that alone, which predicts without Lightning
     classifier        the LightningModule: forward, and from a batch to a step of training
     measured          its hooks at the ends of an epoch, which log metrics

@@ -40,6 +40,9 @@ STEMS = ("stem", "member_stem")
 FUSION = "litscope_fusion"
 """Where a checkpoint of several members holds what their fusion has learned; see `fusions.Fusion.plain`."""
 
+LEARNED = (FUSION, READOUT)
+"""What a checkpoint may hold that was learned of its weights' answers."""
+
 
 class Said(NamedTuple):
     """What a network says of a batch.
@@ -129,6 +132,11 @@ class Forward(nn.Module):
                 "The number of classes is not known: pass Classifier(num_classes=...), or train with a "
                 "datamodule that has the attribute num_classes."
             )
+        if settings.joined is not None:
+            from litscope.models.joined import build_joined  # its members are what this module makes
+
+            self.net, self._heads = build_joined(settings.joined, settings.num_classes), []
+            return
         if settings.archs is not None:
             self._build_ensemble(settings, settings.num_classes, from_scratch=from_scratch)
             return
@@ -243,6 +251,13 @@ class Forward(nn.Module):
             raise ModelError(f"The checkpoint cannot be used: {error}.") from error
         if self.net is None or has_other_stem:
             self._build(from_scratch=True)
+        if self.fusion is not None and self.members is not None:
+            self.fusion.check(self.members.num_members)
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned of these weights' answers, as a checkpoint holds it: plain values by the keys `LEARNED`."""
+        found = {} if self.fusion is None else {FUSION: self.fusion.plain()}
+        return found if self.readout is None else {**found, READOUT: self.readout.to_dict()}
 
     @property
     def is_channels_last(self) -> bool:
@@ -361,23 +376,11 @@ class Forward(nn.Module):
             raise ModelError("The network is not built: its classes and channels are known once training starts.")
         x = self._float(x)
         if x.ndim == 2 and self.settings.num_features is None and self.head is not None:
-            logits = self._of_features(x)
+            logits = heads.of_features(self.head, x, self.settings.dropout_rate, self.training)
         else:
             x = (x - self.mean) / self.std
             logits = self.net(x.contiguous(memory_format=self._memory_format))
         return torch.nn.functional.pad(logits, (1, 0)) if self.settings.task == "binary" else logits
-
-    def _of_features(self, features: Tensor) -> Tensor:
-        """(B, C) from what the head is given, (B, F): the same as from the images themselves."""
-        head, rate = self.head, self.settings.dropout_rate
-        assert head is not None
-        features = features.to(head.weight.dtype)
-        if isinstance(head, MemberHeads):
-            features = features.expand(head.num_members, -1, -1)  # each has a dropout of its own
-        if not isinstance(head, heads.DropoutLinear):  # that one has its own
-            features = torch.nn.functional.dropout(features, rate, self.training)
-        logits: Tensor = head(features)
-        return logits
 
     def features(self, x: Tensor) -> Tensor:
         """(B, F) what the head is given for images (B, K, H, W), uint8 or float in [0, 1]; in evaluation mode.

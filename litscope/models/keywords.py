@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class ClassifierKeywords(TypedDict, total=False):
@@ -53,6 +53,8 @@ class ClassifierKeywords(TypedDict, total=False):
     """The M architectures of an ensemble of whole networks, instead of `arch` (see `networks.net_members`)."""
     architectures: Sequence[str] | None
     """The same as `archs`."""
+    joined: list[dict[str, Any]] | None
+    """Networks that were trained apart, instead of `arch`: a record of each (see `models.joined`)."""
     ensemble_strategy: Literal["mean", "median", "vote", "weighted", "uncertainty_weighted", "stacked"]
     """How the answers of several members become one, see `networks.fusion`. What a rule learns, it learns at the end
     of a run.

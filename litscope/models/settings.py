@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from litscope.defaults import network_name
 from litscope.errors import ConfigError
@@ -71,6 +71,8 @@ class ClassifierSettings:
     """Widths of the hidden layers of an `mlp`. Default: 256, 256."""
     archs: Sequence[str] | None = setting(None, "architectures")
     """The M architectures of an ensemble of whole networks, instead of `arch` (see `networks.net_members`)."""
+    joined: list[dict[str, Any]] | None = None
+    """Networks that were trained apart, instead of `arch`: a record of each (see `models.joined`)."""
     ensemble_strategy: Rule = "mean"
     """How the answers of several members become one, see `networks.fusion`. What a rule learns, it learns at the end of
     a run."""
@@ -174,6 +176,8 @@ class ClassifierSettings:
     @property
     def name(self) -> str | None:
         """The network by name, or the several by theirs; None where it is not known yet."""
+        if self.joined is not None:
+            return network_name(None, [str(record["settings"].get("arch") or "ensemble") for record in self.joined])
         return network_name(self.arch, self.archs)
 
     @property

@@ -56,13 +56,13 @@ def fit_fusion(rule: Rule, logits: npt.ArrayLike, label: Labels) -> Fusion:
     if not len(label):
         raise ValueError(f"{rule} learns from labelled samples, and there are none")
     z = np.asarray(logits, np.float64)
-    log_p = _log_probabilities(z)  # (M, N, C)
+    log_p = member_log_probabilities(z)  # (M, N, C)
     if rule == "weighted":
         return Fusion(rule, weights=_weights(log_p, label).tolist(), num_samples=len(label))
     temperatures = [_temperature(of_one, label) for of_one in log_p]
     if rule == "uncertainty_weighted":
         return Fusion(rule, temperatures=temperatures, num_samples=len(label))
-    scaled = _log_probabilities(z / np.array(temperatures)[:, None, None])
+    scaled = member_log_probabilities(z / np.array(temperatures)[:, None, None])
     weights = _weights(scaled, label)
     with np.errstate(divide="ignore"):  # a weight of 0
         fused = logsumexp(scaled + np.log(weights)[:, None, None], axis=0)
@@ -107,6 +107,12 @@ def cross_fitted(
         fusion = fit_fusion(rule, z[..., rest, :], label[rest])
         found[out] = apply(fusion, z[..., out, :])
     return found
+
+
+def member_log_probabilities(logits: Floats) -> Floats:
+    """(M, N, C) of (M, N, C) logits; of (T, M, N, C) the logarithm of the mean probability of T passes."""
+    log_p = np.asarray(log_softmax(logits, axis=-1))
+    return log_p if log_p.ndim == 3 else np.asarray(logsumexp(log_p, axis=0) - np.log(len(log_p)))
 
 
 @dataclass(frozen=True)
@@ -166,12 +172,6 @@ def _merits(log_p: Floats, label: Labels) -> Floats:
     truth = np.zeros_like(probs)
     truth[np.arange(len(label)), label] = 1.0
     return np.stack([(log_p.argmax(1) == label).astype(np.float64), of_label, -np.square(probs - truth).sum(1)])
-
-
-def _log_probabilities(logits: Floats) -> Floats:
-    """(M, N, C), of passes with dropout the logarithm of their mean probability."""
-    log_p = np.asarray(log_softmax(logits, axis=-1))
-    return log_p if log_p.ndim == 3 else np.asarray(logsumexp(log_p, axis=0) - np.log(len(log_p)))
 
 
 def _temperature(log_p: Floats, label: Labels) -> float:

@@ -40,6 +40,7 @@ CASES: dict[str, list[str]] = {
     "predict": [ONE, "--split", "val"],
     "tune": [*SHORT, "--trials", "2"],
     "cv": [*SHORT, "--folds", "2"],
+    "ensemble": [ONE, "runs/other", "--accelerator", "cpu"],
     "lr-find": [*IRIS, "--num-sweeps", "1", "--num-steps", "20"],
     "batch-size-find": [*IRIS, "--most", "8"],
     "models": ["resnet18"],
@@ -97,7 +98,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         for name, seed in (("one", "1"), ("other", "2")):
-            assert main(["fit", *IRIS, "--epochs", "2", "--seed", seed, "--run-dir", f"runs/{name}"]) == 0
+            seeds = ["--seed", seed, "--split-seed", "0"]
+            assert main(["fit", *IRIS, "--epochs", "2", *seeds, "--run-dir", f"runs/{name}"]) == 0
         make_run(Path(ACTED))
         assert main(["tag", ACTED, "odd", "--id", "1"]) == 0
         add(RunDir(ACTED), "4711", None, None)
@@ -192,9 +194,13 @@ def test_the_document_is_as_the_page_shows_it(
     assert found["error"] is None
     assert not differences(documented(command), found["result"])
     named = [word for word in CASES[command][:1] if word.startswith("runs/")]
-    about = {"fit": ["runs/fit"], "rename": ["runs/renamed"], "demo": ["runs/demo"], "compare": [None]}.get(
-        command, named
-    )
+    about = {
+        "fit": ["runs/fit"],
+        "ensemble": ["runs/ensemble-1"],
+        "rename": ["runs/renamed"],
+        "demo": ["runs/demo"],
+        "compare": [None],
+    }.get(command, named)
     assert found["run"] == (about or [None])[0]
 
 

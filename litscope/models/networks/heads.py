@@ -29,6 +29,21 @@ class DropoutLinear(nn.Linear):
         return super().forward(nn.functional.dropout(input, self.dropout_rate, self.training))
 
 
+def of_features(head: nn.Linear | MemberHeads, features: Tensor, rate: float, is_training: bool) -> Tensor:
+    """(B, C), or (M, B, C), from what a head is given, (B, F): the same as from the images themselves.
+
+    Args:
+        rate: of the dropout before it.
+    """
+    features = features.to(head.weight.dtype)
+    if isinstance(head, MemberHeads):
+        features = features.expand(head.num_members, -1, -1)  # each has a dropout of its own
+    if not isinstance(head, DropoutLinear):  # that one has its own
+        features = nn.functional.dropout(features, rate, is_training)
+    logits: Tensor = head(features)
+    return logits
+
+
 def put_heads(net: nn.Module, head: nn.Linear, heads: MemberHeads) -> None:
     """Put several heads in the place of one."""
     name = next(name for name, module in net.named_modules() if module is head)
