@@ -205,8 +205,7 @@ def _trained(recipe: Recipe, folder: Path, title: str) -> RunDir:
             return run
         shutil.rmtree(folder)
     lines = EpochLines(title, "train/loss", recipe.training.epochs)  # the fold is not looked at before it is predicted
-    is_nested = recipe.data.fold_tests
-    return train_aside(recipe, folder, keeps_last=not is_nested, keeps_best=is_nested, on_epoch=lines)
+    return train_aside(recipe, folder, keeps_last=True, keeps_best=recipe.data.fold_tests, on_epoch=lines)
 
 
 Predicted = tuple[Source, NDArray[np.int64], NDArray[np.float32], int]
