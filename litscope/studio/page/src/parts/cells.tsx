@@ -76,9 +76,10 @@ interface CellProps {
   shown: string;
 }
 
+/** All that is seen of it: what it says to others stands beside it, in words. */
 export function PictureCell({ run, row, size, shown }: CellProps): JSX.Element {
   return (
-    <>
+    <span class="cell-look" aria-hidden="true">
       <Thumb run={run} sampleId={row.sample_id} size={size} label="" hasImage={row.has_image} />
       <Badges row={row} />
       <LabelPair row={row} />
@@ -86,7 +87,7 @@ export function PictureCell({ run, row, size, shown }: CellProps): JSX.Element {
         <Sparkline values={row.sparkline} label="" width={Math.min(64, size - 36)} height={14} low={0} high={1} />
         <span title={shown}>{cell(columnValue(row, shown))}</span>
       </span>
-    </>
+    </span>
   );
 }
 

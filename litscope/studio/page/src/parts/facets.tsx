@@ -62,7 +62,7 @@ function Facet({ run, by, title, filter, choose }: FacetProps): JSX.Element | nu
   const most = Math.max(1, ...value.values.map((one) => one.num_samples));
   return (
     <section>
-      <h3>{title}</h3>
+      <h2 class="minor">{title}</h2>
       <ul>
         {value.values.slice(0, 30).map((one) => (
           <li key={one.value}>

@@ -168,14 +168,16 @@ function Cell(props: CellProps): JSX.Element {
         role="gridcell"
         aria-colindex={index + 1}
         aria-selected={isSelected}
-        aria-label={row ? described(row) : "loading"}
         title={row ? described(row) : undefined}
         style={{ width: `${size + 4}px` }}
         onClick={(event) => press(event, position)}
         onDblClick={() => open(position)}
       >
         {row ? (
-          <PictureCell run={run} row={row} size={size} shown={shown} />
+          <>
+            <span class="unseen">{described(row)}</span>
+            <PictureCell run={run} row={row} size={size} shown={shown} />
+          </>
         ) : (
           <span class="skeleton" style={{ width: `${size}px`, height: `${size}px` }} />
         )}

@@ -78,7 +78,15 @@ export function Sparkline({ values, label, width = 64, height = 16, low, high }:
   const path = values === null ? "" : sparkPath(values, width, height, low, high);
   if (path === "") return <span class="spark-none" style={{ width: `${width}px` }} />;
   return (
-    <svg class="spark" width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={label}>
+    <svg
+      class="spark"
+      width={width}
+      height={height}
+      viewBox={`0 0 ${width} ${height}`}
+      aria-hidden={label === ""}
+      role={label === "" ? undefined : "img"}
+      aria-label={label === "" ? undefined : label}
+    >
       <path d={path} />
     </svg>
   );

@@ -74,7 +74,9 @@ export function Plot(props: PlotProps): JSX.Element {
   return (
     <figure class="plot" aria-labelledby={heading}>
       <figcaption>
-        <h3 id={heading}>{title}</h3>
+        <h2 class="minor" id={heading}>
+          {title}
+        </h2>
         <ul class="plot-legend">
           {shown.map((line) => {
             const index = lines.indexOf(line);

@@ -19,7 +19,14 @@ export function Thumb({ run, sampleId, size, label, hasImage = true }: ThumbProp
   const [failed, setFailed] = useState<number | null>(null);
   const box = { width: `${size}px`, height: `${size}px` };
   if (!hasImage || failed === sampleId)
-    return <span class="thumb thumb-none" style={box} role="img" aria-label={`${label}: no picture`} />;
+    return (
+      <span
+        class="thumb thumb-none"
+        style={box}
+        role={label === "" ? undefined : "img"}
+        aria-label={label === "" ? undefined : `${label}: no picture`}
+      />
+    );
   const wanted = size * Math.min(2, Math.ceil(devicePixelRatio));
   return (
     <img

@@ -137,7 +137,7 @@ function Matrix({ confusion, isCounts }: { confusion: Confusion; isCounts: boole
                 const num = counts[row]?.[column] ?? 0;
                 const share = num / Math.max(1, totals[row] ?? 0);
                 const isRight = row === column;
-                const depth = num === 0 ? 0 : 0.08 + 0.72 * Math.sqrt(num / (isRight ? largest : mistakes));
+                const depth = num === 0 ? 0 : 0.06 + 0.44 * Math.sqrt(num / (isRight ? largest : mistakes));
                 return (
                   <td key={pred}>
                     <button
@@ -146,7 +146,6 @@ function Matrix({ confusion, isCounts }: { confusion: Confusion; isCounts: boole
                       class={isRight ? "matrix-cell is-right" : "matrix-cell"}
                       tabIndex={at[0] === row && at[1] === column ? 0 : -1}
                       style={{ "--depth": `${Math.round(100 * depth)}%` }}
-                      data-deep={depth > 0.5}
                       title={`${label} taken for ${pred}: ${counted(num, "sample")}, ${percent(share)} of ${label}`}
                       aria-label={`${label} predicted as ${pred}: ${counted(num, "sample")}`}
                       onFocus={() => setAt([row, column])}

@@ -318,7 +318,7 @@ function Plane(props: PlaneProps): JSX.Element {
         </div>
         <aside class="map-side">
           <Key facts={facts} />
-          <h3>Under the pointer</h3>
+          <h2 class="minor">Under the pointer</h2>
           <div class="map-near">
             {hovered.value.length === 0 && <p class="quiet">Move over the map.</p>}
             {hovered.value.map((id) => (
@@ -390,7 +390,7 @@ function Key({ facts }: { facts: MapFacts }): JSX.Element | null {
   if (color.kind === "number") {
     return (
       <div class="map-key">
-        <h3>Colour</h3>
+        <h2 class="minor">Colour</h2>
         <span
           class="ramp"
           style={{ background: `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(rampColour).join(", ")})` }}
@@ -404,7 +404,7 @@ function Key({ facts }: { facts: MapFacts }): JSX.Element | null {
   }
   return (
     <div class="map-key">
-      <h3>Colour</h3>
+      <h2 class="minor">Colour</h2>
       <ul>
         {color.names.slice(0, 24).map((name, index) => (
           <li key={name}>
@@ -456,7 +456,7 @@ function Regions({ facts, run, filter }: { facts: MapFacts; run: string; filter:
   return (
     <details class="plot-table" onToggle={(event) => (isOpen.value = event.currentTarget.open)}>
       <summary>Table</summary>
-      {asked.value === null ? (
+      {!isOpen.value ? null : asked.value === null ? (
         <Skeleton lines={3} />
       ) : (
         <table class="regions">

@@ -68,7 +68,8 @@ export function ReviewView({ run, known }: { run: string; known: RunDetail }): J
     { keys: ["s", "arrowright"], shown: "S →", meaning: "later", run: () => decide("later", "") },
     { keys: ["u", "arrowleft"], shown: "U ←", meaning: "take the last verdict back", run: takeBack },
   ]);
-  useEffect(() => box.current?.focus(), [run, split]);
+  const isThere = value !== null;
+  useEffect(() => box.current?.focus(), [run, split, isThere]);
 
   if (problem && value === null) return <Trouble problem={problem} />;
   if (value === null) return <Skeleton lines={8} height={48} />;
@@ -84,7 +85,9 @@ export function ReviewView({ run, known }: { run: string; known: RunDetail }): J
               ))}
             </select>
           </label>
-          <span class="quiet">{counted(Math.max(0, value.num_left - given.value.length), "suspect")} left</span>
+          <span class="quiet">
+            {counted(Math.max(0, value.num_left - given.value.length), "sample")} not decided, the most suspicious first
+          </span>
         </div>
         {value.warning !== null && <Note kind="warning">{value.warning}</Note>}
         {why !== null && <Note kind="warning">{why}</Note>}
