@@ -18,15 +18,10 @@ export function Thumb({ run, sampleId, size, label, hasImage = true }: ThumbProp
   const [small, setSmall] = useState(false);
   const [failed, setFailed] = useState<number | null>(null);
   const box = { width: `${size}px`, height: `${size}px` };
-  if (!hasImage || failed === sampleId)
-    return (
-      <span
-        class="thumb thumb-none"
-        style={box}
-        role={label === "" ? undefined : "img"}
-        aria-label={label === "" ? undefined : `${label}: no picture`}
-      />
-    );
+  if (!hasImage || failed === sampleId) {
+    if (label === "") return <span class="thumb thumb-none" style={box} />;
+    return <span class="thumb thumb-none" style={box} role="img" aria-label={`${label}: no picture`} />;
+  }
   const wanted = size * Math.min(2, Math.ceil(devicePixelRatio));
   return (
     <img
