@@ -76,6 +76,7 @@ def answer(page: Page, path: str) -> dict:
 def test_look_and_act_while_it_trains(browser: Browser, tmp_path: Path, shared_data: Path) -> None:
     planted = write_mnist(shared_data, tmp_path / "digits.npz")
     run = tmp_path / "runs" / "live"
+    run.parent.mkdir()
     training = subprocess.Popen(
         command_of_fit(tmp_path / "digits.npz", run, "--epochs", "2000"),
         stdout=subprocess.PIPE,
