@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from studio_browser import AXE, CHROMIUM, NUM_PLANTED, Watched, launched, studio, write_mnist
+from studio_browser import AXE, CHROMIUM, Watched, launched, studio, write_mnist
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,7 +95,7 @@ def test_look_and_act_while_it_trains(browser: Browser, tmp_path: Path, shared_d
             pause_and_go_on(page)
             change_the_learning_rate(page)
             discarded = discard_the_suspects(page)
-            assert len(set(discarded) & set(planted)) > NUM_PLANTED / 4, "the ranking puts wrong labels first"
+            assert len(set(discarded) & set(planted)) >= 3, "by chance it would be none: these are the suspects"
             they_leave_the_next_epoch(page, discarded)
             undo_brings_them_back(page)
 
@@ -118,7 +118,7 @@ def test_look_and_act_while_it_trains(browser: Browser, tmp_path: Path, shared_d
 
 
 def curve_moves(page: Page) -> None:
-    curve = page.get_by_role("img", name=re.compile("train/loss: from")).first
+    curve = page.get_by_role("img", name="train/loss: from").first
     first = curve.get_attribute("aria-label")
     page.wait_for_function(
         "([before]) => [...document.querySelectorAll('.plot-box')].some("

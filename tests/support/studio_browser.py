@@ -53,7 +53,9 @@ def studio(*runs: Path, options: tuple[str, ...] = ()) -> Iterator[str]:
         yield json.loads(told)["result"]["address"]
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        said = process.communicate(timeout=30)[1]
+        print(said, file=sys.stderr)
+    assert "Traceback" not in said, said
 
 
 class Watched:

@@ -13,6 +13,8 @@ const CAPTION = 40;
 const GAP = 8;
 const LINE = 34;
 const WIDTHS: Record<string, string> = { picture: "40px", history: "72px", key: "minmax(150px, 2fr)", tags: "110px" };
+/** The least that a column of a table takes on average; a narrower grid scrolls sideways. */
+const COLUMN = 96;
 
 export type TableColumn = Column | "picture" | "history";
 
@@ -85,7 +87,7 @@ export function Grid(props: GridProps): JSX.Element {
     props.focused(position);
   };
   const template = (columns ?? [])
-    .map((column) => WIDTHS[typeof column === "string" ? column : column.name] ?? "minmax(72px, 1fr)")
+    .map((column) => WIDTHS[typeof column === "string" ? column : column.name] ?? "minmax(80px, 1fr)")
     .join(" ");
   const numHead = isTable ? 1 : 0;
 
@@ -103,7 +105,11 @@ export function Grid(props: GridProps): JSX.Element {
       onPointerDown={drag.down}
     >
       {isTable && <TableHead {...props} columns={columns} template={template} />}
-      <div class="grid-space" role="presentation" style={{ height: `${grid.height}px` }}>
+      <div
+        class="grid-space"
+        role="presentation"
+        style={{ height: `${grid.height}px`, minWidth: isTable ? `${columns.length * COLUMN}px` : undefined }}
+      >
         {Array.from({ length: rows[1] - rows[0] }, (_, index) => rows[0] + index).map((row) => (
           <div
             key={row}
@@ -212,7 +218,12 @@ function Cell(props: CellProps): JSX.Element {
 function TableHead(props: GridProps & { columns: TableColumn[]; template: string }): JSX.Element {
   const { columns, template, sort, sortBy } = props;
   return (
-    <div class="grid-head" role="row" aria-rowindex={1} style={{ gridTemplateColumns: template }}>
+    <div
+      class="grid-head"
+      role="row"
+      aria-rowindex={1}
+      style={{ gridTemplateColumns: template, minWidth: `${columns.length * COLUMN}px` }}
+    >
       {columns.map((column, index) => {
         const name = typeof column === "string" ? column : column.name;
         const title = typeof column === "string" ? column : column.title;
