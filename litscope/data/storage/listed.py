@@ -60,7 +60,9 @@ def _credentials(url: str) -> str:
     """Which credentials a client finds first. Their values are not looked at."""
     known = os.environ
     if url.startswith("s3://"):
-        if known.get("AWS_ACCESS_KEY_ID"):
+        if known.get("FSSPEC_S3_ANON"):
+            found = "none (FSSPEC_S3_ANON)"
+        elif known.get("AWS_ACCESS_KEY_ID"):
             found = "AWS_ACCESS_KEY_ID of the environment"
         elif known.get("AWS_PROFILE"):
             found = f"the profile {known['AWS_PROFILE']} (AWS_PROFILE)"
@@ -71,6 +73,8 @@ def _credentials(url: str) -> str:
         server = known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL")
         return f"credentials: {found}" + (f"; server: {server}" if server else "")
     if url.startswith("gs://"):
-        file = known.get("GOOGLE_APPLICATION_CREDENTIALS")
-        return f"credentials: {'GOOGLE_APPLICATION_CREDENTIALS' if file else 'those of gcloud or of the machine'}"
+        given = [name for name in ("FSSPEC_GS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS") if known.get(name)]
+        server = known.get("STORAGE_EMULATOR_HOST")
+        found = f"{given[0]} of the environment" if given else "those of gcloud or of the machine"
+        return f"credentials: {found}" + (f"; server: {server}" if server else "")
     return ""
