@@ -185,7 +185,8 @@ def align(source: Source, known: Manifest, found: Match) -> tuple[Source, Ids]:
     is_whole = np.array_equal(order, np.arange(len(source.manifest)))
     reader = source.reader if is_whole else source.reader.take(order)
     aligned = Manifest(table, manifest.classes, manifest.encoding).with_splits(splits)
-    return replace(source, manifest=aligned, reader=reader, digests=None), ids
+    digests = None if source.digests is None else source.digests.take(pa.array(order))
+    return replace(source, manifest=aligned, reader=reader, digests=digests), ids
 
 
 # ---- reading -----------------------------------------------------------------------------------

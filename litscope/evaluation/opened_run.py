@@ -14,6 +14,7 @@ from litscope.curation.run_data import HAVE_MOVED, RunData, run_data
 from litscope.data.manifest import Manifest
 from litscope.data.reading.bands import Axis
 from litscope.data.sample_facts import SampleFacts
+from litscope.data.storage.store import use_endpoint
 from litscope.errors import ConfigError, DataError, RunError
 from litscope.evaluation.known_data import KnownData, known_data
 from litscope.evaluation.network import BATCH_SIZE, Network, open_checkpoint, plan_for, run_of_checkpoint
@@ -82,6 +83,7 @@ def open_run(
         run_dir, checkpoint = run_of_checkpoint(run_dir), os.fspath(run_dir)
     run = RunDir.open(run_dir)
     recipe = recipe_of_run(run.path)
+    use_endpoint(recipe.data.endpoint_url)  # new data lie where the run's did
     path = checkpoint_of(run, checkpoint)
     return OpenedRun(
         run=run,

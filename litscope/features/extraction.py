@@ -59,9 +59,11 @@ def extract(
     for view in views:
         augmentation = None if view is None else [settings.augment, settings.seed, data.flips, view]
         facts = [*_how(weights, manifest.encoding), augmentation]
-        file = None if settings.cache is False else FeatureFile(settings.cache_folder, contents, facts)
-        if ids is not None and len(ids) < len(contents) and file is not None and not file.path.exists():
-            file = FeatureFile(settings.cache_folder, _only(contents, ids), facts)
+        file: FeatureFile | None = None
+        if settings.cache is not False and contents is not None:
+            file = FeatureFile(settings.cache_folder, contents, facts)
+            if ids is not None and len(ids) < len(contents) and not file.path.exists():
+                file = FeatureFile(settings.cache_folder, _only(contents, ids), facts)
         batches = _seen(data, seen, view, device)
         found.append(_of_batches(network, batches, len(manifest), device, file))
     return found
@@ -90,7 +92,8 @@ def extract_known(
         (N, F), as `extract`: of the same network and images the same file of the cache folder.
     """
     facts = [*_how(_weights_digest(network), encoding), None]
-    file = FeatureFile(cache_folder, _digests(manifest), facts) if is_kept else None
+    contents = _digests(manifest)
+    file = FeatureFile(cache_folder, contents, facts) if is_kept and contents is not None else None
     return _of_batches(network, batches, len(manifest), device, file)
 
 
@@ -135,8 +138,10 @@ def _seen(data: ClassificationData, ids: NDArray[np.int64], view: int | None, de
         data.release(loader)
 
 
-def _digests(manifest: Manifest) -> list[bytes | None]:
-    """A digest of each sample's content."""
+def _digests(manifest: Manifest) -> list[bytes | None] | None:
+    """A digest of each sample's content; None where nobody has read the bytes, as of shards that others wrote."""
+    if not manifest.has_content:
+        return None
     digests: pa.ChunkedArray = manifest.table["digest"]
     return digests.to_pylist()  # type: ignore[no-any-return]
 
