@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gzip
 import os
 from pathlib import Path
 
@@ -60,6 +61,36 @@ def test_a_folder_is_all_of_its_tar_files_and_their_names_say_the_split() -> Non
     assert splits(find_shards("one", progress=False)) == {"train": 16}
     source = open_source("one", val_split=0.25)
     assert (len(source.manifest.ids("train")), len(source.manifest.ids("val"))) == (12, 4)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_validation_split_that_was_named_is_not_drawn_from_elsewhere() -> None:
+    """Without a labelled sample in it, a part of the training samples validated, as if nothing had been said."""
+    write(Path("two/val-1.tar"), [])
+    write(Path("two/val-2.tar"), [("0.jpg", image(0))])
+    for name in ("two/val-1.tar", "two/val-2.tar"):
+        with pytest.raises(DataError, match="The shards of --val-urls hold no sample with a label"):
+            open_source(f"train=one/train-{{0..1}}.tar::val={name}")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_shard_that_came_after_the_index_is_told() -> None:
+    make_index(["one"], How())
+    assert find_shards("one/", progress=False).notes == ()
+    write(Path("one/train-9.tar"), [("0.jpg", image(0)), ("0.cls", b"1")])
+    (told,) = open_source("one", val_split=0).notes
+    assert told.startswith("1 tar file of ")
+    assert "such as train-9.tar, not in its index, and so not read; `litscope index " in told
+    source = open_source("train=one/train-{0..1}.tar", val_split=0)  # what was named is all that was wanted
+    assert (len(source.manifest), source.notes) == (16, [])
+
+
+def test_a_compressed_tar_file_is_refused_as_that(in_tmp: Path) -> None:
+    """It was a folder that is not there."""
+    Path("train-0.tar.gz").write_bytes(gzip.compress(write(Path("a.tar"), [("0.jpg", image(0))]).read_bytes()))
+    for name in ("train-0.tar.gz", "s3://bucket/x/train-{0..1}.tgz"):
+        with pytest.raises(ConfigError, match=r"is a compressed tar file.*Unpack it, and give the \.tar"):
+            open_source(name)
 
 
 def test_the_index_is_made_once_and_again_for_another_file(folder: Path) -> None:

@@ -50,6 +50,18 @@ def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_what_other_programs_leave_there_does_not_end_the_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "blocks" / "ab").mkdir(parents=True)
+    (tmp_path / "blocks" / ".DS_Store").write_bytes(b"of macOS")
+    (tmp_path / "blocks" / "ab" / ".nfs0001").write_bytes(b"of NFS")
+    cache, loads = BlockCache(tmp_path, 10 * BLOCK_BYTES), list[int]()
+    for _ in range(2):
+        cache.read("x", 0, 5, lambda offset, size: (loads.append(offset), load(offset, size))[1])
+    assert (loads, capsys.readouterr().err) == ([0], "")
+
+
 def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     cache = BlockCache(tmp_path / "file" / "below", BLOCK_BYTES)

@@ -118,6 +118,13 @@ def test_several_images_of_a_sample_are_not_mixed_up(tmp_path: Path) -> None:
     assert index_tars(tars, Asked(image_suffix=".png")).index.encoding["channels"] == 1
 
 
+def test_a_name_that_comes_twice_in_a_file_is_told_as_that(tmp_path: Path) -> None:
+    """Members that were appended once more. To say which suffix is meant, as was advised, does not help."""
+    members = [("0.jpg", image(0)), ("0.cls", b"1"), ("0.jpg", image(1))]
+    with pytest.raises(DataError, match=r"a second sample '0'; the first is at byte 512.*a name of its own"):
+        index_tars([opened(write(tmp_path / "x.tar", members))], Asked())
+
+
 def test_numbers_that_begin_anew_in_each_shard_are_different_samples(tmp_path: Path) -> None:
     members = [("000.jpg", image(0)), ("000.cls", b"1")]
     tars = [opened(write(tmp_path / "train-0.tar", members)), opened(write(tmp_path / "val-0.tar", members), "val")]

@@ -141,7 +141,7 @@ class Index:
             check(file, may_remember=True)
             table = _in_one_piece(file)
         except (OSError, DamagedError, pa.ArrowInvalid) as error:
-            raise DataError(f"The index {file} cannot be read: {error}.") from error
+            raise DataError(f"The index {file} cannot be read: {str(error).rstrip('.')}.") from error
         raw = (table.schema.metadata or {}).get(_METADATA_KEY)
         if raw is None:
             raise DataError(f"{file} is a Parquet file, but not an index of shards that litscope wrote.")

@@ -119,6 +119,11 @@ def _take(
         name = f"{folder}{slash}{base[: len(base) - len(suffix)]}"
         other = by_name.get(name)
         if other is not None:
+            if other.suffix == suffix:
+                raise DataError(
+                    f"at byte {member.offset:,}: a second sample {name!r}; the first is at byte {other.offset:,}. "
+                    "Samples of one name are one sample to whoever reads the file: give each a name of its own"
+                )
             raise DataError(
                 f"at byte {member.offset:,}: a second image of the sample {name!r} ({suffix}; {other.suffix} at byte "
                 f"{other.offset:,}). If a sample has several images, say which is meant with --image-suffix "

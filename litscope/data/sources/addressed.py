@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from litscope.addresses import CUT, absolute, hidden, is_url, shown
+from litscope.console import number_of, shell_word
 from litscope.data.reading.cache import default_folder
 from litscope.data.shards.index import FILE, Index, Shard
 from litscope.data.shards.scan import Asked
@@ -77,25 +79,59 @@ def find_shards(dataset: str, cache_dir: Path | None = None, progress: bool = Tr
     named = by_split(dataset)
     finder = _Finder(Store(), (cache_dir or default_folder()) / INDICES, progress)
     folders, tars = list[_Part](), dict[str, str]()  # address of a tar file -> split
+    whole_folders: list[str] = []
     for split, urls in named.items():
         for url in urls:
             if name_of(url).lower().endswith(_TAR):
                 tars[url] = split
             elif (part := finder.indexed(url, split)) is not None:
                 folders.append(part)
+                whole_folders += [] if split else [part.root]
             else:
                 tars |= dict.fromkeys(tars_in(finder.store, url), split)
     parts = [*folders, *finder.of_tars(tars)]
     first = next(url for urls in named.values() for url in urls)
     root = first.rstrip("/") if not name_of(first).lower().endswith((_TAR, ".parquet")) else folder_of(first)
     root = absolute(root)
-    found = Found(name_of(root) or root, *_joined(parts, root), tuple(finder.notes))
-    _require_there(finder.store, found)
-    return found
+    found = Found(name_of(root) or root, *_joined(parts, root))
+    _require_samples(found.index, [split for split in named if split])
+    there = _require_there(finder.store, found)
+    notes = [note for folder in whole_folders for note in unlisted(folder, there, found.index)]
+    return replace(found, notes=(*finder.notes, *notes))
 
 
-def _require_there(store: Store, found: Found) -> None:
+def _require_samples(index: Index, splits: Sequence[str]) -> None:
+    """Refuse a split to train or to choose by that was named, and has no sample with a label: another one would be
+    drawn in its place.
+
+    Raises:
+        DataError: naming it.
+    """
+    has_label = pc.greater_equal(index.table["label"], 0)
+    for split in splits:
+        if split != "test" and not pc.any(pc.and_(has_label, pc.equal(index.table["split"], split))).as_py():
+            raise DataError(
+                f"The shards of --{split}-urls hold no sample with a label. Name others"
+                + ("." if split == "train" else ", or leave it out: then a part of the training shards validates.")
+            )
+
+
+def unlisted(folder: str, names: Iterable[str], index: Index) -> list[str]:
+    """A line for the person, where tar files lie in a folder that its index does not list."""
+    listed = {name_of(shard.name) for shard in index.shards}
+    others = sorted(name for name in names if name.lower().endswith(_TAR) and name_of(name) not in listed)
+    others = [name for name in others if folder_of(name) == folder]
+    if not others:
+        return []
+    what = f"{number_of(len(others), 'tar file')} of {folder}, such as {name_of(others[0])}"
+    return [f"{what}, not in its index, and so not read; `litscope index {shell_word(folder)} --overwrite` lists all"]
+
+
+def _require_there(store: Store, found: Found) -> dict[str, int]:
     """Refuse a set of which a shard is missing, or is another, as far as its storage can be listed.
+
+    Returns:
+        Address -> bytes of the files that lie there.
 
     Raises:
         DataError: naming the first.
@@ -124,6 +160,7 @@ def _require_there(store: Store, found: Found) -> None:
             f"{other} has {there[other]:,} bytes, and {sizes[other]:,} by its index: it is another file, or was cut. "
             "Bring it there once more, or make the index anew: litscope index."
         )
+    return there
 
 
 @dataclass(frozen=True)
@@ -263,11 +300,11 @@ def _read(store: Store, url: str, offset: int, size: int) -> bytes:
 def split_of(name: str) -> str:
     """The split that the name of a shard begins with; "" if it is none.
 
-    >>> split_of("train-0000.tar"), split_of("imagenet1k-validation-01.tar"), split_of("0001.tar")
-    ('train', 'val', '')
+    >>> [split_of(name) for name in ("train-0000.tar", "imagenet1k-validation-01.tar", "val0001.tar", "0001.tar")]
+    ['train', 'val', 'val', '']
     """
-    words = name.lower().removesuffix(_TAR).replace("_", "-").replace(".", "-").split("-")
-    return next((split for word in words if word and (split := canonical_split(word))), "")
+    words = re.findall(r"[^\W\d_]+", name.lower().removesuffix(_TAR))
+    return next((split for word in words if (split := canonical_split(word))), "")
 
 
 def _at_once(ask: Callable[[T], U], what: Iterable[T]) -> list[U]:

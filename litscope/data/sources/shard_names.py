@@ -10,15 +10,17 @@ Nothing is asked of a server here: `addressed` does.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from litscope.addresses import BETWEEN, hidden, is_cut, is_url, revealed
-from litscope.data.storage.urls import addresses, local_path
+from litscope.data.storage.urls import addresses, local_path, name_of
 from litscope.defaults import SHARD_INDEX
 from litscope.errors import ConfigError, DataError
 
 _SPLITS = ("train", "val", "test")
 _TAR = ".tar"
+_COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 
 def is_addressed(dataset: str) -> bool:
@@ -29,7 +31,7 @@ def is_addressed(dataset: str) -> bool:
     """
     if dataset.partition("=")[0] in _SPLITS and "=" in dataset:
         return True
-    if any(is_url(part) or part.lower().endswith(_TAR) for part in dataset.split(BETWEEN)):
+    if any(is_url(part) or part.lower().endswith(_TAR) or _COMPRESSED.search(part) for part in dataset.split(BETWEEN)):
         return True
     try:
         path = Path(dataset).expanduser()
@@ -71,6 +73,12 @@ def by_split(dataset: str) -> dict[str, list[str]]:
                 f"the whole address again, with {flag}."
             )
         found[split] = [hidden(one) for one in addresses(whole)]
+        for url in found[split]:
+            if _COMPRESSED.search(name_of(url)) is not None:
+                raise ConfigError(
+                    f"{url} is a compressed tar file, in which no sample can be read by itself. Unpack it, and give "
+                    "the .tar: images are compressed already."
+                )
     seen: set[str] = set()
     for urls in found.values():
         if both := sorted(seen.intersection(urls)):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from litscope.data.manifest import in_one_piece, shared_strings
 from litscope.data.shards.index import Index
 from litscope.data.shards.reader import ShardReader
-from litscope.data.sources.addressed import find_shards
+from litscope.data.sources.addressed import find_shards, unlisted
 from litscope.data.sources.listing import Listing
 from litscope.errors import DataError
 
@@ -33,7 +33,8 @@ def list_shards(file: Path, is_trained_on: bool = True) -> Listing:
             f"{file.parent} lacks {len(missing):,} of its {len(index.shards):,} shards: {missing[0]}. Bring them all "
             "to one folder, beside index.parquet."
         )
-    return _listing(file.parent.resolve().name, index, str(folder), is_trained_on)
+    notes = unlisted(str(folder), map(str, folder.glob("*.tar")), index)
+    return _listing(file.parent.resolve().name, index, str(folder), is_trained_on, notes)
 
 
 def list_addressed(dataset: str, cache_dir: Path | None, is_trained_on: bool = True) -> Listing:

@@ -117,6 +117,8 @@ class BlockCache:
         with (self.folder / "sweep.lock").open("w") as opened, _held(opened.fileno()):
             now, found, total = time.time(), list[tuple[float, int, str]](), 0
             for folder in os.scandir(self.folder / "blocks"):
+                if not folder.is_dir():  # of a file manager, or of NFS
+                    continue
                 for entry in os.scandir(folder.path):
                     with suppress(FileNotFoundError):
                         stat = entry.stat()
