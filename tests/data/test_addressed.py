@@ -91,6 +91,14 @@ def test_a_compressed_tar_file_is_refused_as_that(in_tmp: Path) -> None:
     for name in ("train-0.tar.gz", "s3://bucket/x/train-{0..1}.tgz"):
         with pytest.raises(ConfigError, match=r"is a compressed tar file.*Unpack it, and give the \.tar"):
             open_source(name)
+    with pytest.raises(ConfigError, match=r"\*\.tar: no pattern with \* is read\. Give the folder"):
+        open_source("s3://bucket/x/*.tar")
+
+
+def test_folders_in_a_folder_are_one_set_and_told(folder: Path) -> None:
+    found = find_shards(folder.as_uri(), progress=False)
+    assert splits(found) == {"train": 16, "val": 8}
+    assert "the tar files of 2 folders in it are one set" in found.notes[0]
 
 
 def test_the_index_is_made_once_and_again_for_another_file(folder: Path) -> None:

@@ -88,7 +88,9 @@ def find_shards(dataset: str, cache_dir: Path | None = None, progress: bool = Tr
                 folders.append(part)
                 whole_folders += [] if split else [part.root]
             else:
-                tars |= dict.fromkeys(tars_in(finder.store, url), split)
+                inside = tars_in(finder.store, url)
+                finder.notes += _several_folders(url, inside)
+                tars |= dict.fromkeys(inside, split)
     parts = [*folders, *finder.of_tars(tars)]
     first = next(url for urls in named.values() for url in urls)
     root = first.rstrip("/") if not name_of(first).lower().endswith((_TAR, ".parquet")) else folder_of(first)
@@ -98,6 +100,14 @@ def find_shards(dataset: str, cache_dir: Path | None = None, progress: bool = Tr
     there = _require_there(finder.store, found)
     notes = [note for folder in whole_folders for note in unlisted(folder, there, found.index)]
     return replace(found, notes=(*finder.notes, *notes))
+
+
+def _several_folders(url: str, tars: Sequence[str]) -> list[str]:
+    """A line for the person, where the tar files of a folder lie in several: they may be sets of their own."""
+    folders = list(dict.fromkeys(map(folder_of, tars)))
+    if len(folders) < 2:
+        return []
+    return [f"{url}: the tar files of {len(folders):,} folders in it are one set, those of {folders[0]} among them"]
 
 
 def _require_samples(index: Index, splits: Sequence[str]) -> None:

@@ -74,6 +74,12 @@ def by_split(dataset: str) -> dict[str, list[str]]:
             )
         found[split] = [hidden(one) for one in addresses(whole)]
         for url in found[split]:
+            path = local_path(url)
+            if "*" in name_of(url) and not (path is not None and path.exists()):
+                raise ConfigError(
+                    f"{url}: no pattern with * is read. Give the folder, which is all tar files in it, or braces: "
+                    "train-{0000..0099}.tar."
+                )
             if _COMPRESSED.search(name_of(url)) is not None:
                 raise ConfigError(
                     f"{url} is a compressed tar file, in which no sample can be read by itself. Unpack it, and give "
