@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["LITSCOPE_STUDIO"] = "0"  # scripts that call watch.serve() open no page; test_beside.py says otherwise
 
 import itertools
 import shutil

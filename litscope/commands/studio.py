@@ -39,6 +39,9 @@ def studio(argv: list[str]) -> int:
     parser.add_argument(
         "--idle-timeout", type=float, metavar="S", help="end when nobody has asked for S seconds (default: never)"
     )
+    parser.add_argument(
+        "--beside", type=int, metavar="PID", help="with --idle-timeout: count only once that process has ended"
+    )
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
         server = _server(given)
@@ -47,7 +50,8 @@ def studio(argv: list[str]) -> int:
         show_json(facts, out)
     else:
         write(f"litscope studio: {server.address}", out)
-        say("Ctrl-C ends it; runs go on.")
+        if given["beside"] is None:
+            say("Ctrl-C ends it; runs go on.")
     out.flush()
     if given["browser"] and not as_json and _has_screen():
         webbrowser.open(server.address)
@@ -70,6 +74,7 @@ def _server(given: dict[str, Any]) -> Server:
         given["certfile"],
         given["keyfile"],
         given["idle_timeout"],
+        given["beside"],
     )
     served.check()
     return Server(Studio(given["runs"], given["read_only"]), served)

@@ -32,18 +32,24 @@ if TYPE_CHECKING:
 def fit(argv: list[str]) -> int:
     """Train a classifier on SOURCE, with every sample on record."""
     from litscope.batch_job import is_first_task
+    from litscope.config.options import Option
     from litscope.live.stop_requests import hear_early
     from litscope.training.preemption import Preemption, counted_in
 
+    more = (
+        Option(("--studio",), "Open a page over the runs beside the training, as a process of its own.", bool, False),
+    )
     preemption = Preemption(requeues=is_first_task() and "--no-requeue" not in argv)
     with hear_early() as early:  # before all that takes time
         with preemption.before_training():
-            line = recipe_line(fit, argv)
+            line = recipe_line(fit, argv, more)
             if line is None:
                 return 0
             preemption.run = counted_in(line.recipe)
             early.hear(line.recipe.hardware.signal)
             require_source(line, or_resume=True)
+            if line.options["studio"]:
+                _open_studio(line)
             from litscope.training.fit import run_recipe
         with stdout_for_result() as out:
             result = run_recipe(line.recipe, requeues=True)
@@ -51,6 +57,23 @@ def fit(argv: list[str]) -> int:
         if line.options["json"]:
             show_json(result.summary, out, result.run.path)
     return 0
+
+
+def _open_studio(line: Line) -> None:
+    """Start a studio over the folder in which the run will lie; of several processes the first one does.
+
+    Raises:
+        ConfigError: in a batch job, saying how to look from elsewhere.
+    """
+    from pathlib import Path
+
+    from litscope.live.beside import start_studio
+    from litscope.runs import RUNS
+    from litscope.starter import is_first
+
+    logging = line.recipe.logging
+    if is_first():
+        start_studio(Path(logging.run_dir).absolute().parent if logging.run_dir else RUNS)
 
 
 def check(argv: list[str]) -> int:

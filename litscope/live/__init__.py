@@ -10,6 +10,7 @@
     device_use       what a process makes of its device in an epoch
     records          the one writer of metrics/*.jsonl and summary.json; imports no torch
     environment      what a run ran on
+    beside           a studio, as a process of its own
 
 Who may come in: `training`, `watch`, `experiments` and the commands. This room imports the ground floor and `ledger`.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import ssl
@@ -36,6 +37,7 @@ class Served:
         origins: of proxies before it, as https://hub.example.
         certfile, keyfile: for https.
         idle_s: end when nobody has asked anything for so many seconds; None: never.
+        beside: count these only once that process has ended.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +47,7 @@ class Served:
     certfile: Path | None = None
     keyfile: Path | None = None
     idle_s: float | None = None
+    beside: int | None = None
 
     def check(self) -> None:
         """Refuse what is not safe, or cannot be.
@@ -137,6 +140,8 @@ class Server:
     async def _end_when_idle(self) -> None:
         idle_s = self._served.idle_s
         while idle_s is not None and not self._server.should_exit:
+            if self._served.beside is not None and _lives(self._served.beside):
+                self._last_asked = time.monotonic()
             left = self._last_asked + idle_s - time.monotonic()
             if left <= 0 and not self._num_open:
                 self.stop()
@@ -180,3 +185,14 @@ def _bound_socket(served: Served) -> socket.socket:
         return found
     which = f"--port {served.port}" if served.port is not None else f"Ports {ports[0]} to {ports[-1]}"
     raise ConfigError(f"{which} of {served.host} cannot be had: {error}. Give another: --port N (0: any).") from error
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine has not ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # the process of another user
+        return True
+    return True

@@ -1,35 +1,71 @@
-"""Beginning and end of a watched script. What serves in WeightsLab has nothing to do here: a run is a folder."""
+"""Beginning and end of a watched script, and the studio beside it: a process of its own, over the run's folder."""
 
 from __future__ import annotations
 
 import random
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from litscope.console import say
+from litscope.live.beside import start_studio, why_no_studio
 from litscope.watch.wrapped import registry, shapes
+from litscope.watch.wrapped.processes import is_first_process
 from litscope.watch.wrapped.watched import current, end, forget, latest, written_run
 
+_served: list[subprocess.Popen[bytes]] = []
+"""The studio that this process started, if it did."""
 
-def serve(**_: Any) -> None:
-    """Say where the run's folder is. The page that shows a run does not exist yet, so nothing is served."""
+
+def serve(serving_grpc: bool = False, **_: Any) -> None:
+    """Say where the run's folder is, and open the studio over it: in the first process, and not in a batch job.
+
+    Args:
+        serving_grpc: there is no gRPC door; a line says so.
+    """
     watched = current()
     if watched.run is None:
         watched.find_folder()
     session = watched.session
     where = watched.run.path if watched.run else session.asked_folder or f"a new folder in {session.parent}/"
-    say(f"litscope: the run is recorded in {where}; nothing is served. Read and steer it: litscope --help.")
+    say(f"litscope: the run is recorded in {where}. Read and steer it: litscope --help.")
+    if serving_grpc:
+        say("litscope: there is no gRPC door. Programs ask the studio over HTTP: docs/studio.md#for-programs.")
+    if not is_first_process() or _served:
+        return
+    folder = (
+        Path(watched.run.path if watched.run else session.asked_folder or session.parent / "a run").absolute().parent
+    )
+    if (why := why_no_studio(folder)) is not None:
+        say(f"litscope: no studio is opened. {why}")
+    elif (process := start_studio(folder)) is not None:
+        _served.append(process)
 
 
 def start_training(timeout: float | None = None, **_: Any) -> None:
     """Return at once: training may start."""
 
 
-def keep_serving(timeout: float | None = None, **_: Any) -> None:  # noqa: ARG001 nothing is served
-    """Close the run. Nothing is served, so it returns at once."""
+def keep_serving(timeout: float | None = None, **_: Any) -> None:
+    """Close the run, and keep the studio that `serve` opened until Ctrl-C. Where none is open, return at once.
+
+    Args:
+        timeout: seconds after which the studio ends; None: never.
+    """
     end()
+    if not _served:
+        return
+    studio = _served.pop()
+    if studio.poll() is None:
+        say("litscope: the run is over, and its page stays open until Ctrl-C.")
+    with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):  # both mean: it is enough
+        studio.wait(timeout)
+    studio.terminate()
+    studio.wait()
 
 
 def drain_signals() -> None:
