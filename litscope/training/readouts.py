@@ -2,9 +2,9 @@
 threshold, a limit of conformal sets. By numbers alone; `models.readout` is what comes out.
 
 A scaling that is fitted on few samples may make probabilities worse than none, and it always looks better on the
-samples that it was fitted on. So one that is to be kept must have a lower NLL on samples that it was not fitted on,
-each fifth of them judged by one fitted on the others. Where all samples are right, the surest would always be the best,
-so nothing can be learned.
+samples that it was fitted on. So each fifth of the samples is judged by a scaling that was fitted on the others, and
+one that is to be kept must lower their NLL by more than the standard error of that difference. Where all samples are
+right, the surest would always be the best, so nothing can be learned.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Learned:
         readout: to be kept, or measured with.
         notes: lines for people.
         unreached: the aim of a threshold that no threshold reaches.
-        before, after: the NLL without the scaling that was asked for and with it, on samples that it was not fitted on;
-            None where none was, or there are too few samples to tell.
+        before, after, error: the NLL without the scaling that was asked for and with it, on samples that it was not
+            fitted on, and the standard error of their difference; None where there are too few samples to tell.
     """
 
     readout: Readout
@@ -110,6 +110,7 @@ class Learned:
     unreached: str | None = None
     before: float | None = None
     after: float | None = None
+    error: float | None = None
 
 
 def learn(
@@ -137,10 +138,10 @@ def learn(
     num_classes = answers.logits.shape[1]
     method: Scaled = "none" if base is None else base.method
     scaling = Scaling(np.ones(num_classes), np.zeros(num_classes)) if base is None else scaling_of(base)
-    before = after = None
+    gain: tuple[float, float, float] | None = None
     if asked.calibrate is not None:
-        before, after = _cross_fitted(asked, used)
-        no_help = _no_help(asked, used, before, after) if is_kept else None
+        gain = _cross_fitted(asked, used)
+        no_help = _no_help(asked, used, gain) if is_kept else None
         if no_help is not None:
             notes.append(f"{no_help}: logits are read as they are")
         else:
@@ -162,7 +163,7 @@ def learn(
         sets=sets,
         fitted_on=FittedOn(split, len(used.label), are_verified, digest_of(used)),
     )
-    return Learned(readout, notes, aim if threshold is None else None, before, after)
+    return Learned(readout, notes, aim if threshold is None else None, *(gain or ()))
 
 
 def scaling_of(readout: Readout | None, num_classes: int = 0) -> Scaling:
@@ -202,35 +203,37 @@ def _fit(asked: Asked, answers: Answers) -> Scaling:
     return fit(answers.logits, answers.label)
 
 
-def _cross_fitted(asked: Asked, answers: Answers) -> tuple[float | None, float | None]:
-    """The NLL of logits as they are, and scaled by what was fitted on samples of other folds; None for fewer samples,
-    or groups, than folds."""
+def _cross_fitted(asked: Asked, answers: Answers) -> tuple[float, float, float] | None:
+    """The NLL of logits as they are, and scaled by what was fitted on samples of other folds, with the standard error
+    of the difference; None for fewer samples, or groups, than folds.
+    """
     units = answers.sample_id if answers.groups is None else np.unique(answers.groups, return_inverse=True)[1]
-    hashes = hash_ids(units.astype(np.int64), fold(_FOLD))
-    order = np.unique(hashes, return_inverse=True)[1]
+    order = np.unique(hash_ids(units.astype(np.int64), fold(_FOLD)), return_inverse=True)[1]
     if order.max() + 1 < NUM_FOLDS:
-        return None, None
+        return None
     probs = np.empty_like(answers.logits)
     for number in range(NUM_FOLDS):
         is_out = order % NUM_FOLDS == number
         probs[is_out] = _fit(asked, answers.of(~is_out)).probabilities(answers.logits[is_out])
     plain = scaling_of(None, answers.logits.shape[1]).probabilities(answers.logits)
-    return (
-        float(log_losses(plain, answers.label).mean()),
-        float(log_losses(probs, answers.label).mean()),
-    )
+    before, after = log_losses(plain, answers.label), log_losses(probs, answers.label)
+    by_unit = np.bincount(order, before - after)
+    error = np.sqrt(len(by_unit) / (len(by_unit) - 1) * np.square(by_unit - by_unit.mean()).sum()) / len(before)
+    return float(before.mean()), float(after.mean()), float(error)
 
 
-def _no_help(asked: Asked, answers: Answers, before: float | None, after: float | None) -> str | None:
+def _no_help(asked: Asked, answers: Answers, gain: tuple[float, float, float] | None) -> str | None:
     """Why a scaling is better left out; None where it is not."""
     what, of = f"a {asked.calibrate}", number_of(len(answers.label), "validation sample")
     if (answers.logits.argmax(1) == answers.label).all():
         return f"all of {of} are right, so they do not tell how sure to be"
-    if before is None or after is None:
+    if gain is None:
         return f"{of} are too few to learn {what} from"
-    if after < before:
+    before, after, error = gain
+    if before - after > error:
         return None
-    return f"{what} from {of} does not help on others (NLL {before:.4f} without, {after:.4f} with it)"
+    does = f"may not help on others (NLL {before:.4f} without, {after:.4f} with it, give or take {error:.4f})"
+    return f"{what} from {of} {does}"
 
 
 def _threshold(text: str, probs: Floats, label: Ids) -> float | None:
