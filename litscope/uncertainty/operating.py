@@ -68,9 +68,9 @@ class Operating:
         if not self.positives or not self.negatives:
             return float("nan")
         x, y = self.fpr, self.recall
-        end = float(np.interp(most_fpr, x, y))
-        inside = x < most_fpr
-        return float(np.trapezoid(np.append(y[inside], end), np.append(x[inside], most_fpr)) / most_fpr)
+        inside = int(np.searchsorted(x, most_fpr, "right"))  # a rise at the end itself has no width
+        end = np.interp(most_fpr, x[inside - 1 : inside + 1], y[inside - 1 : inside + 1])
+        return float(np.trapezoid(np.append(y[:inside], end), np.append(x[:inside], most_fpr)) / most_fpr)
 
     def best(self, aim: Aim, value: float | None = None) -> float | None:
         """The threshold for an aim.
