@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from many_ranks import fit_on
 from small_runs import IRIS, At, ask, assert_bit_equal, last, rows, send, small_fit
 
 from litscope.config.flags import parse
@@ -139,3 +140,15 @@ def test_what_does_not_go_together_is_refused(words: str, message: str) -> None:
 def test_one_logit_is_for_two_classes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--task binary: it tells two classes apart, and the data have 3"):
         small_fit(tmp_path / "run", IRIS, task="binary")
+
+
+@pytest.mark.slow
+def test_two_ranks_keep_the_targets_of_all_samples(tmp_path: Path) -> None:
+    """Each sees half of an epoch; what is saved knows of every training sample, and the run goes on alone."""
+    run = fit_on(2, tmp_path / "run", **{**CANCER, "epochs": 2}, robust="elr")
+    kept = last(run.path)["litscope_objective"]
+    train = set(rows(run.path, split="train", phase="train")["sample_id"].to_pylist())
+    assert set(torch.nonzero(kept["elr_labels"] >= 0).flatten().tolist()) == train
+    torch.testing.assert_close(kept["elr_targets"].sum(1)[sorted(train)], torch.full((len(train),), 1 - 0.7**2))
+    small_fit(run.path, CANCER, resume=str(run.path), epochs=3, num_nodes=1, robust="elr")
+    assert not torch.equal(last(run.path)["litscope_objective"]["elr_targets"], kept["elr_targets"])
