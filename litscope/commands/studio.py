@@ -14,7 +14,7 @@ from litscope.console import say
 from litscope.errors import ConfigError
 
 if TYPE_CHECKING:
-    from litscope.studio.serving import Server
+    from litscope.studio.doors.serving import Server
 
 
 def studio(argv: list[str]) -> int:
@@ -61,8 +61,8 @@ def studio(argv: list[str]) -> int:
 
 
 def _server(given: dict[str, Any]) -> Server:
+    from litscope.studio.doors.serving import Served, Server
     from litscope.studio.service import Studio
-    from litscope.studio.serving import Served, Server
 
     if given["idle_timeout"] is not None and not given["idle_timeout"] > 0:
         raise ConfigError(f"--idle-timeout {given['idle_timeout']:g}: it is more than 0 seconds.")

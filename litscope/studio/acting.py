@@ -25,8 +25,8 @@ from litscope.ledger.journal.undoing import undo_target
 from litscope.ledger.journal.verbs import SPLITS
 from litscope.rundir import RunDir
 from litscope.runs import is_training, require_trainer
-from litscope.studio.grid import Selection
-from litscope.studio.journal import Action, told
+from litscope.studio.runs.journal import Action, told
+from litscope.studio.samples.grid import Selection
 
 What = Literal[
     "tag",

@@ -27,10 +27,15 @@ from litscope.ledger.query import Limits
 from litscope.ledger.views import sql
 from litscope.rundir import RunDir
 from litscope.studio.acting import Asked, Requested, act
-from litscope.studio.blocks import Block
-from litscope.studio.comparison import MOST_RUNS, Comparison, comparison
-from litscope.studio.curves import Curves, Logged, Metrics, X, curves
-from litscope.studio.grid import (
+from litscope.studio.refusals import AskedWrong, NotThere, ReadOnly
+from litscope.studio.runs.comparison import MOST_RUNS, Comparison, comparison
+from litscope.studio.runs.curves import Curves, Logged, Metrics, X, curves
+from litscope.studio.runs.journal import JournalPage, journal_page
+from litscope.studio.runs.lines import Lines, RunLine
+from litscope.studio.runs.pages import RunPage, run_page
+from litscope.studio.runs.places import Places
+from litscope.studio.samples.blocks import Block
+from litscope.studio.samples.grid import (
     Facets,
     Histogram,
     Row,
@@ -43,21 +48,23 @@ from litscope.studio.grid import (
     rows,
     value_columns,
 )
-from litscope.studio.journal import JournalPage, journal_page
-from litscope.studio.lines import Lines, RunLine
-from litscope.studio.maps import Looked, Near, map_block, near
-from litscope.studio.orders import View, Views
-from litscope.studio.pages import RunPage, run_page
-from litscope.studio.pictures import Picture, Pictures, Thumbnails, has_pictures
-from litscope.studio.places import Places
-from litscope.studio.refusals import AskedWrong, NotThere, ReadOnly
-from litscope.studio.review import Review, review, typical
-from litscope.studio.sample import SamplePage, require_sample, sample_page
-from litscope.studio.shelf import MOST_OPEN, Shelf
-from litscope.studio.sparklines import Sparklines
-from litscope.studio.table import Samples
-from litscope.studio.tables import Calibration, ClassTable, ConfusionTable, calibration, class_table, confusion_table
-from litscope.studio.values import Ids
+from litscope.studio.samples.maps import Looked, Near, map_block, near
+from litscope.studio.samples.orders import View, Views
+from litscope.studio.samples.pictures import Picture, Pictures, Thumbnails, has_pictures
+from litscope.studio.samples.review import Review, review, typical
+from litscope.studio.samples.sample import SamplePage, require_sample, sample_page
+from litscope.studio.samples.shelf import MOST_OPEN, Shelf
+from litscope.studio.samples.sparklines import Sparklines
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.tables import (
+    Calibration,
+    ClassTable,
+    ConfusionTable,
+    calibration,
+    class_table,
+    confusion_table,
+)
+from litscope.studio.samples.values import Ids
 
 SQL_LIMITS = Limits(seconds=20.0, memory_bytes=200_000_000)
 MOST_SQL_ROWS = 1000

@@ -262,7 +262,8 @@ PLATES = [
     "training/probes",
 ]
 PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/learning", "models/networks"]
-PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch", "studio"]
+PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
+PLATES += ["studio", "studio/runs", "studio/samples", "studio/doors"]
 
 
 @pytest.mark.parametrize("place", PLATES)

@@ -26,9 +26,9 @@ from litscope.cli import main
 from litscope.errors import ConfigError
 from litscope.ledger.journal.actions import entries
 from litscope.rundir import RunDir
-from litscope.studio import security
-from litscope.studio.security import Bound, is_loopback
-from litscope.studio.serving import Served
+from litscope.studio.doors import security
+from litscope.studio.doors.security import Bound, is_loopback
+from litscope.studio.doors.serving import Served
 
 KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/json"}
@@ -189,7 +189,7 @@ def test_a_link_out_of_the_built_page_leads_nowhere(
     (dist / "app-1.js").write_text("1")
     (tmp_path / "secret.js").write_text("secret")
     (dist / "out.js").symlink_to(tmp_path / "secret.js")
-    from litscope.studio import http as over_http
+    from litscope.studio.doors import http as over_http
 
     monkeypatch.setattr(over_http.make_app, "__defaults__", (dist,))
     with served(studio_over(run.path.parent, cache=tmp_path / "cache")) as (door, _):

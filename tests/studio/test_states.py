@@ -20,9 +20,9 @@ from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir, append_line, write_json, write_text
 from litscope.studio.acting import Asked
-from litscope.studio.grid import Selection
-from litscope.studio.news import News
+from litscope.studio.doors.news import News
 from litscope.studio.refusals import NoImage
+from litscope.studio.samples.grid import Selection
 
 HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "pytorch_lightning"}
 
@@ -145,7 +145,7 @@ import os
 from pathlib import Path
 from litscope.studio.service import Studio
 from litscope.studio.acting import Asked
-from litscope.studio.grid import Selection
+from litscope.studio.samples.grid import Selection
 before = Studio([{str(run.path.parent)!r}], cache=Path({str(tmp_path / "c")!r}))  # imports all that is imported late
 name = before.runs().runs[0].id
 before.page(name), before.samples(name), before.act(name, Asked("discard", samples=Selection([1]), dry_run=True))
@@ -183,9 +183,9 @@ def test_torch_is_never_imported(run: RunDir, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from litscope.studio.service import Studio
-from litscope.studio.serving import Served, Server
-from litscope.studio.maps import Looked
-from litscope.studio.news import News
+from litscope.studio.doors.serving import Served, Server
+from litscope.studio.samples.maps import Looked
+from litscope.studio.doors.news import News
 studio = Studio([{str(run.path.parent)!r}], cache=Path({str(tmp_path / "c")!r}))
 name = studio.runs().runs[0].id
 Server(studio, Served(port=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from litscope.rundir import RunDir
-from litscope.studio.curves import Logged, curves
+from litscope.studio.runs.curves import Logged, curves
 
 
 def test_curves_before_the_first_epoch_ends(tmp_path: Path) -> None:

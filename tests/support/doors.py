@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 
 from litscope.errors import LitscopeError
 from litscope.studio.acting import Asked
-from litscope.studio.grid import Selection
-from litscope.studio.maps import Looked
+from litscope.studio.doors.serving import Served, Server
+from litscope.studio.samples.grid import Selection
+from litscope.studio.samples.maps import Looked
 from litscope.studio.service import Studio
-from litscope.studio.serving import Served, Server
 
 TOKEN = "a token of the tests"
 

@@ -12,10 +12,10 @@ from litscope.errors import RunError, did_you_mean
 from litscope.ledger.scoring.recall import Estimate
 from litscope.ledger.scoring.trust import NUM_LATEST, verdicts
 from litscope.ledger.suspects import Suspects, suspects
-from litscope.studio.grid import Row
 from litscope.studio.refusals import AskedWrong
-from litscope.studio.table import Samples
-from litscope.studio.values import Ids, Numbers, Words
+from litscope.studio.samples.grid import Row
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Ids, Numbers, Words
 
 MOST_AT_ONCE = 200
 NUM_TYPICAL = 6

@@ -20,7 +20,7 @@ from litscope.ledger.journal.actions import decisions
 from litscope.ledger.queries import classes
 from litscope.rundir import RunDir, read_lines
 from litscope.runs import is_training, is_watched
-from litscope.studio.shelf import stamp
+from litscope.studio.samples.shelf import stamp
 
 State = Literal["waiting", "running", "paused", "finished", "interrupted", "crashed", "elsewhere", "unreadable"]
 

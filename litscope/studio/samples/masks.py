@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from litscope.errors import did_you_mean
-from litscope.studio import filters
-from litscope.studio.filters import Compare, Condition, Inside, Number, Steps, Value, Within, Word
 from litscope.studio.refusals import AskedWrong
-from litscope.studio.values import Flags, Mask, Numbers, Tags, Texts, Values, Words
+from litscope.studio.samples import filters
+from litscope.studio.samples.filters import Compare, Condition, Inside, Number, Steps, Value, Within, Word
+from litscope.studio.samples.values import Flags, Mask, Numbers, Tags, Texts, Values, Words
 
 STEP_LOSS = "step_loss"
 """The column that `steps(...)` adds: the greatest loss of a sample in these steps."""

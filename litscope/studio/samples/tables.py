@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from litscope.ledger.queries import last_evaluation
-from litscope.studio.table import Samples
-from litscope.studio.values import Mask
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Mask
 from litscope.uncertainty.calibration import reliability
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from litscope.errors import LitscopeError
 from litscope.ledger.journal.actions import Status, entries
-from litscope.studio.controls import controls, live_settings, pause_of
-from litscope.studio.journal import changed
-from litscope.studio.lines import RunLine
 from litscope.studio.refusals import NotThere
+from litscope.studio.runs.controls import controls, live_settings, pause_of
+from litscope.studio.runs.journal import changed
+from litscope.studio.runs.lines import RunLine
+from litscope.studio.samples.shelf import Stamp, stamp
 from litscope.studio.service import Studio
-from litscope.studio.shelf import Stamp, stamp
 
 _READING = (LitscopeError, OSError, ValueError, KeyError, TypeError)
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from litscope.data.manifest import memory_given_back
 from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir, read_lines
-from litscope.studio.shelf import Stamp, stamp
-from litscope.studio.values import Ids
+from litscope.studio.samples.shelf import Stamp, stamp
+from litscope.studio.samples.values import Ids
 
 UNSEEN = 255
 MOST_POINTS = 64

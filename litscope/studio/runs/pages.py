@@ -10,11 +10,11 @@ from typing import Any
 from litscope.errors import LitscopeError
 from litscope.ledger.scoring.trust import clock_sentence
 from litscope.rundir import RunDir
-from litscope.studio.controls import Pause, Setting, controls, live_settings, pause_of
-from litscope.studio.curves import Logged
-from litscope.studio.lines import RunLine
-from litscope.studio.table import Samples
-from litscope.studio.values import Column
+from litscope.studio.runs.controls import Pause, Setting, controls, live_settings, pause_of
+from litscope.studio.runs.curves import Logged
+from litscope.studio.runs.lines import RunLine
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Column
 
 MOST_TEXT = 1_000_000
 """Characters of a recipe that are shown."""

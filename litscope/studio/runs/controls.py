@@ -9,7 +9,7 @@ from typing import Any, Literal
 from litscope.ledger.journal.actions import SETTINGS, Entry, decisions
 from litscope.rundir import RunDir
 from litscope.runs import what_goes_on
-from litscope.studio.lines import RunLine, settings_of
+from litscope.studio.runs.lines import RunLine, settings_of
 
 
 @dataclass(frozen=True)

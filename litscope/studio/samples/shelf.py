@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from litscope.rundir import RunDir
 from litscope.runs import is_training
-from litscope.studio.table import Base, Decided, Samples, Scored, read_base, read_decided, read_scores
+from litscope.studio.samples.table import Base, Decided, Samples, Scored, read_base, read_decided, read_scores
 
 MOST_OPEN = 4
 """Runs whose samples are kept; of more, those that were asked for longest ago go."""

@@ -16,12 +16,12 @@ from litscope.ledger.queries import history
 from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.views import ask
 from litscope.rundir import RunDir
-from litscope.studio.grid import Row, rows
-from litscope.studio.journal import Action, told
-from litscope.studio.pictures import Pictures, Size
 from litscope.studio.refusals import NotThere
-from litscope.studio.table import Samples
-from litscope.studio.values import Numbers
+from litscope.studio.runs.journal import Action, told
+from litscope.studio.samples.grid import Row, rows
+from litscope.studio.samples.pictures import Pictures, Size
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Numbers
 
 NUM_NEIGHBOURS = 12
 MOST_VISITS = 5000

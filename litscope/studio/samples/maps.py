@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.studio.blocks import Block
-from litscope.studio.filters import Word
-from litscope.studio.grid import chosen
-from litscope.studio.masks import column
 from litscope.studio.refusals import AskedWrong
-from litscope.studio.table import Samples
-from litscope.studio.values import Flags, Mask, Numbers, Tags, Words
+from litscope.studio.samples.blocks import Block
+from litscope.studio.samples.filters import Word
+from litscope.studio.samples.grid import chosen
+from litscope.studio.samples.masks import column
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Flags, Mask, Numbers, Tags, Words
 
 MOST_BINS = 512
 MOST_POINTS = 50_000

@@ -9,10 +9,10 @@ from typing import Any
 from litscope.errors import LitscopeError
 from litscope.ledger.compare import compare, recipe_fields
 from litscope.rundir import RunDir
-from litscope.studio.curves import Logged
-from litscope.studio.lines import RunLine
-from litscope.studio.table import Samples
-from litscope.studio.values import Texts
+from litscope.studio.runs.curves import Logged
+from litscope.studio.runs.lines import RunLine
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Texts
 
 MOST_RUNS = 12
 NUM_SHOWN = 50

@@ -6,7 +6,7 @@ from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.schema import SIGNALS
 from litscope.ledger.scoring.recent import LAST_EPOCHS
 from litscope.ledger.scoring.score_schema import SCORES
-from litscope.studio.values import Column, Group, Kind
+from litscope.studio.samples.values import Column, Group, Kind
 
 _HIGH_IS_BAD = {
     "suspicion": True,

@@ -26,8 +26,8 @@ from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.views import ask, source_columns
 from litscope.rundir import RunDir
-from litscope.studio.described import own_column
-from litscope.studio.values import Column, Flags, Ids, Mask, Numbers, Tags, Texts, Values, Words, encoded, few
+from litscope.studio.samples.described import own_column
+from litscope.studio.samples.values import Column, Flags, Ids, Mask, Numbers, Tags, Texts, Values, Words, encoded, few
 
 MOST_WORDS = 2000
 """A column of the source with more different texts than that is kept as texts."""

@@ -17,7 +17,7 @@ from litscope.ledger.journal.actions import entries
 from litscope.ledger.journal.describe import describe
 from litscope.rundir import RunDir, read_lines
 from litscope.studio.refusals import AskedWrong
-from litscope.studio.shelf import Stamp, stamp
+from litscope.studio.samples.shelf import Stamp, stamp
 
 X = Literal["step", "epoch", "time"]
 Row = dict[str, Any]

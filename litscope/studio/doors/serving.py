@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from litscope.errors import ConfigError
-from litscope.studio.http import make_app
-from litscope.studio.security import Bound, Guard, Receive, Scope, Send, is_loopback
+from litscope.studio.doors.http import make_app
+from litscope.studio.doors.security import Bound, Guard, Receive, Scope, Send, is_loopback
 from litscope.studio.service import Studio
 
 FIRST_PORT, NUM_PORTS = 7860, 20

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from litscope.errors import did_you_mean
-from litscope.studio.filters import Word, parse
-from litscope.studio.masks import column, mask
-from litscope.studio.orders import View, sort_columns
 from litscope.studio.refusals import AskedWrong
-from litscope.studio.table import Samples
-from litscope.studio.values import Flags, Ids, Mask, Numbers, Tags, Values, Words
+from litscope.studio.samples.filters import Word, parse
+from litscope.studio.samples.masks import column, mask
+from litscope.studio.samples.orders import View, sort_columns
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Flags, Ids, Mask, Numbers, Tags, Values, Words
 
 MOST_ROWS = 1000
 MOST_FACETS = 200

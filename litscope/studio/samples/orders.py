@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.studio.filters import Word, parse
-from litscope.studio.masks import column, mask, used
 from litscope.studio.refusals import AskedWrong, ViewExpired
-from litscope.studio.table import Samples
-from litscope.studio.values import Ids, Values
+from litscope.studio.samples.filters import Word, parse
+from litscope.studio.samples.masks import column, mask, used
+from litscope.studio.samples.table import Samples
+from litscope.studio.samples.values import Ids, Values
 
 MOST_KEPT, MOST_BYTES = 200, 128_000_000
 """Views that are kept: at most so many, and so many bytes of ids."""

@@ -1,0 +1,20 @@
+"""The samples of a run: filtered, ordered, drawn, counted. No torch.
+
+    shelf           runs that are open, kept up to date
+    table           the samples of a run as columns in memory
+    values          kinds of columns
+    described       what the columns mean
+    filters         a filter's text -> a condition
+    masks           which samples meet a condition
+    orders          samples in an order that does not move
+    grid            windows, counts, facets of samples
+    sparklines      small curves beside samples
+    pictures        pictures of samples, cached
+    sample          one sample
+    review          suspected label errors, one by one
+    maps            samples by two of their numbers
+    tables          confusion, classes, calibration
+    blocks          columns of numbers as bytes
+
+Who may come in: `studio`.
+"""
