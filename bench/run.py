@@ -30,6 +30,7 @@ BENCHES = {
     "first_step": "startup:FIRST_STEP",
     "small_mlp": "small_mlp:BENCH",
     "members": "members:BENCH",
+    "ensemble": "ensemble:BENCH",
     "mnist_convnet": "mnist_convnet:BENCH",
     "watching_mnist": "recording:MNIST",
     "watching_cifar10": "recording:CIFAR10",

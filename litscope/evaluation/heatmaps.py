@@ -53,8 +53,14 @@ def heatmap(predictor: Forward, image: Tensor, label: int) -> Heatmap:
         label: the class.
 
     Raises:
-        ModelError: if the network has no places: no map of features, and no attention between parts of the image.
+        ModelError: if the network has no places: no map of features, and no attention between parts of the image; for
+            several networks.
     """
+    if predictor.whole_members is not None:
+        raise ModelError(
+            f"{predictor.settings.name} are several networks, which find what they say in places of their own. Give a run "
+            "of one network."
+        )
     with torch.enable_grad(), _attention_seen() as attention, _maps_seen(predictor, image.shape[-1]) as maps:
         logit = predictor(image.detach().clone().requires_grad_())[0, label]
         rolled = _rolled_out(logit, attention, image.shape[-1])

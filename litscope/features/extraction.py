@@ -159,6 +159,7 @@ def _weights_digest(network: Forward) -> str:
     a stem for small images may differ in its stride alone.
     """
     digest = hashlib.blake2b(digest_size=16)
+    network.check_features()
     assert network.settings.arch is not None  # it is built
     origin, name = resolve(network.settings.arch)
     digest.update(f"{origin}/{name.partition('.')[0]} {network.settings.stem} ".encode())

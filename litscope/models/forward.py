@@ -382,12 +382,21 @@ class Forward(nn.Module):
             logits = self.net(x.contiguous(memory_format=self._memory_format))
         return torch.nn.functional.pad(logits, (1, 0)) if self.settings.task == "binary" else logits
 
+    def check_features(self) -> None:
+        """Raises ModelError for several whole networks, each of which has features of its own."""
+        if self.whole_members is not None:
+            raise ModelError(
+                f"There are no features: {self.settings.name} are several networks, each with features of its own. "
+                "Give a run of one network, or --arch and --weights."
+            )
+
     def features(self, x: Tensor) -> Tensor:
         """(B, F) what the head is given for images (B, K, H, W), uint8 or float in [0, 1]; in evaluation mode.
 
         Raises:
-            ModelError: if the network has no linear head.
+            ModelError: if the network has no linear head, or there are several networks.
         """
+        self.check_features()
         if self.net is None or self.head is None:
             raise ModelError("There are no features: the network does not end in a linear layer.")
         x = (self._float(x) - self.mean) / self.std

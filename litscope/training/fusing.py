@@ -94,7 +94,7 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
     model, classifier, data = job.recipe.model, job.classifier, job.data
     if classifier.members is None or (model.model_type != "ensemble" and model.ensemble_strategy == "mean"):
         return None
-    told = [_ask(trainer, job, split) for split in ("val", "test") if len(data.active_ids(split))]
+    told = [_ask(trainer, job, split, ids) for split in ("val", "test") if len(ids := _asked_ids(job, split))]
     parts = next((of_split for of_split in told if of_split.split == "val"), None)
     known = None if parts is None else np.flatnonzero(parts.label >= 0)
     if parts is not None and known is not None and len(known) and model.ensemble_strategy in LEARNED:
@@ -109,7 +109,17 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
     return _judged(job, parts, known)
 
 
-def _ask(trainer: L.Trainer, job: Job, split: str) -> Parts:
+def _asked_ids(job: Job, split: str) -> Ids:
+    """The samples of a split that the run evaluates: with --limit-val-batches or --limit-test-batches the first ones."""
+    training, ids = job.recipe.training, job.data.active_ids(split)
+    limit = training.limit_val_batches if split == "val" else training.limit_test_batches
+    if limit is None:
+        return ids
+    of_batch = (job.recipe.data.batch_size or 1) * job.plan.world_size
+    return ids[: limit * of_batch if isinstance(limit, int) else int(limit * len(ids))]
+
+
+def _ask(trainer: L.Trainer, job: Job, split: str, ids: Ids) -> Parts:
     """What the members say of a split's samples, of all processes; in the order of their ids."""
     kept: list[tuple[np.ndarray, ...]] = []
     classifier = job.classifier
@@ -125,17 +135,17 @@ def _ask(trainer: L.Trainer, job: Job, split: str) -> Parts:
         return own if own.ndim == 2 else own.flatten(0, -3)[0]
 
     classifier.to(trainer.strategy.root_device)  # after a fit, Lightning may have left it on the CPU
-    clean_pass(trainer, classifier, job.data.active_ids(split), record, says=says)
+    clean_pass(trainer, classifier, ids, record, says=says)
     mine = [(*of_batch, logits) for of_batch, logits in zip(kept, answers, strict=True)]
     shares: list[Any] = [mine]
     if torch.distributed.is_initialized():
         shares = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(shares, mine)
-    label, ids, logits = zip(*chain(*shares), strict=True)
-    found, first = np.unique(np.concatenate(ids), return_index=True)  # one that only fills up a share comes twice
+    label, asked, logits = zip(*chain(*shares), strict=True)
+    found, first = np.unique(np.concatenate(asked), return_index=True)  # one that only fills up a share comes twice
     first = first[found >= 0]
     return Parts(
-        split, np.concatenate(ids)[first], np.concatenate(label)[first], np.concatenate(logits, -2)[..., first, :]
+        split, np.concatenate(asked)[first], np.concatenate(label)[first], np.concatenate(logits, -2)[..., first, :]
     )
 
 
