@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cifar_resnet18
 import decode
+import ensemble
 import gpu
 import growth
 import many_epochs
@@ -179,12 +180,24 @@ RANKS = (
          "scaling", scale.TOGETHER, against=scale.ALONE),
 )  # fmt: skip
 
+_TOGETHER, _APART = (way(ensemble.DIGITS, 4) for way in (ensemble.together, ensemble.apart))
+
+ENSEMBLES = (
+    Goal("ensemble-overhead", "Four convnets on digits in one run over four runs, where overhead dominates",
+         ensemble.NAME, _TOGETHER, "cpu_s", _APART, at_most=0.6),
+    Goal("ensemble-networks", "Four convnets on MNIST in one run over four runs, where the networks dominate",
+         ensemble.NAME, ensemble.together(ensemble.MNIST, 4), "cpu_s", ensemble.apart(ensemble.MNIST, 4), at_most=1),
+    Goal("ensemble-memory", "Four convnets on digits in one run over the largest of four runs (no goal was set)",
+         ensemble.NAME, _TOGETHER, "peak_mib", _APART),
+)  # fmt: skip
+
 SECTIONS = {
     "Small models, where Python is the cost": SMALL,
     "Images": IMAGES,
     "Images in shards": FROM_SHARDS,
     "On a GPU": ON_A_GPU,
     "Fewer samples": FEWER,
+    "Ensembles": ENSEMBLES,
     "Cost of watching": WATCHING,
     "Watching a person's own LightningModule": OTHERS,
     "Several devices": RANKS,

@@ -339,6 +339,7 @@ def test_a_bench_of_hours_goes_on_from_its_rows(shared_data: Path, tmp_path: Pat
                 "help",
                 "time_to_accuracy",
                 "prune",
+                "ensemble",
                 "growth",
                 "many_epochs",
                 "watch_mnist",
