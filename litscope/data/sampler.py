@@ -215,6 +215,20 @@ def num_steps(num_ids: int, batch_size: int, world: int = 1) -> int:
     return len(_cut(num_ids, batch_size, 0, world))
 
 
+def first_steps(ids: Ids, limit: int | float | None, batch_size: int, world: int = 1) -> Ids:
+    """Those of `ids`, in this order, that all ranks see in the first steps of a pass.
+
+    Args:
+        limit: how many steps, or below 1.0 which share of them, rounded down, as Lightning's `limit_val_batches`; None
+            or 1.0: all.
+    """
+    count = num_steps(len(ids), batch_size, world)
+    if limit is None:
+        return ids
+    wanted = int(limit * count) if isinstance(limit, float) else limit
+    return ids if wanted >= count else ids[: wanted * batch_size * world]
+
+
 def steps_left(num_ids: int, batch_size: int, world: int) -> int:
     """Steps in what is left of an epoch, when `spread` makes them: none with fewer than two ids for each process, which
     batch norm needs, unless batches are of one."""

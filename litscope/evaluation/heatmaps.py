@@ -58,8 +58,8 @@ def heatmap(predictor: Forward, image: Tensor, label: int) -> Heatmap:
     """
     if predictor.whole_members is not None:
         raise ModelError(
-            f"{predictor.settings.name} are several networks, which find what they say in places of their own. Give a run "
-            "of one network."
+            f"{predictor.settings.name} are several networks, which find what they say in places of their own. Give a "
+            "run of one network."
         )
     with torch.enable_grad(), _attention_seen() as attention, _maps_seen(predictor, image.shape[-1]) as maps:
         logit = predictor(image.detach().clone().requires_grad_())[0, label]

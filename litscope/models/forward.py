@@ -387,7 +387,7 @@ class Forward(nn.Module):
         if self.whole_members is not None:
             raise ModelError(
                 f"There are no features: {self.settings.name} are several networks, each with features of its own. "
-                "Give a run of one network, or --arch and --weights."
+                "Give a run of one network."
             )
 
     def features(self, x: Tensor) -> Tensor:

@@ -74,12 +74,16 @@ def check_fusion(recipe: Recipe, data: ClassificationData) -> None:
     """Refuse a rule that has nothing to learn from.
 
     Raises:
-        ConfigError: for data without validation samples.
+        ConfigError: for data without validation samples, or a run that evaluates none of them.
     """
     rule = recipe.model.ensemble_strategy
-    if rule in LEARNED and not len(data.val_ids):
-        allowed = "it learns on validation samples, of which there are none. Give a --val-split above 0, or mean."
-        raise refuse("ensemble_strategy", rule, allowed)
+    if rule not in LEARNED:
+        return
+    learns = "it learns on validation samples, of which"
+    if not len(data.val_ids):
+        raise refuse("ensemble_strategy", rule, f"{learns} there are none. Give a --val-split above 0, or give mean.")
+    if recipe.training.limit_val_batches == 0:
+        raise refuse("ensemble_strategy", rule, f"{learns} --limit-val-batches 0 leaves none. Leave it out.")
 
 
 def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | None:
@@ -91,10 +95,10 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
     Returns:
         For summary.json; None where the run trains no ensemble, or there is nothing to judge it on.
     """
-    model, classifier, data = job.recipe.model, job.classifier, job.data
+    model, classifier = job.recipe.model, job.classifier
     if classifier.members is None or (model.model_type != "ensemble" and model.ensemble_strategy == "mean"):
         return None
-    told = [_ask(trainer, job, split, ids) for split in ("val", "test") if len(ids := _asked_ids(job, split))]
+    told = [_ask(trainer, job, split, ids) for split in ("val", "test") if len(ids := job.evaluated_ids(split))]
     parts = next((of_split for of_split in told if of_split.split == "val"), None)
     known = None if parts is None else np.flatnonzero(parts.label >= 0)
     if parts is not None and known is not None and len(known) and model.ensemble_strategy in LEARNED:
@@ -107,16 +111,6 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
     if parts is None or known is None:
         return None
     return _judged(job, parts, known)
-
-
-def _asked_ids(job: Job, split: str) -> Ids:
-    """The samples of a split that the run evaluates: with --limit-val-batches or --limit-test-batches the first ones."""
-    training, ids = job.recipe.training, job.data.active_ids(split)
-    limit = training.limit_val_batches if split == "val" else training.limit_test_batches
-    if limit is None:
-        return ids
-    of_batch = (job.recipe.data.batch_size or 1) * job.plan.world_size
-    return ids[: limit * of_batch if isinstance(limit, int) else int(limit * len(ids))]
 
 
 def _ask(trainer: L.Trainer, job: Job, split: str, ids: Ids) -> Parts:

@@ -15,6 +15,7 @@ from litscope.claims import Claim
 from litscope.config.recipe import Recipe
 from litscope.curation.run_list import in_short
 from litscope.data.datamodule import ClassificationData
+from litscope.data.sampler import Ids, first_steps
 from litscope.models.classifier import Classifier
 from litscope.rundir import RunDir
 from litscope.training.hardware import Plan
@@ -66,6 +67,14 @@ class Job:
     def is_first(self) -> bool:
         """Whether this process speaks, and writes what is not the ledger's."""
         return self.attempt > 0
+
+    def evaluated_ids(self, split: str) -> Ids:
+        """(n,) int64, ascending: the samples of val or test that this run evaluates, on all devices together."""
+        training = self.recipe.training
+        limit = training.limit_val_batches if split == "val" else training.limit_test_batches
+        if training.fast_dev_run:
+            limit = 1
+        return first_steps(self.data.active_ids(split), limit, self.data.batch_size, self.plan.world_size)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from litscope.data.sampler import EpochOrder, fold, hash_ids, num_steps
+from litscope.data.sampler import EpochOrder, first_steps, fold, hash_ids, num_steps
 
 IDS = np.arange(100, 203)  # 103 ids: divisible by no batch size below
 
@@ -100,3 +100,15 @@ def test_hashes_are_distinct_and_look_uniform():
 def test_impossible_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         EpochOrder(IDS, **{"batch_size": 4, **kwargs})
+
+
+@pytest.mark.parametrize("num", [0, 1, 7, 19, 20, 33])
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("limit", [None, 0, 1, 2, 4, 9, 0.3, 0.5, 1.0])
+def test_what_a_limited_pass_sees_is_what_lightning_lets_through(num, world, limit):
+    orders = [EpochOrder(np.arange(num), 4, shuffle=False, rank=rank, world=world) for rank in range(world)]
+    count = len(orders[0])
+    if limit is not None:  # as Lightning's _parse_num_batches
+        count = int(count * limit) if isinstance(limit, float) else min(count, limit)
+    seen = {int(i) for order in orders for ids in order.batches(0)[:count] for i in ids}
+    assert first_steps(np.arange(num), limit, 4, world).tolist() == sorted(seen)

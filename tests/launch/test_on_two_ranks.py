@@ -85,11 +85,12 @@ def test_an_ensemble_of_whole_networks(tmp_path: Path) -> None:
     flags: dict[str, Any] = {"dataset": "digits", "archs": ["mlp", "test_vit"], "member_image_size": [8, 16]}
     flags |= {"image_size": 8, "ensemble_strategy": "stacked", "epochs": 1, "limit_train_batches": 6, "lr": 0.003}
     flags |= {"augment": "none", "gradient_clip_val": 0.5, "dropout_rate": 0.0, "test_split": 0.1}
+    flags |= {"limit_val_batches": 3, "limit_test_batches": 0.5}
     two, one = fit_on(2, tmp_path / "two", **flags, batch_size=16), fit_on(1, tmp_path / "one", **flags, batch_size=32)
     (line,), (of_one,) = epoch_rows(two), epoch_rows(one)
     assert numbers(line) == pytest.approx(numbers(of_one), abs=1e-4)
     found, expected = (read_summary(run)["ensemble"] for run in (two, one))
-    assert found["num_samples"] == expected["num_samples"] == 180
+    assert found["num_samples"] == expected["num_samples"] == 3 * 2 * 16
     assert found["fusion"]["weights"] == pytest.approx(expected["fusion"]["weights"], abs=1e-3)
     assert found["nll"] == pytest.approx(expected["nll"], abs=1e-4)
     assert read_summary(two)["metrics"]["best"] == pytest.approx(read_summary(one)["metrics"]["best"], abs=1e-4)

@@ -13,6 +13,7 @@ from small_runs import DIGITS, At, last, rows, send, small_fit
 from torch import Tensor
 
 import litscope
+from litscope.cli import main
 from litscope.config.flags import recipe_from_keywords
 from litscope.data.sources.source import open_source
 from litscope.errors import ConfigError, Interrupted, NonFiniteLossError
@@ -84,6 +85,20 @@ def test_a_rule_that_learns_does_so_at_the_end_and_every_stage_follows_it(rule: 
         torch.testing.assert_close(model.probabilities({"image": x}), expected)
 
 
+@pytest.mark.parametrize(("limit", "count"), [(2, 64), (0.5, 96)])
+def test_it_learns_and_is_judged_on_the_samples_that_the_run_evaluates(
+    limit: int | float, count: int, tmp_path: Path
+) -> None:
+    flags = {**PAIR, "test_split": 0.1, "limit_val_batches": limit, "limit_test_batches": 1, "epochs": 1}
+    result = small_fit(tmp_path / "run", flags, ensemble_strategy="weighted")
+    told = result.summary["ensemble"]
+    assert told["num_samples"] == told["fusion"]["num_samples"] == count  # of 180, in 6 batches
+    asked = sql(result.run, "SELECT DISTINCT sample_id, split::VARCHAR s FROM custom").to_pylist()
+    for split, epoch in (("val", 0), ("test", None)):
+        seen = rows(result.run.path, split=split, min_epoch=epoch)["sample_id"].to_pylist()
+        assert {row["sample_id"] for row in asked if row["s"] == split} == set(seen)
+
+
 def test_what_each_member_says_is_on_record_and_how_far_they_disagree(pair: RunDir) -> None:
     query = "SELECT split::VARCHAR s, name::VARCHAR n, count(*) c FROM custom GROUP BY ALL ORDER BY ALL"
     of_members = ("p_label_member_0", "p_label_member_1")
@@ -126,6 +141,20 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(steps: int, tmp_path: Path) -
     for name, value in last(whole.path)["state_dict"].items():
         assert torch.equal(last(cut.path)["state_dict"][name], value), name
     assert epoch_rows(cut)[-1]["val/loss"] == epoch_rows(whole)[-1]["val/loss"]
+
+
+@pytest.mark.parametrize(("none", "said"), [("val_split", "are none"), ("limit_val_batches", "0 leaves none")])
+def test_a_rule_that_learns_needs_something_to_learn_from(none: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--ensemble-strategy stacked: it learns on validation samples, .*{said}"):
+        small_fit(tmp_path / "run", PAIR, **{"ensemble_strategy": "stacked", none: 0})
+
+
+@pytest.mark.parametrize("words", [["features", "--output", "f.csv"], ["neighbours"], ["sample", "0", "--why"]])
+def test_what_looks_into_one_network_says_that_there_are_several(
+    words: list[str], pair: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([words[0], str(pair.path), *words[1:]]) == 2
+    assert "convnet+mlp are several networks" in capsys.readouterr().err
 
 
 def test_a_member_that_diverges_is_named(tmp_path: Path) -> None:
