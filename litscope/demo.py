@@ -44,6 +44,7 @@ class Demo:
             (f"litscope fit --resume {quoted} --epochs {2 * NUM_EPOCHS}", "train on from where it stopped"),
             ("litscope fit ./your_folder", "your images: a folder with one folder for each class"),
             ("litscope fit --help", "all that can be set"),
+            (f"litscope studio {quoted}", "open it in a browser: curves, every sample, labels to look at"),
         ]
         return [
             "",
@@ -102,6 +103,7 @@ class PhotographsDemo:
             (f"litscope predict {quoted} new/*.jpg", "what it says of new photographs"),
             (f"litscope evaluate {quoted} --split val", "all metrics"),
             (f"litscope fit {shell_word(summary['dataset'])}", "train all of the network, which takes longer"),
+            (f"litscope studio {quoted}", "open it in a browser: curves, every photograph, labels to look at"),
         ]
         return [
             "",

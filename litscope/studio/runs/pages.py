@@ -110,6 +110,8 @@ def _of_samples(run: RunDir, samples: Samples, notes: list[str]) -> dict[str, An
     splits = {name: int((codes == i).sum()) for i, name in enumerate(base.split.names) if name}
     if samples.scored.problem:
         notes.append(samples.scored.problem)
+    if samples.measured[1]:
+        notes.append(samples.measured[1])
     kind = base.encoding.get("kind")
     return {
         "classes": list(base.classes),

@@ -6,6 +6,7 @@ from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.schema import SIGNALS
 from litscope.ledger.scoring.recent import LAST_EPOCHS
 from litscope.ledger.scoring.score_schema import SCORES
+from litscope.ledger.uncertainties import UNCERTAINTIES
 from litscope.studio.samples.values import Column, Group, Kind
 
 _HIGH_IS_BAD = {
@@ -35,6 +36,9 @@ def own_column(name: str, values: list[str] | None = None) -> Column:
         return _score(name)
     if name in NEIGHBOUR_SCORES:
         return Column(name, _title(name), "number", NEIGHBOUR_SCORES[name], "", "score", _HIGH_IS_BAD[name])
+    if name in UNCERTAINTIES:
+        unit = "" if name == "set_size" else "nats"
+        return Column(name, _title(name), "number", UNCERTAINTIES[name], unit, "score", True)
     if name in SIGNALS:
         meaning = f"{SIGNALS[name].meaning.rstrip('.')}, mean over the last {LAST_EPOCHS} epochs."
         return Column(name, _title(name), "number", meaning, SIGNALS[name].unit, "signal", _HIGH_IS_BAD.get(name))

@@ -88,10 +88,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class Review:
-    """The queue of one split; fields as docs/studio.md has them."""
+    """The queue of one split.
+
+    Attributes:
+        split: train, val or test.
+        num_left: samples without a verdict; every labelled sample is ranked, so most of them are right.
+        num_wrong: about how many labels of the split are wrong, decided ones included (`trust`).
+        items: what to look at next.
+        verdicts, precision, recall, stop: how the ranking does so far.
+        sentences: what the numbers mean.
+        warning: why this order is not to be decided by yet.
+    """
 
     split: str
     num_left: int
+    num_wrong: int
     items: list[ReviewItem]
     verdicts: Verdicts
     precision: Precision | None
@@ -136,6 +147,7 @@ def review(samples: Samples, split: str, count: int, skip: frozenset[int], rows_
     return Review(
         split=split,
         num_left=found.num_ranked,
+        num_wrong=found.trust.canaries.num_wrong,
         items=items,
         verdicts=Verdicts(len(given), sum(given), given[-NUM_LATEST:]),
         precision=_precision(found.trust.precision),

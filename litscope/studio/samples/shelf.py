@@ -43,7 +43,7 @@ def _stamps(run: RunDir) -> _Stamps:
         stamp(run.manifest),
         stamp(*scored),  # while it trains, the trainer computes them: not twice on one machine
         stamp(run.actions, run.attempts),
-        stamp(run.neighbours, run.custom),
+        stamp(run.neighbours, run.uncertainties, run.custom),
     )
 
 

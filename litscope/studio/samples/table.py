@@ -24,6 +24,7 @@ from litscope.ledger.queries import classes
 from litscope.ledger.scoring.recent import RECENT, Recent, recent
 from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
+from litscope.ledger.uncertainties import UNCERTAINTIES, read_uncertainties
 from litscope.ledger.views import ask, source_columns
 from litscope.rundir import RunDir
 from litscope.studio.samples.described import own_column
@@ -69,7 +70,7 @@ def read_base(run: RunDir) -> Base:
     with memory_given_back():
         chosen = [name for name in source_columns(run) if name != "sample_id"]
         table = pq.read_table(run.whole_manifest(), columns=chosen, partitioning=None)
-    taken = {"sample_id", *_LABELS, *_DECIDED, *SCORES, *RECENT, *NEIGHBOUR_SCORES, "num_visits"}
+    taken = {"sample_id", *_LABELS, *_DECIDED, *SCORES, *RECENT, *NEIGHBOUR_SCORES, *UNCERTAINTIES, "num_visits"}
     own: dict[str, Values] = {}
     for name in chosen:
         if name not in ("label", "split") and (values := _source(name, table[name])) is not None:
@@ -229,10 +230,28 @@ class Samples:
             return []
 
     @cached_property
+    def measured(self) -> tuple[dict[str, Numbers], str | None]:
+        """The columns of `litscope evaluate --record` that hold anything; and what is wrong with its file, if it is."""
+        try:
+            table = read_uncertainties(self.run)
+        except LitscopeError as error:
+            return {}, str(error)
+        if table is None:
+            return {}, None
+        ids = table["sample_id"].to_numpy()
+        is_known = ids < self.count
+        found: dict[str, Numbers] = {}
+        for name in UNCERTAINTIES:
+            values = np.full(self.count, np.nan, np.float32)
+            values[ids[is_known]] = table[name].to_numpy(zero_copy_only=False)[is_known]
+            found[name] = Numbers(values)
+        return {name: values for name, values in found.items() if values.known.any()}, None
+
+    @cached_property
     def names(self) -> list[str]:
         """All columns, the most asked for first."""
         score_names = [*self.scored.scores, *(RECENT if self.scored.scores else ())]
-        near = list(NEIGHBOUR_SCORES) if self.run.neighbours.exists() else []
+        near = [*(NEIGHBOUR_SCORES if self.run.neighbours.exists() else ()), *self.measured[0]]
         custom = [f"{CUSTOM}{name}" for name in self.custom_names]
         own = ["key", *(name for name in self.base.columns if name != "key")]
         hidden = ("last_pred", "believed_label")
@@ -316,6 +335,8 @@ class Samples:
             return Numbers(self._recent.of(name, np.arange(self.count)))
         if name in NEIGHBOUR_SCORES:
             return self._near(name)
+        if name in UNCERTAINTIES:
+            return self.measured[0][name]
         return self._custom(name.removeprefix(CUSTOM))
 
     def _current(self) -> Words:

@@ -236,6 +236,7 @@ export interface ReviewItem {
 export interface Review {
   split: string;
   num_left: number;
+  num_wrong: number;
   items: ReviewItem[];
   verdicts: { num: number; num_wrong: number; last: boolean[] };
   precision: { low: number; high: number; text: string } | null;

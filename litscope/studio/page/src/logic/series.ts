@@ -26,8 +26,8 @@ export function joined(lines: readonly Line[]): { x: number[]; y: (number | null
 
 const PHASES = ["train", "val", "test"];
 
-/** Names that measure the same share a plot: `train/loss` and `val/loss`. The losses come first. */
-export function grouped(names: readonly string[]): { title: string; names: string[] }[] {
+/** Names that measure the same share a plot: `train/loss` and `val/loss`. Loss, accuracy and what is monitored come first. */
+export function grouped(names: readonly string[], monitored: string | null): { title: string; names: string[] }[] {
   const groups = new Map<string, string[]>();
   for (const name of names) {
     const slash = name.indexOf("/");
@@ -37,7 +37,9 @@ export function grouped(names: readonly string[]): { title: string; names: strin
   const rank = (title: string) => {
     const first = ["loss", "accuracy"].indexOf(title);
     if (first >= 0) return first;
-    return groups.get(title)?.some((name) => name.includes("/")) ? 2 : 3;
+    const members = groups.get(title) ?? [];
+    if (monitored !== null && members.includes(monitored)) return 2;
+    return members.some((name) => name.includes("/")) ? 3 : 4;
   };
   const phase = (name: string) => (PHASES.indexOf(name.split("/")[0] ?? "") + PHASES.length + 1) % (PHASES.length + 1);
   return [...groups]

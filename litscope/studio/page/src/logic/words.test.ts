@@ -63,11 +63,11 @@ test("curves of different steps share one x", () => {
   ]);
 });
 
-test("what measures the same shares a plot, the loss first", () => {
-  const groups = grouped(["lr", "val/accuracy", "train/loss", "val/loss", "val/f1"]);
+test("what measures the same shares a plot; the loss and what is monitored come first", () => {
+  const groups = grouped(["lr", "val/accuracy", "train/loss", "val/loss", "val/f1", "val/sharpness"], "val/sharpness");
   assert.deepEqual(
     groups.map((group) => group.title),
-    ["loss", "accuracy", "f1", "lr"],
+    ["loss", "accuracy", "sharpness", "f1", "lr"],
   );
   assert.deepEqual(groups[0]?.names, ["train/loss", "val/loss"]);
 });

@@ -12,7 +12,14 @@ import { useVirtual } from "./virtual.ts";
 const CAPTION = 40;
 const GAP = 8;
 const LINE = 34;
-const WIDTHS: Record<string, string> = { picture: "40px", history: "72px", key: "minmax(150px, 2fr)", tags: "110px" };
+const WIDTHS: Record<string, string> = {
+  picture: "46px",
+  history: "72px",
+  key: "minmax(150px, 2fr)",
+  split: "44px",
+  current_name: "minmax(120px, 1.4fr)",
+  tags: "110px",
+};
 /** The least that a column of a table takes on average; a narrower grid scrolls sideways. */
 const COLUMN = 96;
 

@@ -1,8 +1,7 @@
 /** Two or more runs beside each other: curves on one plot, the settings that differ, the samples whose fate differs. */
-import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { ask, runPath } from "../api/http.ts";
-import type { Comparison, Curves } from "../api/types.ts";
+import type { Comparison, Curves, RunLine } from "../api/types.ts";
 import { cell, counted, number } from "../logic/format.ts";
 import { grouped } from "../logic/series.ts";
 import { StateMark } from "../parts/marks.tsx";
@@ -10,7 +9,8 @@ import { Plot } from "../parts/plot.tsx";
 import { Empty, Skeleton, Trouble } from "../parts/states.tsx";
 import { Thumb } from "../parts/thumb.tsx";
 import { useAsked } from "../state/asking.ts";
-import { follow, href, openRun } from "../state/navigation.ts";
+import { follow, href, openRun, route, setParams } from "../state/navigation.ts";
+import { runs as known } from "../state/store.ts";
 
 const FATES: Record<string, string> = {
   learned_only_in_first: "learned only in the first",
@@ -20,10 +20,19 @@ const FATES: Record<string, string> = {
 };
 
 export function CompareView({ ids }: { ids: string[] }): JSX.Element {
-  const x = useSignal<"epoch" | "step" | "time">("epoch");
-  const compared = useAsked(ids.join(","), (signal) => ask<Comparison>("compare", { runs: ids.join(",") }, signal));
-  const curves = useAsked(`${ids.join(",")} ${x.value}`, (signal) =>
-    Promise.all(ids.map((id) => ask<Curves>(runPath(id, "/curves"), { x: x.value, max_points: 1000 }, signal))),
+  const x = route.value.params.x === "step" || route.value.params.x === "time" ? route.value.params.x : "epoch";
+  // Those that still train: anew with each epoch.
+  const lines = (known.value ?? []).filter((line) => ids.includes(line.id));
+  const news = lines.reduce((sum, line) => sum + (line.epoch ?? 0), 0);
+  const compared = useAsked(
+    ids.join(","),
+    (signal) => ask<Comparison>("compare", { runs: ids.join(",") }, signal),
+    news,
+  );
+  const curves = useAsked(
+    `${ids.join(",")} ${x}`,
+    (signal) => Promise.all(ids.map((id) => ask<Curves>(runPath(id, "/curves"), { x, max_points: 1000 }, signal))),
+    news,
   );
   const problem = compared.problem ?? curves.problem;
   if (problem) return <Trouble problem={problem} />;
@@ -36,67 +45,37 @@ export function CompareView({ ids }: { ids: string[] }): JSX.Element {
         <h1>Compare {counted(runs.length, "run")}</h1>
         <label>
           x
-          <select
-            value={x.value}
-            onChange={(event) => (x.value = event.currentTarget.value as "epoch" | "step" | "time")}
-          >
+          <select value={x} onChange={(event) => setParams({ x: event.currentTarget.value })}>
             <option value="epoch">epoch</option>
             <option value="step">step</option>
             <option value="time">wall time</option>
           </select>
         </label>
       </div>
-      <div class="scroll-x">
-        <table>
-          <thead>
-            <tr>
-              <th>what differs</th>
-              {runs.map((line) => (
-                <th key={line.id}>
-                  <a
-                    href={href({ run: line.id, compare: [] })}
-                    onClick={(event) => follow(event, { run: line.id, compare: [] })}
-                  >
-                    {line.name}
-                  </a>{" "}
-                  <StateMark line={line} isShort />
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {metrics.map((metric) => (
-              <tr key={metric.name}>
-                <th scope="row">{metric.name}</th>
-                {metric.values.map((value, index) => (
-                  <td key={runs[index]?.id}>{number(value)}</td>
-                ))}
-              </tr>
-            ))}
-            {settings.map((setting) => (
-              <tr key={setting.name}>
-                <th scope="row">{setting.name}</th>
-                {setting.values.map((value, index) => (
-                  <td key={runs[index]?.id}>
-                    {typeof value === "object" && value !== null ? JSON.stringify(value) : cell(value as string)}
-                  </td>
-                ))}
-              </tr>
-            ))}
-          </tbody>
-        </table>
+      <div class="beside">
+        <Differing
+          title="Settings that differ"
+          runs={runs}
+          rows={settings
+            .filter((setting) => !setting.name.startsWith("chosen."))
+            .map(({ name, values }) => ({ name, values: values.map(asText) }))}
+        />
+        <Differing
+          title="Metrics"
+          runs={runs}
+          rows={metrics.map(({ name, values }) => ({ name, values: values.map((value) => number(value)) }))}
+        />
       </div>
-      {settings.length === 0 && <p class="quiet">All settings are the same.</p>}
       {curves.value === null ? (
         <Skeleton lines={6} height={40} />
       ) : (
         <div class="plots">
-          {grouped(names).flatMap((group) =>
+          {grouped(names, runs[0]?.metric ?? null).flatMap((group) =>
             group.names.map((name) => (
               <Plot
                 key={name}
                 title={name}
-                xLabel={x.value === "time" ? "seconds" : x.value}
+                xLabel={x === "time" ? "seconds" : x}
                 sync="compare"
                 lines={(curves.value ?? []).flatMap((one, index) => {
                   const series = one.series[name];
@@ -147,4 +126,56 @@ export function CompareView({ ids }: { ids: string[] }): JSX.Element {
       )}
     </div>
   );
+}
+
+/** A table with a column for each run. */
+function Differing({
+  title,
+  runs,
+  rows,
+}: {
+  title: string;
+  runs: RunLine[];
+  rows: { name: string; values: string[] }[];
+}): JSX.Element {
+  return (
+    <section class="scroll-x">
+      <h2>{title}</h2>
+      {rows.length === 0 && <p class="quiet">None.</p>}
+      {rows.length > 0 && (
+        <table>
+          <thead>
+            <tr>
+              <th>name</th>
+              {runs.map((line) => (
+                <th key={line.id}>
+                  <a
+                    href={href({ run: line.id, compare: [], params: {} })}
+                    onClick={(event) => follow(event, { run: line.id, compare: [], params: {} })}
+                  >
+                    {line.name}
+                  </a>{" "}
+                  <StateMark line={line} isShort />
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row) => (
+              <tr key={row.name}>
+                <th scope="row">{row.name}</th>
+                {row.values.map((value, index) => (
+                  <td key={runs[index]?.id}>{value}</td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </section>
+  );
+}
+
+function asText(value: unknown): string {
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : cell(value as string);
 }

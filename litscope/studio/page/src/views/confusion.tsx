@@ -11,6 +11,8 @@ import { route, setParams } from "../state/navigation.ts";
 import { samplesNews } from "../state/store.ts";
 
 /** With more, a matrix cannot be read. */
+/** So few classes have wide cells, and room for their names. */
+const WIDE = 12;
 const MOST_CLASSES = 40;
 
 export function ConfusionView({ run, known }: ViewProps): JSX.Element {
@@ -116,7 +118,11 @@ function Matrix({ confusion, isCounts }: { confusion: Confusion; isCounts: boole
   };
   return (
     <div class="scroll-x">
-      <table class="matrix" aria-label="Confusion matrix: rows are labels, columns predictions" onKeyDown={keyed}>
+      <table
+        class={size <= WIDE ? "matrix matrix-wide" : "matrix"}
+        aria-label="Confusion matrix: rows are labels, columns predictions"
+        onKeyDown={keyed}
+      >
         <thead>
           <tr>
             <th class="matrix-corner">label ↓ prediction →</th>

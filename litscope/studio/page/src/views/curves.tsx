@@ -80,7 +80,7 @@ export function CurvesView({ run, known }: { run: string; known: RunDetail }): J
         )}
         {curves !== null && (
           <div class="plots">
-            {grouped(Object.keys(curves.series)).map((group) => (
+            {grouped(Object.keys(curves.series), known.line.metric).map((group) => (
               <Plot
                 key={group.title}
                 title={group.title}

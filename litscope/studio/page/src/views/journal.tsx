@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { ask, runPath } from "../api/http.ts";
 import type { Action, Journal, RunDetail } from "../api/types.ts";
-import { ago, count, number } from "../logic/format.ts";
+import { ago, count, number, tail } from "../logic/format.ts";
 import { Icon, type IconName } from "../parts/icons.tsx";
 import { Skeleton, Trouble } from "../parts/states.tsx";
 import { undo } from "../state/acting.ts";
@@ -83,6 +83,6 @@ export function Entry({ action }: { action: Action }): JSX.Element {
 function resultText(result: Record<string, unknown>): string {
   return Object.entries(result)
     .filter(([, value]) => typeof value === "number" || typeof value === "string")
-    .map(([name, value]) => `${name} ${typeof value === "number" ? number(value) : value}`)
+    .map(([name, value]) => `${name} ${typeof value === "number" ? number(value) : tail(String(value), 34)}`)
     .join(", ");
 }

@@ -86,7 +86,8 @@ export function ReviewView({ run, known }: { run: string; known: RunDetail }): J
             </select>
           </label>
           <span class="quiet">
-            {counted(Math.max(0, value.num_left - given.value.length), "sample")} not decided, the most suspicious first
+            About {count(value.num_wrong)} of {counted(value.num_left + value.verdicts.num, "label")}{" "}
+            {value.num_wrong === 1 ? "looks" : "look"} wrong; the most suspicious first
           </span>
         </div>
         {value.warning !== null && <Note kind="warning">{value.warning}</Note>}

@@ -137,7 +137,9 @@ function Line({
       <td>
         <Sparkline values={line.sparkline} label={`${line.metric ?? "the loss"} by epoch`} />
       </td>
-      <td>{line.data}</td>
+      <td class="nowrap" title={line.data ?? ""}>
+        {line.data?.split("/").pop()}
+      </td>
       <td>{line.arch}</td>
       <td class="num">{total === 0 ? "–" : count(total)}</td>
       <td class="nowrap quiet">{ago(line.started_at, Date.now() / 1000)}</td>
