@@ -12,7 +12,7 @@ import pytest
 from litscope.data.sources.columns import NOTHING
 from litscope.data.sources.lists import list_rows
 from litscope.data.sources.table_files import open_table, read_table
-from litscope.evaluation.predict import _write
+from litscope.evaluation.tables import write_table
 from litscope.ledger.encode import csv_lines
 from litscope.spreadsheets import escaped_text, unescaped_text
 
@@ -37,7 +37,7 @@ def test_a_file_shows_it_and_is_read_back_unchanged(tmp_path: Path) -> None:
     kinds = pa.array(texts).dictionary_encode()
     wanted = pa.table({"=name": texts, "kind": kinds, "loss": [-0.5 * i for i in range(len(texts))]})
     file = tmp_path / "x.csv"
-    _write(wanted, file)
+    write_table(wanted, file)
     rows = list(csv.reader(io.StringIO(file.read_bytes().decode(), newline="")))
     assert rows[0] == ["'=name", "kind", "loss"]
     assert [row[0] for row in rows[1:]] == [row[1] for row in rows[1:]] == list(map(escaped_text, texts))
@@ -45,7 +45,7 @@ def test_a_file_shows_it_and_is_read_back_unchanged(tmp_path: Path) -> None:
     assert open_table(file).names == ["=name", "kind", "loss"]
     found = read_table(file, text_columns=["=name", "kind"])
     assert found["=name"].to_pylist() == found["kind"].to_pylist() == texts
-    _write(wanted, tmp_path / "x.parquet")
+    write_table(wanted, tmp_path / "x.parquet")
     assert read_table(tmp_path / "x.parquet")["=name"].to_pylist() == texts
 
 
@@ -56,5 +56,5 @@ def test_what_sql_and_the_rankings_print(tmp_path: Path) -> None:
 
 def test_labels_come_back(tmp_path: Path) -> None:
     table = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "label": ["=a", "-b", "=a", "-b"]})
-    _write(table, tmp_path / "x.csv")
+    write_table(table, tmp_path / "x.csv")
     assert list(list_rows(tmp_path / "x.csv", NOTHING).classes) == ["-b", "=a"]
