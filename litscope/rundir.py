@@ -55,6 +55,7 @@ class RunDir:
         neighbours: of a run with features: the samples that are most alike.
         uncertainties: how sure the network was of samples that somebody measured so.
         figures: PNG files.
+        report: what `litscope report` makes, HTML.
         exports: files that a watched script asked for (`write_history`, `write_dataframe`).
         logs: what Lightning's loggers write.
         trainer: which process may write here, or was the last (`claims`); hidden, for it means nothing elsewhere.
@@ -92,6 +93,7 @@ class RunDir:
         self.neighbours = self.path / "neighbours.parquet"
         self.uncertainties = self.path / "uncertainties.parquet"
         self.figures = self.path / "figures"
+        self.report = self.path / "report.html"
         self.exports = self.path / "exports"
         self.logs = self.path / "logs"
         self.trainer = self.path / ".trainer.json"

@@ -22,11 +22,17 @@ RUNS = Path("runs")
 TRIALS = "trials.jsonl"
 """In the folder of a search: a line for each trial that is over."""
 
+SEARCH = "tune.json"
+"""What a search found, once it is over."""
+
 STUDY = "study.log"
 """In that of a search which several processes share: what they tell each other."""
 
 OUT_OF_FOLD = "out-of-fold.parquet"
 """In the folder of a cross-validation: what its networks say of samples that they have not seen."""
+
+FOLDS = "cv.json"
+"""There, too: the metrics of each fold and of all predictions."""
 
 WAIT_S = 5.0
 """How long a request waits for an answer, if nobody says otherwise: a trainer looks every second or so."""

@@ -12,6 +12,7 @@
     launch        launch slurm, launch torchrun
     jobs          jobs, logs, cancel
     studio        studio
+    report        report
     runs          runs, rename, delete
     ask           worst, scores, sample, confusions
     suspects      suspects

@@ -39,6 +39,7 @@ from litscope.live.records import defined, read_summary
 from litscope.live.stop_requests import catch_stop_requests
 from litscope.models.metrics import PhaseCounts
 from litscope.rundir import RunDir, write_json, write_text
+from litscope.runs import FOLDS
 from litscope.starter import refuse_company
 
 LEAST_FOLDS = 2
@@ -182,7 +183,7 @@ def _cross_validate(recipe: Recipe, together: Recipe | None, num_folds: int, fol
     )
     if result.num_unreadable:
         warn(f"{number_of(result.num_unreadable, 'sample')} cannot be read, and nobody predicts them.")
-    write_json(folder / "cv.json", result.to_dict())
+    write_json(folder / FOLDS, result.to_dict())
     return result
 
 

@@ -14,7 +14,8 @@ from litscope.experiments.study import explained
 from litscope.experiments.trials import NO_VALUE, Trial, TuneResult, shown
 from litscope.pictures import search_charts
 from litscope.pictures.search_charts import Axis, Tried
-from litscope.rundir import write_text
+from litscope.rundir import write_json, write_text
+from litscope.runs import SEARCH
 
 PAGE = "tune.html"
 
@@ -28,7 +29,7 @@ pre { background: #f1f3f6; padding: .8rem; overflow-x: auto }
 
 
 def report(result: TuneResult, space: Sequence[Dimension], seed: int) -> TuneResult:
-    """Draw the pictures and write the page of a search, into its folder; the result with them.
+    """Draw the pictures and write the page of a search, and its result in plain values, into its folder.
 
     Args:
         result: with a trial that has a value; best.yaml is written.
@@ -39,6 +40,8 @@ def report(result: TuneResult, space: Sequence[Dimension], seed: int) -> TuneRes
     told = replace(result, importance=shares, pictures=_draw(result, space, shares), page=result.folder / PAGE)
     assert told.page is not None
     write_text(told.page, _page(told))
+    axes = [{"name": d.field.name, "choices": list(d.choices), "is_log": d.is_log} for d in space]
+    write_json(result.folder / SEARCH, told.to_dict() | {"space": axes})
     return told
 
 

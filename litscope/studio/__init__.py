@@ -6,6 +6,7 @@
     runs/           which runs there are, and what is told of one as a whole
     samples/        the samples of a run: filtered, ordered, drawn, counted
     doors/          how the service is reached
+    report/         a run, a search or a cross-validation as one HTML file
 
 The page's own source, in TypeScript, is in page/.
 

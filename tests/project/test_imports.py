@@ -263,7 +263,7 @@ PLATES = [
 ]
 PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/learning", "models/networks"]
 PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
-PLATES += ["studio", "studio/runs", "studio/samples", "studio/doors"]
+PLATES += ["studio", "studio/runs", "studio/samples", "studio/doors", "studio/report"]
 
 
 @pytest.mark.parametrize("place", PLATES)

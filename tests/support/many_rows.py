@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ PER_SHARD, ROOM = 10_000, 50_176
 CLASSES = 1000
 
 
-def write_many(folder: Path, count: int) -> Index:
+def write_many(folder: Path, count: int, looked_at: Sequence[int] = ()) -> Index:
     """An index of `count` samples, every tenth of which validates, with shards of holes.
 
-    Real images are those that are read before the first batch: some of all samples, and some of the training ones.
+    Real images are those that are read before the first batch, some of all samples and some of the training ones, and
+    those of `looked_at`.
     """
     at, rng = np.arange(count), np.random.default_rng(0)
     is_val = at % 10 == 9
@@ -35,7 +37,8 @@ def write_many(folder: Path, count: int) -> Index:
         with (folder / shard.name).open("wb") as file:
             file.truncate(num_bytes)
     image = simplejpeg.encode_jpeg(rng.integers(0, 256, (24, 32, 3), np.uint8).repeat(10, 0).repeat(10, 1), 50)
-    for sample_id in np.union1d(spread(at, 256), spread(at[~is_val], 200)).tolist():
+    real = np.union1d(spread(at, 256), spread(at[~is_val], 200))
+    for sample_id in np.union1d(real, np.asarray(looked_at, np.int64)).tolist():
         content = image + sample_id.to_bytes(8, "little")
         with (folder / shards[sample_id // PER_SHARD].name).open("r+b") as file:
             file.seek(sample_id % PER_SHARD * ROOM + 512)
