@@ -50,6 +50,7 @@ CASES: dict[str, list[str]] = {
     "logs": [ACTED],
     "cancel": [ACTED],
     "studio": ["runs", "--port", "0", "--idle-timeout", "0.2"],
+    "report": [ONE],
     "runs": [],
     "rename": ["acted", "renamed"],
     "delete": ["acted", "--yes"],

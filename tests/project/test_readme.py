@@ -64,10 +64,13 @@ def draw(folder: Path, count: int, is_bright: bool) -> None:
 
 @pytest.fixture
 def workplace(in_tmp: Path) -> Path:
-    """A folder with what the pages take for granted: a person's images, and new ones."""
+    """A folder with what the pages take for granted: a person's images, new ones, and what a search has found."""
     draw(in_tmp / "my_images" / "night", 20, is_bright=False)
     draw(in_tmp / "my_images" / "day", 20, is_bright=True)
     draw(in_tmp / "new_images", 3, is_bright=True)
+    best = in_tmp / "runs" / "tune-1" / "best.yaml"
+    best.parent.mkdir(parents=True)
+    best.write_text("data:\n  dataset: iris\ntraining:\n  lr: 0.01\n")
     return in_tmp
 
 
