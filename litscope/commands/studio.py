@@ -61,6 +61,7 @@ def studio(argv: list[str]) -> int:
 
 
 def _server(given: dict[str, Any]) -> Server:
+    from litscope.data.storage.retries import be_brief
     from litscope.studio.doors.serving import Served, Server
     from litscope.studio.service import Studio
 
@@ -77,6 +78,7 @@ def _server(given: dict[str, Any]) -> Server:
         given["beside"],
     )
     served.check()
+    be_brief()
     return Server(Studio(given["runs"], given["read_only"]), served)
 
 

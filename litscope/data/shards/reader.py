@@ -22,6 +22,7 @@ from litscope.data.shards.ahead import Ahead
 from litscope.data.shards.fetch import Fetch
 from litscope.data.shards.index import Index
 from litscope.data.shards.local_files import LocalFiles
+from litscope.data.storage.retries import Retries
 from litscope.data.storage.urls import place_of
 from litscope.errors import DataError
 from litscope.seals import DIFFERENT
@@ -56,7 +57,7 @@ class ShardReader:
         self._local_files = LocalFiles()
         self._shards = index.shards
         self._keys = index.table["key"]
-        self.fetch = Fetch()
+        self.fetch = Fetch(retries=Retries(then="give the command again"))  # a training has its own
         self._ahead: Ahead | None = None
         self.places = index.places
         suffixes = in_one_piece(index.table["suffix"]).dictionary_encode()

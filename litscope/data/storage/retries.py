@@ -26,6 +26,9 @@ PATIENCE_S = 600.0
 LOOKING_S = 60.0
 """The same for commands that look, copy and check, and before a training: nothing is lost with them."""
 
+BRIEF_S = 5.0
+"""The same where somebody looks at a page, and may ask again."""
+
 _FIRST_WAIT_S, _MOST_WAIT_S = 0.2, 10.0
 _SAID_AFTER_S = 3.0
 
@@ -115,6 +118,11 @@ class Retries:
 
 looking = Retries(LOOKING_S, "give the command again")
 """Of this process, for all that is asked before a training, and by commands that do not train."""
+
+
+def be_brief() -> None:
+    """Have this process wait `BRIEF_S` for what it looks at."""
+    looking.patience_s, looking.then = BRIEF_S, "look again"
 
 
 def _speaks() -> bool:

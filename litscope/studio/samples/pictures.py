@@ -11,6 +11,7 @@ import io
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ import pyarrow.parquet as pq
 
 from litscope.curation.run_data import RunData, run_data
 from litscope.data.reading.cache import default_folder
-from litscope.errors import LitscopeError
+from litscope.data.shards.reader import ShardReader
+from litscope.data.storage.retries import looking
+from litscope.errors import LitscopeError, StorageError
 from litscope.limits import num_cores
 from litscope.pictures.contact_sheet import Pixels, small_picture, to_rgb
 from litscope.rundir import RunDir
@@ -35,6 +38,9 @@ LEAST_SIDE, MOST_SIDE = 16, 1024
 MOST_FULL_SIDE = 4096
 CACHE_BYTES = 2_000_000_000
 """Of the cache on the disk; older pictures go first."""
+
+AWAY_S = 15.0
+"""For so long a storage that gave no answer is not asked again: a page asks for many pictures at once."""
 
 T = TypeVar("T")
 
@@ -73,6 +79,7 @@ class Pictures:
         self._lock = threading.Lock()
         self._data: RunData | None = None
         self._why_not: str | None = None
+        self._is_away, self._again_at = "", 0.0
         self._kept: dict[int, bytes] | None = None
         self._is_watched = is_watched(run)
 
@@ -105,7 +112,7 @@ class Pictures:
                 with Image.open(io.BytesIO(self._of_watched(sample_id))) as image:
                     return Size(*image.size)
             data = self._opened()
-            height, width = data.source.reader.size(self._row(data, sample_id))
+            height, width = self._answered(lambda: data.source.reader.size(self._row(data, sample_id)))
         except LitscopeError:
             return None
         return Size(width, height)
@@ -128,7 +135,12 @@ class Pictures:
         with self._lock:
             if self._data is None and self._why_not is None:
                 try:
-                    self._data = run_data(self._run)
+                    self._data = self._answered(lambda: run_data(self._run))
+                    reader = self._data.source.reader
+                    if isinstance(reader, ShardReader):
+                        reader.fetch.retries = looking
+                except NoImage:
+                    raise
                 except (LitscopeError, OSError) as error:
                     self._why_not = f"The data are not where they were: {error}"
         if self._data is None:
@@ -136,6 +148,23 @@ class Pictures:
         if of_images and self._data.source.kind != "image":
             raise NoImage("The samples of this run are rows of a table.")
         return self._data
+
+    def _answered(self, ask: Callable[[], T]) -> T:
+        """What a storage answers; while it is away, it is not asked.
+
+        Raises:
+            NoImage: if there is no answer.
+        """
+        if time.monotonic() < self._again_at:
+            raise NoImage(self._is_away)
+        try:
+            return ask()
+        except StorageError as error:
+            self._is_away, self._again_at = (
+                f"The storage of the data does not answer: {error}",
+                time.monotonic() + AWAY_S,
+            )
+            raise NoImage(self._is_away) from error
 
     def _row(self, data: RunData, sample_id: int) -> int:
         row = int(data.match.rows[sample_id])
@@ -146,7 +175,7 @@ class Pictures:
     def _read(self, data: RunData, sample_id: int, min_side: int) -> Pixels:
         with _DECODING:
             try:
-                return data.source.reader.read(self._row(data, sample_id), min_side)
+                return self._answered(lambda: data.source.reader.read(self._row(data, sample_id), min_side))
             except NoImage:
                 raise
             except (LitscopeError, OSError, MemoryError) as error:
