@@ -144,10 +144,31 @@ def warn(message: str) -> None:
     say(f"warning: {message}")
 
 
+FIRST_LINE_S, LINE_S = 15.0, 60.0
+"""Seconds until the first line of what is `track`ed outside a terminal, and between it and the next ones."""
+
+
+def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    began = time.monotonic()
+    due = began + FIRST_LINE_S
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if total and done and now >= due:
+            due = now + LINE_S
+            say(f"{what}: {done / total:.0%}, about {(now - began) * (total - done) / done:,.0f} s more")
+        yield item
+
+
 def track(items: Iterable[T], what: str, total: int | None = None, show: bool = True) -> Iterator[T]:
-    """Yield `items`, with a rich progress bar named `what` when standard error is a terminal."""
-    if not (show and is_terminal()):
+    """Yield `items`, with a rich progress bar named `what` when standard error is a terminal.
+
+    In a log, what takes long says now and then how far it is.
+    """
+    if not show:
         yield from items
+        return
+    if not is_terminal():
+        yield from _told(items, what, total)
         return
     from rich.console import Console
     from rich.markup import escape

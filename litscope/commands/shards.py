@@ -180,7 +180,9 @@ def index(argv: list[str]) -> int:
     if as_json:
         show_json(made.to_dict(), out)
     else:
-        say(*made.lines(), f"next: litscope fit {shell_word(made.index.removesuffix('index.parquet') or '.')}")
+        place = shell_word(made.index.removesuffix("index.parquet") or ".")
+        does = "fit" if len(made.classes) > 1 else "predict RUN"  # without labels nothing can be trained
+        say(*made.lines(), f"next: litscope {does} {place}")
     return 0
 
 

@@ -23,15 +23,17 @@ from numpy.typing import NDArray
 
 from litscope.console import say
 from litscope.data.looks import spread
-from litscope.data.reading.cache import PixelCache, open_cache, pays
+from litscope.data.reading.cache import PixelCache, is_built, open_cache, pays
 from litscope.data.reading.images import resize_crop
 from litscope.data.reading.readers import Reader
+from litscope.data.shards.reader import ShardReader
 from litscope.data.sources.source import Source
 from litscope.errors import DataError
 from litscope.types import Interpolation
 
 HEADERS = 256  # headers read to learn the usual size
 _READS = 16  # at a time
+_WAITED_FOR = 100_000_000  # bytes that are read before the first step, and told
 
 Found = TypeVar("Found")
 
@@ -112,8 +114,18 @@ def store(
         say(f"the images are decoded in every epoch: {why_not}")
     if not cache:
         return Stored(seen, side, None, None, crop_pct, how)
+    if isinstance(reader, ShardReader) and reader.is_elsewhere and not is_built(reader, ids, side, cache_dir, how):
+        _say_that_all_are_read(int(reader.places.size[ids].sum()))
     pixels = open_cache(reader, ids, side, cache_dir=cache_dir, num_threads=num_threads, interpolation=how)
     return Stored(seen, side, None, pixels, crop_pct, how)
+
+
+def _say_that_all_are_read(num_bytes: int) -> None:
+    if num_bytes > _WAITED_FOR:
+        say(
+            f"all images are read before the first step ({num_bytes / 1e9:.1f} GB), and kept decoded on this machine; "
+            "--no-cache begins at once, and reads them in every epoch"
+        )
 
 
 def sample_sizes(reader: Reader, sample_ids: Ids) -> Sizes:

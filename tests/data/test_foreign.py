@@ -100,9 +100,30 @@ def test_labels_of_a_field_and_of_a_table(tmp_path: Path) -> None:
     labels = {"x/0": "p", "1": "q", "2.jpg": "r"}
     assert named(index_tars(tars, Asked(), labels=labels)) == ["p", "q", "r"]
     without = index_tars(tars, Asked())
-    assert "their .json has a, label: give --label-field NAME" in without.notes[0]
+    assert "their .json has a, label: litscope index ... --label-field NAME" in without.notes[0]
     with pytest.raises(DataError, match=r"'a' of 0\.json is several fields, not a label"):
         index_tars(tars, Asked(field="a"))
+
+
+def test_where_labels_may_be_is_told_where_there_are_none(tmp_path: Path) -> None:
+    """Of tar files whose labels are in .txt it was said that .cls has none, and that `litscope fit` is next."""
+    members = [(f"{i}.{suffix}", content) for i in range(4)
+               for suffix, content in (("input.jpg", image(i)), ("outputs.txt", b"cat"), ("pyd", b"no"))]  # fmt: skip
+    tars = [opened(write(tmp_path / "x.tar", members))]
+    found = index_tars(tars, Asked())
+    assert "there are .outputs.txt, .pyd; a table of keys and labels will do: litscope index" in found.notes[0]
+
+
+def test_labels_that_are_lists_are_not_classes(tmp_path: Path) -> None:
+    """Each image became a class of its own, as soft labels were read as text."""
+    members = [(f"{i}.{suffix}", content) for i in range(4)
+               for suffix, content in (("jpg", image(i)), ("cls", b"[0.%d, 0.5]" % i))]  # fmt: skip
+    tars = [opened(write(tmp_path / "x.tar", members))]
+    with pytest.raises(DataError, match=r"x\.tar: at byte .*: 0\.cls is a list, not a label.*--labels FILE"):
+        index_tars(tars, Asked(), skip_bad=True)
+    assert named(index_tars(tars, Asked(), labels={"0": "p", "1": "q", "2": "p", "3": "q"})) == ["p", "q", "p", "q"]
+    words = [("0.jpg", image(0)), ("0.cls", b"[unknown]")]
+    assert named(index_tars([opened(write(tmp_path / "y.tar", words))], Asked())) == ["[unknown]"]
 
 
 def test_several_images_of_a_sample_are_not_mixed_up(tmp_path: Path) -> None:
@@ -110,6 +131,8 @@ def test_several_images_of_a_sample_are_not_mixed_up(tmp_path: Path) -> None:
     tars = [opened(write(tmp_path / "x.tar", members))]
     with pytest.raises(DataError, match=r"has several images \(input.jpg, mask.png\); say which is"):
         index_tars(tars, Asked())
+    with pytest.raises(DataError, match="has several images"):  # its labels were left out, and the images were kept
+        index_tars(tars, Asked(), skip_bad=True)
     assert rows(index_tars(tars, Asked(image_suffix="input.jpg"))) == {"x/0": ("1", "train")}
     members = [("0.jpg", image(0)), ("0.png", image(1, "PNG", "L")), ("0.cls", b"1")]
     tars = [opened(write(tmp_path / "y.tar", members))]

@@ -11,11 +11,12 @@ import pytest
 from forked import run_cli
 from PIL import Image
 
+from litscope import console
 from litscope.cli import main
 from litscope.commands.line import show, show_json, write
 from litscope.commands.text import table
 from litscope.config.recipe import LoggingConfig
-from litscope.console import number_of, one_line, printable, say, shell_word, table_lines, warn
+from litscope.console import number_of, one_line, printable, say, shell_word, table_lines, track, warn
 from litscope.errors import ConfigError, DataError
 from litscope.runs import claim_folder
 from litscope.training.loop.progress import Progress
@@ -122,3 +123,19 @@ def test_one_is_not_many() -> None:
         "0 epochs",
         "1,200 steps",
     )
+
+
+def test_a_log_says_now_and_then_how_far_long_work_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside a terminal nothing was said of images that were decoded for minutes before the first step."""
+    monkeypatch.setattr(console, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(console, "LINE_S", 0.0)
+    assert list(track("abcd", "decoding images once", 4)) == list("abcd")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [f"decoding images once: {k}%" for k in (25, 50, 75)]
+    assert all(line.endswith(" s more") for line in lines)
+    assert list(track("abcd", "decoding images once", 4, show=False)) == list("abcd")
+    monkeypatch.setattr(console, "FIRST_LINE_S", 60.0)
+    assert list(track("abcd", "decoding images once", 4)) == list("abcd")
+    assert capsys.readouterr().err == ""

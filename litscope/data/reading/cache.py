@@ -222,11 +222,23 @@ def pays(
     needed, memory, room = num_bytes(reader, sample_ids, size), memory_bytes(), room_bytes(folder)
     if needed <= memory // 2 and needed <= room:
         return True, ""
-    if (folder / cache_key(reader, sample_ids, size, interpolation) / "facts.json").is_file():
+    if is_built(reader, sample_ids, size, cache_dir, interpolation):
         return True, ""
     if needed > memory // 2:
         return False, f"decoded ({_gb(needed)}) they would take more than half of the memory ({_gb(memory)})"
     return False, f"{folder} has {_gb(room)} that may be written, for {_gb(needed)}"
+
+
+def is_built(
+    reader: Reader,
+    sample_ids: NDArray[np.int64],
+    size: int,
+    cache_dir: Path | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> bool:
+    """Whether the cache is there."""
+    folder = cache_dir or default_folder()
+    return (folder / cache_key(reader, sample_ids, size, interpolation) / "facts.json").is_file()
 
 
 def room_bytes(folder: Path) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,14 @@ from litscope.data.reading.digests import bytes_digest
 from litscope.data.shards.members import Fetch, Member, Window, members
 from litscope.errors import DataError
 
+_MOST_OTHERS = 12  # endings of members that are neither images nor labels
 _LABEL_BYTES = 1 << 16
 _JSON_BYTES = 1 << 24
 _CLASS = (".cls", ".cls.txt")
+
+
+class UnclearError(DataError):
+    """The file is whole, but what was asked does not say which image or which label of a sample is meant."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,13 @@ class Asked:
         field: of the .json member that holds the label, `a.b` for one within another; None: the label is .cls.
         image_suffix: of the members that are the images, such as `input.jpg`; None: all that are image files.
         has_checksums: take the digest of every image, for which all bytes are read.
+        has_table: labels come from elsewhere, and none is read.
     """
 
     field: str | None = None
     image_suffix: str | None = None
     has_checksums: bool = False
+    has_table: bool = False
 
 
 @dataclass
@@ -70,7 +78,9 @@ class Scan:
         digest: of the file, where all of it was read; else "".
         without_image: names of labels that belong to no image.
         fields: of the first .json member, where there is one: they may be labels.
+        others: endings of members that are neither images nor labels, some.
         why: the file is not whole, and the samples are those that come before; "" if it is.
+        unclear: what was asked does not say what is meant; "" if it does.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -78,7 +88,9 @@ class Scan:
     digest: str = ""
     without_image: list[str] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     why: str = ""
+    unclear: str = ""
 
 
 def scan(fetch: Fetch, num_bytes: int, piece: int, asked: Asked) -> Scan:
@@ -96,6 +108,8 @@ def scan(fetch: Fetch, num_bytes: int, piece: int, asked: Asked) -> Scan:
         for member in members(window):
             _take(member, window, asked, found, by_name, labels)
         found.digest = window.hexdigest()
+    except UnclearError as error:
+        found.unclear = str(error)
     except DataError as error:
         found.why = str(error)
     found.samples = list(by_name.values())
@@ -124,14 +138,16 @@ def _take(
                     f"at byte {member.offset:,}: a second sample {name!r}; the first is at byte {other.offset:,}. "
                     "Samples of one name are one sample to whoever reads the file: give each a name of its own"
                 )
-            raise DataError(
+            raise UnclearError(
                 f"at byte {member.offset:,}: a second image of the sample {name!r} ({suffix}; {other.suffix} at byte "
-                f"{other.offset:,}). If a sample has several images, say which is meant with --image-suffix "
-                f"{other.suffix[1:]}"
+                f"{other.offset:,}). If a sample has several images, say which is meant: "
+                f"litscope index ... --image-suffix {other.suffix[1:]}"
             )
         digest = bytes_digest(window.at(member.offset, member.size)) if asked.has_checksums else None
         kind = suffix[suffix.rindex(".") :]
         by_name[name] = Sample(name, member.offset, member.size, kind, digest)
+    elif asked.has_table:
+        return
     elif asked.field is None and lower.endswith(_CLASS):
         ending = next(ending for ending in _CLASS if lower.endswith(ending))
         labels[f"{folder}{slash}{base[: len(base) - len(ending)]}"] = _class_text(member, window)
@@ -143,6 +159,8 @@ def _take(
             found.fields = found.fields or list(map(str, facts))
         if asked.field is not None:
             labels[f"{folder}{slash}{base[: -len('.json')]}"] = _field_text(facts, asked.field, member)
+    elif len(found.others) < _MOST_OTHERS and (ending := lower.partition(".")[2]) and ending not in found.others:
+        found.others.append(ending)
 
 
 def _image_suffix(lower: str, wanted: str | None) -> str | None:
@@ -158,9 +176,16 @@ def _class_text(member: Member, window: Window) -> str | None:
     if member.size > _LABEL_BYTES:
         raise DataError(f"at byte {member.offset:,}: a label of {member.size:,} bytes ({member.name})")
     try:
-        return window.at(member.offset, member.size).decode().strip() or None
+        text = window.at(member.offset, member.size).decode().strip()
     except UnicodeDecodeError:
         raise DataError(f"at byte {member.offset:,}: the label {member.name} is no text") from None
+    if text[:1] in ("[", "{"):  # else each image would be a class of its own
+        value = None
+        with suppress(ValueError, RecursionError):
+            value = json.loads(text)
+        if value is not None:
+            raise _several(value, member.name, member)
+    return text or None
 
 
 def _json(member: Member, window: Window, must_be_read: bool) -> Any:
@@ -182,11 +207,18 @@ def _field_text(facts: Any, wanted: str, member: Member) -> str | None:
         for word in wanted.split("."):
             value = value.get(word) if isinstance(value, Mapping) else None
     if isinstance(value, list | Mapping):
-        what = "a list" if isinstance(value, list) else "several fields"
-        raise DataError(f"at byte {member.offset:,}: {wanted!r} of {member.name} is {what}, not a label")
+        raise _several(value, f"{wanted!r} of {member.name}", member)
     if value is None or isinstance(value, bool):
         return None if value is None else str(value).lower()
     return str(value).strip() or None
+
+
+def _several(value: Any, what: str, member: Member) -> UnclearError:
+    kind = "a list" if isinstance(value, list) else "several fields"
+    return UnclearError(
+        f"at byte {member.offset:,}: {what} is {kind}, not a label. Give a table of labels: "
+        "litscope index ... --labels FILE"
+    )
 
 
 def _give_labels(found: Scan, labels: dict[str, str | None]) -> None:
@@ -204,9 +236,9 @@ def _give_labels(found: Scan, labels: dict[str, str | None]) -> None:
         if name in labels and name not in used:
             if len(samples) > 1:
                 endings = sorted({f"{one.name[len(name) + 1 :]}{one.suffix}" for one in samples})
-                found.why = found.why or (
-                    f"the sample {name!r} has several images ({', '.join(endings)}); say which is meant with "
-                    f"--image-suffix {endings[0]}"
+                found.unclear = found.unclear or (
+                    f"the sample {name!r} has several images ({', '.join(endings)}); say which is meant: "
+                    f"litscope index ... --image-suffix {endings[0]}"
                 )
                 continue
             samples[0].label = labels[name]

@@ -11,7 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from litscope.data.storage.urls import name_of
 from litscope.errors import DataError
 
 _SHOWN = 5
+_NAMED = 12
 _HEADERS = 64  # images that are looked at to learn the number of channels
 _HEAD_BYTES = 65_536
 _ROWS = pa.schema(
@@ -105,6 +106,7 @@ def index_tars(
         found = scan(tars[number].fetch, tars[number].num_bytes, tars[number].piece, asked)
         return found, _rows(found, prefixes[number], labels)
 
+    asked = replace(asked, has_table=labels is not None)
     prefixes = unique_names([tar.name for tar in tars])
     scans: list[Scan] = []
     tables: list[pa.Table] = []
@@ -113,6 +115,9 @@ def index_tars(
             found.samples.clear()
             scans.append(found)
             tables.append(rows)
+    unclear = next(((tar.name, found.unclear) for tar, found in zip(tars, scans, strict=True) if found.unclear), None)
+    if unclear is not None:
+        raise DataError(f"{unclear[0]}: {unclear[1]}.")
     broken = {tar.name: found.why for tar, found in zip(tars, scans, strict=True) if found.why}
     if broken and not skip_bad:
         raise DataError(_not_whole(broken, len(tars)))
@@ -202,10 +207,7 @@ def _told(scans: Sequence[Scan], table: pa.Table, asked: Asked, has_table: bool)
     if without:
         where = "the table of labels" if has_table else (f"the field {asked.field!r}" if asked.field else ".cls")
         first = table["key"].filter(pa.array(table["label"].to_numpy() == UNLABELLED))[0].as_py()
-        fields = Counter(name for found in scans for name in found.fields)
-        hint = ""
-        if without == table.num_rows and not has_table and fields:
-            hint = f"; their .json has {', '.join(sorted(fields)[:12])}: give --label-field NAME"
+        hint = _where_labels_may_be(scans) if without == table.num_rows and not has_table else ""
         notes.append(f"{without:,} of {number_of(table.num_rows, 'image')} have no label in {where}, as {first}{hint}")
     orphans = [name for found in scans for name in found.without_image]
     if orphans:
@@ -215,6 +217,15 @@ def _told(scans: Sequence[Scan], table: pa.Table, asked: Asked, has_table: bool)
     if empty:
         notes.append(f"{number_of(empty, 'shard')} without an image")
     return notes
+
+
+def _where_labels_may_be(scans: Sequence[Scan]) -> str:
+    fields = sorted({name for found in scans for name in found.fields})[:_NAMED]
+    if fields:
+        return f"; their .json has {', '.join(fields)}: litscope index ... --label-field NAME"
+    others = sorted({name for found in scans for name in found.others})[:_NAMED]
+    there = f"; there are {', '.join(f'.{name}' for name in others)}" if others else ""
+    return f"{there}; a table of keys and labels will do: litscope index ... --labels FILE"
 
 
 def _encoding(tars: Sequence[Tar], table: pa.Table) -> tuple[dict[str, Any], list[str]]:

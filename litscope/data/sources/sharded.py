@@ -15,6 +15,11 @@ from litscope.data.sources.addressed import find_shards, unlisted
 from litscope.data.sources.listing import Listing
 from litscope.errors import DataError
 
+WHERE_LABELS_MAY_BE = (
+    "Of tar files they may be in a field of .json (litscope index ... --label-field NAME --overwrite), or in a table "
+    "of keys (--labels FILE)."
+)
+
 
 def list_shards(file: Path, is_trained_on: bool = True) -> Listing:
     """What an index on this machine lists, in its order.
@@ -52,7 +57,8 @@ def shard_reader(rows: Listing, channels: int | None = None, dtype: npt.DTypeLik
 def _listing(name: str, index: Index, root: str, is_trained_on: bool, notes: Sequence[str] = ()) -> Listing:
     if is_trained_on and len(index.classes) < 2:
         what = f"All labels in {name} are {index.classes[0]!r}" if index.classes else f"{name} has no labels"
-        raise DataError(f"{what}; a classifier needs at least two classes.")
+        where = "" if index.classes else f" {WHERE_LABELS_MAY_BE}"
+        raise DataError(f"{what}; a classifier needs at least two classes.{where}")
     table = index.table
     return Listing(
         name,

@@ -13,6 +13,7 @@ from fault_proxy import FaultProxy
 from proxied_server import proxied
 from s3_server import S3Server
 
+from litscope.data import stored
 from litscope.data.datamodule import ClassificationData
 from litscope.data.manifest import build_manifest
 from litscope.data.reading.readers import ArrayReader
@@ -80,6 +81,16 @@ def test_an_epoch_is_that_of_the_folder_and_reads_pieces(proxy: FaultProxy, expe
     before = len(proxy.reads)
     assert one_epoch(pickle.loads(pickle.dumps(data))) == expected
     assert len(proxy.reads) - before == 12  # one for each training shard
+
+
+def test_what_is_read_before_the_first_step_is_said(
+    proxy: FaultProxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "_WAITED_FOR", 0)
+    opened(cache=None).teardown()
+    assert "all images are read before the first step (0.0 GB)" in capsys.readouterr().err
+    opened(cache=None).teardown()
+    assert "before the first step" not in capsys.readouterr().err, "they are kept decoded"
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow", "flip"])
