@@ -12,8 +12,8 @@ from s3_server import ACCESS, S3Server
 from small_runs import small_fit
 
 from litscope.data.storage.retries import looking
-from litscope.studio import pictures
 from litscope.studio.refusals import NoImage
+from litscope.studio.samples import pictures
 
 
 @pytest.mark.slow
