@@ -206,11 +206,16 @@ def calibrate(argv: list[str]) -> int:
         action="store_true",
         help="as the source has them, without the decisions of the run's journal",
     )
+    parser.add_argument(
+        "--folds",
+        metavar="CV",
+        help="learn from the out-of-fold predictions of this `litscope cv` instead",
+    )
     parser.add_argument("--remove", action="store_true", help="take out what is kept, and learn nothing")
     given, as_json = parse(parser, argv)
     run = trained_run(given)
     _check_sets(given)
-    asked = [name for name in ("threshold", "coverage") if given[name] is not None]
+    asked = [name for name in ("threshold", "coverage", "folds") if given[name] is not None]
     if given["remove"] and asked:
         raise ConfigError(f"--remove takes out what is kept, and --{asked[0]} learns it anew. Give one of the two.")
     with stdout_for_result() as out:

@@ -284,7 +284,7 @@ def _calibration(network: Network) -> Iterator[str]:
     whose = "labels that somebody has verified" if on.are_verified else "labels as they were"
     yield "## Calibration"
     yield (
-        f"Learned on {number_of(on.num_samples, 'validation sample')}, {whose}: {in_words(readout, network.classes)}. "
+        f"Learned on {number_of(on.num_samples, on.what)}, {whose}: {in_words(readout, network.classes)}. "
         "It holds for samples that are drawn like those."
     )
 

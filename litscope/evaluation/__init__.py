@@ -25,6 +25,7 @@
     featured                features of the samples of a run, or of a data set on which nobody has trained
     suspects                suspected label errors of a data set on which nobody has trained
     out_of_fold             the file of a cross-validation's predictions, and what a temperature makes of them
+    folds                   the same of a run's samples, to learn from how its logits are read
     fold_suspects           suspected label errors by these predictions
     evaluation_data         samples in the form in which the run's network expects them
     evaluation_data_module  the same for Lightning's Trainer

@@ -78,9 +78,8 @@ def told_of(readout: Readout, split: str | None, names: Sequence[str]) -> str:
         split: of the run, that is measured; None for other samples.
     """
     on = readout.fitted_on
-    kind = "verified validation sample" if on.are_verified else "validation sample"
-    flattered = " They are among what is measured here, which flatters it." if split in (on.split, "all") else ""
+    flattered = " They are among what is measured here, which flatters it." if on.is_among(split) else ""
     return (
-        f"read as kept with the weights: {in_words(readout, names)}, learned on {number_of(on.num_samples, kind)} "
+        f"read as kept with the weights: {in_words(readout, names)}, learned on {number_of(on.num_samples, on.what)} "
         f"(--raw: as they are).{flattered}"
     )

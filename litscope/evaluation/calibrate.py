@@ -14,15 +14,16 @@ from litscope.console import number_of, shell_word
 from litscope.data.reading.bands import Axis
 from litscope.errors import ConfigError, RunError
 from litscope.evaluation.evaluate import kept_aside
+from litscope.evaluation.folds import answers_of_folds
 from litscope.evaluation.judged import Judged
 from litscope.evaluation.network import run_of_checkpoint
 from litscope.evaluation.opened_run import OpenedRun, open_run
 from litscope.evaluation.quality import figures
 from litscope.ledger.journal.actions import decisions
-from litscope.models.readout import Readout
+from litscope.models.readout import FOLDS, Readout
 from litscope.rundir import RunDir
 from litscope.training.kept_readout import in_words, keep
-from litscope.training.readouts import VERIFIED, Answers, learn, scaling_of
+from litscope.training.readouts import VERIFIED, Answers, learn, scaling_of, unreached_line
 
 Method = Literal["temperature", "vector", "none"]
 
@@ -35,8 +36,9 @@ class Calibrated:
         run, checkpoint: where.
         readout: None where it was taken out.
         notes: lines for people.
-        validation: accuracy, NLL and ECE on the validation split: `before`, and `after`, which is flattered by having
-            been fitted there; `others`: the NLL on samples that it was not fitted on, before and after, or None.
+        validation: accuracy, NLL and ECE on the samples that it was learned on: `before`, and `after`, which is
+            flattered by having been fitted there; `others`: the NLL on samples that it was not fitted on, before and
+            after, or None.
     """
 
     run: Path
@@ -51,9 +53,8 @@ class Calibrated:
         if self.readout is None:
             return [f"{self.checkpoint}: logits are read as they are again"]
         on = self.readout.fitted_on
-        kind = "verified validation sample" if on.are_verified else "validation sample"
         words = in_words(self.readout, self.classes)
-        lines = [*self.notes, f"{self.checkpoint}: {words}; learned on {number_of(on.num_samples, kind)}"]
+        lines = [*self.notes, f"{self.checkpoint}: {words}; learned on {number_of(on.num_samples, on.what)}"]
         if self.validation is not None and (others := self.validation["others"]) is not None:
             lines.append(f"NLL on samples that it was not fitted on: {others['before']:.4f} -> {others['after']:.4f}")
         return [*lines, f"next: litscope evaluate {shell_word(self.run)}    (what it is worth on the test split)"]
@@ -88,6 +89,7 @@ def calibrate(
     accelerator: str | None = None,
     precision: str | None = None,
     source_labels: bool = False,
+    folds: str | os.PathLike[str] | None = None,
 ) -> Calibrated:
     """Learn on a run's validation split how its logits are read, and keep that in a checkpoint, in place of any other.
 
@@ -100,6 +102,8 @@ def calibrate(
         checkpoint: "best", "last", or the path of a checkpoint file of the run.
         dataset, data_dir, image_root, channels, batch_size, num_workers, accelerator, precision, source_labels: as of
             `evaluate`.
+        folds: the folder of a `litscope cv`: learn from what its networks say of the samples that they have not seen,
+            in place of the run's own validation split, see `folds.answers_of_folds`.
 
     Raises:
         ConfigError: for a wrong value, an aim that no threshold reaches, or a run without labelled validation samples;
@@ -124,13 +128,15 @@ def calibrate(
                 keep(opened.checkpoint, None, claim.check)
                 return Calibrated(opened.run.path, opened.checkpoint, None, [], None, opened.classes)
             data, then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
-            answers = kept_aside(opened, data, then, source_labels, batch_size, num_workers)
-            learned = learn(answers, asked, verified=decisions(opened.run).tags.get(VERIFIED, set()))
+            if folds is None:
+                answers, split = kept_aside(opened, data, then, source_labels, batch_size, num_workers), "val"
+            else:
+                answers, split = answers_of_folds(folds, opened, data, then, source_labels), FOLDS
+            verified = decisions(opened.run).tags.get(VERIFIED, set())
+            learned = learn(answers, asked, verified=verified, split=split)
             if learned.unreached is not None:
-                raise ConfigError(
-                    f"--threshold {threshold}: no threshold reaches it on {len(answers.label):,} validation samples. "
-                    "Nothing is kept; ask for less."
-                )
+                least = "ask for less" if learned.only is None else "a threshold needs both"
+                raise ConfigError(f"{unreached_line(learned, opened.classes)}. Nothing is kept; {least}.")
             keep(opened.checkpoint, learned.readout, claim.check)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -140,7 +146,7 @@ def calibrate(
             f"{error.filename} cannot be written ({error.strerror}), so nothing is kept. Calibrate a copy of the run, "
             f"or see what it would be worth: litscope evaluate {word} --calibrate temperature."
         ) from error
-    notes = learned.notes
+    notes = [*learned.notes, *learned.cautions]
     others = None if learned.after is None else {"before": learned.before, "after": learned.after}
     validation = {
         "before": _shown(answers, None),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torchmetrics import Metric
 
 from litscope.config.calibration import Asked, Calibrate, Sets
-from litscope.console import say
+from litscope.console import say, warn
 from litscope.curation.run_data import RunData
 from litscope.data.manifest import SPLITS
 from litscope.data.reading.bands import Axis
@@ -149,6 +149,8 @@ def evaluate(
         verified = decisions(opened.run).tags.get(VERIFIED, set())
         learned = learn(others, asked, base=readout, verified=verified, is_kept=False)
         readout, unreached = learned.readout, learned.unreached
+        for caution in learned.cautions:
+            warn(caution)
     elif readout is not None:
         say(told_of(readout, None if data_now.is_stranger else split, opened.classes))
     judged.readout = readout

@@ -62,6 +62,7 @@ def quality(
             "scale": list(readout.scale),
             "shift": list(readout.shift),
             "num_samples": readout.fitted_on.num_samples,
+            "learned_on": readout.fitted_on.what,
             "before": {
                 name: _plain(each, answers)["value"]
                 for name, each in figures(plain, answers, with_intervals=False).items()
@@ -75,6 +76,7 @@ def quality(
             "aim": unreached or readout.aim,
             "threshold": readout.threshold,
             "num_samples": readout.fitted_on.num_samples,
+            "learned_on": readout.fitted_on.what,
             **({} if readout.threshold is None else _counted(readout.threshold, probs, answers)),
         }
     return found
@@ -162,6 +164,7 @@ def _conformal(
             for c, name in enumerate(classes)
         },
         "num_samples": readout.fitted_on.num_samples,
+        "learned_on": readout.fitted_on.what,
         "classes_without_limit": [name for c, name in enumerate(classes) if np.isinf(limit.limit[c])],
     }
 

@@ -33,25 +33,25 @@ def _calibration(part: dict[str, Any], after: dict[str, Any]) -> str:
     what = "a vector" if part["temperature"] is None else f"a temperature of {part['temperature']:.3f}"
     before = part["before"]
     changes = [f"{_WORDS[name]} {before[name]:.4f} -> {after[name]['value']:.4f}" for name in ("nll", "ece")]
-    return f"scaled by {what}, from {number_of(part['num_samples'], 'validation sample')}: {', '.join(changes)}"
+    return f"scaled by {what}, from {number_of(part['num_samples'], part['learned_on'])}: {', '.join(changes)}"
 
 
 def _conformal(part: dict[str, Any]) -> list[str]:
     held, kind = part["coverage"], part["method"] + (" by class" if part["by_class"] else "")
     span = "" if held["low"] is None else f" ({held['low']:.3f} to {held['high']:.3f})"
     lines = [
-        f"sets ({kind}, from {number_of(part['num_samples'], 'validation sample')}): the true class is in "
+        f"sets ({kind}, from {number_of(part['num_samples'], part['learned_on'])}): the true class is in "
         f"{held['value']:.3f}{span} of them, {part['asked']:g} was asked; {part['mean_set_size']:.2f} classes a set, "
         f"{part['empty']:,} empty"
     ]
     if part["classes_without_limit"]:
         names = ", ".join(part["classes_without_limit"][:5])
-        lines.append(f"too few validation samples for a limit, so in every set: {names}")
+        lines.append(f"too few of them for a limit, so in every set: {names}")
     return lines
 
 
 def _threshold(part: dict[str, Any]) -> str:
-    count = number_of(part["num_samples"], "validation sample")
+    count = number_of(part["num_samples"], part["learned_on"])
     if part["threshold"] is None:
         return f"no threshold reaches {part['aim']} on {count}"
     shares = [

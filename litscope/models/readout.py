@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 READOUT = "litscope_readout"
 """Where a checkpoint holds it."""
 
+FOLDS = "folds"
+"""In place of a split: samples that networks of a cross-validation were asked about."""
+
 Scaled = Literal["none", "temperature", "vector"]
 Sets = Literal["lac", "aps", "raps"]
 
@@ -48,7 +51,7 @@ class FittedOn:
     """The samples that a readout was learned on.
 
     Attributes:
-        split: their split of the run.
+        split: their split of the run; FOLDS where networks of a cross-validation were asked in its place.
         num_samples: how many.
         are_verified: whether only labels counted that somebody has verified.
         digest: of their ids and labels; says whether the same would be learned from again.
@@ -58,6 +61,16 @@ class FittedOn:
     num_samples: int
     are_verified: bool
     digest: str
+
+    @property
+    def what(self) -> str:
+        """What one of them is called."""
+        what = "out-of-fold prediction" if self.split == FOLDS else "validation sample"
+        return f"verified {what}" if self.are_verified else what
+
+    def is_among(self, split: str | None) -> bool:
+        """Whether they are samples of a split of the run; None: of other data."""
+        return split == "all" or (split in ("train", "val") if self.split == FOLDS else split == self.split)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from litscope.models.classifier import Classifier
 from litscope.training.job import Job, Outcome
 from litscope.training.kept_readout import in_words, keep
 from litscope.training.loop.clean_pass import clean_pass
-from litscope.training.readouts import VERIFIED, Answers, groups_of, learn
+from litscope.training.readouts import VERIFIED, Answers, groups_of, learn, unreached_line
 from litscope.types import StepOutput
 
 
@@ -63,10 +63,12 @@ def calibrate_at_end(trainer: L.Trainer, job: Job, outcome: Outcome) -> None:
         return
     learned = learn(answers, asked, verified=decisions(job.run).tags.get(VERIFIED, set()))
     if learned.unreached is not None:
-        warn(f"--threshold {learned.unreached}: no threshold reaches it on {len(answers.label):,} validation samples")
+        warn(unreached_line(learned, job.data.classes))
     keep(Path(outcome.best), learned.readout, job.claim.check)
     on = number_of(learned.readout.fitted_on.num_samples, "validation sample")
-    say(*learned.notes, f"calibrated: {in_words(learned.readout, job.data.classes)}; learned on {on}")
+    say(
+        *learned.notes, *learned.cautions, f"calibrated: {in_words(learned.readout, job.data.classes)}; learned on {on}"
+    )
 
 
 def _answers(trainer: L.Trainer, classifier: Classifier, data: ClassificationData) -> Answers:

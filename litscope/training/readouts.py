@@ -99,18 +99,29 @@ class Learned:
 
     Attributes:
         readout: to be kept, or measured with.
-        notes: lines for people.
+        notes: lines for people about what is kept.
+        cautions: lines about what was asked for and cannot be known from so few samples.
         unreached: the aim of a threshold that no threshold reaches.
+        only: the class that all samples are of; None where there are several.
         before, after, error: the NLL without the scaling that was asked for and with it, on samples that it was not
             fitted on, and the standard error of their difference; None where there are too few samples to tell.
     """
 
     readout: Readout
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     unreached: str | None = None
+    only: int | None = None
     before: float | None = None
     after: float | None = None
     error: float | None = None
+
+
+def unreached_line(learned: Learned, names: Sequence[str]) -> str:
+    """That no threshold reaches the aim, with the reason where there is a plain one."""
+    on = learned.readout.fitted_on
+    only = "" if learned.only is None else f", all of which are {names[learned.only]!r}"
+    return f"--threshold {learned.unreached}: no threshold reaches it on {number_of(on.num_samples, on.what)}{only}"
 
 
 def learn(
@@ -129,19 +140,21 @@ def learn(
         asked: of a threshold only where there are two classes.
         base: what is known already and counts where nothing else is asked for. A new scaling leaves nothing of it.
         verified: ids of samples whose label somebody has verified.
-        split: that the samples are from.
+        split: that the samples are from; `readout.FOLDS` where networks of a cross-validation were asked.
         is_kept: it will be used on other samples later: a scaling that does not help there is left out.
     """
     base = None if asked.calibrate is not None else base
     used, are_verified = _verified(answers, verified)
+    fitted_on = FittedOn(split, len(used.label), are_verified, digest_of(used))
     notes = [] if are_verified else [_unverified(answers, verified)]
     num_classes = answers.logits.shape[1]
     method: Scaled = "none" if base is None else base.method
     scaling = Scaling(np.ones(num_classes), np.zeros(num_classes)) if base is None else scaling_of(base)
     gain: tuple[float, float, float] | None = None
+    cautions: list[str] = []
     if asked.calibrate is not None:
         gain = _cross_fitted(asked, used)
-        no_help = _no_help(asked, used, gain) if is_kept else None
+        no_help = _no_help(asked, used, gain, fitted_on.what) if is_kept else None
         if no_help is not None:
             notes.append(f"{no_help}: logits are read as they are")
         else:
@@ -150,6 +163,7 @@ def learn(
     aim, threshold = (None, None) if base is None else (base.aim, base.threshold)
     if asked.threshold is not None:
         aim, threshold = asked.threshold, _threshold(asked.threshold, probs, used.label)
+        cautions = _too_few(asked.threshold, used.label, fitted_on.what)
     sets = None if base is None else base.sets
     if asked.coverage is not None:
         limit = conformal.fit(probs, used.label, used.lot, asked.coverage, asked.conformal, asked.by_class).limit
@@ -161,9 +175,9 @@ def learn(
         aim=None if threshold is None else aim,
         threshold=threshold,
         sets=sets,
-        fitted_on=FittedOn(split, len(used.label), are_verified, digest_of(used)),
+        fitted_on=fitted_on,
     )
-    return Learned(readout, notes, aim if threshold is None else None, *(gain or ()))
+    return Learned(readout, notes, cautions, aim if threshold is None else None, _only(used.label), *(gain or ()))
 
 
 def scaling_of(readout: Readout | None, num_classes: int = 0) -> Scaling:
@@ -194,7 +208,7 @@ def _verified(answers: Answers, verified: Collection[int]) -> tuple[Answers, boo
 
 def _unverified(answers: Answers, verified: Collection[int]) -> str:
     count, total = int(np.isin(answers.sample_id, np.fromiter(verified, np.int64)).sum()), len(answers.label)
-    known = f"only {count:,} of {total:,} validation labels are" if count else f"none of {total:,} validation labels is"
+    known = f"only {count:,} of {total:,} labels are" if count else f"none of {total:,} labels is"
     return f"{known} tagged '{VERIFIED}', so all count: wrong ones make probabilities less sure than they should be"
 
 
@@ -222,18 +236,35 @@ def _cross_fitted(asked: Asked, answers: Answers) -> tuple[float, float, float] 
     return float(before.mean()), float(after.mean()), float(error)
 
 
-def _no_help(asked: Asked, answers: Answers, gain: tuple[float, float, float] | None) -> str | None:
+def _no_help(asked: Asked, answers: Answers, gain: tuple[float, float, float] | None, what: str) -> str | None:
     """Why a scaling is better left out; None where it is not."""
-    what, of = f"a {asked.calibrate}", number_of(len(answers.label), "validation sample")
+    scaling, of = f"a {asked.calibrate}", number_of(len(answers.label), what)
     if (answers.logits.argmax(1) == answers.label).all():
         return f"all of {of} are right, so they do not tell how sure to be"
     if gain is None:
-        return f"{of} are too few to learn {what} from"
+        return f"{of} are too few to learn {scaling} from"
     before, after, error = gain
     if before - after > error:
         return None
     does = f"may not help on others (NLL {before:.4f} without, {after:.4f} with it, give or take {error:.4f})"
-    return f"{what} from {of} {does}"
+    return f"{scaling} from {of} {does}"
+
+
+def _too_few(text: str, label: Ids, what: str) -> list[str]:
+    """A line about a rate of false positives that so many negatives cannot tell from none at all."""
+    found = aim_of(text)
+    assert found is not None
+    name, rate = found
+    negatives = int((label == 0).sum())
+    if name != "fpr" or rate is None or negatives * rate >= 1 or not negatives:
+        return []
+    of = f"{number_of(negatives, 'negative')} among {number_of(len(label), what)}"
+    wanted = f"{math.ceil(1 / rate):,} would be needed" if rate else "none can show that"
+    return [f"--threshold {text}: {of} are too few for one false positive at this rate, so none was allowed; {wanted}"]
+
+
+def _only(label: Ids) -> int | None:
+    return int(label[0]) if (label == label[0]).all() else None
 
 
 def _threshold(text: str, probs: Floats, label: Ids) -> float | None:

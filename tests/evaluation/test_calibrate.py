@@ -71,7 +71,7 @@ def test_what_is_kept_counts_wherever_the_weights_predict(run, tmp_path, capsys)
     val, val_label, _ = of_split(run, "val")
     assert main(["calibrate", str(run), "--threshold", "f1", "--coverage", "0.8"]) == 0
     out = capsys.readouterr()
-    assert "none of 600 validation labels is tagged 'verified'" in out.out
+    assert "none of 600 labels is tagged 'verified'" in out.out
     readout = kept_in(RunDir(run).best_checkpoint)
     temperature = 1 / readout["scale"][0]
     assert temperature > 1.2
@@ -220,6 +220,31 @@ def test_an_aim_that_no_threshold_reaches_is_refused(run):
     with pytest.raises(ConfigError, match="no threshold reaches it on 600 validation samples"):
         calibrate(run, threshold="precision:1.0")
     assert kept_in(RunDir(run).best_checkpoint) is None
+
+
+def test_a_threshold_needs_both_classes_and_one_positive_will_do(run):
+    val = of_split(run, "val")[2]
+    ids = dict(sql(RunDir(run), "SELECT key, sample_id FROM manifest").select(["key", "sample_id"]).to_pandas().values)
+    positive = [ids[k] for k, n in zip(val["key"].to_pylist(), val["label"].to_pylist(), strict=True) if n == "yes"]
+    submit(RunDir(run), request("relabel", sample_id=positive, label="no"))
+    for aim in ("f1", "youden", "precision:0.1", "recall:0.1", "fpr:0.1"):
+        with pytest.raises(ConfigError, match=r"600 validation samples, all of which are 'no'\. .* needs both"):
+            calibrate(run, threshold=aim)
+    assert evaluate(run, threshold="f1")["quality"]["threshold"]["threshold"] is None
+    submit(RunDir(run), request("relabel", sample_id=positive[:1], label="yes"))
+    for aim in ("f1", "youden", "recall:0.1"):
+        assert 0 < calibrate(run, threshold=aim).readout.threshold < 1
+
+
+def test_a_rate_that_so_few_negatives_cannot_tell_is_said(run, capsys):
+    told = "negatives among 600 validation samples are too few for one false positive at this rate, so none was allowed"
+    found = calibrate(run, threshold="fpr:0.001")
+    assert told in found.notes[-1]
+    probs, label, _ = of_split(run, "val")
+    assert not (probs[label == 0, 1] >= found.readout.threshold).any()
+    evaluate(run, threshold="fpr:0.001")
+    assert told in capsys.readouterr().err
+    assert not [note for note in calibrate(run, threshold="fpr:0.01").notes if told in note]
 
 
 def test_the_entropies_of_each_sample(run, tmp_path, capsys):
