@@ -36,6 +36,7 @@ DEPENDENCIES = (
     "argcomplete",
     "fsspec",
     "fastapi",
+    "starlette",
     "uvicorn",
 )
 

@@ -2,6 +2,7 @@
 
     fit              the story, top to bottom: `litscope.fit` and `litscope fit`
     prepare          its beginning, told once for fit, check, the finders, tune, cv and the worker processes
+    refused          what a recipe asks that checkpoint or data do not allow
     checkup          `litscope check`: the beginning alone, as a report
     hardware         what this machine has, and whether the recipe's hardware settings work on it
     mid_epoch        whether a checkpoint inside an epoch can be taken up

@@ -10,6 +10,7 @@
     tree          the files below a folder, however it is linked
     lists         CSV and Parquet files: lists of images, and tables
     columns       which column of a file is what: label, split, group, image paths, the index of rows
+    headers       channels, bands and dtype of a data set, from some of its files
     image_files   image paths as people write them -> files that are there
     soft_labels   grades of a file -> how likely each class is
     table_files   CSV and Parquet files as Arrow tables

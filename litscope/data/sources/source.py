@@ -12,9 +12,7 @@ model, by the `encoding` that the manifest keeps.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from litscope.data.manifest import UNLABELLED, Manifest, build_manifest, in_one_piece
-from litscope.data.reading import bands, fits, images
+from litscope.data.reading import bands, fits
 from litscope.data.reading.digests import table_digests
 from litscope.data.reading.readers import ArrayReader, FileReader, Reader
 from litscope.data.shards.index import index_of
@@ -34,7 +32,7 @@ from litscope.data.sources import splits
 from litscope.data.sources.arrays import npz_rows
 from litscope.data.sources.columns import NONE, Asked
 from litscope.data.sources.folders import list_folder
-from litscope.data.sources.image_files import hint
+from litscope.data.sources.headers import look_at_headers, look_at_shapes
 from litscope.data.sources.listing import Listing
 from litscope.data.sources.lists import list_rows
 from litscope.data.sources.named import named_in, open_named
@@ -50,7 +48,6 @@ from litscope.data.sources.tables import (
 )
 from litscope.errors import ConfigError, DataError
 
-_HEADERS = 256  # files that are looked at to learn the number of channels
 _PLAIN = {"name", "type", "values", "median", "indicator"}
 """What is known of a column of numbers whose rows teach nothing but a median."""
 
@@ -318,11 +315,11 @@ def _reader(rows: Listing, axis: bands.Axis | None, rule: fits.Rule | None) -> t
     else:
         assert rows.root is not None
         if rows.keys[0].lower().endswith(bands.SUFFIX):
-            axis, notes = _look_at_shapes(rows.root, rows.keys, axis)
+            axis, notes = look_at_shapes(rows.root, rows.keys, axis)
             rows.notes += notes
             rows.encoding |= {} if axis is None else {"channel_axis": axis}
         is_list = "image_column" in rows.encoding
-        channels, dtype, notes = _look_at_headers(rows.root, rows.keys, is_list, axis)
+        channels, dtype, notes = look_at_headers(rows.root, rows.keys, is_list, axis)
         rows.notes += notes
         reader = FileReader(rows.root.absolute(), rows.keys, channels, dtype, axis, rule)
     return reader, {"kind": "image", "channels": reader.channels, "dtype": reader.dtype.name, **rows.encoding}
@@ -357,83 +354,3 @@ def _digests(rows: Listing, encoding: Mapping[str, Any]) -> pa.Array | None:
     if rows.features is None:
         return None
     return table_digests(rows.features, [column["name"] for column in encoding["columns"]])
-
-
-def _look_at_shapes(root: Path, keys: Sequence[str], asked: bands.Axis | None) -> tuple[bands.Axis | None, list[str]]:
-    """Which axis of .npy files holds the bands, from the shapes of some; None: the smaller one. And lines about it."""
-    shapes: list[tuple[int, ...]] = []
-    for key in _spread(keys):
-        with contextlib.suppress(DataError):
-            shapes.append(bands.read_bands_header(root / key).shape)
-    shapes = [shape for shape in shapes if len(shape) == 3]
-    found = {bands.channel_axis(shape) for shape in shapes} - {None}
-    if asked is not None and not shapes:
-        raise ConfigError(f"--channels {asked}: the .npy files of {root} have no axis of channels.")
-    if not shapes or (asked is None and len(found) > 1):
-        return None, []
-    axis = asked or (next(iter(found - {None})) if found else bands.smaller_axis(shapes[0]))
-    is_usual = asked is None and all(bands.smaller_axis(shape) == axis for shape in shapes)
-    first, middle, last = shapes[0]
-    height, width, num = (first, middle, last) if axis == "last" else (middle, last, first)
-    said = "" if asked else f" (else: --channels {'first' if axis == 'last' else 'last'})"
-    note = f".npy files of shape {shapes[0]}: images of {height} x {width} pixels; the {axis} axis is {num} bands{said}"
-    return (None if is_usual else axis), [note]
-
-
-def _spread(keys: Sequence[str]) -> list[str]:
-    """Some of the keys, spread evenly over them."""
-    return [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _HEADERS).astype(np.int64))]
-
-
-def _look_at_headers(
-    root: Path, keys: Sequence[str], is_list: bool, axis: bands.Axis | None
-) -> tuple[int, np.dtype[Any], list[str]]:
-    """Channels and dtype of a whole data set, from the headers of files spread evenly over it.
-
-    Image files are gray if every one of these is, else colour. `.npy` and FITS files have what most of them have.
-    """
-    forms = [_form(key) for key in keys]
-    if len(set(forms)) > 1:
-        one, other = [form for form in _FORMS if form in forms][:2]
-        odd = keys[forms.index(one)], keys[forms.index(other)]
-        raise DataError(f"{root} mixes {one} and {other} ({odd[0]}, {odd[1]}); keep one kind.")
-    chosen = _spread(keys)
-    kinds: Counter[tuple[int, np.dtype[Any]]] = Counter()
-    problem = ""
-    for key in chosen:
-        try:
-            kinds[_kind(root / key, axis)] += 1
-        except DataError as error:
-            advice = f" {hint(root, key)}" if is_list and not (root / key).exists() else ""
-            problem = problem or f"{root / key}: {error}.{advice}"
-    if not kinds:
-        raise DataError(f"None of the {len(chosen):,} files that were looked at can be read. The first is {problem}")
-    if forms[0] != _IMAGE_FILES:
-        (channels, dtype), count = kinds.most_common(1)[0]
-        others = sum(kinds.values()) - count
-        notes = [f"{others} of {len(chosen)} {forms[0]} are not of {channels} bands of {dtype}"] if others else []
-        return channels, dtype, notes
-    channels, dtype = max(kinds, key=lambda kind: kind[0])
-    num_gray = kinds[(1, dtype)]
-    mixed = f"gray and colour images are mixed ({num_gray} of {len(chosen)} looked at are gray): all are read as colour"
-    return channels, dtype, [mixed] if len(kinds) > 1 else []
-
-
-_IMAGE_FILES, _FITS, _NPY = _FORMS = ("image files", "FITS images", ".npy files")
-
-
-def _form(key: str) -> str:
-    """What kind of file this is, in words."""
-    if fits.is_fits(key):
-        return _FITS
-    return _NPY if key.lower().endswith(bands.SUFFIX) else _IMAGE_FILES
-
-
-def _kind(path: Path, axis: bands.Axis | None) -> tuple[int, np.dtype[Any]]:
-    if path.suffix.lower() == bands.SUFFIX:
-        header = bands.read_bands_header(path, axis)
-        return header.num_bands, header.dtype
-    if fits.is_fits(path.name):
-        header = fits.read_fits_header(path)
-        return header.num_bands, header.dtype
-    return (1 if images.read_header(path).gray else 3), np.dtype(np.uint8)
