@@ -11,6 +11,8 @@ direction of the text or begin a line of its own is shown as an escape (`one_lin
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
 import re
 import shlex
@@ -190,6 +192,11 @@ SHORTEST = 12
 SHORTEST_CURVE = 8
 """The same of a curve."""
 
+LONGEST_CURVE = 20
+"""Most characters of a sparkline: a longer curve is averaged over equal pieces."""
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
 
 class Styled(str):
     """A line whose control characters are our own; all else of it went through `one_line`."""
@@ -352,3 +359,25 @@ def _shortened(text: str, room: int) -> str:
     while cell_len(end) > after:
         end = end[1:]
     return f"{start}…{end}"
+
+
+# ---- curves ----------------------------------------------------------------------------------
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Values from 0 to 1 as one line of blocks; a dot where there is none.
+
+    >>> sparkline([0.0, 0.5, None, 1.0])
+    '▁▅·█'
+    """
+    num = min(len(values), LONGEST_CURVE)
+    bounds = [i * len(values) // num for i in range(num)] + [len(values)] if num else []
+    pieces = [values[start:end] for start, end in itertools.pairwise(bounds)]
+    return "".join(_block([v for v in piece if v is not None and not math.isnan(v)]) for piece in pieces)
+
+
+def _block(values: list[float]) -> str:
+    if not values:
+        return "·"
+    mean = min(1.0, max(0.0, sum(values) / len(values)))
+    return _BLOCKS[min(int(mean * len(_BLOCKS)), len(_BLOCKS) - 1)]

@@ -38,6 +38,7 @@ DEPENDENCIES = (
     "fastapi",
     "starlette",
     "uvicorn",
+    "prompt_toolkit",
 )
 
 EXTRAS = {

@@ -13,6 +13,7 @@
     jobs          jobs, logs, cancel
     studio        studio
     report        report
+    console       console
     runs          runs, rename, delete
     ask           worst, scores, sample, confusions
     suspects      suspects

@@ -16,8 +16,8 @@ from litscope.commands.line import (
     write,
     write_lines,
 )
-from litscope.commands.text import SUSPICION, as_read, sparkline, table
-from litscope.console import cell, say, say_prose
+from litscope.commands.text import SUSPICION, as_read, table
+from litscope.console import cell, say, say_prose, sparkline
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir
 

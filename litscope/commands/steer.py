@@ -15,7 +15,7 @@ from litscope.rundir import RunDir
 
 def set_(argv: list[str]) -> int:
     """Change the learning rate, epochs, patience, batch size ... while a run trains."""
-    from litscope.ledger.journal.verbs import SETTINGS
+    from litscope.ledger.journal.verbs import SETTINGS, typed_setting
 
     parser = make_parser(set_)
     parser.usage = "litscope set [RUN] NAME=VALUE ... [options]"
@@ -30,7 +30,7 @@ def set_(argv: list[str]) -> int:
         raise ConfigError(f"{run}: give its value with an equals sign: {run}=VALUE.")
     if not words:
         raise ConfigError(f"Say what to set, as NAME=VALUE. Names: {', '.join(SETTINGS)}.")
-    return request_and_send(find_run(run), "set", given, as_json, settings=dict(_setting(word) for word in words))
+    return request_and_send(find_run(run), "set", given, as_json, settings=dict(map(typed_setting, words)))
 
 
 def pause(argv: list[str]) -> int:
@@ -139,17 +139,3 @@ def evaluate_now(given: dict[str, Any], as_json: bool) -> int:
             raise ConfigError(f"--split {subset['split']}: {run.path} has no such samples. Splits: train, val, test.")
     instead = f"Without --now it is evaluated here: litscope evaluate {shell_word(run.path)}"
     return request_and_send(run, "evaluate", given, as_json, instead, **subset)
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    """`lr=0.01` -> ("lr", 0.01). Whether the name and the value are valid is checked with the action."""
-    name, equals, text = word.partition("=")
-    if not equals:
-        raise ConfigError(f"{word}: settings are given as NAME=VALUE, as in lr=0.01.")
-    words: dict[str, Any] = {"true": True, "on": True, "false": False, "off": False}
-    for read in (lambda t: words[t.lower()], int, float):
-        try:
-            return name.replace("-", "_"), read(text)
-        except (KeyError, ValueError):
-            continue
-    return name.replace("-", "_"), text

@@ -19,8 +19,8 @@ from litscope.commands.line import (
     write_lines,
 )
 from litscope.commands.sources import ABOUT_DATA, add_source_flags, refuse, refuse_given, run_or_source, source_recipe
-from litscope.commands.text import LONGEST, SUSPICION, sparkline, table
-from litscope.console import say, say_prose, shell_word, warn
+from litscope.commands.text import SUSPICION, table
+from litscope.console import LONGEST_CURVE, say, say_prose, shell_word, sparkline, warn
 from litscope.errors import ConfigError
 from litscope.rundir import RunDir
 from litscope.runs import find_folds
@@ -203,9 +203,10 @@ def _with_trajectories(run: RunDir, found: Suspects, is_whole: bool) -> pa.Table
     from litscope.ledger.suspects import trajectories
 
     num = found.clock.num_epochs
-    is_whole = is_whole or num <= LONGEST
+    is_whole = is_whole or num <= LONGEST_CURVE
     ids = found.table["sample_id"].to_pylist()
-    paths = trajectories(run, ids, None if is_whole else [i * (num - 1) // (LONGEST - 1) for i in range(LONGEST)])
+    some = None if is_whole else [i * (num - 1) // (LONGEST_CURVE - 1) for i in range(LONGEST_CURVE)]
+    paths = trajectories(run, ids, some)
     return found.table.append_column("trajectory", [[paths[i] for i in ids]])
 
 

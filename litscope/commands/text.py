@@ -1,40 +1,14 @@
-"""Results as text for people: tables, and a curve in one line."""
+"""Results as text for people: tables, and values as they are read."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from litscope.console import table_lines
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 SUSPICION = "suspicion (rank)"
 """The heading of a column of `suspicion`: it is no probability."""
-
-LONGEST = 20
-"""Most characters of a sparkline: a longer curve is averaged over equal pieces."""
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """Values from 0 to 1 as one line of blocks; a dot where there is none.
-
-    >>> sparkline([0.0, 0.5, None, 1.0])
-    '▁▅·█'
-    """
-    num = min(len(values), LONGEST)
-    bounds = [i * len(values) // num for i in range(num)] + [len(values)] if num else []
-    pieces = [values[start:end] for start, end in itertools.pairwise(bounds)]
-    return "".join(_block([v for v in piece if v is not None and not math.isnan(v)]) for piece in pieces)
-
-
-def _block(values: list[float]) -> str:
-    if not values:
-        return "·"
-    mean = min(1.0, max(0.0, sum(values) / len(values)))
-    return _BLOCKS[min(int(mean * len(_BLOCKS)), len(_BLOCKS) - 1)]
-
 
 EPOCHS = ("epoch", "first_learned_epoch")
 """Columns that hold the number of an epoch, from 0; -1 for none."""
@@ -59,6 +33,6 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, curv
     Args:
         rows: name -> value.
         columns: name in the rows -> heading.
-        curves: headings of columns that hold a `sparkline`.
+        curves: headings of columns that hold a `console.sparkline`.
     """
     return table_lines(list(columns.values()), ([row.get(name) for name in columns] for row in rows), curves=curves)

@@ -1,8 +1,10 @@
-"""A studio beside a training: a process of its own, that goes on while somebody looks. No torch here."""
+"""A studio or a console beside a training: a process of its own, that goes on while somebody looks. No torch here."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,9 @@ from litscope.errors import ConfigError
 
 IDLE_S = 600.0
 """Seconds without a look after which the studio ends, once the training has ended."""
+
+OPENED_S = 2.0
+"""For so long what opens a terminal may fail."""
 
 SWITCH = "LITSCOPE_STUDIO"
 """Variable of the environment: 0 keeps every studio from starting beside a training."""
@@ -59,6 +64,41 @@ def start_studio(folder: Path, idle_s: float = IDLE_S) -> subprocess.Popen[bytes
         env=without,
         start_new_session=True,
     )
+
+
+def open_console(folder: Path) -> bool:
+    """Open `litscope console` over a folder in a terminal of its own: a part of tmux's screen, or a window.
+
+    False where there is neither, where no terminal is looked at (as in batch jobs), and where `SWITCH` forbids it.
+
+    Args:
+        folder: a run, or a folder of runs; made if it is missing.
+    """
+    if os.environ.get(SWITCH) == "0" or this_job() is not None or not sys.stderr.isatty():
+        return False
+    console = [sys.executable, "-m", "litscope", "console", str(folder.absolute())]
+    if os.environ.get("TMUX") and shutil.which("tmux"):
+        line = ["tmux", "split-window", "-d", shlex.join(console)]
+    elif (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and shutil.which("x-terminal-emulator"):
+        line = ["x-terminal-emulator", "-e", *console]
+    else:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    without = {name: value for name, value in os.environ.items() if name not in _OF_RANKS}
+    try:
+        process = subprocess.Popen(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=without,
+            start_new_session=True,
+        )
+        return process.wait(OPENED_S) == 0
+    except subprocess.TimeoutExpired:  # a terminal emulator that stays with its window
+        return True
+    except OSError:
+        return False
 
 
 _OF_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")

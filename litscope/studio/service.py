@@ -23,6 +23,7 @@ import litscope
 from litscope.errors import LitscopeError, RunError
 from litscope.jsonlines import is_unicode
 from litscope.ledger.journal.verbs import this_user
+from litscope.ledger.lookup import find_sample
 from litscope.ledger.query import Limits
 from litscope.ledger.views import sql
 from litscope.rundir import RunDir
@@ -290,6 +291,17 @@ class Studio:
             return self._curves(now, np.array([sample_id]))[0]
 
         return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve)
+
+    @_about_a_run
+    def find(self, run: str, name: str) -> int:
+        """The sample_id of a key, of the only key that ends in `/name`, or the number itself.
+
+        Raises:
+            RunError: if there is none, with keys that contain the name.
+        """
+        if not is_unicode(name):
+            raise AskedWrong("The name holds half of a surrogate pair, which is no Unicode.", "name")
+        return find_sample(self.places.run(run), name)
 
     @_about_a_run
     def image(self, run: str, sample_id: int, side: int | None = None) -> Picture:

@@ -17,8 +17,8 @@ from asked_runs import NUM_EPOCHS, act, asked_run, write_images
 from PIL import Image
 
 from litscope.cli import main
-from litscope.commands.text import LONGEST, sparkline, table
-from litscope.console import cell
+from litscope.commands.text import table
+from litscope.console import LONGEST_CURVE, cell, sparkline
 from litscope.ledger.compare import compare
 from litscope.ledger.encode import csv_lines, json_lines
 from litscope.ledger.scoring.scorekeeper import refresh
@@ -47,7 +47,7 @@ def test_sparklines() -> None:
     assert sparkline([0.0, 0.5, None, float("nan"), 1.0]) == "▁▅··█"
     assert sparkline([]) == ""
     long = sparkline([i / 99 for i in range(100)])
-    assert (len(long), long[0], long[-1]) == (LONGEST, "▁", "█")
+    assert (len(long), long[0], long[-1]) == (LONGEST_CURVE, "▁", "█")
     assert list(long) == sorted(long)
 
 
@@ -132,7 +132,7 @@ def test_what_a_person_is_shown_says_that_suspicion_is_a_rank(run: RunDir, capsy
 def test_the_curve_of_a_long_run_is_thinned_out_for_people_only(tmp_path: Path, call: Any) -> None:
     run = asked_run(tmp_path / "long", num_epochs=50)
     curve = call("suspects", run.path, "-n", 1, "--no-sheet").splitlines()[1].split()[-1]
-    assert curve == "▁" * LONGEST
+    assert curve == "▁" * LONGEST_CURVE
     assert len(call("suspects", run.path, "-n", 1, "--json")["suspects"][0]["trajectory"]) == 50
 
 

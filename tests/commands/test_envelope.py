@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -51,6 +52,7 @@ CASES: dict[str, list[str]] = {
     "cancel": [ACTED],
     "studio": ["runs", "--port", "0", "--idle-timeout", "0.2"],
     "report": [ONE],
+    "console": ["runs"],
     "runs": [],
     "rename": ["acted", "renamed"],
     "delete": ["acted", "--yes"],
@@ -129,8 +131,9 @@ def work(runs: Path, in_tmp: Path, tmp_path_factory: pytest.TempPathFactory, mon
 
 
 @pytest.fixture
-def document(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """The one document that a command prints with --json, after a look at its keys."""
+def document(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The one document that a command prints with --json, after a look at its keys. Its input is a line of a script."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("count split = train\n"))
 
     def call(*words: str, code: int = 0) -> dict[str, Any]:
         capsys.readouterr()

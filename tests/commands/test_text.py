@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from litscope.commands.text import as_read, sparkline, table
-from litscope.console import cell
+from litscope.commands.text import as_read, table
+from litscope.console import cell, sparkline
 from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.score_schema import SCORE_SCHEMA
 

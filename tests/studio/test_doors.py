@@ -1,4 +1,4 @@
-"""One contract for every door of the studio: the service itself, and HTTP over a socket. On a small run, ids known."""
+"""One contract for every door of the studio: the service itself, HTTP over a socket, the console. On a small run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from acted_runs import DEAD, set_process
 from asked_runs import act, asked_run, write_images
+from console_door import OfConsole
 from doors import Door, OfHttp, OfService, Refused, only_run, served, studio_over
 
 from litscope.ledger.journal.actions import answer, entries
 from litscope.rundir import RunDir
 
-DOORS = ("service", "http")
+DOORS = ("service", "http", "console")
 
 
 @pytest.fixture(params=DOORS)
@@ -33,6 +34,9 @@ def door(kind: str, run: RunDir, tmp_path: Path) -> Iterator[Door]:
     studio = studio_over(run.path.parent, cache=tmp_path / "cache")
     if kind == "service":
         yield OfService(studio)
+        return
+    if kind == "console":
+        yield OfConsole(studio)
         return
     with served(studio) as (http, _):
         yield http
@@ -165,7 +169,7 @@ def test_one_sample(door: Door, run: RunDir, name: str) -> None:
     assert scores["suspicion"]["rank"] == 3
     assert [one["what"] for one in found["actions"]] == ["tag"]
     for wrong in (15, 99):
-        with pytest.raises(Refused, match=f"NotThere: There is no sample {wrong}"):
+        with pytest.raises(Refused, match=f"There is no sample {wrong}|'{wrong}' is no key .*, and no id from 0 to 14"):
             door.ask("sample", name, sample_id=wrong)
 
 
@@ -322,7 +326,21 @@ def test_two_runs_side_by_side(door: Door, run: RunDir, name: str, tmp_path: Pat
     assert other.path.name == "two"
 
 
-def test_a_picture(kind: str, door: Door, name: str) -> None:
+def test_a_sample_is_found_by_its_key(door: Door, name: str) -> None:
+    for word in ("7", "train/bee/07.png", "07.png"):
+        found = door.ask("find", name, name=word)
+        assert found == 7
+    with pytest.raises(Refused, match=r"RunError: 'bee' is no key of a sample.*Keys with it: train/bee/01\.png"):
+        door.ask("find", name, name="bee")
+
+
+def test_a_picture(kind: str, door: Door, name: str, tmp_path: Path) -> None:
+    if isinstance(door, OfConsole):
+        door.said(f"image 3 {tmp_path}/3.png --side 96")
+        assert (tmp_path / "3.png").read_bytes()[:4] == b"\x89PNG"
+        with pytest.raises(Refused, match="is there already"):
+            door.said(f"image 3 {tmp_path}/3.png")
+        return
     if not isinstance(door, OfHttp):
         assert door.studio.image(name, 3, 96).content[:4] == b"\x89PNG"  # type: ignore[attr-defined]
         return

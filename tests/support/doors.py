@@ -77,7 +77,7 @@ def plain(found: Any) -> Any:
 PATHS = {"runs": "/api/runs", "session": "/api/session", "compare": "/api/compare", "page": "/api/runs/{run}"}
 PATHS["sample"] = "/api/runs/{run}/samples/{sample_id}"
 PATHS["count"] = "/api/runs/{run}/samples/count"
-BARE = {"count": "total", "typical": "sample_ids", "position": "position"}
+BARE = {"count": "total", "typical": "sample_ids", "position": "position", "find": "sample_id"}
 """Where HTTP wraps a plain value."""
 
 

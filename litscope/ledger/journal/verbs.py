@@ -108,6 +108,25 @@ SETTINGS: dict[str, tuple[str, Check]] = {
 }
 """What `set` may change: name -> (allowed values in words, whether a value is one of them)."""
 
+
+def typed_setting(word: str) -> tuple[str, Any]:
+    """`lr=0.01` -> ("lr", 0.01). Whether the name and the value are valid is checked with the action.
+
+    Raises:
+        ConfigError: without an equals sign.
+    """
+    name, equals, text = word.partition("=")
+    if not equals:
+        raise ConfigError(f"{word}: settings are given as NAME=VALUE, as in lr=0.01.")
+    words: dict[str, Any] = {"true": True, "on": True, "false": False, "off": False}
+    for read in (lambda t: words[t.lower()], int, float):
+        try:
+            return name.replace("-", "_"), read(text)
+        except (KeyError, ValueError):
+            continue
+    return name.replace("-", "_"), text
+
+
 _ARGUMENTS: dict[str, tuple[str, Check]] = {
     "sample_id": (
         "a list of whole numbers from 0, not empty",

@@ -8,6 +8,8 @@
     files           the built page's own files
     security        who may ask
     serving         a socket, a token, a server
+    limits          how much may be asked at once
+    console/        a command line
 
 Who may come in: `commands`.
 """

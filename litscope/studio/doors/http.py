@@ -30,6 +30,7 @@ from litscope.studio.doors.wire import (
     Count,
     Curved,
     Filter,
+    Found,
     MaybePlace,
     Name,
     Place,
@@ -169,6 +170,10 @@ def _about_samples(studio: Studio) -> APIRouter:
     @routes.get("/samples/sparklines")
     def sparklines(run: RunId, ids: Annotated[str, Query(max_length=20_000)]) -> Curved:
         return Curved(studio.sparklines(run, _numbers(ids, "ids", MOST_ROWS)))
+
+    @routes.get("/find")
+    def find(run: RunId, name: Name) -> Found:
+        return Found(studio.find(run, name))
 
     @routes.get("/samples/{sample_id}")
     def sample(run: RunId, sample_id: SampleId) -> SamplePage:

@@ -39,6 +39,13 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A sample that was looked for."""
+
+    sample_id: int
+
+
+@dataclass(frozen=True)
 class Typical:
     """Typical samples of a class."""
 

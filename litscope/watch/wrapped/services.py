@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from litscope.console import say
-from litscope.live.beside import start_studio, why_no_studio
+from litscope.console import say, shell_word
+from litscope.live.beside import open_console, start_studio, why_no_studio
 from litscope.watch.wrapped import registry, shapes
 from litscope.watch.wrapped.processes import is_first_process
 from litscope.watch.wrapped.watched import current, end, forget, latest, written_run
@@ -21,11 +21,12 @@ _served: list[subprocess.Popen[bytes]] = []
 """The studio that this process started, if it did."""
 
 
-def serve(serving_grpc: bool = False, **_: Any) -> None:
+def serve(serving_grpc: bool = False, serving_cli: bool = False, **_: Any) -> None:
     """Say where the run's folder is, and open the studio over it: in the first process, and not in a batch job.
 
     Args:
         serving_grpc: there is no gRPC door; a line says so.
+        serving_cli: also open `litscope console` in a terminal of its own; where that is not possible, say how to.
     """
     watched = current()
     if watched.run is None:
@@ -40,10 +41,17 @@ def serve(serving_grpc: bool = False, **_: Any) -> None:
     folder = (
         Path(watched.run.path if watched.run else session.asked_folder or session.parent / "a run").absolute().parent
     )
+    if serving_cli:
+        _open_console(watched.run.path if watched.run and watched.run.path.is_dir() else folder)
     if (why := why_no_studio(folder)) is not None:
         say(f"litscope: no studio is opened. {why}")
     elif (process := start_studio(folder)) is not None:
         _served.append(process)
+
+
+def _open_console(folder: Path) -> None:
+    if not open_console(folder):
+        say(f"litscope: a command line over it, in another terminal: litscope console {shell_word(folder.absolute())}")
 
 
 def start_training(timeout: float | None = None, **_: Any) -> None:
