@@ -36,7 +36,7 @@ def queries(run: str) -> dict[str, str]:
     suspects = f"?run={run}&view=samples&filter={train}&sort=-suspicion"
     return {
         "curves": f"?run={run}",
-        "samples": f"{suspects}&size=80",
+        "samples": suspects,
         "sample": f"{suspects}&as=rows",
         "review": f"?run={run}&view=review",
         "map": f"?run={run}&view=map&filter={train}",
@@ -73,6 +73,7 @@ def take(browser: Browser, address: str, scheme: Scheme) -> None:
     """All pictures in one colour scheme."""
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
     page = context.new_page()
+    page.set_default_timeout(120_000)
     page.goto(address)
     home = page.url.split("?")[0]
     runs = [line["id"] for line in page.request.get(f"{home}api/runs").json()["runs"]]
@@ -120,8 +121,8 @@ def lasso(page: Page) -> None:
 def settled(page: Page) -> None:
     """Wait until everything is there."""
     page.wait_for_load_state("networkidle")
-    page.wait_for_function("document.querySelectorAll('.skeletons, .skeleton').length === 0")
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.wait_for_function("() => document.querySelectorAll('.skeletons, .skeleton').length === 0")
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
     page.wait_for_timeout(900)  # sparklines come a little later than what they stand beside
     page.wait_for_load_state("networkidle")
 

@@ -6,71 +6,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from studio_browser import AXE, CHROMIUM, Watched, launched, studio, write_mnist
+from playwright.sync_api import Browser, Page, expect
+from studio_browser import AXE, CHROMIUM, Watched, answer, command_of_fit, id_of, studio, write_mnist
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"),
 ]
 
-PAGE = Path(__file__).resolve().parents[2] / "litscope" / "studio" / "page"
 VIEWS = ("curves", "samples", "review", "map", "confusion", "classes", "calibration")
 WAIT_MS = 120_000
 expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    """The page of these sources."""
-    done = subprocess.run(
-        [sys.executable, str(PAGE.parents[2] / "scripts" / "page.py"), "build"], capture_output=True, text=True
-    )
-    if done.returncode and "CI" not in os.environ:
-        pytest.skip(f"the page cannot be built here: {done.stdout.strip()[:300]}")
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = launched(playwright)
-        yield chromium
-        chromium.close()
-
-
-def command_of_fit(data: Path, run: Path, *flags: str) -> list[str]:
-    fit = [sys.executable, "-m", "litscope", "fit", str(data), "--run-dir", str(run), "--no-progress"]
-    return [*fit, "--batch-size", "64", "--val-split", "0.15", *flags]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
-    """A finished run over digits of MNIST, some of them with a wrong label."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_mnist(shared_data, folder / "digits.npz")
-    run = folder / "runs" / "mnist"
-    subprocess.run(command_of_fit(folder / "digits.npz", run, "--epochs", "8"), check=True, capture_output=True)
-    return run
-
-
-def id_of(page: Page) -> str:
-    """The id of the run that is open."""
-    found = re.search(r"[?&]run=([^&]+)", page.url)
-    assert found is not None
-    return found[1]
-
-
-def answer(page: Page, path: str) -> dict:
-    """What the service answers to the page's own browser, with its cookie."""
-    got = page.request.get(page.url.split("?")[0] + "api/" + path)
-    assert got.ok, got.text()
-    return got.json()
 
 
 def test_look_and_act_while_it_trains(browser: Browser, tmp_path: Path, shared_data: Path) -> None:
@@ -105,6 +55,7 @@ def test_look_and_act_while_it_trains(browser: Browser, tmp_path: Path, shared_d
             expect(page.get_by_role("gridcell").first).to_be_visible()
             assert page.url == before
 
+            metrics_are_marked_from_an_edit_of_validation_samples_on(page)
             page.get_by_role("button", name="Stop", exact=True).click()
             page.get_by_role("button", name="Stop the run").click()
             assert training.wait(timeout=120) == 0
@@ -135,7 +86,7 @@ def pause_and_go_on(page: Page) -> None:
     expect(bar.locator(".state")).to_contain_text("paused", timeout=WAIT_MS)
     run = id_of(page)
     step = answer(page, f"runs/{run}")["line"]["step"]
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(1500)  # so long it would have gone on
     assert answer(page, f"runs/{run}")["line"]["step"] == step
     page.get_by_role("button", name="Go on", exact=True).click()
     expect(bar.locator(".state")).to_contain_text("running", timeout=WAIT_MS)
@@ -149,6 +100,10 @@ def change_the_learning_rate(page: Page) -> None:
     row.get_by_role("button", name="Set").click()
     expect(row.get_by_role("cell").first).to_have_text("0.0008", timeout=WAIT_MS)  # applied
     expect(row).not_to_contain_text("waiting")
+    row.get_by_label("new lr").fill("-1")
+    row.get_by_role("button", name="Set").click()
+    refused = page.get_by_role("log").locator(".message-refused")
+    expect(refused).to_contain_text("above 0")
     dialog.get_by_role("button", name="Close").click()
     expect(page.get_by_role("complementary", name="Journal and recipe")).to_contain_text("lr")
 
@@ -195,6 +150,21 @@ def undo_brings_them_back(page: Page) -> None:
     expect(page.get_by_role("log")).to_contain_text("Undo")
 
 
+def metrics_are_marked_from_an_edit_of_validation_samples_on(page: Page) -> None:
+    page.get_by_label("Filter", exact=True).fill("split = val")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Filter", exact=True)).to_have_value("split = val")
+    expect(page.locator(".selected")).to_contain_text("360 samples of")
+    page.get_by_role("gridcell").first.click()
+    page.keyboard.press("x")
+    question = page.get_by_role("dialog", name="Before you go on")
+    expect(question).to_contain_text("360 in val, which measures this run")
+    question.get_by_role("button", name="Go on").click()
+    page.get_by_role("link", name="Run", exact=True).click()
+    expect(page.locator(".note-warning")).to_contain_text("cannot be compared", timeout=WAIT_MS)
+    assert answer(page, f"runs/{id_of(page)}/curves")["edits_from_x"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_there_for_everybody(browser: Browser, finished: Path, scheme: str) -> None:
     """axe has nothing against any view; nothing fails, nothing is asked of another host; colours are the system's."""
@@ -235,6 +205,21 @@ def test_review_by_keyboard_alone_and_by_its_accessibility_tree(browser: Browser
         verdicts = suspect.get_by_role("group", name="Verdict")
         expect(verdicts.get_by_role("button")).to_have_count(4)
         heading = suspect.get_by_role("heading", name=re.compile("^Suspect 1: labelled . believed ."))
+        tree = watched.accessibility_tree()
+        names = {(node["role"], node["name"]) for node in tree}
+        assert ("region", "Suspected label error") in names
+        assert ("complementary", "How the ranking does") in names
+        for wanted in (
+            "^It is . keep the label K$",
+            "^It is . relabel Y$",
+            "^Neither discard it X$",
+            "^Later not sure S$",
+        ):
+            assert [1 for role, name in names if role == "button" and re.match(wanted, name)], wanted
+        pictures = [node["name"] for node in tree if node["role"] == "image"]
+        assert any(re.search("labelled .$", name) for name in pictures)
+        assert sum(name.startswith("typical ") for name in pictures) >= 8
+        assert all(node["name"] for node in tree if node["role"] in ("button", "link", "image", "combobox", "region"))
         seen = []
         for key, told in [("y", "Relabel 1 sample to believed"), ("k", "Tag 1 sample: ok"), ("x", "Discard 1 sample")]:
             before = suspect.get_by_role("heading").inner_text()

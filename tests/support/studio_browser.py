@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,14 @@ class Watched:
         """Open an address of the page, by its query."""
         self.page.goto(f"http://{self._host}/{query}")
 
+    def accessibility_tree(self) -> list[dict[str, str]]:
+        """What Chromium tells a screen reader: role and name of each node that is not ignored, in order."""
+        session = self.context.new_cdp_session(self.page)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        session.detach()
+        seen = [node for node in nodes if not node["ignored"]]
+        return [{name: node.get(name, {}).get("value") or "" for name in ("role", "name")} for node in seen]
+
     def axe(self) -> list[str]:
         """What axe finds against accessibility, one line each."""
         if not self.page.evaluate("'axe' in window"):
@@ -106,3 +115,24 @@ def write_mnist(shared: Path, file: Path, num: int = 2400) -> list[int]:
 
 def _bytes_of(file: Path, header: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=header)
+
+
+def command_of_fit(data: Path, run: Path, *flags: str) -> list[str]:
+    """A training on few digits, as a person types it."""
+    fit = [sys.executable, "-m", "litscope", "fit", str(data), "--run-dir", str(run), "--no-progress"]
+    return [*fit, "--batch-size", "64", "--val-split", "0.15", *flags]
+
+
+def id_of(page: Page) -> str:
+    """The id of the run that is open."""
+    found = re.search(r"[?&]run=([^&]+)", page.url)
+    assert found is not None
+    return found[1]
+
+
+def answer(page: Page, path: str) -> dict[str, Any]:
+    """What the service answers to the page's own browser, with its cookie."""
+    got = page.request.get(page.url.split("?")[0] + "api/" + path)
+    assert got.ok, got.text()
+    found: dict[str, Any] = got.json()
+    return found

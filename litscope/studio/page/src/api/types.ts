@@ -240,7 +240,7 @@ export interface Review {
   items: ReviewItem[];
   verdicts: { num: number; num_wrong: number; last: boolean[] };
   precision: { low: number; high: number; text: string } | null;
-  recall: { rank: number; low: number; high: number }[] | null;
+  recall: { rank: number; low: number | null; high: number | null }[] | null;
   stop: { should_stop: boolean; sentence: string };
   sentences: string[];
   warning: string | null;

@@ -7,6 +7,9 @@ import { number, tick } from "../logic/format.ts";
 import { joined, type Line, summary, tabled } from "../logic/series.ts";
 import { colour, DASHES, isDark, seriesColour } from "./colours.ts";
 
+/** How far from the pointer a mark is still under it, in pixels. */
+const NEAR = 5;
+
 export interface PlotMark {
   x: number;
   text: string;
@@ -44,6 +47,7 @@ export function Plot(props: PlotProps): JSX.Element {
   latest.current = props;
   const heading = useId();
   const [hovered, setHovered] = useState<number | null>(null);
+  const [near, setNear] = useState<string | null>(null);
   const form = `${lines.map((line) => `${line.name}:${line.style}:${line.isFaint}`).join("|")}|${isLog}|${isDark.value}|${xLabel}|${height}`;
   const data = joined(lines);
 
@@ -51,7 +55,7 @@ export function Plot(props: PlotProps): JSX.Element {
     const element = box.current;
     if (element === null) return;
     const made = new uPlot(
-      options(latest, element.clientWidth, height, isLog, sync, setHovered),
+      options(latest, element.clientWidth, height, isLog, sync, setHovered, setNear),
       [data.x, ...data.y] as uPlot.AlignedData,
       element,
     );
@@ -93,6 +97,7 @@ export function Plot(props: PlotProps): JSX.Element {
               {xLabel} {number(data.x[hovered])}
             </li>
           )}
+          {near !== null && <li class="plot-mark clip">▼ {near}</li>}
         </ul>
       </figcaption>
       <div ref={box} class="plot-box" style={{ minHeight: `${height}px` }} role="img" aria-label={words} />
@@ -172,6 +177,7 @@ function options(
   isLog: boolean,
   sync: string | undefined,
   hovered: (index: number | null) => void,
+  near: (text: string | null) => void,
 ): uPlot.Options {
   const { lines, yRange, brushed } = latest.current;
   const ink = colour("ink-soft");
@@ -216,7 +222,12 @@ function options(
     ],
     hooks: {
       draw: [(made) => drawMarks(made, latest.current)],
-      setCursor: [(made) => hovered(made.cursor.idx ?? null)],
+      setCursor: [
+        (made) => {
+          hovered(made.cursor.idx ?? null);
+          near(marksNear(made, latest.current.marks ?? []));
+        },
+      ],
       setSelect: [
         (made) => {
           const { left, width: wide } = made.select;
@@ -226,6 +237,14 @@ function options(
       ],
     },
   };
+}
+
+/** What the marks under the pointer say. */
+function marksNear(made: uPlot, marks: readonly PlotMark[]): string | null {
+  const left = made.cursor.left ?? -1;
+  if (left < 0) return null;
+  const found = marks.filter((mark) => Math.abs(made.valToPos(mark.x, "x") - left) <= NEAR);
+  return found.length === 0 ? null : found.map((mark) => mark.text).join("; ");
 }
 
 function drawMarks(made: uPlot, { marks = [], editsFrom = null }: PlotProps): void {

@@ -4,6 +4,7 @@ import { asProblem, runPath, tell } from "../api/http.ts";
 import type { Action, Answer, Chosen, Wish } from "../api/types.ts";
 import { counted } from "../logic/format.ts";
 import { route } from "./navigation.ts";
+import { detail as known } from "./store.ts";
 
 export interface Message {
   id: number;
@@ -96,7 +97,9 @@ export async function act(wish: Wish, doing: string): Promise<Answer | null> {
       settle(id, early.get(answer.action.id) ?? answer.action);
       early.delete(answer.action.id);
     }
-    dismissLater(id);
+    // Where nothing trains, nothing answers: the journal keeps it for the next time.
+    const state = known.value?.line.state;
+    if (state !== "running" && state !== "paused") dismissLater(id);
     return answer;
   } catch (error) {
     change(id, { kind: "refused", detail: asProblem(error).message });
@@ -113,6 +116,8 @@ function settle(id: number, action: Action): void {
   if (action.status === "applied") change(id, { kind: "done", detail: `Applied${at}.` });
   if (action.status === "refused") change(id, { kind: "refused", detail: action.reason ?? "Refused.", undo: null });
   if (action.status === "undone") change(id, { kind: "done", detail: `Undone${at}.`, undo: null });
+  // What waits, or was refused, stays until somebody has seen it.
+  if (action.status === "applied" || action.status === "undone") dismissLater(id);
 }
 
 export function heardOfActions(actions: Action[]): void {

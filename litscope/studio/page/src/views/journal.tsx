@@ -61,13 +61,14 @@ export function Entry({ action }: { action: Action }): JSX.Element {
       <div>
         <p>
           {action.text}
-          {action.note && <q>{action.note}</q>}
+          {action.why && <q>{action.why}</q>}
         </p>
         <p class="quiet">
           {action.status}
           {action.step !== null && ` at step ${count(action.step)}`} · {action.who} ·{" "}
           {ago(action.asked_at, Date.now() / 1000)}
         </p>
+        {action.note && <p class="quiet">{action.note}</p>}
         {action.reason && <p class="refused">{action.reason}</p>}
         {action.result && <p class="quiet">{resultText(action.result)}</p>}
       </div>

@@ -43,7 +43,7 @@ export function ReviewView({ run, known }: { run: string; known: RunDetail }): J
     if (item === undefined || (why !== null && verdict !== "later")) return;
     const one: Given = { id: item.sample.sample_id, verdict, action: null };
     given.value = [...given.value, one];
-    box.current?.focus();
+    box.current?.focus({ preventScroll: true });
     if (verdict === "later") return;
     void edit(what, { ids: [one.id] }, 1, more).then((answer) => {
       given.value =
@@ -69,7 +69,7 @@ export function ReviewView({ run, known }: { run: string; known: RunDetail }): J
     { keys: ["u", "arrowleft"], shown: "U ←", meaning: "take the last verdict back", run: takeBack },
   ]);
   const isThere = value !== null;
-  useEffect(() => box.current?.focus(), [run, split, isThere]);
+  useEffect(() => box.current?.focus({ preventScroll: true }), [run, split, isThere]);
 
   if (problem && value === null) return <Trouble problem={problem} />;
   if (value === null) return <Skeleton lines={8} height={48} />;
@@ -156,7 +156,6 @@ function Case({ run, item, isClosed, confirm, reject, discard, later }: CaseProp
           />
           <figcaption class="quiet clip" title={sample.key}>
             {sample.key}
-            {item.p_label !== null && ` · p(${label}) ${percent(item.p_label)}`}
           </figcaption>
         </figure>
         <Typical run={run} title={`typical ${believed}`} ids={item.typical_of_believed} />
@@ -207,7 +206,8 @@ function Typical({ run, title, ids }: { run: string; title: string; ids: number[
 
 function Progress(props: { review: Review; given: Given[]; takeBack: () => void; split: string }): JSX.Element {
   const { review, given, takeBack, split } = props;
-  const { verdicts, precision, recall } = review;
+  const { verdicts } = review;
+  const recall = (review.recall ?? []).filter((one) => one.low !== null && one.high !== null);
   return (
     <aside class="review-side" aria-label="How the ranking does">
       <h2>How the ranking does</h2>
@@ -231,16 +231,10 @@ function Progress(props: { review: Review; given: Given[]; takeBack: () => void;
               ))}
             </span>
           </p>
-          {precision !== null && <p>{precision.text}</p>}
         </>
       )}
       <p>{review.stop.sentence}</p>
-      {review.sentences.map((sentence) => (
-        <p key={sentence} class="quiet">
-          {sentence}
-        </p>
-      ))}
-      {recall !== null && recall.length > 0 && (
+      {recall.length > 0 && (
         <table>
           <thead>
             <tr>
@@ -260,6 +254,14 @@ function Progress(props: { review: Review; given: Given[]; takeBack: () => void;
           </tbody>
         </table>
       )}
+      <details>
+        <summary>What the numbers mean</summary>
+        {review.sentences.map((sentence) => (
+          <p key={sentence} class="quiet">
+            {sentence}
+          </p>
+        ))}
+      </details>
       <div class="buttons">
         <button type="button" aria-disabled={given.length === 0} onClick={takeBack}>
           <Icon name="undo" /> Take back
