@@ -179,7 +179,7 @@ def _best_of(run: RunDir) -> Path:
 def _missing(run: RunDir, which: str) -> RunError:
     folder = _checkpoint_folder(run)
     there = sorted(p.name for p in folder.glob("*.ckpt"))
-    listed = f"There are: {', '.join(there)}; give one with --resume PATH." if there else "There is none at all."
+    listed = f"There are: {', '.join(there)}; name one by its path." if there else "There is none at all."
     return RunError(f"The run {run.path} has no {which} checkpoint in {folder}. {listed}")
 
 

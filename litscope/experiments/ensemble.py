@@ -20,7 +20,7 @@ from scipy.special import softmax
 
 from litscope.console import number_of, warn
 from litscope.data.manifest import Manifest
-from litscope.errors import ConfigError, did_you_mean
+from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.evaluation.known_data import KnownData, with_decisions
 from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import OpenedRun
@@ -36,6 +36,9 @@ from litscope.uncertainty.proper import log_losses
 
 USUAL: Rule = "stacked"
 """The rule where nobody names one, and there is something to fit it on."""
+
+LEAST = 2
+"""Samples, or groups of them, without which nothing is compared."""
 
 FEW = 100
 """With fewer samples to learn from, a rule is not to be trusted much."""
@@ -63,6 +66,11 @@ class _Judged:
     logits: Floats
     label: Ids
     groups: NDArray[np.object_] | None
+
+    @property
+    def num_units(self) -> int:
+        """How many samples, or groups of them, there are."""
+        return len(self.label) if self.groups is None else len(set(self.groups.tolist()))
 
 
 def ensemble(
@@ -113,10 +121,17 @@ def ensemble(
     if base is not None and base.run is not None and base.manifest is not None:
         splits = _splits(base.manifest, members)
         data = _data(base.run, splits, dataset, data_dir)
-        judged = _judge(network, *data)
+        judged = _judge(network, members, *data)
     if rule in LEARNED and (judged is None or judged.split != "val"):
         raise ConfigError(f"--strategy {rule}: {_nothing_to_learn(members)}")
-    rule = rule or (USUAL if judged is not None and judged.split == "val" and len(judged.label) > 1 else "mean")
+    may_learn = judged is not None and judged.split == "val" and judged.num_units >= LEAST
+    if judged is not None and rule in LEARNED and not may_learn:
+        what = "sample" if judged.groups is None else "group"
+        raise ConfigError(
+            f"--strategy {rule}: only {number_of(judged.num_units, what)} validated every member, and a rule is judged "
+            "on others than it learns from. Use mean, median or vote, which learn nothing."
+        )
+    rule = rule or (USUAL if may_learn else "mean")
     fusion = Fusion(rule)
     if judged is not None and rule in LEARNED:
         fusion = fit_fusion(rule, judged.logits, judged.label)
@@ -196,12 +211,23 @@ def _data(
     return decided, {split: labelled[of_row[labelled] == split] for split in ("val", "test")}
 
 
-def _judge(network: Network, data: KnownData, rows: dict[str, Ids]) -> _Judged | None:
-    """What the members say of the samples that validated all of them; without any, of those that are new to all."""
+def _judge(network: Network, members: Sequence[Member], data: KnownData, rows: dict[str, Ids]) -> _Judged | None:
+    """What the members say of the samples that validated all of them; without any, of those that are new to all.
+
+    Raises:
+        RunError: for a member whose answers are no numbers.
+    """
     split = next((split for split in ("val", "test") if len(rows[split])), None)
     if split is None:
         return None
     ids, logits = network.parts(network.data_of(data.source, rows[split]))
+    for number, member in enumerate(members):
+        num_bad = int((~np.isfinite(logits[..., number, :, :])).any(-1).reshape(-1, len(ids)).any(0).sum())
+        if num_bad:
+            raise RunError(
+                f"{member.name} gives no numbers for {num_bad:,} of {number_of(len(ids), 'sample')} (nan or infinite), "
+                "and would spoil the answers of all. Leave it out, or give an earlier checkpoint of it."
+            )
     groups = data.source.manifest.groups
     own = (
         None
@@ -235,7 +261,7 @@ def _against(rule: Rule, judged: _Judged) -> tuple[dict[str, Against], list[dict
             for number in range(len(members))
         ]
         rivals = np.concatenate([members, np.stack(calibrated)])
-    against = against_best(fused, rivals, judged.label, judged.groups)
+    against = against_best(fused, rivals, judged.label, judged.groups) if judged.num_units >= LEAST else {}
     figures = [_figures(log_p, judged.label) for log_p in (*members, fused)]
     own = {name: replace(found, best_member=found.best_member % len(members)) for name, found in against.items()}
     return own, figures

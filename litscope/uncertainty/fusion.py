@@ -36,6 +36,12 @@ Apply = Callable[[Fusion, Floats], Floats]
 
 NUM_FOLDS = 5
 
+LEAST_UNITS = 20
+"""Samples, or groups of them, without which there is no verdict: of few the percentile interval is too narrow."""
+
+LEAST_GAIN = 5e-5
+"""What is less is shown as 0."""
+
 _GAP = 1e-6  # nats from the least NLL, at most, where the search for weights ends
 _MOST_STEPS = 2000
 
@@ -131,10 +137,13 @@ class Against:
 
     @property
     def verdict(self) -> str:
-        """better or worse, where the interval has 0 outside; else undecided."""
-        if self.gain.low is not None and self.gain.low > 0.0:
+        """better or worse, where the interval has 0 outside, in the four digits that are shown, and comes of at least
+        `LEAST_UNITS`; else undecided."""
+        if self.gain.num_units < LEAST_UNITS:
+            return "undecided"
+        if self.gain.low is not None and self.gain.low > LEAST_GAIN:
             return "better"
-        return "worse" if self.gain.high is not None and self.gain.high < 0.0 else "undecided"
+        return "worse" if self.gain.high is not None and self.gain.high < -LEAST_GAIN else "undecided"
 
 
 def against_best(

@@ -15,6 +15,7 @@ import torchvision.datasets
 from PIL import Image
 
 from litscope.data.sources.names import NAMES
+from litscope.data.sources.new import open_arrays, open_paths
 from litscope.data.sources.source import open_source
 from litscope.errors import DataError
 
@@ -75,6 +76,21 @@ def test_places_of_mnist(tmp_path, below, compressed):
     _mnist_files(tmp_path / below, compressed=compressed)
     source = open_source("mnist", data_dir=tmp_path, download=False)
     assert [len(source.manifest.ids(s)) for s in ("train", "val", "test")] == [36, 4, 10]
+
+
+def test_files_of_a_named_set_are_new_images_too_gray_ones_for_colours(tmp_path, mnist_dir):
+    like = {"kind": "image", "channels": 3, "dtype": "uint8"}
+    new, mnist = open_paths([mnist_dir], like=like), open_source("mnist", data_dir=mnist_dir)
+    assert (len(new.manifest), new.manifest.keys[0]) == (10_000, "test/00000")
+    ids = mnist.manifest.ids("test")
+    np.testing.assert_array_equal(new.reader.array, np.repeat(mnist.reader.array[ids], 3, 3))
+    assert "holds mnist: these are the 10,000 images of its test set" in new.notes[0]
+    _mnist_files(tmp_path / "FashionMNIST" / "raw", first=(9, 0, 0, 3, 0, 2, 7, 2, 5, 5))
+    assert len(open_paths([tmp_path], like={**like, "channels": 1}).manifest) == 10
+    with pytest.raises(DataError, match="cannot be joined with other paths"):
+        open_paths([tmp_path, mnist_dir], like=like)
+    with pytest.raises(DataError, match="has 1 channels of uint8; the model was trained on 4 of uint8"):
+        open_arrays(np.zeros((2, 8, 8), np.uint8), like={**like, "channels": 4})
 
 
 def test_fashion_mnist_has_class_names_in_the_order_of_its_labels(tmp_path):

@@ -309,6 +309,42 @@ def test_a_damaged_member_is_named(runs: list[Path], tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def test_a_member_without_numbers_is_named(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[1], tmp_path / "b")
+    file = RunDir(tmp_path / "b").best_checkpoint
+    checkpoint = torch.load(file, weights_only=True)
+    for name, value in checkpoint["state_dict"].items():
+        if name.endswith("weight"):
+            value.fill_(float("nan"))
+    for path in file.parent.glob("epoch*.ckpt"):
+        path.unlink()
+    file.unlink()
+    torch.save(checkpoint, file)
+    for rule in ("mean", "stacked"):
+        with pytest.raises(RunError, match=rf"{tmp_path / 'b'} gives no numbers for .* samples"):
+            ensemble([runs[0], tmp_path / "b"], rule, tmp_path / "no", **QUICK)
+    assert not (tmp_path / "no").exists()
+
+
+def test_of_one_sample_nothing_is_learned_and_of_few_nothing_is_claimed(runs: list[Path], tmp_path: Path) -> None:
+    for count in (1, 5):
+        for name in "ab":
+            shutil.copytree(runs["ab".index(name)], tmp_path / f"{name}{count}")
+            known = Manifest.read(RunDir(tmp_path / f"{name}{count}").manifest)
+            splits = known.splits.copy()
+            splits[known.ids("val")[count:]] = "train"
+            splits[splits == "test"] = "train"
+            known.with_splits(splits).write(RunDir(tmp_path / f"{name}{count}").manifest)
+    pair = [tmp_path / "a1", tmp_path / "b1"]
+    with pytest.raises(ConfigError, match="--strategy stacked: only 1 sample validated every member"):
+        ensemble(pair, "stacked", tmp_path / "no", **QUICK)
+    found = ensemble(pair, None, tmp_path / "one", **QUICK)
+    assert (found.rule, found.num_judged, found.against) == ("mean", 1, {})
+    found = ensemble([tmp_path / "a5", tmp_path / "b5"], None, tmp_path / "five", **QUICK)
+    assert (found.rule, found.num_judged) == ("stacked", 5)
+    assert {against.verdict for against in found.against.values()} == {"undecided"}
+
+
 @pytest.mark.slow
 def test_a_strangers_record_of_a_member_is_refused(runs: list[Path], tmp_path: Path) -> None:
     ensemble(runs[:2], "stacked", tmp_path / "joined", **QUICK)

@@ -12,7 +12,8 @@ from scipy.special import log_softmax, softmax
 
 from litscope.fusions import RULES, Fusion, Rule
 from litscope.models.networks.fusion import fuse_by
-from litscope.uncertainty.fusion import against_best, cross_fitted, fit_fusion
+from litscope.uncertainty.bootstrap import Interval
+from litscope.uncertainty.fusion import Against, against_best, cross_fitted, fit_fusion
 
 
 def logits_of(probs: list[list[list[float]]]) -> torch.Tensor:
@@ -201,7 +202,8 @@ def test_an_ensemble_is_held_against_its_best_member() -> None:
     assert (same.gain.value, same.gain.low, same.gain.high, same.verdict) == (0.0, 0.0, 0.0, "undecided")
     assert against_best(members.mean(0) * 0 - np.log(4), members, label)["nll"].verdict == "worse"
     in_two = against_best(apply(Fusion("mean"), z), members, label, np.arange(len(label)) % 2)["nll"]
-    assert in_two.gain.num_units == 2
+    assert (in_two.gain.num_units, in_two.verdict) == (2, "undecided")  # of two units no interval means anything
+    assert Against(0, 0.5, Interval(-1e-6, -2e-6, -1e-7, 100)).verdict == "undecided"  # it is shown as 0
 
 
 # ---- what is kept --------------------------------------------------------------------------------

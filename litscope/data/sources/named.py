@@ -16,7 +16,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,28 @@ def named_in(folder: Path) -> list[str]:
         for name, known in _FILES.items()
         if any(all(_existing(folder / below, file) for file in known.files) for below in known.folders)
     ]
+
+
+def tests_in(folder: Path) -> Listing | None:
+    """The test part of the named data set whose files lie in a folder; None where none lies there.
+
+    Raises:
+        DataError: if a file is damaged.
+    """
+    problem: DataError | None = None
+    for name in named_in(folder):
+        try:
+            rows = _look(name, folder)
+        except DataError as error:  # those of MNIST and Fashion-MNIST are called alike
+            problem = error
+            continue
+        if rows is not None and rows.pixels is not None:
+            ids = np.flatnonzero(rows.splits == "test")
+            keys = [str(rows.keys[number]) for number in ids]
+            return replace(rows, keys=keys, labels=rows.labels[ids], splits=rows.splits[ids], pixels=rows.pixels[ids])
+    if problem is not None:
+        raise problem
+    return None
 
 
 def _sought(name: str, data_dir: Path) -> str:

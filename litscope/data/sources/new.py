@@ -28,6 +28,7 @@ from litscope.data.sources.arrays import new_pixels, number_columns, table_keys
 from litscope.data.sources.columns import Asked
 from litscope.data.sources.folders import list_images
 from litscope.data.sources.lists import listed_images
+from litscope.data.sources.named import tests_in
 from litscope.data.sources.names import TABLE_SUFFIXES, require_paths
 from litscope.data.sources.shard_names import is_addressed
 from litscope.data.sources.sharded import list_addressed, list_shards, shard_reader
@@ -38,6 +39,8 @@ from litscope.errors import ConfigError, DataError
 
 Like = Source | Manifest | Mapping[str, Any]
 """What a model was trained on: the source, its manifest, or the manifest's `encoding`."""
+
+_COLOURS = 3
 
 _IN_MEMORY = Path("the array")
 """The place of data that have no file, in messages and keys."""
@@ -54,9 +57,10 @@ def open_paths(
     """Open new data to predict; no row has a label or a split.
 
     Args:
-        paths: for images: image files, folders (all images below them, whatever the folders are called), CSV or Parquet
-            lists, .npz arrays, or addresses of shards. For tables: CSV, Parquet or .npz files with the columns that the
-            model was trained on.
+        paths: for images: image files, folders (all images below them, whatever the folders are called; of one that
+            holds none, but the files of a named data set, the test set), CSV or Parquet lists, .npz arrays, or
+            addresses of shards; gray ones are three equal channels for a model of colours. For tables: CSV, Parquet or
+            .npz files with the columns that the model was trained on.
         like: the source or manifest that the model was trained on, or its `encoding`.
         image_column, image_root: of lists of images, as in `open_source`. Default: the column of the training list,
             where a list has it.
@@ -155,7 +159,7 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
             found = [str(path / key) for key in below]
             notes += said
             if not found:
-                raise DataError(f"{path} holds no images.")
+                return _new_named(path, encoding, is_alone=len(paths) == 1)
             keys += found
         elif path.suffix.lower() in TABLE_SUFFIXES:
             found, others, more = listed_images(path, asked, encoding.get("image_column"))
@@ -171,6 +175,17 @@ def _new_images(paths: Sequence[Path], encoding: Mapping[str, Any], asked: Asked
         require_astropy()
         notes += [] if rule is None else [f"{rule.words}, as in training"]
     return _New(keys, FileReader(Path.cwd(), keys, channels, dtype, axis, rule), extra, notes)
+
+
+def _new_named(folder: Path, encoding: Mapping[str, Any], is_alone: bool) -> _New:
+    """The test set of the named data set whose files lie in a folder without images."""
+    rows = tests_in(folder)
+    if rows is None or rows.pixels is None:
+        raise DataError(f"{folder} holds no images.")
+    if not is_alone:
+        raise DataError(f"{folder} holds {rows.name}: its images are in memory and cannot be joined with other paths.")
+    told = f"{folder} holds {rows.name}: these are the {len(rows.keys):,} images of its test set"
+    return _New(list(rows.keys), ArrayReader(_pixels(folder, rows.pixels, encoding, "last")), {}, [told])
 
 
 def _new_shards(paths: Sequence[Path], index: Path | None, channels: int, dtype: np.dtype[Any]) -> _New:
@@ -202,6 +217,8 @@ def _pixels(path: Path, x: npt.NDArray[Any], encoding: Mapping[str, Any], axis: 
     """(N, H, W, K) images of an array, if they are of the training images' kind."""
     channels, dtype = int(encoding["channels"]), np.dtype(encoding["dtype"])
     pixels = new_pixels(path, x, channels, axis)
+    if pixels.shape[3] == 1 and channels == _COLOURS:  # as gray files are decoded
+        pixels = pixels.repeat(channels, 3)
     if (pixels.shape[3], pixels.dtype) != (channels, dtype):
         raise DataError(
             f"{path} has {pixels.shape[3]} channels of {pixels.dtype}; the model was trained on {channels} of {dtype}."
