@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 from litscope.config.flags import parse
@@ -93,3 +95,44 @@ def test_cifar10_trains_in_bfloat16_and_resumes(cifar10_small: Path, in_tmp: Pat
     result = fit(resume="run", epochs=2)
     assert result.summary["precision"] == "bf16-mixed"
     assert result.summary["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_the_story_of_the_lenses_runs_to_its_end(spacewarps: Path, in_tmp: Path) -> None:
+    """Every command of it, in small; the numbers are those of docs/lenses.md at its size alone."""
+    words = [
+        "--data",
+        str(spacewarps / "samples.csv"),
+        "--out",
+        "lenses",
+        "--epochs",
+        "1",
+        "--folds",
+        "2",
+        "--members",
+        "2",
+    ]
+    script = [sys.executable, str(RECIPES / "spacewarps.py"), *words]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=900)
+    told = done.stdout
+    assert len([line for line in told.splitlines() if line.startswith("$ litscope ")]) == 13
+    assert "TPR at FPR 0.001                -  68 negatives are too few" in told
+    assert "learned on 256 out-of-fold predictions" in told
+    folds = pq.read_table(in_tmp / "lenses" / "runs" / "cv-1" / "out-of-fold.parquet")
+    assert len(set(zip(folds["group"].to_pylist(), folds["fold"].to_pylist(), strict=True))) == 237, "no group in two"
+    ambiguous = pacsv.read_csv(in_tmp / "lenses" / "ambiguous.csv")
+    assert ambiguous.num_rows == 87
+    assert {"prediction", "set", "p_1"} <= set(ambiguous.column_names)
+    tables = [line for line in told.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert [line.split(" | ")[0][2:] for line in tables] == [
+        "0.3",
+        "0.7",
+        "2.0",
+        "2.3",
+        "2.7",
+        "3.0",
+        "1.0",
+        "1.3",
+        "1.7",
+    ]
+    assert sum(int(line.split(" | ")[1]) for line in tables) == 256 + 87
