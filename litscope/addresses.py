@@ -26,6 +26,7 @@ VARIABLE = "LITSCOPE_ADDRESSES"
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PIPE = re.compile(r"\s*pipe:", re.IGNORECASE)
 _SPLIT = re.compile(r"((?:train|val|test)=)?(.*)", re.DOTALL)
+_PUNCTUATION = ".,:;"
 _ANYWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -60,8 +61,15 @@ def scrubbed(text: str) -> str:
 
     >>> scrubbed("403 Forbidden for 'https://host/x?Signature=abc', try again")
     "403 Forbidden for 'https://host/x?***', try again"
+    >>> scrubbed("https://host/x?Signature=abc: gone"), scrubbed("see https://host/x?Signature=abc.")
+    ('https://host/x?***: gone', 'see https://host/x?***.')
     """
-    return BETWEEN.join(_ANYWHERE.sub(lambda match: shown(match[0]), part) for part in text.split(BETWEEN))
+
+    def cut(match: re.Match[str]) -> str:
+        url = match[0].rstrip(_PUNCTUATION)
+        return shown(url) + match[0][len(url) :]
+
+    return BETWEEN.join(_ANYWHERE.sub(cut, part) for part in text.split(BETWEEN))
 
 
 def is_cut(text: str) -> bool:
@@ -114,7 +122,7 @@ def hidden(text: str) -> str:
                 )
     if new:
         os.environ[VARIABLE] = json.dumps(known | new)
-    return scrubbed(text)
+    return BETWEEN.join(_ANYWHERE.sub(lambda match: shown(match[0]), part) for part in text.split(BETWEEN))
 
 
 def revealed(text: str) -> str:

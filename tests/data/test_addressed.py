@@ -190,3 +190,10 @@ def test_a_data_module_takes_addresses() -> None:
         ClassificationData("digits", train_urls="one/train-0.tar")
     with pytest.raises(ConfigError, match="no train_urls to go with it"):
         ClassificationData(val_urls="one/train-0.tar")
+
+
+def test_a_cache_that_cannot_be_made_is_told_before_headers_are_read(folder: Path) -> None:
+    """After all headers were read, it was only said that there is no such file."""
+    (folder / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot be kept in .*file/indices .*Give another --cache-dir"):
+        find_shards("one/train-0.tar", folder / "file")

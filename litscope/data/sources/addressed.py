@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,7 @@ from litscope.data.storage.retries import looking
 from litscope.data.storage.store import Store, Unanswered
 from litscope.data.storage.urls import folder_of, join, local_path, name_of, place_of
 from litscope.errors import ConfigError, DataError
+from litscope.rundir import whole_file
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -236,8 +236,9 @@ class _Finder:
             return _Part(Index.read(path), folder_of(file))
         copy = self._kept / _key([shown(file), *looking.ask(lambda: (self.store.size(file), self.store.version(file)))])
         if not (copy / FILE).exists():
-            copy.mkdir(parents=True, exist_ok=True)
-            _write_whole(copy / FILE, looking.ask(lambda: self.store.read_all(file)))
+            _make(copy)
+            with whole_file(copy / FILE) as out:
+                out.write(looking.ask(lambda: self.store.read_all(file)))
         return _Part(Index.read(copy / FILE), folder_of(file))
 
     def _made(self, tars: Mapping[str, str]) -> Index:
@@ -248,9 +249,9 @@ class _Finder:
         folder = self._kept / _key([asdict(Asked()), *facts])
         if (folder / FILE).exists():
             return Index.read(folder / FILE)
+        _make(folder)  # before the headers are read, which may take long
         made = index_tars(opened, Asked(), num_threads=_SHARDS_AT_ONCE, progress=self._progress)
         self.notes += made.notes
-        folder.mkdir(parents=True, exist_ok=True)
         made.index.write(folder)
         return made.index
 
@@ -326,10 +327,12 @@ def _key(facts: Sequence[object]) -> str:
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
-def _write_whole(file: Path, content: bytes) -> None:
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    aside.replace(file)
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"The index of shards cannot be kept in {folder.parent} ({error.strerror})"
+        raise DataError(f"{said}. Give another --cache-dir, or set LITSCOPE_CACHE.") from error
 
 
 # ---- several indices as one --------------------------------------------------------------------
