@@ -49,6 +49,7 @@ EXTRAS = {
     "onnx": "onnxruntime",
     "s3": "s3fs",
     "gcs": "gcsfs",
+    "grpc": "grpcio",
 }
 """Extra -> the module that it brings."""
 

@@ -22,6 +22,7 @@ def studio(argv: list[str]) -> int:
     parser = make_parser(studio)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or folders that hold runs (default: runs/)")
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on; 0: any")
+    parser.add_argument("--grpc-port", type=int, metavar="N", help="also answer gRPC there (default: not); 0: any")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address only")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--token", help="what opens it, 16 characters or more (default: a random one)")
@@ -45,11 +46,18 @@ def studio(argv: list[str]) -> int:
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
         server = _server(given)
-        facts = {"address": server.address, "port": server.bound.port, "runs": given["runs"] or ["runs"]}
+        facts = {
+            "address": server.address,
+            "port": server.bound.port,
+            "grpc": server.rpc_address,
+            "runs": given["runs"] or ["runs"],
+        }
     if as_json:
         show_json(facts, out)
     else:
         write(f"litscope studio: {server.address}", out)
+        if server.rpc_address is not None:
+            write(f"litscope studio: gRPC at {server.rpc_address}, with that token", out)
         if given["beside"] is None:
             say("Ctrl-C ends it; runs go on.")
     out.flush()
@@ -76,6 +84,7 @@ def _server(given: dict[str, Any]) -> Server:
         given["keyfile"],
         given["idle_timeout"],
         given["beside"],
+        given["grpc_port"],
     )
     served.check()
     be_brief()

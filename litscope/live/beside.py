@@ -38,7 +38,7 @@ def why_no_studio(folder: Path) -> str | None:
     )
 
 
-def start_studio(folder: Path, idle_s: float = IDLE_S) -> subprocess.Popen[bytes] | None:
+def start_studio(folder: Path, idle_s: float = IDLE_S, grpc_port: int | None = None) -> subprocess.Popen[bytes] | None:
     """Start a studio over a folder of runs; it prints its address on standard error. None where `SWITCH` forbids it.
 
     It is no part of this process's group: Ctrl-C ends the training, and the page shows how it ended.
@@ -46,6 +46,7 @@ def start_studio(folder: Path, idle_s: float = IDLE_S) -> subprocess.Popen[bytes
     Args:
         folder: made if it is missing.
         idle_s: as `IDLE_S`.
+        grpc_port: where it also answers gRPC; 0: any; None: it does not.
 
     Raises:
         ConfigError: in a batch job.
@@ -56,6 +57,7 @@ def start_studio(folder: Path, idle_s: float = IDLE_S) -> subprocess.Popen[bytes
         return None
     folder.mkdir(parents=True, exist_ok=True)
     words = ["studio", str(folder.absolute()), "--idle-timeout", f"{idle_s:g}", "--beside", str(os.getpid())]
+    words += [] if grpc_port is None else ["--grpc-port", str(grpc_port)]
     without = {name: value for name, value in os.environ.items() if name not in _OF_RANKS}
     return subprocess.Popen(
         [sys.executable, "-m", "litscope", *words],

@@ -263,7 +263,8 @@ PLATES = [
 ]
 PLATES += ["delivery", "data", "data/reading", "data/sources", "models", "models/learning", "models/networks"]
 PLATES += ["curation", "ledger", "ledger/journal", "ledger/scoring", "live", "watch"]
-PLATES += ["studio", "studio/runs", "studio/samples", "studio/doors", "studio/report"]
+PLATES += ["studio", "studio/runs", "studio/samples", "studio/doors", "studio/doors/console", "studio/doors/rpc"]
+PLATES += ["studio/report"]
 
 
 @pytest.mark.parametrize("place", PLATES)

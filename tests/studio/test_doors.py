@@ -1,4 +1,4 @@
-"""One contract for every door of the studio: the service itself, HTTP over a socket, the console. On a small run."""
+"""One contract for every door of the studio: the service itself, HTTP and gRPC over sockets, the console."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from acted_runs import DEAD, set_process
 from asked_runs import act, asked_run, write_images
 from console_door import OfConsole
 from doors import Door, OfHttp, OfService, Refused, only_run, served, studio_over
+from grpc_door import OfGrpc, served_by_grpc
 
 from litscope.ledger.journal.actions import answer, entries
 from litscope.rundir import RunDir
 
-DOORS = ("service", "http", "console")
+DOORS = ("service", "http", "grpc", "console")
 
 
 @pytest.fixture(params=DOORS)
@@ -37,6 +38,10 @@ def door(kind: str, run: RunDir, tmp_path: Path) -> Iterator[Door]:
         return
     if kind == "console":
         yield OfConsole(studio)
+        return
+    if kind == "grpc":
+        with served_by_grpc(studio) as (channel, _):
+            yield channel
         return
     with served(studio) as (http, _):
         yield http
@@ -340,6 +345,9 @@ def test_a_picture(kind: str, door: Door, name: str, tmp_path: Path) -> None:
         assert (tmp_path / "3.png").read_bytes()[:4] == b"\x89PNG"
         with pytest.raises(Refused, match="is there already"):
             door.said(f"image 3 {tmp_path}/3.png")
+        return
+    if isinstance(door, OfGrpc):
+        assert door.ask("image", name, sample_id=3, side=96)["content"][:4] == b"\x89PNG"
         return
     if not isinstance(door, OfHttp):
         assert door.studio.image(name, 3, 96).content[:4] == b"\x89PNG"  # type: ignore[attr-defined]

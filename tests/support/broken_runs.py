@@ -39,7 +39,13 @@ def broken(kind: str, run: RunDir) -> None:
             run.epoch_metrics.mkdir()
 
 
-BROKEN: tuple[str, ...] = ("no recipe", "a recipe that is none", "a recipe of another program", "no manifest", "half a manifest")
+BROKEN: tuple[str, ...] = (
+    "no recipe",
+    "a recipe that is none",
+    "a recipe of another program",
+    "no manifest",
+    "half a manifest",
+)
 BROKEN += ("half a summary", "a summary that is a list", "half a part", "metrics of another program")
 BROKEN += ("a journal of another program", "attempts of another program", "nothing but signals")
 BROKEN += ("a folder in place of a file",)

@@ -10,6 +10,7 @@
     serving         a socket, a token, a server
     limits          how much may be asked at once
     console/        a command line
+    rpc/            gRPC
 
 Who may come in: `commands`.
 """

@@ -10,14 +10,18 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import uvicorn
 
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, MissingExtra
 from litscope.studio.doors.http import make_app
 from litscope.studio.doors.security import Bound, Guard, Receive, Scope, Send, is_loopback
 from litscope.studio.service import Studio
+
+if TYPE_CHECKING:
+    from litscope.studio.doors.rpc.server import RpcServer
 
 FIRST_PORT, NUM_PORTS = 7860, 20
 """Without --port, the first of these that is free."""
@@ -38,6 +42,7 @@ class Served:
         certfile, keyfile: for https.
         idle_s: end when nobody has asked anything for so many seconds; None: never.
         beside: count these only once that process has ended.
+        grpc_port: also answer gRPC there; 0: any that is free; None: do not.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +53,7 @@ class Served:
     keyfile: Path | None = None
     idle_s: float | None = None
     beside: int | None = None
+    grpc_port: int | None = None
 
     def check(self) -> None:
         """Refuse what is not safe, or cannot be.
@@ -69,6 +75,8 @@ class Served:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
                 raise ConfigError(f"--allow-origin {origin}: it is like https://hub.example, without a path.")
+        if self.grpc_port is not None and not 0 <= self.grpc_port <= 65535:
+            raise ConfigError(f"--grpc-port {self.grpc_port}: it is 0 (any that is free) to 65535.")
         if (self.certfile is None) != (self.keyfile is None):
             raise ConfigError("--certfile and --keyfile belong together.")
 
@@ -82,9 +90,11 @@ class Server:
 
     Attributes:
         bound: where.
+        rpc: the gRPC server beside it; None: there is none.
 
     Raises:
         ConfigError: if it cannot be bound, or a certificate cannot be read.
+        MissingExtra: with a port for gRPC, where grpcio is not installed.
     """
 
     def __init__(self, studio: Studio, served: Served) -> None:
@@ -116,11 +126,32 @@ class Server:
             raise ConfigError(f"--certfile {served.certfile}, --keyfile {served.keyfile}: {error}.") from error
         self._server = _Server(config)
         self._server.closing = app.state.closing
+        self.rpc = None if served.grpc_port is None else self._rpc_server(studio, served.grpc_port, token)
 
     @property
     def address(self) -> str:
         """Where a person opens it, with the token."""
         return f"{self.bound.address}?token={self.bound.token}"
+
+    def _rpc_server(self, studio: Studio, port: int, token: str) -> RpcServer:
+        try:
+            from litscope.studio.doors.rpc.server import RpcServer
+        except ImportError as error:
+            self._socket.close()
+            raise MissingExtra("grpcio", "grpc", "--grpc-port") from error
+        try:
+            return RpcServer(studio, self._served.host, port, token, self._served.certfile, self._served.keyfile)
+        except ConfigError:
+            self._socket.close()
+            raise
+
+    @property
+    def rpc_address(self) -> str | None:
+        """Where gRPC is asked, HOST:PORT; None: nowhere."""
+        if self.rpc is None:
+            return None
+        host = urlsplit(self.bound.address).hostname or self.bound.host
+        return f"{f'[{host}]' if ':' in host else host}:{self.rpc.port}"
 
     def serve(self) -> None:
         """Serve until Ctrl-C, SIGTERM, `stop`, or until nobody has asked for long enough."""
@@ -132,18 +163,25 @@ class Server:
 
     async def _serve(self) -> None:
         watching = asyncio.create_task(self._end_when_idle())
+        if self.rpc is not None:
+            self.rpc.start()
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
             watching.cancel()
+            if self.rpc is not None:
+                await asyncio.to_thread(self.rpc.stop)
 
     async def _end_when_idle(self) -> None:
         idle_s = self._served.idle_s
         while idle_s is not None and not self._server.should_exit:
             if self._served.beside is not None and _lives(self._served.beside):
                 self._last_asked = time.monotonic()
-            left = self._last_asked + idle_s - time.monotonic()
-            if left <= 0 and not self._num_open:
+            asked, num_open = self._last_asked, self._num_open
+            if self.rpc is not None:
+                asked, num_open = max(asked, self.rpc.calls.last_asked), num_open + self.rpc.calls.num_open
+            left = asked + idle_s - time.monotonic()
+            if left <= 0 and not num_open:
                 self.stop()
                 return
             await asyncio.sleep(min(max(left, 0.05), 1.0))

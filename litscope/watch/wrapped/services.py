@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import subprocess
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from litscope.console import say, shell_word
+from litscope.errors import MissingExtra
 from litscope.live.beside import open_console, start_studio, why_no_studio
 from litscope.watch.wrapped import registry, shapes
 from litscope.watch.wrapped.processes import is_first_process
@@ -21,12 +23,13 @@ _served: list[subprocess.Popen[bytes]] = []
 """The studio that this process started, if it did."""
 
 
-def serve(serving_grpc: bool = False, serving_cli: bool = False, **_: Any) -> None:
+def serve(serving_grpc: bool = False, serving_cli: bool = False, grpc_port: int = 0, **_: Any) -> None:
     """Say where the run's folder is, and open the studio over it: in the first process, and not in a batch job.
 
     Args:
-        serving_grpc: there is no gRPC door; a line says so.
+        serving_grpc: the studio answers gRPC, too; without grpcio a line says how to install it.
         serving_cli: also open `litscope console` in a terminal of its own; where that is not possible, say how to.
+        grpc_port: where gRPC is answered; 0: at any port that is free.
     """
     watched = current()
     if watched.run is None:
@@ -34,8 +37,6 @@ def serve(serving_grpc: bool = False, serving_cli: bool = False, **_: Any) -> No
     session = watched.session
     where = watched.run.path if watched.run else session.asked_folder or f"a new folder in {session.parent}/"
     say(f"litscope: the run is recorded in {where}. Read and steer it: litscope --help.")
-    if serving_grpc:
-        say("litscope: there is no gRPC door. Programs ask the studio over HTTP: docs/studio.md#for-programs.")
     if not is_first_process() or _served:
         return
     folder = (
@@ -45,8 +46,16 @@ def serve(serving_grpc: bool = False, serving_cli: bool = False, **_: Any) -> No
         _open_console(watched.run.path if watched.run and watched.run.path.is_dir() else folder)
     if (why := why_no_studio(folder)) is not None:
         say(f"litscope: no studio is opened. {why}")
-    elif (process := start_studio(folder)) is not None:
+    elif (process := start_studio(folder, grpc_port=_rpc_port(grpc_port) if serving_grpc else None)) is not None:
         _served.append(process)
+
+
+def _rpc_port(port: int) -> int | None:
+    """The port, if gRPC is installed."""
+    if importlib.util.find_spec("grpc") and importlib.util.find_spec("grpc_reflection"):
+        return port
+    say(f"litscope: {MissingExtra('grpcio', 'grpc', 'serving_grpc')} The studio answers over HTTP.")
+    return None
 
 
 def _open_console(folder: Path) -> None:
