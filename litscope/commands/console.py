@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -81,4 +82,6 @@ def _converse(here: Console) -> None:
     if here.run is None:
         say("There is no run here yet.")
     say("`help` lists what can be typed, Tab completes, Ctrl-D leaves; runs go on.")
-    converse(here, _print)
+    if converse(here, _print):
+        sys.stdout.flush()
+        os._exit(0)  # DuckDB must not compute while the interpreter is taken apart

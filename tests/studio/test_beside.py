@@ -112,9 +112,10 @@ def test_a_watched_script_opens_it_and_keeps_it(in_tmp: Path, monkeypatch: pytes
     import litscope.watch as wl
 
     monkeypatch.setenv("LITSCOPE_STUDIO", "1")
-    wl.serve(serving_grpc=False, serving_cli=False)
+    wl.serve(serving_grpc=True, serving_cli=False)
     try:
         pid = until(lambda: studio_pid(in_tmp / "runs"))
+        assert b"\0--grpc-port\0" + b"0\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
         began = time.monotonic()
         wl.keep_serving(timeout=0.5)
         assert time.monotonic() - began < 30

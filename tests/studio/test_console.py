@@ -266,14 +266,22 @@ def test_the_trainers_answer_is_waited_for(run: RunDir, tmp_path: Path) -> None:
     assert "--wait -1: it is 0 to" in str(console.answer("lr 7 --wait -1").error)
 
 
+_WITH_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_at_a_terminal(run: RunDir, tmp_path: Path) -> None:
     """Tab, Ctrl-C at the prompt and in an answer, Ctrl-D; the history is its owner's only."""
     controller, terminal = pty.openpty()
     cache = tmp_path / "cache"
     environment = {**os.environ, "TERM": "xterm", "LITSCOPE_CACHE": str(cache), "PROMPT_TOOLKIT_NO_CPR": "1"}
     line = [sys.executable, "-m", "litscope", "console", str(run.path)]
+    controlled = [sys.executable, "-c", _WITH_TERMINAL, *line]
     process = subprocess.Popen(
-        line, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
+        controlled, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
     )
     os.close(terminal)
     seen = ""
@@ -300,8 +308,17 @@ def test_at_a_terminal(run: RunDir, tmp_path: Path) -> None:
         type_in("discard 3")
         type_in("\x03")
         until("one>")
+        type_in("sql select count(*) from range(100000000) a, range(100000) b\r")
+        until("range(100000) b")
+        time.sleep(2)
+        began = time.monotonic()
+        type_in("\x03")
+        until("interrupted")
+        assert time.monotonic() - began < 10, "long before the limit of a query"
+        until("one>")
         type_in("count nonsense\r")
         until("error: 'nonsense' is no column")
+        until("one>")
         type_in("\x04")
         assert process.wait(30) == 0
     finally:

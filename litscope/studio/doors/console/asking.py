@@ -60,7 +60,7 @@ def answer(console: Console, verb: str, given: Given) -> Any:
         verb: its first name.
         given: as `typed.parse` found them.
     """
-    if verb in _ACTS:
+    if verb in ACTS:
         return _acted(console, verb, given)
     return _QUESTIONS[verb](console, given)
 
@@ -211,7 +211,7 @@ _QUESTIONS: dict[str, Callable[[Console, Given], Any]] = {
 
 # ---- acting ------------------------------------------------------------------------------------
 
-_ACTS: dict[str, What] = {
+ACTS: dict[str, What] = {
     "tag": "tag",
     "untag": "untag",
     "discard": "discard",
@@ -230,7 +230,7 @@ _ACTS: dict[str, What] = {
 
 
 def _acted(console: Console, verb: str, given: Given) -> Requested:
-    what, settings = _ACTS[verb], None
+    what, settings = ACTS[verb], None
     if what == "set":
         words = [f"lr={given['lr']}"] if verb == "lr" else given["settings"]
         settings = dict(map(typed_setting, words))

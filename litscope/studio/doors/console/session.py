@@ -8,9 +8,9 @@ from typing import Any
 
 from litscope.errors import ConfigError, LedgerError, LitscopeError, RunError, did_you_mean
 from litscope.studio.doors import limits
-from litscope.studio.doors.console.asking import answer
+from litscope.studio.doors.console.asking import ACTS, answer
 from litscope.studio.doors.console.shown import lines_of
-from litscope.studio.doors.console.typed import parse
+from litscope.studio.doors.console.typed import parse, tokens
 from litscope.studio.doors.console.verbs import VERBS
 from litscope.studio.refusals import AskedWrong, NotThere
 from litscope.studio.runs.lines import RunLine
@@ -103,6 +103,11 @@ class Console:
         except OSError as error:
             why = LedgerError(f"A file cannot be read or written: {error}.")
             return Answered(text, verb, None, why)
+
+    def is_action(self, line: str) -> bool:
+        """Whether a line would change something."""
+        found = next(tokens(line), None)
+        return found is not None and found.text in ACTS
 
     def answers(self, lines: Iterable[str], keep_going: bool = False) -> Iterator[Answered]:
         """What the lines of a script come to, up to the first refusal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from litscope.console import one_line
 from litscope.data.reading.cache import default_folder
 from litscope.errors import LitscopeError
 from litscope.studio.doors.console.offers import Offers
-from litscope.studio.doors.console.session import Console
+from litscope.studio.doors.console.session import Answered, Console
+
+WAKE_S = 0.2
+"""So often Ctrl-C is looked for."""
+
+_ASKING = "litscope-asking"
 
 Show = Callable[[Sequence[str]], None]
 
@@ -25,13 +31,16 @@ HISTORY = "console_history"
 """In the cache folder; only its owner can read it."""
 
 
-def converse(console: Console, show: Show, **options: Any) -> None:
-    """Answer the lines of a person until `exit` or Ctrl-D. Ctrl-C drops a line, or ends what it asks.
+def converse(console: Console, show: Show, **options: Any) -> bool:
+    """Answer the lines of a person until `exit` or Ctrl-D. Ctrl-C drops a line, or no longer waits for its answer.
 
     Args:
         console: answers.
         show: prints lines.
         options: of the prompt: where it reads and writes.
+
+    Returns:
+        Whether a query that nobody waits for still computes, in a thread that ends with this process.
     """
     session: PromptSession[str] = PromptSession(
         history=_history(),
@@ -49,14 +58,44 @@ def converse(console: Console, show: Show, **options: Any) -> None:
         except KeyboardInterrupt:
             continue
         except EOFError:
-            return
+            break
         try:
-            found = console.answer(line)
+            found = _interruptible(console, line)
             show(found.lines())
             waiting.note(found.found)
             show(list(waiting.news()))
         except KeyboardInterrupt:
             show(["interrupted"])
+    return any(thread.name == _ASKING for thread in threading.enumerate())
+
+
+def _interruptible(console: Console, line: str) -> Answered:
+    """The answer to a line.
+
+    A question is asked in a thread of its own, because a query that computes hears no Ctrl-C: nobody waits for it any
+    more, and it ends at its limit. An action is asked here, so that none is taken up afterwards.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    if console.is_action(line):
+        return console.answer(line)
+    found: list[Answered] = []
+    failed: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            found.append(console.answer(line))
+        except BaseException as error:  # noqa: BLE001 - raised where the person is
+            failed.append(error)
+
+    asking = threading.Thread(target=ask, name=_ASKING, daemon=True)
+    asking.start()
+    while asking.is_alive():
+        asking.join(WAKE_S)
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 class _Waiting:
