@@ -51,6 +51,14 @@ def test_a_grade_over_the_largest_is_the_share_of_the_positive_class(tmp_path: P
     assert shares.soft_labels[1, 1] == np.float32(0.9), "nothing above 1: they are shares"
 
 
+def test_grades_are_written_as_the_features_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("x;label;grade\n0,5;0;0,3\n1,5;1;3,0\n2,5;0;\n3,5;1;2,7\n")
+    source = opened(path, "grade")
+    assert source.soft_labels is not None
+    np.testing.assert_allclose(source.soft_labels[:, 1], np.array([0.3, 3, np.nan, 2.7]) / 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize("target", [None, "none"])
 def test_without_a_label_column_half_decides(tmp_path: Path, target: str | None) -> None:
     header = "x,label,grade" if target else "x,y,grade"

@@ -59,8 +59,10 @@ def list_rows(path: Path, asked: Asked, is_trained_on: bool = True) -> Listing:
     if image and group is None and asked.group_column is None and GROUP_COLUMN in table.column_names:
         group = GROUP_COLUMN
         notes.append(f"rows of one {group!r} stay in one split (--group-column none: they need not)")
-    grades, more = soft_labels.grades_in(path, table, graded, asked.soft_label_max) if graded else (None, [])
-    notes += more
+    grades = None
+    if graded:
+        grades, more = soft_labels.grades_in(path, table, graded, asked.soft_label_max, file.separator)
+        notes += more
     if label is None:
         assert grades is not None
         labels, classes, more = soft_labels.labels_of(grades, graded)

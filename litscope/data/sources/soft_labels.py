@@ -65,17 +65,20 @@ def has_no_label_column(asked: Asked, names: Sequence[str], usual: bool) -> bool
     return not usual if asked.target is None else asked.target == NONE and NONE not in names
 
 
-def grades_in(path: Path, table: pa.Table, columns: Sequence[str], most: float | None) -> tuple[Grades, list[str]]:
+def grades_in(
+    path: Path, table: pa.Table, columns: Sequence[str], most: float | None, separator: str | None
+) -> tuple[Grades, list[str]]:
     """(N, K) shares from 0 to 1, NaN where a row has none, of one column or of one for each class; lines about them.
 
     Args:
         most: what a single column is divided by; None: as the module says.
+        separator: of the CSV file that the table is from; beside semicolons 0,7 is a number as it is in the features.
 
     Raises:
         DataError: for a grade that is no number, is below 0 or above `most`.
         ConfigError: for `most` of several columns.
     """
-    raw = np.stack([_numbers(path, table[name], name) for name in columns], axis=1)
+    raw = np.stack([_numbers(path, table[name], name, separator) for name in columns], axis=1)
     for k, name in enumerate(columns):
         wrong = np.flatnonzero(raw[:, k] < 0)
         if len(wrong):
@@ -184,13 +187,13 @@ def put_second(rows: Listing, positive: str) -> None:
     rows.notes.append(f"positive class: {positive!r}")
 
 
-def _numbers(path: Path, values: pa.ChunkedArray, name: str) -> Grades:
+def _numbers(path: Path, values: pa.ChunkedArray, name: str, separator: str | None) -> Grades:
     """(N,) float64, NaN in gaps."""
     if pa.types.is_null(values.type):
         return np.full(len(values), np.nan)
     if numbers.is_text(values.type):
         texts = numbers.known_texts(values, NUMBER_GAPS)
-        found = numbers.parse(texts, numbers.Marks())
+        found = numbers.parse(texts, numbers.recognise(texts, separator == ";")[0])
         odd = np.flatnonzero(pc.and_(pc.is_valid(texts), pc.is_null(found)).to_numpy(zero_copy_only=False))
         if len(odd):
             raise DataError(
@@ -203,7 +206,7 @@ def _numbers(path: Path, values: pa.ChunkedArray, name: str) -> Grades:
         raise DataError(f"{path}: the column {name!r} is of type {values.type}; a grade is a number.")
     else:
         found = values
-    array: Grades = found.cast(pa.float64()).to_numpy().astype(np.float64)
+    array: Grades = found.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
     if np.isinf(array).any():
         row = int(np.flatnonzero(np.isinf(array))[0]) + 1
         raise DataError(f"{path}: {name!r} is infinite in row {row:,} below the header; a grade is a number.")
