@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"),
 ]
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)  # of a machine that does much else
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_samples_are_chosen_by_click_shift_drag_and_all_and_acted_on_by_keys(wat
     expect(page.get_by_label("Filter", exact=True)).to_be_focused()
     page.keyboard.press("Escape")
     page.keyboard.press("f")
-    expect(page.get_by_role("complementary", name=re.compile("(?i)facets|what these"))).to_be_visible()
+    expect(page.get_by_role("complementary", name="What these samples are")).to_be_visible()
     assert "facets=1" in page.url
     page.keyboard.press("?")
     legend = page.get_by_role("dialog", name="Keys")
@@ -177,7 +177,8 @@ def test_the_map_shows_what_is_hovered_and_its_lasso_opens_what_it_holds(watched
     near = page.locator(".map-near img")
     for share in (0.06, 0.10, 0.16, 0.24, 0.34):  # well learned samples are at the top, on the left
         page.mouse.move(bounds["x"] + bounds["width"] * share, bounds["y"] + 34, steps=3)
-        page.wait_for_load_state("networkidle")
+        with page.expect_response("**/map/near?*"):
+            page.mouse.move(bounds["x"] + bounds["width"] * share + 1, bounds["y"] + 34)
         if near.count():
             break
     expect(near.first).to_be_visible()
@@ -285,6 +286,8 @@ def test_what_is_on_its_way_has_its_form_and_what_failed_says_so(watched: Watche
     page.route("**/samples?*", lambda route: held.append(route))
     page.get_by_role("link", name="Samples").click()
     expect(page.get_by_role("status", name="Loading")).to_be_visible()
+    while not held:
+        page.wait_for_timeout(50)
     held[-1].fulfill(
         status=500, json={"error": {"type": "RunError", "message": "The disk has gone.", "position": None}}
     )
