@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import type { Control, RunDetail, Setting } from "../api/types.ts";
 import { cell, duration, number } from "../logic/format.ts";
-import { act, confirmed } from "../state/acting.ts";
+import { act, confirmed, messages } from "../state/acting.ts";
 import { useKeys } from "../state/keys.ts";
 import { detail, runs } from "../state/store.ts";
 import { Dialog } from "./dialog.tsx";
@@ -182,6 +182,8 @@ function Settings({ known, close }: { known: RunDetail; close: () => void }): JS
 
 function SettingRow({ setting, isClosed }: { setting: Setting; isClosed: boolean }): JSX.Element {
   const wanted = useSignal("");
+  /** Why it was refused at once; the messages lie behind the dialog. */
+  const refusal = useSignal("");
   const send = (event: Event) => {
     event.preventDefault();
     const text = wanted.value.trim();
@@ -189,7 +191,10 @@ function SettingRow({ setting, isClosed }: { setting: Setting; isClosed: boolean
     const value =
       text === "true" || text === "false" ? text === "true" : Number.isNaN(Number(text)) ? text : Number(text);
     wanted.value = "";
-    void act({ what: "set", settings: { [setting.name]: value } }, `Set ${setting.name} to ${text}`);
+    void act({ what: "set", settings: { [setting.name]: value } }, `Set ${setting.name} to ${text}`).then((answer) => {
+      const last = messages.value[messages.value.length - 1];
+      refusal.value = answer === null ? (last?.detail ?? "") : "";
+    });
   };
   return (
     <tr>
@@ -218,6 +223,11 @@ function SettingRow({ setting, isClosed }: { setting: Setting; isClosed: boolean
             Set
           </button>
         </form>
+        {refusal.value !== "" && (
+          <p class="refused" role="alert">
+            {refusal.value}
+          </p>
+        )}
       </td>
     </tr>
   );
