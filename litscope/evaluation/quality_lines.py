@@ -12,8 +12,11 @@ _WORDS = {"nll": "NLL", "brier": "Brier", "ece": "ECE", "aurc": "AURC", "tpr": "
 def quality_lines(found: dict[str, Any]) -> list[str]:
     """Lines of the figures with their intervals, and of what was set on the validation split."""
     rows = []
+    has_threshold = found.get("threshold", {}).get("threshold") is not None
     for name, each in found["figures"].items():
         words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+        if name == "accuracy" and has_threshold:
+            words += " at 0.5"  # the metrics above are of what the threshold decides
         if each["value"] is None:
             rows.append((words, "-", each["reason"]))
         else:

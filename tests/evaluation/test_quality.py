@@ -97,6 +97,20 @@ def test_a_threshold_is_chosen_on_one_split_and_measured_on_another(two_classes)
     assert found["recall"] == pytest.approx(called[label == 1].mean())
 
 
+def test_two_accuracies_are_told_apart(two_classes, capsys):
+    assert main(["evaluate", str(two_classes), "--threshold", "recall:0.95"]) == 0
+    out = capsys.readouterr().out
+    shown = {
+        line.split("  ")[0]: line.split()[-1 if "test/" in line else 3]
+        for line in out.splitlines()
+        if "accuracy" in line
+    }
+    found = evaluate(two_classes, threshold="recall:0.95")
+    assert shown["test/accuracy"] == f"{found['metrics']['test/accuracy']:.4f}"
+    assert shown["accuracy at 0.5"] == f"{found['quality']['figures']['accuracy']['value']:.4f}"
+    assert shown["test/accuracy"] != shown["accuracy at 0.5"]
+
+
 def test_what_few_negatives_do_not_allow_says_why(two_classes):
     figures = evaluate(two_classes)["quality"]["figures"]
     rate = figures["tpr_at_fpr_0.001"]
