@@ -48,6 +48,8 @@ BENCHES = {
     "transfer": "transfer:BENCH",
     "scale": "scale:BENCH",
     "scaling": "scale:SCALING",
+    "studio": "studio:BENCH",
+    "studio_tabs": "studio:TABS",
     "shards_32": "shards:LOCAL_32",
     "shards_224": "shards:LOCAL_224",
     "shards_s3_32": "shards:S3_32",

@@ -70,6 +70,7 @@ def studio(argv: list[str]) -> int:
 
 def _server(given: dict[str, Any]) -> Server:
     from litscope.data.storage.retries import be_brief
+    from litscope.limits import give_back_large_blocks
     from litscope.studio.doors.serving import Served, Server
     from litscope.studio.service import Studio
 
@@ -88,6 +89,7 @@ def _server(given: dict[str, Any]) -> Server:
     )
     served.check()
     be_brief()
+    give_back_large_blocks()
     return Server(Studio(given["runs"], given["read_only"]), served)
 
 

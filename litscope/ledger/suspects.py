@@ -19,7 +19,7 @@ from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import canaries
 from litscope.ledger.queries import why_nothing
 from litscope.ledger.scoring.recall import Floats
-from litscope.ledger.scoring.recent import P_LABEL_IS, recent
+from litscope.ledger.scoring.recent import P_LABEL_IS, Recent, recent
 from litscope.ledger.scoring.score_schema import SUSPICION_IS
 from litscope.ledger.scoring.scorekeeper import Clock, refresh
 from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
@@ -89,7 +89,14 @@ class Suspects:
         }
 
 
-def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_decided: bool = False) -> Suspects:
+def suspects(
+    run: RunDir,
+    n: int | None = 20,
+    *,
+    split: str = "train",
+    with_decided: bool = False,
+    means: Recent | None = None,
+) -> Suspects:
     """The `n` most suspicious samples of a split; None: all.
 
     Args:
@@ -97,6 +104,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
         n: how many.
         split: train, val, test.
         with_decided: include samples on which a person has decided, and discarded ones.
+        means: of the run, where they are known already; None: they are read.
 
     Raises:
         RunError: if the run recorded nothing of the split.
@@ -132,7 +140,7 @@ def suspects(run: RunDir, n: int | None = 20, *, split: str = "train", with_deci
     recall = trust.canaries.recall(everyone)
     for name, limit in (("recall_low", recall.low), ("recall_high", recall.high)):
         rows = rows.append_column(name, pa.array(limit[: len(rows)], from_pandas=True))  # NaN becomes null
-    p_label = recent(run).of("p_label", np.asarray(rows["sample_id"].to_numpy(), np.int64))
+    p_label = (means or recent(run)).of("p_label", np.asarray(rows["sample_id"].to_numpy(), np.int64))
     at = rows.column_names.index("suspicion") + 1
     rows = rows.add_column(at, "p_label", pa.array(p_label, pa.float32(), from_pandas=True))
     return Suspects(run.path, split, rows, everyone, trust, scores.clock, is_training(run))

@@ -11,14 +11,12 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from asked_runs import act, asked_run, write_images
 from broken_runs import BROKEN, broken
 from forked import run_cli
+from left_folders import EVIL, cross_validated, searched
 from many_samples import many_run
 
 from litscope.errors import RunError
@@ -27,7 +25,6 @@ from litscope.studio.report.markup import element, page
 from litscope.studio.report.report import Report, report
 
 HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "matplotlib"}
-EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)> \x1b[31m &amp;'
 
 
 class Read(HTMLParser):
@@ -207,34 +204,6 @@ def test_the_command(run: RunDir, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-SPACE = [{"name": "lr", "choices": [], "is_log": True}, {"name": "augment", "choices": ["no", EVIL], "is_log": False}]
-
-
-def searched(folder: Path, is_over: bool = True) -> Path:
-    """What a search leaves, as `litscope tune` does."""
-    values = [0.5, 0.4, 0.3, 0.45, 0.35, 0.31, 0.6, None, 9000.0]
-    trials: list[dict[str, Any]] = [
-        {
-            "number": i + 1,
-            "settings": {"lr": 10.0 ** -(1 + i % 4), "augment": ["no", EVIL][i % 2]},
-            "value": value,
-            "run": f"trial-{i + 1}",
-            "wall_s": 1.5,
-            "stopped_after": 2 if i == 3 else None,
-            "reason": "the loss was NaN" if value is None else None,
-        }
-        for i, value in enumerate(values)
-    ]
-    folder.mkdir()
-    for trial in trials:
-        append_line(folder / "trials.jsonl", trial)
-    if is_over:
-        write_text(folder / "best.yaml", "# comment\ntraining:\n  lr: 0.001\n")
-        found = {"dataset": "iris", "metric": "val/loss", "mode": "min", "trials": trials, "space": SPACE}
-        write_json(folder / "tune.json", found | {"importance": {"lr": 0.7, "augment": 0.3}})
-    return folder
-
-
 def test_a_search(tmp_path: Path) -> None:
     found = report(str(searched(tmp_path / "tune")))
     seen = read(found)
@@ -262,31 +231,6 @@ def test_a_search_that_is_not_over(tmp_path: Path) -> None:
     write_text(folder / "tune.json", '{"metric": 1}')
     with pytest.raises(RunError, match=r"tune\.json cannot be read"):
         report(str(folder))
-
-
-def cross_validated(folder: Path) -> Path:
-    """What a cross-validation leaves, as `litscope cv` does."""
-    folds = [{"num_samples": 2, "accuracy": value, "loss": 0.5, "auroc": None} for value in (1.0, 0.5)]
-    pooled = {"num_samples": 4, "accuracy": 0.75, "loss": 0.5, "auroc": 0.9}
-    facts = {"dataset": EVIL, "folds": folds, "pooled": pooled, "mean": {"accuracy": 0.75}, "sd": {"accuracy": 0.35}}
-    facts["absent"] = [[], ["wasp"]]
-    facts["quality"] = {"figures": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}}}
-    facts["calibration"] = {"temperature": 1.2, "before": {"nll": 0.5, "ece": 0.1}, "after": {"nll": 0.4, "ece": 0.1}}
-    folder.mkdir()
-    write_json(folder / "cv.json", facts)
-    rows = pa.table({
-        "sample_id": [0, 1, 2, 3],
-        "key": ["a", "b", EVIL, "d"],
-        "fold": [0, 0, 1, 1],
-        "label": ["ant", "wasp", "ant", "ant"],
-        "prediction": ["ant", "wasp", "wasp", "ant"],
-        "p_max": pa.array([0.9, 0.8, 0.7, 0.6], pa.float32()),
-        "loss": pa.array([0.1, 0.2, 1.9, 0.5], pa.float32()),
-    })  # fmt: skip
-    pq.write_table(
-        rows.replace_schema_metadata({"litscope.classes": '["ant", "wasp"]'}), folder / "out-of-fold.parquet"
-    )
-    return folder
 
 
 def test_a_cross_validation(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from many_rows import CLASSES, write_many
 from litscope.attempts import begin_attempt
 from litscope.config.recipe import Recipe
 from litscope.curation.recipe_source import make_source
+from litscope.data.content import with_content
 from litscope.ledger.schema import Rows, Segment
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.writer import LedgerWriter
@@ -43,8 +44,7 @@ def many_run(folder: Path, num_samples: int, num_epochs: int) -> RunDir:
     write_text(run.recipe, f"data:\n  dataset: {data}\ntraining:\n  epochs: {num_epochs}\n  monitor: val/accuracy\n")
     recipe = Recipe()
     recipe.data.dataset = str(data)
-    manifest = make_source(recipe).manifest
-    manifest.write(run.manifest)
+    with_content(make_source(recipe)).write(run.manifest)
     is_val = np.arange(num_samples) % 10 == 9
     attempt, step = begin_attempt(run, 0, None), 0
     with LedgerWriter(run, attempt) as writer:

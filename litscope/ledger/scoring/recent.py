@@ -65,10 +65,14 @@ def recent(run: RunDir) -> Recent:
     now = RunNow(LedgerReader(run))
     sums = _Sums()
     for epoch in range(now.last_epoch, max(-1, now.last_epoch - LAST_EPOCHS), -1):
-        table = now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)
-        for group in groups_of(table):
-            sums.add(group.rows, counted_rows(group.rows, group.split == "train", now.pinned, group.at))
+        _add_epoch(sums, now, epoch)
     return sums.means()
+
+
+def _add_epoch(sums: _Sums, now: RunNow, epoch: int) -> None:
+    """Add the visits of one epoch, in a function of its own: no epoch's rows are held while the next are read."""
+    for group in groups_of(now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)):
+        sums.add(group.rows, counted_rows(group.rows, group.split == "train", now.pinned, group.at))
 
 
 class _Sums:

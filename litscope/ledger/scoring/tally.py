@@ -243,8 +243,10 @@ def groups_of(table: pa.Table) -> Iterator[Group]:
     if not table.num_rows:
         return
     rows: dict[str, Array] = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    del table  # who passes it without keeping it has each column once, and not in two copies
+    for name in list(columns):
+        column = columns.pop(name).combine_chunks()
         if name == "split":
             codes, splits = column.indices.to_numpy(), column.dictionary.to_pylist()
         elif name == "phase":

@@ -128,7 +128,9 @@ def review(samples: Samples, split: str, count: int, skip: frozenset[int], rows_
     Raises:
         RunError: if the run has no scores of that split.
     """
-    found = suspects(samples.run, min(count + len(skip), MOST_AT_ONCE + MOST_SKIPPED), split=split)
+    found = suspects(
+        samples.run, min(count + len(skip), MOST_AT_ONCE + MOST_SKIPPED), split=split, means=samples.recent()
+    )
     ranked = [row for row in found.table.to_pylist() if row["sample_id"] not in skip][:count]
     ids = np.array([row["sample_id"] for row in ranked], np.int64)
     typical = _Typical(samples, split)

@@ -268,6 +268,14 @@ class Samples:
                 self._made[name] = self._make(name)
             return self._made[name]
 
+    def recent(self) -> Recent:
+        """The means of signals over the last epochs, read once."""
+        with self._lock:
+            if self._recent is None:
+                with memory_given_back():
+                    self._recent = recent(self.run)
+            return self._recent
+
     def column(self, name: str) -> Column:
         """What a column is."""
         if name.startswith(CUSTOM):
@@ -329,10 +337,7 @@ class Samples:
                 return Flags(scores[name] == 1, ~np.isnan(scores[name]))
             return Numbers(scores[name])
         if name in RECENT:
-            if self._recent is None:
-                with memory_given_back():
-                    self._recent = recent(self.run)
-            return Numbers(self._recent.of(name, np.arange(self.count)))
+            return Numbers(self.recent().of(name, np.arange(self.count)))
         if name in NEIGHBOUR_SCORES:
             return self._near(name)
         if name in UNCERTAINTIES:
