@@ -59,6 +59,16 @@ def number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a line, of which the first are told.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def shell_word(path: object) -> str:
     """A path as one word of a command that a person is told to type: quoted where a shell would take it apart.
 

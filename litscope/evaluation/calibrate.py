@@ -22,7 +22,7 @@ from litscope.evaluation.quality import figures
 from litscope.ledger.journal.actions import decisions
 from litscope.models.readout import FOLDS, Readout
 from litscope.rundir import RunDir
-from litscope.training.kept_readout import in_words, keep
+from litscope.training.kept_readout import in_words, keep, outdated
 from litscope.training.readouts import VERIFIED, Answers, learn, scaling_of, unreached_line
 
 Method = Literal["temperature", "vector", "none"]
@@ -34,11 +34,11 @@ class Calibrated:
 
     Attributes:
         run, checkpoint: where.
-        readout: None where it was taken out.
+        readout: None where it was taken out, or nothing was learned that helps.
         notes: lines for people.
         validation: accuracy, NLL and ECE on the samples that it was learned on: `before`, and `after`, which is
             flattered by having been fitted there; `others`: the NLL on samples that it was not fitted on, before and
-            after, or None.
+            after, or None. None where the readout was taken out.
     """
 
     run: Path
@@ -51,7 +51,8 @@ class Calibrated:
     def lines(self) -> list[str]:
         """The result in words."""
         if self.readout is None:
-            return [f"{self.checkpoint}: logits are read as they are again"]
+            what = "logits are read as they are again" if self.validation is None else "nothing is kept"
+            return [*self.notes, f"{self.checkpoint}: {what}"]
         on = self.readout.fitted_on
         words = in_words(self.readout, self.classes)
         lines = [*self.notes, f"{self.checkpoint}: {words}; learned on {number_of(on.num_samples, on.what)}"]
@@ -124,16 +125,18 @@ def calibrate(
             opened = open_run(run.path, checkpoint, accelerator=accelerator, precision=precision, kind=Judged)
             asked.check_classes(len(opened.classes))
             _check_place(opened)
+            former = opened.predictor.readout
             if remove:
                 keep(opened.checkpoint, None, claim.check)
-                return Calibrated(opened.run.path, opened.checkpoint, None, [], None, opened.classes)
+                notes = [] if former is None else outdated(opened.run)
+                return Calibrated(opened.run.path, opened.checkpoint, None, notes, None, opened.classes)
             data, then = opened.find_data(dataset=dataset, data_dir=data_dir, image_root=image_root, channels=channels)
             if folds is None:
                 answers, split = kept_aside(opened, data, then, source_labels, batch_size, num_workers), "val"
             else:
                 answers, split = answers_of_folds(folds, opened, data, then, source_labels), FOLDS
             verified = decisions(opened.run).tags.get(VERIFIED, set())
-            learned = learn(answers, asked, verified=verified, split=split)
+            learned = learn(answers, asked, verified=verified, split=split, classes=opened.classes)
             if learned.unreached is not None:
                 least = "ask for less" if learned.only is None else "a threshold needs both"
                 raise ConfigError(f"{unreached_line(learned, opened.classes)}. Nothing is kept; {least}.")
@@ -146,14 +149,23 @@ def calibrate(
             f"{error.filename} cannot be written ({error.strerror}), so nothing is kept. Calibrate a copy of the run, "
             f"or see what it would be worth: litscope evaluate {word} --calibrate temperature."
         ) from error
-    notes = [*learned.notes, *learned.cautions]
+    readout = None if learned.readout.is_plain else learned.readout
+    notes = [*learned.notes, *learned.cautions, *_in_place_of(former, readout, opened)]
     others = None if learned.after is None else {"before": learned.before, "after": learned.after}
     validation = {
         "before": _shown(answers, None),
         "after": _shown(answers, learned.readout),
         "others": others if learned.readout.method != "none" else None,
     }
-    return Calibrated(opened.run.path, opened.checkpoint, learned.readout, notes, validation, opened.classes)
+    return Calibrated(opened.run.path, opened.checkpoint, readout, notes, validation, opened.classes)
+
+
+def _in_place_of(former: Readout | None, now: Readout | None, opened: OpenedRun) -> list[str]:
+    """What is lost by another readout than the one that was kept, and what is no longer true."""
+    if former == now:
+        return []
+    lost = [] if former is None else [f"in place of what was kept: {in_words(former, opened.classes)}"]
+    return [*lost, *outdated(opened.run)]
 
 
 def _check_place(opened: OpenedRun) -> None:

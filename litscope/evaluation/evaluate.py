@@ -147,11 +147,12 @@ def evaluate(
     if asked:
         others = kept_aside(opened, data_now, data_then, source_labels, batch_size, num_workers)
         verified = decisions(opened.run).tags.get(VERIFIED, set())
-        learned = learn(others, asked, base=readout, verified=verified, is_kept=False)
+        learned = learn(others, asked, base=readout, verified=verified, classes=opened.classes, is_kept=False)
+        say(*learned.notes)
         readout, unreached = learned.readout, learned.unreached
         for caution in learned.cautions:
             warn(caution)
-    elif readout is not None:
+    elif readout is not None and not readout.is_plain:
         say(told_of(readout, None if data_now.is_stranger else split, opened.classes))
     judged.readout = readout
     data, measured, answers = measure(opened, data_now, ids, batch_size, num_workers)

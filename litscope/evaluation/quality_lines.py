@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litscope.console import number_of, table_lines
+from litscope.console import listed, number_of, table_lines
 
 _WORDS = {"nll": "NLL", "brier": "Brier", "ece": "ECE", "aurc": "AURC", "tpr": "TPR", "fpr": "FPR", "auroc": "AUROC"}
 
@@ -48,8 +48,7 @@ def _conformal(part: dict[str, Any]) -> list[str]:
         f"{part['empty']:,} empty"
     ]
     if part["classes_without_limit"]:
-        names = ", ".join(part["classes_without_limit"][:5])
-        lines.append(f"too few of them for a limit, so in every set: {names}")
+        lines.append(f"too few of them for a limit, so in every set: {listed(part['classes_without_limit'])}")
     return lines
 
 

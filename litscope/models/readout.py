@@ -99,6 +99,11 @@ class Readout:
         """T, where one was learned for all classes."""
         return 1.0 / self.scale[0] if self.method == "temperature" else None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it changes nothing: nothing was learned that helps."""
+        return self.method == "none" and self.threshold is None and self.sets is None
+
     def scaled(self, logits: Tensor) -> Tensor:
         """(B, C) float32 logits whose softmax are the probabilities."""
         z = logits.float()

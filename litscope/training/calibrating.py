@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -12,14 +13,19 @@ import torch
 from litscope.config.calibration import Asked
 from litscope.config.recipe import Recipe
 from litscope.config.section import refuse
-from litscope.console import number_of, say, warn
+from litscope.console import number_of, say, shell_word, warn
 from litscope.data.datamodule import ClassificationData
+from litscope.errors import RunError
 from litscope.ledger.journal.actions import decisions
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.classifier import Classifier
+from litscope.models.readout import READOUT
+from litscope.rundir import BEST
 from litscope.training.job import Job, Outcome
-from litscope.training.kept_readout import in_words, keep
+from litscope.training.kept_readout import in_words, keep, outdated
 from litscope.training.loop.clean_pass import clean_pass
 from litscope.training.readouts import VERIFIED, Answers, groups_of, learn, unreached_line
+from litscope.training.summary import checkpoint_folder
 from litscope.types import StepOutput
 
 
@@ -45,13 +51,46 @@ def check_calibration(recipe: Recipe, data: ClassificationData) -> None:
         raise refuse(name, getattr(asked, name), "it is learned on validation samples, of which there are none.")
 
 
-def calibrate_at_end(trainer: L.Trainer, job: Job, outcome: Outcome) -> None:
+@dataclass(frozen=True)
+class BestBefore:
+    """The best weights that a run had when it went on.
+
+    Attributes:
+        global_step: of theirs; None for a run that begins, and where there are none.
+        is_calibrated: whether they had a readout.
+    """
+
+    global_step: int | None = None
+    is_calibrated: bool = False
+
+
+def best_before(job: Job) -> BestBefore:
+    """Look at the best weights of a run that goes on, before training replaces them."""
+    best = checkpoint_folder(job.recipe, job.run) / BEST
+    if job.checkpoint is None or not job.is_first or not best.exists():
+        return BestBefore()
+    try:
+        found = load_checkpoint(best, mmap=True)
+    except RunError:  # told at the end of the training, which may have better ones then
+        return BestBefore()
+    return BestBefore(found.get("global_step"), READOUT in found)
+
+
+def calibrate_at_end(trainer: L.Trainer, job: Job, outcome: Outcome, before: BestBefore) -> None:
     """Learn what the recipe asks for, and keep it in the best checkpoint. All processes come here, the first writes.
 
     Args:
         outcome: whose weights the classifier has.
+        before: what was learned with other weights is gone with them, and that is told.
     """
     asked = asked_by(job.recipe)
+    if before.global_step is not None and outcome.best:
+        found = load_checkpoint(outcome.best, mmap=True)
+        if found.get("global_step") != before.global_step:
+            say(*outdated(job.run))
+        if before.is_calibrated and not asked and READOUT not in found:
+            how = f"litscope calibrate {shell_word(job.run.path)}"
+            warn(f"the best weights were calibrated, and now others are the best, which are not. To do it: {how}")
     if not asked:
         return
     if not outcome.best:
@@ -61,14 +100,14 @@ def calibrate_at_end(trainer: L.Trainer, job: Job, outcome: Outcome) -> None:
     answers = _answers(trainer, job.classifier, job.data)
     if not job.is_first:
         return
-    learned = learn(answers, asked, verified=decisions(job.run).tags.get(VERIFIED, set()))
+    verified = decisions(job.run).tags.get(VERIFIED, set())
+    learned = learn(answers, asked, verified=verified, classes=job.data.classes)
     if learned.unreached is not None:
         warn(unreached_line(learned, job.data.classes))
     keep(Path(outcome.best), learned.readout, job.claim.check)
     on = number_of(learned.readout.fitted_on.num_samples, "validation sample")
-    say(
-        *learned.notes, *learned.cautions, f"calibrated: {in_words(learned.readout, job.data.classes)}; learned on {on}"
-    )
+    words = f"calibrated: {in_words(learned.readout, job.data.classes)}; learned on {on}"
+    say(*learned.notes, *learned.cautions, "nothing was calibrated" if learned.readout.is_plain else words)
 
 
 def _answers(trainer: L.Trainer, classifier: Classifier, data: ClassificationData) -> Answers:

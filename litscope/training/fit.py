@@ -47,7 +47,7 @@ from litscope.models.given_metrics import GivenMetrics
 from litscope.models.shards import load_weights
 from litscope.rundir import LAST, RunDir
 from litscope.training import build, summary
-from litscope.training.calibrating import calibrate_at_end
+from litscope.training.calibrating import best_before, calibrate_at_end
 from litscope.training.fusing import fuse_at_end
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
@@ -275,9 +275,10 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
         with quiet_lightning():
             trainer = build.make_trainer(recipe, job.plan, job.run, [*job.callbacks, recorder], list(job.loggers))
             watch(job.loggers, classifier, recipe)
+            before = best_before(job)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
             outcome = _evaluate(trainer, job, recorder)
-            calibrate_at_end(trainer, job, outcome)
+            calibrate_at_end(trainer, job, outcome, before)
             return outcome
     finally:
         recorder.close()

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from litscope.console import shell_word
 from litscope.models.checkpoint_file import load_checkpoint, put_into
 from litscope.models.readout import READOUT, Readout
-from litscope.rundir import BEST, LAST, PREVIOUS, name_also
+from litscope.rundir import BEST, LAST, PREVIOUS, RunDir, name_also
 
 
 def keep(checkpoint: Path, readout: Readout | None, guard: Callable[[], object] | None = None) -> None:
-    """Keep a readout in a checkpoint; None takes one out. As `keep_value`."""
-    keep_value(checkpoint, READOUT, None if readout is None else readout.to_dict(), guard)
+    """Keep a readout in a checkpoint; None, or one that changes nothing, takes out what is there. As `keep_value`."""
+    keep_value(checkpoint, READOUT, None if readout is None or readout.is_plain else readout.to_dict(), guard)
 
 
 def keep_value(checkpoint: Path, name: str, value: Any, guard: Callable[[], object] | None = None) -> None:
@@ -50,6 +51,14 @@ def _is_same(checkpoint: Path, alias: Path) -> bool:
 
 def _is_other_name(path: Path, checkpoint: Path) -> bool:
     return path.name not in (LAST, PREVIOUS) and path != checkpoint and path.samefile(checkpoint)
+
+
+def outdated(run: RunDir) -> list[str]:
+    """A line where a run keeps how sure its network was of samples, and that is another now, or read otherwise."""
+    if not run.uncertainties.exists():
+        return []
+    again = f"litscope evaluate {shell_word(run.path)} --record"
+    return [f"what --record has kept is of the weights as they were before. To keep it anew: {again}"]
 
 
 def in_words(readout: Readout, names: Sequence[str] = ()) -> str:

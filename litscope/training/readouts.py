@@ -4,7 +4,8 @@ threshold, a limit of conformal sets. By numbers alone; `models.readout` is what
 A scaling that is fitted on few samples may make probabilities worse than none, and it always looks better on the
 samples that it was fitted on. So each fifth of the samples is judged by a scaling that was fitted on the others, and
 one that is to be kept must lower their NLL by more than the standard error of that difference. Where all samples are
-right, the surest would always be the best, so nothing can be learned.
+right, the surest would always be the best, so nothing can be learned. A vector is more sure of the samples that it was
+fitted on than of others, so the limit of sets is set on what those that were fitted on the others say.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litscope.config.calibration import Asked, aim_of
-from litscope.console import number_of
+from litscope.config.calibration import Asked, Calibrate, aim_of
+from litscope.console import listed, number_of
 from litscope.data.manifest import Manifest
 from litscope.data.sampler import fold, hash_ids
 from litscope.models.readout import FittedOn, Readout, Scaled, SetLimit
@@ -131,6 +132,7 @@ def learn(
     base: Readout | None = None,
     verified: Collection[int] = (),
     split: str = "val",
+    classes: Sequence[str] = (),
     is_kept: bool = True,
 ) -> Learned:
     """Learn what is asked for.
@@ -141,24 +143,31 @@ def learn(
         base: what is known already and counts where nothing else is asked for. A new scaling leaves nothing of it.
         verified: ids of samples whose label somebody has verified.
         split: that the samples are from; `readout.FOLDS` where networks of a cross-validation were asked.
+        classes: names of the C classes, for notes; without any, their numbers.
         is_kept: it will be used on other samples later: a scaling that does not help there is left out.
     """
     base = None if asked.calibrate is not None else base
     used, are_verified = _verified(answers, verified)
     fitted_on = FittedOn(split, len(used.label), are_verified, digest_of(used))
     notes = [] if are_verified else [_unverified(answers, verified)]
-    num_classes = answers.logits.shape[1]
+    count, num_classes = number_of(len(used.label), fitted_on.what), answers.logits.shape[1]
+    names = classes or [str(c) for c in range(num_classes)]
+    missing = [name for c, name in enumerate(names) if not (used.label == c).any()]
+    if missing:
+        notes.append(f"none of {count} is of {listed(missing)}: what is learned may not hold for such samples")
     method: Scaled = "none" if base is None else base.method
-    scaling = Scaling(np.ones(num_classes), np.zeros(num_classes)) if base is None else scaling_of(base)
-    gain: tuple[float, float, float] | None = None
+    scaling, others, gain = scaling_of(base, num_classes), None, None
     cautions: list[str] = []
     if asked.calibrate is not None:
-        gain = _cross_fitted(asked, used)
-        no_help = _no_help(asked, used, gain, fitted_on.what) if is_kept else None
+        others = _cross_fitted(asked.calibrate, used)
+        gain = None if others is None else _gain(used, others)
+        no_help = _no_help(asked.calibrate, used, gain, fitted_on.what, bool(missing)) if is_kept else None
         if no_help is not None:
             notes.append(f"{no_help}: logits are read as they are")
         else:
-            method, scaling = asked.calibrate, _fit(asked, used)
+            method, scaling = asked.calibrate, _fit(asked.calibrate, used)
+    elif method == "vector" and base is not None and base.fitted_on.digest == fitted_on.digest:
+        others = _cross_fitted(method, used)
     probs = scaling.probabilities(used.logits)
     aim, threshold = (None, None) if base is None else (base.aim, base.threshold)
     if asked.threshold is not None:
@@ -166,8 +175,12 @@ def learn(
         cautions = _too_few(asked.threshold, used.label, fitted_on.what)
     sets = None if base is None else base.sets
     if asked.coverage is not None:
-        limit = conformal.fit(probs, used.label, used.lot, asked.coverage, asked.conformal, asked.by_class).limit
-        sets = SetLimit(asked.conformal, asked.coverage, asked.by_class, tuple(limit.tolist()))
+        sets = _sets(asked, used, probs if method != "vector" or others is None else others)
+        unlimited = [name for name, limit in zip(names, sets.limit, strict=True) if math.isinf(limit)]
+        if is_kept and unlimited:
+            few = f"the samples of {listed(unlimited)}" if asked.by_class else count
+            which = "these classes are" if asked.by_class else "every class is"
+            notes.append(f"{few} are too few for a coverage of {asked.coverage:g}: {which} in every set")
     readout = Readout(
         method=method,
         scale=tuple(scaling.scale.tolist()),
@@ -212,33 +225,47 @@ def _unverified(answers: Answers, verified: Collection[int]) -> str:
     return f"{known} tagged '{VERIFIED}', so all count: wrong ones make probabilities less sure than they should be"
 
 
-def _fit(asked: Asked, answers: Answers) -> Scaling:
-    fit = fit_temperature if asked.calibrate == "temperature" else fit_vector
+def _fit(method: Calibrate, answers: Answers) -> Scaling:
+    fit = fit_temperature if method == "temperature" else fit_vector
     return fit(answers.logits, answers.label)
 
 
-def _cross_fitted(asked: Asked, answers: Answers) -> tuple[float, float, float] | None:
-    """The NLL of logits as they are, and scaled by what was fitted on samples of other folds, with the standard error
-    of the difference; None for fewer samples, or groups, than folds.
-    """
+def _units(answers: Answers) -> Ids:
+    """(N,) what each sample belongs to, numbered from 0 in an order drawn by lot."""
     units = answers.sample_id if answers.groups is None else np.unique(answers.groups, return_inverse=True)[1]
-    order = np.unique(hash_ids(units.astype(np.int64), fold(_FOLD)), return_inverse=True)[1]
-    if order.max() + 1 < NUM_FOLDS:
+    return np.unique(hash_ids(units.astype(np.int64), fold(_FOLD)), return_inverse=True)[1]
+
+
+def _cross_fitted(method: Calibrate, answers: Answers) -> Floats | None:
+    """(N, C) probabilities by a scaling that was fitted on samples of other folds; None for fewer samples, or groups,
+    than folds.
+    """
+    units = _units(answers)
+    if units.max() + 1 < NUM_FOLDS:
         return None
     probs = np.empty_like(answers.logits)
     for number in range(NUM_FOLDS):
-        is_out = order % NUM_FOLDS == number
-        probs[is_out] = _fit(asked, answers.of(~is_out)).probabilities(answers.logits[is_out])
+        is_out = units % NUM_FOLDS == number
+        probs[is_out] = _fit(method, answers.of(~is_out)).probabilities(answers.logits[is_out])
+    return probs
+
+
+def _gain(answers: Answers, probs: Floats) -> tuple[float, float, float]:
+    """The NLL of logits as they are, that of probabilities (N, C), and the standard error of the difference."""
     plain = scaling_of(None, answers.logits.shape[1]).probabilities(answers.logits)
     before, after = log_losses(plain, answers.label), log_losses(probs, answers.label)
-    by_unit = np.bincount(order, before - after)
+    by_unit = np.bincount(_units(answers), before - after)
     error = np.sqrt(len(by_unit) / (len(by_unit) - 1) * np.square(by_unit - by_unit.mean()).sum()) / len(before)
     return float(before.mean()), float(after.mean()), float(error)
 
 
-def _no_help(asked: Asked, answers: Answers, gain: tuple[float, float, float] | None, what: str) -> str | None:
+def _no_help(
+    method: Calibrate, answers: Answers, gain: tuple[float, float, float] | None, what: str, is_one_missing: bool
+) -> str | None:
     """Why a scaling is better left out; None where it is not."""
-    scaling, of = f"a {asked.calibrate}", number_of(len(answers.label), what)
+    scaling, of = f"a {method}", number_of(len(answers.label), what)
+    if method == "vector" and is_one_missing:
+        return "a vector has numbers for each class, which a class without samples does not tell"
     if (answers.logits.argmax(1) == answers.label).all():
         return f"all of {of} are right, so they do not tell how sure to be"
     if gain is None:
@@ -265,6 +292,13 @@ def _too_few(text: str, label: Ids, what: str) -> list[str]:
 
 def _only(label: Ids) -> int | None:
     return int(label[0]) if (label == label[0]).all() else None
+
+
+def _sets(asked: Asked, answers: Answers, probs: Floats) -> SetLimit:
+    """The limit of sets, by what is said of samples, (N, C)."""
+    assert asked.coverage is not None
+    limit = conformal.fit(probs, answers.label, answers.lot, asked.coverage, asked.conformal, asked.by_class).limit
+    return SetLimit(asked.conformal, asked.coverage, asked.by_class, tuple(limit.tolist()))
 
 
 def _threshold(text: str, probs: Floats, label: Ids) -> float | None:

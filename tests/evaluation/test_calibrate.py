@@ -157,6 +157,16 @@ def test_the_file_is_whole_under_both_its_names_and_all_else_in_it_stays(run):
     assert kept_in(alias)["method"] == "vector"
 
 
+def test_what_it_takes_the_place_of_is_told(run):
+    assert not any("in place of" in note for note in calibrate(run, coverage=0.9).notes)
+    evaluate(run, record=True)
+    told = calibrate(run, "none", threshold="f1").notes
+    assert told[-2].startswith("in place of what was kept: logits divided by")
+    assert told[-1].startswith("what --record has kept is of the weights as they were before.")
+    assert told[-1].endswith(f"litscope evaluate {run} --record")
+    assert not any("in place of" in note for note in calibrate(run, "none", threshold="f1").notes)
+
+
 def test_a_damaged_checkpoint_stays_as_it_is(run):
     for path in RunDir(run).checkpoints.glob("*.ckpt"):
         content = bytearray(path.read_bytes())
@@ -192,7 +202,7 @@ def test_only_verified_labels_count_where_there_are_enough(run):
     submit(RunDir(run), request("tag", tag="verified", sample_id=val[:250]))
     enough = calibrate(run)
     assert (enough.readout.fitted_on.are_verified, enough.readout.fitted_on.num_samples) == (True, 250)
-    assert enough.notes == []
+    assert [note.split(":")[0] for note in enough.notes] == ["in place of what was kept"]
     assert enough.readout.fitted_on.digest != few.readout.fitted_on.digest
     assert enough.readout.scale != few.readout.scale
 

@@ -137,6 +137,11 @@ def test_what_cannot_be_is_refused(iris_run, words, told):
         evaluate(iris_run, **words)
 
 
+def test_what_is_learned_on_labels_that_nobody_has_verified_is_told(iris_run, capsys):
+    evaluate(iris_run, calibrate="temperature")
+    assert "tagged 'verified', so all count" in capsys.readouterr().err
+
+
 def test_how_sets_are_made_without_sets(iris_run, capsys):
     assert main(["evaluate", str(iris_run), "--by-class"]) == 2
     assert "--coverage 0.9 asks for them" in capsys.readouterr().err

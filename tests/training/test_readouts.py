@@ -16,6 +16,7 @@ from litscope.calls import cv
 from litscope.config.calibration import Asked
 from litscope.errors import ConfigError
 from litscope.evaluation.calibrate import calibrate
+from litscope.evaluation.evaluate import evaluate
 from litscope.models.readout import READOUT
 from litscope.rundir import RunDir
 from litscope.training.fit import fit
@@ -55,6 +56,53 @@ def test_one_that_is_worse_on_others_is_left_out():
     assert "may not help on others" in found.notes[-1]
     measured = learn(Answers(of.sample_id, of.logits, label), Asked("temperature"), is_kept=False)
     assert measured.readout.method == "temperature"
+
+
+def test_what_may_be_chance_is_left_out():
+    """It helps a little on others, but not by more than such a difference scatters."""
+    of = answers(200, too_sure=1.4, seed=6)
+    measured = learn(of, Asked("temperature"), is_kept=False)
+    assert 0 < measured.before - measured.after < measured.error
+    assert learn(of, Asked("temperature")).readout.is_plain
+
+
+def test_a_vector_is_not_learned_without_samples_of_each_class():
+    """It would push down a class that never comes, and the NLL of the samples that are there would be the better."""
+    of = answers(2000)
+    of = of.of(of.label < 2)
+    found = learn(of, Asked("vector"), classes=["cat", "dog", "fox"])
+    assert found.readout.is_plain
+    assert "validation samples is of fox:" in found.notes[-2]
+    assert "a class without samples does not tell: logits are read as they are" in found.notes[-1]
+    assert found.after < found.before - found.error
+    assert learn(of, Asked("temperature")).readout.method == "temperature"
+
+
+@pytest.mark.parametrize("method", ["lac", "aps"])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_vector_that_was_fitted_on_the_same_samples_leaves_sets_their_coverage(method, is_known):
+    """Set on what it says of those, the limit would be too low: 0.886 of the true classes, in the mean."""
+    held = []
+    for seed in range(20):
+        val, test = answers(300, 10, 2.5, seed), answers(4000, 10, 2.5, seed + 100, first_id=1000)
+        asked = Asked("vector", coverage=0.9, conformal=method)
+        base = None
+        if is_known:
+            base, asked = learn(val, Asked("vector")).readout, Asked(coverage=0.9, conformal=method)
+        found = learn(val, asked, base=base, is_kept=not is_known).readout
+        assert found.method == "vector"
+        made = limit_of(found.sets).sets(scaling_of(found).probabilities(test.logits), test.lot)
+        held.append(made[np.arange(4000), test.label].mean())
+    assert np.mean(held) == pytest.approx(0.9, abs=0.008)
+
+
+def test_too_few_samples_for_a_coverage_are_told():
+    few = learn(answers(5), Asked(coverage=0.9))
+    assert few.notes[-1] == "5 validation samples are too few for a coverage of 0.9: every class is in every set"
+    of = answers(100, 12)
+    told = learn(of.of(of.label != 3), Asked(coverage=0.99, by_class=True), classes=[f"c{i}" for i in range(12)]).notes
+    assert "is of c3: what is learned may not hold" in told[-2]
+    assert told[-1].startswith("the samples of c0, c1, c2, c3, c4 and 7 more are too few for a coverage of 0.99")
 
 
 def test_samples_of_one_group_are_never_judged_by_their_own():
@@ -145,12 +193,26 @@ def test_and_trains_as_it_would_without(calibrated):
     assert READOUT not in other
 
 
-def test_the_best_weights_keep_it_until_others_are_better(calibrated, tmp_path):
+def test_the_best_weights_keep_it_until_others_are_better(calibrated, tmp_path, capsys):
     shutil.copytree(calibrated / "run", tmp_path / "run")
     before = kept(tmp_path / "run")
     fit(resume=str(tmp_path / "run"), epochs=26, calibrate="none", threshold=None, coverage=None)
     best = json.loads(RunDir(tmp_path / "run").summary.read_text())["best_epoch"]
     assert kept(tmp_path / "run") == (None if best == 25 else before)
+    assert ("now others are the best, which are not" in capsys.readouterr().err) == (best == 25)
+
+
+def test_a_run_says_that_its_calibration_is_gone_with_the_weights(tmp_path, capsys):
+    run = tmp_path / "run"
+    small_fit(run, IRIS, epochs=1, val_split=0.4)
+    calibrate(run, coverage=0.8)
+    evaluate(run, split="train", record=True)
+    fit(resume=str(run), epochs=3)
+    assert kept(run) is None
+    told = capsys.readouterr().err
+    assert "the best weights were calibrated, and now others are the best, which are not" in told
+    assert f"To do it: litscope calibrate {run}" in told
+    assert f"To keep it anew: litscope evaluate {run} --record" in told
 
 
 @pytest.mark.parametrize(
