@@ -346,6 +346,7 @@ def test_a_bench_of_hours_goes_on_from_its_rows(shared_data: Path, tmp_path: Pat
                 "watch_resnet18",
                 "scale",
                 "scaling",
+                "studio",
             ],
         ),
         ("gpu.py", list(gpu.BENCHES)),
