@@ -117,7 +117,7 @@ def test_superseded_rows_do_not_count(run: RunDir) -> None:
 def test_what_cannot_be_asked(run: RunDir) -> None:
     with pytest.raises(RunError, match="holds no signals"):
         worst(run)
-    with pytest.raises(ConfigError, match="'el2n'; choose loss, margin, p_label, neighbour_distance"):
+    with pytest.raises(ConfigError, match="'el2n'; choose loss, margin, p_label, entropy, neighbour_distance"):
         worst(run, by="el2n")  # type: ignore[arg-type]
     write(run, visit(0, 0, 1.0))
     with pytest.raises(RunError, match=r"no rows of split 'trian'; it has train\. Did you mean 'train'"):
