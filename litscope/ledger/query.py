@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from litscope.console import say
-from litscope.errors import ConfigError
+from litscope.errors import ConfigError, exit_code_of, words_of
 from litscope.limits import address_space_limited, memory_bytes
 
 GB = 1e9
@@ -72,7 +72,42 @@ def answer(connection: duckdb.DuckDBPyConnection, text: str, limits: Limits) -> 
     Raises:
         ConfigError: if it takes longer, or more memory.
         duckdb.Error: if DuckDB refuses it.
+        KeyboardInterrupt: on Ctrl-C, where the process does nothing else.
     """
+    if limits.is_alone:
+        return _heeding_ctrl_c(connection, lambda: _answer(connection, text, limits))
+    return _answer(connection, text, limits)
+
+
+def _heeding_ctrl_c(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:
+    """What `work` returns or raises. It is done in a thread: the main one hears no Ctrl-C inside a call of DuckDB."""
+    found: list[pa.Table] = []
+    errors: list[BaseException] = []
+    is_over = threading.Event()  # Python 3.11 takes a thread whose join was interrupted for one that has ended
+
+    def in_thread() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # noqa: BLE001 raised below, in the thread that waits
+            errors.append(error)
+        finally:
+            is_over.set()
+
+    threading.Thread(target=in_thread, name="litscope-query-alone", daemon=True).start()
+    try:
+        is_over.wait()
+    except KeyboardInterrupt as interrupt:
+        connection.interrupt()
+        if not is_over.wait(STOPPING_S):
+            say(str(words_of(interrupt)))
+            os._exit(exit_code_of(interrupt))  # as where it is too late: inside one call that does not end
+        raise
+    if errors:
+        raise errors[0]
+    return found[0]
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, text: str, limits: Limits) -> pa.Table:
     held = address_space_limited(2 * limits.most_bytes + _SPARE_BYTES) if limits.is_alone else nullcontext()
     with _stopped_after(connection, limits) as is_late, held:
         try:

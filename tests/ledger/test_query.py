@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,6 +102,18 @@ def test_one_call_that_does_not_end_ends_with_the_process(run: RunDir) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: The query took longer than 1 s and was stopped")
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("text", [FOR_EVER, "SELECT length(repeat('x', 2000000000))"])
+def test_ctrl_c_ends_the_command_whatever_the_database_does(run: RunDir, text: str) -> None:
+    words = [sys.executable, "-m", "litscope", "sql", str(run.path), text, "--memory", "3"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        time.sleep(4)
+        began = time.monotonic()
+        asked.send_signal(signal.SIGINT)
+        out, err = asked.communicate(timeout=50)
+    assert time.monotonic() - began < query.STOPPING_S + 10
+    assert (asked.returncode, out, err.strip()) == (130, "", "interrupted")
 
 
 def test_queries_still_change_nothing(run: RunDir, tmp_path: Path) -> None:
