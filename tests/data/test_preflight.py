@@ -216,7 +216,8 @@ def test_the_report_is_plain_json(folder):
     content = inspect(open_source(folder, val_split=0)).to_dict()
     assert json.loads(json.dumps(content)) == json.loads(json.dumps(content, allow_nan=False))
     assert content["counts"]["train"] == {"cat": 10, "dog": 9}
-    assert content["unreadable"] == [{"key": "train/dog/5.jpg", "reason": "not an image that Pillow knows"}]
+    reason = "not an image of a kind that is read (JPEG, PNG, WebP, TIFF, GIF, BMP, PNM, AVIF)"
+    assert content["unreadable"] == [{"key": "train/dog/5.jpg", "reason": reason}]
     assert content["conflicts"][0]["keys"] == ("train/cat/4.png", "train/dog/4.png")
 
 

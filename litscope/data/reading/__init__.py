@@ -6,6 +6,7 @@
     fits          FITS files as images of any number of bands, stretched
     npz           `.npz` files, after a look at what they would take in memory
     regular       whether a path may be opened at all
+    untrusted     what is done with an image file before it is decoded
     decoding      whole batches of files, in threads; the only one with torch
     cache         every image decoded and resized once, in one memory map
     gaps          how a cell without a value is written

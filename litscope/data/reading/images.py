@@ -18,7 +18,8 @@ of a file is first brought to gray or colour:
 Then EXIF orientation is applied (JPEG, PNG, TIFF, WebP); of an animation or a file of several pages the first
 picture counts; K = 1 takes the luma of a colour image, (19595 R + 38470 G + 7471 B) / 65536, and
 K = 3 repeats a gray one. An image of more than `MAX_PIXELS` pixels is refused from its header, before
-anything is decoded. A file that ends too early is an error, never a half-gray picture.
+anything is decoded; further limits, and kinds of files, are those of `untrusted`. A file that ends too early is an
+error, never a half-gray picture.
 
 JPEG is decoded by simplejpeg (libjpeg-turbo, without holding the GIL) where it can, else by
 Pillow. With Pillow's own libjpeg-turbo the two agree in every byte; with another libjpeg they may
@@ -27,7 +28,6 @@ differ by `DECODER_BOUND`, which a test checks.
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from litscope.data.reading.regular import check_regular
+from litscope.data.reading.untrusted import check_scans, opened, whole
 from litscope.errors import DataError
 from litscope.types import Interpolation
 
@@ -100,7 +101,7 @@ def read_header(source: bytes | Path) -> Header:
             found = _jpeg_header(data)
             if found is not None:
                 return found
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with opened(source) as image:
             width, height = _stored_size(image)
             _check_pixels(width, height)
             if _orientation(image) >= 5:
@@ -116,7 +117,7 @@ def brightest(path: Path) -> int | None:
     """The largest value of a gray image of 16 or 32 bits; None for other kinds, and for one that cannot be read."""
     try:
         check_regular(path)
-        with Image.open(path) as image:
+        with opened(path) as image:
             _check_pixels(image.width, image.height)
             return int(np.asarray(image).max()) if image.mode.startswith("I") else None
     except Exception:  # noqa: BLE001 as above; what cannot be read is told elsewhere
@@ -146,7 +147,7 @@ def decode(source: bytes | Path, channels: int, min_side: int = 0) -> Pixels:
     if channels not in (1, 3):
         raise DataError(f"image files are read with 1 or 3 channels, not {channels}; other bands need .npy files")
     try:
-        data = source if isinstance(source, bytes) else _whole(source)
+        data = source if isinstance(source, bytes) else whole(source)
         if data[:2] == b"\xff\xd8":
             pixels = _decode_jpeg(data, channels, min_side)
             if pixels is not None:
@@ -190,11 +191,6 @@ def centre_square(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array[top : top + side, left : left + side]
 
 
-def _whole(path: Path) -> bytes:
-    check_regular(path)
-    return path.read_bytes()
-
-
 def _head(path: Path) -> bytes:
     check_regular(path)
     with path.open("rb") as file:
@@ -219,6 +215,7 @@ def _decode_jpeg(data: bytes, channels: int, min_side: int) -> Pixels | None:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         _check_pixels(width, height)
+        check_scans(data, width, height)
         if colorspace.upper() not in ("GRAY", "YCBCR", "RGB"):
             return None
         is_gray = colorspace.upper() == "GRAY"
@@ -238,7 +235,7 @@ def _jpeg_orientation(data: bytes) -> int:
     if not _may_be_turned(data):
         return 1
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             return _orientation(image)
     except Exception:  # noqa: BLE001 a damaged EXIF block says nothing; the pixels are still good
         return 1
@@ -262,8 +259,10 @@ def _may_be_turned(data: bytes) -> bool:
 
 
 def _decode_by_pillow(data: bytes, channels: int) -> Pixels:
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         _check_pixels(image.width, image.height)
+        if data[:2] == b"\xff\xd8":
+            check_scans(data, image.width, image.height)
         image.load()
         orientation = _orientation(image)
         plain = _to_gray_or_rgb(image)
@@ -409,7 +408,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows"
+        return "not an image of a kind that is read (JPEG, PNG, WebP, TIFF, GIF, BMP, PNM, AVIF)"
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return f"{error} (at most {MAX_PIXELS:,} pixels are decoded)"
     if isinstance(error, OSError) and error.strerror:

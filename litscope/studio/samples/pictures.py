@@ -1,7 +1,7 @@
 """Pictures of samples by their id: from the run's data, or what a watched run kept. Small ones are cached on the disk.
 
-A file is found by the manifest alone, never by a name that came with a request. What decodes has a limit of pixels
-(`data.reading.images`), and few decode at once.
+A file is found by the manifest alone, never by a name that came with a request. What decodes has limits of pixels
+(`data.reading.images`) and of time (`data.reading.untrusted`), and few decode at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from litscope.data.reading.cache import default_folder
 from litscope.data.shards.reader import ShardReader
 from litscope.data.storage.retries import looking
 from litscope.errors import LitscopeError, StorageError
-from litscope.limits import num_cores
+from litscope.limits import memory_bytes, num_cores
 from litscope.pictures.contact_sheet import Pixels, small_picture, to_rgb
 from litscope.rundir import RunDir
 from litscope.runs import is_watched
@@ -198,8 +198,11 @@ class Pictures:
         return self._kept[sample_id]
 
 
-_DECODING = threading.BoundedSemaphore(max(1, num_cores()))
-"""How many images are decoded at once: each may take some hundred megabytes."""
+_LARGEST_BYTES = 1_600_000_000
+"""What it takes to decode the largest image, with transparency."""
+
+_DECODING = threading.BoundedSemaphore(max(1, min(num_cores(), memory_bytes() // (2 * _LARGEST_BYTES))))
+"""How many images are decoded at once: within half of the memory, whatever they are."""
 
 
 def _kept_pictures(run: RunDir) -> dict[int, bytes]:
