@@ -35,7 +35,7 @@ KINDS = (
 
 
 FEW = Cell("cifar10-40", "cifar10", 40)
-"""Small pictures of things, few of them: what pretrained weights are made for. 400 of a class take hours of one core."""
+"""Few small pictures of things: what pretrained weights are made for. 400 of a class take hours of one core."""
 
 
 def table(rows: list[Row]) -> str:

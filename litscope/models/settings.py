@@ -16,7 +16,7 @@ from typing import Any, Literal
 from litscope.defaults import network_name
 from litscope.errors import ConfigError
 from litscope.fusions import Rule
-from litscope.settings import COUNT, NOT_NEGATIVE, PART, SHARE, Range, setting, settle
+from litscope.settings import COUNT, NOT_NEGATIVE, PART, SEED, SHARE, Range, setting, settle
 
 Kind = Literal["cosine", "onecycle", "step", "plateau", "constant"]
 Stem = Literal["standard", "small", "medium"]
@@ -85,7 +85,7 @@ class ClassifierSettings:
     """A weight decay for each of the M members; `weight_decay` is then the largest. Default: `weight_decay` for all."""
     member_image_size: Sequence[int] | None = setting(None, check=COUNT)
     """The side at which each of M whole networks sees its images, in pixels. Default: `image_size` for all."""
-    member_seed: Sequence[int] | None = setting(None, check=NOT_NEGATIVE)
+    member_seed: Sequence[int] | None = setting(None, check=SEED)
     """The seed of the first weights of each member. Default: the seed of the process, and the numbers after it."""
     same_start: bool = False
     """All members start from the same weights, instead of each from its own."""

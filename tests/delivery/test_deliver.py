@@ -52,7 +52,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     small_fit(
         base / "run",
         {**IRIS, "dataset": str(base / "data"), "arch": "convnet", "epochs": 1, "batch_size": 8},
-        **{"image_size": 128, "tta": "flip", "ema_decay": 0.5, "cache": False, "val_split": 0.3},
+        **{"image_size": 128, "tta": "flip", "ema_decay": 0.5, "cache": False, "val_split": 0.3, "precision": "32"},
     )
     return base / "run", base / "data"
 

@@ -143,6 +143,6 @@ def test_a_fit_and_a_watched_run_write_the_same_names(tmp_path: Path) -> None:
     assert one is not None
     assert two is not None
     known_to_fit = {"dataset", "arch", "num_parameters", "device", "precision", "resume", "confused_pairs", "hardest"}
-    known_to_fit |= {"near_duplicates", "global_batch_size", "peak_lr"}
+    known_to_fit |= {"near_duplicates", "global_batch_size", "peak_lr", "ensemble"}
     assert set(one) - set(two) == known_to_fit
     assert not set(two) - set(one)

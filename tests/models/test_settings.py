@@ -48,7 +48,7 @@ def test_every_further_name_of_a_flag_is_a_keyword():
 def test_the_recipe_and_the_classifier_call_a_setting_alike():
     ours, theirs = {f.name: f.metadata for f in fields(ClassifierSettings)}, by_name()
     shared = ours.keys() & theirs.keys()
-    assert ours.keys() - shared == {"stem", "member_stem", "same_start", "num_features", "mean", "std"}
+    assert ours.keys() - shared == {"stem", "member_stem", "same_start", "num_features", "mean", "std", "joined"}
     for name in shared:
         assert ours[name].get("also", ()) == tuple(n for n in theirs[name].also if n != "model-type"), name
     # In Python a rate may be 0, a metric one's own, and the weights are numbers; classes and images are facts.
@@ -146,7 +146,7 @@ SINCE = {"hidden": None, "finetune": "full", "body_lr_scale": 1.0, "layer_decay"
 SINCE |= {"activation_checkpointing": False, "archs": None, "ensemble_strategy": "mean", "member_stem": None}
 SINCE |= {"member_image_size": None, "member_seed": None}
 SINCE |= {"task": "multiclass", "focal_gamma": None, "logit_adjustment": 0.0, "robust": "none"}
-SINCE |= {"gce_q": None, "elr_lambda": None, "elr_beta": None}
+SINCE |= {"gce_q": None, "elr_lambda": None, "elr_beta": None, "joined": None}
 """Settings that came later, with the value that means what was before them."""
 
 

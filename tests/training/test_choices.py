@@ -47,6 +47,8 @@ MAY_STAY_NONE = {
     "limit_val_batches", "limit_test_batches", "overfit_batches", "image_size", "in_channels", "prune_ratio",
     "num_folds", "fold", "crop_padding", "image_column", "image_root", "channels", "crop_pct", "interpolation",
     "scale_lr_devices", "shuffle_window", "cache_size", "train_urls", "val_urls", "test_urls", "endpoint_url",
+    "positive_class", "coverage", "threshold", "elr_beta", "elr_lambda", "gce_q", "small_loss_share", "focal_gamma",
+    "fits_stretch", "soft_label_max",
 }  # fmt: skip
 
 

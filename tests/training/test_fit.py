@@ -30,7 +30,7 @@ SUMMARY_KEYS = {
     "status", "message", "name", "run_dir", "dataset", "arch", "num_parameters", "classes", "num_samples", "epochs",
     "global_step", "metrics", "monitor", "mode", "best_epoch", "checkpoints", "samples_per_s", "epoch_s", "wall_s",
     "device", "num_devices", "precision", "resume", "confused_pairs", "hardest", "monitored", "near_duplicates",
-    "global_batch_size", "peak_lr",
+    "global_batch_size", "peak_lr", "ensemble",
 }  # fmt: skip
 
 

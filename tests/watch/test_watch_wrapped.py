@@ -87,7 +87,7 @@ def test_a_plain_loop_of_wrapped_parts(tmp_path: Path, capsys: pytest.CaptureFix
     assert [line["step"] for line in lines] == [10, 20, 30]
     assert all(0 < line["train/ACC"] <= 1 for line in lines)
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"
-    assert "nothing is served" in capsys.readouterr().err
+    assert f"the run is recorded in {run}" in capsys.readouterr().err
 
 
 def test_wrapped_parts_train_to_the_same_weights(tmp_path: Path) -> None:
