@@ -89,7 +89,14 @@ def test_extras_named_in_messages_exist() -> None:
 def test_every_third_party_import_is_required() -> None:
     """What litscope imports at the top of its modules is in the requirements; extras are imported in functions, or in
     a room that is entered in functions alone."""
-    own_names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "google": "protobuf", "grpc": "grpcio"}
+    own_names = {
+        "PIL": "pillow",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+        "google": "protobuf",
+        "grpc": "grpcio",
+        "grpc_reflection": "grpcio-reflection",
+    }
     for path in (ROOT / "litscope").rglob("*.py"):
         extra = project()["optional-dependencies"]["grpc"] if path.parent.name == "rpc" else []
         required = {canonicalize_name(Requirement(line).name) for line in [*project()["dependencies"], *extra]}
