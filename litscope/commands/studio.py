@@ -45,6 +45,8 @@ def studio(argv: list[str]) -> int:
     )
     given, as_json = parse(parser, argv)
     with stdout_for_result() as out:
+        from litscope.studio.doors.files import NOT_BUILT, is_built
+
         server = _server(given)
         facts = {
             "address": server.address,
@@ -58,6 +60,8 @@ def studio(argv: list[str]) -> int:
         write(f"litscope studio: {server.address}", out)
         if server.rpc_address is not None:
             write(f"litscope studio: gRPC at {server.rpc_address}, with that token", out)
+        if not is_built():
+            say(NOT_BUILT)
         if given["beside"] is None:
             say("Ctrl-C ends it; runs go on.")
     out.flush()

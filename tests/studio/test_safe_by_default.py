@@ -68,7 +68,7 @@ def test_nothing_is_told_without_the_token(http_door: OfHttp, name: str) -> None
 
 def test_the_token_goes_from_the_address_into_a_cookie_of_this_page_only(http_door: OfHttp) -> None:
     status, headers, _ = http_door.raw(f"/runs/x?token={quote(TOKEN)}&view=a%20b", headers={})
-    assert (status, headers["location"]) == (303, "/runs/x?view=a+b")
+    assert (status, headers["location"]) == (303, "./x?view=a+b")
     cookie, *attributes = headers["set-cookie"].split("; ")
     assert set(attributes) == {"HttpOnly", "SameSite=Strict", "Path=/"}
     assert cookie.startswith(f"litscope_{http_door.port}=")
@@ -76,7 +76,7 @@ def test_the_token_goes_from_the_address_into_a_cookie_of_this_page_only(http_do
     assert http_door.raw("/api/runs", headers={"Cookie": cookie})[0] == 200
     assert http_door.raw("/", headers={"Cookie": cookie})[0] == 200
     location = http_door.raw(f"//evil.example/%2e%2e?token={quote(TOKEN)}", headers={})[1]["location"]
-    assert not location.startswith("//"), "no way out to another site"
+    assert location == "./..", "no way out to another site"
 
 
 def test_two_servers_do_not_know_each_others_cookies(run: RunDir, http_door: OfHttp, tmp_path: Path) -> None:
@@ -144,6 +144,36 @@ def test_a_proxy_of_ones_own_is_let_in_by_name(run: RunDir, tmp_path: Path) -> N
         assert door.raw("/api/runs", headers=hub)[0] == 200
         assert door.raw("/api/runs", headers={**hub, "Origin": "http://hub.example"})[0] == 403
         assert door.raw("/api/runs", headers={**hub, "Host": "hub.example.evil"})[0] == 403
+
+
+def test_a_proxy_that_puts_our_name_in_place_of_its_own_is_let_in(run: RunDir, tmp_path: Path) -> None:
+    """nginx's proxy_pass, and editors that forward ports: the Host is ours, the Origin theirs."""
+    with served(studio_over(run.path.parent, cache=tmp_path), origins=("https://hub.example",)) as (door, _):
+        rewritten = {**KNOWN, "Host": f"127.0.0.1:{door.port}", "Origin": "https://hub.example"}
+        assert door.raw("/api/runs", headers=rewritten)[0] == 200
+        for other in ("https://hub.example.evil", "http://hub.example", "null", "https://hub.example:444"):
+            assert door.raw("/api/runs", headers={**rewritten, "Origin": other})[0] == 403, other
+        assert door.raw("/api/runs", headers={**rewritten, "Host": "evil.example"})[0] == 403
+
+
+def test_below_a_path_of_a_proxy_all_addresses_are_relative(
+    tmp_path: Path, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JupyterHub: https://hub.example/user/ann/proxy/7860/; the cookie is for nobody else's path there."""
+    from litscope.studio.doors import http as over_http
+
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "index.html").write_text('<base href="/">')
+    assert '<base href="/">' in (Path(over_http.__file__).parents[1] / "page" / "src" / "index.html").read_text()
+    monkeypatch.setattr(over_http.make_app, "__defaults__", (dist,))
+    with served(studio_over(run.path.parent, cache=tmp_path / "cache"), origins=("https://hub.example",)) as (door, _):
+        host = {"Host": "hub.example"}
+        status, headers, _ = door.raw(f"/?token={quote(TOKEN)}&run=a", headers=host)
+        assert (status, headers["location"]) == (303, "./?run=a")
+        assert "path" not in headers["set-cookie"].lower()
+        for path, base in (("/", "./"), ("/x", "./"), ("/runs/x", "../"), ("/a/b/c", "../../")):
+            assert door.raw(path, headers={**KNOWN, **host})[2] == f'<base href="{base}">'.encode()
 
 
 def test_every_answer_carries_the_policy(http_door: OfHttp, name: str) -> None:
@@ -340,6 +370,22 @@ def test_tls(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["studio", str(run.path), "--certfile", str(pem)]) == 2
     assert main(["studio", str(run.path), "--certfile", str(key), "--keyfile", str(pem), "--no-browser"]) == 2
     assert "belong together" in capsys.readouterr().err
+
+
+def test_where_no_page_is_built_the_command_says_how_to_build_it(
+    tmp_path: Path, run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from litscope.studio.doors import files
+
+    words = ["studio", str(run.path), "--port", "0", "--no-browser", "--idle-timeout", "0.3"]
+    for dist, is_told in ((tmp_path / "none", True), (tmp_path / "built", False)):
+        monkeypatch.setattr(files, "DIST", dist)
+        (tmp_path / "built").mkdir(exist_ok=True)
+        (tmp_path / "built" / "index.html").write_text("<p>index")
+        assert main(words) == 0
+        said = capsys.readouterr()
+        assert ("`pip install .` in the source folder builds it" in " ".join(said.err.split())) == is_told
+        assert said.out.startswith("litscope studio: http://127.0.0.1:")
 
 
 def test_a_token_is_made_anew_each_time_and_not_logged(tmp_path: Path, run: RunDir) -> None:

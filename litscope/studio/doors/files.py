@@ -16,9 +16,15 @@ DIST = Path(__file__).parent.parent / "page" / "dist"
 """The built page."""
 
 NOT_BUILT = (
-    "<!doctype html><meta charset=utf-8><title>litscope studio</title><p>The page is not built in this installation: "
-    "<code>pip install .</code> in the source folder builds it. All that it would show is under <code>/api/</code>."
+    "The page is not built in this installation: where npm's registry can be reached, `pip install .` in the source "
+    "folder builds it. All that it would show is under /api/."
 )
+_NO_PAGE = f"<!doctype html><meta charset=utf-8><title>litscope studio</title><p>{NOT_BUILT}"
+
+
+def is_built() -> bool:
+    """Whether there is a page to show."""
+    return (DIST / "index.html").is_file()
 
 
 def page_files(dist: Path) -> Callable[[Request], Response]:
@@ -37,10 +43,15 @@ def page_files(dist: Path) -> Callable[[Request], Response]:
         if "." in path.rpartition("/")[2] and path != "index.html":
             return Response("There is no such file.", 404, media_type="text/plain")
         index = _file_in(root, "index.html")
-        text = NOT_BUILT.encode() if index is None else index.read_bytes()
+        text = _NO_PAGE.encode() if index is None else _placed(index.read_bytes(), path)
         return Response(text, media_type="text/html; charset=utf-8", headers={"cache-control": "no-cache"})
 
     return page
+
+
+def _placed(index: bytes, path: str) -> bytes:
+    """The page for a place: its addresses are relative, because a proxy may have put us below a path of its own."""
+    return index.replace(b'<base href="/">', f'<base href="{"../" * path.count("/") or "./"}">'.encode())
 
 
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}

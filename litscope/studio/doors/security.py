@@ -107,9 +107,14 @@ class Bound:
         return is_everywhere(self.host) and (_is_number(name) or name in here)
 
     def is_own_origin(self, origin: str, host: str) -> bool:
-        """Whether an Origin header names the page that this server shows under that Host."""
+        """Whether an Origin header names the page that this server shows under that Host.
+
+        A proxy may pass its own name on as Host, or put ours in its place (nginx does, unless it is told otherwise).
+        """
+        if origin in self.origins:
+            return True
         if any(host == urlsplit(one).netloc for one in self.origins):
-            return origin in self.origins
+            return False
         return origin == f"{self.scheme}://{host}"
 
 
@@ -222,12 +227,14 @@ class Guard:
         """The same page without the token in its address, where others may see it; for the right one, a cookie."""
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         rest = urlencode([pair for pair in pairs if pair[0] != "token"])
-        path = "/" + scope["path"].lstrip("/\\")
-        target = (quote(path, safe="/._-~") + (f"?{rest}" if rest else "")).encode("latin-1", "replace")
+        place = "./" + quote(scope["path"].rpartition("/")[2], safe="._-~")  # a proxy may have put us below a path
+        target = (place + (f"?{rest}" if rest else "")).encode("latin-1", "replace")
         headers = [(b"location", target), (b"cache-control", b"no-store")]
         if _is_same(dict(pairs).get("token", ""), self._bound.token):
             secure = "; Secure" if self._bound.has_tls else ""
-            cookie = f"{self._bound.cookie}={self._bound.cookie_value}; HttpOnly; SameSite=Strict; Path=/{secure}"
+            # Without a path it is sent where the page is: below a proxy's path, not to its other pages.
+            whole = "" if scope["path"] == "/" else "; Path=/"
+            cookie = f"{self._bound.cookie}={self._bound.cookie_value}; HttpOnly; SameSite=Strict{whole}{secure}"
             headers.append((b"set-cookie", cookie.encode()))
         await _answer(send, 303, b"", b"text/plain", headers)
 

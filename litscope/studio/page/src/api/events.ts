@@ -30,7 +30,7 @@ interface Told {
  * takes over, may have missed something: that is told as a connection that was lost and is there again.
  */
 export function listen(run: string | null, heard: Heard, connected: (is: boolean) => void): () => void {
-  const name = `litscope news ${run ?? ""}`;
+  const name = `litscope news ${new URL(document.baseURI).pathname} ${run ?? ""}`; // a proxy may have several studios
   const channel = new BroadcastChannel(name);
   let stop: (() => void) | null = null;
 
