@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from litscope.console import shell_word
 from litscope.errors import RunError
+from litscope.ledger.history import history
 from litscope.ledger.journal.actions import Entry, entries
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
-from litscope.ledger.queries import classes, history
+from litscope.ledger.queries import classes
 from litscope.ledger.views import ask
 from litscope.rundir import RunDir
 

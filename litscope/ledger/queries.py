@@ -152,12 +152,6 @@ def _beside(run: RunDir, by: str) -> pa.Table | None:
     return table
 
 
-def history(run: RunDir, sample_id: int) -> pa.Table:
-    """Every valid row of one sample, in the order of its visits."""
-    visits = LedgerReader(run).table(sample_id=sample_id)
-    return _query("SELECT * FROM visits ORDER BY epoch, step, phase DESC", visits=visits)
-
-
 def confusion(run: RunDir, split: str = "val") -> Counts:
     """The confusion matrix (C, C) of the last evaluation of `split`: rows are labels, columns predictions.
 

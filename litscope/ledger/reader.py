@@ -131,19 +131,23 @@ class LedgerReader:
                 return int(pc.max(found).as_py())
         return None
 
-    def valid_files(self) -> list[tuple[list[Path], ValidRows]]:
+    def valid_files(self, sample_id: int | None = None) -> list[tuple[list[Path], ValidRows]]:
         """The parts of each attempt, and which of their rows are valid, for readers that scan the files themselves.
 
         A part may be gone when it is opened, because it was joined with others: then ask anew, and scan anew.
+
+        Args:
+            sample_id: leave out parts that cannot hold this sample.
 
         Raises:
             LedgerError: as `table`.
         """
 
         def read(parts: list[Part]) -> list[tuple[list[Path], ValidRows]]:
-            self._check_rows([part.path for part in parts])
+            asked = [part for part in parts if self._may_hold(part, None, None, None, sample_id)]
+            self._check_rows([part.path for part in asked])
             return [
-                ([part.path for part in parts if part.attempt == attempt], rows)
+                ([part.path for part in asked if part.attempt == attempt], rows)
                 for attempt, rows in self._valid_rows(parts).items()
             ]
 

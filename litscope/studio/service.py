@@ -22,6 +22,7 @@ import pyarrow as pa
 import litscope
 from litscope.errors import LitscopeError, RunError
 from litscope.jsonlines import is_unicode
+from litscope.ledger.history import Stretches
 from litscope.ledger.journal.verbs import this_user
 from litscope.ledger.lookup import find_sample
 from litscope.ledger.query import Limits
@@ -129,6 +130,14 @@ class _Kept:
     def __init__(self, run: RunDir, cache: Thumbnails) -> None:
         self.metrics, self.pictures = Metrics(run), Pictures(run, cache)
         self.curves: Sparklines | None = None
+        self._run = run
+        self._stretches: Stretches | None = None
+
+    def stretches_of(self, count: int) -> Stretches:
+        """Where the visits of its N samples are."""
+        if self._stretches is None or self._stretches.count != count:
+            self._stretches = Stretches(self._run, count)
+        return self._stretches
 
 
 class Studio:
@@ -290,7 +299,7 @@ class Studio:
         def curve() -> list[float | None]:
             return self._curves(now, np.array([sample_id]))[0]
 
-        return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve)
+        return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve, kept.stretches_of(now.count))
 
     @_about_a_run
     def find(self, run: str, name: str) -> int:

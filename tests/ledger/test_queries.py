@@ -12,7 +12,7 @@ from places import GOLDEN
 
 from litscope.attempts import begin_attempt
 from litscope.errors import ConfigError, RunError
-from litscope.ledger.queries import Confusion, classes, confusion, history, most_confused, worst
+from litscope.ledger.queries import Confusion, classes, confusion, most_confused, worst
 from litscope.ledger.schema import Rows
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir
@@ -127,12 +127,6 @@ def test_what_cannot_be_asked(run: RunDir) -> None:
     run.manifest.unlink()
     with pytest.raises(RunError, match=r"manifest\.parquet is missing or is not a manifest"):
         worst(run)
-
-
-def test_a_history_is_in_the_order_of_its_visits(run: RunDir) -> None:
-    write(run, visit(4, 2, 0.2), visit(4, 0, 0.1, phase="eval"), visit(4, 0, 0.0), visit(5, 0, 0.9))
-    assert [round(v, 3) for v in history(run, 4)["loss"].to_pylist()] == [0.0, 0.1, 0.2]
-    assert history(run, 77).num_rows == 0
 
 
 def test_confusion_counts_the_last_evaluation_only(run: RunDir) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from litscope.errors import LitscopeError
+from litscope.ledger.history import Stretches, history
 from litscope.ledger.lookup import neighbours_of
-from litscope.ledger.queries import history
 from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.views import ask
 from litscope.rundir import RunDir
@@ -94,7 +94,12 @@ class SamplePage:
 
 
 def sample_page(
-    samples: Samples, sample_id: int, pictures: Pictures, has_image: bool, curve: Callable[[], list[float | None]]
+    samples: Samples,
+    sample_id: int,
+    pictures: Pictures,
+    has_image: bool,
+    curve: Callable[[], list[float | None]],
+    stretches: Stretches,
 ) -> SamplePage:
     """The page of one sample.
 
@@ -104,6 +109,7 @@ def sample_page(
         pictures: of its run.
         has_image: whether there may be a picture.
         curve: its sparkline.
+        stretches: where its visits are.
 
     Raises:
         NotThere: if the run has no such sample.
@@ -113,7 +119,7 @@ def sample_page(
     require_sample(samples, sample_id)
     names = [name for name in samples.names if name not in Row.__dataclass_fields__]
     row = replace(rows(samples, np.array([sample_id]), names, has_image)[0], sparkline=curve())
-    visits = _visits(run, samples.base.classes, sample_id)
+    visits = _visits(run, samples.base.classes, sample_id, stretches)
     features = pictures.features(sample_id)
     return SamplePage(
         sample=row,
@@ -143,8 +149,8 @@ def _is_about(action: dict[str, Any], sample_id: int) -> bool:
     return isinstance(ids, list) and sample_id in ids and not action.get("canary")
 
 
-def _visits(run: RunDir, names: Sequence[str], sample_id: int) -> dict[str, list[Any]]:
-    table: pa.Table = history(run, sample_id).slice(0, MOST_VISITS)
+def _visits(run: RunDir, names: Sequence[str], sample_id: int, stretches: Stretches) -> dict[str, list[Any]]:
+    table: pa.Table = history(run, sample_id, stretches).slice(0, MOST_VISITS)
     found: dict[str, list[Any]] = {name: table[name].to_pylist() for name in ("epoch", "step")}
     found["phase"] = table["phase"].cast(pa.string()).to_pylist()
     for name, column in (("label_name", "label"), ("pred_name", "pred")):
