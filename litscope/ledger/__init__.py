@@ -17,6 +17,7 @@
     views            read-only SQL over a run
     queries          the questions that people ask about a run
     lookup           one sample, by key or id
+    history          the visits of one sample
     neighbours       which samples a network finds most alike
     uncertainties    how sure a network was of samples that somebody measured
     suspects         the queue of suspected label errors
