@@ -62,23 +62,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--part 1/3`: of the slow tests all, but of each one's further cases a third, chosen by their names."""
-    parser.addoption("--part", metavar="K/N", help="of the further cases of slow tests, part K of N")
+    """`--part 1/6`: of the slow tests two in three, and of their further cases a sixth, chosen by their names."""
+    parser.addoption(
+        "--part", metavar="K/N", help="of the further cases of slow tests part K of N, of the tests 2 in 3"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the further cases of slow tests that belong to another part."""
+    """Leave out the further cases of slow tests that belong to another part, and every third test."""
     part = config.getoption("--part")
     if part is None:
         return
     number, count = map(int, part.split("/"))
-    others = [
-        item
-        for item in items
-        if item.stash[_is_further_case]
-        and item.get_closest_marker("slow") is not None
-        and zlib.crc32(item.nodeid.encode()) % count != number % count
-    ]
+
+    def is_of_another(item: pytest.Item) -> bool:
+        drawn = zlib.crc32(item.nodeid.encode())
+        return drawn % count != number % count if item.stash[_is_further_case] else drawn % 3 == number % 3
+
+    others = [item for item in items if item.get_closest_marker("slow") is not None and is_of_another(item)]
     config.hook.pytest_deselected(items=others)
     left_out = set(others)
     items[:] = [item for item in items if item not in left_out]
