@@ -35,7 +35,7 @@ from litscope.studio.runs.curves import Curves, Logged, Metrics, X, curves
 from litscope.studio.runs.journal import JournalPage, journal_page
 from litscope.studio.runs.lines import Lines, RunLine
 from litscope.studio.runs.pages import RunPage, run_page
-from litscope.studio.runs.places import Places
+from litscope.studio.runs.places import Places, path_text
 from litscope.studio.samples.blocks import Block
 from litscope.studio.samples.grid import (
     Facets,
@@ -170,7 +170,7 @@ class Studio:
         """All runs, whatever state their folders are in."""
         found = [self._lines.line(run, name) for name, run in self.places.runs().items()]
         found.sort(key=lambda line: (-(line.started_at or 0.0), line.name))
-        return RunList(found, [str(folder) for folder in self.places.folders])
+        return RunList(found, [path_text(folder) for folder in self.places.folders])
 
     def line(self, run: str) -> RunLine:
         """One run in a line."""

@@ -13,7 +13,7 @@ import pytest
 from acted_runs import DEAD, set_process
 from asked_runs import TRAIN, act, asked_run, epoch_rows
 from broken_runs import BROKEN, broken
-from doors import studio_over
+from doors import served, studio_over
 
 from litscope.errors import LitscopeError
 from litscope.ledger.journal.actions import answer, entries
@@ -229,3 +229,29 @@ def test_a_job_that_waits_is_listed(tmp_path: Path) -> None:
     (line,) = studio.runs().runs
     assert (line.state, line.state_detail) == ("waiting", "its job waits in the queue")
     assert studio.page(line.id).controls["pause"] == "The run has not begun."
+
+
+def test_what_stands_beside_the_runs_breaks_no_list(tmp_path: Path) -> None:
+    """Links that lead to themselves, folders of odd names, and FIFOs, which wait for ever for somebody who writes."""
+    run = asked_run(tmp_path / "runs" / "one")
+    for name in ("recipe.yaml", "summary.json", "actions.jsonl"):
+        copy = run.path.parent / f"waits-{name}"
+        shutil.copytree(run.path, copy)
+        (copy / name).unlink(missing_ok=True)
+        os.mkfifo(copy / name)
+    (run.path.parent / "self").symlink_to(run.path.parent / "self")
+    (run.path.parent / "up").symlink_to(run.path.parent)
+    (run.path.parent / "nowhere").symlink_to(tmp_path / "gone")
+    shutil.copytree(run.path, os.fsdecode(os.fsencode(run.path.parent) + b"/odd\xff\n<b>"))
+    (run.path / "dead").symlink_to(run.path / "dead")
+    with served(studio_over(run.path.parent, cache=tmp_path / "cache")) as (door, _):
+        status, _, body = door.raw("/api/runs")
+        assert status == 200
+        lines = {line["name"]: line for line in json.loads(body)["runs"]}
+        assert set(lines) == {"one", "odd\\xff\n<b>"}
+        odd = lines["odd\\xff\n<b>"]
+        assert (odd["state"], "no UTF-8" in odd["state_detail"]) == ("unreadable", True)
+        for path in ("", "/samples", "/journal", "/curves", "/samples/0/image"):
+            status, _, body = door.raw(f"/api/runs/{odd['id']}{path}")
+            assert (status, "Rename the folder" in json.loads(body)["error"]["message"]) == (409, True), path
+            assert door.raw(f"/api/runs/{lines['one']['id']}{path}")[0] in (200, 404)

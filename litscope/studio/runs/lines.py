@@ -15,11 +15,12 @@ from litscope.attempts import valid_lines
 from litscope.config.resume import run_settings
 from litscope.defaults import direction, monitored
 from litscope.errors import LitscopeError
-from litscope.jsonlines import parse_line
+from litscope.jsonlines import is_unicode, parse_line
 from litscope.ledger.journal.actions import decisions
 from litscope.ledger.queries import classes
 from litscope.rundir import RunDir, read_lines
 from litscope.runs import is_training, is_watched
+from litscope.studio.runs.places import NO_TEXT, path_text
 from litscope.studio.samples.shelf import stamp
 
 State = Literal["waiting", "running", "paused", "finished", "interrupted", "crashed", "elsewhere", "unreadable"]
@@ -99,6 +100,8 @@ class Lines:
             run: its folder.
             name: its id.
         """
+        if not is_unicode(str(run.path)):
+            return RunLine(name, path_text(run.path.name), path_text(run.path), "unreadable", NO_TEXT)
         files = (run.recipe, run.attempts, run.epoch_metrics, run.step_metrics, run.summary, run.actions, run.manifest)
         trains = _is_training(run)
         now = (stamp(*files), trains, _is_fresh(run) if trains is None else None)
