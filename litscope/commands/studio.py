@@ -73,6 +73,8 @@ def studio(argv: list[str]) -> int:
 
 
 def _server(given: dict[str, Any]) -> Server:
+    import pyarrow as pa
+
     from litscope.data.storage.retries import be_brief
     from litscope.limits import give_back_large_blocks
     from litscope.studio.doors.serving import Served, Server
@@ -94,7 +96,8 @@ def _server(given: dict[str, Any]) -> Server:
     served.check()
     be_brief()
     give_back_large_blocks()
-    return Server(Studio(given["runs"], given["read_only"]), served)
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool would keep what is freed
+    return Server(Studio(given["runs"], given["read_only"], reads_ahead=True), served)
 
 
 def _has_screen() -> bool:

@@ -104,7 +104,8 @@ def run_data(
     Raises:
         UserError: if they are not there, or cannot be read as the run reads.
     """
-    data, manifest = _settings(run), Manifest.read(run.manifest)
+    manifest = Manifest.read(run.manifest)
+    data = _settings(run, manifest)
     use_endpoint(data.endpoint_url)
     source = open_again(
         _name(run, dataset or data.origin),
@@ -122,7 +123,7 @@ def run_data(
 
 def run_rows(run: RunDir, dataset: str | None = None, data_dir: str | None = None) -> Listing:
     """The rows as the source has them: a table's columns before they become features. Arguments as `run_data`."""
-    data = _settings(run)
+    data = _settings(run, Manifest.read(run.manifest) if run.manifest.exists() else None)
     name, place = _name(run, dataset or data.origin), Path(data_dir or data.data_dir).expanduser()
     return read_rows(name, place, _asked(data, dataset), download=False, is_trained_on=False)
 
@@ -159,7 +160,7 @@ def _name(run: RunDir, name: str | None) -> str:
     return name
 
 
-def _settings(run: RunDir) -> DataConfig:
+def _settings(run: RunDir, manifest: Manifest | None) -> DataConfig:
     sections = run_settings(run.path).sections
     folds = (
         "data.num_folds",
@@ -167,6 +168,6 @@ def _settings(run: RunDir) -> DataConfig:
         "data.fold_tests",
     )  # they say which samples train, and may ask for as many members
     data = build({key: value for key, value in sections.items() if key.startswith("data.") and key not in folds}).data
-    if data.group_column is None and run.manifest.exists():
-        data.group_column = group_of_run(Manifest.read(run.manifest), data.origin, None)
+    if data.group_column is None and manifest is not None:
+        data.group_column = group_of_run(manifest, data.origin, None)
     return data

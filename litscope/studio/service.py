@@ -22,16 +22,16 @@ import pyarrow as pa
 import litscope
 from litscope.errors import LitscopeError, RunError
 from litscope.jsonlines import is_unicode
-from litscope.ledger.history import Stretches
 from litscope.ledger.journal.verbs import this_user
 from litscope.ledger.lookup import find_sample
 from litscope.ledger.query import Limits
 from litscope.ledger.views import sql
 from litscope.rundir import RunDir
 from litscope.studio.acting import Asked, Requested, act
+from litscope.studio.kept import UNREADABLE, Kept
 from litscope.studio.refusals import AskedWrong, NotThere, ReadOnly
 from litscope.studio.runs.comparison import MOST_RUNS, Comparison, comparison
-from litscope.studio.runs.curves import Curves, Logged, Metrics, X, curves
+from litscope.studio.runs.curves import Curves, Logged, X, curves
 from litscope.studio.runs.journal import JournalPage, journal_page
 from litscope.studio.runs.lines import Lines, RunLine
 from litscope.studio.runs.pages import RunPage, run_page
@@ -52,11 +52,10 @@ from litscope.studio.samples.grid import (
 )
 from litscope.studio.samples.maps import Looked, Near, map_block, near
 from litscope.studio.samples.orders import View, Views
-from litscope.studio.samples.pictures import Picture, Pictures, Thumbnails, has_pictures
+from litscope.studio.samples.pictures import Picture, Thumbnails, has_pictures
 from litscope.studio.samples.review import Review, review, typical
 from litscope.studio.samples.sample import SamplePage, require_sample, sample_page
 from litscope.studio.samples.shelf import MOST_OPEN, Shelf
-from litscope.studio.samples.sparklines import Sparklines
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.tables import (
     Calibration,
@@ -70,9 +69,6 @@ from litscope.studio.samples.values import Ids
 
 SQL_LIMITS = Limits(seconds=20.0, memory_bytes=200_000_000)
 MOST_SQL_ROWS = 1000
-
-_UNREADABLE = (LitscopeError, OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException)
-"""What reading a broken or foreign run may raise: its page says so, and shows the rest."""
 
 
 @dataclass(frozen=True)
@@ -115,29 +111,13 @@ def _about_a_run(method: Callable[Concatenate[Studio, str, P], T]) -> Callable[C
             return method(self, run, *args, **kwargs)
         except LitscopeError:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             line = self.line(run)
             if line.state != "unreadable":
                 raise
             raise RunError(f"{line.path} cannot be read: {line.state_detail}") from error
 
     return asked
-
-
-class _Kept:
-    """What is kept of one run besides its samples."""
-
-    def __init__(self, run: RunDir, cache: Thumbnails) -> None:
-        self.metrics, self.pictures = Metrics(run), Pictures(run, cache)
-        self.curves: Sparklines | None = None
-        self._run = run
-        self._stretches: Stretches | None = None
-
-    def stretches_of(self, count: int) -> Stretches:
-        """Where the visits of its N samples are."""
-        if self._stretches is None or self._stretches.count != count:
-            self._stretches = Stretches(self._run, count)
-        return self._stretches
 
 
 class Studio:
@@ -147,18 +127,23 @@ class Studio:
         given: runs, or folders that hold runs; none: runs/.
         is_read_only: refuse all actions.
         cache: folder of the caches; None: the usual one.
+        reads_ahead: read what is asked for soon after a run is opened before somebody does.
 
     Raises:
         RunError: if one of `given` is not there.
     """
 
     def __init__(
-        self, given: Sequence[str | os.PathLike[str]] = (), is_read_only: bool = False, cache: Path | None = None
+        self,
+        given: Sequence[str | os.PathLike[str]] = (),
+        is_read_only: bool = False,
+        cache: Path | None = None,
+        reads_ahead: bool = False,
     ) -> None:
-        self.places, self.is_read_only = Places(given), is_read_only
+        self.places, self.is_read_only, self._reads_ahead = Places(given), is_read_only, reads_ahead
         self._lines, self._shelf, self._views, self._thumbnails = Lines(), Shelf(), Views(), Thumbnails(cache)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Path, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Path, Kept] = OrderedDict()
 
     # ---- runs ----------------------------------------------------------------------------------
 
@@ -183,12 +168,12 @@ class Studio:
         logged = Logged([], [])
         try:
             logged = self._of(folder).metrics.logged()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             notes.append(f"The metrics cannot be read: {error}")
         samples = None
         try:
-            samples = self._shelf.samples(folder)
-        except _UNREADABLE as error:
+            samples = self._opened(folder)
+        except UNREADABLE as error:
             notes.append(f"The samples cannot be read: {error}")
         return run_page(folder, line, logged, samples, notes, self.is_read_only)
 
@@ -243,7 +228,7 @@ class Studio:
             ViewExpired: if the view is not kept any more.
         """
         folder = self.places.run(run)
-        now = self._shelf.samples(folder)
+        now = self._opened(folder)
         shown = self._views.kept(view, folder.path) if view else self._views.made(now, filter, sort)
         ids = shown.ids[start : start + count].astype(np.int64)
         names = value_columns(now, shown, columns)
@@ -299,7 +284,7 @@ class Studio:
         def curve() -> list[float | None]:
             return self._curves(now, np.array([sample_id]))[0]
 
-        return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve, kept.stretches_of(now.count))
+        return sample_page(now, sample_id, kept.pictures, self._has_pictures(now), curve, kept.stretches(now.count))
 
     @_about_a_run
     def find(self, run: str, name: str) -> int:
@@ -356,17 +341,20 @@ class Studio:
     @_about_a_run
     def confusion(self, run: str, split: str = "val") -> ConfusionTable:
         """Which classes are taken for which."""
-        return confusion_table(self._now(run), split)
+        now = self._now(run)
+        return confusion_table(now, self._of(now.run).evaluations, split)
 
     @_about_a_run
     def classes(self, run: str, split: str = "val") -> ClassTable:
         """Each class in a row."""
-        return class_table(self._now(run), split)
+        now = self._now(run)
+        return class_table(now, self._of(now.run).evaluations, split)
 
     @_about_a_run
     def calibration(self, run: str, split: str = "val", bins: int = 15) -> Calibration:
         """Whether probabilities mean what they say."""
-        return calibration(self._now(run), split, bins)
+        now = self._now(run)
+        return calibration(now, self._of(now.run).evaluations, split, bins)
 
     @_about_a_run
     def sql(self, run: str, query: str) -> SqlAnswer:
@@ -400,7 +388,7 @@ class Studio:
 
     def _selected(self, run: RunDir, selection: Selection) -> tuple[list[int], str | None]:
         """The ids that a selection names; and the filter that chose them, where nobody looked at each."""
-        now = self._shelf.samples(run)
+        now = self._opened(run)
         parts, where = [np.array(selection.ids, np.int64)], None
         if selection.filter is not None:
             parts.append(np.flatnonzero(chosen(now, selection.filter)))
@@ -435,7 +423,14 @@ class Studio:
         return self._views.made(self._now(run), filter, sort)
 
     def _now(self, run: str) -> Samples:
-        return self._shelf.samples(self.places.run(run))
+        return self._opened(self.places.run(run))
+
+    def _opened(self, run: RunDir) -> Samples:
+        """The samples of a run; where more is read ahead, that begins now."""
+        now = self._shelf.samples(run)
+        if self._reads_ahead:
+            self._of(run).read_ahead(now)
+        return now
 
     def _samples_or_none(self, run: RunDir) -> Samples | None:
         try:
@@ -443,19 +438,16 @@ class Studio:
         except LitscopeError:
             return None
 
-    def _of(self, run: RunDir) -> _Kept:
+    def _of(self, run: RunDir) -> Kept:
         with self._lock:
-            kept = self._kept.pop(run.path, None) or _Kept(run, self._thumbnails)
+            kept = self._kept.pop(run.path, None) or Kept(run, self._thumbnails)
             self._kept[run.path] = kept
             while len(self._kept) > MOST_OPEN:
                 self._kept.popitem(last=False)
             return kept
 
     def _curves(self, now: Samples, ids: Ids) -> list[list[float | None]]:
-        kept = self._of(now.run)
-        if kept.curves is None or kept.curves.count != now.count:
-            kept.curves = Sparklines(now.run, now.count)
-        return kept.curves.at(ids)
+        return self._of(now.run).curves(now.count).at(ids)
 
     @staticmethod
     def _has_pictures(now: Samples) -> bool:

@@ -13,6 +13,7 @@
     sample          one sample
     review          suspected label errors, one by one
     maps            samples by two of their numbers
+    evaluations     the last evaluation of each split
     tables          confusion, classes, calibration
     blocks          columns of numbers as bytes
 

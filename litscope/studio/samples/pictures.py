@@ -16,14 +16,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from litscope.curation.run_data import RunData, run_data
+from litscope.data.manifest import memory_given_back
 from litscope.data.reading.cache import default_folder
+from litscope.data.reading.readers import Reader
 from litscope.data.shards.reader import ShardReader
 from litscope.data.storage.retries import looking
 from litscope.errors import LitscopeError, StorageError
@@ -66,6 +69,34 @@ class Size:
     has_image: bool = True
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What of a run's data is kept to read samples: no manifest.
+
+    Attributes:
+        kind: image or table.
+        reader: of the rows.
+        encoding: how they are read.
+        rows: (N,) int32, where each sample is, -1 where it is not; None: row i is sample i.
+        digest: (N,) of the contents, where the run knows them.
+    """
+
+    kind: str
+    reader: Reader
+    encoding: dict[str, Any]
+    rows: NDArray[np.int32] | None
+    digest: pa.ChunkedArray | None
+
+    @classmethod
+    def of(cls, data: RunData) -> _Data:
+        """Of data that were opened."""
+        rows, manifest = data.match.rows, data.manifest
+        is_in_order = np.array_equal(rows, np.arange(len(rows)))
+        digest = manifest.table["digest"] if manifest.has_content else None
+        kept = None if is_in_order else rows.astype(np.int32)
+        return cls(data.source.kind, data.source.reader, data.source.encoding, kept, digest)
+
+
 class Pictures:
     """The pictures of one run. Its data are opened when the first is asked for.
 
@@ -77,7 +108,7 @@ class Pictures:
     def __init__(self, run: RunDir, cache: Thumbnails) -> None:
         self._run, self._cache = run, cache
         self._lock = threading.Lock()
-        self._data: RunData | None = None
+        self._data: _Data | None = None
         self._why_not: str | None = None
         self._is_away, self._again_at = "", 0.0
         self._kept: dict[int, bytes] | None = None
@@ -112,7 +143,7 @@ class Pictures:
                 with Image.open(io.BytesIO(self._of_watched(sample_id))) as image:
                     return Size(*image.size)
             data = self._opened()
-            height, width = self._answered(lambda: data.source.reader.size(self._row(data, sample_id)))
+            height, width = self._answered(lambda: data.reader.size(self._row(data, sample_id)))
         except LitscopeError:
             return None
         return Size(width, height)
@@ -123,20 +154,21 @@ class Pictures:
             return None
         try:
             data = self._opened(of_images=False)
-            if data.source.kind != "table":
+            if data.kind != "table":
                 return None
-            values = data.source.reader.read(self._row(data, sample_id))
+            values = data.reader.read(self._row(data, sample_id))
         except LitscopeError:
             return None
-        names = data.source.encoding.get("feature_names") or [f"feature {i}" for i in range(len(values))]
+        names = data.encoding.get("feature_names") or [f"feature {i}" for i in range(len(values))]
         return list(zip(map(str, names), values.astype(float).tolist(), strict=False))
 
-    def _opened(self, of_images: bool = True) -> RunData:
+    def _opened(self, of_images: bool = True) -> _Data:
         with self._lock:
             if self._data is None and self._why_not is None:
                 try:
-                    self._data = self._answered(lambda: run_data(self._run))
-                    reader = self._data.source.reader
+                    with memory_given_back():
+                        self._data = self._answered(lambda: _Data.of(run_data(self._run)))
+                    reader = self._data.reader
                     if isinstance(reader, ShardReader):
                         reader.fetch.retries = looking
                 except NoImage:
@@ -145,7 +177,7 @@ class Pictures:
                     self._why_not = f"The data are not where they were: {error}"
         if self._data is None:
             raise NoImage(str(self._why_not))
-        if of_images and self._data.source.kind != "image":
+        if of_images and self._data.kind != "image":
             raise NoImage("The samples of this run are rows of a table.")
         return self._data
 
@@ -166,25 +198,24 @@ class Pictures:
             )
             raise NoImage(self._is_away) from error
 
-    def _row(self, data: RunData, sample_id: int) -> int:
-        row = int(data.match.rows[sample_id])
+    def _row(self, data: _Data, sample_id: int) -> int:
+        row = sample_id if data.rows is None else int(data.rows[sample_id])
         if row < 0:
             raise NoImage("The sample is not there any more as the run saw it.")
         return row
 
-    def _read(self, data: RunData, sample_id: int, min_side: int) -> Pixels:
+    def _read(self, data: _Data, sample_id: int, min_side: int) -> Pixels:
         with _DECODING:
             try:
-                return self._answered(lambda: data.source.reader.read(self._row(data, sample_id), min_side))
+                return self._answered(lambda: data.reader.read(self._row(data, sample_id), min_side))
             except NoImage:
                 raise
             except (LitscopeError, OSError, MemoryError) as error:
                 raise NoImage(f"The image cannot be read: {error}") from error
 
-    def _tag(self, data: RunData, sample_id: int) -> str:
+    def _tag(self, data: _Data, sample_id: int) -> str:
         """What the content of a sample is called: its digest, where the run knows it."""
-        manifest = data.manifest
-        digest = manifest.table["digest"][sample_id].as_py() if manifest.has_content else None
+        digest = None if data.digest is None else data.digest[sample_id].as_py()
         if digest is not None:
             return str(digest.hex())
         return hashlib.sha256(f"{self._run.path}\0{sample_id}".encode(errors="surrogateescape")).hexdigest()[:32]

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from litscope.rundir import RunDir
 from litscope.runs import is_training
 from litscope.studio.samples.table import Base, Decided, Samples, Scored, read_base, read_decided, read_scores
@@ -89,4 +91,8 @@ def _renewed(run: RunDir, before: Samples | None, then: _Stamps | None, now: _St
     scored: Scored = old.scored if old is not None and is_same else read_scores(run, base.count)
     is_decided = old is not None and then is not None and now.decided == then.decided
     decided: Decided = old.decided if old is not None and is_decided else read_decided(run, base.count)
-    return Samples(run, 1 + (before.revision if before else 0), base, scored, decided)
+    renewed = Samples(run, 1 + (before.revision if before else 0), base, scored, decided)
+    is_as_recent = is_same and then is not None and now.decided[3:] == then.decided[3:]  # no later attempt
+    if old is not None and is_as_recent and np.array_equal(old.decided.canaries, decided.canaries):
+        renewed.take_recent(old)
+    return renewed

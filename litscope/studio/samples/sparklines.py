@@ -41,6 +41,11 @@ class Sparklines:
         self._seen: Stamp | None = None
         self._reader = LedgerReader(run)
 
+    def read(self) -> None:
+        """Read what came, so that no question waits for it; errors as `at`."""
+        with self._lock:
+            self._bring_up_to_date()
+
     def at(self, ids: Ids) -> list[list[float | None]]:
         """The curves of n samples, of at most `MOST_POINTS` epochs each, up to the last complete one.
 

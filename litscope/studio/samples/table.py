@@ -276,6 +276,11 @@ class Samples:
                     self._recent = recent(self.run)
             return self._recent
 
+    def take_recent(self, before: Samples) -> None:
+        """Take over those means from the samples of before, if they were read."""
+        with before._lock:
+            self._recent = before._recent
+
     def column(self, name: str) -> Column:
         """What a column is."""
         if name.startswith(CUSTOM):

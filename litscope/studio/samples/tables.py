@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.ledger.queries import last_evaluation
+from litscope.studio.samples.evaluations import Evaluations
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.values import Mask
 from litscope.uncertainty.calibration import reliability
@@ -91,24 +91,24 @@ class Calibration:
     sentence: str
 
 
-def _pairs(samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _pairs(
+    samples: Samples, evaluations: Evaluations, split: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Label, prediction and confidence of the last evaluation of a split, without canaries and discarded samples."""
-    found = last_evaluation(samples.run, split)
-    ids = found["sample_id"].to_numpy()
-    is_there = ids < samples.count
-    is_there[is_there] &= samples.shown[ids[is_there]]
-    columns = (found[name].to_numpy()[is_there] for name in ("label", "pred", "p_max"))
-    label, pred, p_max = columns
+    found = evaluations.of(split)
+    is_there = found.sample_id < samples.count
+    is_there[is_there] &= samples.shown[found.sample_id[is_there]]
+    label, pred, p_max = (column[is_there] for column in (found.label, found.pred, found.p_max))
     return label.astype(np.int64), pred.astype(np.int64), p_max.astype(np.float64)
 
 
-def confusion_table(samples: Samples, split: str) -> ConfusionTable:
+def confusion_table(samples: Samples, evaluations: Evaluations, split: str) -> ConfusionTable:
     """The confusion matrix of the last evaluation of a split.
 
     Raises:
         RunError: if the split was never recorded.
     """
-    label, pred, _ = _pairs(samples, split)
+    label, pred, _ = _pairs(samples, evaluations, split)
     matrix = _matrix(label, pred, len(samples.base.classes))
     rows, columns = np.nonzero(matrix)
     cells = [(int(i), int(j), int(matrix[i, j])) for i, j in zip(rows, columns, strict=True)]
@@ -121,10 +121,10 @@ def _matrix(label: NDArray[np.int64], pred: NDArray[np.int64], count: int) -> ND
     return np.bincount(label * count + pred, minlength=count * count).reshape(count, count)
 
 
-def class_table(samples: Samples, split: str) -> ClassTable:
+def class_table(samples: Samples, evaluations: Evaluations, split: str) -> ClassTable:
     """Each class in a row; errors as `confusion_table`."""
     base, decided = samples.base, samples.decided
-    label, pred, _ = _pairs(samples, split)
+    label, pred, _ = _pairs(samples, evaluations, split)
     matrix = _matrix(label, pred, len(base.classes))
     right, given, said = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     wrong = matrix - np.diag(right)
@@ -185,9 +185,9 @@ def _means(label: NDArray[np.int32], values: NDArray[np.float32] | None, among: 
     return [float(total / num) if num else None for total, num in zip(sums, nums, strict=True)]
 
 
-def calibration(samples: Samples, split: str, num_bins: int) -> Calibration:
+def calibration(samples: Samples, evaluations: Evaluations, split: str, num_bins: int) -> Calibration:
     """How well probabilities are calibrated in the last evaluation of a split; errors as `confusion_table`."""
-    label, pred, p_max = _pairs(samples, split)
+    label, pred, p_max = _pairs(samples, evaluations, split)
     known = np.isfinite(p_max)
     found = reliability(p_max[known], (label == pred)[known], num_bins)
     parts = zip(found.count.tolist(), found.confidence.tolist(), found.accuracy.tolist(), strict=True)

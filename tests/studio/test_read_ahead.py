@@ -1,0 +1,74 @@
+"""What is read before somebody asks, what is kept between questions, and that neither changes an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from asked_runs import VAL, act, asked_run, epoch_rows
+from doors import only_run, studio_over
+
+from litscope.errors import LedgerError, RunError
+from litscope.ledger.writer import LedgerWriter
+from litscope.rundir import RunDir
+from litscope.studio.kept import Kept
+from litscope.studio.samples.evaluations import Evaluations
+from litscope.studio.samples.pictures import Thumbnails
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    made: RunDir = asked_run(tmp_path / "runs" / "one")
+    return made
+
+
+def test_what_was_read_ahead_is_what_is_found_when_asked(run: RunDir, tmp_path: Path) -> None:
+    asked = studio_over(run.path.parent, cache=tmp_path / "a")
+    name = only_run(asked)
+    now = asked.now(name)
+    kept = Kept(run, Thumbnails(tmp_path / "b"))
+    assert kept.read_ahead(now) is None, "so few are read as fast when they are asked for"
+    thread = kept.read_ahead(now, least=1)
+    assert thread is not None
+    assert kept.read_ahead(now, least=1) is thread, "once"
+    thread.join()
+    ids = np.arange(now.count)
+    assert dict(zip(ids.tolist(), kept.curves(now.count).at(ids), strict=True)) == asked.sparklines(name, ids.tolist())
+    plain = studio_over(run.path.parent, cache=tmp_path / "c", reads_ahead=True)
+    for sample_id in (0, 5):
+        assert plain.sample(name, sample_id) == asked.sample(name, sample_id)
+
+
+def test_a_damaged_part_stops_no_reading_ahead_and_is_told_to_who_asks(run: RunDir, tmp_path: Path) -> None:
+    studio = studio_over(run.path.parent, cache=tmp_path / "a")
+    now = studio.now(only_run(studio))
+    for part in run.signals.iterdir():
+        part.write_bytes(b"PAR1")
+    kept = Kept(run, Thumbnails(tmp_path / "b"))
+    thread = kept.read_ahead(now, least=1)
+    assert thread is not None
+    thread.join()
+    with pytest.raises(LedgerError, match="cannot be read"):
+        kept.curves(now.count).at(np.array([0]))
+
+
+def test_an_evaluation_is_read_anew_when_signals_came(run: RunDir) -> None:
+    kept = Evaluations(run)
+    before = kept.of("val")
+    assert kept.of("val") is before
+    with LedgerWriter(run, 1) as writer:
+        writer.put(epoch_rows(9, VAL, "val", "eval"))
+    assert kept.of("val") is not before
+    with pytest.raises(RunError, match="no rows of split 'test'"):
+        kept.of("test")
+
+
+def test_decisions_change_the_tables_and_read_no_signal_again(run: RunDir, tmp_path: Path) -> None:
+    studio = studio_over(run.path.parent, cache=tmp_path / "a")
+    name = only_run(studio)
+    studio.now(name)  # which writes the scores
+    recent, table = studio.now(name).recent(), studio.classes(name)
+    act(run, "discard", [0])
+    assert studio.now(name).recent() is recent
+    assert [row.num_discarded for row in studio.classes(name).rows] != [row.num_discarded for row in table.rows]
