@@ -146,6 +146,13 @@ def give_back_large_blocks() -> None:
         mallopt(_ARENA_MAX, 2)
 
 
+def give_back_freed() -> None:
+    """Have all that this process freed go back to the system, small blocks too; nothing without glibc."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def _number(path: Path) -> int | None:
     """The whole number, at least 0, that a file holds; None for "max", -1 or no file."""
     text = _read(path)

@@ -73,7 +73,7 @@ def studio(argv: list[str]) -> int:
 
 
 def _server(given: dict[str, Any]) -> Server:
-    import pyarrow as pa
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # before Arrow is loaded: its own keeps what is freed
 
     from litscope.data.storage.retries import be_brief
     from litscope.limits import give_back_large_blocks
@@ -96,7 +96,6 @@ def _server(given: dict[str, Any]) -> Server:
     served.check()
     be_brief()
     give_back_large_blocks()
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool would keep what is freed
     return Server(Studio(given["runs"], given["read_only"], reads_ahead=True), served)
 
 

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from litscope.data.reading.digests import DIGEST_TYPE
 from litscope.defaults import CONTENT_COLUMNS
 from litscope.errors import DataError
+from litscope.limits import give_back_freed
 from litscope.rundir import whole_file
 from litscope.seals import DamagedError, check, sealed_parquet
 
@@ -265,6 +266,7 @@ def memory_given_back() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(before)
+        give_back_freed()
 
 
 def in_one_piece(values: pa.ChunkedArray) -> pa.Array:

@@ -33,6 +33,8 @@ MOST_BYTES = 64_000_000
 MOST_ASKED = 100
 """Stretches that one question names; of a sample with more, all ids are scanned."""
 
+_AT_ONCE = 4
+
 Span = tuple[int, int]
 """First and last row of a part."""
 
@@ -157,12 +159,22 @@ def history(run: RunDir, sample_id: int, stretches: Stretches | None = None) -> 
             selects = list(_selects(parts, sample_id, among))
             if not selects:
                 return PART_SCHEMA.empty_table()
-            ordered = f"SELECT * FROM ({' UNION ALL '.join(selects)}) ORDER BY epoch, step, phase DESC"
-            with open_database() as connection:
-                return connection.sql(ordered).to_arrow_table().cast(PART_SCHEMA)
+            return _found(selects)
         except (duckdb.Error, LedgerError) as error:
             if all(path.exists() for path in files):  # else they were joined meanwhile
                 raise (error if isinstance(error, LedgerError) else _which(files, error)) from error
+
+
+def _found(selects: list[str]) -> pa.Table:
+    """What some SELECTs find, in the order of visits. Few at once: each holds the row groups that it looks into."""
+    with open_database() as connection:
+        tables = [
+            connection.sql(" UNION ALL ".join(selects[start : start + _AT_ONCE])).to_arrow_table()
+            for start in range(0, len(selects), _AT_ONCE)
+        ]
+        connection.register("visits", pa.concat_tables(tables))
+        ordered = connection.sql("SELECT * FROM visits ORDER BY epoch, step, phase DESC")
+        return ordered.to_arrow_table().cast(PART_SCHEMA)
 
 
 def _paths(parts: list[tuple[list[Path], ValidRows]]) -> list[Path]:

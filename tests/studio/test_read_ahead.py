@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,16 @@ def test_decisions_change_the_tables_and_read_no_signal_again(run: RunDir, tmp_p
     act(run, "discard", [0])
     assert studio.now(name).recent() is recent
     assert [row.num_discarded for row in studio.classes(name).rows] != [row.num_discarded for row in table.rows]
+
+
+def test_the_server_has_arrow_give_back_what_it_frees(run: RunDir) -> None:
+    """Which Arrow decides when it is loaded, so nothing may load it before."""
+    code = f"""
+import sys
+from litscope.commands.studio import studio
+assert "pyarrow" not in sys.modules
+studio([{str(run.path)!r}, "--port", "0", "--no-browser", "--idle-timeout", "0.2"])
+print(sys.modules["pyarrow"].default_memory_pool().backend_name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "system", done.stderr

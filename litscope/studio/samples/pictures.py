@@ -85,7 +85,7 @@ class _Data:
     reader: Reader
     encoding: dict[str, Any]
     rows: NDArray[np.int32] | None
-    digest: pa.ChunkedArray | None
+    digest: pa.ChunkedArray | pa.Array | None
 
     @classmethod
     def of(cls, data: RunData) -> _Data:
@@ -93,6 +93,8 @@ class _Data:
         rows, manifest = data.match.rows, data.manifest
         is_in_order = np.array_equal(rows, np.arange(len(rows)))
         digest = manifest.table["digest"] if manifest.has_content else None
+        if digest is not None and is_in_order and data.source.digests is not None:  # the same, which the reader keeps
+            digest = data.source.digests
         kept = None if is_in_order else rows.astype(np.int32)
         return cls(data.source.kind, data.source.reader, data.source.encoding, kept, digest)
 
