@@ -13,7 +13,7 @@ def ensemble(argv: list[str]) -> int:
 
     parser = make_parser(ensemble)
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="runs, folders of checkpoints, checkpoint files, or a folder of `cv`"
+        "runs", metavar="RUN", nargs="+", help="runs, folders of checkpoints, checkpoint files, or folders of `cv`"
     )
     strategy = parser.add_argument(
         "--strategy", help=f"{', '.join(RULES)} (default: stacked; mean where there is nothing to fit it on)"

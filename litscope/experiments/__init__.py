@@ -21,6 +21,7 @@
     ensemble          networks of separate runs as one: which rule, and is it better than the best of them?
     ensemble_members  these networks, opened and held side by side
     ensemble_splits   the samples that none of them was trained on
+    ensemble_folds    what several cross-validations say of samples that they have in common, out of fold
     ensemble_folder   the one network, and the run folder that holds it
     ensemble_result   what came out
     prune             is training on fewer samples worth more than training for less time?

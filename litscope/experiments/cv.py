@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from litscope.config.recipe import Recipe
 from litscope.config.yamlfile import dump
@@ -285,14 +286,8 @@ def _probabilities(
     data = opened.data_of(source, ids, cache=opened.recipe.data.cache)
     if member is None:
         return opened.probabilities(data)
-    found_ids, found = [], []
-    with torch.inference_mode():
-        for batch in data.batches():
-            logits = opened.predictor.eval().own_logits(batch["features"])  # (M, B, C)
-            asked = torch.from_numpy(member[batch["sample_id"].numpy()])
-            found_ids.append(batch["sample_id"].numpy())
-            found.append(logits[asked, torch.arange(len(asked))].float().softmax(1).numpy())
-    return np.concatenate(found_ids), np.concatenate(found)
+    found, logits = opened.without_dropout(data)  # (M, n, C)
+    return found, softmax(logits[member[found], np.arange(len(found))], axis=1)
 
 
 def _of_features(

@@ -1,7 +1,8 @@
 """`litscope ensemble`: networks of separate runs joined into one, without training.
 
     open the members -> which samples may judge them -> one network of all -> its rule, fitted on samples that validated
-    every member -> beside its best member, cross-fitted -> a run folder like any other
+    every member, or of cross-validations out of fold -> beside its best member, cross-fitted -> a run folder like any
+    other
 
 What is written is one checkpoint with everything inside (`models.joined`), in a folder with a recipe, the samples and
 their splits, so that `evaluate`, `predict` and `export` take it as they take any run.
@@ -20,13 +21,14 @@ from scipy.special import softmax
 
 from litscope.console import number_of, warn
 from litscope.data.manifest import Manifest
-from litscope.errors import ConfigError, RunError, did_you_mean
+from litscope.errors import ConfigError, DataError, RunError, did_you_mean
 from litscope.evaluation.known_data import KnownData, with_decisions
 from litscope.evaluation.network import Network
 from litscope.evaluation.opened_run import OpenedRun
 from litscope.experiments.ensemble_folder import check_free, joined_network, write_ensemble
+from litscope.experiments.ensemble_folds import CommonFolds, check_rule_of_folds, common_folds, is_of_folds
 from litscope.experiments.ensemble_members import Member, open_members
-from litscope.experiments.ensemble_result import EnsembleResult, MemberFacts
+from litscope.experiments.ensemble_result import FOLDS, EnsembleResult, MemberFacts
 from litscope.experiments.ensemble_splits import JointSplits, joint_splits, unknown_splits
 from litscope.fusions import LEARNED, NEEDS_DROPOUT, RULES, Fusion, Rule
 from litscope.models.networks.dropout import dropouts_of
@@ -56,7 +58,8 @@ class _Judged:
     """What the members say of samples that none of them was trained on.
 
     Attributes:
-        split: val, or where no sample validated all of them test.
+        split: val, or where no sample validated all of them test; folds: out of fold, of M
+            cross-validations.
         logits: (M, N, C), or (T, M, N, C) of T passes with dropout.
         label: (N,).
         groups: (N,) what belongs together; None where nothing is known of it.
@@ -66,6 +69,11 @@ class _Judged:
     logits: Floats
     label: Ids
     groups: NDArray[np.object_] | None
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a rule may learn from them: the test set is for the end."""
+        return self.split in ("val", FOLDS)
 
     @property
     def num_units(self) -> int:
@@ -89,7 +97,7 @@ def ensemble(
 
     Args:
         runs: folders of runs, folders of checkpoints, checkpoint files, or folders of cross-validations, whose folds
-            become members.
+            become members. Of several cross-validations alone, a rule learns by what they predicted out of fold.
         strategy: mean, median, vote, weighted, uncertainty_weighted or stacked; default: stacked, or where there is
             nothing to fit it on mean.
         output: the folder of the new run; default: runs/ensemble-N.
@@ -113,23 +121,28 @@ def ensemble(
     rule = None if strategy is None else _rule(strategy)
     check_free(output)
     members = open_members([runs] if isinstance(runs, str | os.PathLike) else list(runs), checkpoint, accelerator)
+    is_cv = is_of_folds(members)
+    if is_cv:
+        check_rule_of_folds(rule)
     if rule in NEEDS_DROPOUT:
         _require_dropout(members)
+    folds = _folds(rule, members) if is_cv else None
     network = joined_network(members, rule or "mean", accelerator, batch_size, num_workers)
     base = next((member for member in members if member.run is not None), None)
     splits, judged, data = None, None, None
     if base is not None and base.run is not None and base.manifest is not None:
         splits = _splits(base.manifest, members)
         data = _data(base.run, splits, dataset, data_dir)
-        judged = _judge(network, members, *data)
-    if rule in LEARNED and (judged is None or judged.split != "val"):
+        judged = _out_of_fold(folds) if folds is not None else _judge(network, members, *data)
+    if rule in LEARNED and (judged is None or not judged.teaches):
         raise ConfigError(f"--strategy {rule}: {_nothing_to_learn(members)}")
-    may_learn = judged is not None and judged.split == "val" and judged.num_units >= LEAST
+    may_learn = judged is not None and judged.teaches and judged.num_units >= LEAST
     if judged is not None and rule in LEARNED and not may_learn:
         what = "sample" if judged.groups is None else "group"
+        does = "validated every member" if folds is None else "was predicted by all out of fold"
         raise ConfigError(
-            f"--strategy {rule}: only {number_of(judged.num_units, what)} validated every member, and a rule is judged "
-            "on others than it learns from. Use mean, median or vote, which learn nothing."
+            f"--strategy {rule}: only {number_of(judged.num_units, what)} {does}, and a rule is judged on others than "
+            "it learns from. Use mean, median or vote, which learn nothing."
         )
     rule = rule or (USUAL if may_learn else "mean")
     fusion = Fusion(rule)
@@ -137,11 +150,13 @@ def ensemble(
         fusion = fit_fusion(rule, judged.logits, judged.label)
         if len(judged.label) < FEW:
             warn(f"{rule} was fitted on {number_of(len(judged.label), 'sample')}: it may be no better than mean")
-    network.predictor.fusion = fusion
+    of_networks = fusion if folds is None else folds.spread(fusion)
+    network.predictor.fusion = of_networks
     if base is not None and data is not None:
         _compare_with_alone(members, network, data[0])
     against, figures = ({}, None) if judged is None else _against(rule, judged)
-    facts = [_facts(number, member, fusion, splits, figures) for number, member in enumerate(members)]
+    own = None if folds is not None else figures
+    facts = [_facts(number, member, of_networks, splits, own) for number, member in enumerate(members)]
     result = EnsembleResult(
         rule=rule,
         members=facts,
@@ -151,7 +166,9 @@ def ensemble(
         num_judged=0 if judged is None else len(judged.label),
         against=against,
         figures={} if figures is None else figures[-1],
-        fusion=fusion,
+        fusion=of_networks,
+        cvs=() if folds is None or figures is None else _cvs(folds, facts, fusion, figures),
+        num_left_out=0 if folds is None else folds.num_left_out,
     )
     return write_ensemble(result, network, base, splits, output)
 
@@ -191,7 +208,29 @@ def _nothing_to_learn(members: Sequence[Member]) -> str:
             "it is fitted on samples that validated every member and trained none, and there are none. Train the "
             "members with one --split-seed, or on one data set with a split column"
         )
+    if any(member.cv is not None for member in members):
+        why += ", or give cross-validations alone, two or more, which teach by what they predicted out of fold"
     return f"{why}; or use mean, median or vote, which learn nothing."
+
+
+def _folds(rule: Rule | None, members: Sequence[Member]) -> CommonFolds | None:
+    """What cross-validations teach; None where nobody asks for it. Without a named rule it is no error if they do not
+    fit.
+    """
+    if rule is not None and rule not in LEARNED:
+        return None
+    try:
+        found = common_folds(members)
+    except (ConfigError, DataError) as error:
+        if rule is not None:
+            raise
+        warn(f"mean, as nothing is learned of these cross-validations: {error}")
+        return None
+    return found if rule is not None or _out_of_fold(found).num_units >= LEAST else None
+
+
+def _out_of_fold(folds: CommonFolds) -> _Judged:
+    return _Judged(FOLDS, folds.logits, folds.label, folds.groups)
 
 
 def _data(
@@ -249,7 +288,7 @@ def _against(rule: Rule, judged: _Judged) -> tuple[dict[str, Against], list[dict
     A rule that learns temperatures is held against members that have a temperature of their own, too: what a
     temperature alone brings is no merit of fusing.
     """
-    learns = rule in LEARNED and judged.split == "val"
+    learns = rule in LEARNED and judged.teaches
     fused = _fused(Fusion(rule), judged.logits)
     if learns:
         fused = cross_fitted(rule, judged.logits, judged.label, _fused, judged.groups)
@@ -291,6 +330,24 @@ def _facts(
         num_spoilt=splits.spoilt[number] if splits is not None and splits.spoilt else 0,
         figures={} if figures is None else figures[number],
     )
+
+
+def _cvs(
+    folds: CommonFolds, facts: Sequence[MemberFacts], fusion: Fusion, figures: list[dict[str, float]]
+) -> list[MemberFacts]:
+    """The cross-validations, each as the one member that the rule took it for."""
+    return [
+        replace(
+            facts[places[0]],
+            name=str(folder),
+            checkpoint=str(folder),
+            num_networks=sum(facts[place].num_networks for place in places),
+            weight=None if fusion.weights is None else fusion.weights[number],
+            num_spoilt=0,
+            figures=figures[number],
+        )
+        for number, (folder, places) in enumerate(zip(folds.folders, folds.places, strict=True))
+    ]
 
 
 def _compare_with_alone(members: Sequence[Member], network: Network, data: KnownData) -> None:

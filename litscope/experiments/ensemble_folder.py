@@ -165,9 +165,9 @@ def _recipe(base: OpenedRun) -> Recipe:
 
 
 def _summary(run: RunDir, result: EnsembleResult, network: Network, base: OpenedRun) -> None:
-    measured = {f"{result.judged}/{name}": value for name, value in result.figures.items() if result.judged}
     named = {"accuracy": "accuracy", "nll": "loss"}
-    tested = {f"{result.judged}/{named[name]}": value for name, value in result.figures.items() if measured}
+    is_own = result.judged in ("val", "test")  # out of fold they are of single folds, not of this network
+    tested = {f"{result.judged}/{named[name]}": value for name, value in result.figures.items() if is_own}
     write_summary(
         run,
         Ending(

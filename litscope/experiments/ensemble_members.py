@@ -3,7 +3,8 @@
 RUN        the folder of a run, or its name below runs/: the checkpoint that is asked for, best or last
 FOLDER     a folder of checkpoints: its best.ckpt, without one its last.ckpt
 FILE       a checkpoint, or what `litscope export --to safetensors` wrote
-CV         the folder of a `litscope cv`: the last checkpoint of each fold
+CV         the folder of a `litscope cv`: of each fold the checkpoint that predicted it, the last or with --nested the
+           best
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from litscope.config.flags import build
 from litscope.config.resume import find_checkpoint
 from litscope.data.manifest import Manifest
 from litscope.data.sample_facts import SampleFacts
@@ -45,12 +47,14 @@ class Member:
         network: with its weights, on the CPU.
         manifest: of its run; None where a checkpoint came alone.
         order: (C,) the position among its own classes of each class of the ensemble; None: they are the same.
+        cv: the folder of the cross-validation that it is a fold of, or all folds.
     """
 
     name: str
     network: Network
     manifest: Manifest | None
     order: tuple[int, ...] | None = None
+    cv: Path | None = None
 
     @property
     def num_networks(self) -> int:
@@ -97,7 +101,8 @@ def _opened(place: str | os.PathLike[str], checkpoint: str, accelerator: str | N
     if not path.is_file():
         folder = next((found for found in (path, RUNS / path) if (found / RECIPE).is_file()), None)
         if folder is not None:
-            return [_of_run(str(run), run, "last", accelerator) for run in _folds(folder)]
+            which = "best" if build({}, [folder / RECIPE]).data.fold_tests else "last"
+            return [replace(_of_run(str(run), run, which, accelerator), cv=folder) for run in _folds(folder)]
         if not RunDir(path).is_run():
             path = next((path / name for name in (BEST, LAST) if (path / name).is_file()), path)
     if path.is_file():
@@ -152,9 +157,14 @@ def _beside(first: Member, member: Member) -> Member:
                 f"and {theirs.encoding.get(name)!r}."
             )
     if ours.encoding.get("columns") != theirs.encoding.get("columns"):
+        what_to_do = (
+            "Members of one ensemble are trained on one file, with the same --target and --seed."
+            if member.cv is None
+            else "Folds of a table that train one after the other scale its columns each by its own samples, and "
+            "cannot be joined. Cross-validate plain MLPs without --nested: they train in one run."
+        )
         raise DataError(
-            f"{first.name} and {member.name} make other features of a table: {_column(ours, theirs)}. Members of one "
-            "ensemble are trained on one file, with the same --target and --seed."
+            f"{first.name} and {member.name} make other features of a table: {_column(ours, theirs)}. {what_to_do}"
         )
     if set(ours.classes) != set(theirs.classes):
         raise DataError(

@@ -11,6 +11,9 @@ from litscope.console import number_of, shell_word, table_lines
 from litscope.fusions import Fusion, Rule
 from litscope.uncertainty.fusion import Against
 
+FOLDS = "folds"
+"""In the place of a split: samples that every cross-validation predicted out of fold."""
+
 _WHAT = {"accuracy": "accuracy", "nll": "NLL", "brier": "Brier score"}
 
 
@@ -48,12 +51,16 @@ class EnsembleResult:
         members: in their order.
         splits: labelled samples of the first run: train, val, test of the ensemble, and neither.
         num_mixed: samples that validated some members and are for testing others; they are in no split.
-        judged: the split that the figures are of: val, or where it has no sample test; None: nothing judges.
+        judged: the split that the figures are of: val, or where it has no sample test; folds: of cross-validations, out
+            of fold; None: nothing judges.
         num_judged: samples of it.
         figures: accuracy and nll of the ensemble there; of a rule that learns each sample is answered by what the
             others taught.
         against: by figure (accuracy, nll, brier): the best member, and what the ensemble gains.
-        fusion: the rule with what it has learned.
+        fusion: the rule with what it has learned, over `members`.
+        cvs: where `judged` is folds, the cross-validations as the rule learned of them, with weights of their own; the
+            figures and `against` are of these.
+        num_left_out: samples that some of them predicted, and that did not count.
         output: the folder; checkpoint: the file in it.
         is_run: whether the folder is that of a run, or of a checkpoint alone, as no member came with its run.
     """
@@ -67,6 +74,8 @@ class EnsembleResult:
     figures: Mapping[str, float]
     against: Mapping[str, Against]
     fusion: Fusion
+    cvs: Sequence[MemberFacts] = ()
+    num_left_out: int = 0
     output: Path = field(default=Path())
     checkpoint: Path = field(default=Path())
     is_run: bool = True
@@ -93,6 +102,8 @@ class EnsembleResult:
             "strategy": self.rule,
             "members": [asdict(member) for member in self.members],
             "fusion": self.fusion.plain(),
+            "cvs": [asdict(cv) for cv in self.cvs],
+            "num_left_out": self.num_left_out,
             "splits": dict(self.splits),
             "num_mixed": self.num_mixed,
             "judged": self.judged,
@@ -100,7 +111,7 @@ class EnsembleResult:
             "figures": dict(self.figures),
             "against_best": {
                 name: {
-                    "best_member": self.members[found.best_member].name,
+                    "best_member": self._compared[found.best_member].name,
                     "best": found.best,
                     "gain": found.gain.value,
                     "low": found.gain.low,
@@ -123,11 +134,15 @@ class EnsembleResult:
                 _number(member.temperature, 3),
                 _number(member.weight, 3),
             )
-            for member in self.members
+            for member in self._compared
         ]
         own = (_number(self.figures.get(name)) for name in ("accuracy", "nll"))
         rows.append(("ensemble", self.rule, "-", *own, _number(self._last, 3), "-"))
         return table_lines(names, rows, right=names[2:])
+
+    @property
+    def _compared(self) -> Sequence[MemberFacts]:
+        return self.cvs or self.members
 
     @property
     def _last(self) -> float | None:
@@ -142,6 +157,16 @@ class EnsembleResult:
             how = "the rule is fitted on them, and judged with each left out in turn" if self.fusion.num_samples else ""
             how = how or "the figures above are of them"
             lines.append(f"val: {number_of(self.num_judged, 'sample')} validated every member: {how}")
+        if self.judged == FOLDS:
+            left_out = f" ({self.num_left_out:,} left out)" if self.num_left_out else ""
+            lines.append(
+                f"folds: {number_of(self.num_judged, 'sample')} that each cross-validation predicted out of "
+                f"fold{left_out}: the rule is fitted on them, and judged with each left out in turn"
+            )
+            lines.append(
+                "new samples are answered by the mean of the folds in place of each cross-validation; the figures "
+                "above are of single folds"
+            )
         if self.judged == "test":
             lines.append(
                 f"test: {number_of(self.num_judged, 'sample')} no member has seen; the figures above are of them"
@@ -154,7 +179,7 @@ class EnsembleResult:
         lines += [
             f"{member.name} was trained on {number_of(member.num_spoilt, 'sample')} that the first run keeps for "
             "validation or testing: they judge nothing"
-            for member in self.members
+            for member in self._compared
             if member.num_spoilt
         ]
         if self.num_mixed:
@@ -170,7 +195,7 @@ class EnsembleResult:
         sign = 1.0 if name == "accuracy" else -1.0
         own = found.best + sign * found.gain.value
         interval = "" if found.gain.low is None else f" ({found.gain.low:+.4f} to {found.gain.high:+.4f})"
-        of = f"{_WHAT[name]} {own:.4f}, best member {found.best:.4f} ({self.members[found.best_member].name})"
+        of = f"{_WHAT[name]} {own:.4f}, best member {found.best:.4f} ({self._compared[found.best_member].name})"
         return f"{of}: gain {found.gain.value:+.4f}{interval}, {found.verdict}"
 
 
