@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 from litscope.studio.acting import Asked  # noqa: E402
 from litscope.studio.doors.rpc.methods import METHODS  # noqa: E402
 from litscope.studio.samples.blocks import Block  # noqa: E402
-from litscope.studio.samples.grid import Selection  # noqa: E402
 from litscope.studio.samples.maps import Looked  # noqa: E402
+from litscope.studio.samples.selection import Selection  # noqa: E402
 from litscope.studio.service import Studio  # noqa: E402
 
 FOLDER = ROOT / "litscope" / "studio" / "doors" / "rpc"

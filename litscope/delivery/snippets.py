@@ -49,9 +49,13 @@ pixels = np.stack(bands, axis=-1)[None]
 
 _CELLS = """\
 def cell(text, column):
+    text = text.strip()
     if column["type"] == "category":
         return column["levels"].index(text) if text in column["levels"] else -1
-    return float(text or "nan")
+    if column["type"] == "time" and text:  # without a zone, in UTC
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return float({{"true": 1, "false": 0}}.get(text.lower(), text or "nan"))
 
 
 with open("new.csv", newline="") as file:
@@ -122,7 +126,7 @@ _TEMPLATES = {
         "print(found.names[0], found.top(5)[0])\n"
     ),
     ("onnx", "table"): (
-        "import csv\nimport json\n\nimport numpy as np\nimport onnxruntime\n\n"
+        "import csv\nimport json\nfrom datetime import datetime, timezone\n\nimport numpy as np\nimport onnxruntime\n\n"
         + _ONNX
         + "\n\n"
         + _CELLS
@@ -130,7 +134,7 @@ _TEMPLATES = {
         + _TELL
     ),
     ("pt2", "table"): (
-        "import csv\nimport json\n\nimport torch\n\n"
+        "import csv\nimport json\nfrom datetime import datetime, timezone\n\nimport torch\n\n"
         + _PT2
         + "\n\n"
         + _CELLS

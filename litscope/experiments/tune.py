@@ -143,13 +143,14 @@ def begin(recipe: Recipe, space: Sequence[str], num_trials: int, pruner: str) ->
 
 
 def keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write down what is searched around; a later call in the folder must bring the same.
+    """Write down what is searched around; a later call in the folder must bring the same, wherever it computes.
 
     Raises:
         ConfigError: if the folder holds a search around another recipe.
     """
     kept = copy.deepcopy(recipe)
     kept.logging.run_dir = None
+    kept.hardware.accelerator, kept.hardware.num_threads = "auto", None  # a job's differ from those of the asker
     text, file = dump(kept), folder / RECIPE
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(

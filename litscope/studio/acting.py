@@ -26,7 +26,7 @@ from litscope.ledger.journal.verbs import SPLITS
 from litscope.rundir import RunDir
 from litscope.runs import is_training, require_trainer
 from litscope.studio.runs.journal import Action, told
-from litscope.studio.samples.grid import Selection
+from litscope.studio.samples.selection import Selection
 
 What = Literal[
     "tag",

@@ -14,22 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 import litscope
 from litscope.errors import LitscopeError, RunError
 from litscope.jsonlines import is_unicode
 from litscope.ledger.journal.verbs import this_user
 from litscope.ledger.lookup import find_sample
-from litscope.ledger.query import Limits
-from litscope.ledger.views import sql
 from litscope.rundir import RunDir
 from litscope.studio.acting import Asked, Requested, act
 from litscope.studio.kept import UNREADABLE, Kept
-from litscope.studio.refusals import AskedWrong, NotThere, ReadOnly
+from litscope.studio.refusals import AskedWrong, ReadOnly
 from litscope.studio.runs.comparison import MOST_RUNS, Comparison, comparison
 from litscope.studio.runs.curves import Curves, Logged, X, curves
 from litscope.studio.runs.journal import JournalPage, journal_page
@@ -41,7 +38,6 @@ from litscope.studio.samples.grid import (
     Facets,
     Histogram,
     Row,
-    Selection,
     Window,
     chosen,
     facets,
@@ -55,7 +51,9 @@ from litscope.studio.samples.orders import View, Views
 from litscope.studio.samples.pictures import Picture, Thumbnails, has_pictures
 from litscope.studio.samples.review import Review, review, typical
 from litscope.studio.samples.sample import SamplePage, require_sample, sample_page
+from litscope.studio.samples.selection import selected
 from litscope.studio.samples.shelf import MOST_OPEN, Shelf
+from litscope.studio.samples.sql_answers import SqlAnswer, sql_answer
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.tables import (
     Calibration,
@@ -67,9 +65,6 @@ from litscope.studio.samples.tables import (
 )
 from litscope.studio.samples.values import Ids
 
-SQL_LIMITS = Limits(seconds=20.0, memory_bytes=200_000_000)
-MOST_SQL_ROWS = 1000
-
 
 @dataclass(frozen=True)
 class RunList:
@@ -77,16 +72,6 @@ class RunList:
 
     runs: list[RunLine]
     folders: list[str]
-
-
-@dataclass(frozen=True)
-class SqlAnswer:
-    """The answer to a query: columns with name and type, and at most `MOST_SQL_ROWS` rows."""
-
-    columns: list[dict[str, str]]
-    rows: list[list[Any]]
-    num_rows: int
-    is_cut: bool
 
 
 @dataclass(frozen=True)
@@ -363,12 +348,7 @@ class Studio:
         Raises:
             ConfigError: if it is no SELECT, or takes too much.
         """
-        if not is_unicode(query):
-            raise AskedWrong("The query holds half of a surrogate pair, which is no Unicode.", "query")
-        found = sql(self.places.run(run), query, SQL_LIMITS)
-        columns = [{"name": field.name, "type": str(field.type)} for field in found.schema]
-        listed = [[_plain(value) for value in row.values()] for row in _unique(found[:MOST_SQL_ROWS]).to_pylist()]
-        return SqlAnswer(columns, listed, found.num_rows, found.num_rows > MOST_SQL_ROWS)
+        return sql_answer(self.places.run(run), query)
 
     # ---- acting --------------------------------------------------------------------------------
 
@@ -383,27 +363,11 @@ class Studio:
         folder = self.places.run(run)
         if self.is_read_only and not asked.dry_run:
             raise ReadOnly("The studio was started with --read-only: nothing can be changed here.")
-        ids, where = self._selected(folder, asked.samples) if asked.samples is not None else ([], None)
+        ids: list[int] = []
+        where: str | None = None
+        if asked.samples is not None:
+            ids, where = selected(self._opened(folder), asked.samples, self._views)
         return act(folder, asked, ids, where)
-
-    def _selected(self, run: RunDir, selection: Selection) -> tuple[list[int], str | None]:
-        """The ids that a selection names; and the filter that chose them, where nobody looked at each."""
-        now = self._opened(run)
-        parts, where = [np.array(selection.ids, np.int64)], None
-        if selection.filter is not None:
-            parts.append(np.flatnonzero(chosen(now, selection.filter)))
-            where = selection.filter or "all samples"
-        if selection.ranges:
-            if selection.view is None:
-                raise AskedWrong("Ranges are positions of a view: give `view`, too.", "samples")
-            view = self._views.kept(selection.view, run.path)
-            parts += [view.ids[start:end].astype(np.int64) for start, end in selection.ranges]
-            if sum(end - start for start, end in selection.ranges) >= len(view.ids) > 1:
-                where = view.filter or "all samples"
-        ids = np.setdiff1d(np.concatenate(parts), np.array(selection.without, np.int64))
-        for sample_id in ids[(ids < 0) | (ids >= now.count)][:1].tolist():
-            raise NotThere(f"There is no sample {sample_id}; the run has {now.count:,}, from 0.")
-        return ids[now.shown[ids]].tolist(), where
 
     # ---- what is kept --------------------------------------------------------------------------
 
@@ -452,21 +416,3 @@ class Studio:
     @staticmethod
     def _has_pictures(now: Samples) -> bool:
         return has_pictures(now.run, now.base.encoding.get("kind"))
-
-
-def _unique(table: pa.Table) -> pa.Table:
-    """With a name of its own for each column, as rows of objects need it."""
-    return table.rename_columns([f"{i}" for i in range(table.num_columns)])
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, bool | int | str | None):
-        return value if not isinstance(value, int) or abs(value) < 2**53 else str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
-    return str(value)

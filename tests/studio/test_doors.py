@@ -301,6 +301,14 @@ def test_what_makes_no_sense_is_refused_and_not_written(
     assert not run.actions.exists()
 
 
+def test_ids_that_no_array_holds_are_refused(run: RunDir, name: str, tmp_path: Path) -> None:
+    with served(studio_over(run.path.parent, cache=tmp_path / "cache")) as (door, _):
+        with pytest.raises(Refused, match=f"NotThere: There is no sample {2**63}"):
+            door.act(name, what="discard", samples={"ids": [1, 2**63]})
+        door.act(name, what="discard", samples={"ids": [1, 2], "without": [2, -(2**70)]})
+    assert entries(run)[-1].action["sample_id"] == [1]
+
+
 def test_what_was_asked_and_what_is_applied_are_apart(door: Door, run: RunDir, name: str) -> None:
     def lr() -> tuple[object, object, str, object]:
         (one,) = [one for one in door.ask("page", name)["settings"] if one["name"] == "lr"]

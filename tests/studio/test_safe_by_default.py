@@ -284,9 +284,9 @@ def test_a_filter_is_never_sql(http_door: OfHttp, name: str, condition: str) -> 
 
 def test_sql_ends_at_its_limits(http_door: OfHttp, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from litscope.ledger.query import Limits
-    from litscope.studio import service
+    from litscope.studio.samples import sql_answers
 
-    monkeypatch.setattr(service, "SQL_LIMITS", Limits(seconds=1.0, memory_bytes=60_000_000))
+    monkeypatch.setattr(sql_answers, "SQL_LIMITS", Limits(seconds=1.0, memory_bytes=60_000_000))
     for query in (
         "select count(*) from range(1000000000000) a",
         "select list(i) from range(100000000) t(i)",

@@ -23,7 +23,7 @@ from litscope.rundir import RunDir, append_line, write_json, write_text
 from litscope.studio.acting import Asked
 from litscope.studio.doors.news import News
 from litscope.studio.refusals import NoImage
-from litscope.studio.samples.grid import Selection
+from litscope.studio.samples.selection import Selection
 
 HEAVY = {"torch", "lightning", "torchvision", "timm", "torchmetrics", "pytorch_lightning"}
 
@@ -106,7 +106,7 @@ import os
 from pathlib import Path
 from litscope.studio.service import Studio
 from litscope.studio.acting import Asked
-from litscope.studio.samples.grid import Selection
+from litscope.studio.samples.selection import Selection
 before = Studio([{str(run.path.parent)!r}], cache=Path({str(tmp_path / "c")!r}))  # imports all that is imported late
 name = before.runs().runs[0].id
 before.page(name), before.samples(name), before.act(name, Asked("discard", samples=Selection([1]), dry_run=True))

@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from litscope.errors import LitscopeError
 from litscope.studio.acting import Asked
 from litscope.studio.doors.serving import Served, Server
-from litscope.studio.samples.grid import Selection
 from litscope.studio.samples.maps import Looked
+from litscope.studio.samples.selection import Selection
 from litscope.studio.service import Studio
 
 TOKEN = "a token of the tests"

@@ -137,7 +137,7 @@ def test_scalings_are_those_of_torch_uncertainty(drawn):
     data = DataLoader(TensorDataset(torch.from_numpy(logits).float(), torch.from_numpy(label)), batch_size=2 * NUM)
     one = TemperatureScaler(model=nn.Identity(), lr=0.1, max_iter=200)
     one.fit(data, progress=False)
-    assert fit_temperature(logits, label).temperature == pytest.approx(float(one.temperature[0]), rel=1e-2)
+    assert fit_temperature(logits, label).temperature == pytest.approx(one.temperature[0].item(), rel=1e-2)
     many = VectorScaler(num_classes=CLASSES, model=nn.Identity(), lr=0.1, max_iter=200)
     many.fit(data, progress=False)
     with torch.no_grad():

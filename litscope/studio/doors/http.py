@@ -53,8 +53,9 @@ from litscope.studio.samples.maps import MOST_NEAR, MOST_POINTS, Looked, Near
 from litscope.studio.samples.pictures import as_side
 from litscope.studio.samples.review import MOST_AT_ONCE, MOST_SKIPPED, Review
 from litscope.studio.samples.sample import SamplePage
+from litscope.studio.samples.sql_answers import SqlAnswer
 from litscope.studio.samples.tables import Calibration, ClassTable, ConfusionTable
-from litscope.studio.service import RunList, Session, SqlAnswer, Studio
+from litscope.studio.service import RunList, Session, Studio
 
 
 def make_app(studio: Studio, dist: Path = DIST) -> FastAPI:

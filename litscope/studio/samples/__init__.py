@@ -8,6 +8,8 @@
     masks           which samples meet a condition
     orders          samples in an order that does not move
     grid            windows, counts, facets of samples
+    selection       the samples that an action is about
+    sql_answers     the answer to a query, as plain values
     sparklines      small curves beside samples
     pictures        pictures of samples, cached
     sample          one sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -223,22 +223,3 @@ def histogram(samples: Samples, filter_text: str, name: str, bins: int) -> Histo
     known = among[np.isfinite(among)].astype(np.float64)
     counts, edges = np.histogram(known, bins)
     return Histogram(name, edges.tolist(), counts.tolist(), int(len(among) - len(known)))
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Samples that an action is about; the parts add up.
-
-    Attributes:
-        ids: sample_ids.
-        view: of `ranges`.
-        ranges: positions [start, end) of the view.
-        without: sample_ids that are left out.
-        filter: all samples that meet it.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    view: str | None = None
-    ranges: list[tuple[int, int]] = field(default_factory=list)
-    without: list[int] = field(default_factory=list)
-    filter: str | None = None

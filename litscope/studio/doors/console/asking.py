@@ -16,9 +16,10 @@ from litscope.studio.refusals import AskedWrong
 from litscope.studio.runs.journal import Action
 from litscope.studio.runs.lines import RunLine
 from litscope.studio.samples.blocks import Block
-from litscope.studio.samples.grid import Row, Selection, Window
+from litscope.studio.samples.grid import Row, Window
 from litscope.studio.samples.maps import Looked
 from litscope.studio.samples.pictures import as_side
+from litscope.studio.samples.selection import Selection
 from litscope.studio.samples.values import Column
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from litscope.studio.samples.blocks import Block
 from litscope.studio.samples.grid import Facets, Histogram, Row, Window
 from litscope.studio.samples.review import Review
 from litscope.studio.samples.sample import SamplePage
+from litscope.studio.samples.sql_answers import SqlAnswer
 from litscope.studio.samples.tables import Calibration, ClassTable, ConfusionTable
 from litscope.studio.samples.values import Column
-from litscope.studio.service import RunList, Session, SqlAnswer
+from litscope.studio.service import RunList, Session
 
 WIDEST_BAR = 30
 MOST_VISITS = 20
