@@ -20,6 +20,7 @@ import scale
 import shards
 import small_mlp
 import startup
+import studio
 import tasks
 import to_accuracy
 import watch
@@ -191,6 +192,19 @@ ENSEMBLES = (
          ensemble.NAME, _TOGETHER, "peak_mib", _APART),
 )  # fmt: skip
 
+PAGE = (
+    Goal("studio-queries", "1.28 million samples, 20 epochs: what 95 % of questions take at most, ms", "studio",
+         studio.NORMAL, "query_p95_ms", at_most=300),
+    Goal("studio-memory", "The same, the most memory that the server held, MiB", "studio", studio.NORMAL, "server_mib",
+         at_most=500),
+    Goal("studio-first-paint", "The same, from an address to the first picture of the grid, server just started, "
+         "seconds (no goal was set)", "studio", studio.NORMAL, "first_paint_s"),
+    Goal("studio-next-paint", "The same, of the next tab, seconds (no goal was set)", "studio", studio.NORMAL,
+         "next_paint_s"),
+    Goal("studio-tabs", "A training with ten tabs open on it over the same alone, CPU time of the training",
+         "studio_tabs", studio.TEN_TABS, "training_cpu_s", studio.ALONE, at_most=1.01),
+)  # fmt: skip
+
 SECTIONS = {
     "Small models, where Python is the cost": SMALL,
     "Images": IMAGES,
@@ -198,6 +212,7 @@ SECTIONS = {
     "On a GPU": ON_A_GPU,
     "Fewer samples": FEWER,
     "Ensembles": ENSEMBLES,
+    "The studio": PAGE,
     "Cost of watching": WATCHING,
     "Watching a person's own LightningModule": OTHERS,
     "Several devices": RANKS,

@@ -39,6 +39,15 @@ from studio_browser import CHROMIUM, launched
 SIZES = {"tiny": (3000, 2), "normal": (1_280_000, 20)}
 """Samples and epochs."""
 
+ALONE, TEN_TABS = "alone", "ten tabs"
+
+
+def _arm(num_samples: int, num_epochs: int) -> str:
+    return f"{num_samples:,} samples, {num_epochs} epochs"
+
+
+NORMAL = _arm(*SIZES["normal"])
+
 FILTERS = (
     "split = train and label_name != pred_name",
     "split = val",
@@ -143,7 +152,7 @@ def many_lines(context: Context) -> list[Line]:
     """The studio over many samples."""
     num_samples, num_epochs = SIZES[context.size]
     run = _many_run(context, num_samples, num_epochs)
-    arm = f"{num_samples:,} samples, {num_epochs} epochs"
+    arm = _arm(num_samples, num_epochs)
     lines = []
     with served(context, run, context.work / "cache") as server:
         opened, _ = server.ask(f"runs/{server.run()}/samples", count=100)
@@ -241,14 +250,14 @@ def tabs_lines(context: Context) -> list[Line]:
 
     rounds = 1 if context.size == "tiny" else context.rounds
     runs = context.work / "tabs"
-    costs: dict[str, list[float]] = {"alone": [], "ten tabs": [], "alone again": []}
+    costs: dict[str, list[float]] = {ALONE: [], TEN_TABS: [], "alone again": []}
     server_s: list[float] = []
     with sync_playwright() as playwright:
         browser = launched(playwright)
         for number in range(rounds):
             for arm in costs if number % 2 == 0 else reversed(costs):
                 folder = runs / f"{arm.replace(' ', '-')}-{number}"
-                if arm != "ten tabs":
+                if arm != TEN_TABS:
                     costs[arm].append(_train(context, folder / "run"))
                     continue
                 folder.mkdir(parents=True)
@@ -257,12 +266,12 @@ def tabs_lines(context: Context) -> list[Line]:
                     costs[arm].append(_train(context, folder / "run", opened))
                     server_s.append(server.cpu_s())
         browser.close()
-    base = costs["alone"]
+    base = costs[ALONE]
     aa = statistics.median(a / b for a, b in zip(base, costs["alone again"], strict=True))
     lines = []
     for arm, seconds in costs.items():
         ratios = [b / a for a, b in zip(base, seconds, strict=True)]
-        facts: dict[str, Any] = {"base": "alone", "ratio": round(statistics.median(ratios), 4)}
+        facts: dict[str, Any] = {"base": ALONE, "ratio": round(statistics.median(ratios), 4)}
         facts |= {
             "ratio_min": round(min(ratios), 4),
             "ratio_max": round(max(ratios), 4),
@@ -271,7 +280,7 @@ def tabs_lines(context: Context) -> list[Line]:
             "threads": 1,
         }
         lines.append(figure_line(arm, "training_cpu_s", "s of CPU", seconds, **facts))
-    return [*lines, figure_line("ten tabs", "server_cpu_s", "s of CPU", server_s)]
+    return [*lines, figure_line(TEN_TABS, "server_cpu_s", "s of CPU", server_s)]
 
 
 class _Tabs:
