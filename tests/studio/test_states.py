@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from acted_runs import DEAD, set_process
-from asked_runs import TRAIN, act, asked_run, epoch_rows
+from asked_runs import TRAIN, VAL, act, asked_run, epoch_rows
 from broken_runs import BROKEN, broken
 from doors import served, studio_over
 
@@ -219,6 +219,21 @@ def test_edited_evaluation_samples_mark_the_metrics_from_there_on(run: RunDir, t
     assert (edited.num_edits, edited.since_step, edited.since_epoch) == (1, 50, 4)
     assert "metrics from epoch 5 on are of other samples" in str(edited.warning)
     assert studio.curves(name, x="epoch").edits_from_x == [5.0]
+
+
+def test_edits_after_the_last_result_are_told(run: RunDir, tmp_path: Path) -> None:
+    studio = studio_over(run.path.parent, cache=tmp_path / "c")
+    name = studio.runs().runs[0].id
+    asked = act(run, "discard", [TRAIN[0], *VAL[:2]], is_applied=False)
+    assert studio.page(name).edited_evaluation.warning is None, "the trainer is at work, and takes it up"
+    summarise(run, "finished")
+    edited = studio.page(name).edited_evaluation
+    assert (edited.num_edits, edited.num_later) == (0, 2)
+    assert str(edited.warning).startswith("2 samples of val or test edited after the run's last result")
+    act(run, "restore", [VAL[0]], is_applied=False)
+    assert studio.page(name).edited_evaluation.num_later == 1
+    act(run, "undo", is_applied=False, action=asked)
+    assert studio.page(name).edited_evaluation.warning is None
 
 
 def test_a_job_that_waits_is_listed(tmp_path: Path) -> None:

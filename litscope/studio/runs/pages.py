@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from litscope.curation.chosen import count_of
 from litscope.errors import LitscopeError
+from litscope.ledger.journal.actions import decisions
 from litscope.ledger.scoring.trust import clock_sentence
 from litscope.rundir import RunDir
 from litscope.studio.runs.controls import Pause, Setting, controls, live_settings, pause_of
@@ -15,6 +19,9 @@ from litscope.studio.runs.curves import Logged
 from litscope.studio.runs.lines import RunLine
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.values import Column
+
+AT_WORK = ("waiting", "running", "paused")
+"""States of runs whose trainer takes edits up."""
 
 MOST_TEXT = 1_000_000
 """Characters of a recipe that are shown."""
@@ -25,12 +32,14 @@ class EditedEvaluation:
     """Whether samples of val or test were edited after their results were seen.
 
     Attributes:
-        num_edits: how often.
+        num_edits: how often, while it trained.
         since_step, since_epoch: from where on metrics are of other samples.
-        warning: a sentence; None without edits.
+        num_later: samples that were edited after the last result.
+        warning: one or two sentences; None without edits.
     """
 
     num_edits: int = 0
+    num_later: int = 0
     since_step: int | None = None
     since_epoch: int | None = None
     warning: str | None = None
@@ -82,7 +91,7 @@ def run_page(
         "metrics": list(dict.fromkeys([*logged.step_names, *logged.epoch_names])),
         "epoch_metrics": logged.epoch_names,
         "step_metrics": logged.step_names,
-        "edited_evaluation": edited(logged),
+        "edited_evaluation": edited(logged, None if line.state in AT_WORK else samples),
         "controls": controls(run, line, is_read_only),
         "is_paused": Pause(False, False),
     }
@@ -128,17 +137,37 @@ def _of_samples(run: RunDir, samples: Samples, notes: list[str]) -> dict[str, An
     }
 
 
-def edited(logged: Logged) -> EditedEvaluation:
-    """Whether samples of val or test were edited, and from where on that shows in the metrics."""
+def edited(logged: Logged, samples: Samples | None) -> EditedEvaluation:
+    """Whether samples of val or test were edited, and from where on that shows in the metrics.
+
+    Args:
+        logged: the metrics of a run.
+        samples: of a run that is over, to tell what was edited since; None: of no other.
+    """
+    warnings, found = [], EditedEvaluation()
     first = next((row for row in logged.epochs if row.get("num_edits")), None)
-    if first is None:
-        return EditedEvaluation()
-    last = logged.epochs[-1].get("num_edits") or 0
-    warning = (
-        "Samples of val or test were edited after results of theirs were seen: metrics from epoch "
-        f"{first['epoch'] + 1} on are of other samples than those before, and cannot be compared with them."
-    )
-    return EditedEvaluation(int(last), first["step"], first["epoch"], warning)
+    if first is not None:
+        found = EditedEvaluation(int(logged.epochs[-1].get("num_edits") or 0), 0, first["step"], first["epoch"])
+        warnings.append(
+            "Samples of val or test were edited after results of theirs were seen: metrics from epoch "
+            f"{first['epoch'] + 1} on are of other samples than those before, and cannot be compared with them."
+        )
+    num_later = 0 if samples is None or not logged.epochs else _num_edited_later(samples)
+    if num_later:
+        warnings.append(
+            f"{count_of(num_later)} of val or test edited after the run's last result: what is computed from now on, "
+            "by `litscope evaluate` or when the run goes on, cannot be compared with the metrics here."
+        )
+    return replace(found, num_later=num_later, warning=" ".join(warnings) or None)
+
+
+def _num_edited_later(samples: Samples) -> int:
+    """Samples of val or test that are discarded, back again or of another label since the trainer's last answer."""
+    now, then = samples.decided, decisions(samples.run, with_pending=False)
+    labels = {*now.labels.items()} ^ {*then.labels.items()}
+    ids = {*now.discarded.tolist()} ^ then.discarded | {i for i, _ in labels}
+    found = samples.values("split").at(np.array([i for i in ids if i < samples.count], np.int64))
+    return sum(name in ("val", "test") for name in found)
 
 
 def _json(path: Path, notes: list[str]) -> dict[str, Any] | None:

@@ -95,6 +95,7 @@ export interface RunDetail {
   controls: Controls;
   edited_evaluation: {
     num_edits: number;
+    num_later: number;
     since_step: number | null;
     since_epoch: number | null;
     warning: string | null;
