@@ -201,6 +201,10 @@ PAGE = (
          "seconds (no goal was set)", "studio", studio.NORMAL, "first_paint_s"),
     Goal("studio-next-paint", "The same, of the next tab, seconds (no goal was set)", "studio", studio.NORMAL,
          "next_paint_s"),
+    Goal("studio-jump", "The same, from a jump in the grid to its samples, ms (no goal was set)", "studio",
+         studio.NORMAL, "jump_ms"),
+    Goal("studio-frames", "The same, what 95 % of frames take at most while the grid scrolls, ms (no goal was set)",
+         "studio", studio.NORMAL, "frame_p95_ms"),
     Goal("studio-tabs", "A training with ten tabs open on it over the same alone, CPU time of the training",
          "studio_tabs", studio.TEN_TABS, "training_cpu_s", studio.ALONE, at_most=1.01),
 )  # fmt: skip

@@ -5,8 +5,9 @@ The run is written by the ledger's own writer, without training (tests/support/m
 1000 classes, every tenth of them for validation, 20 epochs, scores and all. It is made once and kept where the rivals'
 environments are. Questions are asked over HTTP, one after the other, by one client; a filter or a sort that was not
 asked before is a view that the server makes. The first paint is Chromium's: from the address to the first thumbnail of
-the grid, by a server that was just started. On two cores browser and server share with what trains, so what ten tabs
-cost is told in CPU seconds of the training process, in turns with the same training alone.
+the grid, by a server that was just started; then the grid jumps to five places, and scrolls. On two cores browser and
+server share with what trains, so what ten tabs cost is told in CPU seconds of the training process, in turns with the
+same training alone.
 """
 
 from __future__ import annotations
@@ -62,6 +63,23 @@ NUM_TABS = 10
 WAIT_MS = 120_000
 
 _THUMBNAIL = "() => [...document.querySelectorAll('.cell img')].some((one) => one.complete && one.naturalWidth > 0)"
+
+
+_PLACE = "() => document.querySelector('.grid .cell').id"
+_COME = """before => {
+  const cells = [...document.querySelectorAll('.grid .cell')];
+  return cells[0]?.id !== before && cells.every((one) => one.textContent !== '');
+}"""
+"""Other samples than before are there; a cell has words when its window has come."""
+
+_SCROLLED = """async () => {
+  const grid = document.querySelector('.grid'), took = [];
+  for (let i = 0, last = performance.now(); i < 120; i++) {
+    grid.scrollTop += 60;
+    last = await new Promise((done) => requestAnimationFrame((now) => { took.push(now - last); done(now); }));
+  }
+  return took.slice(1);
+}"""
 
 
 class Served:
@@ -171,10 +189,18 @@ def many_lines(context: Context) -> list[Line]:
         ]
         for one in sorted(asked, key=lambda one: -one.ms)[:8]:
             print(f"studio: {one.ms:8.0f} ms  {one.kind:6} {one.what}", file=sys.stderr)
+    if CHROMIUM is None:
+        print("studio: no first paint without chromium", file=sys.stderr)
+        return lines
     with served(context, run, context.work / "cache") as server:
-        paints = _first_paints(server)
-    names = ("first_paint_s", "next_paint_s")
-    return lines + [figure_line(arm, name, "s", [s], "cold") for name, s in zip(names, paints, strict=False)]
+        seen = _in_browser(server)
+    return [
+        *lines,
+        figure_line(arm, "first_paint_s", "s", seen.paints_s[:1], "cold"),
+        figure_line(arm, "next_paint_s", "s", seen.paints_s[1:], "cold"),
+        figure_line(arm, "jump_ms", "ms", seen.jumps_ms),
+        figure_line(arm, "frame_p95_ms", "ms", [sorted(seen.frames_ms)[int(0.95 * len(seen.frames_ms))]]),
+    ]
 
 
 def _many_run(context: Context, num_samples: int, num_epochs: int) -> Path:
@@ -219,14 +245,25 @@ def _questions(server: Served, num_samples: int) -> Iterator[Asked]:
         yield asked("other", f"/samples/{(number * 7919) % num_samples}")[0]
 
 
-def _first_paints(server: Served) -> list[float]:
-    """Seconds from an address to the first thumbnail of the grid: of the first tab, and of the next one."""
-    if CHROMIUM is None:
-        print("studio: no first paint without chromium", file=sys.stderr)
-        return []
+@dataclass(frozen=True)
+class Seen:
+    """What a browser had to wait for.
+
+    Attributes:
+        paints_s: from an address to the first thumbnail of the grid: of the first tab, and of the next one.
+        jumps_ms: from a jump to another place of the grid to its samples.
+        frames_ms: between two pictures while the grid scrolls by 60 pixels in each.
+    """
+
+    paints_s: list[float]
+    jumps_ms: list[float]
+    frames_ms: list[float]
+
+
+def _in_browser(server: Served) -> Seen:
     from playwright.sync_api import sync_playwright
 
-    found = []
+    paints, jumps = [], []
     with sync_playwright() as playwright:
         browser = launched(playwright)
         context = browser.new_context(viewport={"width": 1280, "height": 800})
@@ -237,9 +274,17 @@ def _first_paints(server: Served) -> list[float]:
             began = time.perf_counter()
             page.goto(f"{server.address.partition('?')[0]}?{name}&run={run}&view=samples")
             page.wait_for_function(_THUMBNAIL, timeout=WAIT_MS)
-            found.append(time.perf_counter() - began)
+            paints.append(time.perf_counter() - began)
+        for part in (0.5, 0.9, 0.1, 0.7, 0.3):
+            before = page.evaluate(_PLACE)
+            began = time.perf_counter()
+            page.evaluate("part => { const grid = document.querySelector('.grid'); "
+                          "grid.scrollTop = part * grid.scrollHeight }", part)  # fmt: skip
+            page.wait_for_function(_COME, arg=before, timeout=WAIT_MS)
+            jumps.append(1000 * (time.perf_counter() - began))
+        frames = page.evaluate(_SCROLLED)
         browser.close()
-    return found
+    return Seen(paints, jumps, frames)
 
 
 def tabs_lines(context: Context) -> list[Line]:
