@@ -138,7 +138,12 @@ def export(argv: list[str]) -> int:
         "safetensors",
     )
     takes(to, *DATA_FORMATS, *NETWORK_FORMATS)
-    parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the file or folder to write")
+    parser.add_argument(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="the file or folder to write (default of a network: export/onnx/model.onnx in the run's folder, and so on)",
+    )
     parser.add_argument("--checkpoint", help="of the network: best, last or a file (default: best)")
     parser.add_argument("--copy", action="store_true", help="folder, fiftyone: copy files (default: link them)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
@@ -155,6 +160,8 @@ def export(argv: list[str]) -> int:
             f"--checkpoint says whose weights leave; --to {given['to']} writes the data set. Leave it out, or use --to "
             f"{', '.join(NETWORK_FORMATS)}."
         )
+    if given["output"] is None:
+        raise ConfigError(f"--to {given['to']} writes the data set where --output says. Give --output PATH.")
     with stdout_for_result() as out:
         from litscope.curation.export import Wanted
         from litscope.curation.export import export as write_export
@@ -185,6 +192,9 @@ def _export_network(given: dict[str, Any], as_json: bool) -> int:
         raise ConfigError(f"--copy is for --to folder and fiftyone, which hold images; --to {given['to']} holds none.")
     given["checkpoint"] = given["checkpoint"] or "best"
     run = trained_run(given)
+    if given["output"] is None:
+        to = given["to"]
+        given["output"] = (Path() if run is None else run / "export" / to) / f"model.{to}"
     with stdout_for_result() as out:
         from litscope.delivery.deliver import export_model
 

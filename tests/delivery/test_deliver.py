@@ -165,6 +165,21 @@ def test_rows_are_judged_as_predict_judges_them(
     assert told_by(to, "table", f"model.{to}", tmp_path, monkeypatch) == pytest.approx(wanted, abs=1e-5)
 
 
+def test_without_output_a_network_goes_into_its_run(
+    table: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(table[0], "run")
+    line = ["export", "run", "--to", "safetensors"]
+    assert main(line) == 0
+    assert Path("run/export/safetensors/model.safetensors").exists()
+    assert main(line) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    shutil.copy("run/checkpoints/best.ckpt", "alone.ckpt")
+    assert main(["export", "alone.ckpt", "--to", "safetensors"]) == 0
+    assert Path("model.safetensors").exists()
+
+
 @pytest.mark.slow
 def test_one_file_needs_neither_its_run_nor_its_data(
     photographs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
