@@ -39,6 +39,7 @@ from litscope.commands.envelope import answering, leave_stdout
 from litscope.commands.line import Command, is_shell_asking, name_of, write
 from litscope.console import say, screen_width
 from litscope.errors import ConfigError, LitscopeError, did_you_mean, exit_code_of, words_of
+from litscope.importing import hasten
 from litscope.starter import forget_empty_ranks, is_silent, quiet_torch, refuse_company
 
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         completion.answer_shell(COMMANDS)
     forget_empty_ranks()
     quiet_torch()
+    hasten()
     code = _answer(words)
     if argv is None:
         _end_undisturbed()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from inspect import signature
 from typing import Any, Self, Unpack
 
@@ -89,7 +90,6 @@ class ClassificationData(L.LightningDataModule):
     val_ids: Ids
     test_ids: Ids
     overlay: Overlay
-    normalization: tuple[Normalization, Normalization]
 
     def __init__(self, dataset: str | os.PathLike[str] | None = None, **given: Unpack[DataKeywords]) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class ClassificationData(L.LightningDataModule):
         """
         if self._is_open:
             return self
-        self._opened = opened = open_data(self.settings, progress)
+        self._opened = self._as_found = opened = open_data(self.settings, progress)
         self.source, self.manifest, self.report = opened.source, opened.manifest, opened.report
         self.kind = self.source.kind
         self.classes = self.manifest.classes
@@ -145,11 +145,15 @@ class ClassificationData(L.LightningDataModule):
         else:
             self.num_features = self.source.reader.channels
         self._transform = opened.transform(self.settings)
-        self.normalization = opened.normalization()
         if self.source.folds is not None:
             self.left_out = torch.from_numpy(self.source.folds)
         self._is_open = True
         return self
+
+    @cached_property
+    def normalization(self) -> tuple[Normalization, Normalization]:
+        """See above. Measured when somebody asks: weights from elsewhere bring their own."""
+        return self._as_found.normalization()
 
     @property
     def sample_facts(self) -> dict[str, Any]:

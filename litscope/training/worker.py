@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from litscope.console import say
 from litscope.errors import Interrupted, LitscopeError, RunError
+from litscope.importing import hasten
 from litscope.launch.workers import die_with_parent, hear_signals, watched
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ SHARED_S = 60.0
 def main() -> int:
     """Train as one of several processes; the exit code."""
     die_with_parent()  # before torch is imported, which takes seconds
+    hasten()
     try:
         _join_run(*sys.argv[1:])
     except (Interrupted, KeyboardInterrupt):

@@ -38,6 +38,7 @@ BASE = {
     "starter",
     "runs",
     "pictures",
+    "importing",
     "lightning_internals",
 }
 
@@ -55,6 +56,7 @@ ALLOWED = {
     "settings": {"errors"},
     "sizes": set(),
     "fusions": set(),
+    "importing": set(),
     "shown": {"types"},
     "lightning_internals": set(),
     "jsonlines": set(),
@@ -105,6 +107,7 @@ TORCH_FREE = {
             "settings",
             "sizes",
             "fusions",
+            "importing",
             "seals",
             "jsonlines",
             "spreadsheets",

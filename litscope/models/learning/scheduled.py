@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -37,11 +38,15 @@ class Scheduled(Forward, Measured):
         self.schedule: Schedule | None = None
         self.epoch_batches: Callable[[int, int], list[int]] | None = None
         self.kept_plan: tuple[int | None, int] | None = None
+        self._settled: tuple[dict[str, Any], ClassifierSettings] | None = None
 
     @property
     def settings(self) -> ClassifierSettings:
         """The hyperparameters as they stand: what was given, and what the data decided since."""
-        return ClassifierSettings(**{field.name: self.hparams[field.name] for field in fields(ClassifierSettings)})
+        given = {field.name: self.hparams[field.name] for field in fields(ClassifierSettings)}
+        if self._settled is None or self._settled[0] != given:  # each step asks, and checking takes longer than a head
+            self._settled = copy.deepcopy(given), ClassifierSettings(**given)
+        return self._settled[1]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and a schedule that moves at every step.
