@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,8 @@ def studio(argv: list[str]) -> int:
 
 def _server(given: dict[str, Any]) -> Server:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # before Arrow is loaded: its own keeps what is freed
+    with _without_pandas():
+        import pyarrow.dataset  # noqa: F401
 
     from litscope.data.storage.retries import be_brief
     from litscope.limits import give_back_large_blocks
@@ -97,6 +101,25 @@ def _server(given: dict[str, Any]) -> Server:
     be_brief()
     give_back_large_blocks()
     return Server(Studio(given["runs"], given["read_only"], reads_ahead=True), served)
+
+
+class _NoPandas(MetaPathFinder):
+    """Says that there is no pandas."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 - as Python asks
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is hidden while Arrow is loaded", name=name)
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Inside, pandas is not found. Arrow imports it where it is installed, and nothing here uses it: 40 MB."""
+    hides = _NoPandas()
+    sys.meta_path.insert(0, hides)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hides)
 
 
 def _has_screen() -> bool:

@@ -7,25 +7,36 @@ new label as soon as it has been seen with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.ledger.journal.actions import canaries
-from litscope.ledger.queries import why_nothing
+from litscope.ledger.queries import classes, why_nothing
 from litscope.ledger.scoring.recall import Floats
 from litscope.ledger.scoring.recent import P_LABEL_IS, Recent, recent
-from litscope.ledger.scoring.score_schema import SUSPICION_IS
-from litscope.ledger.scoring.scorekeeper import Clock, refresh
-from litscope.ledger.scoring.trust import Trust, clock_sentence, measure, verdicts
-from litscope.ledger.views import ask, connect
+from litscope.ledger.scoring.score_schema import SCORE_SCHEMA, SUSPICION_IS
+from litscope.ledger.scoring.scorekeeper import Clock, Scores, refresh
+from litscope.ledger.scoring.trust import Trust, clock_sentence, is_of_split, measure, verdicts
+from litscope.ledger.tables import decided_table
+from litscope.ledger.views import ask
+from litscope.ledger.visits import Ints
 from litscope.rundir import RunDir
 from litscope.runs import is_training, what_goes_on
+
+SCORES_READ = [
+    "sample_id", "split", "label", "believed_label", "num_visits", "aum", "el2n", "first_learned_epoch", "suspicion"
+]  # fmt: skip
+"""The columns of the scores that a queue is made of."""
+
+_SCHEMA = pa.schema([SCORE_SCHEMA.field(name) for name in SCORES_READ])
 
 Trajectory = list[float | None]
 """Mean p_label of some epochs; None where the sample was not seen."""
@@ -89,13 +100,29 @@ class Suspects:
         }
 
 
+@dataclass(frozen=True)
+class Known:
+    """What of a run somebody has in memory, and is not read again.
+
+    Attributes:
+        scores: as `scorekeeper.refresh` returns them; of their columns, `SCORES_READ` are enough, and their numbers may
+            be of wider types.
+        means: `recent.recent` of the run.
+        keys: (n,) ids -> their keys.
+    """
+
+    scores: Scores
+    means: Recent
+    keys: Callable[[Ints], Sequence[str | None]]
+
+
 def suspects(
     run: RunDir,
     n: int | None = 20,
     *,
     split: str = "train",
     with_decided: bool = False,
-    means: Recent | None = None,
+    known: Known | None = None,
 ) -> Suspects:
     """The `n` most suspicious samples of a split; None: all.
 
@@ -104,7 +131,7 @@ def suspects(
         n: how many.
         split: train, val, test.
         with_decided: include samples on which a person has decided, and discarded ones.
-        means: of the run, where they are known already; None: they are read.
+        known: what is in memory already; None: it is read.
 
     Raises:
         RunError: if the run recorded nothing of the split.
@@ -112,54 +139,99 @@ def suspects(
     """
     if n is not None and n < 1:
         raise ConfigError(f"-n {n}: it is 1 or more.")
-    scores = refresh(run)
+    scores = refresh(run) if known is None else known.scores
     if not scores.table.num_rows:
         raise RunError(why_nothing(run, "has no scores yet: no epoch is complete"))
     trust = measure(run, scores, split)
+    splits = sorted(pc.unique(scores.table["split"]).to_pylist())
+    if split not in splits:
+        raise RunError(
+            f"{run.path} recorded nothing of split {split!r}; it has {', '.join(splits)}.{did_you_mean(split, splits)}"
+        )
+    decided = decided_table(run)
+    at, everyone = _queue(scores.table, split, _left_out(run, decided, with_decided), n)
+    top = scores.table.select(SCORES_READ).take(pa.array(at)).cast(_SCHEMA)
+    ids = np.asarray(top["sample_id"].to_numpy(), np.int64)
+    means = recent(run) if known is None else known.means
+    keys = _keys(run, ids) if known is None else known.keys(ids)
+    recall = trust.canaries.recall(everyone)
+    columns = {
+        "rank": pa.array(np.arange(1, len(ids) + 1)),
+        "sample_id": top["sample_id"],
+        "key": pa.array(keys, pa.string()),
+        "label": top["label"],
+        "label_name": _names(run, top["label"]),
+        "believed_label": top["believed_label"],
+        "believed_name": _names(run, top["believed_label"]),
+        "suspicion": top["suspicion"],
+        "p_label": pa.array(means.of("p_label", ids), pa.float32(), from_pandas=True),
+        **{name: top[name] for name in ("aum", "el2n", "first_learned_epoch", "num_visits")},
+        **_decided(decided, ids),
+        "recall_low": pa.array(recall.low[: len(ids)], from_pandas=True),  # NaN becomes null
+        "recall_high": pa.array(recall.high[: len(ids)], from_pandas=True),
+    }
+    return Suspects(run.path, split, pa.table(columns), everyone, trust, scores.clock, is_training(run))
+
+
+def _left_out(run: RunDir, decided: pa.Table, with_decided: bool) -> Ints:
+    """The ids that the queue does not have."""
     left_out = set(canaries(run))
     if not with_decided:
         left_out |= set(verdicts(run))
-    with connect(run, ["manifest", "decided"]) as connection:
-        connection.register("scores", scores.table)
-        splits = [row[0] for row in connection.execute("SELECT DISTINCT split FROM scores ORDER BY 1").fetchall()]
-        if split not in splits:
-            known = f"it has {', '.join(splits)}.{did_you_mean(split, splits)}"
-            raise RunError(f"{run.path} recorded nothing of split {split!r}; {known}")
-        queue = f"""
-            FROM scores s LEFT JOIN decided d USING (sample_id)
-            WHERE s.split = $split AND s.suspicion IS NOT NULL AND NOT isnan(s.suspicion)
-              AND s.sample_id NOT IN (SELECT unnest($left_out::BIGINT[]))
-              {"" if with_decided else "AND NOT coalesce(d.is_discarded, false)"}
-        """
-        given = {"split": split, "left_out": sorted(left_out)}
-        ordered = f"SELECT s.suspicion {queue} ORDER BY s.suspicion DESC"
-        found = connection.execute(ordered, given).fetchnumpy()["suspicion"]
-        table = connection.sql(_RANKING.format(queue=queue, limit="" if n is None else f"LIMIT {n}"), params=given)
-        rows = table.to_arrow_table()
-    everyone = np.asarray(found, np.float64)
-    recall = trust.canaries.recall(everyone)
-    for name, limit in (("recall_low", recall.low), ("recall_high", recall.high)):
-        rows = rows.append_column(name, pa.array(limit[: len(rows)], from_pandas=True))  # NaN becomes null
-    p_label = (means or recent(run)).of("p_label", np.asarray(rows["sample_id"].to_numpy(), np.int64))
-    at = rows.column_names.index("suspicion") + 1
-    rows = rows.add_column(at, "p_label", pa.array(p_label, pa.float32(), from_pandas=True))
-    return Suspects(run.path, split, rows, everyone, trust, scores.clock, is_training(run))
+        left_out |= set(decided.filter(decided["is_discarded"])["sample_id"].to_pylist())
+    return np.array(sorted(left_out), np.int64)
 
 
-_RANKING = """
-    WITH top AS (
-        SELECT s.*, d.is_discarded, d.new_name, d.tags {queue} ORDER BY s.suspicion DESC, s.sample_id {limit}
-    )
-    SELECT row_number() OVER (ORDER BY t.suspicion DESC, t.sample_id) AS rank,
-           t.sample_id, m.key, t.label, a.label_name, t.believed_label, b.label_name AS believed_name,
-           t.suspicion, t.aum, t.el2n, t.first_learned_epoch, t.num_visits,
-           CASE WHEN t.is_discarded THEN 'discarded' WHEN t.new_name IS NOT NULL THEN 'relabelled'
-                WHEN len(t.tags) > 0 THEN 'tagged' END AS status,
-           coalesce(t.tags, []) AS tags
-    FROM top t LEFT JOIN manifest m USING (sample_id)
-    LEFT JOIN classes a ON a.label = t.label LEFT JOIN classes b ON b.label = t.believed_label
-    ORDER BY rank
-"""
+def _queue(scores: pa.Table, split: str, left_out: Ints, n: int | None) -> tuple[Ints, Floats]:
+    """Rows of the first n samples of a queue, ties by id, and the suspicion (N,) of all, descending.
+
+    Only those that may be among the first n are sorted by id too: the whole queue takes as long as all else together.
+    """
+    suspicion = scores["suspicion"].to_numpy()
+    ids = scores["sample_id"].to_numpy()
+    at = np.flatnonzero(is_of_split(scores, split) & ~np.isnan(suspicion))
+    if len(left_out):
+        at = at[~np.isin(ids[at], left_out)]
+    found = suspicion[at]
+    everyone = np.sort(found)[::-1]
+    if n is not None and n < len(at):
+        at = at[found >= everyone[n - 1]]
+    order = np.lexsort([ids[at], -suspicion[at]])[:n]
+    return at[order], everyone.astype(np.float64)
+
+
+def _names(run: RunDir, labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """(n,) names of class indices; null for what is none."""
+    names = pa.array(classes(run), pa.string())
+    is_one = pc.and_(pc.greater_equal(labels, 0), pc.less(labels, len(names)))
+    return names.take(pc.if_else(is_one, labels, None))
+
+
+def _keys(run: RunDir, ids: Ints) -> list[str | None]:
+    """(n,) keys of samples; None for one that the manifest does not have."""
+    table = pq.read_table(run.whole_manifest(), columns=["sample_id", "key"], partitioning=None)
+    at = pc.index_in(pa.array(ids), table["sample_id"].cast(pa.int64()).combine_chunks())
+    found: list[str | None] = table["key"].take(at).to_pylist()
+    return found
+
+
+def _decided(decided: pa.Table, ids: Ints) -> dict[str, pa.Array]:
+    """What was decided about samples (n,): the columns status and tags."""
+    about = decided.filter(pc.is_in(decided["sample_id"], pa.array(ids)))
+    by_id = {row["sample_id"]: row for row in about.to_pylist()}
+    rows = [by_id.get(i) for i in ids.tolist()]
+    return {
+        "status": pa.array([None if row is None else _status(row) for row in rows], pa.string()),
+        "tags": pa.array([[] if row is None else row["tags"] for row in rows], pa.list_(pa.string())),
+    }
+
+
+def _status(row: dict[str, Any]) -> str | None:
+    if row["is_discarded"]:
+        return "discarded"
+    if row["new_name"] is not None:
+        return "relabelled"
+    return "tagged" if row["tags"] else None
 
 
 def trajectories(run: RunDir, sample_ids: list[int], epochs: Sequence[int] | None = None) -> dict[int, Trajectory]:

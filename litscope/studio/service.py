@@ -212,9 +212,8 @@ class Studio:
             AskedWrong: if filter, sort or columns are not valid.
             ViewExpired: if the view is not kept any more.
         """
-        folder = self.places.run(run)
-        now = self._opened(folder)
-        shown = self._views.kept(view, folder.path) if view else self._views.made(now, filter, sort)
+        now = self._now(run)
+        shown = self._views.kept(view, now) if view else self._views.made(now, filter, sort)
         ids = shown.ids[start : start + count].astype(np.int64)
         names = value_columns(now, shown, columns)
         found = rows(now, ids, names, self._has_pictures(now), start, shown.added)
@@ -228,13 +227,13 @@ class Studio:
     @_about_a_run
     def sample_ids(self, run: str, view: str, start: int = 0, count: int = 100_000) -> Block:
         """The ids of a stretch of a view; errors as `samples`."""
-        shown = self._views.kept(view, self.places.run(run).path)
+        shown = self._views.kept(view, self._now(run))
         return Block({"sample_id": shown.ids[start : start + count].astype(np.float64)}, {"total": len(shown.ids)})
 
     @_about_a_run
     def position(self, run: str, view: str, sample_id: int) -> int | None:
         """Where a sample stands in a view; None: it is not in it."""
-        at = np.flatnonzero(self._views.kept(view, self.places.run(run).path).ids == sample_id)
+        at = np.flatnonzero(self._views.kept(view, self._now(run)).ids == sample_id)
         return int(at[0]) if len(at) else None
 
     @_about_a_run

@@ -12,11 +12,11 @@ scattered themselves, that is about half of it where the network is calibrated, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -50,7 +50,8 @@ class Reliability:
         # The share that a calibrated bin would have right has the variance p (1 - p) / n.
         spread = np.sqrt(np.maximum(self.confidence * (1.0 - self.confidence), 1e-12) / self.count)
         folded = spread * np.sqrt(2.0 / np.pi) * np.exp(-(gap**2) / (2.0 * spread**2))
-        folded = folded + gap * erf(gap / (spread * np.sqrt(2.0)))
+        # math's, bin by bin: the studio shows this, and scipy would take a tenth of its memory
+        folded = folded + gap * np.array([math.erf(one) for one in gap / (spread * np.sqrt(2.0))])
         found = self._mean(2.0 * np.abs(gap) - folded)
         return max(0.0, found) if found == found else found
 

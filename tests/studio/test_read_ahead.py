@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from asked_runs import VAL, act, asked_run, epoch_rows
 from doors import only_run, studio_over
 
 from litscope.errors import LedgerError, RunError
+from litscope.ledger.suspects import suspects
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir
 from litscope.studio.kept import Kept
 from litscope.studio.samples.evaluations import Evaluations
 from litscope.studio.samples.pictures import Thumbnails
+from litscope.studio.samples.scored import Scored
 
 
 @pytest.fixture
@@ -76,6 +79,33 @@ def test_decisions_change_the_tables_and_read_no_signal_again(run: RunDir, tmp_p
     assert [row.num_discarded for row in studio.classes(name).rows] != [row.num_discarded for row in table.rows]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_queue_from_what_is_kept_is_that_from_the_files(run: RunDir, tmp_path: Path, split: str) -> None:
+    studio = studio_over(run.path.parent, cache=tmp_path / "a")
+    act(run, "discard", [3])
+    act(run, "relabel", [0], label="wasp")
+    known = studio.now(only_run(studio)).known()
+    assert known is not None
+    for n, with_decided in ((2, False), (4, True), (None, False)):
+        read = suspects(run, n, split=split, with_decided=with_decided)
+        kept = suspects(run, n, split=split, with_decided=with_decided, known=known)
+        assert kept.table.equals(read.table)
+        assert kept.queue.tolist() == read.queue.tolist()
+        assert kept.sentences() == read.sentences()
+
+
+def test_samples_that_were_never_visited_are_in_no_queue(run: RunDir, tmp_path: Path) -> None:
+    studio = studio_over(run.path.parent, cache=tmp_path / "a")
+    now = studio.now(only_run(studio))
+    visits = now.scored.scores["num_visits"].copy()
+    visits[[1, 13]] = np.nan
+    scored = replace(now.scored, scores=now.scored.scores | {"num_visits": visits})
+    scores = scored.table(now.base.split)
+    assert scores is not None
+    assert scores.table["sample_id"].to_pylist() == [i for i in range(now.count) if i not in (1, 13)]
+    assert Scored().table(now.base.split) is None
+
+
 def test_the_server_has_arrow_give_back_what_it_frees(run: RunDir) -> None:
     """Which Arrow decides when it is loaded, so nothing may load it before."""
     code = f"""
@@ -87,3 +117,18 @@ print(sys.modules["pyarrow"].default_memory_pool().backend_name)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "system", done.stderr
+
+
+def test_the_server_loads_neither_pandas_nor_scipy() -> None:
+    """Arrow would take the one where it is installed, calibration the other: 60 MB that nothing here uses."""
+    code = """
+import sys
+from litscope.commands.studio import _server
+given = dict.fromkeys(("idle_timeout", "port", "token", "certfile", "keyfile", "beside", "grpc_port"))
+_server(given | {"runs": [], "host": "127.0.0.1", "allow_origin": [], "read_only": True, "port": 0})
+print(sorted({"pandas", "scipy", "torch", "pyarrow"} & sys.modules.keys()))
+import pandas
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "['pyarrow']\n", done.stderr
+    assert not done.returncode, "whoever wants pandas later finds it"

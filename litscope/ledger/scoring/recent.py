@@ -39,20 +39,29 @@ class Recent:
     """Means over the counted visits (`visits`) of the last epochs with the label that the sample has now.
 
     Attributes:
-        sample_id: (N,) int64, ascending: the samples that were visited in these epochs.
+        sample_id: (N,) int64, ascending: the samples that were visited in these epochs; None: those from 0 on.
         means: name -> (N,) float32, for each of `RECENT`; NaN where a signal needs a label and there is none.
     """
 
-    sample_id: Ints
+    sample_id: Ints | None
     means: dict[str, npt.NDArray[np.float32]]
+
+    def of_all(self, count: int) -> Recent:
+        """The same for the samples from 0 to `count`, NaN of those that were not visited; takes these means apart."""
+        ids = np.arange(count)
+        return Recent(None, {name: self._spread(self.means.pop(name), ids) for name in list(self.means)})
 
     def of(self, name: str, ids: Ints) -> npt.NDArray[np.float32]:
         """(n,) float32: one of the means of n samples; NaN where there is none."""
+        return self.means[name][ids] if self.sample_id is None else self._spread(self.means[name], ids)
+
+    def _spread(self, means: npt.NDArray[np.float32], ids: Ints) -> npt.NDArray[np.float32]:
+        assert self.sample_id is not None
         found = np.full(len(ids), np.nan, np.float32)
         if len(self.sample_id):
             at = np.searchsorted(self.sample_id, ids).clip(max=len(self.sample_id) - 1)
             is_known = self.sample_id[at] == ids
-            found[is_known] = self.means[name][at[is_known]]
+            found[is_known] = means[at[is_known]]
         return found
 
 
@@ -107,11 +116,12 @@ class _Sums:
         self._ids = np.insert(self._ids, before, ids[is_new])
         self._label = np.insert(self._label, before, label[is_new])
         self._num_visits = np.insert(self._num_visits, before, 0)
-        self._totals = {name: np.insert(total, before, 0.0) for name, total in self._totals.items()}
+        for name in self._totals:  # one after the other: of all at once there would be two copies
+            self._totals[name] = np.insert(self._totals[name], before, 0.0)
         return np.searchsorted(self._ids, ids)
 
     def means(self) -> Recent:
-        means = {name: (total / self._num_visits).astype(np.float32) for name, total in self._totals.items()}
+        means = {name: (self._totals.pop(name) / self._num_visits).astype(np.float32) for name in RECENT}
         for name, mean in means.items():
             if SIGNALS[name].needs_label:
                 mean[self._label < 0] = np.nan

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -149,15 +151,14 @@ def _labels(run: RunDir, ids: list[int], split: str | None) -> dict[int, str | N
 def _canary_ranks(run: RunDir, scores: Scores, split: str) -> CanaryRanks:
     """Where the canaries of a split stand. Only those count whose planted label was scored."""
     names, wrong, kinds = classes(run), canaries(run), canary_kinds(run)
-    rows = scores.table.filter(pc.field("split") == split).select(["sample_id", "label", "suspicion"])
-    sample_id, label = rows["sample_id"].to_numpy(), rows["label"].to_numpy()
-    suspicion = np.asarray(rows["suspicion"].to_numpy(), np.float64)
-    is_ranked = ~np.isnan(suspicion)
+    suspicion = scores.table["suspicion"].to_numpy()
+    is_ranked = is_of_split(scores.table, split) & ~np.isnan(suspicion)
+    sample_id, label = scores.table["sample_id"].to_numpy(), scores.table["label"].to_numpy()
     in_split = _labels(run, list(wrong), split) if wrong else {}
     planted_label = {i: names.index(wrong[i]) for i in in_split if wrong[i] in names}
 
     by_kind: dict[str, list[float]] = {}
-    is_canary = np.isin(sample_id, list(wrong))
+    is_canary = np.isin(sample_id, list(wrong)) if wrong else np.zeros(len(sample_id), bool)
     for at in np.flatnonzero(is_canary & is_ranked):
         canary = int(sample_id[at])
         if planted_label.get(canary) == label[at]:
@@ -165,10 +166,15 @@ def _canary_ranks(run: RunDir, scores: Scores, split: str) -> CanaryRanks:
     return CanaryRanks(
         suspicion={kind: np.sort(np.array(values)) for kind, values in sorted(by_kind.items())},
         num_planted=len(planted_label),
-        others=np.sort(suspicion[is_ranked & ~is_canary]),
+        others=np.sort(suspicion[is_ranked & ~is_canary]).astype(np.float64),
         num_wrong=_num_wrong(*scores.num_wrong.get(split, (0, 0)), sum(map(len, by_kind.values()))),
         can_plant=not is_watched(run),
     )
+
+
+def is_of_split(scores: pa.Table, split: str) -> npt.NDArray[np.bool_]:
+    """(N,) which rows of a table of scores are of a split."""
+    return np.asarray(pc.equal(scores["split"], split).to_numpy(zero_copy_only=False), bool)
 
 
 def _num_wrong(canaries_that_look_wrong: int, others: int, num_canaries: int) -> int:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,13 @@ from litscope.studio.refusals import AskedWrong, ViewExpired
 from litscope.studio.samples.filters import Word, parse
 from litscope.studio.samples.masks import column, mask, used
 from litscope.studio.samples.table import Samples
-from litscope.studio.samples.values import Ids, Values
+from litscope.studio.samples.values import Values
 
-MOST_KEPT, MOST_BYTES = 200, 128_000_000
-"""Views that are kept: at most so many, and so many bytes of ids."""
+MOST_KEPT, MOST_BYTES = 200, 32_000_000
+"""Views whose ids are kept: at most so many, and so many bytes. Others are made again, of samples that are as then."""
+
+MOST_KNOWN = 2000
+"""Views of which it is known what they were made of."""
 
 MOST_SORTED_BY = 4
 
@@ -56,12 +60,26 @@ def default_sort(samples: Samples) -> str:
     return "-suspicion" if "suspicion" in samples.names else "sample_id"
 
 
+class _Asked(NamedTuple):
+    """What a view is made of."""
+
+    run: Path
+    revision: int
+    filter: str
+    sort: str
+
+    def id(self) -> str:
+        words = "\0".join(map(str, self))
+        return f"v{hashlib.sha256(words.encode(errors='surrogatepass')).hexdigest()[:20]}"
+
+
 class Views:
-    """Keeps views by id; those that were asked for longest ago go first."""
+    """Keeps views by id; the ids of those that were asked for longest ago go first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, View] = OrderedDict()
+        self._known: OrderedDict[str, _Asked] = OrderedDict()
 
     def made(self, samples: Samples, filter_text: str = "", sort: str = "") -> View:
         """The view of a filter and a sort over samples as they are.
@@ -69,46 +87,56 @@ class Views:
         Raises:
             AskedWrong: if one of them is not valid.
         """
-        sort = sort or default_sort(samples)
-        words = f"{samples.run.path}\0{samples.revision}\0{filter_text}\0{sort}"
-        view_id = f"v{hashlib.sha256(words.encode(errors='surrogatepass')).hexdigest()[:20]}"
+        asked = _Asked(samples.run.path, samples.revision, filter_text, sort or default_sort(samples))
+        view_id = asked.id()
         with self._lock:
             if view_id in self._kept:
                 self._kept.move_to_end(view_id)
                 return self._kept[view_id]
-        condition, added = parse(filter_text), dict[str, Values]()
-        chosen = mask(condition, samples, added) & samples.shown
-        ids = _ordered(samples, np.flatnonzero(chosen), sort, added)
-        uses = list(dict.fromkeys(used(condition)))
-        path, revision = samples.run.path, samples.revision
-        view = View(view_id, path, revision, filter_text, sort, uses, ids.astype(np.int32), added)
+        view = _made(view_id, asked, samples)
         with self._lock:
-            self._kept[view_id] = view
+            self._kept[view_id], self._known[view_id] = view, asked
+            self._known.move_to_end(view_id)
             while len(self._kept) > 1 and self._are_too_many():
                 self._kept.popitem(last=False)
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
         return view
 
-    def kept(self, view_id: str, run: Path) -> View:
+    def kept(self, view_id: str, samples: Samples) -> View:
         """A view that was made before.
 
+        Args:
+            view_id: its id.
+            samples: of its run, as they are.
+
         Raises:
-            ViewExpired: if it is not kept any more, or is of another run.
+            ViewExpired: if its ids are not kept any more and the samples have changed since, or it is of another run.
         """
         with self._lock:
-            view = self._kept.get(view_id)
-            if view is None or view.run != run:
-                raise ViewExpired("This order of the samples is not kept any more; ask for it anew, without `view`.")
-            self._kept.move_to_end(view_id)
-            return view
+            view, asked = self._kept.get(view_id), self._known.get(view_id)
+            if view is not None and view.run == samples.run.path:
+                self._kept.move_to_end(view_id)
+                return view
+        if asked is None or asked[:2] != (samples.run.path, samples.revision):
+            raise ViewExpired("This order of the samples is not kept any more; ask for it anew, without `view`.")
+        return self.made(samples, asked.filter, asked.sort)
 
     def _are_too_many(self) -> bool:
         num_bytes = sum(view.ids.nbytes for view in self._kept.values())
         return len(self._kept) > MOST_KEPT or num_bytes > MOST_BYTES
 
 
-def _ordered(samples: Samples, ids: Ids, sort: str, added: dict[str, Values]) -> Ids:
+def _made(view_id: str, asked: _Asked, samples: Samples) -> View:
+    condition, added = parse(asked.filter), dict[str, Values]()
+    chosen = np.flatnonzero(mask(condition, samples, added) & samples.shown).astype(np.int32)
+    ids = _ordered(samples, chosen, asked.sort, added)
+    return View(view_id, *asked, list(dict.fromkeys(used(condition))), ids, added)
+
+
+def _ordered(samples: Samples, ids: NDArray[np.int32], sort: str, added: dict[str, Values]) -> NDArray[np.int32]:
     """The ids (n,) in the order that a sort says; what is missing comes last, and ties by id."""
-    keys: list[NDArray[np.float64]] = []
+    keys: list[NDArray[Any]] = []
     for name, is_descending in _sorted_by(sort):
         values = added[name] if name in added else column(Word(name, 0), samples, "sort")
         if not hasattr(values, "keys"):

@@ -128,9 +128,8 @@ def review(samples: Samples, split: str, count: int, skip: frozenset[int], rows_
     Raises:
         RunError: if the run has no scores of that split.
     """
-    found = suspects(
-        samples.run, min(count + len(skip), MOST_AT_ONCE + MOST_SKIPPED), split=split, means=samples.recent()
-    )
+    most = min(count + len(skip), MOST_AT_ONCE + MOST_SKIPPED)
+    found = suspects(samples.run, most, split=split, known=samples.known())
     ranked = [row for row in found.table.to_pylist() if row["sample_id"] not in skip][:count]
     ids = np.array([row["sample_id"] for row in ranked], np.int64)
     typical = _Typical(samples, split)

@@ -49,7 +49,7 @@ def selected(now: Samples, selection: Selection, views: Views) -> tuple[list[int
     if selection.ranges:
         if selection.view is None:
             raise AskedWrong("Ranges are positions of a view: give `view`, too.", "samples")
-        view = views.kept(selection.view, now.run.path)
+        view = views.kept(selection.view, now)
         parts += [view.ids[start:end].astype(np.int64) for start, end in selection.ranges]
         if sum(end - start for start, end in selection.ranges) >= len(view.ids) > 1:
             where = view.filter or "all samples"

@@ -11,7 +11,8 @@ import numpy as np
 
 from litscope.rundir import RunDir
 from litscope.runs import is_training
-from litscope.studio.samples.table import Base, Decided, Samples, Scored, read_base, read_decided, read_scores
+from litscope.studio.samples.scored import Scored, read_scored
+from litscope.studio.samples.table import Base, Decided, Samples, read_base, read_decided
 
 MOST_OPEN = 4
 """Runs whose samples are kept; of more, those that were asked for longest ago go."""
@@ -88,7 +89,7 @@ def _renewed(run: RunDir, before: Samples | None, then: _Stamps | None, now: _St
     old = before if before is not None and then is not None and now.base == then.base else None
     base: Base = old.base if old else read_base(run)
     is_same = old is not None and then is not None and now.scored == then.scored
-    scored: Scored = old.scored if old is not None and is_same else read_scores(run, base.count)
+    scored: Scored = old.scored if old is not None and is_same else read_scored(run, base.label, len(base.classes))
     is_decided = old is not None and then is not None and now.decided == then.decided
     decided: Decided = old.decided if old is not None and is_decided else read_decided(run, base.count)
     renewed = Samples(run, 1 + (before.revision if before else 0), base, scored, decided)

@@ -23,12 +23,26 @@ from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
 from litscope.ledger.queries import classes
 from litscope.ledger.scoring.recent import RECENT, Recent, recent
 from litscope.ledger.scoring.score_schema import SCORES
-from litscope.ledger.scoring.scorekeeper import Clock, refresh
+from litscope.ledger.suspects import Known
 from litscope.ledger.uncertainties import UNCERTAINTIES, read_uncertainties
 from litscope.ledger.views import ask, source_columns
 from litscope.rundir import RunDir
 from litscope.studio.samples.described import own_column
-from litscope.studio.samples.values import Column, Flags, Ids, Mask, Numbers, Tags, Texts, Values, Words, encoded, few
+from litscope.studio.samples.scored import Scored
+from litscope.studio.samples.values import (
+    Column,
+    Flags,
+    Ids,
+    Mask,
+    Numbers,
+    Tags,
+    Texts,
+    Values,
+    Words,
+    encoded,
+    exact_for,
+    few,
+)
 
 MOST_WORDS = 2000
 """A column of the source with more different texts than that is kept as texts."""
@@ -108,40 +122,6 @@ def _source(name: str, column: pa.ChunkedArray) -> Values | None:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What the visits of the samples add up to.
-
-    Attributes:
-        scores: name -> (N,) float32, NaN where there is none; empty where the run has no scores.
-        clock: the memorisation clock; None without scores.
-        problem: why there are no scores, where something is wrong.
-    """
-
-    scores: dict[str, NDArray[np.float32]]
-    clock: Clock | None
-    problem: str | None = None
-
-
-def read_scores(run: RunDir, count: int) -> Scored:
-    """Read, or compute, the scores of a run; what cannot be read is a problem to be told."""
-    try:
-        with memory_given_back():
-            table, clock, _ = refresh(run)
-            if not table.num_rows:
-                return Scored({}, None)
-            ids = table["sample_id"].to_numpy()
-            found = {}
-            for name in ("num_visits", *SCORES):
-                values = np.full(count, np.nan, np.float32)
-                column = table[name]
-                values[ids] = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
-                found[name] = values
-        return Scored(found, clock)
-    except (LitscopeError, IndexError) as error:
-        return Scored({}, None, f"There are no scores: {error}")
-
-
-@dataclass(frozen=True)
 class Decided:
     """What people decided so far, and what of it waits for the trainer.
 
@@ -204,7 +184,7 @@ class Samples:
         self.base, self.scored, self.decided = base, scored, decided
         self._made: dict[str, Values] = {}
         self._recent: Recent | None = None
-        self._lock = threading.RLock()
+        self._lock, self._recent_lock = threading.RLock(), threading.Lock()
 
     @property
     def count(self) -> int:
@@ -254,32 +234,33 @@ class Samples:
         near = [*(NEIGHBOUR_SCORES if self.run.neighbours.exists() else ()), *self.measured[0]]
         custom = [f"{CUSTOM}{name}" for name in self.custom_names]
         own = ["key", *(name for name in self.base.columns if name != "key")]
-        hidden = ("last_pred", "believed_label")
-        return [
-            name
-            for name in ["sample_id", own[0], "split", *_LABELS, *_DECIDED, *score_names, *near, *custom, *own[1:]]
-            if name not in hidden
-        ]
+        return ["sample_id", own[0], "split", *_LABELS, *_DECIDED, *score_names, *near, *custom, *own[1:]]
 
     def values(self, name: str) -> Values:
         """A column of `names`."""
+        if name in RECENT:
+            self.recent()  # which takes seconds: nobody who asks for another column waits for it
         with self._lock:
             if name not in self._made:
                 self._made[name] = self._make(name)
             return self._made[name]
 
     def recent(self) -> Recent:
-        """The means of signals over the last epochs, read once."""
-        with self._lock:
+        """The means of signals over the last epochs, of each of the N samples; read once."""
+        with self._recent_lock:
             if self._recent is None:
                 with memory_given_back():
-                    self._recent = recent(self.run)
+                    self._recent = recent(self.run).of_all(self.count)
             return self._recent
 
     def take_recent(self, before: Samples) -> None:
         """Take over those means from the samples of before, if they were read."""
-        with before._lock:
-            self._recent = before._recent
+        self._recent = before._recent
+
+    def known(self) -> Known | None:
+        """What `suspects` would read else; None in a run without scores."""
+        scores = self.scored.table(self.base.split)
+        return None if scores is None else Known(scores, self.recent(), self.base.columns["key"].at)
 
     def column(self, name: str) -> Column:
         """What a column is."""
@@ -306,10 +287,10 @@ class Samples:
         return found
 
     def _make(self, name: str) -> Values:
-        base, decided, scores = self.base, self.decided, self.scored.scores
+        base, decided, scored = self.base, self.decided, self.scored
         match name:
             case "sample_id":
-                return Numbers(np.arange(self.count, dtype=np.float64))
+                return Numbers(np.arange(self.count, dtype=exact_for(self.count)))
             case "split":
                 return base.split
             case "label_name":
@@ -317,9 +298,9 @@ class Samples:
             case "current_name":
                 return self._current()
             case "pred_name":
-                return self._classes_of("last_pred")
+                return Words(scored.of_class("last_pred", self.count), base.classes)
             case "believed_name":
-                return self._classes_of("believed_label")
+                return Words(scored.of_class("believed_label", self.count), base.classes)
             case "is_right":
                 pred, current = self.values("pred_name"), self.values("current_name")
                 assert isinstance(pred, Words)
@@ -337,12 +318,11 @@ class Samples:
                 return decided.tags
         if name in base.columns:
             return base.columns[name]
-        if name in scores:
-            if name == "never_learned":
-                return Flags(scores[name] == 1, ~np.isnan(scores[name]))
-            return Numbers(scores[name])
+        if name in scored.scores:
+            values = scored.scores[name]
+            return Flags(values == 1, values >= 0) if name == "never_learned" else Numbers(values)
         if name in RECENT:
-            return Numbers(self.recent().of(name, np.arange(self.count)))
+            return Numbers(self.recent().means[name])
         if name in NEIGHBOUR_SCORES:
             return self._near(name)
         if name in UNCERTAINTIES:
@@ -357,13 +337,6 @@ class Samples:
         codes, place = self.base.label.copy(), {name: i for i, name in enumerate(names)}
         codes[list(changed)] = [place[name] for name in changed.values()]
         return Words(codes, tuple(names))
-
-    def _classes_of(self, score: str) -> Words:
-        if score not in self.scored.scores:
-            return Words(np.full(self.count, -1, np.int32), self.base.classes)
-        codes = np.nan_to_num(self.scored.scores[score], nan=-1).astype(np.int32)
-        codes[codes >= len(self.base.classes)] = -1
-        return Words(codes, self.base.classes)
 
     def _mark(self, ids: Ids) -> Mask:
         found = np.zeros(self.count, bool)

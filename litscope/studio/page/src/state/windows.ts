@@ -76,7 +76,6 @@ export class SampleWindows {
       start: page * PAGE_SIZE,
       count: PAGE_SIZE,
       columns: columns.join(","),
-      sparklines: true,
     };
     try {
       const {
