@@ -73,6 +73,20 @@ def check(path: str | os.PathLike[str], *, may_remember: bool = False, footer_on
         raise DamagedError(why)
 
 
+def seal_of(path: str | os.PathLike[str]) -> str | None:
+    """The checksums that a file was sealed with, which are others for other contents; None for one without a seal.
+
+    Only the end of the file is read.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with FileIO(os.fspath(path)) as file:
+        file.seek(_place(file, file.seek(0, os.SEEK_END)))
+        seal = file.read(_SEAL_BYTES)
+    return seal[len(_MARK) :].decode("ascii", "replace") if seal.startswith(_MARK) else None
+
+
 def _why_damaged(path: str, footer_only: bool = False) -> str | None:
     with FileIO(path) as file:
         size = file.seek(0, os.SEEK_END)

@@ -17,7 +17,7 @@ from litscope.commands.line import (
     write_lines,
 )
 from litscope.commands.text import SUSPICION, as_read, table
-from litscope.console import cell, say, say_prose, sparkline
+from litscope.console import cell, say, say_prose, sparkline, warn
 from litscope.errors import ConfigError, RunError, did_you_mean
 from litscope.rundir import RunDir
 
@@ -31,6 +31,7 @@ _SPLITS = ("train", "val", "test")
 _BY = (
     *("loss", "margin", "p_label", "entropy", "neighbour_distance", "neighbour_agreement"),
     *("predictive_entropy", "expected_entropy", "mutual_information", "set_size"),
+    *("measured_p_pred", "measured_p_label"),
 )
 _NUM_SHOWN = 20
 
@@ -46,7 +47,7 @@ def worst(argv: list[str]) -> int:
         choices=_BY,
         default="loss",
         metavar="SCORE",
-        help=f"{', '.join(_BY)}; default: loss. Those of neighbours need `litscope neighbours RUN`, the last four "
+        help=f"{', '.join(_BY)}; default: loss. Those of neighbours need `litscope neighbours RUN`, the last six "
         "`litscope evaluate RUN --record`",
     )
     parser.add_argument("--last-epochs", type=int, default=5, metavar="N", help="epochs in the mean (default: 5)")
@@ -86,6 +87,7 @@ def scores(argv: list[str]) -> int:
         n = given["n"] or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
         run = RunDir.open(given["run"])
         found = _scores(run, given["split"], given["sort"] or "sample_id", n)
+        _warn_of_outdated(run)
     if given["csv"] is not None:
         save_csv(found, Path(given["csv"]))
     if as_json:
@@ -128,6 +130,14 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
         {f"LIMIT {n}" if n else ""}
         """,
     )
+
+
+def _warn_of_outdated(run: RunDir) -> None:
+    """Say where what was measured is of other weights, or of another readout, than there are now."""
+    from litscope.ledger.uncertainties import outdated_lines, read_uncertainties
+
+    for line in outdated_lines(run, read_uncertainties(run)):
+        warn(line)
 
 
 def sample(argv: list[str]) -> int:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litscope.console import number_of, table_lines
+from litscope.console import number_of, shell_word, table_lines
 from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
+from litscope.ledger.journal.actions import decisions
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES
-from litscope.ledger.queries import By, worst
-from litscope.ledger.uncertainties import UNCERTAINTIES
+from litscope.ledger.queries import By, classes, worst
+from litscope.ledger.uncertainties import UNCERTAINTIES, outdated_lines, read_uncertainties
 from litscope.rundir import RunDir
 
 ONE_NUMBER = (*NEIGHBOUR_SCORES, *UNCERTAINTIES)
@@ -82,7 +83,7 @@ def worst_samples(
         rows = worst(run, n, split=split, by=by, last_epochs=last_epochs)
     except LedgerError as error:  # nothing recorded, or a damaged part: the person can ask for another run or split
         raise RunError(str(error)) from error
-    found = WorstSamples(run.path, split, by, rows)
+    found = WorstSamples(run.path, split, by, rows, notes=_of_then(run, by, rows))
     if sheet is False or not found.rows:
         return found
     path = run.figures / f"worst-{split}-{by}.png" if sheet is True else Path(sheet)
@@ -94,5 +95,25 @@ def worst_samples(
         over = "" if by in ONE_NUMBER else f" over the last {number_of(last_epochs, 'epoch')}"
         return f"{run.path.name}: the {num_shown:,} hardest samples of {split}, by their {by_in_words(by)}{over}"
 
-    found.sheet, found.notes = draw_samples(run, found.rows, caption, title, path, is_asked=sheet is not True)
+    found.sheet, notes = draw_samples(run, found.rows, caption, title, path, is_asked=sheet is not True)
+    found.notes += notes
     return found
+
+
+def _of_then(run: RunDir, by: str, rows: list[dict[str, Any]]) -> list[str]:
+    """What is no longer so of what was measured: weights, readout, labels."""
+    measured = read_uncertainties(run) if by in UNCERTAINTIES else None
+    if measured is None:
+        return []
+    notes = outdated_lines(run, measured)
+    if by == "measured_p_label":
+        names, now = classes(run), decisions(run).labels
+        kept = dict(zip(measured.table["sample_id"].to_pylist(), measured.table["label"].to_pylist(), strict=True))
+        shown = [row["sample_id"] for row in rows if row["sample_id"] in now]
+        if count := sum(names[kept[i]] != now[i] for i in shown):
+            verb = "was" if count == 1 else "were"
+            notes.append(
+                f"{number_of(count, 'sample')} here {verb} relabelled since: measured_p_label is of the label before. "
+                f"To keep it anew: litscope evaluate {shell_word(run.path)} --record"
+            )
+    return notes

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from litscope.console import number_of, warn
 from litscope.data.sources.new import open_paths
@@ -16,12 +14,11 @@ from litscope.evaluation.evaluation_data import warn_of_unreadable
 from litscope.evaluation.known_data import KnownData
 from litscope.evaluation.network import Network
 from litscope.evaluation.ood import ood
-from litscope.evaluation.tables import uncertainty_columns
-from litscope.ledger.uncertainties import UNCERTAINTIES, write_uncertainties
+from litscope.evaluation.opened_run import OpenedRun
 from litscope.models.readout import Readout
-from litscope.rundir import RunDir
 from litscope.training.kept_readout import in_words
 from litscope.training.readouts import Answers
+from litscope.training.recorded import keep_record
 
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 
@@ -56,19 +53,17 @@ def measure_ood(
     return {"source": source.name, **ood(answers, strangers, readout)}
 
 
-def keep_record(run: RunDir, data: KnownData, answers: Answers, readout: Readout | None, names: Sequence[str]) -> int:
-    """Keep how sure the network is of the run's samples with its scores; of how many."""
+def keep_own(opened: OpenedRun, data: KnownData, answers: Answers, readout: Readout | None, num_passes: int = 0) -> int:
+    """Keep what the network of a run says of the run's samples with its scores; of how many.
+
+    Args:
+        data: whose samples they are, which may be others, too.
+        readout, num_passes: see `recorded.keep_record`.
+    """
     ids = data.sample_id[answers.sample_id]
-    columns = uncertainty_columns(answers, readout, names)
-    columns["predictive_entropy"] = columns.pop("entropy")
-    is_own = ids >= 0
-    kept = {name: _numbers(values)[is_own] for name, values in columns.items() if name in UNCERTAINTIES}
-    write_uncertainties(run, ids[is_own], kept)
-    return int(is_own.sum())
-
-
-def _numbers(values: pa.Array) -> Any:
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+    own = replace(answers, sample_id=ids, draws=answers.lot).of(ids >= 0)
+    keep_record(opened.run, opened.checkpoint, own, readout, opened.classes, num_passes)
+    return len(own.sample_id)
 
 
 def told_of(readout: Readout, split: str | None, names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from litscope.curation.run_data import RunData
 from litscope.data.manifest import SPLITS
 from litscope.data.reading.bands import Axis
 from litscope.errors import ConfigError, DataError, did_you_mean
-from litscope.evaluation.asides import keep_record, measure_ood, told_of
+from litscope.evaluation.asides import keep_own, measure_ood, told_of
 from litscope.evaluation.collect_answers import CollectAnswers
 from litscope.evaluation.evaluation_data import EvaluationData, warn_of_unreadable
 from litscope.evaluation.evaluation_data_module import EvaluationDataModule
@@ -182,7 +182,7 @@ def evaluate(
         write_table(table_of(source, opened.classes, answers.sample_id, probs, readout=readout, more=more), target)
         found["output"] = str(target)
     if record:
-        found["recorded"] = keep_record(opened.run, data_now, answers, readout, opened.classes)
+        found["recorded"] = keep_own(opened, data_now, answers, readout, num_passes)
     if figures is not None and len(answers.label):
         title = f"{opened.run.path.name}, {split}"
         found["figures"] = draw(answers, readout, found["quality"], Path(figures), title=title)

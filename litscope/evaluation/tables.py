@@ -19,7 +19,7 @@ from litscope.errors import ConfigError
 from litscope.models.readout import Readout
 from litscope.rundir import whole_file
 from litscope.spreadsheets import write_csv
-from litscope.training.readouts import Answers, limit_of, scaling_of
+from litscope.training.readouts import Answers, decided, scaling_of, sets_of
 from litscope.uncertainty.entropies import predictive_entropy
 
 OUTPUT_SUFFIXES = (".csv", ".parquet")
@@ -65,13 +65,6 @@ def table_of(
     return pa.table(columns)
 
 
-def decided(probs: NDArray[np.floating[Any]], readout: Readout | None) -> NDArray[np.int64]:
-    """(n,) the predicted class of probabilities (n, C): the most probable one, or of two what the threshold says."""
-    if readout is None or readout.threshold is None:
-        return np.asarray(probs.argmax(1), np.int64)
-    return (probs[:, 1] >= readout.threshold).astype(np.int64)
-
-
 def most_probable(probs: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
     """(n, count) the classes of each row of probs (n, C), the most probable first, equal ones in order."""
     return np.argsort(-probs, axis=1, kind="stable")[:, :count]
@@ -86,8 +79,7 @@ def uncertainty_columns(answers: Answers, readout: Readout | None, names: Sequen
     for name in ("expected_entropy", "mutual_information"):
         if (values := getattr(answers, name)) is not None:
             columns[name] = pa.array(values, pa.float32())
-    if readout is not None and readout.sets is not None:
-        is_in = limit_of(readout.sets).sets(probs, answers.lot)
+    if (is_in := sets_of(answers, readout, probs)) is not None:
         classes = np.array(names, dtype=object)
         columns["set"] = pa.array([classes[row].tolist() for row in is_in], pa.list_(pa.string()))
         columns["set_size"] = pa.array(is_in.sum(1), pa.int32())

@@ -38,6 +38,8 @@ By = Literal[
     "expected_entropy",
     "mutual_information",
     "set_size",
+    "measured_p_pred",
+    "measured_p_label",
 ]
 
 _WORST_FIRST: dict[str, str] = {
@@ -48,7 +50,12 @@ _WORST_FIRST: dict[str, str] = {
     "neighbour_distance": "DESC",
     "neighbour_agreement": "ASC",
     **dict.fromkeys(UNCERTAINTIES, "DESC"),
+    "measured_p_pred": "ASC",
+    "measured_p_label": "ASC",
 }
+
+_OF_PARTS = ("expected_entropy", "mutual_information")
+"""What only a network of several parts has."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -82,7 +89,7 @@ def worst(
         split: train, val, test.
         by: highest `loss`, lowest `margin`, lowest `p_label` or highest `entropy`; or one number of each sample, no
             mean: of a run with neighbours the highest `neighbour_distance` or the lowest `neighbour_agreement`, of one
-            that was recorded so the highest of `UNCERTAINTIES`.
+            that was recorded so the highest of `UNCERTAINTIES`, of probabilities the lowest.
         last_epochs: epochs that count, up to the last one in which this split was recorded.
         phase: rows of the training step (`train`) or of evaluation passes (`eval`). By default those of training
             where there are any, because an evaluation of a training split may cover a few samples only.
@@ -144,12 +151,12 @@ def _beside(run: RunDir, by: str) -> pa.Table | None:
         return neighbours.table
     if by not in UNCERTAINTIES:
         return None
-    table = read_uncertainties(run)
-    if table is None or table[by].null_count == len(table):
-        flags = {"set_size": " after litscope calibrate --coverage 0.9", "predictive_entropy": ""}
-        how = flags.get(by, ", with --mc-dropout 20 where the network has no members")
+    found = read_uncertainties(run)
+    if found is None or found.table[by].null_count == len(found.table):
+        how = ", with --mc-dropout 20 where the network has no members" if by in _OF_PARTS else ""
+        how = " after litscope calibrate --coverage 0.9" if by == "set_size" else how
         raise RunError(f"{run.path} has no {by} yet. To keep it: litscope evaluate {word} --record{how}")
-    return table
+    return found.table
 
 
 def confusion(run: RunDir, split: str = "val") -> Counts:

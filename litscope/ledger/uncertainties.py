@@ -1,85 +1,288 @@
 """How sure a network was of a run's samples when somebody measured it, `uncertainties.parquet`. No torch.
 
 `litscope evaluate --record` writes it. Its numbers stand beside the scores of each sample: they are no sums over
-visits, but what one checkpoint said, read as was learned (`litscope calibrate`).
+visits, but what one checkpoint said, read as was learned (`litscope calibrate`). So they are of the label that the
+sample had then, and of the weights and the readout of then; each row knows the recording that it came from, which
+names the checkpoint, and can tell whether that file holds something else now.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from litscope.console import shell_word
 from litscope.errors import RunError
-from litscope.rundir import RunDir, whole_file
-from litscope.seals import DamagedError, check, sealed_parquet
+from litscope.rundir import BEST, RunDir, whole_file
+from litscope.seals import DamagedError, check, seal_of, sealed_parquet
 
 UNCERTAINTIES = {
-    "predictive_entropy": "Entropy of the probabilities, 0 to log C nats.",
+    "predictive_entropy": "Entropy of the probabilities as they were read, 0 to log C nats.",
     "expected_entropy": "Mean entropy of what each member or pass of dropout says by itself, in nats.",
     "mutual_information": "How far members or passes disagree, 0 to log C nats.",
     "set_size": "Classes in the conformal set.",
+    "measured_p_pred": "Probability of the class that was predicted (measured_pred_name), as it was read.",
+    "measured_p_label": "Probability of the label that counted then (measured_label_name), as it was read.",
 }
-"""Columns beside the scores of a run that was recorded so -> what they mean."""
+"""Columns of numbers beside the scores of a run that was recorded so -> what they mean."""
+
+MEASURED = {
+    "measured_label_name": "The label that counted when the sample was measured; `relabel` may have changed it since.",
+    "measured_pred_name": "The class that was predicted then, by the threshold where one was kept.",
+    "conformal_set": "The classes that it may be, by `litscope calibrate --coverage`.",
+    "measured_by": "The checkpoint that was asked, and how its logits were read.",
+    "is_measure_outdated": "Whether that checkpoint has other weights by now, or is read otherwise; null: unknown.",
+}
+"""Further columns there, which are no numbers -> what they mean."""
+
+SET_CODES = "conformal_codes"
+"""Class indices in place of the names in `conformal_set`."""
+
+FORMAT_VERSION = 2
+
+_KEY = b"litscope.uncertainties"
+
+_FIRST = pa.schema(
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in list(UNCERTAINTIES)[:4]),
+    ]
+)
+"""Of version 1, which had no metadata."""
 
 SCHEMA = pa.schema(
-    [pa.field("sample_id", pa.int64(), nullable=False), *(pa.field(name, pa.float32()) for name in UNCERTAINTIES)]
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in UNCERTAINTIES),
+        pa.field("label", pa.int32()),
+        pa.field("pred", pa.int32()),
+        pa.field("conformal_set", pa.list_(pa.int32())),
+        pa.field("recording", pa.int32()),
+    ]
 )
-"""One row per sample that was measured, by id; null for what was not asked for then."""
+"""One row per sample that was measured, by id; null for what was not asked for then. Classes are indices; `recording`
+is a position in `Uncertainties.recordings`, null for rows of version 1."""
 
 
-def write_uncertainties(run: RunDir, ids: NDArray[np.int64], columns: dict[str, NDArray[np.float64]]) -> None:
+@dataclass(frozen=True)
+class Recording:
+    """One time that somebody measured samples.
+
+    Attributes:
+        checkpoint: the file that was asked; below the run's folder where it lies there.
+        seal: of its contents, weights and readout, see `seals.seal_of`; None where it had none, or was not kept.
+        how: the way in which its logits were read, in words.
+        recorded_at: seconds since 1970.
+    """
+
+    checkpoint: str
+    seal: str | None
+    how: str
+    recorded_at: float
+
+    @classmethod
+    def of(cls, run: RunDir, checkpoint: str | os.PathLike[str], how: str) -> Recording:
+        """A recording that is made now. The best checkpoint has two names; its lasting one counts."""
+        path = Path(checkpoint)
+        best = path.with_name(BEST)
+        if path.exists() and best.exists() and path.samefile(best):
+            path = best
+        inside, folder = path.absolute(), run.path.absolute()
+        name = inside.relative_to(folder) if inside.is_relative_to(folder) else inside
+        return cls(name.as_posix(), seal_of(path) if path.is_file() else None, how, time.time())
+
+    @property
+    def words(self) -> str:
+        """What was asked, and how, in a line."""
+        return f"{Path(self.checkpoint).name}, {self.how}"
+
+    def is_outdated(self, run: RunDir) -> bool | None:
+        """Whether its checkpoint holds something else now; None where it is away, or one of the two has no seal."""
+        try:
+            now = seal_of(run.path / self.checkpoint)
+        except OSError:
+            return None
+        return None if now is None or self.seal is None else now != self.seal
+
+
+@dataclass(frozen=True)
+class Uncertainties:
+    """What `uncertainties.parquet` holds.
+
+    Attributes:
+        table: `SCHEMA`.
+        recordings: the oldest first.
+    """
+
+    table: pa.Table
+    recordings: tuple[Recording, ...]
+
+
+def write_uncertainties(
+    run: RunDir,
+    ids: NDArray[np.int64],
+    columns: Mapping[str, NDArray[Any]],
+    *,
+    label: NDArray[np.int64] | None = None,
+    pred: NDArray[np.int64] | None = None,
+    sets: NDArray[np.bool_] | None = None,
+    recording: Recording | None = None,
+) -> None:
     """Keep what was measured, in place of what was known of the same samples.
 
     Args:
         ids: (n,) distinct.
-        columns: (n,) each, some of `UNCERTAINTIES`.
+        columns: (n,) each, some of `UNCERTAINTIES`; NaN where there is none.
+        label, pred: (n,) class indices; negative where there is none.
+        sets: (n, C) whether each class may be the sample's.
+        recording: who said it.
 
     Raises:
         RunError: if the file is there and damaged.
     """
-    none = pa.nulls(len(ids), pa.float32())
-    given = {name: pa.array(columns[name], pa.float32()) if name in columns else none for name in UNCERTAINTIES}
-    table = pa.table({"sample_id": pa.array(ids, pa.int64()), **given}, schema=SCHEMA)
     known = read_uncertainties(run)
+    others = SCHEMA.empty_table()
+    recordings: list[Recording] = []
     if known is not None:
-        is_other = ~np.isin(known["sample_id"].to_numpy(), ids)
-        table = pa.concat_tables([known.filter(pa.array(is_other)), table])
+        others = known.table.filter(pa.array(~np.isin(known.table["sample_id"].to_numpy(), ids)))
+        others, recordings = _renumbered(others, known.recordings)
+    number = None if recording is None else len(recordings)
+    recordings += [] if recording is None else [recording]
+    none = {field.name: pa.nulls(len(ids), field.type) for field in SCHEMA}
+    given = {name: pa.array(values, pa.float32(), from_pandas=True) for name, values in columns.items()}
+    given["sample_id"] = pa.array(ids, pa.int64())
+    for name, codes in (("label", label), ("pred", pred)):
+        if codes is not None:
+            given[name] = pa.array(codes.astype(np.int32), mask=codes < 0)
+    if sets is not None:
+        ends = np.concatenate([[0], np.cumsum(sets.sum(1))]).astype(np.int32)
+        given["conformal_set"] = pa.ListArray.from_arrays(
+            pa.array(ends), pa.array(np.nonzero(sets)[1].astype(np.int32))
+        )
+    given["recording"] = pa.array([number] * len(ids), pa.int32())
+    table = pa.concat_tables([others, pa.table({**none, **given}, schema=SCHEMA)]).sort_by("sample_id")
+    facts = {"version": FORMAT_VERSION, "recordings": [asdict(one) for one in recordings]}
     content = pa.BufferOutputStream()
-    pq.write_table(table.sort_by("sample_id"), content, compression="zstd")
+    pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts)}), content, compression="zstd")
     with whole_file(run.uncertainties) as file:
         file.writelines(sealed_parquet(content.getvalue()))
 
 
-def read_uncertainties(run: RunDir) -> pa.Table | None:
-    """What was recorded, `SCHEMA`; None where nobody has.
+def _renumbered(table: pa.Table, recordings: Sequence[Recording]) -> tuple[pa.Table, list[Recording]]:
+    """Rows with those recordings alone that one of them came from."""
+    used = sorted(set(table["recording"].drop_null().to_pylist()))
+    place = pa.array([used.index(i) if i in used else None for i in range(len(recordings))], pa.int32())
+    column = place.take(table["recording"].combine_chunks())
+    at = table.column_names.index("recording")
+    return table.set_column(at, SCHEMA.field("recording"), column), [recordings[i] for i in used]
+
+
+def read_uncertainties(run: RunDir) -> Uncertainties | None:
+    """What was recorded; None where nobody has.
 
     Raises:
-        RunError: if the file is damaged.
+        RunError: if the file is damaged, or of a later version.
     """
     if not run.uncertainties.exists():
         return None
     try:
         check(run.uncertainties, may_remember=True)
         table = pq.read_table(run.uncertainties, partitioning=None)
+        metadata = table.schema.metadata or {}
+        table = table.replace_schema_metadata()
+        if _KEY not in metadata and table.schema.equals(_FIRST):
+            new = [field for field in SCHEMA if field.name not in _FIRST.names]
+            for field in new:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+            return Uncertainties(table.select(SCHEMA.names), ())
+        facts = json.loads(metadata.get(_KEY, b"{}"))
+        if facts.get("version", 0) > FORMAT_VERSION:
+            raise RunError(
+                f"{run.uncertainties} was written by a later version of litscope. Use that one, or remove the file: "
+                "`litscope evaluate --record` writes it anew."
+            )
         if not table.schema.equals(SCHEMA):
             raise ValueError("it has other columns")
-    except (DamagedError, OSError, pa.ArrowException, ValueError) as error:
+        recordings = tuple(Recording(**one) for one in facts["recordings"])
+        if len(table) and (most := pc.max(table["recording"]).as_py()) is not None and most >= len(recordings):
+            raise ValueError("it has rows of no recording")
+        return Uncertainties(table, recordings)
+    except (DamagedError, OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{run.uncertainties} is damaged: {error}. Remove it; `litscope evaluate --record` writes it anew."
         ) from error
-    return table
 
 
-def with_uncertainties(run: RunDir, scores: pa.Table) -> pa.Table:
-    """Scores with the columns of `UNCERTAINTIES`, where a run has them; null for samples that were not measured."""
+def with_uncertainties(run: RunDir, scores: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Scores with the columns of `UNCERTAINTIES` and `MEASURED`, where a run has them; null for samples that were not
+    measured. In place of `conformal_set` comes `SET_CODES`, four bytes for each class in a set; see `named_sets`.
+    """
     found = read_uncertainties(run)
     if found is None:
         return scores
-    ids, asked = found["sample_id"].to_numpy(), scores["sample_id"].to_numpy()
+    ids, asked = found.table["sample_id"].to_numpy(), scores["sample_id"].to_numpy()
     at = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
     rows = pa.array(at, mask=~(ids[at] == asked)) if len(ids) else pa.nulls(len(asked), pa.int64())
+    taken = {name: found.table[name].combine_chunks().take(rows) for name in SCHEMA.names}
     for name in UNCERTAINTIES:
-        scores = scores.append_column(name, found[name].take(rows))
+        scores = scores.append_column(name, taken[name])
+    for name, column in _measured(run, found, taken, pa.array(list(classes), pa.string())).items():
+        scores = scores.append_column(name, column)
     return scores
+
+
+def _measured(run: RunDir, found: Uncertainties, taken: Mapping[str, pa.Array], names: pa.Array) -> dict[str, pa.Array]:
+    """The columns of `MEASURED`, the sets as codes.
+
+    Args:
+        taken: columns of `SCHEMA`.
+        names: of the run's classes.
+    """
+    words = pa.array([one.words for one in found.recordings], pa.string())
+    is_outdated = pa.array([one.is_outdated(run) for one in found.recordings], pa.bool_())
+    return {
+        "measured_label_name": pa.DictionaryArray.from_arrays(taken["label"], names),
+        "measured_pred_name": pa.DictionaryArray.from_arrays(taken["pred"], names),
+        SET_CODES: taken["conformal_set"],
+        "measured_by": pa.DictionaryArray.from_arrays(taken["recording"], words),
+        "is_measure_outdated": is_outdated.take(taken["recording"]),
+    }
+
+
+def named_sets(names: pa.Array, codes: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Sets of class indices, list<int32>, as lists of names; null stays null."""
+    lists = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    ends = np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int32)
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+    return pa.ListArray.from_arrays(offsets, names.take(lists.flatten()), mask=lists.is_null())
+
+
+def outdated_lines(run: RunDir, found: Uncertainties | None) -> list[str]:
+    """A line where some of what was recorded is of other weights, or of another readout, than its checkpoint holds now.
+
+    Args:
+        found: what `read_uncertainties` gives.
+    """
+    if found is None:
+        return []
+    old = {i: one for i, one in enumerate(found.recordings) if one.is_outdated(run)}
+    count = int(np.isin(found.table["recording"].fill_null(-1).to_numpy(), list(old)).sum())
+    if not count:
+        return []
+    files = ", ".join(sorted({one.checkpoint for one in old.values()}))
+    again = f"litscope evaluate {shell_word(run.path)} --record"
+    return [
+        f"what --record has kept of {count:,} of {len(found.table):,} samples is outdated: {files} holds other weights "
+        f"now, or is read otherwise (is_measure_outdated). To keep it anew: {again}"
+    ]

@@ -33,7 +33,7 @@ from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.recent import RECENT, RecentWhenAsked
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
-from litscope.ledger.uncertainties import with_uncertainties
+from litscope.ledger.uncertainties import SET_CODES, named_sets, with_uncertainties
 from litscope.rundir import RunDir
 
 VIEWS: dict[str, str] = {
@@ -213,7 +213,7 @@ class _Maker:
         makers: dict[str, Callable[[], None]] = {
             "signals": lambda: self._parts("signals", LedgerReader(self._run), PART_SCHEMA),
             "custom": lambda: self._parts("custom", LedgerReader(self._run, self._run.custom), CUSTOM_SCHEMA),
-            "scores": lambda: self._register("scores", self._scores()),
+            "scores": self._scores,
             "manifest": self._manifest,
             "classes": self._classes,
             "samples": self._samples,
@@ -244,8 +244,22 @@ class _Maker:
         selects = [f"SELECT {columns} FROM {self._scan(files)} WHERE {rows.sql()}" for files, rows in parts]
         self._view(name, " UNION ALL ".join(selects))
 
-    def _scores(self) -> pa.Table:
-        return with_uncertainties(self._run, with_neighbours(self._run, refresh(self._run).table))
+    def _scores(self) -> None:
+        scores = with_neighbours(self._run, refresh(self._run).table)
+        if not self._run.uncertainties.exists():
+            return self._register("scores", scores)
+        names = classes(self._run)
+        self._register("scores_with_codes", with_uncertainties(self._run, scores, names))
+        self._connection.create_function(  # so that sets are named only where somebody asks for them
+            "named_set",
+            partial(named_sets, pa.array(names, pa.string())),
+            [self._connection.list_type(duckdb.sqltypes.INTEGER)],
+            self._connection.list_type(duckdb.sqltypes.VARCHAR),
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
+        columns = f"* EXCLUDE ({SET_CODES}), named_set({SET_CODES}) AS conformal_set"
+        return self._view("scores", f"SELECT {columns} FROM scores_with_codes")
 
     @cached_property
     def _manifest_columns(self) -> list[str]:

@@ -16,6 +16,7 @@
     calibrating      at its end, learns how its best weights' logits are read
     readouts         what is learned of that from samples, by numbers alone
     kept_readout     what was learned, in a checkpoint
+    recorded         what a network says of each sample, with the scores
     job              the records that every process of a run has, and the result
     passed_on        the caller's own metrics and callbacks, on the way to the other processes
     worker           one of several processes

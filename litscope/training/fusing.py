@@ -24,7 +24,6 @@ from litscope.console import number_of, say
 from litscope.data.datamodule import ClassificationData
 from litscope.fusions import LEARNED, Fusion
 from litscope.ledger.custom import CustomRows, CustomSegment
-from litscope.ledger.uncertainties import write_uncertainties
 from litscope.ledger.writer import LedgerWriter
 from litscope.models.forward import FUSION
 from litscope.models.networks.fusion import fuse_by, mean_of_passes
@@ -32,9 +31,10 @@ from litscope.rundir import LAST
 from litscope.training.job import Job
 from litscope.training.kept_readout import keep_value
 from litscope.training.loop.clean_pass import clean_pass
-from litscope.training.readouts import groups_of
+from litscope.training.readouts import Answers, groups_of
+from litscope.training.recorded import keep_record
 from litscope.types import StepOutput
-from litscope.uncertainty.entropies import expected_entropy, mutual_information, predictive_entropy
+from litscope.uncertainty.entropies import expected_entropy, mutual_information
 from litscope.uncertainty.fusion import against_best, cross_fitted, fit_fusion
 
 Floats = npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
             _keep(job, best, classifier.fusion)
     if job.is_first and job.recipe.logging.ledger:
         for of_split in told:
-            _record(trainer, job, of_split)
+            _record(trainer, job, of_split, best)
     if parts is None or known is None:
         return None
     return _judged(job, parts, known)
@@ -227,7 +227,7 @@ class _Ready:
         return self._rows
 
 
-def _record(trainer: L.Trainer, job: Job, parts: Parts) -> None:
+def _record(trainer: L.Trainer, job: Job, parts: Parts, best: str) -> None:
     """Write down what each member says of its samples' labels (`custom` in SQL), and how much they disagree, by which
     `litscope worst` sorts.
     """
@@ -237,9 +237,10 @@ def _record(trainer: L.Trainer, job: Job, parts: Parts) -> None:
     of_label[:, parts.label < 0] = np.nan
     named = {f"p_label_member_{number}": values for number, values in enumerate(of_label)}
     probs = np.exp(parts.log_p)
-    told = {"expected_entropy": expected_entropy(probs), "mutual_information": mutual_information(probs)}
-    told["predictive_entropy"] = predictive_entropy(np.exp(parts.fused(job.classifier.rule)))
-    write_uncertainties(job.run, parts.sample_id, told)
+    entropies = expected_entropy(probs), mutual_information(probs)
+    answers = Answers(parts.sample_id, parts.fused(job.classifier.rule), parts.label, None, *entropies)
+    asked = Path(best) if best else Path(job.recipe.training.checkpoint_dir or job.run.checkpoints) / LAST
+    keep_record(job.run, asked, answers, None, job.data.classes)
     epoch = max(0, trainer.current_epoch - 1)
     segments = tuple(CustomSegment(count, trainer.global_step, epoch, parts.split, "eval", name) for name in named)
     rows = CustomRows(np.tile(parts.sample_id, len(named)), np.concatenate(list(named.values())), segments)

@@ -205,6 +205,24 @@ def limit_of(sets: SetLimit) -> conformal.Conformal:
     return conformal.Conformal(sets.method, sets.coverage, np.array(sets.limit))
 
 
+def decided(probs: npt.NDArray[np.floating[Any]], readout: Readout | None) -> Ids:
+    """(n,) the predicted class of probabilities (n, C): the most probable one, or of two what the threshold says."""
+    if readout is None or readout.threshold is None:
+        return np.asarray(probs.argmax(1), np.int64)
+    return (probs[:, 1] >= readout.threshold).astype(np.int64)
+
+
+def sets_of(answers: Answers, readout: Readout | None, probs: Floats) -> npt.NDArray[np.bool_] | None:
+    """(n, C) whether each class is in the conformal set of each sample; None where none are made.
+
+    Args:
+        probs: (n, C) as the readout reads the answers.
+    """
+    if readout is None or readout.sets is None:
+        return None
+    return limit_of(readout.sets).sets(probs, answers.lot)
+
+
 def digest_of(answers: Answers) -> str:
     """Of ids and labels, 16 hexadecimal digits."""
     order = np.argsort(answers.sample_id)

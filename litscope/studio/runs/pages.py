@@ -17,6 +17,7 @@ from litscope.rundir import RunDir
 from litscope.studio.runs.controls import Pause, Setting, controls, live_settings, pause_of
 from litscope.studio.runs.curves import Logged
 from litscope.studio.runs.lines import RunLine
+from litscope.studio.samples.measured import measured_notes
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.values import Column
 
@@ -121,6 +122,7 @@ def _of_samples(run: RunDir, samples: Samples, notes: list[str]) -> dict[str, An
         notes.append(samples.scored.problem)
     if samples.measured[1]:
         notes.append(samples.measured[1])
+    notes += measured_notes(run)
     kind = base.encoding.get("kind")
     return {
         "classes": list(base.classes),

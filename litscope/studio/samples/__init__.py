@@ -3,6 +3,7 @@
     shelf           runs that are open, kept up to date
     table           the samples of a run as columns in memory
     scored          their scores
+    measured        what `evaluate --record` measured, as columns
     values          kinds of columns
     described       what the columns mean
     filters         a filter's text -> a condition

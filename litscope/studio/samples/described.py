@@ -6,7 +6,7 @@ from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.schema import SIGNALS
 from litscope.ledger.scoring.recent import LAST_EPOCHS
 from litscope.ledger.scoring.score_schema import SCORES
-from litscope.ledger.uncertainties import UNCERTAINTIES
+from litscope.ledger.uncertainties import MEASURED, UNCERTAINTIES
 from litscope.studio.samples.values import Column, Group, Kind
 
 _HIGH_IS_BAD = {
@@ -37,8 +37,11 @@ def own_column(name: str, values: list[str] | None = None) -> Column:
     if name in NEIGHBOUR_SCORES:
         return Column(name, _title(name), "number", NEIGHBOUR_SCORES[name], "", "score", _HIGH_IS_BAD[name])
     if name in UNCERTAINTIES:
-        unit = "" if name == "set_size" else "nats"
-        return Column(name, _title(name), "number", UNCERTAINTIES[name], unit, "score", True)
+        is_chance = name.startswith("measured_p_")
+        unit = "" if is_chance or name == "set_size" else "nats"
+        return Column(name, _title(name), "number", UNCERTAINTIES[name], unit, "score", not is_chance)
+    if name in MEASURED:
+        return Column(name, _title(name), _MEASURED[name], MEASURED[name], "", "label", values=values)
     if name in SIGNALS:
         meaning = f"{SIGNALS[name].meaning.rstrip('.')}, mean over the last {LAST_EPOCHS} epochs."
         return Column(name, _title(name), "number", meaning, SIGNALS[name].unit, "signal", _HIGH_IS_BAD.get(name))
@@ -59,6 +62,15 @@ _OTHERS: dict[str, tuple[Kind, Group, str]] = {
     "weight": ("number", "decision", "The factor of its loss; 1 where nobody changed it."),
     "tags": ("tags", "decision", "Names that people gave it."),
     "num_visits": ("integer", "score", "How often the network saw it with its label."),
+}
+
+
+_MEASURED: dict[str, Kind] = {
+    "measured_label_name": "class",
+    "measured_pred_name": "class",
+    "conformal_set": "text",
+    "measured_by": "class",
+    "is_measure_outdated": "flag",
 }
 
 

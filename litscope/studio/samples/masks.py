@@ -18,7 +18,7 @@ from litscope.errors import did_you_mean
 from litscope.studio.refusals import AskedWrong
 from litscope.studio.samples import filters
 from litscope.studio.samples.filters import Compare, Condition, Inside, Number, Steps, Value, Within, Word
-from litscope.studio.samples.values import Flags, Mask, Numbers, Tags, Texts, Values, Words
+from litscope.studio.samples.values import Flags, Mask, Numbers, Sets, Tags, Texts, Values, Words
 
 STEP_LOSS = "step_loss"
 """The column that `steps(...)` adds: the greatest loss of a sample in these steps."""
@@ -188,6 +188,8 @@ def _compare(condition: Compare, table: Named) -> Mask:
         raise AskedWrong(f"{name.text} holds texts, which have no order here: use = != ~ !~.", "filter", name.at)
     if isinstance(left, Tags):
         return _compare_tags(left, op, text)
+    if isinstance(left, Sets):
+        return _compare_sets(left, op, text)
     if isinstance(left, Words):
         return _compare_words(left, op, text)
     return _compare_texts(left, op, text)
@@ -226,6 +228,14 @@ def _compare_tags(left: Tags, op: str, text: str) -> Mask:
         if text.lower() in name.lower():
             found |= left.mask(name)
     return found if op == "~" else ~found
+
+
+def _compare_sets(left: Sets, op: str, text: str) -> Mask:
+    """As of tags: = asks whether the class is in the set, ~ whether one is whose name contains the text."""
+    is_exact = op in ("=", "!=")
+    meant = [i for i, name in enumerate(left.names) if (name == text if is_exact else text.lower() in name.lower())]
+    found = left.mask(meant)
+    return found if op in ("=", "~") else _joined(np.logical_and, [~found, left.known])
 
 
 def _compare_words(left: Words, op: str, text: str) -> Mask:

@@ -42,11 +42,12 @@ class _Stamps(NamedTuple):
 def _stamps(run: RunDir) -> _Stamps:
     is_kept_by_trainer = run.score_table.exists() and is_training(run)
     scored = (run.score_table,) if is_kept_by_trainer else (run.epoch_metrics, run.attempts, run.summary)
+    measured = (run.uncertainties, run.best_checkpoint) if run.uncertainties.exists() else ()  # it may be outdated
     return _Stamps(
         stamp(run.manifest),
         stamp(*scored),  # while it trains, the trainer computes them: not twice on one machine
         stamp(run.actions, run.attempts),
-        stamp(run.neighbours, run.uncertainties, run.custom),
+        stamp(run.neighbours, run.custom, *measured),
     )
 
 

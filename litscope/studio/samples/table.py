@@ -24,10 +24,11 @@ from litscope.ledger.queries import classes
 from litscope.ledger.scoring.recent import RECENT, Recent, recent
 from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.suspects import Known
-from litscope.ledger.uncertainties import UNCERTAINTIES, read_uncertainties
+from litscope.ledger.uncertainties import MEASURED, UNCERTAINTIES
 from litscope.ledger.views import ask, source_columns
 from litscope.rundir import RunDir
 from litscope.studio.samples.described import own_column
+from litscope.studio.samples.measured import measured_columns
 from litscope.studio.samples.scored import Scored
 from litscope.studio.samples.values import (
     Column,
@@ -84,7 +85,8 @@ def read_base(run: RunDir) -> Base:
     with memory_given_back():
         chosen = [name for name in source_columns(run) if name != "sample_id"]
         table = pq.read_table(run.whole_manifest(), columns=chosen, partitioning=None)
-    taken = {"sample_id", *_LABELS, *_DECIDED, *SCORES, *RECENT, *NEIGHBOUR_SCORES, *UNCERTAINTIES, "num_visits"}
+    beside = (*NEIGHBOUR_SCORES, *UNCERTAINTIES, *MEASURED)
+    taken = {"sample_id", *_LABELS, *_DECIDED, *SCORES, *RECENT, *beside, "num_visits"}
     own: dict[str, Values] = {}
     for name in chosen:
         if name not in ("label", "split") and (values := _source(name, table[name])) is not None:
@@ -210,22 +212,9 @@ class Samples:
             return []
 
     @cached_property
-    def measured(self) -> tuple[dict[str, Numbers], str | None]:
-        """The columns of `litscope evaluate --record` that hold anything; and what is wrong with its file, if it is."""
-        try:
-            table = read_uncertainties(self.run)
-        except LitscopeError as error:
-            return {}, str(error)
-        if table is None:
-            return {}, None
-        ids = table["sample_id"].to_numpy()
-        is_known = ids < self.count
-        found: dict[str, Numbers] = {}
-        for name in UNCERTAINTIES:
-            values = np.full(self.count, np.nan, np.float32)
-            values[ids[is_known]] = table[name].to_numpy(zero_copy_only=False)[is_known]
-            found[name] = Numbers(values)
-        return {name: values for name, values in found.items() if values.known.any()}, None
+    def measured(self) -> tuple[dict[str, Values], str | None]:
+        """See `measured.measured_columns`."""
+        return measured_columns(self.run, self.count, self.base.classes)
 
     @cached_property
     def names(self) -> list[str]:
@@ -272,7 +261,7 @@ class Samples:
             kinds: dict[type, Any] = {Numbers: "number", Words: "class", Flags: "flag"}
             kind = kinds.get(type(values), "text")
             return Column(name, name, kind, "A column of the data set.", "", "source", values=few(values))
-        return own_column(name, few(self.values(name)) if name in ("split", *_LABELS) else None)
+        return own_column(name, few(self.values(name)) if name in ("split", *_LABELS, *MEASURED) else None)
 
     def step_losses(self, first: int, last: int) -> NDArray[np.float32]:
         """(N,) the greatest loss in training steps first to last, NaN where a sample was not seen in them."""
@@ -325,7 +314,7 @@ class Samples:
             return Numbers(self.recent().means[name])
         if name in NEIGHBOUR_SCORES:
             return self._near(name)
-        if name in UNCERTAINTIES:
+        if name in self.measured[0]:
             return self.measured[0][name]
         return self._custom(name.removeprefix(CUSTOM))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -161,7 +161,46 @@ class Tags:
         return found
 
 
-Values = Numbers | Words | Flags | Texts | Tags
+@dataclass(frozen=True)
+class Sets:
+    """Any number of classes each, of a sample whose set is known. Kept as codes: four bytes for each class in a set.
+
+    Attributes:
+        codes: (K,) int32 positions in `names`, those of one sample after another.
+        starts: (N,) int64, where those of a sample begin.
+        sizes: (N,) int32, how many it has; -1 where its set is not known.
+        names: of the classes.
+    """
+
+    codes: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    names: tuple[str, ...]
+
+    @property
+    def known(self) -> Mask:
+        """(N,) where there is a set, be it empty."""
+        found: Mask = self.sizes >= 0
+        return found
+
+    def mask(self, classes: Sequence[int]) -> Mask:
+        """(N,) which have one of some classes, by their positions in `names`, in their set."""
+        counts = np.concatenate([[0], np.cumsum(np.isin(self.codes, list(classes)), dtype=np.int32)])
+        found: Mask = counts[self.starts + np.maximum(self.sizes, 0)] > counts[self.starts]
+        return found
+
+    def keys(self) -> NDArray[Any]:
+        """(N,) to sort by: the number of classes, NaN where there is no set."""
+        return np.where(self.known, self.sizes, np.nan).astype(np.float32)
+
+    def at(self, ids: Ids) -> list[Any]:
+        """The sets of n samples, in words; None where there is none."""
+        pairs = zip(self.starts[ids].tolist(), self.sizes[ids].tolist(), strict=True)
+        found = [None if size < 0 else self.codes[start : start + size].tolist() for start, size in pairs]
+        return [None if one is None else ", ".join(self.names[code] for code in one) or "-" for one in found]
+
+
+Values = Numbers | Words | Flags | Texts | Tags | Sets
 
 Kind = Literal["number", "integer", "flag", "class", "text", "tags"]
 Group = Literal["score", "signal", "label", "sample", "decision", "custom", "source"]
