@@ -4,8 +4,9 @@
 
     HEAVY           no search for cycles of garbage meanwhile: imports make a million objects that stay, and each search
                     looks at all of them. A fifth of the time of the imports.
-    scipy.signal    imported when somebody uses it. torchmetrics imports it to give it back an old name, `hamming`, for
-                    the sake of a package that is not used here.
+    LATER           imported when one of their names is asked for. torchmetrics imports scipy.signal to give it back an
+                    old name, `hamming`, for the sake of a package that is not used here; timm imports wandb, where it
+                    is installed, for a script.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from types import ModuleType
 from typing import Any
 
 HEAVY = frozenset(
-    ("torch", "torchvision", "torchmetrics", "lightning", "timm", "matplotlib", "pandas", "fsspec", "s3fs", "gcsfs")
+    ("torch", "torchvision", "torchmetrics", "lightning", "timm", "matplotlib", "sklearn", "pandas", "s3fs", "gcsfs")
 )
 """Packages whose import makes so many objects that looking through them takes long."""
 
-LATER = "scipy.signal"
+LATER = frozenset(("scipy.signal", "wandb"))
 
 
 def hasten() -> None:
@@ -37,17 +38,20 @@ class _Finder:
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Called by Python for every module that is not imported yet."""
-        if name not in HEAVY and name != LATER:
+        if name not in HEAVY and name not in LATER:
+            parent = sys.modules.get(name.rpartition(".")[0])
+            if isinstance(parent, _Empty):  # a part of it counts on the whole
+                parent.fill()
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader:
-            kind = _Later if name == LATER else _WithoutSearch
+            kind = _Later if name in LATER else _WithoutSearch
             spec.loader = kind(spec.loader.name, spec.loader.path)
         return spec
 
 
 class _WithoutSearch(SourceFileLoader):
-    """Runs a module while nobody looks for cycles; what it made is never looked at again."""
+    """Runs a module while nobody looks for cycles."""
 
     def exec_module(self, module: ModuleType) -> None:
         """As Python's own; of several inside each other the outermost counts."""
@@ -58,7 +62,6 @@ class _WithoutSearch(SourceFileLoader):
         try:
             super().exec_module(module)
         finally:
-            gc.freeze()
             gc.enable()
 
 
@@ -75,32 +78,37 @@ class _Later(SourceFileLoader):
 
 
 class _Empty(ModuleType):
-    """scipy.signal before its first use."""
+    """A module before its first use, and while it runs."""
 
     def __getattr__(self, name: str) -> Any:
-        """Called for names that it does not have yet."""
-        if name == "hamming":  # asked for by torchmetrics, which would give it just this
+        """Called for names that it does not have."""
+        if name == "hamming":  # asked for by torchmetrics, which would give scipy.signal just this
             return _hamming
-        module: ModuleType = self
         with _lock:
-            if type(self) is _Empty:
-                loader = self.__spec__.loader if self.__spec__ is not None else None
-                assert isinstance(loader, _Later)
-                module.__class__ = _Filling
-                try:
-                    loader.run(self)
-                except BaseException:
-                    module.__class__ = _Empty
-                    raise
-                self.__dict__.setdefault("hamming", _hamming)
-                module.__class__ = ModuleType
-        return getattr(module, name)
+            if self in _running:  # it asks for what it does not have yet
+                raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+            self.fill()
+        return getattr(self, name)
+
+    def fill(self) -> None:
+        """Run the module; of several threads one does, and the others wait."""
+        with _lock:
+            if type(self) is not _Empty or self in _running:
+                return
+            assert self.__spec__ is not None
+            assert isinstance(self.__spec__.loader, _Later)
+            module: ModuleType = self
+            _running.append(module)
+            try:
+                self.__spec__.loader.run(module)
+            finally:
+                _running.pop()
+            if module.__name__ == "scipy.signal":
+                module.__dict__.setdefault("hamming", _hamming)
+            module.__class__ = ModuleType
 
 
-class _Filling(ModuleType):
-    """The same while it runs, for the one thread that runs it."""
-
-
+_running: list[ModuleType] = []
 _lock = threading.RLock()
 
 

@@ -114,7 +114,7 @@ def suspects_of_source(recipe: Recipe, n: int | None = None, split: str | None =
     found = features_of_source(copy.deepcopy(recipe), split=split)
     manifest = found.manifest
     ids = found.ids[manifest.labels[found.ids] != UNLABELLED]
-    with torch_threads(recipe.hardware.num_threads):
+    with torch_threads(recipe.hardware.num_threads or 1):  # a head gains nothing from a second one
         judged = find_label_errors(found.rows, ids, manifest.labels[ids], manifest.num_classes)
     order = np.lexsort((ids, -judged.suspicion))
     splits = manifest.splits[ids]

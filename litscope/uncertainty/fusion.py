@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from litscope.fusions import LEARNED, Fusion, Rule
@@ -186,6 +185,8 @@ def _merits(log_p: Floats, label: Labels) -> Floats:
 def _temperature(log_p: Floats, label: Labels) -> float:
     """The temperature of (N, C) logits, with one sample's worth of prior."""
     z = log_p - log_p.mean(-1, keepdims=True)
+
+    from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:
         nll = -log_softmax(z / np.exp(log_t), axis=1)[np.arange(len(label)), label].sum()

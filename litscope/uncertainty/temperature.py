@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 Floats = npt.NDArray[np.float64]
@@ -63,6 +62,8 @@ def fit_temperature(logits: npt.ArrayLike, label: Labels) -> Scaling:
     Raises:
         ValueError: without samples.
     """
+    from scipy.optimize import minimize_scalar  # half a second, where most trainings need none
+
     z = _checked(logits, label)
 
     def nll(log_t: float) -> float:
@@ -83,6 +84,8 @@ def fit_vector(logits: npt.ArrayLike, label: Labels) -> Scaling:
     num_classes = z.shape[1]
     truth = np.zeros_like(z)
     truth[np.arange(len(label)), label] = 1.0
+
+    from scipy.optimize import minimize
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         scale, shift = parameters[:num_classes], parameters[num_classes:]
