@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,24 @@ class CollectedAnswers:
     def __init__(self) -> None:
         self._kept: list[dict[str, Any]] = []
 
-    def add(self, logits: Tensor, sample_id: Tensor, label: Tensor | None, parts: Tensor | None) -> None:
-        """Keep a batch: logits (B, C), ids (B,), labels (B,), and the logits (P, B, C) of its parts."""
+    def add(
+        self,
+        logits: Tensor,
+        sample_id: Tensor,
+        label: Tensor | None,
+        parts: tuple[Tensor, Sequence[float] | None] | None,
+    ) -> None:
+        """Keep a batch: logits (B, C), ids (B,), labels (B,), and of its parts what `Forward.read_parts` gives."""
         kept = {
             "logits": logits.detach().double().cpu().numpy(),
             "sample_id": sample_id.cpu().numpy(),
             "label": torch.full_like(sample_id, -1).cpu().numpy() if label is None else label.cpu().numpy(),
         }
         if parts is not None:
-            probs = torch.softmax(parts.detach().double().cpu(), 2).numpy()
-            kept |= {"expected_entropy": expected_entropy(probs), "mutual_information": mutual_information(probs)}
+            each, weights = parts
+            probs = torch.softmax(each.detach().double().cpu(), 2).numpy()
+            kept["expected_entropy"] = expected_entropy(probs, weights)
+            kept["mutual_information"] = mutual_information(probs, weights)
         self._kept.append(kept)
 
     def answers(self, num_classes: int) -> Answers:

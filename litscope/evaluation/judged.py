@@ -26,7 +26,7 @@ class Judged(Classifier):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:  # noqa: ARG002
         """As `Classifier.test_step`, with metrics of the probabilities as `readout` reads them, and of what its
-        threshold predicts. Logits are given as they are; `parts` (P, B, C) are those of members and passes.
+        threshold predicts. Logits are given as they are; `parts` of members and passes as `read_parts` does.
         """
         label = torch.where(batch["sample_id"] < 0, IGNORED, batch["label"])
         said = self.said(inputs_of(batch), self.num_passes)
@@ -37,7 +37,7 @@ class Judged(Classifier):
         self.given.add("test", log_p, label)
         self.phase("test").add(self._decided(log_p), label, sample_loss)
         found = {"logits": said.logits, "label": label, "sample_id": batch["sample_id"]}
-        return found if said.parts is None else {**found, "parts": said.parts}
+        return found if said.parts is None else {**found, "parts": self.read_parts(said.parts)}
 
     def _decided(self, log_p: Tensor) -> Tensor:
         """Log-odds between the classes moved so that the higher one is what the threshold predicts; their order over

@@ -136,7 +136,8 @@ class Network:
                     seen = precision.converted(data.seen(on_device(batch, device)))
                     with precision.forward():
                         said = predictor.said(inputs_of(seen), num_passes)
-                    kept.add(said.logits, seen["sample_id"], None, said.parts)
+                    parts = None if said.parts is None else predictor.read_parts(said.parts)
+                    kept.add(said.logits, seen["sample_id"], None, parts)
         finally:
             data.close()
         return kept.answers(len(self.classes))

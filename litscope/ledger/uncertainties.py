@@ -29,7 +29,7 @@ from litscope.seals import DamagedError, check, seal_of, sealed_parquet
 
 UNCERTAINTIES = {
     "predictive_entropy": "Entropy of the probabilities as they were read, 0 to log C nats.",
-    "expected_entropy": "Mean entropy of what each member or pass of dropout says by itself, in nats.",
+    "expected_entropy": "Mean entropy of what each member or pass of dropout says, each read as all are, in nats.",
     "mutual_information": "How far members or passes disagree, 0 to log C nats.",
     "set_size": "Classes in the conformal set.",
     "measured_p_pred": "Probability of the class that was predicted (measured_pred_name), as it was read.",

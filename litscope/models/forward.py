@@ -18,7 +18,7 @@ from litscope.fusions import NEEDS_DROPOUT, NUM_PASSES, Fusion
 from litscope.models.networks import backbones, heads
 from litscope.models.networks.dropout import dropout_on, dropouts_of
 from litscope.models.networks.ensembles import Norm, build_ensemble
-from litscope.models.networks.fusion import fuse_by
+from litscope.models.networks.fusion import fuse_by, parts_by, weights_by
 from litscope.models.networks.members import MemberHeads, Members, MemberSettings, fuse, members_of
 from litscope.models.networks.net_members import NetMembers
 from litscope.models.networks.sources import SAMPLES
@@ -309,8 +309,15 @@ class Forward(nn.Module):
         return torch.softmax(self.read(self.said(inputs_of(batch)).logits), 1)
 
     def read(self, logits: Tensor) -> Tensor:
-        """(B, C) float32 logits whose softmax are the probabilities."""
+        """(..., C) float32 logits whose softmax are the probabilities."""
         return logits.float() if self.readout is None else self.readout.scaled(logits)
+
+    def read_parts(self, parts: Tensor) -> tuple[Tensor, list[float] | None]:
+        """The logits of parts (P, B, C), see `Said`, each read as all of them together are, so that their softmax is
+        beside the probabilities; and (P,) how much each counts, None: alike.
+        """
+        rule = Fusion() if self.members is None else self.rule
+        return self.read(parts_by(rule, parts)), weights_by(rule, len(parts))
 
     def said(self, x: Tensor, num_passes: int = 0) -> Said:
         """What the network says of the input of a test batch, and what each of its parts does.

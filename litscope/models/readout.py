@@ -105,12 +105,12 @@ class Readout:
         return self.method == "none" and self.threshold is None and self.sets is None
 
     def scaled(self, logits: Tensor) -> Tensor:
-        """(B, C) float32 logits whose softmax are the probabilities."""
+        """(..., C) float32 logits whose softmax are the probabilities."""
         z = logits.float()
         if self.method == "none":
             return z
         scale, shift = (z.new_tensor(values) for values in (self.scale, self.shift))
-        return (z - z.mean(1, keepdim=True)) * scale + shift
+        return (z - z.mean(-1, keepdim=True)) * scale + shift
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint and for JSON, which knows no infinity: a class without a limit has null."""

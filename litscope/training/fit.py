@@ -48,7 +48,7 @@ from litscope.models.shards import load_weights
 from litscope.rundir import LAST, RunDir
 from litscope.training import build, summary
 from litscope.training.calibrating import best_before, calibrate_at_end
-from litscope.training.fusing import fuse_at_end
+from litscope.training.fusing import Parts, fuse_at_end, record_at_end
 from litscope.training.job import Job, OnEpoch, Outcome, RunResult
 from litscope.training.loggers import close_loggers, open_loggers, watch
 from litscope.training.loop.checkpoints import best_path
@@ -277,8 +277,9 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
             watch(job.loggers, classifier, recipe)
             before = best_before(job)
             trainer.fit(classifier, datamodule=data, ckpt_path=job.checkpoint)
-            outcome = _evaluate(trainer, job, recorder)
+            outcome, told = _evaluate(trainer, job, recorder)
             calibrate_at_end(trainer, job, outcome, before)
+            record_at_end(trainer, job, told, outcome.best)
             return outcome
     finally:
         recorder.close()
@@ -287,9 +288,9 @@ def train(job: Job, stop_requests: StopRequests, preemption: Preemption) -> Outc
         close_loggers(job.loggers)
 
 
-def _evaluate(trainer: L.Trainer, job: Job, recorder: Recorder) -> Outcome:
+def _evaluate(trainer: L.Trainer, job: Job, recorder: Recorder) -> tuple[Outcome, list[Parts]]:
     """Evaluate the best weights: on the test set, or where there is none on the validation set. An ensemble learns
-    before that how its members' answers become one.
+    before that how its members' answers become one; what they said is the second value.
     """
     classifier, data = job.classifier, job.data
     best = best_path(trainer.checkpoint_callbacks)
@@ -301,8 +302,9 @@ def _evaluate(trainer: L.Trainer, job: Job, recorder: Recorder) -> Outcome:
             if trainer.is_global_zero:
                 last = f"litscope evaluate {shell_word(trainer.default_root_dir)} --checkpoint last"
                 warn(f"{error} So nothing was evaluated; the last weights can be: {last}")
-            return replace(outcome, best="")
-    outcome = replace(outcome, ensemble=fuse_at_end(trainer, job, outcome.best))
+            return replace(outcome, best=""), []
+    ensemble, told = fuse_at_end(trainer, job, outcome.best)
+    outcome = replace(outcome, ensemble=ensemble)
     if len(data.test_ids):
         trainer.test(classifier, datamodule=data, verbose=False)
         counts = classifier.confusion("test")
@@ -311,6 +313,6 @@ def _evaluate(trainer: L.Trainer, job: Job, recorder: Recorder) -> Outcome:
         trainer.validate(classifier, datamodule=data, verbose=False)
         counts = classifier.confusion("val")
     else:
-        return outcome
+        return outcome, told
     confusion = None if counts is None else counts.numpy()
-    return replace(outcome, evaluation=metrics_of(trainer), confusion=confusion)
+    return replace(outcome, evaluation=metrics_of(trainer), confusion=confusion), told

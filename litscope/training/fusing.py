@@ -25,8 +25,10 @@ from litscope.data.datamodule import ClassificationData
 from litscope.fusions import LEARNED, Fusion
 from litscope.ledger.custom import CustomRows, CustomSegment
 from litscope.ledger.writer import LedgerWriter
+from litscope.models.checkpoint_file import load_checkpoint
 from litscope.models.forward import FUSION
-from litscope.models.networks.fusion import fuse_by, mean_of_passes
+from litscope.models.networks.fusion import fuse_by, mean_of_passes, parts_by, weights_by
+from litscope.models.readout import READOUT, Readout
 from litscope.rundir import LAST
 from litscope.training.job import Job
 from litscope.training.kept_readout import keep_value
@@ -86,18 +88,19 @@ def check_fusion(recipe: Recipe, data: ClassificationData) -> None:
         raise refuse("ensemble_strategy", rule, f"{learns} --limit-val-batches 0 leaves none. Leave it out.")
 
 
-def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | None:
+def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> tuple[dict[str, Any] | None, list[Parts]]:
     """Have an ensemble learn its fusion, keep it in the checkpoints, and judge it. All processes come here.
 
     Args:
         best: the checkpoint whose weights the classifier has; "" for the last ones.
 
     Returns:
-        For summary.json; None where the run trains no ensemble, or there is nothing to judge it on.
+        For summary.json, None where the run trains no ensemble, or there is nothing to judge it on; and what the
+        members say of the validation and of the test samples, for `record_at_end`.
     """
     model, classifier = job.recipe.model, job.classifier
     if classifier.members is None or (model.model_type != "ensemble" and model.ensemble_strategy == "mean"):
-        return None
+        return None, []
     told = [_ask(trainer, job, split, ids) for split in ("val", "test") if len(ids := job.evaluated_ids(split))]
     parts = next((of_split for of_split in told if of_split.split == "val"), None)
     known = None if parts is None else np.flatnonzero(parts.label >= 0)
@@ -105,12 +108,23 @@ def fuse_at_end(trainer: L.Trainer, job: Job, best: str) -> dict[str, Any] | Non
         classifier.fusion = fit_fusion(model.ensemble_strategy, parts.logits[..., known, :], parts.label[known])
         if job.is_first:
             _keep(job, best, classifier.fusion)
-    if job.is_first and job.recipe.logging.ledger:
-        for of_split in told:
-            _record(trainer, job, of_split, best)
-    if parts is None or known is None:
-        return None
-    return _judged(job, parts, known)
+    return None if parts is None or known is None else _judged(job, parts, known), told
+
+
+def record_at_end(trainer: L.Trainer, job: Job, told: Sequence[Parts], best: str) -> None:
+    """Write down what members say, once it is known how it is read.
+
+    Args:
+        told, best: of `fuse_at_end`.
+    """
+    if not job.is_first or not job.recipe.logging.ledger or not told:
+        return
+    checkpoint = Path(best) if best else Path(job.recipe.training.checkpoint_dir or job.run.checkpoints) / LAST
+    kept = load_checkpoint(checkpoint, mmap=True).get(READOUT) if checkpoint.is_file() else None
+    readout = None if kept is None else Readout.from_dict(kept, job.data.num_classes)
+    for parts in told:
+        _keep_uncertainties(job, parts, checkpoint, readout)
+        _record(trainer, job, parts)
 
 
 def _ask(trainer: L.Trainer, job: Job, split: str, ids: Ids) -> Parts:
@@ -227,20 +241,24 @@ class _Ready:
         return self._rows
 
 
-def _record(trainer: L.Trainer, job: Job, parts: Parts, best: str) -> None:
-    """Write down what each member says of its samples' labels (`custom` in SQL), and how much they disagree, by which
-    `litscope worst` sorts.
-    """
+def _keep_uncertainties(job: Job, parts: Parts, checkpoint: Path, readout: Readout | None) -> None:
+    """Write down what they say together, and how much they disagree, by which `litscope worst` sorts."""
+    rule = job.classifier.rule
+    each = parts_by(rule, torch.from_numpy(parts.logits).flatten(0, -3))
+    read = each if readout is None else readout.scaled(each)
+    probs, weights = torch.softmax(read.double(), 2).numpy(), weights_by(rule, len(each))
+    entropies = expected_entropy(probs, weights), mutual_information(probs, weights)
+    answers = Answers(parts.sample_id, parts.fused(rule), parts.label, None, *entropies)
+    keep_record(job.run, checkpoint, answers, readout, job.data.classes)
+
+
+def _record(trainer: L.Trainer, job: Job, parts: Parts) -> None:
+    """Write down what each member says of its samples' labels (`custom` in SQL)."""
     log_p, count = parts.log_p, len(parts.sample_id)
     hard = np.maximum(parts.label, 0)
     of_label = np.exp(log_p[:, np.arange(count), hard])
     of_label[:, parts.label < 0] = np.nan
     named = {f"p_label_member_{number}": values for number, values in enumerate(of_label)}
-    probs = np.exp(parts.log_p)
-    entropies = expected_entropy(probs), mutual_information(probs)
-    answers = Answers(parts.sample_id, parts.fused(job.classifier.rule), parts.label, None, *entropies)
-    asked = Path(best) if best else Path(job.recipe.training.checkpoint_dir or job.run.checkpoints) / LAST
-    keep_record(job.run, asked, answers, None, job.data.classes)
     epoch = max(0, trainer.current_epoch - 1)
     segments = tuple(CustomSegment(count, trainer.global_step, epoch, parts.split, "eval", name) for name in named)
     rows = CustomRows(np.tile(parts.sample_id, len(named)), np.concatenate(list(named.values())), segments)

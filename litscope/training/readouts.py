@@ -52,7 +52,8 @@ class Answers:
         logits: (N, C) as they are, not scaled; log-probabilities will do.
         label: (N,); negative where there is none.
         groups: (N,) what belongs together; None where nothing is known of it.
-        expected_entropy, mutual_information: (N,) of what the parts of the network say, in nats; None where it is one.
+        expected_entropy, mutual_information: (N,) of what the parts of the network say, each read as all of them
+            together are, in nats; None where it is one.
         draws: (N,) in [0, 1), a number drawn for each sample; None: by its id.
     """
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from small_runs import IRIS, small_fit
@@ -22,6 +23,7 @@ from litscope.errors import ConfigError, ModelError, RunError
 from litscope.evaluation.calibrate import calibrate
 from litscope.evaluation.evaluate import evaluate
 from litscope.evaluation.model import load
+from litscope.evaluation.opened_run import open_run
 from litscope.evaluation.predict import predict
 from litscope.ledger.journal.actions import submit
 from litscope.ledger.journal.verbs import request
@@ -267,11 +269,20 @@ def test_the_entropies_of_each_sample(run, tmp_path, capsys):
     assert said["set"].to_pylist() == table["set"].to_pylist()
     assert said["p_yes"].to_numpy() == pytest.approx(table["p_yes"].to_numpy(), abs=1e-6)
     assert said["entropy"].to_numpy() == pytest.approx(entropy(probs, axis=1), abs=1e-5)
-    # Of the members, as they are: what they say together is the mean.
+    # Of the members: what they say together is the mean, and each is read as that is.
     raw = of_split(run, "test", raw=True)
     parts = raw[2]["expected_entropy"].to_numpy() + raw[2]["mutual_information"].to_numpy()
     assert parts == pytest.approx(entropy(raw[0], axis=1), abs=1e-5)
-    assert said["mutual_information"].to_numpy() == pytest.approx(raw[2]["mutual_information"].to_numpy(), abs=1e-6)
+    opened = open_run(run)
+    data = opened.find_data()[0]
+    _, logits = opened.parts(opened.data_of(data.source, data.ids("test")))
+    scale = opened.predictor.readout.scale[0]
+    assert scale < 0.9, "or there is nothing to see"
+    each = softmax(scale * log_softmax(logits.astype(float), axis=2), axis=2)
+    expected = entropy(each, axis=2).mean(0)
+    assert said["expected_entropy"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    disagree = entropy(each.mean(0), axis=1) - expected
+    assert said["mutual_information"].to_numpy() == pytest.approx(disagree, abs=1e-5)
     # Beside the scores.
     first = worst(RunDir(run), 3, split="test", by="mutual_information")
     best = np.sort(said["mutual_information"].to_numpy())[::-1][:3]
@@ -285,6 +296,38 @@ def test_the_entropies_of_each_sample(run, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["result"][0]["predictive_entropy"] == pytest.approx(
         said["entropy"].to_numpy().max()
     )
+
+
+def test_parts_are_read_as_a_stacked_ensemble_that_was_calibrated_reads_them(trained, tmp_path, capsys):
+    """At the end of a run, too, so that what it has recorded is not outdated by its own calibration."""
+    flags = {"dataset": str(trained.parent / "data.csv"), "target": "label", "lr": 1e-2, "epochs": 10}
+    learned = {"ensemble_strategy": "stacked", "calibrate": "temperature", "coverage": 0.8}
+    shares = {"val_split": 0.4, "test_split": 0.4, "monitor": "train/loss"}
+    small_fit(tmp_path / "run", {**IRIS, **flags, "num_members": 2}, **learned, **shares)
+    run = RunDir(tmp_path / "run")
+    query = (
+        "SELECT sample_id, predictive_entropy, expected_entropy, mutual_information, set_size, measured_p_label, "
+        "is_measure_outdated FROM samples WHERE split = 'test' ORDER BY sample_id"
+    )
+    at_end = sql(run, query).to_pandas()
+    assert not at_end.pop("is_measure_outdated").any()
+    evaluate(run.path, record=True)
+    again = sql(run, query).to_pandas()
+    assert not again.pop("is_measure_outdated").any()
+    pd.testing.assert_frame_equal(at_end, again, atol=1e-4)
+
+    opened = open_run(run.path)
+    fusion, readout = opened.predictor.fusion, opened.predictor.readout
+    assert readout is not None
+    data = opened.find_data()[0]
+    _, logits = opened.parts(opened.data_of(data.source, data.ids("test")))
+    own = log_softmax(logits / np.array(fusion.temperatures)[:, None, None], axis=2) / fusion.last_temperature
+    each = softmax(readout.scale[0] * own, axis=2)
+    weights = np.array(fusion.weights)
+    expected = (weights[:, None] * entropy(each, axis=2)).sum(0)
+    assert again["expected_entropy"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    mean = (weights[:, None, None] * each).sum(0)
+    assert again["mutual_information"].to_numpy() == pytest.approx(entropy(mean, axis=1) - expected, abs=1e-5)
 
 
 def test_a_csv_has_sets_that_can_be_read_back(run, tmp_path):

@@ -53,6 +53,15 @@ def test_who_was_sure_and_wrong_has_a_finite_loss():
     assert np.isfinite(log_losses(np.array([[1.0, 0.0]]), np.array([1]))).all()
 
 
+def test_parts_count_by_their_weights():
+    """By hand: a part that is certain of each class, and one that knows nothing."""
+    parts = np.array([[[1.0, 0.0]], [[0.5, 0.5]]])
+    assert expected_entropy(parts, [0.75, 0.25]) == pytest.approx([0.25 * np.log(2)])
+    whole = -0.875 * np.log(0.875) - 0.125 * np.log(0.125)
+    assert mutual_information(parts, [0.75, 0.25]) == pytest.approx([whole - 0.25 * np.log(2)])
+    assert mutual_information(parts, [0.5, 0.5]) == pytest.approx(mutual_information(parts))
+
+
 def test_the_calibration_error_of_two_bins_by_hand():
     found = reliability([0.6, 0.6, 0.9, 0.9], [True, False, True, True], num_bins=2)
     assert found.count.tolist() == [2, 2]

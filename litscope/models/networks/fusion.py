@@ -74,6 +74,27 @@ def mean_of_passes(logits: Tensor) -> Tensor:
     return _log_mean(torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1))
 
 
+def parts_by(fusion: Fusion, logits: Tensor) -> Tensor:
+    """Each part by itself, as it goes into the rule: (P, B, C) logits whose softmax are its probabilities, at the
+    temperature of its member and at the last one.
+
+    Args:
+        logits: (P, B, C), of M members, or of T passes of each: the members of one pass after another.
+    """
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if fusion.temperatures is not None:
+        own = z.new_tensor(fusion.temperatures).repeat(len(z) // len(fusion.temperatures))
+        z = z / own[:, None, None]
+    return torch.log_softmax(z, 2) / fusion.last_temperature
+
+
+def weights_by(fusion: Fusion, num_parts: int) -> list[float] | None:
+    """(P,) how much each part counts for the rule, of parts as `parts_by` has them; None: alike, or by sample."""
+    if fusion.weights is None:
+        return None
+    return [*fusion.weights] * (num_parts // len(fusion.weights))
+
+
 def _by_variance(z: Tensor) -> Tensor:
     """(T, M, B, C) logits, the members weighted by how little their passes scatter."""
     is_pair = z.shape[-1] == 2
