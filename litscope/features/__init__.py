@@ -1,5 +1,6 @@
 """What a network makes of each image before its last layer: one row of numbers, its features, and what they tell.
 
+    batches       the features of batch after batch, by several threads
     extraction    the features of a data set, computed once
     file          where they are kept for the next run: a file of the cache folder, named by all that they depend on
     table         features as a table that a person, or `litscope fit`, can read

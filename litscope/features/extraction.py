@@ -23,6 +23,7 @@ from litscope.data.datamodule import ClassificationData
 from litscope.data.loader import Loader
 from litscope.data.manifest import Manifest
 from litscope.data.reading.images import DECODE_VERSION
+from litscope.features.batches import features_of_batches
 from litscope.features.file import FeatureFile, Features
 from litscope.models.forward import Forward
 from litscope.models.networks.architectures import resolve
@@ -113,11 +114,10 @@ def _of_batches(
     was_training, home = network.training, network.mean.device
     network.eval().to(device)
     try:
-        for batch in batches:
-            features = network.features(batch["image"]).float().cpu().numpy().astype(np.float16)
+        for ids, features in features_of_batches(network, batches, device):
             if rows is None:
                 rows = np.zeros((num_samples, features.shape[1]), np.float16)
-            rows[batch["sample_id"].cpu().numpy()] = features
+            rows[ids] = features
     finally:
         network.train(was_training).to(home)
     assert rows is not None  # an opened data set has a readable sample

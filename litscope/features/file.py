@@ -27,7 +27,9 @@ from litscope.data.reading.cache import default_folder
 from litscope.rundir import whole_file
 from litscope.seals import DIFFERENT
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Changes with the file, and with the way in which features are computed, which changes their last bit."""
+
 _SUM_BYTES = 4
 
 Features = NDArray[np.float16]

@@ -7,7 +7,8 @@ it follows from settings and weights, which is why a checkpoint is enough for it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -385,8 +386,7 @@ class Forward(nn.Module):
         if x.ndim == 2 and self.settings.num_features is None and self.head is not None:
             logits = heads.of_features(self.head, x, self.settings.dropout_rate, self.training)
         else:
-            x = (x - self.mean) / self.std
-            logits = self.net(x.contiguous(memory_format=self._memory_format))
+            logits = self.net(self._normalised(x))
         return torch.nn.functional.pad(logits, (1, 0)) if self.settings.task == "binary" else logits
 
     def check_features(self) -> None:
@@ -397,17 +397,26 @@ class Forward(nn.Module):
                 "Give a run of one network."
             )
 
+    @contextmanager
+    def taking_features(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """In the block, `features` for many batches, which several threads may call at once. Errors as there."""
+        self.check_features()
+        if self.net is None or self.head is None:
+            raise ModelError("There are no features: the network does not end in a linear layer.")
+        with heads.features_taken(self.net, self.head) as take:
+            yield lambda x: take(self._normalised(x))
+
     def features(self, x: Tensor) -> Tensor:
         """(B, F) what the head is given for images (B, K, H, W), uint8 or float in [0, 1]; in evaluation mode.
 
         Raises:
             ModelError: if the network has no linear head, or there are several networks.
         """
-        self.check_features()
-        if self.net is None or self.head is None:
-            raise ModelError("There are no features: the network does not end in a linear layer.")
-        x = (self._float(x) - self.mean) / self.std
-        return heads.features_of(self.net, self.head, x.contiguous(memory_format=self._memory_format))
+        with self.taking_features() as take:
+            return take(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return ((self._float(x) - self.mean) / self.std).contiguous(memory_format=self._memory_format)
 
 
 def inputs_of(batch: Batch) -> Tensor:

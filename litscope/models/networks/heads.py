@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -144,28 +145,28 @@ def in_evaluation(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def features_taken(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what the head is given, (B, F) of each forward pass of its network, in the block."""
-    taken: list[Tensor] = []
+def features_taken(net: nn.Module, head: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
+    """In the block, a function from normalised images (B, K, H, W) to their features (B, F): what the head is given.
+
+    Several threads may call it at once. It raises ModelError if the head is given anything else than one row for each
+    image.
+    """
+    own = threading.local()
 
     def take(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        taken.append(inputs[0].detach())
+        own.taken.append(inputs[0].detach())
+
+    def features(x: Tensor) -> Tensor:
+        taken: list[Tensor] = []
+        own.taken = taken
+        with torch.no_grad():
+            net(x)
+        if len(taken) != 1 or taken[0].ndim != 2 or len(taken[0]) != len(x):
+            raise ModelError(f"{type(net).__name__} does not give its last layer one row of features for each image.")
+        return taken[0]
 
     handle = head.register_forward_pre_hook(take)
     try:
-        yield taken
+        yield features
     finally:
         handle.remove()
-
-
-def features_of(net: nn.Module, head: nn.Module, x: Tensor) -> Tensor:
-    """(B, F) the features of normalised images (B, K, H, W).
-
-    Raises:
-        ModelError: if the head is given anything else than one row for each image.
-    """
-    with features_taken(head) as taken, torch.no_grad():
-        net(x)
-    if len(taken) != 1 or taken[0].ndim != 2 or len(taken[0]) != len(x):
-        raise ModelError(f"{type(net).__name__} does not give its last layer one row of features for each image.")
-    return taken[0]
