@@ -151,26 +151,40 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any, hint: Any) -> Any:
-    is_union = typing.get_origin(hint) in (Union, types.UnionType)
-    parts = typing.get_args(hint) if is_union else (hint,)
-    if value is None and type(None) in parts:
+    form = _form(hint)
+    if value is None and type(None) in form.parts:
         return None
-    words = [word for part in parts if typing.get_origin(part) is Literal for word in typing.get_args(part)]
+    words = form.words
     if words and value not in words:
         raise ConfigError(f"{name}={value!r}: it is one of {', '.join(words)}.{did_you_mean(str(value), words)}")
-    if isinstance(value, str) and str in parts:
+    if isinstance(value, str) and str in form.parts:
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    for part in parts:
-        known = _MAKERS.get(part) or _MAKERS.get(typing.get_origin(part))
-        if known is not None:
-            make, what = known
-            try:
-                return make(value)
-            except (TypeError, ValueError):
-                raise ConfigError(f"{name}={value!r}: it is {what}.") from None
-    return value
+    if form.maker is None:
+        return value
+    make, what = form.maker
+    try:
+        return make(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}={value!r}: it is {what}.") from None
+
+
+class _Form(typing.NamedTuple):
+    """A field's hint, taken apart: the types that it joins, the words that it allows, how its value is made plain."""
+
+    parts: tuple[Any, ...]
+    words: list[Any]
+    maker: tuple[Callable[[Any], Any], str] | None
+
+
+@cache
+def _form(hint: Any) -> _Form:  # a classifier asks for its settings at every step
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    parts = typing.get_args(hint) if is_union else (hint,)
+    words = [word for part in parts if typing.get_origin(part) is Literal for word in typing.get_args(part)]
+    makers = (_MAKERS.get(part) or _MAKERS.get(typing.get_origin(part)) for part in parts)
+    return _Form(parts, words, next((maker for maker in makers if maker is not None), None))
 
 
 def _whole(value: Any) -> int:

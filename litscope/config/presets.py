@@ -67,6 +67,10 @@ class Setting:
     is_chosen: bool = False
     """Nobody gave it: litscope chose it for a run, whose recipe this is."""
 
+    def own(self) -> Setting:
+        """The same, with a list of its own."""
+        return replace(self, value=list(self.value)) if isinstance(self.value, list) else self
+
 
 Layer = dict[str, Setting]
 """Settings by key (`training.lr`); a later layer goes over an earlier one."""

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,23 @@ def read(path: str | Path) -> tuple[Entry, ...]:
         ConfigError: with file and line, for a missing file, wrong syntax, a key given twice; for the recipe of a run
             that only its own script can build.
     """
+    return read_text(text_of(path), str(path))
+
+
+def text_of(path: str | Path) -> str:
+    """The text of a configuration file. Errors as `read`."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
-    entries = parse(text, str(path))
+
+
+def read_text(text: str, name: str) -> tuple[Entry, ...]:
+    """The entries of a configuration that messages call `name`. Errors as `read`."""
+    entries = parse(text, name)
     if any(entry.key == "watch" for entry in entries):
         raise ConfigError(
-            f"{path}: litscope.watch recorded this run. Its model and data are those of its own script, so this "
+            f"{name}: litscope.watch recorded this run. Its model and data are those of its own script, so this "
             "command cannot build them; run that script again instead."
         )
     return entries
@@ -220,14 +230,32 @@ def dump(recipe: Recipe) -> str:
     return "\n".join(lines).lstrip() + "\n"
 
 
-def _comment(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+@cache
+def _comment(text: str, indent: str) -> tuple[str, ...]:
+    return tuple(textwrap.wrap(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "))
 
 
 def _scalar(name: str, value: Any) -> str:
     """`name: value` on one line: a flow mapping without its braces."""
     if value is None or isinstance(value, bool | int):  # most of them; PyYAML writes the same, in 0.3 ms
         return f"{name}: {json.dumps(value)}"
+    if isinstance(value, float):
+        return _number(name, repr(value))
+    return _word(name, value) if isinstance(value, str) else f"{name}: []" if value == [] else _flow(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _word(name: str, value: str) -> str:
+    """`name: value` of a text, which is mostly that of the recipe before."""
+    return _flow(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _number(name: str, value: str) -> str:
+    return _flow(name, float(value))
+
+
+def _flow(name: str, value: Any) -> str:
     # Line breaks of Unicode (U+0085, U+2028) that PyYAML writes as they are do not come back: escape them.
     is_printable = "".join(map(str, value) if isinstance(value, list) else str(value)).isprintable()
     text = yaml.dump(

@@ -46,7 +46,8 @@ def trained(tmp_path_factory):
     rows["c"], rows["d"] = random.normal(size=(2, 1500))
     rows["label"] = np.where(is_positive, "yes", "no")
     rows.to_csv(folder / "data.csv", index=False)
-    flags = {"dataset": str(folder / "data.csv"), "target": "label", "lr": 1e-2, "epochs": 25, "num_members": 2}
+    flags = {"dataset": str(folder / "data.csv"), "target": "label", "lr": 3e-2, "epochs": 40, "num_members": 2}
+    flags["batch_size"] = 100  # of validation and test, which are the most, too
     small_fit(folder / "run", {**IRIS, **flags}, dropout_rate=0.2, val_split=0.4, test_split=0.4, monitor="train/loss")
     return folder / "run"
 
