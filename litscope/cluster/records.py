@@ -1,4 +1,7 @@
-"""Which jobs a run has had: lines of its `jobs.jsonl`, written when a job is submitted and when it is cancelled."""
+"""Which jobs a run has had: lines of its `jobs.jsonl`, written when a job is submitted and when it is cancelled.
+
+A job whose script a person gave to sbatch is not on record until it begins: its script then writes the line itself.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,10 @@ from litscope.rundir import RunDir, append_line
 from litscope.runs import RUNS
 
 
+BY_ITSELF = "itself"
+"""Who wrote a line, where the job did."""
+
+
 @dataclass(frozen=True)
 class JobRecord:
     """A job of a run.
@@ -25,8 +32,9 @@ class JobRecord:
         job: the number that Slurm gave it.
         cluster: its cluster, where a controller has several; else None.
         num_tasks: of a job array; else None.
-        submitted_at: seconds since 1970.
-        script: the file that was given to sbatch, as an absolute path; None in lines of an older version.
+        submitted_at: seconds since 1970; of a job that a person submitted, when it began.
+        script: the file that was given to sbatch, as an absolute path; None in lines of an older version, and of a job
+            that a person submitted.
         was_cancelled: whether `litscope cancel` ended it.
     """
 
@@ -66,13 +74,15 @@ def records(run: RunDir) -> list[JobRecord]:
         )
     sound = [line for line in lines.values() if line is not None and _is_sound(line)]
     cancelled = {line["job"] for line in sound if "cancelled_at" in line}
+    # A job may begin before who has submitted it has noted that, and then there are two lines.
+    noted = {line["job"] for line in sound if "submitted_at" in line and line.get("by") != BY_ITSELF}
     return [
         JobRecord(
             *(run, line["job"], line.get("cluster"), line.get("num_tasks"), line["submitted_at"], line.get("script")),
             line["job"] in cancelled,
         )
         for line in sound
-        if "submitted_at" in line
+        if "submitted_at" in line and (line.get("by") != BY_ITSELF or line["job"] not in noted)
     ]
 
 

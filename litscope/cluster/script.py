@@ -12,8 +12,10 @@ from pathlib import Path
 from litscope.cluster import timelimit
 from litscope.cluster.program import Program, Shape
 from litscope.cluster.quoting import command_lines, directive, expanding, file_pattern, quoted
+from litscope.cluster.records import BY_ITSELF
 from litscope.cluster.site import Site
 from litscope.console import one_line
+from litscope.rundir import RunDir
 
 SIGNAL_S = 120
 """How many seconds before its time is over a training of ours is told by a signal; of a short job a quarter of its
@@ -69,6 +71,7 @@ def job_script(
             *_directives(program, shape, site, here, array),
             "",
             "set -e",
+            *_record(program.run, here),
             *_environment(program, shape, site),
             "",
             *_run(program, shape, site, here),
@@ -114,6 +117,19 @@ def _gpus(shape: Shape, site: Site) -> dict[str, object]:
     if site.gpu_request == "gres":
         return {"gres": f"gpu:{kind}{shape.devices}"}
     return {"gpus-per-node": f"{kind}{shape.devices}"}
+
+
+def _record(run: RunDir, here: Path) -> list[str]:
+    """The lines by which a job that a person submitted puts itself on record (`records`). They never fail the job."""
+    file = shlex.quote(str(here / run.jobs))
+    return [
+        "# Submitted by hand, a job puts itself on record: `litscope jobs`, `logs` and `cancel` find it there.",
+        '( job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}"',
+        f'  [ -z "$job" ] || grep -qsF "\\"job\\": \\"$job\\"" {file} ||',
+        f"""    printf '{{"job": "%s", "num_tasks": %s, "submitted_at": %s, "by": "{BY_ITSELF}"}}\\n' \\""",
+        f'      "$job" "${{SLURM_ARRAY_TASK_COUNT:-null}}" "$(date +%s)" >> {file} ) || true',
+        "",
+    ]
 
 
 def _environment(program: Program, shape: Shape, site: Site) -> list[str]:

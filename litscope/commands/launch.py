@@ -21,7 +21,7 @@ from litscope.commands.line import (
     show_json,
     write,
 )
-from litscope.console import say
+from litscope.console import say, shell_word
 from litscope.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def slurm(argv: list[str]) -> int:
             show_json({"folder": str(program.run.path), "script": job.script}, sys.stdout)
         else:
             write(job.script)
+            say(f"to submit it by hand: mkdir -p {shell_word(program.run.job_logs)}, save it as FILE, sbatch FILE")
         return 0
     show(job.submit(), asked.as_json, sys.stdout, program.run.path)
     return 0

@@ -1,4 +1,5 @@
-"""A job's next start goes on with the run of the one before: the same command, in the same folder."""
+"""A job's next start goes on with the run of the one before: the same command, in the same folder. So does a job whose
+script a person has submitted again."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from litscope.config.resume import asked_folder
 from litscope.console import say, shell_word
 from litscope.errors import ConfigError, RunError
 from litscope.rundir import RunDir, read_lines
-from litscope.runs import list_runs
+from litscope.runs import is_finished, list_runs
 from litscope.starter import Place
 from litscope.training.run_folder import make_absolute
 
@@ -24,16 +25,19 @@ OF_THE_RUN = ("logging.run_dir", "logging.name", "training.resume")
 
 
 def as_begun(recipe: Recipe) -> Recipe:
-    """The recipe with which a requeued job goes on with the run that an earlier start of it has begun.
+    """The recipe with which a job goes on with a run that an earlier start of it has begun, if it was requeued; or that
+    an earlier job of the same script has begun and not finished, if both are on record in the run's folder.
 
-    Where nothing is requeued, or nothing had begun, it is `recipe`. The run is looked for in the folder that `recipe`
-    names, else below runs/. Hardware may be other than it was, for the job may have other nodes.
+    Where nothing of the kind had begun, it is `recipe`. The run is looked for in the folder that `recipe` names, else
+    below runs/. Hardware may be other than it was, for the job may have other nodes.
 
     Raises:
         RunError: if the named folder holds a run of the job, but one of another recipe.
     """
     job, folder = this_job(), asked_folder(recipe)
-    if job is None or job.num_restarts == 0 or (folder is None and recipe.training.resume is not None):
+    if job is None or (folder is None and recipe.training.resume is not None):
+        return recipe
+    if job.num_restarts == 0 and (folder is None or recipe.training.resume is not None):
         return recipe
     for run in [RunDir(folder)] if folder is not None else list_runs():
         if not run.is_run() or not _was_begun_by(run, job):
@@ -80,9 +84,15 @@ def as_started_again(recipe: Recipe, place: Place) -> Recipe:
 
 
 def _was_begun_by(run: RunDir, job: BatchJob) -> bool:
-    """Whether an earlier start of the job has trained the run, or was about to."""
-    starts = [line.get("job") for line in [*read_lines(run.attempts), trainer_of(run)]]
-    return any(job.is_later_than(BatchJob(**start)) for start in starts if start)
+    """Whether an earlier start of the job has trained the run, or was about to; or another job of the same script, that
+    has not finished it.
+    """
+    lines = [*read_lines(run.attempts), trainer_of(run)]
+    starts = [BatchJob(**line["job"]) for line in lines if line.get("job")]
+    if any(job.is_later_than(start) for start in starts):
+        return True
+    of_run = {line.get("job") for line in read_lines(run.jobs)}
+    return job.id in of_run and any(start.id in of_run for start in starts) and not is_finished(run)
 
 
 def _going_on(run: RunDir, recipe: Recipe) -> Recipe:

@@ -143,3 +143,55 @@ def test_slurm_takes_both_ways_to_ask_for_gpus(
     capsys.readouterr()
     assert main(["logs", "sh-1"]) == 0
     assert capsys.readouterr().out.splitlines() == ["2 GPUs", "2 GPUs"]
+
+
+def test_a_script_that_a_person_submits_is_on_record(
+    place: Path, slurm: PrivateSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*ON_CPU, "--run-dir", "runs/own", "--", "sh", "-c", "echo told; sleep 300"]) == 0
+    slurm.wait_for(job_of("runs/own"), "RUNNING")
+    assert main(["cancel", "own"]) == 0
+    assert len(records(RunDir("runs/own"))) == 1, "who launched it and the job itself do not count twice"
+    job = slurm.run("sbatch", "--parsable", "runs/own/job.sbatch").strip()
+    slurm.wait_for(job, "RUNNING")
+    slurm.wait_until(lambda: job_of("runs/own") == job, "it is not on record")
+    log = RunDir("runs/own").job_logs / f"{job}.out"
+    slurm.wait_until(lambda: log.exists() and "told" in log.read_text(), "it says nothing")
+    capsys.readouterr()
+    assert main(["jobs"]) == 0
+    assert job in capsys.readouterr().out
+    assert main(["logs", "own"]) == 0
+    assert "told" in capsys.readouterr().out
+    assert main(["cancel", "own"]) == 0
+    assert slurm.state(job) == "CANCELLED"
+
+
+def test_a_training_that_a_person_submits_goes_on_over_a_requeue_and_another_job(
+    place: Path, slurm: PrivateSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["launch", "slurm", "--site", "none", "--gpu-request", "none", "--time", "10", "--dry-run"]
+    assert main([*job, "--", "fit", "digits", "--epochs", "400", "--logger", "none", "--run-dir", "runs/hand"]) == 0
+    said = capsys.readouterr()
+    assert "mkdir -p" in said.err
+    Path("my.sbatch").write_text(said.out)
+    run = RunDir("runs/hand")
+    run.job_logs.mkdir(parents=True)
+
+    def submit() -> tuple[str, Path]:
+        number = slurm.run("sbatch", "--parsable", "my.sbatch").strip()
+        return number, run.job_logs / f"{number}.out"
+
+    number, log = submit()
+    slurm.wait_until(run.last_checkpoint.exists, "it has not trained")
+    slurm.run("scontrol", "requeue", number)
+    slurm.start_now(number)
+    slurm.wait_until(lambda: "going on with" in log.read_text(), "it did not go on")
+    assert main(["jobs"]) == 0
+    assert number in capsys.readouterr().out
+    assert main(["cancel", "hand"]) == 0
+    assert [record.job for record in records(run)] == [number]
+    again, log = submit()
+    slurm.wait_until(lambda: log.exists() and "going on with" in log.read_text(), "the second job did not go on")
+    assert job_of("runs/hand") == again
+    assert main(["cancel", "hand"]) == 0
+    assert slurm.state(again) == "CANCELLED"

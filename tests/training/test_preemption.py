@@ -18,7 +18,7 @@ from small_runs import DIGITS, At, assert_bit_equal, last, rows, send, small_fit
 from litscope.errors import Interrupted, Preempted, RunError
 from litscope.live.records import epoch_rows, read_summary
 from litscope.live.stop_requests import hear_early
-from litscope.rundir import RunDir, read_lines
+from litscope.rundir import RunDir, append_line, read_lines
 from litscope.training.fit import fit
 from litscope.training.preemption import Preemption
 
@@ -198,6 +198,24 @@ def test_a_command_hears_it_before_it_has_read_its_files(
     assert f"error: Preempted ({number.name}) before the first step" in process.stderr
     assert "Traceback" not in process.stderr
     assert scontrol.asked.count("requeue 17") == 1
+
+
+def test_a_job_whose_script_is_submitted_again_goes_on(
+    scontrol: FakeScontrol, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run = RunDir(tmp_path / "run")
+    with pytest.raises(Preempted):
+        small_fit(run.path, callbacks=[At(5, sends(signal.SIGUSR1))])
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    with pytest.raises(RunError, match="already holds a run"):  # somebody else's job
+        small_fit(run.path)
+    for job in ("17", "18"):
+        append_line(run.jobs, {"job": job, "num_tasks": None, "submitted_at": 0.0})
+    small_fit(run.path)
+    assert f"job 18: going on with {run.path}" in capsys.readouterr().err
+    assert_bit_equal(last(run.path), last(plain_run))
+    with pytest.raises(RunError, match="already holds a run"):  # it is finished
+        small_fit(run.path)
 
 
 @pytest.mark.slow
