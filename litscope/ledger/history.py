@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import duckdb
@@ -35,24 +36,32 @@ MOST_ASKED = 100
 
 _AT_ONCE = 4
 
+_FAR = 255
+
 Span = tuple[int, int]
 """First and last row of a part."""
 
 
 class Stretches:
-    """Which stretches of which parts hold each sample, two bytes a visit. It goes on as parts are written.
+    """Which stretches of which parts hold each sample, a byte a visit. It goes on as parts are written.
+
+    Of a sample it keeps how many stretches there are from each that holds it to the next one. `_FAR` stands for so many
+    of them without a visit at their end; what follows is added.
 
     Args:
         run: its folder.
         count: N, its samples.
         least_rows: of fewer rows nothing is kept.
+        compared: parts, as `LedgerReader` has them.
 
     Attributes:
         reader: of the run, which compares each part with its checksum once.
     """
 
-    def __init__(self, run: RunDir, count: int, least_rows: int = LEAST_ROWS) -> None:
-        self.reader = LedgerReader(run)
+    def __init__(
+        self, run: RunDir, count: int, least_rows: int = LEAST_ROWS, compared: set[Path] | None = None
+    ) -> None:
+        self.reader = LedgerReader(run, compared=compared)
         self.count = count
         self._least_rows = least_rows
         self._lock = threading.Lock()
@@ -72,7 +81,7 @@ class Stretches:
         with self._lock:
             if not 0 <= sample_id < self.count or not self._bring_up_to_date(files):
                 return None
-            stretches = [int(held[sample_id]) for held in self._held[: self._num_held[sample_id]]]
+            stretches = self._stretches(sample_id)
             firsts = np.array(list(self._first.values()), np.int64)
             parts = list(self._first)
         if len(stretches) > MOST_ASKED:
@@ -92,8 +101,9 @@ class Stretches:
     def _forget(self) -> None:
         self._first: dict[Path, int] = {}
         self._num_stretches = 0
-        self._held: list[npt.NDArray[np.uint16]] = []
+        self._held: list[npt.NDArray[np.uint8]] = []
         self._num_held = np.zeros(0, np.uint16)
+        self._last = np.zeros(0, np.uint16)
 
     def read(self) -> None:
         """Read the ids now, so that no question waits for it; errors as `of`."""
@@ -104,13 +114,14 @@ class Stretches:
         """Whether it knows these parts."""
         self._rows = {path: self._rows.get(path) or read_footer(path).num_rows for path in files}
         num_rows = sum(self._rows.values())
-        if num_rows < self._least_rows or 2 * num_rows > MOST_BYTES:
+        num_stretches = sum(-(-one // ROWS_PER_STRETCH) for one in self._rows.values())
+        if num_rows < self._least_rows or num_rows > MOST_BYTES or num_stretches > np.iinfo(np.uint16).max:
             self._forget()
             return False
         if not self._first.keys() <= self._rows.keys():  # joined with others: their rows lie elsewhere now
             self._forget()
         if not self._first:
-            self._num_held = np.zeros(self.count, np.uint16)
+            self._num_held, self._last = np.zeros(self.count, np.uint16), np.zeros(self.count, np.uint16)
         try:
             for path in files:
                 if path not in self._first:
@@ -130,13 +141,29 @@ class Stretches:
         for start in range(0, len(ids), ROWS_PER_STRETCH):
             some = ids[start : start + ROWS_PER_STRETCH]
             some = some[(some >= 0) & (some < self.count)]
-            num_held = self._num_held[some]
-            for number in np.flatnonzero(np.bincount(num_held)).tolist():
-                if number == len(self._held):
-                    self._held.append(np.zeros(self.count, np.uint16))
-                self._held[number][some[num_held == number]] = self._num_stretches
-            self._num_held[some] = num_held + 1
+            steps = self._num_stretches - self._last[some]
+            while (is_far := steps >= _FAR).any():
+                self._append(some[is_far], np.full(int(is_far.sum()), _FAR, np.uint8))
+                steps[is_far] -= _FAR
+            self._append(some, steps.astype(np.uint8))
+            self._last[some] = self._num_stretches
             self._num_stretches += 1
+
+    def _append(self, ids: npt.NDArray[np.int64], steps: npt.NDArray[np.uint8]) -> None:
+        """Keep a step (n,) of samples (n,). One that comes several times has the same step each time, and keeps one."""
+        num_held = self._num_held[ids]
+        for number in np.flatnonzero(np.bincount(num_held)).tolist():
+            if number == len(self._held):
+                self._held.append(np.zeros(self.count, np.uint8))
+            is_here = num_held == number
+            self._held[number][ids[is_here]] = steps[is_here]
+        self._num_held[ids] = num_held + 1
+
+    def _stretches(self, sample_id: int) -> list[int]:
+        """The stretches that hold a sample."""
+        steps = [int(held[sample_id]) for held in self._held[: self._num_held[sample_id]]]
+        places = accumulate(steps)
+        return [place for place, step in zip(places, steps, strict=True) if step != _FAR]
 
 
 def history(run: RunDir, sample_id: int, stretches: Stretches | None = None) -> pa.Table:

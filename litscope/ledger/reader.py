@@ -54,6 +54,8 @@ class LedgerReader:
     Args:
         run: the run's folder.
         folder: of the parts; default: the run's `signals`. Of other parts only `valid_files` can be asked.
+        compared: parts that were compared with their checksums, which readers of several threads may share; None: none.
+        is_thrifty: read one part after the other, which takes a third less memory and no more work, and few cores.
 
     The rules in words: a training row of an attempt is valid if its step is smaller than the first
     step of every later attempt. An evaluation row may also lie exactly at that step (an evaluation
@@ -61,11 +63,19 @@ class LedgerReader:
     at the same step again, the later rows hold.
     """
 
-    def __init__(self, run: RunDir, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        folder: Path | None = None,
+        compared: set[Path] | None = None,
+        is_thrifty: bool = False,
+    ) -> None:
         self.run = run
+        # In large blocks, which go back to the system one by one; of small ones it would hold as much again.
+        self._ahead = {"fragment_readahead": 1, "batch_readahead": 1, "batch_size": 1 << 19} if is_thrifty else {}
         self._folder = folder or run.signals
         self._footers: dict[Path, Ranges] = {}
-        self._whole: set[Path] = set()
+        self._whole: set[Path] = set() if compared is None else compared
 
     def table(
         self,
@@ -215,16 +225,16 @@ class LedgerReader:
 
     def _scan(self, paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Table:
         self._check_rows(paths)
-        return _scan(paths, columns, rows)
+        return _scan(paths, columns, rows, self._ahead)
 
 
-def _scan(paths: list[Path], columns: list[str], rows: pc.Expression) -> pa.Table:
+def _scan(paths: list[Path], columns: list[str], rows: pc.Expression, ahead: dict[str, int]) -> pa.Table:
     if not paths:
         return PART_SCHEMA.empty_table().select(columns)
     try:
         dataset = ds.dataset([str(path) for path in paths], schema=PART_SCHEMA, format="parquet")
-        return dataset.to_table(columns=columns, filter=rows)
+        return dataset.to_table(columns=columns, filter=rows, **ahead)
     except (OSError, pa.ArrowException) as error:
         if len(paths) == 1:
             raise damaged(paths[0], error) from error
-        return pa.concat_tables([_scan([path], columns, rows) for path in paths])  # one of these will say which
+        return pa.concat_tables([_scan([path], columns, rows, ahead) for path in paths])  # one of these will say which

@@ -88,6 +88,7 @@ def counted_rows(
     order = np.argsort(ids)
     ordered = ids[order]
     is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(ids)]
+    del ids, ordered  # whoever reads a whole epoch has little memory left
     if not is_last.all():
         keys = ("pred", *reversed(VISIT_SIGNALS), "step", "sample_id")  # the last of them counts most
         order = np.lexsort([rows[name][at] for name in keys])[is_last]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -33,6 +34,7 @@ class Kept:
     def __init__(self, run: RunDir, cache: Thumbnails) -> None:
         self._run, self._lock = run, threading.Lock()
         self.metrics, self.pictures, self.evaluations = Metrics(run), Pictures(run, cache), Evaluations(run)
+        self._compared: set[Path] = set()
         self._curves: Sparklines | None = None
         self._stretches: Stretches | None = None
         self._ahead: threading.Thread | None = None
@@ -41,14 +43,14 @@ class Kept:
         """The small curves of its N samples."""
         with self._lock:
             if self._curves is None or self._curves.count != count:
-                self._curves = Sparklines(self._run, count)
+                self._curves = Sparklines(self._run, count, self._compared)
             return self._curves
 
     def stretches(self, count: int) -> Stretches:
         """Where the visits of its N samples are."""
         with self._lock:
             if self._stretches is None or self._stretches.count != count:
-                self._stretches = Stretches(self._run, count)
+                self._stretches = Stretches(self._run, count, compared=self._compared)
             return self._stretches
 
     def read_ahead(self, samples: Samples, least: int = LEAST_AHEAD) -> threading.Thread | None:
@@ -65,7 +67,13 @@ class Kept:
             return self._ahead
 
     def _read(self, samples: Samples) -> None:
-        parts = (self.curves(samples.count).read, samples.recent, self.stretches(samples.count).read)
+        parts = (
+            self.pictures.open,  # what a page shows first; each of the others makes people wait less long
+            self.curves(samples.count).read,
+            samples.recent,
+            lambda: samples.values("key").keys(),
+            self.stretches(samples.count).read,
+        )
         for part in parts:
             if not threading.main_thread().is_alive():  # the process ends, and waits for this thread
                 return

@@ -67,9 +67,16 @@ def test_a_history_is_in_the_order_of_its_visits(run: RunDir) -> None:
     assert history(run, 77).num_rows == 0
 
 
-def test_the_stretches_of_a_sample_hold_all_its_visits(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also as parts come, and after they were joined; and of a sample that the manifest does not have."""
-    monkeypatch.setattr(asked, "ROWS_PER_STRETCH", 7)
+@pytest.mark.parametrize(("rows", "far"), [(7, 255), (2, 3), (1, 1)])
+def test_the_stretches_of_a_sample_hold_all_its_visits(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, rows: int, far: int
+) -> None:
+    """Also as parts come, and after they were joined; and of a sample that the manifest does not have.
+
+    Where few are far, most of what is kept stands for stretches without a visit.
+    """
+    monkeypatch.setattr(asked, "ROWS_PER_STRETCH", rows)
+    monkeypatch.setattr(asked, "_FAR", far)
     kept = Stretches(run, COUNT - 1, least_rows=0)
     for number in range(10):
         write(run, epoch_of(number))

@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunDir:
 def test_means_are_over_the_last_epochs(tmp_path: Path) -> None:
     run = asked_run(tmp_path / "long", num_epochs=7)
     found = recent(run)
-    assert found.sample_id.tolist() == [*TRAIN, *VAL]
+    assert np.flatnonzero(np.isfinite(found.means["p_label"])).tolist() == [*TRAIN, *VAL]
     assert set(found.means) == set(RECENT)
     expected = [np.mean([chance(i, epoch)[0] for epoch in range(7 - LAST_EPOCHS, 7)]) for i in (*TRAIN, *VAL)]
     assert found.means["p_label"] == pytest.approx(expected)
@@ -59,25 +59,33 @@ def test_a_relabelled_sample_is_told_by_its_new_label(run: RunDir) -> None:
     assert found.of("p_label", np.array([7, 2])) == pytest.approx([0.97, 0.1])
 
 
-def test_without_a_label_only_what_needs_none(run: RunDir) -> None:
+def test_without_a_label_only_what_needs_none(tmp_path: Path) -> None:
+    run = asked_run(tmp_path / "new", num_epochs=0)
     with LedgerWriter(run, 1) as writer:
         for epoch in range(NUM_EPOCHS):
-            rows = epoch_rows(epoch, range(15, 16), "test", "eval", labels={15: -1})
+            rows = epoch_rows(epoch, range(14, 15), "val", "eval", labels={14: -1})
             for name in ("loss", "p_label", "margin", "el2n"):
                 rows.signals[name][:] = np.nan
             writer.put(rows)
     found = recent(run)
-    ids = np.array([15])
+    ids = np.array([14])
     assert np.isnan([found.of("p_label", ids)[0], found.of("margin", ids)[0]]).all()
     assert np.isfinite([found.of("p_max", ids)[0], found.of("entropy", ids)[0]]).all()
 
 
 def test_a_run_that_recorded_nothing(tmp_path: Path) -> None:
     found = recent(asked_run(tmp_path / "new", num_epochs=0))
-    assert (len(found.sample_id), found.of("p_label", np.array([0])).tolist()) == (
-        0,
-        [pytest.approx(np.nan, nan_ok=True)],
-    )
+    assert np.isnan([found.means[name] for name in RECENT]).all()
+
+
+def test_samples_that_the_manifest_does_not_have_are_left_out(run: RunDir) -> None:
+    before = recent(run)
+    with LedgerWriter(run, 1) as writer:
+        writer.put(epoch_rows(NUM_EPOCHS - 1, range(15, 17), "test", "eval", labels={15: 0, 16: 0}))
+    found = recent(run, is_thrifty=True)
+    assert np.isnan(found.of("p_label", np.array([-1, 15, 16]))).all()
+    for name in RECENT:
+        np.testing.assert_array_equal(found.means[name], before.means[name])
 
 
 def test_rows_of_a_lost_attempt_do_not_count(run: RunDir) -> None:

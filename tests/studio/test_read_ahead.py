@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from litscope.ledger.suspects import suspects
 from litscope.ledger.writer import LedgerWriter
 from litscope.rundir import RunDir
 from litscope.studio.kept import Kept
+from litscope.studio.samples import turns
 from litscope.studio.samples.evaluations import Evaluations
 from litscope.studio.samples.pictures import Thumbnails
 from litscope.studio.samples.scored import Scored
@@ -104,6 +106,30 @@ def test_samples_that_were_never_visited_are_in_no_queue(run: RunDir, tmp_path: 
     assert scores is not None
     assert scores.table["sample_id"].to_pylist() == [i for i in range(now.count) if i not in (1, 13)]
     assert Scored().table(now.base.split) is None
+
+
+def test_large_reads_go_one_after_the_other_and_wait_for_none_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, may_end, order = threading.Event(), threading.Event(), list[str]()
+
+    def first() -> None:
+        with turns.large_read():
+            with turns.large_read():  # a large read may be part of another
+                entered.set()
+            may_end.wait(60)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait(60)
+    monkeypatch.setattr(turns, "WAIT_S", 0.01)
+    with turns.large_read():
+        order.append("did not wait longer")
+    monkeypatch.setattr(turns, "WAIT_S", 60.0)
+    threading.Timer(0.05, may_end.set).start()
+    with turns.large_read():
+        order.append("second")
+    thread.join()
+    assert order == ["did not wait longer", "first", "second"]
 
 
 def test_the_server_has_arrow_give_back_what_it_frees(run: RunDir) -> None:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from litscope.errors import LitscopeError
+from litscope.errors import LitscopeError, RunError
 from litscope.ledger.reader import LedgerReader
 from litscope.ledger.schema import SIGNALS
 from litscope.ledger.scoring.tally import RunNow, groups_of
 from litscope.ledger.visits import VISIT_SIGNALS, Array, Ints, counted_rows
+from litscope.limits import give_back_freed
 from litscope.rundir import RunDir
 
 LAST_EPOCHS = 5
@@ -39,93 +41,88 @@ class Recent:
     """Means over the counted visits (`visits`) of the last epochs with the label that the sample has now.
 
     Attributes:
-        sample_id: (N,) int64, ascending: the samples that were visited in these epochs; None: those from 0 on.
-        means: name -> (N,) float32, for each of `RECENT`; NaN where a signal needs a label and there is none.
+        means: name -> (N,) float32, for each of `RECENT`, by sample_id; NaN where a sample was not visited in these
+            epochs, or a signal needs a label and there is none.
     """
 
-    sample_id: Ints | None
     means: dict[str, npt.NDArray[np.float32]]
-
-    def of_all(self, count: int) -> Recent:
-        """The same for the samples from 0 to `count`, NaN of those that were not visited; takes these means apart."""
-        ids = np.arange(count)
-        return Recent(None, {name: self._spread(self.means.pop(name), ids) for name in list(self.means)})
 
     def of(self, name: str, ids: Ints) -> npt.NDArray[np.float32]:
         """(n,) float32: one of the means of n samples; NaN where there is none."""
-        return self.means[name][ids] if self.sample_id is None else self._spread(self.means[name], ids)
-
-    def _spread(self, means: npt.NDArray[np.float32], ids: Ints) -> npt.NDArray[np.float32]:
-        assert self.sample_id is not None
-        found = np.full(len(ids), np.nan, np.float32)
-        if len(self.sample_id):
-            at = np.searchsorted(self.sample_id, ids).clip(max=len(self.sample_id) - 1)
-            is_known = self.sample_id[at] == ids
-            found[is_known] = means[at[is_known]]
+        means, found = self.means[name], np.full(len(ids), np.nan, np.float32)
+        is_known = (ids >= 0) & (ids < len(means))
+        found[is_known] = means[ids[is_known]]
         return found
 
 
-def recent(run: RunDir) -> Recent:
+def recent(run: RunDir, is_thrifty: bool = False) -> Recent:
     """The means of all samples of a run, which may still be going on.
+
+    Args:
+        run: its folder.
+        is_thrifty: as of `LedgerReader`.
 
     Raises:
         LedgerError: if a part cannot be read.
+        RunError: if the manifest is missing or damaged.
     """
-    now = RunNow(LedgerReader(run))
-    sums = _Sums()
+    now = RunNow(LedgerReader(run, is_thrifty=is_thrifty))
+    sums = _Sums(_num_samples(run))
     for epoch in range(now.last_epoch, max(-1, now.last_epoch - LAST_EPOCHS), -1):
         _add_epoch(sums, now, epoch)
     return sums.means()
 
 
+def _num_samples(run: RunDir) -> int:
+    path = run.whole_manifest()
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{run.manifest} is missing or is not a manifest: {error!r}. Is {run.path} complete?") from error
+
+
 def _add_epoch(sums: _Sums, now: RunNow, epoch: int) -> None:
     """Add the visits of one epoch, in a function of its own: no epoch's rows are held while the next are read."""
     for group in groups_of(now.reader.table(_READ, min_epoch=epoch, max_epoch=epoch)):
+        give_back_freed()  # Arrow read in small blocks and made whole columns of them
         sums.add(group.rows, counted_rows(group.rows, group.split == "train", now.pinned, group.at))
 
 
 class _Sums:
-    """Sums over visits, from the last epoch to earlier ones: so the first visit that is met has the label of now."""
+    """Sums over visits of N samples, from the last epoch to earlier ones: the first that is met has the label of now.
 
-    def __init__(self) -> None:
-        self._ids = np.empty(0, np.int64)
-        self._label = np.empty(0, np.int32)
-        self._num_visits = np.empty(0, np.int32)
-        self._totals = {name: np.empty(0, np.float64) for name in RECENT}
+    In float32, as of a few numbers of one magnitude.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self._label = np.full(num_samples, -1, np.int32)
+        self._num_visits = np.zeros(num_samples, np.uint8)
+        self._totals = {name: np.zeros(num_samples, np.float32) for name in RECENT}
 
     def add(self, rows: Mapping[str, Array], chosen: Ints) -> None:
-        """Add one epoch and split: the chosen rows, one for each sample, by ascending id."""
-        ids, label = rows["sample_id"][chosen], rows["label"][chosen]
-        at = self._admit(ids, label)
-        is_of_now = self._label[at] == label
+        """Add one epoch and split: the chosen rows, one for each sample."""
+        ids = rows["sample_id"][chosen]
+        is_there = ids < len(self._label)
+        if not is_there.all():
+            ids, chosen = ids[is_there], chosen[is_there]
+        label, is_new = rows["label"][chosen], self._num_visits[ids] == 0
+        self._label[ids[is_new]] = label[is_new]
+        is_of_now = self._label[ids] == label
         if not is_of_now.all():
-            at, chosen = at[is_of_now], chosen[is_of_now]
-        self._num_visits[at] += 1
+            ids, chosen = ids[is_of_now], chosen[is_of_now]
+        self._num_visits[ids] += 1
         for name, total in self._totals.items():
-            total[at] += rows[name][chosen]
-
-    def _admit(self, ids: Ints, label: Array) -> Ints:
-        """The positions of samples, (n,) ascending ids; those that are new are inserted."""
-        at = np.searchsorted(self._ids, ids)
-        is_new = np.ones(len(ids), bool)
-        inside = at < len(self._ids)
-        is_new[inside] = self._ids[at[inside]] != ids[inside]
-        if not is_new.any():
-            return at
-        before = at[is_new]
-        self._ids = np.insert(self._ids, before, ids[is_new])
-        self._label = np.insert(self._label, before, label[is_new])
-        self._num_visits = np.insert(self._num_visits, before, 0)
-        for name in self._totals:  # one after the other: of all at once there would be two copies
-            self._totals[name] = np.insert(self._totals[name], before, 0.0)
-        return np.searchsorted(self._ids, ids)
+            total[ids] += rows[name][chosen]
 
     def means(self) -> Recent:
-        means = {name: (self._totals.pop(name) / self._num_visits).astype(np.float32) for name in RECENT}
+        """The means, which takes the sums apart."""
+        num_visits = self._num_visits.astype(np.float32)
+        num_visits[num_visits == 0] = np.nan
+        means = {name: np.divide(self._totals.pop(name), num_visits, dtype=np.float32) for name in RECENT}
         for name, mean in means.items():
             if SIGNALS[name].needs_label:
                 mean[self._label < 0] = np.nan
-        return Recent(self._ids, means)
+        return Recent(means)
 
 
 class RecentWhenAsked:

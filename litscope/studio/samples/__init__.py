@@ -4,6 +4,7 @@
     table           the samples of a run as columns in memory
     scored          their scores
     measured        what `evaluate --record` measured, as columns
+    turns           one large read after the other
     values          kinds of columns
     described       what the columns mean
     filters         a filter's text -> a condition

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from litscope.data.manifest import memory_given_back
 from litscope.ledger.queries import last_evaluation
 from litscope.rundir import RunDir
 from litscope.studio.samples.shelf import Stamp, stamp
+from litscope.studio.samples.turns import large_read
 from litscope.studio.samples.values import Ids
 
 
@@ -55,7 +55,7 @@ class Evaluations:
             if now != self._seen:
                 self._known, self._seen = {}, now
             if split not in self._known:
-                with memory_given_back():
+                with large_read():
                     found = last_evaluation(self._run, split)
                     columns = (found[name].to_numpy() for name in ("sample_id", "label", "pred", "p_max"))
                     self._known[split] = Evaluation(*columns)

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from litscope.curation.run_data import RunData, run_data
-from litscope.data.manifest import memory_given_back
 from litscope.data.reading.cache import default_folder
 from litscope.data.reading.readers import Reader
 from litscope.data.shards.reader import ShardReader
@@ -36,6 +35,7 @@ from litscope.rundir import RunDir
 from litscope.runs import is_watched
 from litscope.seals import DamagedError, check
 from litscope.studio.refusals import NoImage
+from litscope.studio.samples.turns import large_read
 
 LEAST_SIDE, MOST_SIDE = 16, 1024
 MOST_FULL_SIDE = 4096
@@ -136,6 +136,12 @@ class Pictures:
             self._cache.put(name, small)
         return Picture(small, "image/png", f"{tag}-{side}")
 
+    def open(self) -> None:
+        """Open the data, so that no picture waits for it; why they cannot be opened is told with each picture."""
+        if not self._is_watched:
+            with suppress(NoImage):
+                self._opened(of_images=False)
+
     def size(self, sample_id: int) -> Size | None:
         """How large a sample is; None for what is no image, or cannot be read."""
         try:
@@ -168,7 +174,7 @@ class Pictures:
         with self._lock:
             if self._data is None and self._why_not is None:
                 try:
-                    with memory_given_back():
+                    with large_read():
                         self._data = self._answered(lambda: _Data.of(run_data(self._run)))
                     reader = self._data.reader
                     if isinstance(reader, ShardReader):

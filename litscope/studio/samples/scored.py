@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from litscope.data.manifest import memory_given_back
 from litscope.errors import LitscopeError
 from litscope.ledger.scoring.score_schema import SCORES
 from litscope.ledger.scoring.scorekeeper import Clock, Scores, refresh
 from litscope.ledger.suspects import SCORES_READ
 from litscope.rundir import RunDir
+from litscope.studio.samples.turns import large_read
 from litscope.studio.samples.values import Words
 
 _CLASSES = ("label", "last_pred", "believed_label")
@@ -71,7 +71,7 @@ def read_scored(run: RunDir, label: NDArray[np.int32], num_classes: int) -> Scor
         num_classes: how many there are.
     """
     try:
-        with memory_given_back():
+        with large_read():
             table, clock, num_wrong = refresh(run)
             if not table.num_rows:
                 return Scored()

@@ -7,16 +7,15 @@ They are read once for each epoch, in the background of the first question, and 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from litscope.data.manifest import memory_given_back
 from litscope.ledger.reader import LedgerReader
 from litscope.rundir import RunDir, read_lines
 from litscope.studio.samples.shelf import Stamp, stamp
+from litscope.studio.samples.turns import large_read
 from litscope.studio.samples.values import Ids
 
 UNSEEN = 255
@@ -31,15 +30,16 @@ class Sparklines:
     Args:
         run: its folder.
         count: N, its samples.
+        compared: parts, as `LedgerReader` has them.
     """
 
-    def __init__(self, run: RunDir, count: int) -> None:
+    def __init__(self, run: RunDir, count: int, compared: set[Path] | None = None) -> None:
         self._run, self.count = run, count
         self._lock = threading.Lock()
         self._rows: dict[int, NDArray[np.uint8]] = {}
         self._attempts = -1
         self._seen: Stamp | None = None
-        self._reader = LedgerReader(run)
+        self._reader = LedgerReader(run, compared=compared, is_thrifty=True)
 
     def read(self) -> None:
         """Read what came, so that no question waits for it; errors as `at`."""
@@ -83,11 +83,13 @@ class Sparklines:
 
     def _epoch(self, epoch: int) -> NDArray[np.uint8]:
         row = np.full(self.count, UNSEEN, np.uint8)
-        with memory_given_back():
+        with large_read():
             table = self._reader.table(["sample_id", "phase", "p_label"], min_epoch=epoch, max_epoch=epoch)
-            is_train = np.asarray(pc.equal(table["phase"].cast(pa.string()), "train").to_numpy(), bool)
+            phase = table["phase"].combine_chunks()
+            is_train = np.equal(phase.indices.to_numpy(), phase.dictionary.index("train").as_py())
             ids, p = table["sample_id"].to_numpy(), table["p_label"].to_numpy()
-        for phase in (~is_train, is_train):  # of a sample with visits of both kinds, that of training counts
-            known = phase & np.isfinite(p) & (ids < self.count)
-            row[ids[known]] = np.round(254 * np.clip(p[known], 0, 1)).astype(np.uint8)
+        is_known = ids < self.count
+        is_known &= np.isfinite(p)
+        for chosen in (is_known & ~is_train, is_known & is_train):  # of visits of both kinds, that of training counts
+            row[ids[chosen]] = np.clip(p[chosen], 0, 1) * np.float32(254) + np.float32(0.5)  # as uint8 it is cut off
         return row

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from litscope.data.manifest import memory_given_back
 from litscope.errors import LitscopeError
 from litscope.ledger.journal.actions import Entry, Status, canaries, decisions, entries
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES, read_neighbours
@@ -30,6 +29,7 @@ from litscope.rundir import RunDir
 from litscope.studio.samples.described import own_column
 from litscope.studio.samples.measured import measured_columns
 from litscope.studio.samples.scored import Scored
+from litscope.studio.samples.turns import large_read
 from litscope.studio.samples.values import (
     Column,
     Flags,
@@ -82,7 +82,7 @@ def read_base(run: RunDir) -> Base:
         RunError: if it is missing or damaged.
     """
     names = classes(run)
-    with memory_given_back():
+    with large_read():
         chosen = [name for name in source_columns(run) if name != "sample_id"]
         table = pq.read_table(run.whole_manifest(), columns=chosen, partitioning=None)
     beside = (*NEIGHBOUR_SCORES, *UNCERTAINTIES, *MEASURED)
@@ -238,8 +238,8 @@ class Samples:
         """The means of signals over the last epochs, of each of the N samples; read once."""
         with self._recent_lock:
             if self._recent is None:
-                with memory_given_back():
-                    self._recent = recent(self.run).of_all(self.count)
+                with large_read():
+                    self._recent = recent(self.run, is_thrifty=True)
             return self._recent
 
     def take_recent(self, before: Samples) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from litscope.data.manifest import memory_given_back
+from litscope.studio.samples.turns import large_read
 
 MOST_ONE_BY_ONE = 1000
 """So many texts are picked one by one."""
@@ -108,7 +108,7 @@ class Texts:
     @cached_property
     def _ranks(self) -> NDArray[Any]:
         """Ranking a million texts takes half a second, so that is done once."""
-        with memory_given_back():
+        with large_read():
             ranks = pc.rank(self.values, tiebreaker="min")
             found: NDArray[Any] = ranks.to_numpy().astype(exact_for(len(self.values)))
             found[~self.known] = np.nan
