@@ -213,7 +213,8 @@ def _train_with_others(
         job.claim.check()
         wall_s = time.monotonic() - began
         try:
-            summary.draw_figures(job, outcome)
+            if job.on_epoch is None:  # a part of a search or a cross-validation is looked at in what that writes
+                summary.draw_figures(job, outcome)
         finally:  # last of all: a run that has its summary has all else, also where it was killed in between
             facts = summary.write_summary(job, status, message, wall_s, outcome)
         return facts

@@ -281,6 +281,10 @@ def _try_out(
     weight = next(net.parameters())
     if weight.is_meta:  # made for the shapes of its weights; a pass would import torch's compiler, which takes a second
         return
+    parts = tuple((name, tuple(tensor.shape)) for name, tensor in net.state_dict().items())
+    tried = (arch, made.stem, made.memory_format, shape, num_members, parts)
+    if tried in _WORKED:  # several networks of one kind are built in a row, and a pass takes up to a second
+        return
     try:
         with in_evaluation(net), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -294,3 +298,8 @@ def _try_out(
     expected = (1, num_outputs) if num_members == 1 else (num_members, 1, num_outputs)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         raise ModelError(f"{arch} is not a classifier: it does not answer with one number per class.")
+    _WORKED.add(tried)
+
+
+_WORKED: set[tuple[object, ...]] = set()
+"""Networks of which this process has seen a pass."""
