@@ -136,7 +136,7 @@ def _warn_of_outdated(run: RunDir) -> None:
     """Say where what was measured is of other weights, or of another readout, than there are now."""
     from litscope.ledger.uncertainties import outdated_lines, read_uncertainties
 
-    for line in outdated_lines(run, read_uncertainties(run)):
+    for line in outdated_lines(run, read_uncertainties(run, has_sets=False)):
         warn(line)
 
 

@@ -102,7 +102,7 @@ def worst_samples(
 
 def _of_then(run: RunDir, by: str, rows: list[dict[str, Any]]) -> list[str]:
     """What is no longer so of what was measured: weights, readout, labels."""
-    measured = read_uncertainties(run) if by in UNCERTAINTIES else None
+    measured = read_uncertainties(run, has_sets=False) if by in UNCERTAINTIES else None
     if measured is None:
         return []
     notes = outdated_lines(run, measured)

@@ -151,7 +151,7 @@ def _beside(run: RunDir, by: str) -> pa.Table | None:
         return neighbours.table
     if by not in UNCERTAINTIES:
         return None
-    found = read_uncertainties(run)
+    found = read_uncertainties(run, has_sets=False)
     if found is None or found.table[by].null_count == len(found.table):
         how = ", with --mc-dropout 20 where the network has no members" if by in _OF_PARTS else ""
         how = " after litscope calibrate --coverage 0.9" if by == "set_size" else how

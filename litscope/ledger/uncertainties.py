@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,9 +46,6 @@ MEASURED = {
     "is_measure_outdated": "Whether that checkpoint has other weights by now, or is read otherwise; null: unknown.",
 }
 """Further columns there, which are no numbers -> what they mean."""
-
-SET_CODES = "conformal_codes"
-"""Class indices in place of the names in `conformal_set`."""
 
 FORMAT_VERSION = 2
 
@@ -188,32 +186,37 @@ def _renumbered(table: pa.Table, recordings: Sequence[Recording]) -> tuple[pa.Ta
     return table.set_column(at, SCHEMA.field("recording"), column), [recordings[i] for i in used]
 
 
-def read_uncertainties(run: RunDir) -> Uncertainties | None:
+def read_uncertainties(run: RunDir, *, has_sets: bool = True) -> Uncertainties | None:
     """What was recorded; None where nobody has.
+
+    Args:
+        has_sets: read the sets, too, which may be most of the file.
 
     Raises:
         RunError: if the file is damaged, or of a later version.
     """
     if not run.uncertainties.exists():
         return None
+    names = [name for name in SCHEMA.names if has_sets or name != "conformal_set"]
     try:
         check(run.uncertainties, may_remember=True)
-        table = pq.read_table(run.uncertainties, partitioning=None)
-        metadata = table.schema.metadata or {}
-        table = table.replace_schema_metadata()
-        if _KEY not in metadata and table.schema.equals(_FIRST):
-            new = [field for field in SCHEMA if field.name not in _FIRST.names]
-            for field in new:
-                table = table.append_column(field, pa.nulls(len(table), field.type))
-            return Uncertainties(table.select(SCHEMA.names), ())
+        schema = pq.read_schema(run.uncertainties)
+        metadata, schema = schema.metadata or {}, schema.remove_metadata()
+        if _KEY not in metadata and schema.equals(_FIRST):
+            table = pq.read_table(run.uncertainties, partitioning=None)
+            for field in SCHEMA:
+                if field.name not in table.column_names:
+                    table = table.append_column(field, pa.nulls(len(table), field.type))
+            return Uncertainties(table.select(names), ())
         facts = json.loads(metadata.get(_KEY, b"{}"))
         if facts.get("version", 0) > FORMAT_VERSION:
             raise RunError(
                 f"{run.uncertainties} was written by a later version of litscope. Use that one, or remove the file: "
                 "`litscope evaluate --record` writes it anew."
             )
-        if not table.schema.equals(SCHEMA):
+        if not schema.equals(SCHEMA):
             raise ValueError("it has other columns")
+        table = pq.read_table(run.uncertainties, columns=names, partitioning=None).replace_schema_metadata()
         recordings = tuple(Recording(**one) for one in facts["recordings"])
         if len(table) and (most := pc.max(table["recording"]).as_py()) is not None and most >= len(recordings):
             raise ValueError("it has rows of no recording")
@@ -226,46 +229,58 @@ def read_uncertainties(run: RunDir) -> Uncertainties | None:
 
 def with_uncertainties(run: RunDir, scores: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Scores with the columns of `UNCERTAINTIES` and `MEASURED`, where a run has them; null for samples that were not
-    measured. In place of `conformal_set` comes `SET_CODES`, four bytes for each class in a set; see `named_sets`.
+    measured. The sets are left to `SetsWhenAsked`.
     """
-    found = read_uncertainties(run)
+    found = read_uncertainties(run, has_sets=False)
     if found is None:
         return scores
-    ids, asked = found.table["sample_id"].to_numpy(), scores["sample_id"].to_numpy()
-    at = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
-    rows = pa.array(at, mask=~(ids[at] == asked)) if len(ids) else pa.nulls(len(asked), pa.int64())
-    taken = {name: found.table[name].combine_chunks().take(rows) for name in SCHEMA.names}
-    for name in UNCERTAINTIES:
-        scores = scores.append_column(name, taken[name])
-    for name, column in _measured(run, found, taken, pa.array(list(classes), pa.string())).items():
+    rows = _rows(found.table, scores["sample_id"].to_numpy())
+    taken = {name: found.table[name].combine_chunks().take(rows) for name in found.table.column_names}
+    names, words = pa.array(list(classes), pa.string()), pa.array([one.words for one in found.recordings], pa.string())
+    is_outdated = pa.array([one.is_outdated(run) for one in found.recordings], pa.bool_())
+    columns = {name: taken[name] for name in UNCERTAINTIES} | {
+        "measured_label_name": pa.DictionaryArray.from_arrays(taken["label"], names),
+        "measured_pred_name": pa.DictionaryArray.from_arrays(taken["pred"], names),
+        "measured_by": pa.DictionaryArray.from_arrays(taken["recording"], words),
+        "is_measure_outdated": is_outdated.take(taken["recording"]),
+    }
+    for name, column in columns.items():
         scores = scores.append_column(name, column)
     return scores
 
 
-def _measured(run: RunDir, found: Uncertainties, taken: Mapping[str, pa.Array], names: pa.Array) -> dict[str, pa.Array]:
-    """The columns of `MEASURED`, the sets as codes.
-
-    Args:
-        taken: columns of `SCHEMA`.
-        names: of the run's classes.
-    """
-    words = pa.array([one.words for one in found.recordings], pa.string())
-    is_outdated = pa.array([one.is_outdated(run) for one in found.recordings], pa.bool_())
-    return {
-        "measured_label_name": pa.DictionaryArray.from_arrays(taken["label"], names),
-        "measured_pred_name": pa.DictionaryArray.from_arrays(taken["pred"], names),
-        SET_CODES: taken["conformal_set"],
-        "measured_by": pa.DictionaryArray.from_arrays(taken["recording"], words),
-        "is_measure_outdated": is_outdated.take(taken["recording"]),
-    }
+def _rows(table: pa.Table, asked: NDArray[np.int64]) -> pa.Array:
+    """(n,) where samples are in a table of `SCHEMA`; null for those that are not."""
+    ids = table["sample_id"].to_numpy()
+    if not len(ids):
+        return pa.nulls(len(asked), pa.int64())
+    at = np.searchsorted(ids, asked).clip(max=len(ids) - 1)
+    return pa.array(at, mask=ids[at] != asked)
 
 
-def named_sets(names: pa.Array, codes: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Sets of class indices, list<int32>, as lists of names; null stays null."""
-    lists = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-    ends = np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int32)
-    offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
-    return pa.ListArray.from_arrays(offsets, names.take(lists.flatten()), mask=lists.is_null())
+class SetsWhenAsked:
+    """The conformal sets of a run's samples, read when somebody asks for the first."""
+
+    def __init__(self, run: RunDir, classes: Sequence[str]) -> None:
+        self._run, self._names = run, pa.array(list(classes), pa.string())
+        self._lock = threading.Lock()
+        self._table: pa.Table | None = None
+
+    def named(self, ids: pa.Array) -> pa.Array:
+        """list<string> of samples (n,), the names of the classes in each set; null where there is none.
+
+        Raises:
+            RunError: as `read_uncertainties`.
+        """
+        with self._lock:
+            if self._table is None:
+                found = read_uncertainties(self._run)
+                self._table = SCHEMA.empty_table() if found is None else found.table.combine_chunks()
+        lists = self._table["conformal_set"].take(_rows(self._table, ids.to_numpy()))
+        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+        ends = np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int32)
+        offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+        return pa.ListArray.from_arrays(offsets, self._names.take(lists.flatten()), mask=lists.is_null())
 
 
 def outdated_lines(run: RunDir, found: Uncertainties | None) -> list[str]:

@@ -33,7 +33,7 @@ from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.recent import RECENT, RecentWhenAsked
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
-from litscope.ledger.uncertainties import SET_CODES, named_sets, with_uncertainties
+from litscope.ledger.uncertainties import SetsWhenAsked, with_uncertainties
 from litscope.rundir import RunDir
 
 VIEWS: dict[str, str] = {
@@ -249,17 +249,17 @@ class _Maker:
         if not self._run.uncertainties.exists():
             return self._register("scores", scores)
         names = classes(self._run)
-        self._register("scores_with_codes", with_uncertainties(self._run, scores, names))
-        self._connection.create_function(  # so that sets are named only where somebody asks for them
-            "named_set",
-            partial(named_sets, pa.array(names, pa.string())),
-            [self._connection.list_type(duckdb.sqltypes.INTEGER)],
+        self._register("scores_without_sets", with_uncertainties(self._run, scores, names))
+        self._connection.create_function(  # so that sets are read only where somebody asks for them
+            "conformal_set_of",
+            SetsWhenAsked(self._run, names).named,
+            [duckdb.sqltypes.BIGINT],
             self._connection.list_type(duckdb.sqltypes.VARCHAR),
             type=PythonUDFType.ARROW,
             null_handling=FunctionNullHandling.SPECIAL,
         )
-        columns = f"* EXCLUDE ({SET_CODES}), named_set({SET_CODES}) AS conformal_set"
-        return self._view("scores", f"SELECT {columns} FROM scores_with_codes")
+        columns = "*, conformal_set_of(sample_id) AS conformal_set"
+        return self._view("scores", f"SELECT {columns} FROM scores_without_sets")
 
     @cached_property
     def _manifest_columns(self) -> list[str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from litscope.data.manifest import memory_given_back
 from litscope.errors import LitscopeError
 from litscope.ledger.uncertainties import UNCERTAINTIES, Uncertainties, outdated_lines, read_uncertainties
 from litscope.rundir import RunDir
@@ -23,20 +24,22 @@ def measured_columns(run: RunDir, count: int, classes: Sequence[str]) -> tuple[d
         count: N, the samples of the run.
         classes: their names.
     """
-    try:
-        found = read_uncertainties(run)
-    except LitscopeError as error:
-        return {}, str(error)
-    if found is None:
-        return {}, None
-    made = _made(run, found, count, tuple(classes))
+    with memory_given_back():
+        try:
+            found = read_uncertainties(run)
+        except LitscopeError as error:
+            return {}, str(error)
+        if found is None:
+            return {}, None
+        made = _made(run, found, count, tuple(classes))
+        del found  # before memory is given back
     return {name: values for name, values in made.items() if values.known.any()}, None
 
 
 def measured_notes(run: RunDir) -> list[str]:
     """Lines about what was measured and is outdated; what is damaged is told by `measured_columns`."""
     try:
-        return outdated_lines(run, read_uncertainties(run))
+        return outdated_lines(run, read_uncertainties(run, has_sets=False))
     except LitscopeError:
         return []
 
