@@ -18,7 +18,6 @@ from litscope.jsonlines import parse_line
 from litscope.rundir import RunDir, append_line
 from litscope.runs import RUNS
 
-
 BY_ITSELF = "itself"
 """Who wrote a line, where the job did."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def scores(argv: list[str]) -> int:
         n = given["n"] or (None if as_json or given["csv"] is not None else _NUM_SHOWN)
         run = RunDir.open(given["run"])
         found = _scores(run, given["split"], given["sort"] or "sample_id", n)
-        _warn_of_outdated(run)
+        warn_of_outdated(run, found.column_names)
     if given["csv"] is not None:
         save_csv(found, Path(given["csv"]))
     if as_json:
@@ -132,10 +133,16 @@ def _scores(run: RunDir, split: str | None, sort: str, n: int | None) -> pa.Tabl
     )
 
 
-def _warn_of_outdated(run: RunDir) -> None:
-    """Say where what was measured is of other weights, or of another readout, than there are now."""
-    from litscope.ledger.uncertainties import outdated_lines, read_uncertainties
+def warn_of_outdated(run: RunDir, names: Iterable[str]) -> None:
+    """Say where what was measured is of other weights, or of another readout, than there are now.
 
+    Args:
+        names: the columns that are shown.
+    """
+    from litscope.ledger.uncertainties import MEASURED, UNCERTAINTIES, outdated_lines, read_uncertainties
+
+    if not {*UNCERTAINTIES, *MEASURED} & set(names):
+        return
     for line in outdated_lines(run, read_uncertainties(run, has_sets=False)):
         warn(line)
 

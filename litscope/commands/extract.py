@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litscope.commands.ask import warn_of_outdated
 from litscope.commands.line import check_n, make_parser, parse, show_json, stdout_for_result, takes, write_lines
 from litscope.commands.places import trained_run
 from litscope.commands.text import table
@@ -45,6 +46,7 @@ def sql(argv: list[str]) -> int:
         limits = _limits(given["timeout"], given["memory"])
         run = RunDir.open(given["run"])
         found = ask(run, given["query"], limits)
+        warn_of_outdated(run, found.column_names)
     if as_json:
         show_json(json_rows(found), out, run.path)
     elif given["csv"]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litscope.console import number_of, shell_word, table_lines
+from litscope.console import number_of, table_lines
 from litscope.curation.sheet import draw_samples
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.journal.actions import decisions
 from litscope.ledger.neighbours import NEIGHBOUR_SCORES
 from litscope.ledger.queries import By, classes, worst
-from litscope.ledger.uncertainties import UNCERTAINTIES, outdated_lines, read_uncertainties
+from litscope.ledger.uncertainties import UNCERTAINTIES, how_to_record, outdated_lines, read_uncertainties
 from litscope.rundir import RunDir
 
 ONE_NUMBER = (*NEIGHBOUR_SCORES, *UNCERTAINTIES)
@@ -114,6 +114,6 @@ def _of_then(run: RunDir, by: str, rows: list[dict[str, Any]]) -> list[str]:
             verb = "was" if count == 1 else "were"
             notes.append(
                 f"{number_of(count, 'sample')} here {verb} relabelled since: measured_p_label is of the label before. "
-                f"To keep it anew: litscope evaluate {shell_word(run.path)} --record"
+                f"To keep it anew: {how_to_record(run)}"
             )
     return notes

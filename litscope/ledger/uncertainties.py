@@ -283,6 +283,11 @@ class SetsWhenAsked:
         return pa.ListArray.from_arrays(offsets, self._names.take(lists.flatten()), mask=lists.is_null())
 
 
+def how_to_record(run: RunDir) -> str:
+    """The command that measures anew."""
+    return f"litscope evaluate {shell_word(run.path)} --record (each --split that was recorded)"
+
+
 def outdated_lines(run: RunDir, found: Uncertainties | None) -> list[str]:
     """A line where some of what was recorded is of other weights, or of another readout, than its checkpoint holds now.
 
@@ -296,8 +301,7 @@ def outdated_lines(run: RunDir, found: Uncertainties | None) -> list[str]:
     if not count:
         return []
     files = ", ".join(sorted({one.checkpoint for one in old.values()}))
-    again = f"litscope evaluate {shell_word(run.path)} --record"
     return [
         f"what --record has kept of {count:,} of {len(found.table):,} samples is outdated: {files} holds other weights "
-        f"now, or is read otherwise (is_measure_outdated). To keep it anew: {again}"
+        f"now, or is read otherwise (is_measure_outdated). To keep it anew: {how_to_record(run)}"
     ]

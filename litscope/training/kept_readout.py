@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from litscope.console import shell_word
+from litscope.ledger.uncertainties import how_to_record
 from litscope.models.checkpoint_file import load_checkpoint, put_into
 from litscope.models.readout import READOUT, Readout
 from litscope.rundir import BEST, LAST, PREVIOUS, RunDir, name_also
@@ -57,8 +57,9 @@ def outdated(run: RunDir) -> list[str]:
     """A line where a run keeps how sure its network was of samples, and that is another now, or read otherwise."""
     if not run.uncertainties.exists():
         return []
-    again = f"litscope evaluate {shell_word(run.path)} --record"
-    return [f"what --record has kept is of the weights as they were before. To keep it anew: {again}"]
+    return [
+        f"what --record has kept is of the weights and the readout of before. To keep it anew: {how_to_record(run)}"
+    ]
 
 
 def in_words(readout: Readout, names: Sequence[str] = ()) -> str:

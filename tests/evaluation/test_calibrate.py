@@ -165,8 +165,8 @@ def test_what_it_takes_the_place_of_is_told(run):
     evaluate(run, record=True)
     told = calibrate(run, "none", threshold="f1").notes
     assert told[-2].startswith("in place of what was kept: logits divided by")
-    assert told[-1].startswith("what --record has kept is of the weights as they were before.")
-    assert told[-1].endswith(f"litscope evaluate {run} --record")
+    assert told[-1].startswith("what --record has kept is of the weights and the readout of before.")
+    assert told[-1].endswith(f"litscope evaluate {run} --record (each --split that was recorded)")
     assert not any("in place of" in note for note in calibrate(run, "none", threshold="f1").notes)
 
 

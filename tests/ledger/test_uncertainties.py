@@ -125,6 +125,10 @@ def test_another_checkpoint_of_the_same_name_is_told(run: RunDir, capsys: pytest
     assert line in worst_samples(run.path, split="val", by="set_size", sheet=False).notes
     assert main(["scores", str(run.path)]) == 0
     assert "is outdated" in capsys.readouterr().err
+    assert main(["sql", str(run.path), "SELECT set_size FROM samples"]) == 0
+    assert "is outdated" in capsys.readouterr().err
+    assert main(["sql", str(run.path), "SELECT key FROM samples"]) == 0
+    assert "is outdated" not in capsys.readouterr().err
     record(run, IDS[:1], "logits divided by 2.000")
     rows = sql(run, "SELECT sample_id, measured_by, is_measure_outdated FROM samples WHERE split = 'val' ORDER BY 1")
     assert rows["is_measure_outdated"].to_pylist() == [False, True, True]
