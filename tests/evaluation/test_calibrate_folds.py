@@ -28,8 +28,8 @@ from litscope.training.fit import fit
 FLAGS: dict[str, Any] = {
     "arch": "mlp",
     "epochs": 20,
-    "lr": 1e-2,
-    "batch_size": 32,
+    "lr": 2e-2,
+    "batch_size": 64,
     "accelerator": "cpu",
     "logger": ["none"],
     "progress": False,
@@ -38,6 +38,9 @@ FLAGS: dict[str, Any] = {
     "test_split": 0.4,
     "split_seed": 3,
 }
+
+SHORT: dict[str, Any] = {"epochs": 1, "batch_size": 300}
+"""Folds that are refused for other reasons than what they predict."""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,7 @@ def test_what_was_decided_counts(made: Path, run: Path) -> None:
 
 
 def other_split(made: Path, folder: Path) -> Path:
-    given = {**FLAGS, "dataset": str(made / "data.csv"), "epochs": 1, "split_seed": 4}
+    given = {**FLAGS, "dataset": str(made / "data.csv"), **SHORT, "split_seed": 4}
     cross_validate(recipe_from_keywords(**given, run_dir=str(folder / "other")), 2)
     return folder / "other"
 
@@ -123,7 +126,7 @@ def other_split(made: Path, folder: Path) -> Path:
 def other_classes(made: Path, folder: Path) -> Path:
     rows = pd.read_csv(made / "data.csv").replace({"label": {"yes": "lens"}})
     rows.to_csv(folder / "lens.csv", index=False)
-    given = {**FLAGS, "dataset": str(folder / "lens.csv"), "epochs": 1}
+    given = {**FLAGS, "dataset": str(folder / "lens.csv"), **SHORT}
     cross_validate(recipe_from_keywords(**given, run_dir=str(folder / "other")), 2)
     return folder / "other"
 
@@ -132,7 +135,7 @@ def other_data(made: Path, folder: Path) -> Path:
     rows = pd.read_csv(made / "data.csv")
     rows["a"] += 1
     rows.to_csv(folder / "moved.csv", index=False)
-    given = {**FLAGS, "dataset": str(folder / "moved.csv"), "epochs": 1}
+    given = {**FLAGS, "dataset": str(folder / "moved.csv"), **SHORT}
     cross_validate(recipe_from_keywords(**given, run_dir=str(folder / "other")), 2)
     return folder / "other"
 

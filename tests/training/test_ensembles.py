@@ -59,9 +59,10 @@ def test_an_ensemble_is_one_network_for_whoever_loads_it(pair: RunDir) -> None:
     assert len(rows(pair.path)) >= 2 * 6 * 32, "every visit is on record, of all together"
 
 
-RULES = ["mean", "vote", "weighted", "uncertainty_weighted", "stacked"]
+RULES = ["weighted", "mean", "vote", "uncertainty_weighted", "stacked"]
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--ensemble-strategy")
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_that_learns_does_so_at_the_end_and_every_stage_follows_it(rule: str, tmp_path: Path) -> None:
@@ -115,8 +116,9 @@ def test_what_each_member_says_is_on_record_and_how_far_they_disagree(pair: RunD
     assert [row["mean"] for row in found] == pytest.approx(apart.tolist(), rel=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("--member-seed")
-@pytest.mark.parametrize("clip", [{}, {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2}])
+@pytest.mark.parametrize("clip", [{"gradient_clip_val": 0.5, "accumulate_grad_batches": 2}, {}])
 def test_a_member_becomes_what_it_would_alone(clip: dict[str, Any], tmp_path: Path) -> None:
     """Bit by bit: the same batches, seed, rate, decay and clipping, and no member knows of another."""
     pairs = {"member_lr": [3e-3, 1e-3], "member_weight_decay": [0.1, 0.05], "member_seed": [7, 42], "lr": None}
@@ -131,7 +133,8 @@ def test_a_member_becomes_what_it_would_alone(clip: dict[str, Any], tmp_path: Pa
         assert torch.equal(weights(same, 1)[name], value), name
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.thorough
+@pytest.mark.parametrize("steps", [3, 1])
 def test_a_run_that_was_stopped_goes_on_bit_by_bit(steps: int, tmp_path: Path) -> None:
     flags = {**PAIR, "dropout_rate": 0.3, "ema_decay": 0.9, "steps_per_call": steps}
     whole = small_fit(tmp_path / "whole", flags).run
