@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -219,11 +220,17 @@ def test_a_run_that_is_gone_or_broken_is_told(console: Console, run: RunDir) -> 
     assert console.answer("count").found == 15
 
 
-def test_a_script_ends_at_its_first_refusal(run: RunDir, tmp_path: Path) -> None:
+def test_a_script_ends_at_its_first_refusal(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def said(script: str, *words: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "litscope", "console", str(run.path), *words]
         environment = {**os.environ, "LITSCOPE_CACHE": str(tmp_path / "cache")}
         return subprocess.run(line, input=script, capture_output=True, text=True, timeout=120, env=environment)
+
+    def said_here(script: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(script))
+        return (main(["console", str(run.path), *words]), *capsys.readouterr())
 
     script = "# of the run\n\ncount split = train\ncount nonsense\ncount\n"
     found = said(script)
@@ -231,16 +238,15 @@ def test_a_script_ends_at_its_first_refusal(run: RunDir, tmp_path: Path) -> None
     assert "'nonsense' is no column" in found.stderr
     assert "Line 4 was refused; those after it were not asked." in found.stderr
     assert "Traceback" not in found.stderr
-    found = said(script, "--keep-going", "--json")
-    answers = json.loads(found.stdout)["result"]
+    answers = json.loads(said_here(script, "--keep-going", "--json")[1])["result"]
     assert [one["result"] for one in answers] == [12, None, 15]
     error = answers[1]["error"]
     assert (error["type"], error["field"], error["position"]) == ("AskedWrong", "filter", 0)
-    found = said(script, "--json")
-    assert (found.returncode, len(json.loads(found.stdout)["result"])) == (2, 2)
-    found = said("tag odd 3\nundo\ncount\n", "--read-only")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert "started with --read-only" in found.stderr
+    code, out, _ = said_here(script, "--json")
+    assert (code, len(json.loads(out)["result"])) == (2, 2)
+    code, out, err = said_here("tag odd 3\nundo\ncount\n", "--read-only")
+    assert (code, out) == (2, "")
+    assert "started with --read-only" in err
     assert not run.actions.exists()
 
 
