@@ -144,7 +144,8 @@ def export(argv: list[str]) -> int:
         "--output",
         "-o",
         metavar="PATH",
-        help="the file or folder to write (default of a network: export/onnx/model.onnx in the run's folder, and so on)",
+        help="the file or folder to write (default of a network: "
+        "export/onnx/model.onnx in the run's folder, and so on)",
     )
     parser.add_argument("--checkpoint", help="of the network: best, last or a file (default: best)")
     parser.add_argument("--copy", action="store_true", help="folder, fiftyone: copy files (default: link them)")

@@ -299,6 +299,28 @@ def test_the_entropies_of_each_sample(run, tmp_path, capsys):
     )
 
 
+def test_what_is_recorded_is_what_predict_says(run):
+    """With a threshold, that decides the class, and sets that are drawn for."""
+    calibrate(run, threshold="recall:0.95", coverage=0.8, conformal="aps", by_class=True)
+    evaluate(run, record=True)
+    _, label, said = of_split(run, "test")
+    names = (
+        "key, measured_pred_name, measured_p_pred, measured_label_name, measured_p_label, conformal_set, measured_by"
+    )
+    kept = sql(RunDir(run), f"SELECT {names} FROM samples WHERE split = 'test'").to_pandas().set_index("key")
+    kept = kept.loc[said["key"].to_pylist()]
+    assert kept["measured_pred_name"].tolist() == said["prediction"].to_pylist()
+    p = np.stack([said["p_no"].to_numpy(), said["p_yes"].to_numpy()], 1)
+    pred = np.array([NAMES.index(name) for name in said["prediction"].to_pylist()])
+    assert (pred != p.argmax(1)).any(), "or the threshold decides nothing"
+    rows = np.arange(len(p))
+    assert kept["measured_p_pred"].to_numpy() == pytest.approx(p[rows, pred], abs=1e-6)
+    assert kept["measured_p_label"].to_numpy() == pytest.approx(p[rows, label], abs=1e-6)
+    assert kept["measured_label_name"].tolist() == [NAMES[k] for k in label]
+    assert [sorted(names) for names in kept["conformal_set"]] == [sorted(names) for names in said["set"].to_pylist()]
+    assert "for recall:0.95, sets (aps by class) for a coverage of 0.8" in kept["measured_by"].iloc[0]
+
+
 def test_parts_are_read_as_a_stacked_ensemble_that_was_calibrated_reads_them(trained, tmp_path, capsys):
     """At the end of a run, too, so that what it has recorded is not outdated by its own calibration."""
     flags = {"dataset": str(trained.parent / "data.csv"), "target": "label", "lr": 1e-2, "epochs": 10}
