@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from acted_runs import DEAD, set_process
@@ -14,6 +15,7 @@ from grpc_door import OfGrpc, served_by_grpc
 
 from litscope.ledger.journal.actions import answer, entries
 from litscope.rundir import RunDir
+from litscope.studio.service import Studio
 
 DOORS = ("service", "http", "grpc", "console")
 
@@ -30,8 +32,25 @@ def run(tmp_path: Path) -> RunDir:
     return made
 
 
+class Current:
+    """The studio of the test that runs. To build a server takes longer than all that a test asks it."""
+
+    def __init__(self) -> None:
+        self.studio: Studio | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.studio, name)
+
+
+@pytest.fixture(scope="module")
+def http_door() -> Iterator[tuple[Current, Door]]:
+    current = Current()
+    with served(cast(Studio, current)) as (http, _):
+        yield current, http
+
+
 @pytest.fixture
-def door(kind: str, run: RunDir, tmp_path: Path) -> Iterator[Door]:
+def door(kind: str, run: RunDir, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Door]:
     studio = studio_over(run.path.parent, cache=tmp_path / "cache")
     if kind == "service":
         yield OfService(studio)
@@ -43,8 +62,9 @@ def door(kind: str, run: RunDir, tmp_path: Path) -> Iterator[Door]:
         with served_by_grpc(studio) as (channel, _):
             yield channel
         return
-    with served(studio) as (http, _):
-        yield http
+    current, http = request.getfixturevalue("http_door")
+    current.studio = studio
+    yield http
 
 
 @pytest.fixture
