@@ -129,7 +129,7 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
         yield from sorted(folder for folder in around if folder.is_dir())
 
 
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 19
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Of glibc's mallopt(3), as malloc.h numbers them."""
 
@@ -137,7 +137,7 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 def give_back_large_blocks() -> None:
     """Have what this process frees go back to the system, for one that lives long and now and then needs much.
 
-    glibc keeps freed blocks of up to 32 MB, and in an arena for each thread; here it keeps none of 1 MB or more. Of
+    glibc keeps freed blocks of up to 32 MB, and in an arena for each thread; here it keeps none of half a MB or more. Of
     other C libraries nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from litscope.config.data import DataConfig
 from litscope.config.flags import build
@@ -87,6 +88,7 @@ def run_data(
     progress: bool = False,
     image_root: str | os.PathLike[str] | None = None,
     channels: Axis | None = None,
+    keys: pa.ChunkedArray | None = None,
 ) -> RunData:
     """Open a run's data, and find its samples in them.
 
@@ -100,11 +102,12 @@ def run_data(
             list's own.
         channels: the axis of .npz and .npy files that is the channels; None: as in training, or with `dataset` as the
             shape of an .npz file says.
+        keys: (N,) of the manifest, where they are in memory.
 
     Raises:
         UserError: if they are not there, or cannot be read as the run reads.
     """
-    manifest = Manifest.read(run.manifest)
+    manifest = Manifest.read(run.manifest, keys)
     data = _settings(run, manifest)
     use_endpoint(data.endpoint_url)
     source = open_again(

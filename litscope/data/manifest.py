@@ -219,15 +219,20 @@ class Manifest:
                 file.writelines(sealed_parquet(content.getvalue()))
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
+    def read(cls, path: Path, keys: pa.ChunkedArray | None = None) -> Manifest:
         """Read what `write` wrote.
+
+        Args:
+            path: the file.
+            keys: (N,) its keys, for whoever has them in memory: they are not read again.
 
         Raises:
             DataError: if `path` is missing or damaged, is not a manifest, or is of a newer format.
         """
         try:
             check(path, may_remember=True)
-            table = pq.read_table(path, partitioning=None)
+            names = None if keys is None else [name for name in pq.read_schema(path).names if name != "key"]
+            table = pq.read_table(path, columns=names, partitioning=None)
         except (OSError, DamagedError, pa.ArrowInvalid) as error:
             raise DataError(f"The manifest {path} cannot be read: {error}.") from error
         raw = (table.schema.metadata or {}).get(_METADATA_KEY)
@@ -239,7 +244,9 @@ class Manifest:
                 f"{path} has manifest format {facts['format_version']}, this litscope reads up to {FORMAT_VERSION}. "
                 "Install a newer litscope to open it."
             )
-        return cls(table.replace_schema_metadata(None), tuple(facts["classes"]), facts["encoding"])
+        table = table.replace_schema_metadata(None)
+        table = table if keys is None else table.add_column(1, "key", keys)
+        return cls(table, tuple(facts["classes"]), facts["encoding"])
 
     def numbers(self, column: str) -> Ids:
         """(N,) int64 of a column of whole numbers; -1 in all rows where the manifest has no such column."""

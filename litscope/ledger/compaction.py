@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from litscope.ledger.parts import Part, damaged, list_all, list_parts, part_name, read_footer, storage
+from litscope.ledger.parts import ROWS_PER_GROUP, Part, damaged, list_all, list_parts, part_name, read_footer, storage
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import sync_folder, whole_file
 from litscope.seals import DamagedError, check, sealed_parquet
@@ -34,9 +34,6 @@ MANY_AT_THE_END = 8
 
 FULL_ROWS = 2_097_152
 """A part of so many rows (about 60 MB) is joined no more; at the end of a run an eighth is enough."""
-
-ROWS_PER_GROUP = 131_072
-"""Rows of a row group of a joined part: readers pass over groups that hold none of the epochs they ask for."""
 
 
 def compact(folder: Path, schema: pa.Schema, *, is_over: bool = False, may_join: Callable[[Part], bool]) -> None:

@@ -26,6 +26,9 @@ _PART_NAME = re.compile(r"a(\d{4,})-r(\d{3,})-(\d{9,})(?:-(\d{9,}))?\.parquet")
 _REPETITIVE = ("split", "phase", "step", "epoch", "label", "pred", "name")
 """Columns of few values, which Parquet stores as a dictionary."""
 
+ROWS_PER_GROUP = 131_072
+"""Rows of a row group: readers pass over groups that hold none of the epochs or rows that they ask for."""
+
 
 class Part(NamedTuple):
     """One file of `signals/` or `custom/`.

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from litscope.claims import Guard, unguarded
 from litscope.errors import LedgerError, Superseded
-from litscope.ledger.parts import list_parts, part_name, storage
+from litscope.ledger.parts import ROWS_PER_GROUP, list_parts, part_name, storage
 from litscope.ledger.schema import part_metadata
 from litscope.rundir import RunDir, whole_file
 from litscope.runs import what_goes_on
@@ -188,7 +188,7 @@ class LedgerWriter:
         table = table.replace_schema_metadata(part_metadata(self._attempt, self._rank))
         path = self._folder / part_name(self._attempt, self._rank, self._next)
         content = pa.BufferOutputStream()
-        pq.write_table(table, content, row_group_size=ROWS_PER_PART, **storage(table.schema))
+        pq.write_table(table, content, row_group_size=ROWS_PER_GROUP, **storage(table.schema))
         with whole_file(path) as file:
             file.writelines(sealed_parquet(content.getvalue()))
             self._guard()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,11 +30,12 @@ class Kept:
     Args:
         run: its folder.
         cache: of small pictures.
+        keys: as `Pictures` asks for them.
     """
 
-    def __init__(self, run: RunDir, cache: Thumbnails) -> None:
+    def __init__(self, run: RunDir, cache: Thumbnails, keys: Callable[[], pa.ChunkedArray] | None = None) -> None:
         self._run, self._lock = run, threading.Lock()
-        self.metrics, self.pictures, self.evaluations = Metrics(run), Pictures(run, cache), Evaluations(run)
+        self.metrics, self.pictures, self.evaluations = Metrics(run), Pictures(run, cache, keys), Evaluations(run)
         self._compared: set[Path] = set()
         self._curves: Sparklines | None = None
         self._stretches: Stretches | None = None

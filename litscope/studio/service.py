@@ -403,7 +403,7 @@ class Studio:
 
     def _of(self, run: RunDir) -> Kept:
         with self._lock:
-            kept = self._kept.pop(run.path, None) or Kept(run, self._thumbnails)
+            kept = self._kept.pop(run.path, None) or Kept(run, self._thumbnails, lambda: self._shelf.samples(run).keys)
             self._kept[run.path] = kept
             while len(self._kept) > MOST_OPEN:
                 self._kept.popitem(last=False)

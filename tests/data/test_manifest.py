@@ -100,3 +100,11 @@ def test_a_key_is_found_in_the_other_unicode_form_where_it_is_the_only_one():
     assert found.ids_of([f"x/{one}", f"x/{apart}"]) == [2, 3]  # both are there: each is itself
     twice = build_manifest(["\u1ec7", "e\u0302\u0323"], [0, 1], ("a", "b"))  # three ways to write one letter
     assert twice.ids_of(["e\u0323\u0302", "\u00e9", "b.png"]) == [None, None, None]
+
+
+def test_keys_that_are_in_memory_are_not_read_again(manifest, tmp_path):
+    manifest.write(tmp_path / "manifest.parquet")
+    keys = manifest.table["key"]
+    again = Manifest.read(tmp_path / "manifest.parquet", keys)
+    assert again.table.equals(Manifest.read(tmp_path / "manifest.parquet").table)
+    assert again.table["key"].chunk(0).buffers()[2].address == keys.chunk(0).buffers()[2].address

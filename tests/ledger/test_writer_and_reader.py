@@ -284,3 +284,12 @@ def test_parts_of_an_attempt_that_is_not_on_record_are_an_error(run: RunDir) -> 
     append_line(run.attempts, {"attempt": 1, "start_step": 0})
     with pytest.raises(LedgerError, match=r"parts of attempt 2, which .*attempts\.jsonl does not list"):
         steps(run)
+
+
+def test_a_part_has_row_groups_that_readers_can_pass_over(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_writer, "ROWS_PER_GROUP", BATCH // 2)
+    with LedgerWriter(run, 1) as writer:
+        writer.put(make_rows(0))
+    footer = pq.read_metadata(list_parts(run.signals)[0].path)
+    assert (footer.num_rows, footer.num_row_groups) == (BATCH, 2)
+    assert LedgerReader(run, is_thrifty=True).table().equals(LedgerReader(run).table())

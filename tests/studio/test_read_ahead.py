@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from asked_runs import VAL, act, asked_run, epoch_rows
 from doors import only_run, studio_over
+from many_samples import many_run
 
+from litscope.data.shards.reader import ShardReader
 from litscope.errors import LedgerError, RunError
 from litscope.ledger.suspects import suspects
 from litscope.ledger.writer import LedgerWriter
@@ -106,6 +108,20 @@ def test_samples_that_were_never_visited_are_in_no_queue(run: RunDir, tmp_path: 
     assert scores is not None
     assert scores.table["sample_id"].to_pylist() == [i for i in range(now.count) if i not in (1, 13)]
     assert Scored().table(now.base.split) is None
+
+
+def test_the_reader_of_shards_shares_the_keys_of_the_samples(tmp_path: Path) -> None:
+    run = many_run(tmp_path / "runs" / "many", 3000, 2)
+    studio = studio_over(run.path.parent, cache=tmp_path / "a")
+    now = studio.now(only_run(studio))
+    kept = Kept(run, Thumbnails(tmp_path / "b"), lambda: now.keys)
+    kept.pictures.open()
+    assert kept.pictures._data is not None
+    reader = kept.pictures._data.reader
+    assert isinstance(reader, ShardReader)
+    addresses = [keys.chunk(0).buffers()[2].address for keys in (reader.keys, now.keys)]
+    assert addresses[0] == addresses[1]
+    assert kept.pictures.picture(0, 32).content == Kept(run, Thumbnails(tmp_path / "c")).pictures.picture(0, 32).content
 
 
 def test_large_reads_go_one_after_the_other_and_wait_for_none_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

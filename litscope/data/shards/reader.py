@@ -42,6 +42,7 @@ class ShardReader:
 
     Attributes:
         fetch: how shards that lie elsewhere are read.
+        keys: (N,) what the samples are called, for messages.
     """
 
     kind: Literal["image", "table"] = "image"
@@ -56,7 +57,7 @@ class ShardReader:
         self._is_elsewhere = list(map(is_url, self._files))
         self._local_files = LocalFiles()
         self._shards = index.shards
-        self._keys = index.table["key"]
+        self.keys = index.table["key"]
         self.fetch = Fetch(retries=Retries(then="give the command again"))  # a training has its own
         self._ahead: Ahead | None = None
         self.places = index.places
@@ -81,7 +82,7 @@ class ShardReader:
     def place(self, sample_id: int) -> str:
         """Where a sample lies, for people."""
         shard, offset, _ = self.places.of(sample_id)
-        return f"{self._files[shard]} at byte {offset:,} ({self._keys[sample_id]})"
+        return f"{self._files[shard]} at byte {offset:,} ({self.keys[sample_id]})"
 
     @property
     def is_elsewhere(self) -> bool:
@@ -160,7 +161,7 @@ class ShardReader:
         """The same samples in another order."""
         taken = object.__new__(ShardReader)
         taken.__dict__.update(self.__dict__)
-        taken.places, taken._keys = self.places.take(order), self._keys.take(pa.array(order))
+        taken.places, taken.keys = self.places.take(order), self.keys.take(pa.array(order))
         taken._suffix_of, taken._digest = self._suffix_of[order], self._digest.take(pa.array(order))
         return taken
 

@@ -22,7 +22,7 @@ from litscope.studio.samples.masks import column, mask, used
 from litscope.studio.samples.table import Samples
 from litscope.studio.samples.values import Values
 
-MOST_KEPT, MOST_BYTES = 200, 32_000_000
+MOST_KEPT, MOST_BYTES = 200, 24_000_000
 """Views whose ids are kept: at most so many, and so many bytes. Others are made again, of samples that are as then."""
 
 MOST_KNOWN = 2000

@@ -95,8 +95,11 @@ class _Data:
         digest = manifest.table["digest"] if manifest.has_content else None
         if digest is not None and is_in_order and data.source.digests is not None:  # the same, which the reader keeps
             digest = data.source.digests
+        reader, keys = data.source.reader, manifest.table["key"]
+        if isinstance(reader, ShardReader) and reader.keys.equals(keys):  # those that the columns of samples keep
+            reader.keys = keys
         kept = None if is_in_order else rows.astype(np.int32)
-        return cls(data.source.kind, data.source.reader, data.source.encoding, kept, digest)
+        return cls(data.source.kind, reader, data.source.encoding, kept, digest)
 
 
 class Pictures:
@@ -105,10 +108,11 @@ class Pictures:
     Args:
         run: its folder.
         cache: where small pictures are kept.
+        keys: gives those (N,) of the run, where they are in memory.
     """
 
-    def __init__(self, run: RunDir, cache: Thumbnails) -> None:
-        self._run, self._cache = run, cache
+    def __init__(self, run: RunDir, cache: Thumbnails, keys: Callable[[], pa.ChunkedArray] | None = None) -> None:
+        self._run, self._cache, self._keys = run, cache, keys
         self._lock = threading.Lock()
         self._data: _Data | None = None
         self._why_not: str | None = None
@@ -174,8 +178,9 @@ class Pictures:
         with self._lock:
             if self._data is None and self._why_not is None:
                 try:
+                    keys = None if self._keys is None else self._keys()  # before: it may be a large read itself
                     with large_read():
-                        self._data = self._answered(lambda: _Data.of(run_data(self._run)))
+                        self._data = self._answered(lambda: _Data.of(run_data(self._run, keys=keys)))
                     reader = self._data.reader
                     if isinstance(reader, ShardReader):
                         reader.fetch.retries = looking

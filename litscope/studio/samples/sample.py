@@ -195,11 +195,12 @@ def _scores(samples: Samples, sample_id: int) -> list[Explained]:
         value = _number(float(values.values[sample_id]))
         below = rank = None
         if value is not None:
-            others = values.values[among & values.known]
-            below = float((others < value).sum() / len(others)) if len(others) else None
+            numbers, num = values.values, int(np.count_nonzero(among & values.known))
+            num_below = int(np.count_nonzero(among & (numbers < value)))  # a missing one is not below, and not above
+            below = num_below / num if num else None
             if column.is_high_bad is not None:
-                worse = others > value if column.is_high_bad else others < value
-                rank = 1 + int(worse.sum())
+                num_above = int(np.count_nonzero(among & (numbers > value)))
+                rank = 1 + (num_above if column.is_high_bad else num_below)
         source = SCORES[name].source if name in SCORES else ""
         found.append(Explained(name, column.title, value, column.meaning, column.unit, source, rank, below))
     return found

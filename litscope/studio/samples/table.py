@@ -246,6 +246,13 @@ class Samples:
         """Take over those means from the samples of before, if they were read."""
         self._recent = before._recent
 
+    @property
+    def keys(self) -> pa.ChunkedArray:
+        """(N,) the keys."""
+        texts = self.base.columns["key"]
+        assert isinstance(texts, Texts)
+        return texts.values
+
     def known(self) -> Known | None:
         """What `suspects` would read else; None in a run without scores."""
         scores = self.scored.table(self.base.split)
