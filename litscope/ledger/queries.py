@@ -109,7 +109,10 @@ def worst(
     reader = LedgerReader(run)
     last = reader.last_epoch(split)
     if last is None:
-        raise RunError(_nothing(run, split))
+        unseen = _worst_unseen(run, split, by, beside, n) if by in UNCERTAINTIES and beside is not None else []
+        if not unseen:
+            raise RunError(_nothing(run, split))
+        return _named(run, unseen)
     signal = "loss" if beside is not None else by
     columns = ["sample_id", "step", "epoch", "phase", "label", "pred", signal]
     visits = reader.table(columns, split=split, phase=phase, min_epoch=last - last_epochs + 1)
@@ -135,6 +138,22 @@ def worst(
         n=n,
     ).to_pylist()
     return _named(run, ranked)
+
+
+def _worst_unseen(run: RunDir, split: str, by: str, beside: pa.Table, n: int) -> list[dict[str, Any]]:
+    """The worst of samples that were measured, and seen in no training: those of an ensemble that was joined."""
+    manifest = pq.read_table(run.whole_manifest(), columns=["sample_id", "split"], partitioning=None)
+    of_split = manifest.filter(pc.field("split") == split).select(["sample_id"])
+    found: list[dict[str, Any]] = _query(
+        f"""
+        SELECT sample_id, label, pred, "{by}"::DOUBLE AS mean, "{by}"::DOUBLE AS last, 0 AS num_visits
+        FROM visits WHERE label >= 0 AND pred >= 0 AND "{by}" IS NOT NULL
+        ORDER BY mean {_WORST_FIRST[by]}, sample_id LIMIT $n
+        """,
+        visits=beside.join(of_split, "sample_id", join_type="inner"),
+        n=n,
+    ).to_pylist()
+    return found
 
 
 def _beside(run: RunDir, by: str) -> pa.Table | None:

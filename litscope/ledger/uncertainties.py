@@ -227,15 +227,15 @@ def read_uncertainties(run: RunDir, *, has_sets: bool = True) -> Uncertainties |
         ) from error
 
 
-def with_uncertainties(run: RunDir, scores: pa.Table, classes: Sequence[str]) -> pa.Table:
-    """Scores with the columns of `UNCERTAINTIES` and `MEASURED`, where a run has them; null for samples that were not
-    measured. The sets are left to `SetsWhenAsked`.
+def measured_table(run: RunDir, classes: Sequence[str]) -> pa.Table:
+    """The samples that were measured, by id, with the columns of `UNCERTAINTIES` and `MEASURED`; the sets are left to
+    `SetsWhenAsked`.
+
+    Raises:
+        RunError: as `read_uncertainties`.
     """
-    found = read_uncertainties(run, has_sets=False)
-    if found is None:
-        return scores
-    rows = _rows(found.table, scores["sample_id"].to_numpy())
-    taken = {name: found.table[name].combine_chunks().take(rows) for name in found.table.column_names}
+    found = read_uncertainties(run, has_sets=False) or Uncertainties(SCHEMA.empty_table(), ())
+    taken = {name: found.table[name].combine_chunks() for name in found.table.column_names}
     names, words = pa.array(list(classes), pa.string()), pa.array([one.words for one in found.recordings], pa.string())
     is_outdated = pa.array([one.is_outdated(run) for one in found.recordings], pa.bool_())
     columns = {name: taken[name] for name in UNCERTAINTIES} | {
@@ -244,9 +244,7 @@ def with_uncertainties(run: RunDir, scores: pa.Table, classes: Sequence[str]) ->
         "measured_by": pa.DictionaryArray.from_arrays(taken["recording"], words),
         "is_measure_outdated": is_outdated.take(taken["recording"]),
     }
-    for name, column in columns.items():
-        scores = scores.append_column(name, column)
-    return scores
+    return pa.table({"sample_id": taken["sample_id"], **columns})
 
 
 def _rows(table: pa.Table, asked: NDArray[np.int64]) -> pa.Array:

@@ -33,7 +33,7 @@ from litscope.ledger.schema import PART_SCHEMA
 from litscope.ledger.scoring.recent import RECENT, RecentWhenAsked
 from litscope.ledger.scoring.scorekeeper import refresh
 from litscope.ledger.tables import actions_table, decided_table, epochs_table, steps_table
-from litscope.ledger.uncertainties import SetsWhenAsked, with_uncertainties
+from litscope.ledger.uncertainties import SetsWhenAsked, measured_table
 from litscope.rundir import RunDir
 
 VIEWS: dict[str, str] = {
@@ -220,6 +220,7 @@ class _Maker:
             "metrics": lambda: self._register("metrics", epochs_table(self._run)),
             "steps": lambda: self._register("steps", steps_table(self._run)),
             "actions": lambda: self._register("actions", actions_table(self._run)),
+            "measured": self._measured,
             "decided": lambda: self._register("decided", decided_table(self._run)),
         }
         makers[name]()
@@ -248,8 +249,14 @@ class _Maker:
         scores = with_neighbours(self._run, refresh(self._run).table)
         if not self._run.uncertainties.exists():
             return self._register("scores", scores)
+        self._register("scores_alone", scores)
+        self.make("measured")
+        return self._view("scores", "SELECT * FROM scores_alone LEFT JOIN measured USING (sample_id)")
+
+    def _measured(self) -> None:
+        """What was measured, also of samples that were never seen in training: those of an ensemble that was joined."""
         names = classes(self._run)
-        self._register("scores_without_sets", with_uncertainties(self._run, scores, names))
+        self._register("measured_without_sets", measured_table(self._run, names))
         self._connection.create_function(  # so that sets are read only where somebody asks for them
             "conformal_set_of",
             SetsWhenAsked(self._run, names).named,
@@ -259,7 +266,7 @@ class _Maker:
             null_handling=FunctionNullHandling.SPECIAL,
         )
         columns = "*, conformal_set_of(sample_id) AS conformal_set"
-        return self._view("scores", f"SELECT {columns} FROM scores_without_sets")
+        self._view("measured", f"SELECT {columns} FROM measured_without_sets")
 
     @cached_property
     def _manifest_columns(self) -> list[str]:
@@ -288,17 +295,21 @@ class _Maker:
         recent = ", ".join(f"recent_{name}(m.sample_id) AS {name}" for name in RECENT)
         scores = [row[0] for row in self._connection.execute("DESCRIBE scores").fetchall()]
         scores = [name for name in scores if name not in ("sample_id", "split", "label")]
+        measured: list[str] = []
+        if self._run.uncertainties.exists():
+            measured = [row[0] for row in self._connection.execute("DESCRIBE measured").fetchall()][1:]
         own = _renamed(self._manifest_columns, ("label_name", *scores, *RECENT, *_DECIDED, *_NAMES), "m")
         self._view(
             "samples",
             f"""
-            SELECT {own}, m.label_name, {", ".join(f's."{name}"' for name in scores)},
+            SELECT {own}, m.label_name, {", ".join(f'{"u" if name in measured else "s"}."{name}"' for name in scores)},
                    coalesce(d.is_discarded, false) AS is_discarded, coalesce(d.weight, 1.0) AS weight,
                    coalesce(d.tags, []) AS tags, coalesce(d.is_canary, false) AS is_canary,
                    coalesce(n.label, m.label) AS current_label,
                    coalesce(n.label_name, m.label_name) AS current_name,
                    b.label_name AS believed_name, p.label_name AS pred_name, {recent}
             FROM manifest m LEFT JOIN scores s USING (sample_id) LEFT JOIN decided d USING (sample_id)
+            {"LEFT JOIN measured u USING (sample_id)" if measured else ""}
             LEFT JOIN classes n ON n.label_name = d.new_name LEFT JOIN classes b ON b.label = s.believed_label
             LEFT JOIN classes p ON p.label = s.last_pred
             """,

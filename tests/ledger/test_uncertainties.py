@@ -167,3 +167,22 @@ def test_the_file_of_a_later_version_is_refused_by_its_version(run: RunDir) -> N
     )
     with pytest.raises(RunError, match="written by a later version"):
         read_uncertainties(run)
+
+
+def test_samples_that_no_training_has_seen_are_in_sql(run: RunDir) -> None:
+    """An ensemble that was joined of other runs has no scores."""
+    record(run)
+    for part in run.signals.iterdir():
+        part.unlink()
+    shutil.rmtree(run.scores, ignore_errors=True)
+    assert sql(run, "SELECT count(*) AS n FROM scores")["n"].to_pylist() == [0]
+    rows = sql(run, "SELECT conformal_set, set_size, mean_loss FROM samples WHERE measured_pred_name IS NOT NULL")
+    assert rows["conformal_set"].to_pylist() == [["ant"], ["ant", "bee", "wasp"], []]
+    assert rows["mean_loss"].to_pylist() == [None] * 3
+    found = worst_samples(run.path, 2, split="val", by="measured_p_label", sheet=False).rows
+    assert [(row["sample_id"], row["label_name"], row["pred_name"]) for row in found] == [
+        (13, "bee", "bee"),
+        (14, "wasp", "bee"),
+    ]
+    with pytest.raises(RunError):
+        worst_samples(run.path, split="train", by="measured_p_label", sheet=False)
