@@ -61,6 +61,15 @@ export class SampleWindows {
     }
   }
 
+  /** Have these columns come, too, if they are not asked for already; the order and what is selected stay. */
+  show(columns: string[]): void {
+    if (columns.every((name) => this.question.columns.includes(name))) return;
+    this.question.columns = columns;
+    this.close();
+    this.asked.clear();
+    this.refresh();
+  }
+
   close(): void {
     for (const controller of this.asked.values()) controller.abort();
   }

@@ -33,13 +33,15 @@ export function SamplesView({ run, known }: { run: string; known: RunDetail }): 
   const names = tableColumns(known, sort);
   const shown =
     firstSort(sort) ?? (known.columns.some((column) => column.name === "suspicion") ? "suspicion" : "sample_id");
-  const asked = [...new Set([...names.map((column) => column.name), shown])].join(",");
+  // The grid shows one value of each sample; a table's p_label may take seconds to come the first time.
+  const asked = isTable ? [...new Set([...names.map((column) => column.name), shown])].join(",") : shown;
 
   const windows = useMemo(() => {
     selection.value = NOTHING;
     return new SampleWindows({ run, filter, sort, columns: asked.split(",") });
-  }, [run, filter, sort, asked, round.value]);
+  }, [run, filter, sort, round.value]);
   useEffect(() => () => windows.close(), [windows]);
+  useEffect(() => windows.show(asked.split(",")), [windows, asked]);
   const news = samplesNews.value;
   const isFirst = useRef(true);
   useEffect(() => {
