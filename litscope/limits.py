@@ -137,8 +137,8 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 def give_back_large_blocks() -> None:
     """Have what this process frees go back to the system, for one that lives long and now and then needs much.
 
-    glibc keeps freed blocks of up to 32 MB, and in an arena for each thread; here it keeps none of half a MB or more. Of
-    other C libraries nothing is changed.
+    glibc keeps freed blocks of up to 32 MB, and in an arena for each thread; here it keeps none of half a MB or more.
+    Of other C libraries nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
