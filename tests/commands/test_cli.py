@@ -186,6 +186,7 @@ def test_fit_prints_its_summary(digits_run: tuple[Path, dict[str, Any]]) -> None
     assert summary == json.loads((folder / "runs/one/summary.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.flag("config")
 def test_the_runs_recipe_repeats_it(digits_run: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = digits_run
@@ -206,6 +207,7 @@ def test_a_split_that_was_not_recorded_is_a_mistake(
     assert "it has train, val" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_with_1(tmp_path: Path) -> None:
     words = ["--lr", "1e30", "--optimizer", "sgd", "--warmup-epochs", "0", "--epochs", "3", "--run-dir", "run"]
     done = litscope("fit", "digits", *words, cwd=tmp_path)
@@ -214,6 +216,7 @@ def test_a_run_that_fails_ends_with_1(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_ends_with_130(tmp_path: Path) -> None:
     words = ["fit", "digits", "--epochs", "5000", "--run-dir", "run", "--no-progress"]
     process = started_cli(*words, cwd=tmp_path)
@@ -358,6 +361,7 @@ def test_predict_writes_a_table(digits_run: tuple[Path, dict[str, Any]]) -> None
     assert '"p_9"' in head
 
 
+@pytest.mark.slow
 def test_lr_find_and_batch_size_find(digits_run: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = digits_run
     done = litscope("lr-find", "digits", "--num-sweeps", "1", "--num-steps", "20", "--json", cwd=folder)

@@ -66,6 +66,7 @@ def in_bash(place: Path, *lines: str) -> list[list[str]]:
     return [sorted(word.strip() for word in block.splitlines() if word.strip()) for block in blocks]
 
 
+@pytest.mark.slow
 def test_bash_offers_commands_flags_words_and_runs(place: Path) -> None:
     commands, flag, word, run, arch = in_bash(
         place, "litscope r", "litscope fit --learning-", "litscope worst mine --split=", "litscope worst mi",

@@ -55,6 +55,7 @@ def test_a_folder_becomes_shards_that_train_and_predict(capsys: pytest.CaptureFi
     assert Path("worst.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("photos")
 def test_the_curated_data_of_a_run_become_shards(capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "photos", "--epochs", "1", "--arch", "convnet", "--run-dir", "run", "--no-progress"]

@@ -106,6 +106,7 @@ LINES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", LINES, ids=lambda words: " ".join(words[:3]))
 def test_no_line_is_wider_than_the_screen(
     work: Path, words: list[str], on_terminal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]

@@ -79,6 +79,7 @@ def test_the_folder_alone_is_the_data(line: str, images: Path, capsys: pytest.Ca
     assert "cat" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_folder_is_trained_on(images: Path) -> None:
     assert fit(["--data-root", "data/processed", "--arch", "resnet18", "--epochs", "20", *TINY]) == 0
     (run,) = (images.parents[1] / "runs").iterdir()

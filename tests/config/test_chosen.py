@@ -88,6 +88,7 @@ def value_of(recipe: Recipe, key: str) -> Any:
     return getattr(getattr(recipe, group), name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["--config", "--resume"])
 @pytest.mark.parametrize("key", sorted(OTHERWISE))
 def test_what_rests_on_it_is_open_again_and_no_untyped_flag_is_blamed(key: str, how: str, in_tmp: Path) -> None:
@@ -104,6 +105,7 @@ def test_what_rests_on_it_is_open_again_and_no_untyped_flag_is_blamed(key: str, 
     recipe.check()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("typed", "open_again", "stays"),
     [

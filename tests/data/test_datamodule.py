@@ -124,6 +124,7 @@ STREAM_WITH_WORKERS = {"cache": False, "num_workers": 2}
 class TestExactResume:
     """46 training samples in batches of 8: 6 steps an epoch."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("data", "hook", "step"),
         [

@@ -67,6 +67,7 @@ def test_simplejpeg_and_pillow_agree(quality, subsampling, progressive):
     assert np.abs(decode(data, 3).astype(int) - by_pillow).max() <= DECODER_BOUND
 
 
+@pytest.mark.slow
 def test_real_jpegs_agree_with_pillow(cifar10_small):
     for path in sorted(cifar10_small.glob("test/*/*.jpg"))[:100]:
         by_pillow = np.asarray(Image.open(path).convert("RGB")).astype(int)

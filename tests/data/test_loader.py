@@ -185,6 +185,7 @@ class TestContract:
         seen += ids(batches)
         assert sorted(flat(seen)) == list(range(NUM))
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("world", [1, 2])
     @pytest.mark.parametrize("stop", [2, 3, 4, 5])
     @pytest.mark.parametrize("limit", [None, 5])

@@ -78,6 +78,7 @@ def test_places_of_mnist(tmp_path, below, compressed):
     assert [len(source.manifest.ids(s)) for s in ("train", "val", "test")] == [36, 4, 10]
 
 
+@pytest.mark.slow
 def test_files_of_a_named_set_are_new_images_too_gray_ones_for_colours(tmp_path, mnist_dir):
     like = {"kind": "image", "channels": 3, "dtype": "uint8"}
     new, mnist = open_paths([mnist_dir], like=like), open_source("mnist", data_dir=mnist_dir)

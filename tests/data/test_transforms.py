@@ -43,6 +43,7 @@ def test_uniforms_are_uniform_and_uncorrelated():
     assert abs(torch.corrcoef(torch.stack((draws[:, 0], other_epoch[:, 0])))[0, 1]) < 0.03
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(("channels", "stored", "size"), [(1, 8, 8), (3, 32, 32), (5, 28, 40), (3, 80, 70)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -170,6 +171,7 @@ def test_resized_crops_show_parts_of_the_image_undistorted():
     assert out[:, 0].diff(dim=-1).std(-1).max() < 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.flag("augment")
 def test_every_operation_of_autoaugment_occurs_and_only_identity_changes_nothing(name):

@@ -80,6 +80,7 @@ def told_by(to: str, kind: Any, file: str, folder: Path, monkeypatch: pytest.Mon
     return np.asarray(names["p"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("to", ["safetensors", "pt2", ONNX])
 def test_an_image_is_judged_as_predict_judges_it(
     photographs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str

@@ -118,6 +118,7 @@ def test_what_is_kept_counts_wherever_the_weights_predict(run, tmp_path, capsys)
     assert said.names == [NAMES[int(p >= readout["threshold"])] for p in said.probabilities[:, 1]]
 
 
+@pytest.mark.slow
 def test_without_it_all_is_as_it_was(run):
     plain, before = of_split(run, "test")[0], evaluate(run)
     calibrate(run, threshold="recall:0.9", coverage=0.9)
@@ -161,6 +162,7 @@ def test_the_file_is_whole_under_both_its_names_and_all_else_in_it_stays(run):
     assert kept_in(alias)["method"] == "vector"
 
 
+@pytest.mark.slow
 def test_what_it_takes_the_place_of_is_told(run):
     assert not any("in place of" in note for note in calibrate(run, coverage=0.9).notes)
     evaluate(run, record=True)
@@ -236,6 +238,7 @@ def test_an_aim_that_no_threshold_reaches_is_refused(run):
     assert kept_in(RunDir(run).best_checkpoint) is None
 
 
+@pytest.mark.slow
 def test_a_threshold_needs_both_classes_and_one_positive_will_do(run):
     val = of_split(run, "val")[2]
     ids = dict(sql(RunDir(run), "SELECT key, sample_id FROM manifest").select(["key", "sample_id"]).to_pandas().values)
@@ -322,6 +325,7 @@ def test_what_is_recorded_is_what_predict_says(run):
     assert "for recall:0.95, sets (aps by class) for a coverage of 0.8" in kept["measured_by"].iloc[0]
 
 
+@pytest.mark.slow
 def test_parts_are_read_as_a_stacked_ensemble_that_was_calibrated_reads_them(trained, tmp_path, capsys):
     """At the end of a run, too, so that what it has recorded is not outdated by its own calibration."""
     flags = {"dataset": str(trained.parent / "data.csv"), "target": "label", "lr": 1e-2, "epochs": 10}
@@ -379,6 +383,7 @@ def test_a_network_without_dropout_is_refused(tmp_path):
         evaluate(tmp_path / "run", split="val", mc_dropout=4)
 
 
+@pytest.mark.slow
 def test_strangers_are_told_by_how_unsure_the_network_is(run, tmp_path):
     rows = pd.DataFrame(np.random.default_rng(1).normal(0.5, 0.1, (200, 4)), columns=list("abcd"))
     rows.to_csv(tmp_path / "strangers.csv", index=False)

@@ -63,6 +63,7 @@ def run(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "run", tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_it_is_learned_of_all_that_the_folds_predict(made: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = pq.read_table(made / "cv" / "out-of-fold.parquet").to_pandas()
     count = len(told)
@@ -140,6 +141,7 @@ def other_data(made: Path, folder: Path) -> Path:
     return folder / "other"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -231,6 +231,7 @@ class TestAnotherDataSet:
         with pytest.raises(DataError, match=r"None of the 60 samples.*60 with another content"):
             evaluate(place / "table-run", "val")
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("what", ["one class", "test only", "gray", "one file"])
     def test_any_labelled_subset_will_do(self, place, tmp_path, what):
         root = tmp_path / "new" / ("test" if what == "test only" else "")

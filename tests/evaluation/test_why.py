@@ -56,6 +56,7 @@ def untrained(arch: str) -> Predictor:
     return network
 
 
+@pytest.mark.slow
 def test_the_map_is_where_the_thing_is(squares: Path) -> None:
     model, hits = litscope.load(squares), 0
     paths = sorted((squares.parent / "data").rglob("*.png"))[::6]
@@ -154,6 +155,7 @@ def test_an_mlp_has_no_places() -> None:
         heatmap(network, torch.rand(1, 1, 8, 8), 0)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_fit(tmp_path / "iris", IRIS, epochs=1)
     moved = tmp_path / "moved"

@@ -66,6 +66,7 @@ def test_a_steered_run_ends_bit_equal(tmp_path: Path) -> None:
     assert_repeated(again, tmp_path / "third")  # a replay can be replayed
 
 
+@pytest.mark.slow
 def test_the_actions_matter(plain_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small_fit(run, callbacks=scenario(run))
@@ -198,6 +199,7 @@ class TestCommand:
         assert RunDir("runs/one-replay-2").is_run()
         assert "tensors at step 6 bit for bit" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_what_differs_is_named(self, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
         checkpoint = last(run.path)
         name = next(iter(checkpoint["state_dict"]))

@@ -195,6 +195,7 @@ class TestPruner:
     def test_trials_of_several_lengths_are_not_compared(self, tmp_path: Path) -> None:
         assert all(trial.stopped_after is None for trial in pruned(tmp_path, "epochs=2,3"))
 
+    @pytest.mark.slow
     def test_the_trials_of_an_earlier_call_count(self, earlier: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(earlier, tmp_path / "tune"))
         before = pruned(folder, trials=MEDIAN_OF)

@@ -178,6 +178,7 @@ def test_check_looks_for_them_when_asked(home: Path, capsys: pytest.CaptureFixtu
     assert "train/left/00.png (train, left) ~ val/left/copy.jpg (val, left)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_neighbours_of_a_sample(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(shutil.copytree(home / "run", tmp_path / "run"))
     found = answer(capsys, "neighbours", run, "copy.jpg", "-n", "3")

@@ -53,6 +53,7 @@ def values(table: pa.Table) -> np.ndarray:
     return np.column_stack([table[name].to_numpy() for name in table.column_names if name[1:].isdigit()])
 
 
+@pytest.mark.slow
 def test_a_source_and_the_run_that_trained_its_head_have_the_same_features(home: Path, tmp_path: Path) -> None:
     plain = of_source(home, tmp_path / "plain.parquet", "--val-split", "0.25")
     assert main(["features", str(home / "run"), "-o", str(tmp_path / "run.parquet")]) == 0
@@ -64,6 +65,7 @@ def test_a_source_and_the_run_that_trained_its_head_have_the_same_features(home:
     assert values(plain).std(0).max() > 0, "images differ"
 
 
+@pytest.mark.slow
 def test_features_of_another_network_with_the_same_weights_are_others(tmp_path: Path) -> None:
     """The two pad otherwise, and their weights have the same names and shapes."""
     save_sides(tmp_path / "sides", each=2)

@@ -220,6 +220,7 @@ def test_a_run_that_is_gone_or_broken_is_told(console: Console, run: RunDir) -> 
     assert console.answer("count").found == 15
 
 
+@pytest.mark.slow
 def test_a_script_ends_at_its_first_refusal(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,6 +280,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_at_a_terminal(run: RunDir, tmp_path: Path) -> None:
     """Tab, Ctrl-C at the prompt and in an answer, Ctrl-D; the history is its owner's only."""
     controller, terminal = pty.openpty()

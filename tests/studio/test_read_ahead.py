@@ -148,6 +148,7 @@ def test_large_reads_go_one_after_the_other_and_wait_for_none_that_hangs(monkeyp
     assert order == ["did not wait longer", "first", "second"]
 
 
+@pytest.mark.slow
 def test_the_server_has_arrow_give_back_what_it_frees(run: RunDir) -> None:
     """Which Arrow decides when it is loaded, so nothing may load it before."""
     code = f"""

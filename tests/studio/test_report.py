@@ -144,6 +144,7 @@ def test_names_that_are_no_unicode_are_shown_as_what_they_are(tmp_path: Path) ->
     assert "<h1>caf" in found.to_bytes().decode()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_run_has_a_report_that_says_what_is_missing(run: RunDir, tmp_path: Path, kind: str) -> None:
     broken(kind, run)

@@ -76,6 +76,7 @@ def assert_same_run(run: RunDir, whole: Path) -> None:
     assert [(row["epoch"], row["step"]) for row in epoch_rows(run)] == [(0, 6), (1, 12)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stage", ["the folder is made", "no recipe yet"])
 def test_before_the_recipe_the_same_command_begins_anew(stage: str, plain_run: Path, tmp_path: Path) -> None:
     run = kill_at(stage, tmp_path / "run")
@@ -145,6 +146,7 @@ def test_other_flags_hold_for_the_run_that_begins_again(tmp_path: Path) -> None:
     assert "epochs: 1" in run.recipe.read_text()
 
 
+@pytest.mark.slow
 def test_what_was_decided_before_holds(tmp_path: Path) -> None:
     """A request that the lost attempt had not answered is as any other that waits."""
     run = kill_at("before the first step", tmp_path / "run", IRIS)
@@ -160,6 +162,7 @@ def test_the_manifest_of_a_start_that_was_killed_is_not_kept(tmp_path: Path) -> 
     assert len(Manifest.read(run.manifest)) == 150
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_no_new_run_starts_from_it(tmp_path: Path) -> None:
     run = kill_at("before the first step", tmp_path / "run", IRIS)
     with pytest.raises(RunError, match=r"has no last checkpoint .* There is none at all"):

@@ -69,6 +69,7 @@ def _fit_and_die(run: Path) -> None:
     _fit(run, "closing", [])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_its_figures_are_drawn_gets_them_when_it_goes_on(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     assert finished(Forked(_fit_and_die, run.path)).returncode == -signal.SIGKILL

@@ -179,6 +179,7 @@ def test_what_an_ensemble_does_not_go_with(flags: dict[str, Any], said: str, tmp
         small_fit(tmp_path / "run", PAIR, **flags)
 
 
+@pytest.mark.slow
 def test_the_file_of_a_run_trains_the_same_ensemble(pair: RunDir, tmp_path: Path) -> None:
     recipe = recipe_from_keywords(config=[str(pair.recipe)], run_dir=str(tmp_path / "again"))
     again = run_recipe(recipe).run

@@ -208,6 +208,7 @@ def test_patches_are_not_cut_out_of_features(folder: Path, weights: Path, tmp_pa
         tuned(folder, weights, tmp_path / "run", finetune="head", cutmix=1.0)
 
 
+@pytest.mark.slow
 def test_a_head_trains_with_one_thread_unless_told(folder: Path, weights: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 

@@ -136,6 +136,7 @@ def test_without_a_ledger_no_one_is_sent_to_it(tmp_path: Path, capsys: pytest.Ca
     assert "litscope worst" not in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("precision")
 @pytest.mark.parametrize(
     ("precision", "expected", "dtype"),

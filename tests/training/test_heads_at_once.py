@@ -70,6 +70,7 @@ def test_several_heads_are_one_network_for_whoever_loads_it(three: Path, folder:
     np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_head_becomes_what_it_would_alone(folder: Path, weights: Path, tmp_path: Path) -> None:
     rates, decays = [0.01, 0.002], [0.1, 0.0]
     head(folder, weights, tmp_path / "all", num_members=2, member_lr=rates, member_weight_decay=decays)
@@ -82,6 +83,7 @@ def test_each_head_becomes_what_it_would_alone(folder: Path, weights: Path, tmp_
             torch.testing.assert_close(of_member, alone[f"net.classifier.{name}"], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_folds_share_the_features_and_train_in_one_run(
     folder: Path, weights: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ def stopped(run: Path, settings: dict, step: int, **flags: object) -> Path:
     return run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch_size", [5, 40])
 def test_what_is_left_of_the_epoch_comes_once(tmp_path: Path, batch_size: int) -> None:
     run = stopped(tmp_path / "run", IRIS, 12)  # the fourth step of nine of the second epoch

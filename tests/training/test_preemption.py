@@ -246,6 +246,7 @@ def test_without_a_name_the_run_of_the_job_is_found(
     assert len(list(Path("runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_trains_twice_goes_on_with_the_right_one(
     scontrol: FakeScontrol, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

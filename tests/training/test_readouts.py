@@ -204,6 +204,7 @@ def test_the_best_weights_keep_it_until_others_are_better(calibrated, tmp_path, 
     assert ("now others are the best, which are not" in capsys.readouterr().err) == (best == 25)
 
 
+@pytest.mark.slow
 def test_a_run_says_that_its_calibration_is_gone_with_the_weights(tmp_path, capsys):
     run = tmp_path / "run"
     small_fit(run, IRIS, epochs=1, val_split=0.4)

@@ -168,6 +168,7 @@ def test_trying_leaves_no_trace(classifier, digits, monkeypatch):
     assert classifier.net.training
 
 
+@pytest.mark.slow
 def test_a_run_probes_once_and_its_recipe_repeats_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed_probe, "SMALL_MACS", 0)
     monkeypatch.setattr(Trial, "compare", lambda self, one, other: 2.0)

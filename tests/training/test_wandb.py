@@ -54,6 +54,7 @@ def test_names_tags_and_notes(tmp_path: Path) -> None:
     assert run.notes == "a note"
 
 
+@pytest.mark.slow
 @pytest.mark.flag("wandb_name", "wandb_project")
 def test_defaults(tmp_path: Path) -> None:
     run = experiment(tmp_path)

@@ -133,6 +133,7 @@ def nll(log_p: np.ndarray, label: np.ndarray) -> float:
     return float(-log_p[np.arange(len(label)), label].mean())
 
 
+@pytest.mark.slow
 def test_weights_are_the_best_of_the_simplex() -> None:
     """Against a fine grid; and a member that is a coin beside a good one gets next to nothing."""
     z, label = answers([1.0, 1.5, 50.0], [1.0, 1.0, 0.01])
