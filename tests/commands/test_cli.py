@@ -256,6 +256,7 @@ def test_worst_as_json_without_torch(digits_run: tuple[Path, dict[str, Any]], mo
     assert not imported_by("worst", "runs/one") & {"torch", "lightning", "torchvision"}
 
 
+@pytest.mark.slow
 def test_worst_of_data_that_are_gone_still_prints(tmp_path: Path, digits_run: tuple[Path, dict[str, Any]]) -> None:
     import shutil
 

@@ -226,6 +226,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(reader, store):
     assert hidden(store) == []
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_build_once(reader, store):
     context = forked.server()
     runs = [context.Process(target=_build_slowly, args=(reader.folder, store)) for _ in range(2)]

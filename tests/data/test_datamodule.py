@@ -146,6 +146,7 @@ class TestExactResume:
         assert len(before) == step
         assert [seen[1:] for seen in before + after] == [seen[1:] for seen in whole]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(("hook", "step"), [("batch", 2), ("batch", 3), ("epoch", 3), ("batch", 5)])
     def test_with_fewer_batches_than_the_epoch_has(self, folder, tmp_path, hook, step):
         whole = run(folder, tmp_path, limit_train_batches=3).seen
@@ -162,6 +163,7 @@ class TestExactResume:
         after = run(folder, tmp_path, ckpt=path, max_steps=15).seen
         assert [seen[1:] for seen in before + after] == [seen[1:] for seen in whole]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("steps", [(4, 9), (6, 8), (6, 12)])
     def test_twice(self, folder, tmp_path, steps):
         whole = run(folder, tmp_path).seen

@@ -31,6 +31,7 @@ def test_encodings(tmp_path, encoding):
     assert open_paths([path], like=source).notes == source.notes[: int(said)]
 
 
+@pytest.mark.slow
 def test_an_encoding_that_shows_itself_late(tmp_path):
     text = "größe,label\n" + "1,a\n2,b\n" * 300_000 + "3,ä\n"
     assert _classes(tmp_path / "t.csv", text.encode("cp1252")) == ("a", "b", "ä")
@@ -80,6 +81,7 @@ def test_separators_headers_and_spaces(tmp_path, text, columns):
     assert read_table(tmp_path / "t.csv").to_pydict() == columns
 
 
+@pytest.mark.slow
 def test_spaces_before_quotes_in_utf16_and_in_the_middle_of_a_large_file(tmp_path):
     path = tmp_path / "t.csv"
     assert _classes(path, 'x,label\n1, "ä"\n2, "b"\n'.encode("utf-16")) == ("b", "ä")

@@ -253,6 +253,7 @@ def test_a_threshold_needs_both_classes_and_one_positive_will_do(run):
         assert 0 < calibrate(run, threshold=aim).readout.threshold < 1
 
 
+@pytest.mark.slow
 def test_a_rate_that_so_few_negatives_cannot_tell_is_said(run, capsys):
     told = "negatives among 600 validation samples are too few for one false positive at this rate, so none was allowed"
     found = calibrate(run, threshold="fpr:0.001")
@@ -365,6 +366,7 @@ def test_a_csv_has_sets_that_can_be_read_back(run, tmp_path):
     assert [json.loads(text) for text in read["set"]] == table["set"].to_pylist()
 
 
+@pytest.mark.slow
 def test_passes_with_dropout_disagree_and_come_out_alike_again(run):
     first, again = (predict(run, split="test", mc_dropout=4).table for _ in range(2))
     assert first.equals(again)

@@ -74,6 +74,7 @@ def test_other_batch_sizes_and_workers_change_the_last_digits_only(image_run):
     assert other == pytest.approx(one, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_confusion_matrix_counts_what_the_metrics_say(image_run):
     found = evaluate(image_run[0], "train")
     matrix = np.array(found["confusion_matrix"])

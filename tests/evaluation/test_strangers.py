@@ -205,6 +205,7 @@ class TestEveryCommand:
 
 
 class TestAnotherDataSet:
+    @pytest.mark.slow
     def test_files_called_as_in_training_are_not_the_run_s(self, place, tmp_path, capsys):
         for i in range(16):
             write_image(tmp_path / "other" / ("cat", "dog")[i % 2] / f"{i:04d}.png", 500 + i)

@@ -34,6 +34,7 @@ def _fit(run, data, **flags):
     return small_fit(run, {**IRIS, "epochs": 8}, dataset=str(data), **flags)
 
 
+@pytest.mark.slow
 def test_a_sorted_file_with_its_index_is_not_known_by_the_index(tmp_path):
     data = _table(tmp_path / "t.csv", "Unnamed: 0,x,label", "{i},{x},{label}")
     _fit(tmp_path / "run", data)

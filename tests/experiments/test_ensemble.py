@@ -326,6 +326,7 @@ def test_a_member_without_numbers_is_named(runs: list[Path], tmp_path: Path) -> 
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_of_one_sample_nothing_is_learned_and_of_few_nothing_is_claimed(runs: list[Path], tmp_path: Path) -> None:
     for count in (1, 5):
         for name in "ab":

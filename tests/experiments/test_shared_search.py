@@ -41,6 +41,7 @@ def as_task(monkeypatch: pytest.MonkeyPatch, job: int, task: int) -> None:
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
 
 
+@pytest.mark.slow
 def test_each_process_trains_the_next_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = take_part(tmp_path), take_part(tmp_path)
     assert [trial.number for trial in first.trials] == [1]

@@ -294,6 +294,7 @@ def test_without_optuna_a_sentence_says_what_to_install(in_tmp: Path) -> None:
     assert not (in_tmp / "runs").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_trials(tmp_path: Path) -> None:
     words = ["tune", "iris", "--search", "batch_size=8,16", "--trials", "200", "--epochs", "5", "--logger", "none"]
     process = started_cli(*words, "--run-dir", str(tmp_path / "tune"))

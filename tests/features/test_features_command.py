@@ -78,6 +78,7 @@ def test_features_of_another_network_with_the_same_weights_are_others(tmp_path: 
     assert not np.allclose(*made, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_the_table_trains_with_the_names_and_splits_of_the_images(home: Path, tmp_path: Path) -> None:
     table = of_source(home, tmp_path / "plain.csv", "--test-split", "0.25")
     source = open_source(tmp_path / "plain.csv", val_split=0.0)

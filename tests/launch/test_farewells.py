@@ -95,6 +95,7 @@ def test_the_first_ends_with_the_reason_and_the_code_of_another() -> None:
     assert second.is_said
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_another_is_said_by_the_first_alone() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "part.parquet")
     with two_peers() as (zero, one):
@@ -106,6 +107,7 @@ def test_a_full_disk_of_another_is_said_by_the_first_alone() -> None:
     assert (second.is_said, second.exit_code) == (True, 1)
 
 
+@pytest.mark.slow
 def test_a_defect_of_the_first_is_told_as_its_own_however_long_it_writes() -> None:
     """The other would take its own failed collective for the reason, or the first would take that of the other."""
 

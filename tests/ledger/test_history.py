@@ -67,6 +67,7 @@ def test_a_history_is_in_the_order_of_its_visits(run: RunDir) -> None:
     assert history(run, 77).num_rows == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("rows", "far"), [(7, 255), (2, 3), (1, 1)])
 def test_the_stretches_of_a_sample_hold_all_its_visits(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, rows: int, far: int

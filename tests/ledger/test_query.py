@@ -104,6 +104,7 @@ def test_one_call_that_does_not_end_ends_with_the_process(run: RunDir) -> None:
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [FOR_EVER, "SELECT length(repeat('x', 2000000000))"])
 def test_ctrl_c_ends_the_command_whatever_the_database_does(run: RunDir, text: str) -> None:
     words = [sys.executable, "-m", "litscope", "sql", str(run.path), text, "--memory", "3"]

@@ -197,6 +197,7 @@ def test_whatever_happens_in_between_the_scores_are_those_from_scratch(deeds: li
 # ---- resumed runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", [0, 3, 4, 6, 8])
 def test_a_resume_that_supersedes_counted_epochs(run: RunDir, step: int) -> None:
     training = Training(run)

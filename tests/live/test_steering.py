@@ -37,6 +37,7 @@ def order(plain_run: Path) -> list[int]:
     return found["sample_id"].to_pylist()[: DIGITS["limit_train_batches"] * DIGITS["batch_size"]]
 
 
+@pytest.mark.slow
 def test_the_terminal_tells_each_answer_and_the_pause(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     steered(
@@ -277,6 +278,7 @@ class TestPause:
         assert [entry.status for entry in entries(run)] == ["applied"] * 4
         assert sum(row["epoch_s"] for row in epoch_rows(run)) < wall_s - 0.3, "a pause is no training time"
 
+    @pytest.mark.slow
     def test_a_signal_ends_a_pause_and_saves(self, plain_run: Path, tmp_path: Path) -> None:
         run = RunDir(tmp_path / "run")
 

@@ -92,6 +92,7 @@ def test_any_number_of_channels(arch, in_channels):
     assert not torch.equal(net(x), net(changed))
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("dropout_rate")
 @pytest.mark.parametrize(
     "arch", ["resnet18", "torchvision/resnet18", "mobilenet_v2", "vit_tiny_patch16_224", "convnet", "mlp"]
@@ -109,6 +110,7 @@ def test_dropout_acts_in_training_only(arch):
     assert not torch.equal(dropped(x), dropped(x))
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("image_size")
 @pytest.mark.parametrize(
     ("arch", "size", "stem", "shape"),

@@ -72,6 +72,7 @@ def test_each_member_is_normalised_as_its_own_weights_expect() -> None:
         torch.testing.assert_close(logits[number], net(resized((x - mean[0]) / std[0], SIZES[number])))
 
 
+@pytest.mark.slow
 def test_each_member_is_trained_as_it_would_be_alone() -> None:
     """Loss, gradients, clipping, learning rate and weight decay are a member's own."""
     rates, decays, clip = [0.01, 0.02, 0.005], [0.1, 0.0, 0.05], 0.5
@@ -105,6 +106,7 @@ def test_a_live_weight_decay_keeps_the_shares_of_the_members() -> None:
     assert found == {0.2, 0.0, 0.1}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", ["mean", "median", "vote", "weighted", "uncertainty_weighted", "stacked"])
 def test_every_rule_makes_one_answer(rule: Any) -> None:
     classifier, (x, y) = three(ensemble_strategy=rule), images()
@@ -125,6 +127,7 @@ def test_every_rule_makes_one_answer(rule: Any) -> None:
     torch.testing.assert_close(loss.sample_loss.double(), -expected.gather(1, y[:, None])[:, 0].log())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_enough_for_the_networks_and_what_their_fusion_learned(tmp_path: Path) -> None:
     classifier, (x, _) = three(ensemble_strategy="weighted", channels_last=True), images()
     classifier.fusion = Fusion("weighted", weights=[0.5, 0.5, 0.0], num_samples=7)

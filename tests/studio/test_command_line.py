@@ -205,6 +205,7 @@ def test_completion_knows_the_run(console: Console, run: RunDir) -> None:
     assert offered(Console(console.studio), "list mean_l") == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_or_broken_is_told(console: Console, run: RunDir) -> None:
     run.manifest.write_bytes(b"no parquet")
     for line in ("list", "sample 3", "confusion", "discard 3", "review", "map"):

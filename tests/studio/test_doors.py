@@ -244,6 +244,7 @@ def test_tables(door: Door, name: str) -> None:
         door.ask("confusion", name, split="test")
 
 
+@pytest.mark.thorough
 def test_sql_answers_one_select_and_nothing_else(door: Door, name: str, tmp_path: Path) -> None:
     found = door.ask("sql", name, query="select split, count(*) as n from manifest group by split order by split")
     assert (found["rows"], found["is_cut"]) == ([["train", 12], ["val", 3]], False)
@@ -344,6 +345,7 @@ def test_what_was_asked_and_what_is_applied_are_apart(door: Door, run: RunDir, n
     assert lr() == (9.0, 0.5, "refused", "too much")
 
 
+@pytest.mark.thorough
 def test_two_runs_side_by_side(door: Door, run: RunDir, name: str, tmp_path: Path) -> None:
     other = asked_run(run.path.parent / "two", num_epochs=2, dataset="elsewhere")
     door.ask("runs")

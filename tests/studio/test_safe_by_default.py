@@ -282,6 +282,7 @@ def test_a_filter_is_never_sql(http_door: OfHttp, name: str, condition: str) -> 
     assert http_door.raw(f"/api/runs/{name}/actions", "POST", body_of_act, {**KNOWN, **JSON})[0] == 400
 
 
+@pytest.mark.slow
 def test_sql_ends_at_its_limits(http_door: OfHttp, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from litscope.ledger.query import Limits
     from litscope.studio.samples import sql_answers
@@ -372,6 +373,7 @@ def test_tls(run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "belong together" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_no_page_is_built_the_command_says_how_to_build_it(
     tmp_path: Path, run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,6 +390,7 @@ def test_where_no_page_is_built_the_command_says_how_to_build_it(
         assert said.out.startswith("litscope studio: http://127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_a_token_is_made_anew_each_time_and_not_logged(tmp_path: Path, run: RunDir) -> None:
     words = ["studio", str(run.path), "--port", "0", "--no-browser", "--idle-timeout", "0.3"]
     done = subprocess.run([sys.executable, "-m", "litscope", *words], capture_output=True, text=True, timeout=120)

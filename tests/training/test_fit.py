@@ -211,6 +211,7 @@ def test_a_missing_extra_is_said_before_anything_is_made(flags: dict[str, Any], 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.flag("profiler")
 @pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
 def test_the_profiler_leaves_its_report(profiler: str, tmp_path: Path) -> None:

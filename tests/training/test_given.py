@@ -44,6 +44,7 @@ def test_the_recipe_of_a_run_says_what_was_chosen_and_repeats_it(tmp_path: Path)
     assert (tmp_path / "b/recipe.yaml").read_text() == (tmp_path / "a/recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_recipe_follows_the_new_flags(tmp_path: Path) -> None:
     small_fit(tmp_path / "a", OPEN, max_steps=12)
     config = str(tmp_path / "a/recipe.yaml")
@@ -122,6 +123,7 @@ def split_table(path: Path, in_val: tuple[str, ...]) -> str:
     return str(path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("monitor", "in_val"), [("val/auroc", "cat"), ("val/auroc", "dog"), ("val/ap", "cat")])
 def test_a_monitor_that_is_undefined_is_refused_before(monitor: str, in_val: str, tmp_path: Path) -> None:
     file = split_table(tmp_path / "t.csv", (in_val,))

@@ -112,6 +112,7 @@ def test_folds_that_cannot_share_a_run_share_the_features(
     assert len(list(cache.glob("*.npy"))) == 1
 
 
+@pytest.mark.slow
 def test_settings_of_a_head_are_tried_at_once(
     folder: Path, weights: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

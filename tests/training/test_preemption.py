@@ -200,6 +200,7 @@ def test_a_command_hears_it_before_it_has_read_its_files(
     assert scontrol.asked.count("requeue 17") == 1
 
 
+@pytest.mark.slow
 def test_a_job_whose_script_is_submitted_again_goes_on(
     scontrol: FakeScontrol, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

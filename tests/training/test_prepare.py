@@ -120,6 +120,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", WRONG)
 def test_all_refuse_with_the_same_sentence(what: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_JOB_ID", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
@@ -259,6 +260,7 @@ def test_check_says_that_the_hub_is_not_to_be_asked(
     assert found.download is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags",
     [

@@ -61,6 +61,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (run.project, run.name) == ("litscope", "a_run")
 
 
+@pytest.mark.slow
 def test_without_a_key_and_a_person_it_records_offline_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from litscope.errors import ConfigError
 from litscope.watch.hyperparameters import Hyperparameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["a: " + "[" * 10_000, "a: !!int two", "a: !!bool maybe", "a: !!timestamp 2020", "a: \0", "a: !!int ''", "- a"],

@@ -384,6 +384,7 @@ def test_two_views_of_one_folder_are_the_same_samples(tmp_path: Path) -> None:
 # ---- evaluation after the training ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_a_validation_after_the_fit_is_a_pass_of_its_own(tmp_path: Path) -> None:
     run, module = tmp_path / "run", Module()

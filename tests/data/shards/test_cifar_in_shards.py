@@ -6,11 +6,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from litscope.cli import main
 from litscope.data.sources.source import open_source
 
 
+@pytest.mark.slow
 def test_the_same_pixels_come_back(shared_data: Path, tmp_path: Path) -> None:
     folder, shards = tmp_path / "cifar10", tmp_path / "shards"
     with tarfile.open(shared_data / "cifar10_jpeg.tar.gz", "r|gz") as tar:

@@ -109,6 +109,7 @@ def test_splits_lie_in_shards_of_their_own_and_none_is_too_large(plan: Plan, tmp
     assert all(shard.num_bytes <= 12_000 for shard in limited.shards)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves files open
 def test_the_webdataset_library_reads_them(plan: Plan, tmp_path: Path) -> None:
     index = write_shards(plan, tmp_path, num_threads=2).index
