@@ -8,7 +8,7 @@ STAMP := .venv/.install-stamp
 # The first Python that is new enough; `make install PYTHON=/path/to/python3.12` chooses another.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# `make test-slow PART=1/6` runs two in three of the tests, and a sixth of their further cases; .ci/run others each day.
+# `make test-slow PART=1/6` runs half of the tests, and a sixth of their further cases; .ci/run others each day.
 # Options for pytest: `make test T="tests/config/test_flags.py -n 0"`. With worksteal a worker keeps to its modules, so
 # that what a module trains for all its tests is trained once, and takes from others when it has none left.
 T ?= -n auto --maxprocesses 8 --dist worksteal

@@ -62,14 +62,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:  # one after the other as t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--part 1/6`: of the slow tests two in three, and of their further cases a sixth, chosen by their names."""
+    """`--part 1/6`: of the slow tests a half, and of their further cases a sixth, chosen by their names."""
     parser.addoption(
-        "--part", metavar="K/N", help="of the further cases of slow tests part K of N, of the tests 2 in 3"
+        "--part", metavar="K/N", help="of the further cases of slow tests part K of N, of the tests three in six"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the further cases of slow tests that belong to another part, and every third test."""
+    """Leave out the further cases of slow tests that belong to another part, and half of the tests."""
     part = config.getoption("--part")
     if part is None:
         return
@@ -77,7 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def is_of_another(item: pytest.Item) -> bool:
         drawn = zlib.crc32(item.nodeid.encode())
-        return drawn % count != number % count if item.stash[_is_further_case] else drawn % 3 == number % 3
+        parts = {number} if item.stash[_is_further_case] else {number + 1, number + 2, number + 4}
+        return drawn % count not in {part % count for part in parts}
 
     others = [item for item in items if item.get_closest_marker("slow") is not None and is_of_another(item)]
     config.hook.pytest_deselected(items=others)
