@@ -362,7 +362,7 @@ def test_the_page_has_the_lines_that_are_tested(to: str, kind: Any) -> None:
 @pytest.mark.slow
 def test_timm_builds_it_without_litscope(tmp_path: Path, cifar10_small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**IRIS, "dataset": str(cifar10_small), "arch": "resnet18", "epochs": 1, "pretrained": False}
-    small_fit(tmp_path / "run", settings, image_size=96, limit_train_batches=2, limit_val_batches=1)
+    small_fit(tmp_path / "run", settings, image_size=96, limit_train_batches=2, limit_val_batches=1, precision="32")
     export_model(tmp_path / "run", tmp_path / "model.safetensors")
     lines = next(block for block in PAGE.read_text().split("```python\n") if "timm.create_model" in block)
     monkeypatch.chdir(tmp_path)
