@@ -12,7 +12,7 @@ from litscope.models.classifier import Classifier
 PROBE_C = 1_000.0
 """Inverse strength of the head's L2 penalty, for features of norm 1."""
 
-PROBE_STEPS = 200
+PROBE_STEPS = 1000
 """Most iterations of the fit of a head."""
 
 
